@@ -1,1 +1,33 @@
+//! predictd turns Google Pub/Sub messages into predictions with ONNX models that reload themselves.
+//!
+//! A map of the rooms:
+//!
+//! | room | what happens there |
+//! |---|---|
+//! | [`pipeline`] | **the** file: every stage, channel and task, and how they end |
+//! | [`message`] | the types that cross its channels, and the [`message::Ticket`] |
+//! | [`receive`] → [`decode`] → [`batch`] → [`infer`] → [`encode`] → [`publish`] | the stages, in a request's order |
+//! | [`model`] | sources, versions, bundles, ONNX Runtime, and the watch that swaps them |
+//! | [`tensor`], [`error`] | what the engine computes with, and the errors users see |
+//! | [`config`], [`cli`] | the configuration and the commands |
+//! | [`http`], [`health`], [`metrics`], [`telemetry`] | what operators see |
+//! | [`google`] | Google's clients, emulators included |
 
+pub mod batch;
+pub mod cli;
+pub mod config;
+pub mod decode;
+pub mod encode;
+pub mod error;
+pub mod google;
+pub mod health;
+pub mod http;
+pub mod infer;
+pub mod message;
+pub mod metrics;
+pub mod model;
+pub mod pipeline;
+pub mod publish;
+pub mod receive;
+pub mod telemetry;
+pub mod tensor;

@@ -1,1 +1,75 @@
-fn main(){}
+//! Arguments, configuration, telemetry, run, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use predictd::cli::{self, Cli, Command, Exit, report};
+use predictd::config::Config;
+use predictd::{pipeline, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Google's clients leave the choice of the TLS library to the program.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be started");
+    let exit = runtime.block_on(execute(cli.command)).unwrap_or_else(|error| {
+        report::report(&error);
+        Exit::Failure
+    });
+    // A download or a load that still blocks a thread must not hold the end up.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn execute(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(args) => match Config::load(&args.config) {
+            Ok(config) => {
+                telemetry::init(&config.project);
+                pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
+            }
+            Err(problems) => {
+                eprint!("{problems}");
+                Ok(Exit::BadConfig)
+            }
+        },
+        Command::Check(args) => Ok(cli::check::run(&args.config)),
+        Command::Inspect(args) => {
+            let model = cli::model::open(&args.model, args.library.as_deref()).await?;
+            print!("{}", cli::inspect::render(&model, args.json)?);
+            Ok(Exit::Ok)
+        }
+        Command::Predict(args) => {
+            let model = cli::model::open(&args.model, args.library.as_deref()).await?;
+            let request = cli::predict::read(&args.input)?;
+            let (body, is_prediction) = cli::predict::predict(&model, &request, args.content_type.as_deref());
+            println!("{}", String::from_utf8_lossy(&body));
+            Ok(if is_prediction { Exit::Ok } else { Exit::Failure })
+        }
+    }
+}
+
+/// The first SIGTERM or SIGINT begins the drain, the second ends at once.
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if stop.is_cancelled() {
+                    std::process::exit(1);
+                }
+                stop.cancel();
+            }
+        }
+    });
+    Ok(stop)
+}

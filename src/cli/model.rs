@@ -1,0 +1,149 @@
+//! One model version for the one-shot commands: found, fetched with a progress bar, loaded.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::report::Hint as _;
+use crate::config;
+use crate::metrics::Metrics;
+use crate::model::Model;
+use crate::model::runtime::Runtime;
+use crate::model::source::{Listed, Source};
+use crate::model::watch;
+
+/// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest version);
+/// local, or `gs://…` for the folders.
+pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Model> {
+    let inference = config::Inference {
+        library: library.unwrap_or_default().to_owned(),
+        threads: 1,
+        ..Default::default()
+    };
+    let runtime = Arc::new(Runtime::load(&inference)?);
+    match address.strip_prefix("gs://") {
+        Some(object) => from_bucket(&runtime, address, object).await,
+        None => from_path(runtime, Path::new(address)).await,
+    }
+}
+
+async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Model> {
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("cannot find the model {path:?}"))
+        .hint("name a model.onnx, the folder of a version, or the folder of a model")?;
+    if path.is_file() {
+        return load_file(&runtime, &path);
+    }
+    if path.join("model.onnx").exists() || path.join("MLmodel").exists() {
+        return load_folder(runtime, path.clone(), &path).await;
+    }
+    let (name, parent) = (last_name(&path), path.parent().unwrap_or(&path).to_owned());
+    newest(runtime, Source::Directory(parent), &name, None).await
+}
+
+fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Model> {
+    let opened = runtime.open(path, None).with_context(|| format!("cannot load {}", path.display()))?;
+    let (name, version) = names(path.parent().unwrap_or(path));
+    Ok(Model {
+        metrics: Metrics::new().for_version(&name, &version),
+        name: name.into(),
+        version: version.into(),
+        signature: opened.signature,
+        from: path.display().to_string(),
+        metadata: opened.metadata,
+        loaded_at: std::time::SystemTime::now(),
+        sessions: opened.sessions,
+    })
+}
+
+async fn load_folder(
+    runtime: Arc<Runtime>,
+    folder: std::path::PathBuf,
+    shown: &Path,
+) -> anyhow::Result<Model> {
+    let (name, version) = names(shown);
+    let from = shown.display().to_string();
+    let load = move || {
+        watch::load(&runtime, &Metrics::new(), &folder, &name, &version, from.clone())
+            .with_context(|| format!("cannot load {from}"))
+    };
+    tokio::task::spawn_blocking(load).await?
+}
+
+/// Model and version by the repository's layout: `…/MODEL/VERSION`.
+fn names(folder: &Path) -> (String, String) {
+    match crate::model::version::Version::parse(&last_name(folder)) {
+        Some(version) => (folder.parent().map_or_else(String::new, last_name), version.to_string()),
+        None => (last_name(folder), "0".to_owned()),
+    }
+}
+
+fn last_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+async fn from_bucket(runtime: &Arc<Runtime>, address: &str, object: &str) -> anyhow::Result<Model> {
+    let parts: Vec<&str> = object.trim_end_matches('/').split('/').collect();
+    let (bucket, folders) = parts.split_first().context("the address names no bucket")?;
+    let (model, version, prefix) = match folders {
+        [prefix @ .., model, version] if crate::model::version::Version::parse(version).is_some() => {
+            (model, Some(*version), prefix)
+        }
+        [prefix @ .., model] => (model, None, prefix),
+        [] => {
+            return Err(anyhow::anyhow!("{address:?} names no model"))
+                .hint("expected gs://BUCKET/PREFIX/MODEL or gs://BUCKET/PREFIX/MODEL/VERSION");
+        }
+    };
+    let source = config::Source::Bucket { bucket: (*bucket).to_owned(), prefix: prefix.join("/") };
+    newest(Arc::clone(runtime), Source::connect(&source).await?, model, version).await
+}
+
+async fn newest(
+    runtime: Arc<Runtime>,
+    source: Source,
+    name: &str,
+    version: Option<&str>,
+) -> anyhow::Result<Model> {
+    let listing = source.list().await?;
+    let found = listing
+        .versions
+        .into_iter()
+        .filter(|listed| {
+            listed.model == name && version.is_none_or(|version| listed.version.as_str() == version)
+        })
+        .max_by(|a, b| a.version.cmp(&b.version));
+    let Some(listed) = found else {
+        let wanted = version.map_or_else(|| "a version".to_owned(), |version| format!("version {version:?}"));
+        return Err(anyhow::anyhow!("{wanted} of the model {name:?} is not there"))
+            .hint("a version is a folder MODEL/VERSION with a model.onnx; VERSION is a whole number or a semantic version");
+    };
+    let fetched = fetch(&source, &listed).await?;
+    let from = source.address(name, &listed.version);
+    let (name, version) = (name.to_owned(), listed.version.to_string());
+    let load = move || -> anyhow::Result<Model> {
+        match watch::load(&runtime, &Metrics::new(), &fetched.folder, &name, &version, from.clone()) {
+            Ok(model) => Ok(model),
+            Err(problem) => bail!("cannot load {from}: {problem}"),
+        }
+    };
+    tokio::task::spawn_blocking(load).await?
+}
+
+/// With a progress bar where a person watches.
+async fn fetch(source: &Source, listed: &Listed) -> anyhow::Result<crate::model::source::Fetched> {
+    let total = listed.files.iter().map(|file| file.size).sum();
+    // Draws on a terminal only.
+    let bar = ProgressBar::new(total);
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}")
+    {
+        bar.set_style(style);
+    }
+    bar.set_message(format!("{} {}", listed.model, listed.version));
+    let fetched = source.fetch(listed, |bytes| bar.inc(bytes)).await;
+    bar.finish_and_clear();
+    fetched
+}

@@ -1,0 +1,57 @@
+//! What goes wrong with a request: the codes that users see.
+
+use std::borrow::Cow;
+
+/// The contract's error codes, as they stand in `error_code` and in the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    InvalidInput,
+    InputTooLarge,
+    InputForbidden,
+    ModelNotFound,
+    DeadlineExceeded,
+    ResponseTooLarge,
+    InferenceFailed,
+}
+
+impl Code {
+    pub const ALL: [Self; 7] = [
+        Self::InvalidInput,
+        Self::InputTooLarge,
+        Self::InputForbidden,
+        Self::ModelNotFound,
+        Self::DeadlineExceeded,
+        Self::ResponseTooLarge,
+        Self::InferenceFailed,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "INVALID_INPUT",
+            Self::InputTooLarge => "INPUT_TOO_LARGE",
+            Self::InputForbidden => "INPUT_FORBIDDEN",
+            Self::ModelNotFound => "MODEL_NOT_FOUND",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::ResponseTooLarge => "RESPONSE_TOO_LARGE",
+            Self::InferenceFailed => "INFERENCE_FAILED",
+        }
+    }
+}
+
+/// A request that gets an error for an answer. The message says which input, what was expected and what came.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    pub code: Code,
+    pub message: Cow<'static, str>,
+}
+
+impl Rejection {
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidInput, message)
+    }
+}

@@ -1,0 +1,155 @@
+//! What operators and probes ask over HTTP: `/health`, `/ready`, `/info`, `/metrics`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::cli::report::Hint as _;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::model::{Model, Models, Refusal};
+use crate::tensor::TensorSpec;
+
+#[derive(Debug, Clone)]
+pub struct State {
+    pub health: Arc<Health>,
+    pub metrics: Arc<Metrics>,
+    pub models: Arc<Models>,
+}
+
+/// # Errors
+/// The address is in use, or not this machine's.
+pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))
+        .hint("choose another address with `http.listen`; port 0 takes any free one")?;
+    tracing::info!(address = %listener.local_addr()?, "http: /health /ready /info /metrics");
+    Ok(listener)
+}
+
+/// Serves until its task is dropped.
+pub async fn serve(listener: TcpListener, state: State) {
+    let router = Router::new()
+        .route("/health", get(|| async { "ok\n" }))
+        .route("/ready", get(ready))
+        .route("/info", get(info))
+        .route("/metrics", get(metrics))
+        .with_state(state);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "http ended");
+    }
+}
+
+async fn ready(extract::State(state): extract::State<State>) -> Response {
+    let troubles = state.health.troubles();
+    if troubles.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", troubles.join("; "))).into_response()
+}
+
+async fn metrics(extract::State(state): extract::State<State>) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], state.metrics.render()).into_response()
+}
+
+#[derive(Serialize)]
+struct Info {
+    name: &'static str,
+    version: &'static str,
+    ready: bool,
+    not_ready_because: Vec<String>,
+    models: BTreeMap<String, ModelInfo>,
+}
+
+#[derive(Serialize, Default)]
+struct ModelInfo {
+    serving: Option<VersionInfo>,
+    /// Newer or other versions that do not serve, and why.
+    refused: Vec<Refusal>,
+}
+
+/// One loaded version, as `/info` and `inspect --json` show it.
+#[derive(Debug, Serialize)]
+pub struct VersionInfo {
+    version: String,
+    from: String,
+    /// Seconds since 1970.
+    loaded_at: u64,
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
+    columns: Option<Vec<String>>,
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TensorInfo {
+    name: String,
+    datatype: &'static str,
+    /// Free dimensions are -1, as in the Open Inference Protocol.
+    shape: Vec<i64>,
+}
+
+impl VersionInfo {
+    pub fn of(model: &Model) -> Self {
+        let tensors = |specs: &[TensorSpec]| specs.iter().map(TensorInfo::of).collect();
+        let since = model
+            .loaded_at
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
+        Self {
+            version: model.version.to_string(),
+            from: model.from.clone(),
+            loaded_at: since.as_secs(),
+            inputs: tensors(&model.signature.inputs),
+            outputs: tensors(&model.signature.outputs),
+            columns: model.signature.columns.clone(),
+            metadata: model.metadata.clone(),
+        }
+    }
+}
+
+impl TensorInfo {
+    fn of(spec: &TensorSpec) -> Self {
+        let length = |dim: &crate::tensor::Dim| match dim {
+            crate::tensor::Dim::Fixed(n) => i64::try_from(*n).unwrap_or(i64::MAX),
+            crate::tensor::Dim::Any(_) => -1,
+        };
+        Self {
+            name: spec.name.clone(),
+            datatype: spec.element.datatype(),
+            shape: spec.shape.iter().map(length).collect(),
+        }
+    }
+}
+
+async fn info(extract::State(state): extract::State<State>) -> Response {
+    let mut models: BTreeMap<String, ModelInfo> = BTreeMap::new();
+    for (name, model) in &*state.models.serving() {
+        models.entry(name.to_string()).or_default().serving = Some(VersionInfo::of(model));
+    }
+    for (name, refused) in state.models.refused() {
+        models.entry(name).or_default().refused = refused;
+    }
+    let troubles = state.health.troubles();
+    let info = Info {
+        name: "predictd",
+        version: env!("CARGO_PKG_VERSION"),
+        ready: troubles.is_empty(),
+        not_ready_because: troubles,
+        models,
+    };
+    let body = serde_json::to_string_pretty(&info).expect("plain data is always JSON");
+    ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+}

@@ -1,0 +1,212 @@
+//! The inference threads, and what they do with a batch: run it, split it when it fails, encode each answer.
+//!
+//! Named threads, never the runtime's. They end when the channel of batches closes.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use crate::decode::Request;
+use crate::encode;
+use crate::error::{Code, Rejection};
+use crate::message::{Batch, Origin, Reply};
+use crate::model::Model;
+use crate::tensor::{Dim, Elements, Output, Tensor, View};
+
+/// The answer to one request: its body, or why there is none.
+pub type Answered = Result<Vec<u8>, Rejection>;
+
+/// One inference thread's life. Blocks.
+pub fn run(thread: usize, batches: &Mutex<mpsc::Receiver<Batch>>, replies: &mpsc::Sender<Vec<Reply>>) {
+    loop {
+        // Whoever holds the lock waits for the next batch, the others wait for the lock: a queue with several takers.
+        let next = batches.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(batch) = next else { return };
+        if replies.blocking_send(answer(thread, batch)).is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
+    let Batch { model, requests } = batch;
+    let started = Instant::now();
+    let mut origins: Vec<Origin> = Vec::with_capacity(requests.len());
+    let mut decoded: Vec<Request> = Vec::with_capacity(requests.len());
+    let mut replies = Vec::new();
+    for pending in requests {
+        model.metrics.queue.observe((started - pending.origin.received_at).as_secs_f64());
+        match pending.wanted_version {
+            Some(wanted) if *wanted != *model.version => {
+                let message = format!(
+                    "version {wanted:?} of the model {:?} is not served, {} is",
+                    model.name, model.version
+                );
+                let rejection = Rejection::new(Code::ModelNotFound, message);
+                let (id, model) = (pending.request.answer.id, Some(Arc::clone(&model)));
+                replies.push(Reply::refused(&rejection, id, model, pending.origin));
+            }
+            _ => {
+                decoded.push(pending.request);
+                origins.push(pending.origin);
+            }
+        }
+    }
+    let (ids, answers) = predict(&model, thread, decoded);
+    replies.extend(answers.into_iter().zip(ids).zip(origins).map(|((answered, id), origin)| {
+        let model = Some(Arc::clone(&model));
+        match answered {
+            Ok(body) => Reply { body: body.into(), outcome: Ok(()), model, id, origin },
+            Err(rejection) => Reply::refused(&rejection, id, model, origin),
+        }
+    }));
+    replies
+}
+
+/// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave.
+pub fn predict(
+    model: &Model,
+    thread: usize,
+    mut requests: Vec<Request>,
+) -> (Vec<Option<String>>, Vec<Answered>) {
+    let Some(inputs) = join(&mut requests) else { return (Vec::new(), Vec::new()) };
+    let mut rows = Vec::with_capacity(requests.len());
+    let mut next = 0;
+    for request in &requests {
+        rows.push(next..next + request.rows);
+        next += request.rows;
+    }
+    let joined = Joined { model, thread, inputs, requests: &requests, rows };
+    let mut answers = Vec::with_capacity(requests.len());
+    joined.run(0..requests.len(), &mut answers);
+    (requests.into_iter().map(|request| request.answer.id).collect(), answers)
+}
+
+/// Moves all requests' tensors into one for each input; their shapes stay with the requests.
+fn join(requests: &mut [Request]) -> Option<Vec<Tensor>> {
+    let (first, others) = requests.split_first_mut()?;
+    let mut inputs: Vec<Tensor> = first
+        .inputs
+        .iter_mut()
+        .map(|tensor| {
+            let elements = std::mem::replace(&mut tensor.elements, Elements::U8(Vec::new()));
+            Tensor { shape: tensor.shape.clone(), elements }
+        })
+        .collect();
+    for other in others {
+        for (joined, tensor) in inputs.iter_mut().zip(&mut other.inputs) {
+            joined.elements.append(&mut tensor.elements);
+            if let (Some(rows), Some(more)) = (joined.shape.first_mut(), tensor.shape.first()) {
+                *rows += more;
+            }
+        }
+    }
+    Some(inputs)
+}
+
+struct Joined<'a> {
+    model: &'a Model,
+    thread: usize,
+    inputs: Vec<Tensor>,
+    requests: &'a [Request],
+    /// The rows of each request in the joined inputs.
+    rows: Vec<Range<usize>>,
+}
+
+impl Joined<'_> {
+    /// Answers `requests`; when they fail together, each half by itself, until the guilty one is alone.
+    /// Costs at most twice as many calls as there are requests.
+    fn run(&self, requests: Range<usize>, answers: &mut Vec<Answered>) {
+        let rows = self.rows[requests.start].start..self.rows[requests.end - 1].end;
+        let inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, &rows)).collect();
+        let metrics = &self.model.metrics;
+        let started = Instant::now();
+        let ran = self.model.sessions.run(self.thread, &inputs, |outputs| {
+            metrics.inference.observe(started.elapsed().as_secs_f64());
+            metrics.batch_rows.observe(rows.len() as f64);
+            self.encode(requests.clone(), &rows, outputs)
+        });
+        let reason = match ran {
+            Ok(Some(encoded)) => {
+                metrics.rows.inc_by(rows.len() as u64);
+                answers.extend(encoded);
+                return;
+            }
+            Ok(None) => "the model's outputs do not have one row for each row of the inputs".to_owned(),
+            Err(reason) => reason,
+        };
+        if requests.len() == 1 {
+            let message = format!("the model {:?} failed on this request: {reason}", self.model.name);
+            answers.push(Err(Rejection::new(Code::InferenceFailed, message)));
+            return;
+        }
+        let middle = requests.start + requests.len() / 2;
+        self.run(requests.start..middle, answers);
+        self.run(middle..requests.end, answers);
+    }
+
+    /// `rows` of one joined input.
+    fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>) -> (Vec<usize>, View<'t>) {
+        let mut shape = input.shape.clone();
+        if !self.model.signature.batched {
+            return (shape, input.elements.view());
+        }
+        let row: usize = shape[1..].iter().product();
+        shape[0] = rows.len();
+        (shape, input.elements.view().slice(rows.start * row..rows.end * row))
+    }
+
+    /// `None` when the outputs cannot be told apart by rows, though several requests share them.
+    fn encode(
+        &self,
+        requests: Range<usize>,
+        rows: &Range<usize>,
+        outputs: &[Output<'_>],
+    ) -> Option<Vec<Answered>> {
+        let by_rows = self.model.signature.batched
+            && outputs.iter().all(|output| output.shape.first() == Some(&rows.len()));
+        if !by_rows && requests.len() > 1 {
+            return None;
+        }
+        let (name, version) = (&*self.model.name, &*self.model.version);
+        let mut shapes: Vec<Vec<usize>> = outputs.iter().map(|output| output.shape.to_vec()).collect();
+        let encode_one = |index: usize| {
+            let request = &self.requests[index];
+            if !by_rows {
+                return encode::response(&request.answer, outputs, None, name, version);
+            }
+            let (from, to) = (self.rows[index].start - rows.start, self.rows[index].end - rows.start);
+            let own: Vec<Output<'_>> = outputs
+                .iter()
+                .zip(&mut shapes)
+                .map(|(output, shape)| {
+                    shape[0] = to - from;
+                    let row: usize = shape[1..].iter().product();
+                    let elements = output.elements.slice(from * row..to * row);
+                    Output { name: output.name, shape, elements }
+                })
+                .collect();
+            encode::response(&request.answer, &own, Some(to - from), name, version)
+        };
+        Some(requests.map(encode_one).collect())
+    }
+}
+
+/// One run on zeros, so that the first request does not pay for what ONNX Runtime sets up lazily.
+pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
+    let zeros: Vec<(Vec<usize>, Elements)> = model
+        .signature
+        .inputs
+        .iter()
+        .map(|spec| {
+            let shape: Vec<usize> =
+                spec.shape.iter().map(|dim| if let Dim::Fixed(n) = dim { *n } else { 1 }).collect();
+            let count = shape.iter().product();
+            (shape, Elements::zeros(spec.element, count))
+        })
+        .collect();
+    let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
+    model.sessions.run(thread, &inputs, |_| ())
+}

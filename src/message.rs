@@ -1,0 +1,101 @@
+//! Every type that crosses a channel of the pipeline, and the [`Ticket`] that makes sure none is lost.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use google_cloud_pubsub::subscriber::handler::Handler;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::decode::Request;
+use crate::error::{Code, Rejection};
+use crate::metrics::Metrics;
+use crate::model::Model;
+
+/// The right, and the duty, to settle one message. Moves by value with it, is never cloned, is consumed once:
+/// [`Ticket::ack`] is called by publish alone, after the response was accepted. Dropping it nacks and counts.
+#[derive(Debug)]
+pub struct Ticket {
+    handler: Option<Handler>,
+    metrics: Arc<Metrics>,
+    /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Ticket {
+    pub fn new(handler: Handler, room: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+        metrics.in_hand.inc();
+        Self { handler: Some(handler), metrics, _room: room }
+    }
+
+    pub fn ack(mut self) {
+        if let Some(handler) = self.handler.take() {
+            handler.ack();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.metrics.in_hand.dec();
+        if let Some(handler) = self.handler.take() {
+            self.metrics.nacked.inc();
+            handler.nack();
+        }
+    }
+}
+
+/// Where a request came from and how its response is addressed.
+#[derive(Debug)]
+pub struct Origin {
+    pub attributes: HashMap<String, String>,
+    pub message_id: String,
+    pub ordering_key: String,
+    pub received_at: Instant,
+    pub ticket: Ticket,
+}
+
+/// A decoded request that waits for its batch.
+#[derive(Debug)]
+pub struct Pending {
+    pub request: Request,
+    /// The model that it was decoded for.
+    pub model: Arc<str>,
+    /// Whether its model takes several rows at once.
+    pub batched: bool,
+    /// The attribute `model_version`: only this version may answer.
+    pub wanted_version: Option<String>,
+    pub origin: Origin,
+}
+
+/// Requests that run together on one version of one model.
+#[derive(Debug)]
+pub struct Batch {
+    pub model: Arc<Model>,
+    pub requests: Vec<Pending>,
+}
+
+/// The outcome of a request, ready to be published.
+#[derive(Debug)]
+pub struct Reply {
+    pub body: Bytes,
+    pub outcome: Result<(), Code>,
+    /// The version that answered; `None` when the request was refused before it reached a model.
+    pub model: Option<Arc<Model>>,
+    pub id: Option<String>,
+    pub origin: Origin,
+}
+
+impl Reply {
+    /// The error response to a request.
+    pub fn refused(
+        rejection: &Rejection,
+        id: Option<String>,
+        model: Option<Arc<Model>>,
+        origin: Origin,
+    ) -> Self {
+        let body = crate::encode::error(rejection, id.as_deref()).into();
+        Self { body, outcome: Err(rejection.code), model, id, origin }
+    }
+}

@@ -1,0 +1,217 @@
+//! What one version holds, judged from its files: complete or not, which file is the model, what its columns are called.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::onnx;
+
+/// A version that is whole, ready to be loaded.
+#[derive(Debug)]
+pub struct Bundle {
+    pub model_file: PathBuf,
+    /// MLflow's pandas signature: the names of the columns of the one input, in order.
+    pub columns: Option<Vec<String>>,
+}
+
+/// Why a version cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// More files must come first: not an error, versions are uploaded file by file.
+    #[error("incomplete: {0}")]
+    Incomplete(String),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The commit mark of a version, written last.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    files: BTreeMap<String, ManifestFile>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ManifestFile {
+    /// Bytes.
+    size: u64,
+    /// Base64 of the 4 big-endian bytes, as Cloud Storage writes it.
+    crc32c: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct MlModel {
+    flavors: BTreeMap<String, serde_json::Value>,
+    signature: Option<MlSignature>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MlSignature {
+    /// A JSON array of columns or tensors, as a string.
+    inputs: Option<String>,
+}
+
+impl Bundle {
+    /// Looks at the version in `folder`. Reads the model file's structure, but loads nothing.
+    pub fn open(folder: &Path) -> Result<Self, Problem> {
+        check_manifest(folder)?;
+        if folder.join("model.yaml").exists() {
+            // Serving while ignoring what the bundle declares would answer wrongly.
+            return Err(Problem::Refused(
+                "it has a model.yaml, which this version of predictd cannot honour yet".to_owned(),
+            ));
+        }
+        let mlmodel = read_mlmodel(folder)?;
+        let (name, columns) = match &mlmodel {
+            Some(mlmodel) => (mlmodel.model_file()?, mlmodel.columns()?),
+            None => ("model.onnx".to_owned(), None),
+        };
+        let model_file = folder.join(plain(&name)?);
+        let bytes = std::fs::read(&model_file).map_err(|error| missing_or_unreadable(&error, &name))?;
+        for external in onnx::external_files(&bytes).map_err(Problem::Refused)? {
+            let path = model_file.with_file_name(plain(&external)?);
+            if !path.exists() {
+                return Err(Problem::Incomplete(format!("waiting for {external:?}, which {name:?} names")));
+            }
+        }
+        Ok(Self { model_file, columns })
+    }
+}
+
+fn missing_or_unreadable(error: &std::io::Error, name: &str) -> Problem {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        Problem::Incomplete(format!("waiting for {name:?}"))
+    } else {
+        Problem::Refused(format!("cannot read {name:?}: {error}"))
+    }
+}
+
+/// A file name that stays inside the version's folder.
+fn plain(name: &str) -> Result<&Path, Problem> {
+    let path = Path::new(name);
+    let is_plain = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
+    is_plain.then_some(path).ok_or_else(|| Problem::Refused(format!("{name:?} leaves the version's folder")))
+}
+
+fn check_manifest(folder: &Path) -> Result<(), Problem> {
+    let text = match std::fs::read(folder.join("manifest.json")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Problem::Refused(format!("cannot read \"manifest.json\": {error}"))),
+    };
+    let manifest: Manifest = serde_json::from_slice(&text)
+        .map_err(|error| Problem::Refused(format!("\"manifest.json\" is not understood: {error}")))?;
+    for (name, expected) in &manifest.files {
+        let bytes =
+            std::fs::read(folder.join(plain(name)?)).map_err(|error| missing_or_unreadable(&error, name))?;
+        if bytes.len() as u64 != expected.size {
+            return Err(Problem::Incomplete(format!(
+                "{name:?} has {} bytes, \"manifest.json\" says {}",
+                bytes.len(),
+                expected.size
+            )));
+        }
+        let crc = base64_be(crc32c::crc32c(&bytes));
+        if crc != expected.crc32c {
+            return Err(Problem::Refused(format!(
+                "{name:?} has the crc32c {crc}, \"manifest.json\" says {}",
+                expected.crc32c
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A crc32c as Cloud Storage writes it.
+pub fn base64_be(crc: u32) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes())
+}
+
+fn read_mlmodel(folder: &Path) -> Result<Option<MlModel>, Problem> {
+    match std::fs::read_to_string(folder.join("MLmodel")) {
+        Ok(text) => serde_saphyr::from_str(&text)
+            .map(Some)
+            .map_err(|error| Problem::Refused(format!("\"MLmodel\" is not understood: {error}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Problem::Refused(format!("cannot read \"MLmodel\": {error}"))),
+    }
+}
+
+impl MlModel {
+    fn model_file(&self) -> Result<String, Problem> {
+        let onnx = self.flavors.get("onnx").ok_or_else(|| {
+            let flavors: Vec<_> = self.flavors.keys().collect();
+            Problem::Refused(format!("\"MLmodel\" has no flavour `onnx`, only {flavors:?}"))
+        })?;
+        let data = onnx.get("data").and_then(serde_json::Value::as_str);
+        Ok(data.unwrap_or("model.onnx").to_owned())
+    }
+
+    /// The column names of a pandas signature; a tensor signature has none.
+    fn columns(&self) -> Result<Option<Vec<String>>, Problem> {
+        #[derive(Deserialize)]
+        struct Column {
+            #[serde(rename = "type")]
+            kind: String,
+            name: Option<String>,
+        }
+        let Some(inputs) = self.signature.as_ref().and_then(|signature| signature.inputs.as_ref()) else {
+            return Ok(None);
+        };
+        let columns: Vec<Column> = serde_json::from_str(inputs).map_err(|error| {
+            Problem::Refused(format!("the signature's inputs in \"MLmodel\" are not understood: {error}"))
+        })?;
+        if columns.iter().any(|column| column.kind == "tensor") {
+            return Ok(None);
+        }
+        Ok(columns.into_iter().map(|column| column.name).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        folder
+    }
+
+    fn problem(files: &[(&str, &[u8])]) -> String {
+        Bundle::open(folder(files).path()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_problem_is_named() {
+        let manifest = |size: u64, crc: u32| {
+            format!(r#"{{"files":{{"model.onnx":{{"size":{size},"crc32c":"{}"}}}}}}"#, base64_be(crc))
+                .into_bytes()
+        };
+        let crc = crc32c::crc32c(b"");
+        assert_eq!(problem(&[]), "incomplete: waiting for \"model.onnx\"");
+        assert_eq!(
+            problem(&[("manifest.json", &manifest(0, crc))]),
+            "incomplete: waiting for \"model.onnx\""
+        );
+        assert_eq!(
+            problem(&[("manifest.json", &manifest(9, crc)), ("model.onnx", b"")]),
+            "incomplete: \"model.onnx\" has 0 bytes, \"manifest.json\" says 9"
+        );
+        assert_eq!(
+            problem(&[("manifest.json", &manifest(1, 7)), ("model.onnx", b"x")]),
+            format!(
+                "\"model.onnx\" has the crc32c {}, \"manifest.json\" says {}",
+                base64_be(crc32c::crc32c(b"x")),
+                base64_be(7)
+            )
+        );
+        let sklearn = b"flavors:\n  sklearn: {}\n";
+        assert_eq!(problem(&[("MLmodel", sklearn)]), "\"MLmodel\" has no flavour `onnx`, only [\"sklearn\"]");
+        let escape = b"flavors:\n  onnx:\n    data: ../../etc/passwd\n";
+        assert_eq!(problem(&[("MLmodel", escape)]), "\"../../etc/passwd\" leaves the version's folder");
+    }
+}

@@ -1,0 +1,109 @@
+//! Models: where versions come from, what they hold, which one serves.
+//!
+//! [`watch`] alone writes [`Models`]; the pipeline reads it, once a request to decode and once a batch to pin the version.
+
+pub mod bundle;
+mod onnx;
+pub mod runtime;
+pub mod source;
+pub mod version;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+use crate::error::{Code, Rejection};
+use crate::metrics::ModelMetrics;
+use crate::tensor::Signature;
+
+/// One loaded version of one model.
+#[derive(Debug)]
+pub struct Model {
+    pub name: Arc<str>,
+    pub version: Arc<str>,
+    pub signature: Signature,
+    /// The address of the version at its source.
+    pub from: String,
+    /// What the model file says of itself: producer, domain, description and the like.
+    pub metadata: BTreeMap<String, String>,
+    pub loaded_at: SystemTime,
+    pub metrics: ModelMetrics,
+    pub sessions: runtime::Sessions,
+}
+
+/// Why a version does not serve, for `/info`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    pub version: String,
+    pub from: String,
+    pub reason: String,
+}
+
+/// The models that serve now, by name.
+#[derive(Debug)]
+pub struct Models {
+    serving: ArcSwap<BTreeMap<Arc<str>, Arc<Model>>>,
+    refused: Mutex<BTreeMap<String, Vec<Refusal>>>,
+    /// Serves requests that name no model.
+    default: Option<String>,
+}
+
+impl Models {
+    pub fn new(default: Option<String>) -> Arc<Self> {
+        Arc::new(Self { serving: ArcSwap::default(), refused: Mutex::default(), default })
+    }
+
+    pub fn serving(&self) -> Arc<BTreeMap<Arc<str>, Arc<Model>>> {
+        self.serving.load_full()
+    }
+
+    /// The version that serves a request, which may name its model.
+    pub fn resolve(&self, name: Option<&str>) -> Result<Arc<Model>, Rejection> {
+        let serving = self.serving.load();
+        let wanted = name.or(self.default.as_deref());
+        let found = match wanted {
+            Some(name) => serving.get(name),
+            None if serving.len() == 1 => serving.values().next(),
+            None => None,
+        };
+        if let Some(model) = found {
+            return Ok(Arc::clone(model));
+        }
+        let names: Vec<&str> = serving.keys().map(|name| &**name).collect();
+        let served = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Err(Rejection::new(
+            Code::ModelNotFound,
+            match wanted {
+                Some(name) => format!("the model {name:?} is not served; served: {served}"),
+                None => format!(
+                    "the request names no model and there is no default; set the attribute `model` to one of: {served}"
+                ),
+            },
+        ))
+    }
+
+    /// Puts `model` into service in place of its earlier version, which batches in flight keep until they end.
+    fn swap(&self, model: Arc<Model>) {
+        let mut serving = BTreeMap::clone(&self.serving.load());
+        serving.insert(Arc::clone(&model.name), model);
+        self.serving.store(Arc::new(serving));
+    }
+
+    /// The versions of each model that do not serve, newest first.
+    pub fn refused(&self) -> BTreeMap<String, Vec<Refusal>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_refused(&self, model: &str, refusals: Vec<Refusal>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.is_empty() {
+            refused.remove(model);
+        } else {
+            refused.insert(model.to_owned(), refusals);
+        }
+    }
+}

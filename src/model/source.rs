@@ -1,0 +1,299 @@
+//! Where model versions come from: a directory or a bucket, listed and read the same way.
+//! What it lists is only a claim; [`super::bundle`] judges whether a version is complete.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail, ensure};
+use google_cloud_storage::client::{Storage, StorageControl};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+
+use super::version::Version;
+use crate::config;
+
+/// A read of a model file that brings no byte for so long has stalled and is given up; the next poll tries again.
+const STALL: Duration = Duration::from_secs(30);
+
+/// One file of a version, at the generation that was listed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct File {
+    /// Relative to the version's folder, `/` between levels.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// The object's generation; a local file's time of change in nanoseconds.
+    pub generation: i64,
+    /// As the bucket reports it; a local file has none.
+    pub crc32c: Option<u32>,
+}
+
+/// A version as the source lists it, files in order of their paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub model: String,
+    pub version: Version,
+    pub files: Vec<File>,
+}
+
+/// What a listing of the source gave.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub versions: Vec<Listed>,
+    /// Folders beside the versions whose names are no versions: `model/name`.
+    pub ignored: Vec<String>,
+}
+
+/// A version's files on the local disk; a downloaded copy goes when this is dropped.
+#[derive(Debug)]
+pub struct Fetched {
+    pub folder: PathBuf,
+    _downloaded: Option<TempDir>,
+}
+
+#[derive(Debug)]
+pub enum Source {
+    Directory(PathBuf),
+    Bucket { storage: Box<Storage>, control: Box<StorageControl>, bucket: String, prefix: String },
+}
+
+impl Source {
+    pub async fn connect(source: &config::Source) -> anyhow::Result<Self> {
+        Ok(match source {
+            config::Source::Directory(root) => {
+                ensure!(root.is_dir(), "the models' directory {root:?} does not exist or is no directory");
+                Self::Directory(root.clone())
+            }
+            config::Source::Bucket { bucket, prefix } => Self::Bucket {
+                storage: Box::new(crate::google::storage().await?),
+                control: Box::new(crate::google::storage_control().await?),
+                bucket: bucket.clone(),
+                prefix: prefix.clone(),
+            },
+        })
+    }
+
+    /// The address of a version, as `/info` and the log name it.
+    pub fn address(&self, model: &str, version: &Version) -> String {
+        match self {
+            Self::Directory(root) => root.join(model).join(version.as_str()).display().to_string(),
+            Self::Bucket { bucket, prefix, .. } => {
+                format!("gs://{bucket}/{}{model}/{version}", folder(prefix))
+            }
+        }
+    }
+
+    /// Whether an object that a notification names lies under this source.
+    pub fn covers(&self, object_bucket: &str, object: &str) -> bool {
+        match self {
+            Self::Directory(_) => false,
+            Self::Bucket { bucket, prefix, .. } => {
+                bucket == object_bucket && object.starts_with(&folder(prefix))
+            }
+        }
+    }
+
+    /// Everything that is there now.
+    pub async fn list(&self) -> anyhow::Result<Listing> {
+        match self {
+            Self::Directory(root) => {
+                let root = root.clone();
+                tokio::task::spawn_blocking(move || list_directory(&root)).await?
+            }
+            Self::Bucket { control, bucket, prefix, .. } => {
+                list_bucket(control, bucket, &folder(prefix)).await
+            }
+        }
+    }
+
+    /// Brings exactly the listed generations to the local disk, sizes and checksums verified.
+    /// `progress` hears of every so many bytes received.
+    pub async fn fetch(&self, listed: &Listed, progress: impl Fn(u64)) -> anyhow::Result<Fetched> {
+        match self {
+            Self::Directory(root) => {
+                let folder = root.join(&listed.model).join(listed.version.as_str());
+                Ok(Fetched { folder, _downloaded: None })
+            }
+            Self::Bucket { storage, bucket, prefix, .. } => {
+                let target = tempfile::Builder::new()
+                    .prefix("predictd-model-")
+                    .tempdir()
+                    .context("cannot make a folder for the model's files")?;
+                for file in &listed.files {
+                    let object =
+                        format!("{}{}/{}/{}", folder(prefix), listed.model, listed.version, file.path);
+                    download(storage, bucket, &object, file, target.path(), &progress)
+                        .await
+                        .with_context(|| format!("cannot read gs://{bucket}/{object}"))?;
+                }
+                Ok(Fetched { folder: target.path().to_owned(), _downloaded: Some(target) })
+            }
+        }
+    }
+}
+
+/// A prefix as object names continue it: empty, or ending in `/`.
+fn folder(prefix: &str) -> String {
+    if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_end_matches('/')) }
+}
+
+async fn list_bucket(control: &StorageControl, bucket: &str, prefix: &str) -> anyhow::Result<Listing> {
+    use google_cloud_gax::paginator::ItemPaginator as _;
+    let mut items = control
+        .list_objects()
+        .set_parent(format!("projects/_/buckets/{bucket}"))
+        .set_prefix(prefix)
+        .by_item();
+    let mut collected = Collected::default();
+    while let Some(object) = items.next().await {
+        let object = object.with_context(|| format!("cannot list gs://{bucket}/{prefix}"))?;
+        let Some(path) = object.name.strip_prefix(prefix) else { continue };
+        let file = File {
+            path: String::new(),
+            size: u64::try_from(object.size).unwrap_or(0),
+            generation: object.generation,
+            crc32c: object.checksums.and_then(|sums| sums.crc32c),
+        };
+        collected.add(path, file);
+    }
+    Ok(collected.listing())
+}
+
+fn list_directory(root: &Path) -> anyhow::Result<Listing> {
+    fn walk(root: &Path, folder: &Path, collected: &mut Collected) -> anyhow::Result<()> {
+        let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {folder:?}"))?;
+        for entry in entries {
+            let path = entry?.path();
+            // A file may go between the listing and this look at it.
+            let Ok(metadata) = std::fs::metadata(&path) else { continue };
+            if metadata.is_dir() {
+                walk(root, &path, collected)?;
+                continue;
+            }
+            let changed = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let Some(relative) = path.strip_prefix(root).ok().and_then(Path::to_str) else { continue };
+            let file = File {
+                path: String::new(),
+                size: metadata.len(),
+                generation: i64::try_from(changed.as_nanos()).unwrap_or(i64::MAX),
+                crc32c: None,
+            };
+            collected.add(relative, file);
+        }
+        Ok(())
+    }
+    let mut collected = Collected::default();
+    walk(root, root, &mut collected)?;
+    Ok(collected.listing())
+}
+
+/// Gathers files by model and version.
+#[derive(Debug, Default)]
+struct Collected {
+    versions: std::collections::BTreeMap<(String, String), Listed>,
+    ignored: std::collections::BTreeSet<String>,
+}
+
+impl Collected {
+    /// `path` is `model/version/file…`; anything else is no part of a version.
+    fn add(&mut self, path: &str, file: File) {
+        let mut parts = path.splitn(3, '/');
+        let (Some(model), Some(version), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+            return;
+        };
+        if model.is_empty() || rest.is_empty() || rest.ends_with('/') {
+            return;
+        }
+        let Some(parsed) = Version::parse(version) else {
+            self.ignored.insert(format!("{model}/{version}"));
+            return;
+        };
+        // Object names are not to be trusted: `../` and the like must never leave the version's folder.
+        if !Path::new(rest).components().all(|part| matches!(part, Component::Normal(_))) {
+            self.ignored.insert(path.to_owned());
+            return;
+        }
+        let listed = self.versions.entry((model.to_owned(), version.to_owned())).or_insert_with(|| Listed {
+            model: model.to_owned(),
+            version: parsed,
+            files: Vec::new(),
+        });
+        listed.files.push(File { path: rest.to_owned(), ..file });
+    }
+
+    fn listing(self) -> Listing {
+        let mut versions: Vec<Listed> = self.versions.into_values().collect();
+        for listed in &mut versions {
+            listed.files.sort();
+        }
+        Listing { versions, ignored: self.ignored.into_iter().collect() }
+    }
+}
+
+async fn download(
+    storage: &Storage,
+    bucket: &str,
+    object: &str,
+    file: &File,
+    target: &Path,
+    progress: &impl Fn(u64),
+) -> anyhow::Result<()> {
+    let path = target.join(&file.path);
+    if let Some(parent) = path.parent() {
+        tokio::fs::create_dir_all(parent).await?;
+    }
+    let mut out = tokio::fs::File::create(&path).await?;
+    let mut response = storage
+        .read_object(format!("projects/_/buckets/{bucket}"), object)
+        .set_generation(file.generation)
+        .send()
+        .await?;
+    let (mut size, mut crc) = (0, 0);
+    while let Some(chunk) = tokio::time::timeout(STALL, response.next())
+        .await
+        .with_context(|| format!("no byte came for {} seconds", STALL.as_secs()))?
+    {
+        let chunk = chunk?;
+        size += chunk.len() as u64;
+        crc = crc32c::crc32c_append(crc, &chunk);
+        if size > file.size {
+            bail!("it is larger than the {} bytes that were listed", file.size);
+        }
+        out.write_all(&chunk).await?;
+        progress(chunk.len() as u64);
+    }
+    out.flush().await?;
+    ensure!(size == file.size, "{size} bytes came, {} were listed", file.size);
+    if let Some(expected) = file.crc32c {
+        ensure!(crc == expected, "its crc32c is {crc:08x}, {expected:08x} was listed");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(generation: i64) -> File {
+        File { path: String::new(), size: 1, generation, crc32c: None }
+    }
+
+    #[test]
+    fn files_are_grouped_by_model_and_version_and_the_rest_is_named() {
+        let mut collected = Collected::default();
+        for path in [
+            "wine/1/model.onnx",
+            "wine/1/data/w.bin",
+            "wine/latest/model.onnx",
+            "wine/2/../../x",
+            "README.md",
+            "wine/1/",
+        ] {
+            collected.add(path, file(1));
+        }
+        let listing = collected.listing();
+        assert_eq!(listing.ignored, ["wine/2/../../x", "wine/latest"]);
+        let paths: Vec<_> = listing.versions[0].files.iter().map(|f| f.path.as_str()).collect();
+        assert_eq!((listing.versions.len(), paths), (1, vec!["data/w.bin", "model.onnx"]));
+    }
+}

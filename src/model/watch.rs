@@ -1,0 +1,271 @@
+//! Keeps every model on the newest version of its source that is complete, loads and passes its checks.
+//!
+//! Owns the writing side of [`Models`]. Wakes on a notification (a hint: unordered, repeated, lost at times), on the poll
+//! interval, and ends on stop. All work happens here, off the hot path; the swap is one pointer.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::bundle::{Bundle, Problem};
+use super::runtime::Runtime;
+use super::source::{File, Listed, Source};
+use super::{Model, Models, Refusal};
+use crate::metrics::Metrics;
+
+/// What could not be read is tried again after this, doubled up to the poll interval.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct Watch {
+    pub source: Arc<Source>,
+    pub runtime: Arc<Runtime>,
+    pub models: Arc<Models>,
+    pub metrics: Arc<Metrics>,
+    pub poll_interval: Duration,
+    /// Rung when the bucket announced something.
+    pub hint: Arc<Notify>,
+    pub judged: Judged,
+}
+
+/// What is already known, so that no version is loaded or reported twice.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// The files that the serving version of each model was loaded from.
+    serving: HashMap<String, Files>,
+    /// Versions that failed with exactly these files, and why.
+    failed: HashMap<(String, String), (Files, String)>,
+    /// Folders that were warned about.
+    ignored: std::collections::BTreeSet<String>,
+}
+
+type Files = Vec<File>;
+
+/// How the attempt to load one version ended.
+enum Attempt {
+    Serves(Box<Model>),
+    /// For good, as long as its files stay the same.
+    Fails(String),
+    /// Worth another try soon: the source could not be read.
+    Unreadable(anyhow::Error),
+}
+
+impl Watch {
+    /// Runs until `stop`. The first reconciliation was the caller's: see [`Watch::reconcile`].
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut retry = FIRST_RETRY;
+        let mut wait = self.poll_interval;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.hint.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            let reconciled = tokio::select! {
+                () = stop.cancelled() => return,
+                reconciled = self.reconcile() => reconciled,
+            };
+            wait = match reconciled {
+                Ok(()) => {
+                    retry = FIRST_RETRY;
+                    self.poll_interval
+                }
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "cannot look for new model versions");
+                    retry = (retry * 2).min(self.poll_interval);
+                    retry
+                }
+            };
+        }
+    }
+
+    /// Brings the serving models in line with the source as it is now.
+    ///
+    /// # Errors
+    /// The source could not be listed, or a version not be read. What serves goes on.
+    pub async fn reconcile(&mut self) -> anyhow::Result<()> {
+        let listing = self.source.list().await?;
+        for name in listing.ignored {
+            if self.judged.ignored.insert(name.clone()) {
+                tracing::warn!(
+                    path = name,
+                    "ignored: not a version, expected a whole number or a semantic version"
+                );
+            }
+        }
+        let mut by_model: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
+        for listed in listing.versions {
+            by_model.entry(listed.model.clone()).or_default().push(listed);
+        }
+        let mut unreadable = None;
+        for (model, mut versions) in by_model {
+            versions.sort_by_key(|listed| Reverse(listed.version.clone()));
+            if let Err(error) = self.reconcile_model(&model, versions).await {
+                unreadable = Some(error.context(format!("model {model:?}")));
+            }
+        }
+        self.metrics.models_serving.set(i64::try_from(self.models.serving().len()).unwrap_or(i64::MAX));
+        unreadable.map_or(Ok(()), Err)
+    }
+
+    /// Tries the versions of one model, newest first, until one serves.
+    async fn reconcile_model(&mut self, model: &str, newest_first: Vec<Listed>) -> anyhow::Result<()> {
+        let mut refusals = Vec::new();
+        let mut unreadable = None;
+        for listed in newest_first {
+            let serving = self.models.serving().get(model).cloned();
+            let is_serving =
+                serving.as_ref().is_some_and(|serving| *serving.version == *listed.version.as_str());
+            if is_serving && self.judged.serving.get(model) == Some(&listed.files) {
+                break;
+            }
+            let key = (model.to_owned(), listed.version.to_string());
+            let known = self.judged.failed.get(&key).filter(|(files, _)| *files == listed.files);
+            let reason = match known {
+                Some((_, reason)) => reason.clone(),
+                None => match self.attempt(&listed, serving.as_deref()).await {
+                    Attempt::Serves(loaded) => {
+                        self.models.swap(Arc::from(loaded));
+                        self.judged.serving.insert(model.to_owned(), listed.files);
+                        self.judged.failed.remove(&key);
+                        break;
+                    }
+                    Attempt::Fails(reason) => {
+                        self.report(model, &listed, &reason);
+                        self.judged.failed.insert(key, (listed.files.clone(), reason.clone()));
+                        reason
+                    }
+                    Attempt::Unreadable(error) => {
+                        let reason = format!("{error:#}");
+                        self.metrics.reloaded(model, "failed");
+                        unreadable = Some(error);
+                        reason
+                    }
+                },
+            };
+            let from = self.source.address(model, &listed.version);
+            refusals.push(Refusal { version: listed.version.to_string(), from, reason });
+            if is_serving {
+                // Its files changed for the worse: the loaded copy is still the newest good one.
+                break;
+            }
+        }
+        self.models.set_refused(model, refusals);
+        unreadable.map_or(Ok(()), Err)
+    }
+
+    fn report(&self, model: &str, listed: &Listed, reason: &str) {
+        if reason.starts_with("incomplete: ") {
+            tracing::info!(model, version = listed.version.as_str(), reason, "version not complete yet");
+            return;
+        }
+        self.metrics.reloaded(model, "refused");
+        tracing::error!(
+            model,
+            version = listed.version.as_str(),
+            reason,
+            "version refused, it will not serve"
+        );
+    }
+
+    async fn attempt(&self, listed: &Listed, serving: Option<&Model>) -> Attempt {
+        let started = Instant::now();
+        let fetched = match self.source.fetch(listed, |_| {}).await {
+            Ok(fetched) => fetched,
+            Err(error) => return Attempt::Unreadable(error),
+        };
+        let load = {
+            let (runtime, metrics) = (Arc::clone(&self.runtime), Arc::clone(&self.metrics));
+            let from = self.source.address(&listed.model, &listed.version);
+            let (name, version) = (listed.model.clone(), listed.version.to_string());
+            move || {
+                let loaded = load(&runtime, &metrics, &fetched.folder, &name, &version, from);
+                drop(fetched);
+                loaded
+            }
+        };
+        let loaded = match tokio::task::spawn_blocking(load).await.context("loading panicked") {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(problem)) => return Attempt::Fails(problem.to_string()),
+            Err(error) => return Attempt::Fails(format!("{error:#}")),
+        };
+        if let Some(serving) = serving
+            && let Some(difference) = difference(serving, &loaded)
+        {
+            return Attempt::Fails(difference);
+        }
+        self.metrics.reloaded(&listed.model, "serving");
+        tracing::info!(
+            model = &*loaded.name,
+            version = &*loaded.version,
+            from = loaded.from,
+            milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "version in service"
+        );
+        Attempt::Serves(Box::new(loaded))
+    }
+}
+
+/// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.
+pub fn load(
+    runtime: &Runtime,
+    metrics: &Metrics,
+    folder: &std::path::Path,
+    name: &str,
+    version: &str,
+    from: String,
+) -> Result<Model, Problem> {
+    let bundle = Bundle::open(folder)?;
+    let opened = runtime
+        .open(&bundle.model_file, bundle.columns)
+        .map_err(|error| Problem::Refused(format!("{error:#}")))?;
+    let model = Model {
+        name: name.into(),
+        version: version.into(),
+        signature: opened.signature,
+        from,
+        metadata: opened.metadata,
+        loaded_at: SystemTime::now(),
+        metrics: metrics.for_version(name, version),
+        sessions: opened.sessions,
+    };
+    for thread in 0..runtime.threads() {
+        // A model may rightly refuse zeros (an index out of its table); the first call was made all the same.
+        if let Err(reason) = crate::infer::warm_up(&model, thread) {
+            tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
+        }
+    }
+    Ok(model)
+}
+
+/// Why `new` cannot take the place of `serving`: requests were decoded for the one and would run on the other.
+fn difference(serving: &Model, new: &Model) -> Option<String> {
+    let (old, new) = (&serving.signature, &new.signature);
+    let sides = [("input", &old.inputs, &new.inputs), ("output", &old.outputs, &new.outputs)];
+    for (kind, old, new) in sides {
+        let list = |specs: &[crate::tensor::TensorSpec]| {
+            let all: Vec<_> =
+                specs.iter().map(|spec| format!("{} {}", spec.name, spec.unnamed().describe())).collect();
+            all.join(", ")
+        };
+        if list(old) != list(new) {
+            let version = &serving.version;
+            return Some(format!(
+                "it has another signature than the serving version {version}: {kind} {}, expected {}",
+                list(new),
+                list(old)
+            ));
+        }
+    }
+    (old.columns != new.columns).then(|| {
+        format!(
+            "its columns are {:?}, those of the serving version {} are {:?}",
+            new.columns, serving.version, old.columns
+        )
+    })
+}

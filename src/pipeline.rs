@@ -1,0 +1,255 @@
+//! The whole worker: every stage, channel and task, who owns them, and how they end.
+//!
+//! ```text
+//!  request topic                                                                       response topic
+//!       │ streaming pull                                                                     ▲ publish
+//!       ▼                                                                                    │
+//!   receive ──Vec<Pending>──▶ batch ──Batch──▶ infer ×threads ──Vec<Reply>──────────────▶ publish ── ack
+//!   (decode)                    │ reads            (named threads: run, split, encode)       ▲
+//!       │                       ▼                                                            │
+//!       └──────────────▶ Models (ArcSwap) ◀── model::watch ◀── poll, bucket's notifications  │
+//!       └───────────────── refused: Vec<Reply> ──────────────────────────────────────────────┘
+//! ```
+//!
+//! Every message carries its [`Ticket`](crate::message::Ticket) from receive to publish, which alone acknowledges.
+//! **Shutdown is channels closing**: stop -> receive drops its senders -> batch flushes -> infer ends -> publish drains and
+//! acknowledges -> receive's leases finish. What is left at `shutdown.grace` is dropped and so nacked. A stage that fails or
+//! panics starts the same drain and makes the exit code non-zero.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::health::{Health, Part};
+use crate::metrics::Metrics;
+use crate::model::Models;
+use crate::model::runtime::Runtime;
+use crate::model::source::Source;
+use crate::model::watch::{Judged, Watch};
+use crate::publish::Publish;
+use crate::receive::{self, Receive};
+use crate::{batch, google, http, infer};
+
+/// Groups of requests between receive and batch, and of replies before publish. Small: waiting belongs to Pub/Sub.
+const GROUPS: usize = 16;
+/// Of the grace, what the forced end takes: nacks are flushed every tenth of a second.
+const NACK_TIME: Duration = Duration::from_secs(1);
+
+/// Runs the worker until `stop`, or until a stage fails.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let health = Arc::new(Health::starting());
+    let models = Models::new(config.models.default.clone());
+
+    let runtime = Arc::new(Runtime::load(&config.inference)?);
+    let source = Arc::new(Source::connect(&config.models.source).await?);
+    let admin = google::subscription_admin().await?;
+    receive::check_subscription(&admin, &config.requests.subscription).await?;
+
+    let hint = Arc::new(Notify::new());
+    let mut watch = Watch {
+        source: Arc::clone(&source),
+        runtime: Arc::clone(&runtime),
+        models: Arc::clone(&models),
+        metrics: Arc::clone(&metrics),
+        poll_interval: config.models.poll_interval,
+        hint: Arc::clone(&hint),
+        judged: Judged::default(),
+    };
+
+    let mut stages = Stages::default();
+    let (requests, requests_in) = mpsc::channel(GROUPS);
+    let (batches, batches_in) = mpsc::channel(1);
+    let (replies, replies_in) = mpsc::channel(GROUPS);
+
+    let state = http::State {
+        health: Arc::clone(&health),
+        metrics: Arc::clone(&metrics),
+        models: Arc::clone(&models),
+    };
+    let server = http::bind(config.http.listen).await?;
+    // Serves through the drain, so that probes see it; ends with the runtime.
+    let http = tokio::spawn(http::serve(server, state));
+
+    let publish = Publish::new(
+        &google::publisher().await?,
+        &config.responses.topic,
+        Arc::clone(&metrics),
+        Arc::clone(&health),
+    );
+    stages.spawn("publish", async move {
+        publish.run(replies_in).await;
+        Ok(())
+    });
+
+    let batches_in = Arc::new(Mutex::new(batches_in));
+    for thread in 0..runtime.threads() {
+        let (batches_in, replies) = (Arc::clone(&batches_in), replies.clone());
+        stages.spawn_thread(format!("infer-{thread}"), move || infer::run(thread, &batches_in, &replies))?;
+    }
+    drop(batches_in);
+
+    let limits = batch::Limits { max_rows: config.batching.max_rows, max_wait: config.batching.max_wait };
+    let form_batches = batch::run(requests_in, batches, replies.clone(), Arc::clone(&models), limits);
+    stages.spawn("batch", async move {
+        form_batches.await;
+        Ok(())
+    });
+
+    let receiver = Receive {
+        subscriber: google::subscriber().await?,
+        admin,
+        config: config.requests,
+        models: Arc::clone(&models),
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        requests,
+        replies,
+    };
+    if let Some(updates) = config.models.updates {
+        let listen = receive::run_updates(google::subscriber().await?, updates, source, hint, stop.clone());
+        stages.spawn("model updates", async move {
+            listen.await;
+            Ok(())
+        });
+    }
+    // Models first: what is received must find something to run on.
+    let (serving, is_serving) = tokio::sync::oneshot::channel();
+    stages.spawn("models", {
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                served = first_model(&mut watch, &models) => served?,
+                () = stop.cancelled() => return Ok(()),
+            }
+            health.works(Part::Models);
+            let _ = serving.send(());
+            watch.run(stop).await;
+            Ok(())
+        }
+    });
+    stages.spawn("receive", {
+        let stop = stop.clone();
+        async move {
+            // An error means that the models' stage ended first; it says why.
+            if is_serving.await.is_ok() { receiver.run(stop).await } else { Ok(()) }
+        }
+    });
+
+    let ended = stages.supervise(&stop, config.shutdown.grace).await;
+    http.abort();
+    ended
+}
+
+/// Reconciles until at least one model serves.
+async fn first_model(watch: &mut Watch, models: &Models) -> anyhow::Result<()> {
+    watch.reconcile().await.context("cannot load the models")?;
+    let mut said = false;
+    while models.serving().is_empty() {
+        if !said {
+            tracing::error!(
+                "no model can serve yet, waiting for one; `/info` says why the versions found do not"
+            );
+            said = true;
+        }
+        tokio::select! {
+            () = watch.hint.notified() => {}
+            () = tokio::time::sleep(watch.poll_interval) => {}
+        }
+        if let Err(error) = watch.reconcile().await {
+            tracing::warn!(error = format!("{error:#}"), "cannot look for new model versions");
+        }
+    }
+    Ok(())
+}
+
+/// The tasks and threads of the pipeline. Each ends by itself once its input has closed.
+#[derive(Default)]
+struct Stages(JoinSet<(String, anyhow::Result<()>)>);
+
+impl Stages {
+    fn spawn(&mut self, name: &str, stage: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        let name = name.to_owned();
+        // A panic is caught in a task of its own, so that it is known whose it was.
+        self.0.spawn(async move {
+            let task = AbortOnDrop(tokio::spawn(stage));
+            let ended = task.await;
+            (name, ended.unwrap_or_else(|error| Err(anyhow!("panicked: {error}"))))
+        });
+    }
+
+    fn spawn_thread(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let run = move || {
+            body();
+            let _ = done.send(());
+        };
+        std::thread::Builder::new().name(name.clone()).spawn(run).context("cannot start a thread")?;
+        self.0.spawn(async move { (name, ended.await.map_err(|_| anyhow!("panicked"))) });
+        Ok(())
+    }
+
+    /// Waits for every stage, from the first failure or stop on for `grace` at most.
+    async fn supervise(mut self, stop: &CancellationToken, grace: Duration) -> anyhow::Result<()> {
+        let mut outcome = Ok(());
+        let drain_time = grace.saturating_sub(NACK_TIME.min(grace / 2));
+        let deadline = async {
+            stop.cancelled().await;
+            tracing::info!("stopping: what is in hand is finished, nothing more is received");
+            tokio::time::sleep(drain_time).await;
+        };
+        tokio::pin!(deadline);
+        loop {
+            let ended = tokio::select! {
+                ended = self.0.join_next() => ended,
+                () = &mut deadline => break,
+            };
+            let Some(ended) = ended else { return outcome };
+            outcome = outcome.and(stage_outcome(ended, stop));
+            stop.cancel();
+        }
+        tracing::warn!("the grace is over: what is still in hand goes back to Pub/Sub");
+        self.0.abort_all();
+        while self.0.join_next().await.is_some() {}
+        tokio::time::sleep(NACK_TIME.min(grace / 2)).await;
+        outcome
+    }
+}
+
+fn stage_outcome(
+    ended: Result<(String, anyhow::Result<()>), JoinError>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let (name, result) = ended.context("a stage was lost")?;
+    match result {
+        Ok(()) if stop.is_cancelled() => Ok(()),
+        Ok(()) => Err(anyhow!("the stage `{name}` ended by itself")),
+        Err(error) if name == "receive" || name == "models" => Err(error),
+        Err(error) => Err(error.context(format!("the stage `{name}` failed"))),
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Future for AbortOnDrop<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

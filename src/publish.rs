@@ -1,0 +1,250 @@
+//! Responses out: each is published, and its request acknowledged once Pub/Sub accepted it.
+//!
+//! Calls are full when busy and immediate when idle, without a linger: a group of replies is cut into powers of two, and
+//! there is one publisher for each power, which sends as soon as it holds that many. Ends when its input closes, after
+//! every response was accepted or given up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use google_cloud_pubsub::client::{BasePublisher, Publisher};
+use google_cloud_pubsub::model::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::error::{Code, Rejection};
+use crate::health::{Health, Part};
+use crate::message::{Reply, Ticket};
+use crate::metrics::Metrics;
+
+/// Powers of two from 1 to 128 messages a call. Pub/Sub takes 1000, but beyond a hundred nothing is gained.
+const POWERS: usize = 8;
+/// Calls under way at most; what waits meanwhile makes the next calls fuller.
+const CALLS_IN_FLIGHT: usize = 64;
+/// Pub/Sub's limit of one message, data and attributes together.
+const MAX_MESSAGE_BYTES: usize = 10_000_000;
+const MAX_ATTRIBUTES: usize = 100;
+const MAX_ATTRIBUTE_BYTES: usize = 1024;
+/// Attributes that every response has of its own.
+const OWN_ATTRIBUTES: usize = 7;
+/// Without an accepted response for so long the worker is not ready; the client goes on trying.
+const SLOW: Duration = Duration::from_secs(5);
+const MOST_PAUSE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct Publish {
+    publishers: Vec<Publisher>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    /// Calls refused in a row.
+    failures: AtomicU32,
+}
+
+/// What is left to do once a message was handed to the client.
+struct Sent {
+    accepted: google_cloud_pubsub::publisher::PublishFuture,
+    ticket: Ticket,
+    received_at: Instant,
+    outcome: Result<(), Code>,
+    model: Option<Arc<crate::model::Model>>,
+    ordering_key: String,
+}
+
+impl Publish {
+    pub fn new(client: &BasePublisher, topic: &str, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+        let publishers = (0..POWERS)
+            .map(|power| {
+                client
+                    .publisher(topic)
+                    .set_message_count_threshold(1u32 << power)
+                    // Only for what a call's limit of bytes has cut off.
+                    .set_delay_threshold(Duration::from_millis(1))
+                    .build()
+            })
+            .collect();
+        Self { publishers, shared: Arc::new(Shared { metrics, health, failures: AtomicU32::new(0) }) }
+    }
+
+    pub async fn run(self, mut replies: mpsc::Receiver<Vec<Reply>>) {
+        let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
+        let mut settling = JoinSet::new();
+        while let Some(mut group) = replies.recv().await {
+            self.shared.pause().await;
+            while group.len() < 1 << (POWERS - 1)
+                && let Ok(more) = replies.try_recv()
+            {
+                group.extend(more);
+            }
+            let (ordered, mut plain): (Vec<Reply>, Vec<Reply>) =
+                group.into_iter().partition(|reply| !reply.origin.ordering_key.is_empty());
+            // The client keeps the order within a key, as long as one publisher gets all of it.
+            for reply in ordered {
+                let call = acquire(&calls).await;
+                settling.spawn(self.send(0, vec![reply], call));
+            }
+            while !plain.is_empty() {
+                let power = (POWERS - 1).min(plain.len().ilog2() as usize);
+                let rest = plain.split_off(1 << power);
+                let call = acquire(&calls).await;
+                settling.spawn(self.send(power, plain, call));
+                plain = rest;
+            }
+            while settling.try_join_next().is_some() {}
+        }
+        while settling.join_next().await.is_some() {}
+    }
+
+    /// Hands replies to the client at once, in order; the future settles their tickets.
+    fn send(
+        &self,
+        power: usize,
+        replies: Vec<Reply>,
+        call: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + use<> {
+        let publisher = self.publishers[power].clone();
+        let sent: Vec<Sent> = replies.into_iter().map(|reply| publish(&publisher, reply)).collect();
+        let shared = Arc::clone(&self.shared);
+        async move {
+            shared.settle(sent, &publisher).await;
+            drop(call);
+        }
+    }
+}
+
+async fn acquire(calls: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(calls).acquire_owned().await.expect("the semaphore is never closed")
+}
+
+fn publish(publisher: &Publisher, reply: Reply) -> Sent {
+    let reply = fit(reply);
+    let Reply { body, outcome, model, id, origin } = reply;
+    let message = Message::new()
+        .set_data(body)
+        .set_attributes(attributes(origin.attributes, &origin.message_id, id, model.as_deref(), outcome))
+        .set_ordering_key(origin.ordering_key.clone());
+    Sent {
+        accepted: publisher.publish(message),
+        ticket: origin.ticket,
+        received_at: origin.received_at,
+        outcome,
+        model,
+        ordering_key: origin.ordering_key,
+    }
+}
+
+/// A response that Pub/Sub would refuse becomes an error that it takes.
+fn fit(reply: Reply) -> Reply {
+    let attributes: usize = reply.origin.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let most = MAX_MESSAGE_BYTES - attributes - OWN_ATTRIBUTES * MAX_ATTRIBUTE_BYTES;
+    if reply.body.len() <= most {
+        return reply;
+    }
+    let message = format!("the response has {} bytes, at most {most} can be published", reply.body.len());
+    Reply::refused(&Rejection::new(Code::ResponseTooLarge, message), reply.id, reply.model, reply.origin)
+}
+
+/// The request's own attributes, then the response's.
+fn attributes(
+    mut all: HashMap<String, String>,
+    message_id: &str,
+    body_id: Option<String>,
+    model: Option<&crate::model::Model>,
+    outcome: Result<(), Code>,
+) -> HashMap<String, String> {
+    all.retain(|key, _| !(key.starts_with("goog") || key.starts_with("ce-") || key == "content-type"));
+    if all.len() > MAX_ATTRIBUTES - OWN_ATTRIBUTES {
+        // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed along.
+        let request_id = all.remove("request_id");
+        let kept = MAX_ATTRIBUTES - OWN_ATTRIBUTES;
+        all = all.into_iter().take(kept).collect();
+        all.extend(request_id.map(|id| ("request_id".to_owned(), id)));
+    }
+    all.reserve(OWN_ATTRIBUTES);
+    if !all.contains_key("request_id") {
+        let id = body_id.filter(|id| !id.is_empty() && id.len() <= MAX_ATTRIBUTE_BYTES);
+        all.insert("request_id".to_owned(), id.unwrap_or_else(|| message_id.to_owned()));
+    }
+    let mut set = |key: &str, value: &str| all.insert(key.to_owned(), value.to_owned());
+    set("request_message_id", message_id);
+    set("content-type", "application/json");
+    if let Some(model) = model {
+        set("model", &model.name);
+        set("model_version", &model.version);
+    }
+    match outcome {
+        Ok(()) => {
+            set("status", "ok");
+            all.remove("error_code");
+        }
+        Err(code) => {
+            set("status", "error");
+            set("error_code", code.as_str());
+        }
+    }
+    all
+}
+
+impl Shared {
+    async fn settle(&self, sent: Vec<Sent>, publisher: &Publisher) {
+        let mut refused: Option<String> = None;
+        for Sent { mut accepted, ticket, received_at, outcome, model, ordering_key } in sent {
+            let answer = match tokio::time::timeout(SLOW, &mut accepted).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    self.failing("no response was accepted for 5 seconds, still trying");
+                    accepted.await
+                }
+            };
+            match answer {
+                Ok(_id) => {
+                    ticket.ack();
+                    let metrics = model.as_ref().map_or(&self.metrics.unrouted, |model| &model.metrics);
+                    metrics.requests(outcome).inc();
+                    metrics.request.observe(received_at.elapsed().as_secs_f64());
+                }
+                Err(error) => {
+                    self.metrics.publish_failures.inc();
+                    drop(ticket);
+                    if !ordering_key.is_empty() {
+                        publisher.resume_publish(ordering_key);
+                    }
+                    refused = Some(error.to_string());
+                }
+            }
+        }
+        match refused {
+            Some(why) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                self.failing(&format!("the response topic refused responses: {why}"));
+            }
+            None => {
+                self.failures.store(0, Ordering::Relaxed);
+                if self.health.works(Part::Responses) {
+                    tracing::info!("responses are accepted again");
+                }
+            }
+        }
+    }
+
+    fn failing(&self, why: &str) {
+        if self.health.fails(Part::Responses, why) {
+            tracing::error!(why, "responses are not accepted, their requests will come again");
+        }
+    }
+
+    /// After a refusal, longer each time: what is nacked comes back at once, and must not turn in a hot loop.
+    async fn pause(&self) {
+        let failures = self.failures.load(Ordering::Relaxed);
+        if failures > 0 {
+            let pause = Duration::from_millis(100) * 2u32.saturating_pow(failures.min(10) - 1);
+            tokio::time::sleep(pause.min(MOST_PAUSE)).await;
+        }
+    }
+}

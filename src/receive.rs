@@ -1,0 +1,348 @@
+//! Requests in: one streaming pull, supervised, and the decoding of what it brings.
+//!
+//! The stream is polled continuously; what is ready is decoded and handed on together, and what is not ready is never
+//! waited for with requests in hand. Listens to stop: the stream is then shut down, and the leases of all that is still in
+//! the pipeline are kept until the last ticket is settled.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use backoff::BackoffBuilder as _;
+use google_cloud_pubsub::client::{Subscriber, SubscriptionAdmin};
+use google_cloud_pubsub::model::Message;
+use google_cloud_pubsub::subscriber::MessageStream;
+use google_cloud_pubsub::subscriber::handler::Handler;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::report::Hint as _;
+use crate::config::Requests;
+use crate::decode;
+use crate::error::Rejection;
+use crate::google;
+use crate::health::{Health, Part};
+use crate::message::{Origin, Pending, Reply, Ticket};
+use crate::metrics::Metrics;
+use crate::model::Models;
+
+/// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
+const TOGETHER: usize = 128;
+/// A body larger than this is decoded where blocking is allowed.
+const LARGE_BODY: usize = 256 << 10;
+/// Unit of the byte budget: a semaphore counts to 2^32 at most in one acquisition.
+const ROOM_UNIT: usize = 1 << 10;
+/// How often an idle connection is looked at, so that `/ready` tells the truth.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// A subscription that does not exist for so many attempts in a row (about five minutes) will not come back.
+const MISSING_ATTEMPTS: usize = 12;
+
+#[derive(Debug)]
+pub struct Receive {
+    pub subscriber: Subscriber,
+    pub admin: SubscriptionAdmin,
+    pub config: Requests,
+    pub models: Arc<Models>,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    pub requests: mpsc::Sender<Vec<Pending>>,
+    pub replies: mpsc::Sender<Vec<Reply>>,
+}
+
+/// Looks the subscription up before anything starts.
+///
+/// # Errors
+/// It does not exist, or nobody answers. A refusal for want of rights is none: receiving needs fewer.
+pub async fn check_subscription(admin: &SubscriptionAdmin, name: &str) -> anyhow::Result<()> {
+    let asked = admin.get_subscription().set_subscription(name).send();
+    let error = match tokio::time::timeout(google::CALL_TIMEOUT, asked).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => error,
+        Err(_) => {
+            return Err(anyhow::anyhow!("no answer in {} seconds", google::CALL_TIMEOUT.as_secs()))
+                .with_context(|| format!("cannot reach {}", google::pubsub_address()))
+                .hint("check the network, or PUBSUB_EMULATOR_HOST when a local server is meant");
+        }
+    };
+    match google::code(&error) {
+        Some("PERMISSION_DENIED") => Ok(()),
+        Some("NOT_FOUND") => Err(anyhow::anyhow!("the subscription {name:?} does not exist"))
+            .hint("create it, or correct `requests.subscription` and `project`"),
+        Some(_) => Err(error)
+            .with_context(|| format!("cannot use the subscription {name:?}"))
+            .hint("check the credentials and the rights (roles/pubsub.subscriber)"),
+        None => Err(error).with_context(|| format!("cannot reach {}", google::pubsub_address())).hint(
+            "check the network and the credentials, or PUBSUB_EMULATOR_HOST when a local server is meant",
+        ),
+    }
+}
+
+impl Receive {
+    /// Receives until `stop`; then waits until the last message in hand is settled.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let cap = self.config.max_outstanding_bytes;
+        let room = Arc::new(Semaphore::new((cap / ROOM_UNIT).max(1)));
+        let mut delays = reconnect_delays();
+        let mut missing = 0;
+        loop {
+            let mut stream = self
+                .subscriber
+                .subscribe(&self.config.subscription)
+                .set_max_outstanding_messages(i64::try_from(self.config.max_outstanding_messages)?)
+                .set_max_outstanding_bytes(i64::try_from(cap)?)
+                .build();
+            let token = stream.shutdown_token();
+            let mut received = false;
+            let ended = tokio::select! {
+                ended = self.read(&mut stream, &room, &mut received, &stop) => ended,
+                () = self.probe() => unreachable!("the probe never ends"),
+            };
+            let why = match ended {
+                Ended::Stopped => {
+                    self.give_back(&mut stream).await;
+                    // The stages behind see their channels close; their tickets keep their leases meanwhile.
+                    drop(self);
+                    token.shutdown().await;
+                    return Ok(());
+                }
+                Ended::Closed => "the server closed the stream".to_owned(),
+                Ended::Failed(error) => {
+                    let is_missing = google::code(&error) == Some("NOT_FOUND");
+                    missing = if is_missing { missing + 1 } else { 0 };
+                    if missing >= MISSING_ATTEMPTS {
+                        return Err(error).context("the request subscription is gone");
+                    }
+                    error.to_string()
+                }
+                Ended::PipelineGone => return Ok(()),
+            };
+            self.metrics.stream_failures.inc();
+            if received {
+                delays = reconnect_delays();
+                missing = 0;
+            }
+            let delay = delays.next().unwrap_or(Duration::from_secs(30));
+            if self.health.fails(Part::Requests, format!("the request stream ended: {why}")) {
+                tracing::warn!(why, "the request stream ended, it will be opened again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Keeps `/ready` truthful while the client connects by itself and says nothing. Never ends.
+    async fn probe(&self) {
+        loop {
+            match check_subscription(&self.admin, &self.config.subscription).await {
+                Ok(()) => self.connected(),
+                Err(error) => {
+                    if self.health.fails(Part::Requests, format!("{error:#}")) {
+                        tracing::warn!(error = format!("{error:#}"), "not receiving");
+                    }
+                }
+            }
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    fn connected(&self) {
+        if self.health.works(Part::Requests) {
+            tracing::info!(subscription = self.config.subscription, "receiving");
+        }
+    }
+
+    /// What the client has read and nobody took goes back at once, instead of when its lease is over.
+    async fn give_back(&self, stream: &mut MessageStream) {
+        while let Poll::Ready(Some(Ok((_, handler)))) = futures::poll!(std::pin::pin!(stream.next())) {
+            self.metrics.nacked.inc();
+            handler.nack();
+        }
+    }
+
+    /// Reads until the stream or the worker ends, with nothing left in hand.
+    async fn read(
+        &self,
+        stream: &mut MessageStream,
+        room: &Arc<Semaphore>,
+        received: &mut bool,
+        stop: &CancellationToken,
+    ) -> Ended {
+        let mut decoded = Vec::new();
+        loop {
+            let mut next = std::pin::pin!(stream.next());
+            let item = match futures::poll!(next.as_mut()) {
+                Poll::Ready(item) if decoded.len() < TOGETHER => item,
+                ready => {
+                    if !decoded.is_empty() && self.requests.send(std::mem::take(&mut decoded)).await.is_err()
+                    {
+                        return Ended::PipelineGone;
+                    }
+                    match ready {
+                        Poll::Ready(item) => item,
+                        Poll::Pending => tokio::select! {
+                            item = next => item,
+                            () = stop.cancelled() => return Ended::Stopped,
+                        },
+                    }
+                }
+            };
+            let (message, handler) = match item {
+                Some(Ok(delivery)) => delivery,
+                Some(Err(error)) => return Ended::Failed(error),
+                None => return Ended::Closed,
+            };
+            if !*received {
+                *received = true;
+                self.connected();
+            }
+            let units = units(message.data.len(), self.config.max_outstanding_bytes);
+            let permit = match Arc::clone(room).try_acquire_many_owned(units) {
+                Ok(permit) => permit,
+                Err(_) => {
+                    // Hand on what is in hand first: only that can make room.
+                    if !decoded.is_empty() && self.requests.send(std::mem::take(&mut decoded)).await.is_err()
+                    {
+                        return Ended::PipelineGone;
+                    }
+                    let acquired = Arc::clone(room).acquire_many_owned(units).await;
+                    acquired.expect("the budget is never closed")
+                }
+            };
+            match self.decode(message, handler, permit) {
+                Ok(pending) => decoded.push(pending),
+                Err(reply) => {
+                    if self.replies.send(vec![*reply]).await.is_err() {
+                        return Ended::PipelineGone;
+                    }
+                }
+            }
+            if stop.is_cancelled() {
+                let _ = self.requests.send(decoded).await;
+                return Ended::Stopped;
+            }
+        }
+    }
+
+    fn decode(
+        &self,
+        message: Message,
+        handler: Handler,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Pending, Box<Reply>> {
+        let origin = Origin {
+            attributes: message.attributes,
+            message_id: message.message_id,
+            ordering_key: message.ordering_key,
+            received_at: Instant::now(),
+            ticket: Ticket::new(handler, room, Arc::clone(&self.metrics)),
+        };
+        let attribute = |name: &str| origin.attributes.get(name).map(String::as_str);
+        let refused =
+            |rejection: &Rejection, id, origin| Err(Box::new(Reply::refused(rejection, id, None, origin)));
+        let model = match self.models.resolve(attribute("model")) {
+            Ok(model) => model,
+            Err(rejection) => return refused(&rejection, None, origin),
+        };
+        if let Err(rejection) = decode::supported(attribute("content-type"), attribute("content-encoding")) {
+            return refused(&rejection, None, origin);
+        }
+        let wanted_version = attribute("model_version").map(str::to_owned);
+        let decode = || decode::decode(&message.data, &model.signature, &decode::Limits::default());
+        let decoded =
+            if message.data.len() > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
+        match decoded {
+            Ok(request) => Ok(Pending {
+                request,
+                model: Arc::clone(&model.name),
+                batched: model.signature.batched,
+                wanted_version,
+                origin,
+            }),
+            Err(failure) => {
+                Err(Box::new(Reply::refused(&failure.rejection, failure.id, Some(model), origin)))
+            }
+        }
+    }
+}
+
+enum Ended {
+    Stopped,
+    Closed,
+    Failed(google_cloud_pubsub::Error),
+    /// The stages behind are gone: the pipeline is failing.
+    PipelineGone,
+}
+
+fn units(bytes: usize, cap: usize) -> u32 {
+    let most = (cap / ROOM_UNIT).max(1);
+    // A message beyond the cap takes all of it and travels alone.
+    u32::try_from(bytes.div_ceil(ROOM_UNIT).clamp(1, most)).unwrap_or(u32::MAX)
+}
+
+/// From a tenth of a second, doubled, with jitter: a clean close is over within a second, an accept-then-reset loop costs little.
+fn reconnect_delays() -> impl Iterator<Item = Duration> {
+    backoff::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(30))
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// A bucket's notifications, as hints for the model watch. Runs until `stop`; trouble is logged and tried again.
+pub async fn run_updates(
+    subscriber: Subscriber,
+    subscription: String,
+    source: Arc<crate::model::source::Source>,
+    hint: Arc<tokio::sync::Notify>,
+    stop: CancellationToken,
+) {
+    let mut delays = reconnect_delays();
+    loop {
+        let mut stream = subscriber.subscribe(&subscription).build();
+        let token = stream.shutdown_token();
+        let why = loop {
+            let next = tokio::select! {
+                next = stream.next() => next,
+                () = stop.cancelled() => {
+                    drop(stream);
+                    token.shutdown().await;
+                    return;
+                }
+            };
+            match next {
+                Some(Ok((message, handler))) => {
+                    delays = reconnect_delays();
+                    if announces(&message, &source) {
+                        hint.notify_one();
+                    }
+                    handler.ack();
+                }
+                Some(Err(error)) => break error.to_string(),
+                None => break "the server closed the stream".to_owned(),
+            }
+        };
+        tracing::warn!(
+            subscription,
+            why,
+            "no notifications of model updates for now, the poll finds them meanwhile"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(30))) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Anyone who can publish can forge a notification: it only ever makes the watch look at its own source.
+fn announces(message: &Message, source: &crate::model::source::Source) -> bool {
+    let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
+    match (attribute("bucketId"), attribute("objectId")) {
+        (Some(bucket), Some(object)) => source.covers(bucket, object),
+        _ => false,
+    }
+}

@@ -1,0 +1,213 @@
+//! Tensors as they cross the engine: typed, row-major, owned or borrowed. Knows neither a wire format nor ONNX Runtime.
+
+use half::f16;
+
+/// One dimension of an input or output as the model declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// Always this long.
+    Fixed(usize),
+    /// Any length; the name that the model gives it, empty when it gives none.
+    Any(String),
+}
+
+impl Dim {
+    /// The length, where the model fixes it.
+    pub fn fixed(&self) -> Option<usize> {
+        match self {
+            Self::Fixed(length) => Some(*length),
+            Self::Any(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Dim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(n) => write!(f, "{n}"),
+            Self::Any(name) if name.is_empty() => f.write_str("?"),
+            Self::Any(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One named input or output of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    pub name: String,
+    pub element: ElementType,
+    /// The whole shape, the batch dimension included.
+    pub shape: Vec<Dim>,
+}
+
+impl TensorSpec {
+    /// `float32[batch, 13]`, as error messages and `inspect` show it.
+    pub fn describe(&self) -> String {
+        let dims: Vec<String> = self.shape.iter().map(Dim::to_string).collect();
+        format!("{}[{}]", self.element, dims.join(", "))
+    }
+
+    /// Without the names of its free dimensions, which two exports of one model may give differently.
+    pub fn unnamed(&self) -> Self {
+        let forget = |dim: &Dim| if let Dim::Any(_) = dim { Dim::Any(String::new()) } else { dim.clone() };
+        Self { shape: self.shape.iter().map(forget).collect(), ..self.clone() }
+    }
+}
+
+/// What a model takes and gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    pub inputs: Vec<TensorSpec>,
+    pub outputs: Vec<TensorSpec>,
+    /// Named columns of the one `[batch, columns]` input, in order, where the bundle says so (MLflow's pandas signature).
+    pub columns: Option<Vec<String>>,
+    /// Whether the first dimension of every input and output counts rows, so that requests may share a batch.
+    pub batched: bool,
+}
+
+/// Calls `$apply!` with every element type: variant, Rust type, the name users see, the Open Inference Protocol's datatype.
+#[macro_export]
+macro_rules! for_each_element_type {
+    ($apply:ident) => {
+        $apply! {
+            (Bool, bool, "bool", "BOOL"),
+            (U8, u8, "uint8", "UINT8"),
+            (U16, u16, "uint16", "UINT16"),
+            (U32, u32, "uint32", "UINT32"),
+            (U64, u64, "uint64", "UINT64"),
+            (I8, i8, "int8", "INT8"),
+            (I16, i16, "int16", "INT16"),
+            (I32, i32, "int32", "INT32"),
+            (I64, i64, "int64", "INT64"),
+            (F16, f16, "float16", "FP16"),
+            (F32, f32, "float32", "FP32"),
+            (F64, f64, "float64", "FP64"),
+            (Text, String, "string", "BYTES"),
+        }
+    };
+}
+
+/// The same without strings: the types whose elements lie side by side in memory.
+#[macro_export]
+macro_rules! for_each_number_type {
+    ($apply:ident) => {
+        $apply! {
+            (Bool, bool), (U8, u8), (U16, u16), (U32, u32), (U64, u64), (I8, i8), (I16, i16), (I32, i32), (I64, i64),
+            (F16, half::f16), (F32, f32), (F64, f64),
+        }
+    };
+}
+
+macro_rules! define_types {
+    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
+        /// The type of a tensor's elements.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ElementType { $($variant),+ }
+
+        impl ElementType {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The Open Inference Protocol v2 datatype.
+            pub fn datatype(self) -> &'static str {
+                match self { $(Self::$variant => $datatype),+ }
+            }
+
+            pub fn from_datatype(datatype: &str) -> Option<Self> {
+                match datatype { $($datatype => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl std::fmt::Display for ElementType {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Self::$variant => $name),+ })
+            }
+        }
+
+        /// A tensor's elements, row-major.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Elements { $($variant(Vec<$rust>)),+ }
+
+        impl Elements {
+            pub fn with_capacity(element: ElementType, capacity: usize) -> Self {
+                match element { $(ElementType::$variant => Self::$variant(Vec::with_capacity(capacity))),+ }
+            }
+
+            /// So many zeros, `false`s or empty strings.
+            pub fn zeros(element: ElementType, count: usize) -> Self {
+                match element { $(ElementType::$variant => Self::$variant(vec![<$rust>::default(); count])),+ }
+            }
+
+            pub fn element(&self) -> ElementType {
+                match self { $(Self::$variant(_) => ElementType::$variant),+ }
+            }
+
+            pub fn len(&self) -> usize {
+                match self { $(Self::$variant(v) => v.len()),+ }
+            }
+
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// Moves `other`'s elements behind these. Both must be of one type, which the decoder has seen to.
+            pub fn append(&mut self, other: &mut Self) {
+                match (self, other) {
+                    $((Self::$variant(a), Self::$variant(b)) => a.append(b),)+
+                    (a, b) => unreachable!("a batch of {} met {}", a.element(), b.element()),
+                }
+            }
+
+            /// Copies `range` of `other` behind these. Both must be of one type.
+            pub fn extend_from(&mut self, other: &Self, range: std::ops::Range<usize>) {
+                match (self, other) {
+                    $((Self::$variant(a), Self::$variant(b)) => a.extend_from_slice(&b[range]),)+
+                    (a, b) => unreachable!("a batch of {} met {}", a.element(), b.element()),
+                }
+            }
+
+            pub fn view(&self) -> View<'_> {
+                match self { $(Self::$variant(v) => View::$variant(v)),+ }
+            }
+        }
+
+        /// Borrowed elements, row-major: what ONNX Runtime gave, before it is encoded.
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub enum View<'a> { $($variant(&'a [$rust])),+ }
+
+        impl<'a> View<'a> {
+            pub fn element(&self) -> ElementType {
+                match self { $(Self::$variant(_) => ElementType::$variant),+ }
+            }
+
+            pub fn len(&self) -> usize {
+                match self { $(Self::$variant(v) => v.len()),+ }
+            }
+
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// These elements only; panics outside of bounds as slices do.
+            pub fn slice(&self, range: std::ops::Range<usize>) -> View<'a> {
+                match self { $(Self::$variant(v) => View::$variant(&v[range])),+ }
+            }
+        }
+    };
+}
+for_each_element_type!(define_types);
+
+/// An owned tensor: one input of one request, or of one batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub elements: Elements,
+}
+
+/// One output of one batch, borrowed from whoever holds it.
+#[derive(Debug, Clone)]
+pub struct Output<'a> {
+    pub name: &'a str,
+    /// The whole shape, the batch dimension included.
+    pub shape: &'a [usize],
+    pub elements: View<'a>,
+}

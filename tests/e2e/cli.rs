@@ -1,0 +1,130 @@
+//! The one-shot commands, and the one clear message of each thing that keeps the worker from starting.
+
+use std::process::Command;
+
+use crate::harness::{World, model_file, onnxruntime, outcome, repository, temporary};
+use crate::oracle::wine;
+
+fn predictd(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_predictd"));
+    command.args(arguments).env("ORT_DYLIB_PATH", onnxruntime()).current_dir(repository());
+    command
+}
+
+/// Exit code 1, an error that says so, and a hint as the last line.
+fn assert_fails(command: Command, says: &str) {
+    let (code, _, stderr) = outcome(command, "");
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains(says), "{says:?} is missing in {stderr}");
+    assert!(stderr.trim_end().lines().last().unwrap().starts_with("hint: "), "{stderr}");
+}
+
+#[test]
+fn the_help_teaches() {
+    let (code, stdout, _) = outcome(predictd(&["--help"]), "");
+    assert_eq!(code, 0);
+    for said in
+        ["run", "check", "inspect", "predict", "PUBSUB_EMULATOR_HOST", "PREDICTD_LOG", "78 bad configuration"]
+    {
+        assert!(stdout.contains(said), "{said:?} is missing in {stdout}");
+    }
+    assert_eq!(outcome(predictd(&["predit"]), "").0, 2);
+}
+
+#[test]
+fn bad_configuration_ends_with_78() {
+    let (_folder, path) = temporary("bad.yaml", "project: p\nrequests: {subscripton: s}\n");
+    for command in ["check", "run"] {
+        let (code, stdout, stderr) = outcome(predictd(&[command, "--config", path.to_str().unwrap()]), "");
+        assert_eq!((code, stdout.as_str()), (78, ""), "{stderr}");
+        for said in [
+            "`requests.subscripton`: unknown key",
+            "did you mean `requests.subscription`?",
+            "`responses.topic`: it must be given",
+        ] {
+            assert!(stderr.contains(said), "{said:?} is missing in {stderr}");
+        }
+    }
+}
+
+#[test]
+fn check_prints_what_a_good_configuration_comes_to() {
+    for file in ["config/predictd.yaml", "config/local.yaml"] {
+        let (code, stdout, stderr) = outcome(predictd(&["check", "--config", file]), "");
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("max_rows: 128\n"), "{stdout}");
+        assert!(stdout.contains(&format!("topic: prediction-responses  # {file}")), "{stdout}");
+    }
+}
+
+#[test]
+fn a_sample_request_works_when_pasted_back() {
+    for model in [
+        "tests/models/wine/1",
+        "tests/models/wine",
+        "tests/models/types/multi/1/model.onnx",
+        "tests/models/types/no-batch/1",
+    ] {
+        let (code, stdout, stderr) = outcome(predictd(&["inspect", model]), "");
+        assert_eq!(code, 0, "{stderr}");
+        let sample = stdout.lines().last().unwrap();
+        let (code, body, stderr) = outcome(predictd(&["predict", "--model", model]), sample);
+        assert_eq!(code, 0, "{model}: {sample}: {body} {stderr}");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["predictions"].as_array().unwrap().len(), 1, "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predict_answers_as_the_worker_does() {
+    let world = World::start().await;
+    world.upload_version("wine/2", "wine", "2");
+    let _worker = world.ready_worker(&[]).await;
+    for request in [wine().request(&[7, 8]), "{\"instances\": [[1]]}".to_owned()] {
+        let published = world.ask(request.clone(), &[]).await;
+        let mut command = world.command();
+        command.args(["predict", "--model", "gs://models/models/wine"]);
+        let (code, body, stderr) =
+            tokio::task::spawn_blocking(move || outcome(command, &request)).await.unwrap();
+        assert_eq!(code == 0, published.attributes["status"] == "ok", "{stderr}");
+        assert_eq!(body.trim_end().as_bytes(), published.data);
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let mut library = predictd(&["inspect", "tests/models/wine/1"]);
+    library.env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so");
+    assert_fails(library, "cannot load ONNX Runtime from /nowhere/libonnxruntime.so");
+    assert_fails(predictd(&["inspect", "tests/models/nothing"]), "cannot find the model");
+    let (_folder, path) = temporary("model.onnx", "no model");
+    assert_fails(predictd(&["inspect", path.to_str().unwrap()]), "cannot load");
+    assert_fails(
+        predictd(&["predict", "--model", "tests/models/wine/1", "--input", "/nowhere"]),
+        "cannot read the request",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_subscription_ends_the_start() {
+    let world = World::start_with(|builder| builder).await;
+    world.upload("models/wine/1/model.onnx", model_file("wine/1", "model.onnx"));
+    let mut command = world.command();
+    command
+        .args(["run", "--config"])
+        .arg(repository().join("config/local.yaml"))
+        .env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0");
+    tokio::task::spawn_blocking(|| assert_fails(command, "prediction-requests\" does not exist"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_server_ends_the_start() {
+    let (_folder, path) = temporary("source.yaml", "models: {source: tests/models}\n");
+    // A port that was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = predictd(&["run", "--config", "config/local.yaml", "--config", path.to_str().unwrap()]);
+    command.env("PUBSUB_EMULATOR_HOST", free.to_string()).env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0");
+    tokio::task::spawn_blocking(|| assert_fails(command, "cannot reach http://127.0.0.1:")).await.unwrap();
+}

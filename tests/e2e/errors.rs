@@ -1,0 +1,85 @@
+//! Bad input of each kind gets its error, is acknowledged, and harms nobody.
+
+use crate::harness::World;
+use crate::oracle::{self, wine};
+
+/// Kind, body, attributes, code, what the message says.
+type Case = (&'static str, String, Vec<(&'static str, &'static str)>, &'static str, &'static str);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_bad_input_gets_its_error() {
+    let world = World::start().await;
+    world.upload_version("wine/1", "wine", "1");
+    let _worker = world.ready_worker(&[]).await;
+    let good = wine().request(&[0]);
+    let deep = "[".repeat(1000);
+    let cases: Vec<Case> = vec![
+        ("no JSON", "{\"instances\": [[1,".into(), vec![], "INVALID_INPUT", ""),
+        ("an empty body", String::new(), vec![("x", "y")], "INVALID_INPUT", "empty"),
+        ("a wrong shape", r#"{"instances": [[1, 2]]}"#.into(), vec![], "INVALID_INPUT", "13"),
+        (
+            "a wrong type",
+            r#"{"instances": [["red",1,1,1,1,1,1,1,1,1,1,1,1]]}"#.into(),
+            vec![],
+            "INVALID_INPUT",
+            "instances[0][0]",
+        ),
+        ("a missing input", r#"{"inputs": {"other": [[1]]}}"#.into(), vec![], "INVALID_INPUT", "input"),
+        ("no known form", r#"{"data": 1}"#.into(), vec![], "INVALID_INPUT", "instances"),
+        ("too deep", format!("{{\"instances\": {deep}"), vec![], "INVALID_INPUT", ""),
+        ("NaN", r#"{"instances": [[NaN,1,1,1,1,1,1,1,1,1,1,1,1]]}"#.into(), vec![], "INVALID_INPUT", ""),
+        ("an unknown model", good.clone(), vec![("model", "beer")], "MODEL_NOT_FOUND", "\"beer\""),
+        ("an unknown version", good.clone(), vec![("model_version", "9")], "MODEL_NOT_FOUND", "\"9\""),
+        (
+            "another content type",
+            good.clone(),
+            vec![("content-type", "text/csv")],
+            "INVALID_INPUT",
+            "text/csv",
+        ),
+    ];
+    let ids: Vec<String> =
+        cases.iter().map(|(_, body, attributes, _, _)| world.publish(body.clone(), attributes)).collect();
+    let fine = world.publish(good, &[]);
+    let responses = world.responses(&[ids.clone(), vec![fine.clone()]].concat()).await;
+    for ((kind, _, _, code, says), id) in cases.iter().zip(&ids) {
+        let response = &responses[id];
+        let body: serde_json::Value = serde_json::from_slice(&response.data).unwrap();
+        assert_eq!(response.attributes["status"], "error", "{kind}: {body}");
+        assert_eq!(response.attributes["error_code"], *code, "{kind}: {body}");
+        assert_eq!(body["error"]["code"], *code, "{kind}: {body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(says), "{kind}: {body}");
+    }
+    wine().check(&[0], &responses[&fine]);
+    world.settled().await;
+    world.server.history.with(oracle::nothing_was_lost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn response_attributes_are_as_promised() {
+    let world = World::start().await;
+    world.upload_version("wine/1", "wine", "1");
+    let _worker = world.ready_worker(&[]).await;
+    let given =
+        [("tenant", "t1"), ("ce-id", "7"), ("content-type", "application/json"), ("request_id", "mine")];
+    let id = world.publish(wine().request(&[0]), &given);
+    let response = world.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap();
+    let mut attributes: Vec<(&str, &str)> =
+        response.attributes.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    attributes.sort_unstable();
+    let expected = [
+        ("content-type", "application/json"),
+        ("model", "wine"),
+        ("model_version", "1"),
+        ("request_id", "mine"),
+        ("request_message_id", &id),
+        ("status", "ok"),
+        ("tenant", "t1"),
+    ];
+    assert_eq!(attributes, expected);
+    let with_id = wine().request(&[0]).replace("{\"instances\"", "{\"id\": \"body-id\", \"instances\"");
+    let response = world.ask(with_id, &[]).await;
+    assert_eq!(response.attributes["request_id"], "body-id");
+    let body: serde_json::Value = serde_json::from_slice(&response.data).unwrap();
+    assert_eq!(body["id"], "body-id");
+}

@@ -1,0 +1,321 @@
+//! A world for one test: its own server on a free port, its own worker process, all gone at its end.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use local_gcp::Server;
+use local_gcp::history::Event;
+use local_gcp::proto::pubsub::PubsubMessage;
+use local_gcp::server::Builder;
+
+pub(crate) const REQUESTS: &str = "projects/demo/topics/prediction-requests";
+pub(crate) const RESPONSES: &str = "projects/demo/topics/prediction-responses";
+pub(crate) const REQUEST_SUBSCRIPTION: &str = "projects/demo/subscriptions/prediction-requests";
+const UPDATES: &str = "projects/demo/topics/model-updates";
+/// Far more than anything here takes: what is waited for and does not come has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub(crate) fn model_file(version: &str, file: &str) -> Vec<u8> {
+    std::fs::read(repository().join("tests/models").join(version).join(file)).unwrap()
+}
+
+/// ONNX Runtime's library, fetched once.
+pub(crate) fn onnxruntime() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
+        if let Ok(path) = std::env::var("ORT_DYLIB_PATH") {
+            return path;
+        }
+        let output = Command::new(repository().join("scripts/fetch-onnxruntime")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    })
+}
+
+/// A client; the choice of the TLS library is the program's, even where none is spoken.
+pub(crate) fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
+pub(crate) struct World {
+    pub(crate) server: Server,
+}
+
+impl World {
+    /// Everything that config/local.yaml names, and a history of all that happens.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|builder| {
+            builder.subscription("projects/demo/subscriptions/prediction-requests", REQUESTS)
+        })
+        .await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(Builder) -> Builder) -> Self {
+        let builder = Server::builder()
+            .record()
+            .topic(REQUESTS)
+            .topic(RESPONSES)
+            .topic(UPDATES)
+            .subscription("projects/demo/subscriptions/model-updates", UPDATES)
+            .bucket("models")
+            .notification("models", UPDATES, Some("models/"));
+        Self { server: change(builder).start().await.unwrap() }
+    }
+
+    pub(crate) fn upload(&self, object: &str, data: Vec<u8>) {
+        let precondition = local_gcp::storage::Precondition::default();
+        let (data, kind) = (Bytes::from(data), "application/octet-stream");
+        self.server.storage.insert("models", object, data, kind, HashMap::new(), precondition).unwrap();
+    }
+
+    /// A version of tests/models, the model file last.
+    pub(crate) fn upload_version(&self, from: &str, model: &str, version: &str) {
+        if repository().join("tests/models").join(from).join("MLmodel").exists() {
+            self.upload(&format!("models/{model}/{version}/MLmodel"), model_file(from, "MLmodel"));
+        }
+        self.upload(&format!("models/{model}/{version}/model.onnx"), model_file(from, "model.onnx"));
+    }
+
+    /// The message id.
+    pub(crate) fn publish(&self, body: impl Into<Bytes>, attributes: &[(&str, &str)]) -> String {
+        let attributes =
+            attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let message = PubsubMessage { data: body.into(), attributes, ..Default::default() };
+        self.server.pubsub.publish(REQUESTS, vec![message]).unwrap().remove(0)
+    }
+
+    /// Waits until every one of these requests has a response; the responses by request message id.
+    pub(crate) async fn responses(&self, ids: &[String]) -> HashMap<String, PubsubMessage> {
+        let complete = self
+            .server
+            .history
+            .wait_until(PATIENCE, |events| {
+                let answered = crate::oracle::responses(events);
+                ids.iter().all(|id| answered.contains_key(id.as_str()))
+            })
+            .await;
+        self.server.history.with(|events| {
+            let answered = crate::oracle::responses(events);
+            let missing: Vec<_> = ids.iter().filter(|id| !answered.contains_key(id.as_str())).collect();
+            assert!(
+                complete && missing.is_empty(),
+                "{} of {} requests have no response: {missing:.5?}",
+                missing.len(),
+                ids.len()
+            );
+            ids.iter().map(|id| (id.clone(), PubsubMessage::clone(answered[id.as_str()][0]))).collect()
+        })
+    }
+
+    pub(crate) async fn ask(&self, body: impl Into<Bytes>, attributes: &[(&str, &str)]) -> PubsubMessage {
+        let id = self.publish(body, attributes);
+        self.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap()
+    }
+
+    /// Waits until every request is acknowledged.
+    pub(crate) async fn settled(&self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let counts = self.server.pubsub.subscription(REQUEST_SUBSCRIPTION).unwrap().counts();
+            if counts.undelivered == 0 && counts.outstanding == 0 {
+                return;
+            }
+            assert!(Instant::now() < end, "some requests were never acknowledged: {counts:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until so many requests were delivered to workers.
+    pub(crate) async fn delivered(&self, requests: usize) {
+        let is_delivery = |event: &Event| matches!(event, Event::Delivered { subscription, .. } if subscription == REQUEST_SUBSCRIPTION);
+        let delivered = self.server.history.wait_until(PATIENCE, |events| {
+            events.iter().filter(|(_, event)| is_delivery(event)).count() >= requests
+        });
+        assert!(delivered.await, "fewer than {requests} requests were delivered");
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_predictd"));
+        command
+            .env("ORT_DYLIB_PATH", onnxruntime())
+            .env("PUBSUB_EMULATOR_HOST", self.server.host())
+            .env("STORAGE_EMULATOR_HOST", self.server.host());
+        command
+    }
+
+    /// A worker with config/local.yaml and these variables over it.
+    pub(crate) fn worker(&self, variables: &[(&str, &str)]) -> Worker {
+        let mut command = self.command();
+        command
+            .args(["run", "--config"])
+            .arg(repository().join("config/local.yaml"))
+            .env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0")
+            .envs(variables.iter().copied());
+        Worker::spawn(command)
+    }
+
+    pub(crate) async fn ready_worker(&self, variables: &[(&str, &str)]) -> Worker {
+        let worker = self.worker(variables);
+        worker.until_ready().await;
+        worker
+    }
+}
+
+/// A running worker; killed when dropped.
+pub(crate) struct Worker {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Worker {
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Self { child, log }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Asks again and again until it holds: for what the worker tells only when asked.
+    async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, ask: impl Fn() -> F) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            assert!(Instant::now() < end, "{what} never came; the worker's log:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn address(&self) -> String {
+        self.until("the http address", async || {
+            let log = self.log.lock().unwrap();
+            log.iter().find_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                Some(line.get("address")?.as_str()?.to_owned())
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.address().await);
+        let response = http().get(url).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        self.until("readiness", async || (self.get("/ready").await.0 == 200).then_some(())).await;
+    }
+
+    pub(crate) async fn until_not_ready(&self, because: &str) {
+        self.until("a reason not to be ready", async || {
+            let (status, text) = self.get("/ready").await;
+            (status == 503 && text.contains(because)).then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) async fn info(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/info").await.1).unwrap()
+    }
+
+    /// Waits until `/info` says so; what it said.
+    pub(crate) async fn until_info(
+        &self,
+        what: &str,
+        holds: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        self.until(what, async || {
+            let info = self.info().await;
+            holds(&info).then_some(info)
+        })
+        .await
+    }
+
+    pub(crate) async fn until_serving(&self, model: &str, version: &str) {
+        self.until_info(&format!("version {version}"), |info| {
+            info["models"][model]["serving"]["version"] == version
+        })
+        .await;
+    }
+
+    /// The value of the first line of `/metrics` that begins so.
+    pub(crate) async fn metric(&self, line: &str) -> Option<f64> {
+        let (_, metrics) = self.get("/metrics").await;
+        let found = metrics.lines().find(|found| found.starts_with(line))?;
+        found.rsplit(' ').next()?.parse().ok()
+    }
+
+    pub(crate) async fn until_metric(&self, line: &str, value: f64) {
+        self.until(&format!("{line} {value}"), async || {
+            self.metric(line).await.filter(|found| *found == value)
+        })
+        .await;
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end; the exit status.
+    pub(crate) async fn end(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the worker does not end; its log:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the worker's log:\n{}", self.log());
+        }
+    }
+}
+
+/// A command's exit code, standard output and standard error.
+pub(crate) fn outcome(mut command: Command, input: &str) -> (i32, String, String) {
+    use std::io::Write as _;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    (child.wait().unwrap().code().unwrap(), stdout, stderr)
+}
+
+pub(crate) fn temporary(name: &str, content: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    (folder, path)
+}

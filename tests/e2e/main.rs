@@ -1,0 +1,10 @@
+//! The real binary against local-gcp, judged by one oracle: a module a promise.
+
+mod cli;
+mod emulator;
+mod errors;
+mod harness;
+mod lifecycle;
+mod models;
+mod oracle;
+mod traffic;

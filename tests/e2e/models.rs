@@ -1,0 +1,215 @@
+//! Models come, go wrong, and are replaced; what serves goes on serving.
+
+use local_gcp::faults::Fault;
+
+use crate::harness::{Worker, World, model_file};
+use crate::oracle::wine;
+
+async fn answers_with(world: &World, version: &str) {
+    let response = world.ask(wine().request(&[3]), &[]).await;
+    assert_eq!(wine().check(&[3], &response), version);
+}
+
+/// The reason that `/info` gives for not serving `version`, once it gives one.
+async fn refusal(worker: &Worker, version: &str) -> String {
+    let find = |info: &serde_json::Value| {
+        let refused = info["models"]["wine"]["refused"].as_array()?;
+        let found = refused.iter().find(|refusal| refusal["version"] == version)?;
+        Some(found["reason"].as_str().unwrap().to_owned())
+    };
+    find(&worker.until_info(&format!("a refusal of {version}"), |info| find(info).is_some()).await).unwrap()
+}
+
+async fn one_version(world: &World) -> Worker {
+    world.upload_version("wine/1", "wine", "1");
+    world.ready_worker(&[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_version_never_serves_and_a_later_good_one_does() {
+    let world = World::start().await;
+    let worker = one_version(&world).await;
+    world.upload("models/wine/2/model.onnx", b"not a model".to_vec());
+    assert!(refusal(&worker, "2").await.contains("model"), "{}", worker.info().await);
+    answers_with(&world, "1").await;
+    world.upload_version("wine/2", "wine", "2");
+    worker.until_serving("wine", "2").await;
+    answers_with(&world, "2").await;
+    assert_eq!(worker.info().await["models"]["wine"]["refused"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_signature_never_serves() {
+    let world = World::start().await;
+    let worker = one_version(&world).await;
+    world.upload_version("types/float32/1", "wine", "2");
+    let reason = refusal(&worker, "2").await;
+    assert!(reason.contains("another signature") && reason.contains("float32[?, 13]"), "{reason}");
+    answers_with(&world, "1").await;
+    assert_eq!(worker.get("/ready").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_an_upload_never_serves_until_it_is_whole() {
+    let world = World::start().await;
+    let worker = one_version(&world).await;
+    let model = model_file("wine/2", "model.onnx");
+    let crc = local_gcp_crc(&model);
+    let manifest =
+        format!(r#"{{"files": {{"model.onnx": {{"size": {}, "crc32c": "{crc}"}}}}}}"#, model.len());
+    world.upload("models/wine/2/MLmodel", model_file("wine/2", "MLmodel"));
+    world.upload("models/wine/2/manifest.json", manifest.into_bytes());
+    assert_eq!(refusal(&worker, "2").await, "incomplete: waiting for \"model.onnx\"");
+    world.upload("models/wine/2/model.onnx", model[..1000].to_vec());
+    let reason = worker
+        .until_info("the size", |info| {
+            info["models"]["wine"]["refused"][0]["reason"].as_str().is_some_and(|r| r.contains("1000 bytes"))
+        })
+        .await;
+    assert!(reason.to_string().contains("manifest.json"), "{reason}");
+    answers_with(&world, "1").await;
+    world.upload("models/wine/2/model.onnx", model);
+    worker.until_serving("wine", "2").await;
+    answers_with(&world, "2").await;
+}
+
+/// As Cloud Storage writes it.
+fn local_gcp_crc(data: &[u8]) -> String {
+    predictd::model::bundle::base64_be(crc32c::crc32c(data))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_downloads_are_tried_again() {
+    let world = World::start().await;
+    let worker = one_version(&world).await;
+    world.server.faults.inject("storage.objects.get.media", Fault::Corrupt, 2);
+    world.upload_version("wine/2", "wine", "2");
+    worker.until_serving("wine", "2").await;
+    answers_with(&world, "2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_poll_finds_what_no_notification_told() {
+    let world = World::start().await;
+    world.upload_version("wine/1", "wine", "1");
+    let worker = world
+        .ready_worker(&[("PREDICTD_MODELS__UPDATES", ""), ("PREDICTD_MODELS__POLL_INTERVAL", "200ms")])
+        .await;
+    world.upload_version("wine/2", "wine", "2");
+    worker.until_serving("wine", "2").await;
+    answers_with(&world, "2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_highest_version_wins_whatever_comes_last() {
+    let world = World::start().await;
+    world.upload_version("wine/2", "wine", "2");
+    let worker = world.ready_worker(&[]).await;
+    world.upload_version("wine/1", "wine", "1");
+    world.upload("models/wine/latest/model.onnx", vec![]);
+    answers_with(&world, "2").await;
+    // The folder that is no version was seen, so the older one was too.
+    worker.until_info("anything", |_| worker.log().contains("wine/latest")).await;
+    worker.until_serving("wine", "2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_models_side_by_side() {
+    let world = World::start().await;
+    world.upload_version("wine/2", "wine", "2");
+    world.upload_version("types/int64/1", "numbers", "7");
+    let _worker = world.ready_worker(&[("PREDICTD_MODELS__DEFAULT", "wine")]).await;
+    let response =
+        world.ask(r#"{"instances": [[1, 2, 3]]}"#, &[("model", "numbers"), ("model_version", "7")]).await;
+    assert_eq!(response.attributes["status"], "ok", "{response:?}");
+    assert_eq!(
+        (response.attributes["model"].as_str(), response.attributes["model_version"].as_str()),
+        ("numbers", "7")
+    );
+    let body: serde_json::Value = serde_json::from_slice(&response.data).unwrap();
+    assert_eq!(body["predictions"], serde_json::json!([{"same": [1, 2, 3], "changed": [-2, -3, -4]}]));
+    answers_with(&world, "2").await;
+    let other =
+        world.ask(r#"{"instances": [[1, 2, 3]]}"#, &[("model", "numbers"), ("model_version", "8")]).await;
+    assert_eq!(other.attributes["error_code"], "MODEL_NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_serves_as_a_bucket_does() {
+    let world = World::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let put = |version: &str| {
+        let target = folder.path().join("wine").join(version);
+        std::fs::create_dir_all(&target).unwrap();
+        std::fs::write(target.join("model.onnx"), model_file(&format!("wine/{version}"), "model.onnx"))
+            .unwrap();
+    };
+    put("1");
+    let source = folder.path().to_str().unwrap();
+    let worker = world
+        .ready_worker(&[("PREDICTD_MODELS__SOURCE", source), ("PREDICTD_MODELS__POLL_INTERVAL", "100ms")])
+        .await;
+    answers_with(&world, "1").await;
+    put("2");
+    worker.until_serving("wine", "2").await;
+    answers_with(&world, "2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_a_model_waits_for_one() {
+    let world = World::start().await;
+    let worker = world.worker(&[]);
+    worker.until_not_ready("no model is serving yet").await;
+    world.upload_version("wine/1", "wine", "1");
+    worker.until_ready().await;
+    answers_with(&world, "1").await;
+}
+
+/// Every numeric and boolean type, named multiple inputs and outputs: as onnxruntime's own Python interface answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_in_v2_as_onnxruntime_says() {
+    let world = World::start().await;
+    let expected: serde_json::Value = serde_json::from_slice(&model_file("types", "expected.json")).unwrap();
+    let skipped = ["bfloat16", "nan"];
+    let models: Vec<&String> =
+        expected.as_object().unwrap().keys().filter(|model| !skipped.contains(&model.as_str())).collect();
+    for model in &models {
+        world.upload_version(&format!("types/{model}/1"), model, "1");
+    }
+    let _worker = world.ready_worker(&[]).await;
+    for model in models {
+        let case = &expected[model];
+        let tensors = |side: &str| -> Vec<serde_json::Value> {
+            let named = case[side].as_object().unwrap().iter();
+            named
+                .map(|(name, tensor)| {
+                    let mut tensor = tensor.clone();
+                    tensor["name"] = name.as_str().into();
+                    tensor
+                })
+                .collect()
+        };
+        let request = serde_json::json!({"id": "i", "inputs": tensors("inputs")}).to_string();
+        let response = world.ask(request, &[("model", model)]).await;
+        let body: serde_json::Value = serde_json::from_slice(&response.data).unwrap();
+        assert_eq!(response.attributes["status"], "ok", "{model}: {body}");
+        assert_eq!(body["id"], "i");
+        for wanted in tensors("outputs") {
+            let outputs = body["outputs"].as_array().unwrap();
+            let got = outputs.iter().find(|output| output["name"] == wanted["name"]).unwrap();
+            assert_eq!((&got["datatype"], &got["shape"]), (&wanted["datatype"], &wanted["shape"]), "{model}");
+            // The shortest decimal that is the same float16 is up to half a step away from it.
+            let tolerance = if got["datatype"] == "FP16" { 5e-4 } else { 1e-6 };
+            let (got, wanted) = (got["data"].as_array().unwrap(), wanted["data"].as_array().unwrap());
+            assert_eq!(got.len(), wanted.len(), "{model}");
+            for (got, wanted) in got.iter().zip(wanted) {
+                let same = got == wanted
+                    || got
+                        .as_f64()
+                        .zip(wanted.as_f64())
+                        .is_some_and(|(a, b)| (a - b).abs() <= tolerance * b.abs().max(1.0));
+                assert!(same, "{model}: {got}, expected {wanted}");
+            }
+        }
+    }
+}

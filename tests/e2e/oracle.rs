@@ -1,0 +1,113 @@
+//! The judge: from the server's whole history and scikit-learn's own predictions.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use local_gcp::history::Event;
+use local_gcp::proto::pubsub::PubsubMessage;
+use serde_json::Value;
+
+use crate::harness::{REQUESTS, RESPONSES, repository};
+
+/// Every response so far by the id of its request's message, in order.
+pub(crate) fn responses(events: &[(Instant, Event)]) -> HashMap<&str, Vec<&PubsubMessage>> {
+    let mut all: HashMap<&str, Vec<&PubsubMessage>> = HashMap::new();
+    for (_, event) in events {
+        if let Event::Published { topic, message } = event
+            && topic == RESPONSES
+            && let Some(id) = message.attributes.get("request_message_id")
+        {
+            all.entry(id).or_default().push(message);
+        }
+    }
+    all
+}
+
+/// No request was acknowledged before its response was accepted, and every request has one.
+pub(crate) fn nothing_was_lost(events: &[(Instant, Event)]) {
+    let mut asked: HashSet<&str> = HashSet::new();
+    let mut answered: HashSet<&str> = HashSet::new();
+    for (_, event) in events {
+        match event {
+            Event::Published { topic, message } if topic == REQUESTS => {
+                asked.insert(&message.message_id);
+            }
+            Event::Published { topic, message } if topic == RESPONSES => {
+                let id = message.attributes["request_message_id"].as_str();
+                assert!(asked.contains(id), "a response to nothing: {id}");
+                answered.insert(id);
+            }
+            Event::Acked { subscription, message_id, .. }
+                if subscription.ends_with("/prediction-requests") =>
+            {
+                assert!(
+                    answered.contains(message_id.as_str()),
+                    "{message_id} was acknowledged before its response"
+                );
+            }
+            _ => {}
+        }
+    }
+    let lost: Vec<_> = asked.difference(&answered).collect();
+    assert!(lost.is_empty(), "{} requests without a response", lost.len());
+}
+
+/// How many responses came more than once.
+pub(crate) fn duplicates(events: &[(Instant, Event)]) -> usize {
+    responses(events).values().map(|all| all.len() - 1).sum()
+}
+
+/// scikit-learn's wine data and what its own models say of every row.
+pub(crate) struct Wine {
+    pub(crate) rows: Vec<Value>,
+    versions: Value,
+    tolerance: f64,
+}
+
+pub(crate) fn wine() -> &'static Wine {
+    static WINE: OnceLock<Wine> = OnceLock::new();
+    WINE.get_or_init(|| {
+        let text = std::fs::read_to_string(repository().join("tests/models/wine/expected.json")).unwrap();
+        let expected: Value = serde_json::from_str(&text).unwrap();
+        Wine {
+            rows: expected["rows"].as_array().unwrap().clone(),
+            versions: expected["versions"].clone(),
+            tolerance: expected["tolerance"].as_f64().unwrap(),
+        }
+    })
+}
+
+impl Wine {
+    /// A request for these rows.
+    pub(crate) fn request(&self, rows: &[usize]) -> String {
+        let rows: Vec<&Value> = rows.iter().map(|row| &self.rows[*row]).collect();
+        serde_json::json!({ "instances": rows }).to_string()
+    }
+
+    /// The response is what scikit-learn says for the version that it names; that version.
+    pub(crate) fn check(&self, rows: &[usize], response: &PubsubMessage) -> String {
+        let body: Value = serde_json::from_slice(&response.data).unwrap();
+        assert_eq!(response.attributes["status"], "ok", "{body}");
+        let version = response.attributes["model_version"].clone();
+        assert_eq!(body["model_version"], version.as_str());
+        assert_eq!(body["model"], "wine");
+        let predictions = body["predictions"].as_array().unwrap();
+        assert_eq!(predictions.len(), rows.len());
+        let expected = &self.versions[&version];
+        for (prediction, row) in predictions.iter().zip(rows) {
+            assert_eq!(prediction["label"], expected["labels"][row], "row {row} of version {version}");
+            let pairs = prediction["probabilities"].as_array().unwrap().iter();
+            let expected = expected["probabilities"][row].as_array().unwrap();
+            assert_eq!(pairs.len(), expected.len());
+            for (got, expected) in pairs.zip(expected) {
+                let difference = (got.as_f64().unwrap() - expected.as_f64().unwrap()).abs();
+                assert!(
+                    difference <= self.tolerance,
+                    "row {row} of version {version}: {got}, expected {expected}"
+                );
+            }
+        }
+        version
+    }
+}
