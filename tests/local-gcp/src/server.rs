@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -129,6 +130,12 @@ impl Builder {
             .merge(crate::pubsub::rest::router(Arc::clone(&pubsub)))
             .merge(storage::rest::router(Arc::clone(&storage)))
             .merge(crate::control::router(Arc::clone(&pubsub)));
+        // Small answers must not wait for the client's delayed acknowledgement.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "no TCP_NODELAY");
+            }
+        });
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         tokio::spawn(async move {

@@ -165,7 +165,7 @@ impl Subscription {
     }
 
     /// Resolves when something may have become deliverable after this call.
-    pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
     }
 

@@ -1,0 +1,144 @@
+//! Runs one worker against local-gcp in this process, and measures it: messages a second through a backlog, processor time
+//! a message and peak memory from /proc, then the latency at a gentle rate. Prints one JSON object.
+
+use std::collections::HashMap;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use local_gcp::Server;
+use local_gcp::proto::pubsub::PubsubMessage;
+use serde_json::json;
+
+const REQUESTS: &str = "projects/demo/topics/prediction-requests";
+const RESPONSES: &str = "projects/demo/topics/prediction-responses";
+const ANSWERS: &str = "projects/demo/subscriptions/prediction-responses";
+/// Nothing that is measured takes as long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Parser)]
+struct Args {
+    /// The request's body.
+    #[arg(long)]
+    body: String,
+    /// Messages of the throughput run.
+    #[arg(long, default_value_t = 200_000)]
+    messages: usize,
+    /// Messages a second of the latency run, and how many.
+    #[arg(long, default_value_t = 200)]
+    rate: u64,
+    #[arg(long, default_value_t = 1000)]
+    gentle: usize,
+    /// The worker's command.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+/// A worker process, killed at the end.
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Worker {
+    /// User and system time of all its threads so far (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).
+    fn processor_time(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let behind_name = stat.rsplit_once(')').context("no name in stat")?.1;
+        let fields: Vec<&str> = behind_name.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    fn peak_megabytes(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kilobytes * 1024.0 / 1e6)
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let server = Server::builder()
+        .topic(REQUESTS)
+        .topic(RESPONSES)
+        .subscription("projects/demo/subscriptions/prediction-requests", REQUESTS)
+        .subscription(ANSWERS, RESPONSES)
+        .start()
+        .await?;
+    let mut command = Command::new(&args.command[0]);
+    command.args(&args.command[1..]).env("PUBSUB_EMULATOR_HOST", server.host());
+    let worker = Worker(command.spawn().context("cannot start the worker")?);
+
+    // Connected, warm, and with everything allocated that steady work allocates.
+    publish(&server, &args.body, 20_000)?;
+    take(&server, 20_000).await?;
+    let (cpu, started) = (worker.processor_time()?, Instant::now());
+    publish(&server, &args.body, args.messages)?;
+    take(&server, args.messages).await?;
+    let (wall, cpu) = (started.elapsed(), worker.processor_time()? - cpu);
+
+    let mut latencies = Vec::with_capacity(args.gentle);
+    let mut next = tokio::time::interval(Duration::from_micros(1_000_000 / args.rate));
+    for _ in 0..args.gentle {
+        next.tick().await;
+        let asked = Instant::now();
+        publish(&server, &args.body, 1)?;
+        take(&server, 1).await?;
+        latencies.push(asked.elapsed().as_secs_f64() * 1e3);
+    }
+    latencies.sort_by(f64::total_cmp);
+    let percentile = |p: usize| latencies[(latencies.len() - 1) * p / 100];
+    println!(
+        "{}",
+        json!({
+            "messages_per_second": args.messages as f64 / wall.as_secs_f64(),
+            "processor_us_per_message": cpu.as_secs_f64() * 1e6 / args.messages as f64,
+            "peak_mb": worker.peak_megabytes()?,
+            "p50_ms": percentile(50),
+            "p99_ms": percentile(99),
+        })
+    );
+    Ok(())
+}
+
+fn publish(server: &Server, body: &str, count: usize) -> anyhow::Result<()> {
+    let message =
+        PubsubMessage { data: body.to_owned().into(), attributes: HashMap::new(), ..Default::default() };
+    let mut left = count;
+    while left > 0 {
+        let together = left.min(500);
+        server.pubsub.publish(REQUESTS, vec![message.clone(); together])?;
+        left -= together;
+    }
+    Ok(())
+}
+
+/// Waits for so many responses, and takes them.
+async fn take(server: &Server, count: usize) -> anyhow::Result<()> {
+    let answers = server.pubsub.subscription(ANSWERS)?;
+    let (mut taken, end) = (0, Instant::now() + PATIENCE);
+    while taken < count {
+        let changed = answers.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let responses = answers.drain();
+        if let Some(message) = responses.first().and_then(|received| received.message.as_ref()) {
+            let status = message.attributes.get("status").map_or("ok", String::as_str);
+            ensure!(status == "ok", "the worker answered {:?}", message.data);
+        }
+        taken += responses.len();
+        if responses.is_empty() && tokio::time::timeout(PATIENCE, changed).await.is_err() {
+            anyhow::bail!("only {taken} of {count} responses came");
+        }
+        ensure!(Instant::now() < end, "only {taken} of {count} responses came");
+    }
+    Ok(())
+}

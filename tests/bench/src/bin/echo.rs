@@ -1,0 +1,47 @@
+//! The bare client: pull, publish, ack, nothing else. What any worker on this client can at best reach.
+//!
+//! `echo PER_CALL`: messages a publish call; 1 publishes each at once, which is the floor of the latency.
+
+use std::time::Duration;
+
+use google_cloud_auth::credentials::anonymous::Builder as Anonymous;
+use google_cloud_pubsub::client::{Publisher, Subscriber};
+use google_cloud_pubsub::model::Message;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let per_call: u32 = std::env::args().nth(1).map_or(Ok(100), |text| text.parse())?;
+    let endpoint = format!("http://{}", std::env::var("PUBSUB_EMULATOR_HOST")?);
+    let subscriber =
+        Subscriber::builder().with_endpoint(&endpoint).with_credentials(Anonymous::new().build()).build().await?;
+    let publisher = Publisher::builder("projects/demo/topics/prediction-responses")
+        .with_endpoint(&endpoint)
+        .with_credentials(Anonymous::new().build())
+        .set_message_count_threshold(per_call)
+        .set_delay_threshold(Duration::from_millis(2))
+        .build()
+        .await?;
+    let mut stream = subscriber
+        .subscribe("projects/demo/subscriptions/prediction-requests")
+        .set_max_outstanding_messages(10_000)
+        .set_max_outstanding_bytes(128 << 20)
+        .build();
+    // One task acknowledges in order: a task a message would cost more than the echo itself.
+    let (sent, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some((response, handler)) = accepted.recv().await {
+            let response: google_cloud_pubsub::publisher::PublishFuture = response;
+            let handler: google_cloud_pubsub::subscriber::handler::Handler = handler;
+            if response.await.is_ok() {
+                handler.ack();
+            }
+        }
+    });
+    while let Some(delivery) = stream.next().await {
+        let (message, handler) = delivery?;
+        let response = Message::new().set_data(message.data).set_attributes(message.attributes);
+        sent.send((publisher.publish(response), handler))?;
+    }
+    Ok(())
+}
