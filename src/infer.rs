@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use crate::decode::Request;
-use crate::encode;
+use crate::decode::{Id, Request};
+use crate::encode::{self, Served};
 use crate::error::{Code, Rejection};
 use crate::message::{Batch, Origin, Reply};
 use crate::model::Model;
@@ -66,11 +66,7 @@ fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
 }
 
 /// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave.
-pub fn predict(
-    model: &Model,
-    thread: usize,
-    mut requests: Vec<Request>,
-) -> (Vec<Option<String>>, Vec<Answered>) {
+pub fn predict(model: &Model, thread: usize, mut requests: Vec<Request>) -> (Vec<Option<Id>>, Vec<Answered>) {
     let Some(inputs) = join(&mut requests) else { return (Vec::new(), Vec::new()) };
     let mut rows = Vec::with_capacity(requests.len());
     let mut next = 0;
@@ -170,12 +166,13 @@ impl Joined<'_> {
         if !by_rows && requests.len() > 1 {
             return None;
         }
-        let (name, version) = (&*self.model.name, &*self.model.version);
+        let (model, version) = (&*self.model.name, &*self.model.version);
+        let served = Served { model, version, batched: by_rows };
         let mut shapes: Vec<Vec<usize>> = outputs.iter().map(|output| output.shape.to_vec()).collect();
         let encode_one = |index: usize| {
             let request = &self.requests[index];
             if !by_rows {
-                return encode::response(&request.answer, outputs, None, name, version);
+                return encode::response(&request.answer, outputs, &served);
             }
             let (from, to) = (self.rows[index].start - rows.start, self.rows[index].end - rows.start);
             let own: Vec<Output<'_>> = outputs
@@ -188,7 +185,7 @@ impl Joined<'_> {
                     Output { name: output.name, shape, elements }
                 })
                 .collect();
-            encode::response(&request.answer, &own, Some(to - from), name, version)
+            encode::response(&request.answer, &own, &served)
         };
         Some(requests.map(encode_one).collect())
     }

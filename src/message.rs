@@ -8,7 +8,7 @@ use bytes::Bytes;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::decode::Request;
+use crate::decode::{Id, Request};
 use crate::error::{Code, Rejection};
 use crate::metrics::Metrics;
 use crate::model::Model;
@@ -83,19 +83,14 @@ pub struct Reply {
     pub outcome: Result<(), Code>,
     /// The version that answered; `None` when the request was refused before it reached a model.
     pub model: Option<Arc<Model>>,
-    pub id: Option<String>,
+    pub id: Option<Id>,
     pub origin: Origin,
 }
 
 impl Reply {
     /// The error response to a request.
-    pub fn refused(
-        rejection: &Rejection,
-        id: Option<String>,
-        model: Option<Arc<Model>>,
-        origin: Origin,
-    ) -> Self {
-        let body = crate::encode::error(rejection, id.as_deref()).into();
+    pub fn refused(rejection: &Rejection, id: Option<Id>, model: Option<Arc<Model>>, origin: Origin) -> Self {
+        let body = crate::encode::error(rejection, id.as_ref()).into();
         Self { body, outcome: Err(rejection.code), model, id, origin }
     }
 }

@@ -154,7 +154,7 @@ fn fit(reply: Reply) -> Reply {
 fn attributes(
     mut all: HashMap<String, String>,
     message_id: &str,
-    body_id: Option<String>,
+    body_id: Option<crate::decode::Id>,
     model: Option<&crate::model::Model>,
     outcome: Result<(), Code>,
 ) -> HashMap<String, String> {
@@ -168,8 +168,9 @@ fn attributes(
     }
     all.reserve(OWN_ATTRIBUTES);
     if !all.contains_key("request_id") {
-        let id = body_id.filter(|id| !id.is_empty() && id.len() <= MAX_ATTRIBUTE_BYTES);
-        all.insert("request_id".to_owned(), id.unwrap_or_else(|| message_id.to_owned()));
+        let id = body_id.as_ref().map(crate::decode::Id::as_str);
+        let id = id.filter(|id| !id.is_empty() && id.len() <= MAX_ATTRIBUTE_BYTES);
+        all.insert("request_id".to_owned(), id.unwrap_or(message_id).to_owned());
     }
     let mut set = |key: &str, value: &str| all.insert(key.to_owned(), value.to_owned());
     set("request_message_id", message_id);

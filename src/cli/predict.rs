@@ -25,7 +25,7 @@ pub fn predict(model: &Model, body: &[u8], content_type: Option<&str>) -> (Vec<u
     };
     match answered {
         Ok(body) => (body, true),
-        Err(rejection) => (encode::error(&rejection, id.as_deref()), false),
+        Err(rejection) => (encode::error(&rejection, id.as_ref()), false),
     }
 }
 

@@ -1,188 +1,151 @@
-//! `{"instances": […]}` or a bare list: one entry a row, as Vertex AI, TensorFlow Serving and MLflow send them.
-//!
-//! An entry is the row's value when the model has one input, else an object by input name; where the signature names
-//! the columns of its one input, an object by column name too.
+//! Rows: `instances`, a bare list and `dataframe_records`; each row a value, or an object by input or column name.
 
 use std::collections::HashMap;
 
-use super::Limits;
-use super::body::{Inputs, check_missing, check_rows, input_named, quoted, twice};
-use super::building::{Building, with_elements};
+use super::fault::{Fault, Read, shown};
+use super::inputs::{Inputs, check_rows, named};
 use super::scanner::Scanner;
-use super::value::{Place, Value, kind, shorten};
-use crate::error::Rejection;
-use crate::tensor::{ElementType, Elements, Signature};
 
-/// Reads the list of rows that comes next; `place` is what errors call it.
-pub(crate) fn read(
-    scanner: &mut Scanner<'_>,
-    place: &str,
-    signature: &Signature,
-    limits: &Limits,
-) -> Result<Inputs, Rejection> {
-    if scanner.peek() != Some(b'[') {
-        let found = kind(scanner)?;
-        return Err(Rejection::invalid(format!("{place}: expected a list of rows, got {found}")));
+/// Reads the list of rows that comes next; answers how many there are. A model without a batch dimension takes exactly one.
+pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<usize> {
+    let begin = scanner.at;
+    if !scanner.open(b'[')? {
+        return Err(scanner.unexpected("a list of rows"));
     }
-    let root = Place::Root(place);
-    let mut reader = Reader::new(signature, limits);
+    let columns = Columns::of(inputs);
     let mut rows = 0;
-    let mut more = scanner.open(b'[')?;
-    while more {
-        if !signature.batched && rows > 0 {
-            return Err(Rejection::invalid(format!(
-                "{place}: the model has no batch dimension: expected exactly one entry, got more"
-            )));
+    while scanner.another(rows == 0, b']')? {
+        if rows == 1 {
+            if !inputs.signature.batched {
+                return Err(Fault::new(
+                    "expected one instance, for the model has no batch dimension; got several",
+                ));
+            }
+            // One allocation for all rows, if they are as long as the first one.
+            inputs.expect_times((scanner.bytes.len() - scanner.at) / (scanner.at - begin) + 1);
         }
-        check_rows(rows + 1, place, limits)?;
-        let from = scanner.at;
-        reader.row(scanner, &Place::Item(&root, rows))?;
-        if rows == 0 {
-            let alike = (scanner.bytes.len() - scanner.at) / (scanner.at - from).max(1) + 1;
-            reader.reserve(alike.min(limits.max_rows));
-        }
+        check_rows(rows + 1, inputs.limits.max_rows)?;
+        row(scanner, inputs, columns.as_ref(), rows).map_err(|fault| fault.at(rows))?;
         rows += 1;
-        more = scanner.another(b'[')?;
     }
-    check_rows(rows, place, limits)?;
-    let counted = signature.batched.then_some(rows);
-    Ok((reader.buildings.into_iter().map(|building| building.finish(counted)).collect(), rows))
+    if rows == 0 {
+        return Err(Fault::new("expected at least one row, got none"));
+    }
+    Ok(rows)
 }
 
-struct Reader<'s> {
-    signature: &'s Signature,
-    buildings: Vec<Building<'s>>,
-    columns: Option<Columns<'s>>,
-    /// Which inputs the row at hand has given; kept for its allocation.
-    given: Vec<bool>,
-    depth: usize,
+/// The dimension where one row's value begins.
+fn level(inputs: &Inputs<'_>) -> usize {
+    usize::from(inputs.signature.batched)
 }
 
-/// The named columns of the one input, and which of them the row at hand has given.
-struct Columns<'s> {
-    names: &'s [String],
-    index: HashMap<&'s str, usize>,
-    given: Vec<bool>,
+fn row(
+    scanner: &mut Scanner<'_>,
+    inputs: &mut Inputs<'_>,
+    columns: Option<&Columns<'_>>,
+    index: usize,
+) -> Read<()> {
+    let is_object = scanner.peek() == Some(b'{');
+    let single = inputs.list.len() == 1;
+    if !is_object && single {
+        return inputs.read(0, scanner, level(inputs));
+    }
+    if !is_object {
+        return Err(scanner.unexpected("an object with a value for every input"));
+    }
+    if single
+        && inputs.is_text(0)
+        && first_key_is(scanner, |key| key == "b64")
+        && inputs.find("b64", 0).is_err()
+    {
+        return inputs.read(0, scanner, level(inputs));
+    }
+    if let Some(columns) = columns
+        && !first_key_is(scanner, |key| columns.find(key, 0).is_none() && inputs.find(key, 0).is_ok())
+    {
+        return columns.read_object(scanner, inputs);
+    }
+    by_name(scanner, inputs, index)
 }
 
-impl<'s> Reader<'s> {
-    fn new(signature: &'s Signature, limits: &Limits) -> Self {
-        let buildings =
-            signature.inputs.iter().map(|spec| Building::new(spec, signature.batched, limits)).collect();
-        Self {
-            signature,
-            buildings,
-            columns: None,
-            given: vec![false; signature.inputs.len()],
-            depth: usize::from(signature.batched),
-        }
-    }
+fn first_key_is(scanner: &Scanner<'_>, test: impl FnOnce(&str) -> bool) -> bool {
+    let mut ahead = scanner.clone();
+    matches!(ahead.open(b'{'), Ok(true)) && matches!(ahead.key(true), Ok(Some(key)) if test(&key))
+}
 
-    fn reserve(&mut self, rows: usize) {
-        for building in &mut self.buildings {
-            building.reserve_rows(rows);
+/// Reads `{"x": …, "y": …}` as row `index`.
+fn by_name(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> Read<()> {
+    scanner.open(b'{')?;
+    let mut keys = 0;
+    while let Some(key) = scanner.key(keys == 0)? {
+        let input = inputs.find(&key, keys)?;
+        if inputs.list[input].times > index {
+            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
         }
+        let level = level(inputs);
+        inputs.read(input, scanner, level).map_err(|fault| fault.within(&format!("[{}]", shown(&key))))?;
+        keys += 1;
     }
+    inputs.complete(index + 1)
+}
 
-    #[inline]
-    fn row(&mut self, scanner: &mut Scanner<'_>, place: &Place<'_>) -> Result<(), Rejection> {
-        match (scanner.peek(), &mut self.buildings[..]) {
-            (Some(b'{'), _) => self.object(scanner, place),
-            (_, [only]) => only.read(scanner, self.depth, place),
-            _ => {
-                let found = kind(scanner)?;
-                Err(Rejection::invalid(format!(
-                    "{place}: expected an object by input name ({}), got {found}",
-                    quoted(self.signature.inputs.iter().map(|input| input.name.as_str()))
-                )))
-            }
-        }
-    }
-
-    fn object(&mut self, scanner: &mut Scanner<'_>, place: &Place<'_>) -> Result<(), Rejection> {
-        if let [only] = &mut self.buildings[..] {
-            // Both are told apart by the first key, read on a copy of the cursor.
-            let mut ahead = *scanner;
-            let first = if ahead.open(b'{')? { Some(ahead.key()?) } else { None };
-            let names_input = first.as_deref() == Some(&only.spec.name);
-            if let (Some(names), 2, true) =
-                (&self.signature.columns, only.spec.shape.len(), self.signature.batched)
-                && (!names_input || names.contains(&only.spec.name))
-            {
-                let columns = self.columns.get_or_insert_with(|| Columns::new(names));
-                return columns.read(scanner, only, place);
-            }
-            let bare = only.spec.shape.len() == self.depth && only.spec.element == ElementType::Text;
-            if bare && !names_input && first.as_deref() == Some("b64") {
-                return only.read(scanner, self.depth, place);
-            }
-        }
-        self.given.fill(false);
-        let mut more = scanner.open(b'{')?;
-        while more {
-            let name = scanner.key()?;
-            let index = input_named(&name, self.signature, place)?;
-            if std::mem::replace(&mut self.given[index], true) {
-                return Err(twice(&name));
-            }
-            self.buildings[index].read(scanner, self.depth, &Place::Key(place, &name))?;
-            more = scanner.another(b'{')?;
-        }
-        check_missing(&self.given, self.signature, place)
-    }
+/// The named columns of the one `[batch, columns]` input.
+pub(super) struct Columns<'s> {
+    pub(super) names: &'s [String],
+    places: HashMap<&'s str, usize>,
 }
 
 impl<'s> Columns<'s> {
-    fn new(names: &'s [String]) -> Self {
-        let index = names.iter().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
-        Self { names, index, given: vec![false; names.len()] }
+    pub(super) fn of(inputs: &Inputs<'s>) -> Option<Self> {
+        let names = inputs.signature.columns.as_deref()?;
+        let is_table =
+            inputs.signature.batched && inputs.list.len() == 1 && inputs.list[0].spec.shape.len() == 2;
+        let places = || names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+        is_table.then(|| Self { names, places: places() })
     }
 
-    fn read(
-        &mut self,
-        scanner: &mut Scanner<'_>,
-        building: &mut Building<'_>,
-        place: &Place<'_>,
-    ) -> Result<(), Rejection> {
-        building.expect_row_of(self.names.len(), place)?;
-        with_elements!(&mut building.elements, buffer => self.read_into(scanner, buffer, place))
+    pub(super) fn find(&self, name: &str, guess: usize) -> Option<usize> {
+        if self.names.get(guess).is_some_and(|column| column == name) {
+            return Some(guess);
+        }
+        self.places.get(name).copied()
     }
 
-    fn read_into<T: Value>(
-        &mut self,
-        scanner: &mut Scanner<'_>,
-        buffer: &mut Vec<T>,
-        place: &Place<'_>,
-    ) -> Result<(), Rejection> {
-        let row = buffer.len();
-        buffer.resize(row + self.names.len(), T::default());
-        self.given.fill(false);
-        let mut next = 0;
-        let mut more = scanner.open(b'{')?;
-        while more {
-            let name = scanner.key()?;
-            // Clients mostly keep the model's order, which spares the look-up.
-            let expected = self.names.get(next).is_some_and(|expected| *expected == *name);
-            let column = if expected { Some(next) } else { self.index.get(&*name).copied() };
-            let Some(column) = column else {
-                return Err(Rejection::invalid(format!(
-                    "{place}: no column is named \"{}\"; the model takes {}",
-                    shorten(&name),
-                    quoted(self.names.iter().map(String::as_str))
-                )));
-            };
-            if std::mem::replace(&mut self.given[column], true) {
-                return Err(twice(&name));
+    pub(super) fn unknown(&self, name: &str) -> Box<Fault> {
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        Fault::new(format!("expected {}, got unknown column {}", named("column", &names), shown(name)))
+    }
+
+    /// Reads `{"alcohol": 13.2, …}`, its keys in any order.
+    fn read_object(&self, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<()> {
+        scanner.open(b'{')?;
+        let begin = inputs.blank_row(self.names.len())?;
+        let mut filled = vec![false; self.names.len()];
+        let mut keys = 0;
+        while let Some(key) = scanner.key(keys == 0)? {
+            let place = self.find(&key, keys).ok_or_else(|| self.unknown(&key))?;
+            if std::mem::replace(&mut filled[place], true) {
+                return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
             }
-            buffer[row + column] = T::read(scanner, &Place::Key(place, &name))?;
-            next = column + 1;
-            more = scanner.another(b'{')?;
+            inputs
+                .set(begin + place, scanner)
+                .map_err(|fault| fault.within(&format!("[{}]", shown(&key))))?;
+            keys += 1;
         }
-        if self.given.iter().all(|given| *given) {
-            return Ok(());
+        self.complete(&filled)
+    }
+
+    /// Fails, naming it, where a column was not filled.
+    pub(super) fn complete(&self, filled: &[bool]) -> Read<()> {
+        match filled.iter().position(|is_filled| !is_filled) {
+            None => Ok(()),
+            Some(place) => {
+                let name = shown(&self.names[place]);
+                Err(Fault::new(format!(
+                    "expected a value for each of {} columns, got none for {name}",
+                    filled.len()
+                )))
+            }
         }
-        let missing =
-            self.names.iter().zip(&self.given).filter(|(_, given)| !**given).map(|(name, _)| name.as_str());
-        Err(Rejection::invalid(format!("{place}: column {} is missing", quoted(missing))))
     }
 }

@@ -1,223 +1,260 @@
-//! JSON bytes to tokens: one pass, no tree, nothing allocated but strings that hold escapes.
+//! Owns the walk over a JSON body: one pass over the bytes, nothing allocated but strings with escapes.
 //!
-//! Strict RFC 8259 grammar (a leading UTF-8 byte order mark is passed over), at most [`MAX_DEPTH`] deep, so that
-//! neither the stack nor the time grows beyond the body's length. Errors name the byte where reading stopped.
+//! What it accepts is JSON (RFC 8259) and nothing more, nested at most [`MAX_DEPTH`] deep; what it skips is checked all the same.
 
 use std::borrow::Cow;
 
-use crate::error::Rejection;
+use super::fault::{Fault, Read};
+use super::number;
 
-/// Deeper nesting is refused: no tensor needs it, and skipping a value recurses.
-pub(crate) const MAX_DEPTH: usize = 64;
+/// Deep enough for every request (a tensor's rank is at most 8), shallow enough for any stack.
+const MAX_DEPTH: u8 = 64;
 
-/// A cursor over a body. Copies are cheap: a look ahead is a copy thrown away.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Scanner<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) at: usize,
-    depth: usize,
+/// A position in a body. Cloning it is free: keys that come in an awkward order are remembered by position and read later.
+#[derive(Clone)]
+pub(super) struct Scanner<'a> {
+    pub(super) text: &'a str,
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
+    depth: u8,
 }
 
 impl<'a> Scanner<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        let at = if bytes.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
-        Self { bytes, at, depth: 0 }
+    /// Refuses what is not UTF-8, tolerates a byte order mark. Offsets in messages count from the body's first byte.
+    pub(super) fn new(body: &'a [u8]) -> Read<Self> {
+        let text = std::str::from_utf8(body).map_err(|e| {
+            Fault::new(format!("expected UTF-8 text, got an invalid sequence at byte {}", e.valid_up_to()))
+        })?;
+        let at = if text.starts_with('\u{feff}') { 3 } else { 0 };
+        Ok(Self { text, bytes: body, at, depth: 0 })
     }
 
-    /// The next byte that is no white space, left unread; `None` at the end.
-    #[inline]
-    pub(crate) fn peek(&mut self) -> Option<u8> {
-        loop {
-            match self.bytes.get(self.at) {
-                Some(b' ' | b'\n' | b'\t' | b'\r') => self.at += 1,
-                other => return other.copied(),
+    /// The next byte that is no white space, not consumed.
+    #[inline(always)]
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        while let Some(&byte) = self.bytes.get(self.at) {
+            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+                return Some(byte);
             }
+            self.at += 1;
         }
+        None
     }
 
-    /// Opens a list or an object (`open` is `[` or `{`); false when it is empty, and then it is closed as well.
+    /// Consumes `byte` where it comes next.
+    #[inline(always)]
+    pub(super) fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Steps into an array or object that opens with `byte`; answers false, consuming nothing, where something else comes.
     #[inline]
-    pub(crate) fn open(&mut self, open: u8) -> Result<bool, Rejection> {
-        if self.peek() != Some(open) {
-            return Err(self.unexpected(if open == b'[' { "a list" } else { "an object" }));
+    pub(super) fn open(&mut self, byte: u8) -> Read<bool> {
+        if !self.take(byte) {
+            return Ok(false);
         }
         if self.depth == MAX_DEPTH {
-            return Err(Rejection::invalid(format!(
-                "JSON nested more than {MAX_DEPTH} deep at byte {}: send lists no deeper than the model's shape",
-                self.at
+            return Err(Fault::new(format!(
+                "expected at most {MAX_DEPTH} arrays and objects inside each other, got more at byte {}",
+                self.at - 1
             )));
-        }
-        self.at += 1;
-        if self.peek() == Some(closing(open)) {
-            self.at += 1;
-            return Ok(false);
         }
         self.depth += 1;
         Ok(true)
     }
 
-    /// After an element: whether another follows, else the list or object is closed.
-    #[inline]
-    pub(crate) fn another(&mut self, open: u8) -> Result<bool, Rejection> {
+    /// Whether another element follows, given that `first` is true before the first; consumes the comma or `close`.
+    #[inline(always)]
+    pub(super) fn another(&mut self, first: bool, close: u8) -> Read<bool> {
         match self.peek() {
-            Some(b',') => {
+            Some(b',') if !first => {
                 self.at += 1;
                 Ok(true)
             }
-            Some(byte) if byte == closing(open) => {
+            Some(byte) if byte == close => {
                 self.at += 1;
                 self.depth -= 1;
                 Ok(false)
             }
-            _ => Err(self.unexpected(if open == b'[' { "',' or ']'" } else { "',' or '}'" })),
+            Some(_) if first => Ok(true),
+            _ => Err(self.unexpected(if close == b']' { "`,` or `]`" } else { "`,` or `}`" })),
         }
     }
 
-    /// An object's next key and its colon.
-    pub(crate) fn key(&mut self) -> Result<Cow<'a, str>, Rejection> {
+    /// The next key of an object, its colon consumed; none when the object closes.
+    pub(super) fn key(&mut self, first: bool) -> Read<Option<Cow<'a, str>>> {
+        if !self.another(first, b'}')? {
+            return Ok(None);
+        }
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("a key in double quotes"));
         }
         let key = self.string()?;
-        if self.peek() != Some(b':') {
-            return Err(self.unexpected("':'"));
+        if !self.take(b':') {
+            return Err(self.unexpected("`:`"));
         }
+        Ok(Some(key))
+    }
+
+    /// A string, borrowed where it has no escapes. The next byte must be its opening quote.
+    pub(super) fn string(&mut self) -> Read<Cow<'a, str>> {
         self.at += 1;
-        Ok(key)
-    }
-
-    /// Nothing but white space may follow.
-    pub(crate) fn end(&mut self) -> Result<(), Rejection> {
-        if self.peek().is_some() { Err(self.unexpected("the end of the body")) } else { Ok(()) }
-    }
-
-    /// Reads `word` when it comes next, as a whole.
-    pub(crate) fn literal(&mut self, word: &str) -> bool {
-        self.peek();
-        let found = self.bytes[self.at..].starts_with(word.as_bytes())
-            && !self.bytes.get(self.at + word.len()).is_some_and(u8::is_ascii_alphanumeric);
-        if found {
-            self.at += word.len();
+        let start = self.at;
+        let plain = self.plain_run();
+        if self.bytes.get(self.at) == Some(&b'"') {
+            self.at += 1;
+            return Ok(Cow::Borrowed(plain));
         }
-        found
-    }
-
-    /// Passes over any one value, checking its grammar.
-    pub(crate) fn skip(&mut self) -> Result<(), Rejection> {
-        match self.peek() {
-            Some(open @ (b'[' | b'{')) => {
-                let mut more = self.open(open)?;
-                while more {
-                    if open == b'{' {
-                        self.key()?;
-                    }
-                    self.skip()?;
-                    more = self.another(open)?;
-                }
-                Ok(())
-            }
-            Some(b'"') => self.string().map(drop),
-            Some(b'-' | b'0'..=b'9') => super::number::scan(self).map(drop),
-            _ if self.literal("true") || self.literal("false") || self.literal("null") => Ok(()),
-            _ => Err(self.unexpected("a value")),
-        }
-    }
-
-    /// A string, the cursor on its opening quote: borrowed when nothing in it is escaped.
-    pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Rejection> {
-        let open = self.at;
-        let from = open + 1;
-        self.at = from;
-        let mut unescaped: Option<Vec<u8>> = None;
-        let mut copied = from;
+        let mut owned = plain.to_owned();
         loop {
             match self.bytes.get(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    let text = unescaped.get_or_insert_default();
-                    text.extend_from_slice(&self.bytes[copied..self.at]);
-                    let escaped = self.escape()?;
-                    text.extend_from_slice(escaped.encode_utf8(&mut [0; 4]).as_bytes());
-                    copied = self.at;
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Cow::Owned(owned));
                 }
-                Some(0..0x20) => return Err(self.malformed("control characters must be escaped in a string")),
-                Some(_) => self.at += 1,
-                None => return Err(self.malformed(&format!("the string begun at byte {open} has no end"))),
+                Some(b'\\') => owned.push(self.escape()?),
+                Some(control) => {
+                    let what =
+                        format!("a control character (0x{control:02x}) in a string at byte {}", self.at);
+                    return Err(Fault::new(format!("expected it as a \\u escape, got {what}")));
+                }
+                None => {
+                    let what = format!("the string that begins at byte {}", start - 1);
+                    return Err(Fault::new(format!("expected `\"` to end {what}, got the end of the body")));
+                }
             }
-        }
-        let rest = &self.bytes[copied..self.at];
-        self.at += 1;
-        let invalid = || Rejection::invalid(format!("the string at byte {open} is not UTF-8"));
-        match unescaped {
-            None => std::str::from_utf8(rest).map(Cow::Borrowed).map_err(|_| invalid()),
-            Some(mut text) => {
-                text.extend_from_slice(rest);
-                String::from_utf8(text).map(Cow::Owned).map_err(|_| invalid())
-            }
+            owned.push_str(self.plain_run());
         }
     }
 
-    /// One escape, the cursor on its backslash; a surrogate pair is one.
-    fn escape(&mut self) -> Result<char, Rejection> {
-        let plain = match self.bytes.get(self.at + 1) {
-            Some(c @ (b'"' | b'\\' | b'/')) => *c as char,
+    /// What comes up to the next quote, backslash, control character or the end.
+    fn plain_run(&mut self) -> &'a str {
+        let start = self.at;
+        let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+        let length = self.bytes[start..].iter().position(special).unwrap_or(self.bytes.len() - start);
+        self.at += length;
+        &self.text[start..self.at]
+    }
+
+    fn escape(&mut self) -> Read<char> {
+        let start = self.at;
+        self.at += 2;
+        let plain = match self.bytes.get(start + 1) {
+            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(*byte),
             Some(b'b') => '\u{8}',
             Some(b'f') => '\u{c}',
             Some(b'n') => '\n',
             Some(b'r') => '\r',
             Some(b't') => '\t',
-            Some(b'u') => return self.unicode_escape(),
-            _ => return Err(self.malformed("a backslash begins no known escape")),
+            Some(b'u') => {
+                let high = self.hex4();
+                // A pair of surrogates is one character; one alone is none (RFC 8259, section 7).
+                let code = match high {
+                    Some(high @ 0xd800..=0xdbff) if self.bytes[self.at..].starts_with(b"\\u") => {
+                        self.at += 2;
+                        let low = self.hex4().filter(|low| (0xdc00..=0xdfff).contains(low));
+                        low.map(|low| 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00))
+                    }
+                    other => other,
+                };
+                return code.and_then(char::from_u32).ok_or_else(|| {
+                    Fault::new(format!(
+                        "expected four hex digits that name a character, got a bad \\u escape at byte {start}"
+                    ))
+                });
+            }
+            _ => {
+                return Err(Fault::new(format!(
+                    "expected a JSON escape, got an unknown one at byte {start}"
+                )));
+            }
         };
-        self.at += 2;
         Ok(plain)
     }
 
-    fn unicode_escape(&mut self) -> Result<char, Rejection> {
-        let unit = |at: usize| {
-            let escape = self.bytes.get(at..at + 6).filter(|escape| escape.starts_with(b"\\u"))?;
-            let digit = |value: u32, hex: &u8| Some(value * 16 + (*hex as char).to_digit(16)?);
-            escape[2..].iter().try_fold(0, digit)
-        };
-        let (code, length) = match (unit(self.at), unit(self.at + 6)) {
-            (Some(high @ 0xD800..0xDC00), Some(low @ 0xDC00..0xE000)) => {
-                (Some(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)), 12)
-            }
-            (single, _) => (single, 6),
-        };
-        let Some(found) = code.and_then(char::from_u32) else {
-            return Err(self.malformed("\\u must begin four hex digits, surrogates in pairs"));
-        };
-        self.at += length;
-        Ok(found)
+    fn hex4(&mut self) -> Option<u32> {
+        let digits = self.bytes.get(self.at..self.at + 4)?;
+        self.at += 4;
+        digits.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))
     }
 
-    /// The error for a byte that does not belong here.
-    #[cold]
-    pub(crate) fn unexpected(&mut self, expected: &str) -> Rejection {
-        for word in ["NaN", "Infinity", "-Infinity"] {
-            if self.literal(word) {
-                self.at -= word.len();
-                return self.malformed(&format!(
-                    "{word} is not JSON: send a finite number, or the string \"{word}\" if the model takes it"
-                ));
+    /// Consumes `word` (`true`, `null`, …) where it comes next.
+    pub(super) fn word(&mut self, word: &str) -> bool {
+        self.peek();
+        let found = self.bytes[self.at..].starts_with(word.as_bytes());
+        self.at += if found { word.len() } else { 0 };
+        found
+    }
+
+    /// Steps over one value of any kind.
+    pub(super) fn skip(&mut self) -> Read<()> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'{') => {
+                self.open(b'{')?;
+                let mut first = true;
+                while self.key(first)?.is_some() {
+                    first = false;
+                    self.skip()?;
+                }
+                Ok(())
             }
+            Some(b'[') => {
+                self.open(b'[')?;
+                let mut first = true;
+                while self.another(first, b']')? {
+                    first = false;
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Some(b'-' | b'0'..=b'9') => number::scan(self).map(drop),
+            _ if self.word("true") || self.word("false") || self.word("null") => Ok(()),
+            _ => Err(self.unexpected("a value")),
         }
+    }
+
+    /// Only white space may follow.
+    pub(super) fn end(&mut self) -> Read<()> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.unexpected("the end of the body")),
+        }
+    }
+
+    /// `expected {wanted}, got {what comes next} at byte {offset}`.
+    #[cold]
+    pub(super) fn unexpected(&mut self, wanted: &str) -> Box<Fault> {
         let found = match self.peek() {
             None => "the end of the body".to_owned(),
-            Some(byte @ 0x21..0x7f) => format!("'{}'", byte as char),
-            Some(byte) => format!("byte 0x{byte:02x}"),
+            Some(b'{') => "an object".to_owned(),
+            Some(b'[') => "an array".to_owned(),
+            Some(b'"') => "a string".to_owned(),
+            Some(b'-' | b'0'..=b'9') if !self.text[self.at..].starts_with("-I") => "a number".to_owned(),
+            _ if ["NaN", "Infinity", "-Infinity"]
+                .iter()
+                .any(|name| self.text[self.at..].starts_with(name)) =>
+            {
+                let message = "JSON has neither NaN nor Infinity: send a finite number";
+                return Fault::new(format!(
+                    "expected {wanted}, got NaN or Infinity at byte {}; {message}",
+                    self.at
+                ));
+            }
+            _ => self.next_word(),
         };
-        self.malformed(&format!("expected {expected}, got {found}"))
+        Fault::new(format!("expected {wanted}, got {found} at byte {}", self.at))
     }
 
-    #[cold]
-    pub(crate) fn malformed(&self, what: &str) -> Rejection {
-        Rejection::invalid(format!("malformed JSON at byte {}: {what}", self.at))
+    /// The letters that come next, at most 20, or the one character that is none.
+    fn next_word(&self) -> String {
+        let rest = &self.text[self.at..];
+        let letters = rest.bytes().take(20).take_while(u8::is_ascii_alphabetic).count();
+        match rest.chars().next() {
+            Some(character) if letters == 0 => format!("`{}`", character.escape_debug()),
+            _ => format!("`{}`", &rest[..letters]),
+        }
     }
-}
-
-#[inline]
-fn closing(open: u8) -> u8 {
-    if open == b'[' { b']' } else { b'}' }
 }

@@ -1,268 +1,203 @@
-//! Open Inference Protocol v2 in JSON: `{"inputs": [{"name", "shape", "datatype", "data"}], "outputs": [{"name"}]}`.
-//! Keys come in any order: `data` that comes before what describes it is passed over and read afterwards.
+//! Open Inference Protocol v2 in JSON (github.com/kserve/open-inference-protocol, REST specification).
 
-use super::Limits;
-use super::body::{Inputs, check_missing, check_rows, input_named, quoted, twice};
-use super::building::{Building, too_many_elements};
-use super::number;
+use super::fault::{Fault, Read, shown};
+use super::inputs::{Inputs, named};
 use super::scanner::Scanner;
-use super::value::{Place, kind, shorten};
-use crate::error::Rejection;
-use crate::tensor::{Signature, Tensor, TensorSpec};
+use crate::tensor::Signature;
 
-/// Whether the value of `inputs` is a list whose first entry is an object with `name` or `datatype`.
-pub(crate) fn looks_like(mut ahead: Scanner<'_>) -> bool {
-    let mut look = || -> Result<bool, Rejection> {
-        if ahead.peek() != Some(b'[') || !ahead.open(b'[')? || ahead.peek() != Some(b'{') {
-            return Ok(false);
+/// Whether the list that comes next holds v2 tensors and not a column's values.
+pub(super) fn is_next(scanner: &Scanner<'_>) -> bool {
+    let mut ahead = scanner.clone();
+    if !ahead.take(b'[') || !matches!(ahead.open(b'{'), Ok(true)) {
+        return false;
+    }
+    let mut first = true;
+    while let Ok(Some(key)) = ahead.key(first) {
+        if matches!(&*key, "name" | "datatype" | "shape") {
+            return true;
         }
-        let mut more = ahead.open(b'{')?;
-        while more {
-            if matches!(&*ahead.key()?, "name" | "datatype") {
-                return Ok(true);
-            }
-            ahead.skip()?;
-            more = ahead.another(b'{')?;
+        first = false;
+        if ahead.skip().is_err() {
+            return false;
         }
-        Ok(false)
-    };
-    look().unwrap_or(false)
+    }
+    false
 }
 
-/// Reads the value of `inputs`.
-pub(crate) fn read(
+/// Reads the list of tensors under `inputs`.
+pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<()> {
+    scanner.open(b'[')?;
+    let mut count = 0;
+    while scanner.another(count == 0, b']')? {
+        let mut name = None;
+        // Until its name is known, a tensor is shown by its position.
+        tensor(scanner, inputs, &mut name, count).map_err(|fault| match &name {
+            Some(name) => fault.within(&format!("input {}", shown(name))),
+            None => fault.at(count).within("inputs"),
+        })?;
+        count += 1;
+    }
+    inputs.complete(1).map_err(|fault| fault.within("inputs"))
+}
+
+fn tensor(
     scanner: &mut Scanner<'_>,
-    signature: &Signature,
-    limits: &Limits,
-) -> Result<Inputs, Rejection> {
-    let root = Place::Root("inputs");
-    let mut tensors: Vec<Option<Tensor>> = signature.inputs.iter().map(|_| None).collect();
-    let mut rows: Option<usize> = None;
-    let (mut entry, mut more) = (0, scanner.open(b'[')?);
-    while more {
-        let (index, tensor) =
-            Entry::default().read(scanner, signature, limits, &Place::Item(&root, entry))?;
-        let name = &signature.inputs[index].name;
-        let first = tensor.shape.first().copied().unwrap_or(1);
-        let expected = *rows.get_or_insert(first);
-        if signature.batched && first != expected {
-            return Err(Rejection::invalid(format!(
-                "inputs: input \"{name}\" has {first} rows, but the one before has {expected}: all inputs need as many"
-            )));
-        }
-        if tensors[index].replace(tensor).is_some() {
-            return Err(Rejection::invalid(format!("inputs: input \"{name}\" is given twice")));
-        }
-        entry += 1;
-        more = scanner.another(b'[')?;
+    inputs: &mut Inputs<'_>,
+    name: &mut Option<String>,
+    guess: usize,
+) -> Read<()> {
+    if !scanner.open(b'{')? {
+        return Err(scanner.unexpected("an object with name, shape, datatype and data"));
     }
-    let given: Vec<bool> = tensors.iter().map(Option::is_some).collect();
-    check_missing(&given, signature, root)?;
-    let rows = if signature.batched { rows.unwrap_or(1) } else { 1 };
-    Ok((tensors.into_iter().flatten().collect(), rows))
-}
-
-/// What is known of one entry of `inputs`.
-#[derive(Default)]
-struct Entry<'a> {
-    name: Option<String>,
-    shape: Option<Vec<usize>>,
-    datatype: Option<String>,
-    /// Where `data` begins, when it came before the rest.
-    data: Option<Scanner<'a>>,
-    tensor: Option<(usize, Tensor)>,
-}
-
-impl<'a> Entry<'a> {
-    fn read(
-        mut self,
-        scanner: &mut Scanner<'a>,
-        signature: &Signature,
-        limits: &Limits,
-        place: &Place<'_>,
-    ) -> Result<(usize, Tensor), Rejection> {
-        let mut more = scanner.open(b'{')?;
-        while more {
-            let key = scanner.key()?;
-            let here = Place::Key(place, &key);
-            let again = match &*key {
-                "name" => self.name.replace(text(scanner, &here)?).is_some(),
-                "datatype" => self.datatype.replace(text(scanner, &here)?).is_some(),
-                "shape" => self.shape.replace(shape(scanner, &here)?).is_some(),
-                "data" if self.tensor.is_some() || self.data.is_some() => true,
-                "data" if self.name.is_some() && self.shape.is_some() && self.datatype.is_some() => {
-                    self.tensor = Some(self.tensor(scanner, signature, limits, place)?);
-                    false
-                }
-                "data" => {
-                    self.data = Some(*scanner);
+    let (mut shape, mut datatype) = (None, None);
+    // Where `data` stands when it comes before what tells how to read it.
+    let mut waiting = None;
+    let (mut done, mut has_parameters) = (false, false);
+    let mut first = true;
+    while let Some(key) = scanner.key(first)? {
+        first = false;
+        let seen = match &*key {
+            "name" => name.replace(text(scanner, "name")?).is_some(),
+            "datatype" => datatype.replace(text(scanner, "datatype")?).is_some(),
+            "shape" => shape.replace(dimensions(scanner).map_err(|fault| fault.within(" shape"))?).is_some(),
+            "data" if done || waiting.is_some() => true,
+            "data" => {
+                if let (Some(name), Some(datatype), Some(shape)) = (&*name, &datatype, &shape) {
+                    data(scanner, inputs, (name, datatype, shape), guess)?;
+                    done = true;
+                } else {
+                    scanner.peek();
+                    waiting = Some(scanner.clone());
                     scanner.skip()?;
-                    false
                 }
-                "parameters" => {
-                    refuse_binary(*scanner, &here)?;
-                    scanner.skip()?;
-                    false
-                }
-                _ => {
-                    scanner.skip()?;
-                    false
-                }
-            };
-            if again {
-                return Err(Rejection::invalid(format!("{place}: key \"{key}\" is given twice")));
+                false
             }
-            more = scanner.another(b'{')?;
+            "parameters" => {
+                parameters(scanner)?;
+                std::mem::replace(&mut has_parameters, true)
+            }
+            _ => {
+                scanner.skip()?;
+                false
+            }
+        };
+        if seen {
+            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
         }
-        if let Some(tensor) = self.tensor {
-            return Ok(tensor);
-        }
-        let Some(mut data) = self.data else { return Err(lacks(place, "data")) };
-        self.tensor(&mut data, signature, limits, place)
     }
-
-    /// Reads `data`, after everything else was held against the model.
-    fn tensor(
-        &self,
-        data: &mut Scanner<'_>,
-        signature: &Signature,
-        limits: &Limits,
-        place: &Place<'_>,
-    ) -> Result<(usize, Tensor), Rejection> {
-        let name = self.name.as_deref().ok_or_else(|| lacks(place, "name"))?;
-        let datatype = self.datatype.as_deref().ok_or_else(|| lacks(place, "datatype"))?;
-        let shape = self.shape.as_deref().ok_or_else(|| lacks(place, "shape"))?;
-        let index = input_named(name, signature, place)?;
-        let spec = &signature.inputs[index];
-        if datatype != spec.element.datatype() {
-            return Err(Rejection::invalid(format!(
-                "{place}: input \"{name}\" has datatype {} ({}), got \"{}\"",
-                spec.element.datatype(),
-                spec.describe(),
-                shorten(datatype)
-            )));
-        }
-        check_shape(shape, spec, signature.batched, limits, place)?;
-        let count = shape.iter().try_fold(1usize, |count, length| count.checked_mul(*length));
-        let count = count.filter(|count| *count <= limits.max_elements);
-        let count = count.ok_or_else(|| too_many_elements(name, limits.max_elements))?;
-        let mut building = Building::new(spec, signature.batched, limits);
-        building.read_flat(data, count, &Place::Key(place, "data"))?;
-        Ok((index, Tensor { shape: shape.to_vec(), elements: building.elements }))
+    if done {
+        return Ok(());
     }
+    let missing = |key: &str| Fault::new(format!("expected name, shape, datatype and data, got no {key}"));
+    let name = name.as_ref().ok_or_else(|| missing("name"))?;
+    let datatype = datatype.ok_or_else(|| missing("datatype"))?;
+    let shape = shape.ok_or_else(|| missing("shape"))?;
+    let mut waiting = waiting.ok_or_else(|| missing("data"))?;
+    data(&mut waiting, inputs, (name, &datatype, &shape), guess)
 }
 
-fn check_shape(
-    shape: &[usize],
-    spec: &TensorSpec,
-    batched: bool,
-    limits: &Limits,
-    place: &Place<'_>,
-) -> Result<(), Rejection> {
-    let counted = usize::from(batched);
-    let fits = shape.len() == spec.shape.len()
-        && shape
-            .iter()
-            .zip(&spec.shape)
-            .skip(counted)
-            .all(|(given, dim)| dim.fixed().is_none_or(|fixed| fixed == *given));
-    if !fits {
-        return Err(Rejection::invalid(format!(
-            "{place}: expected a shape that fits {}, got {shape:?} for input \"{}\"",
-            spec.describe(),
-            spec.name
+fn data(
+    scanner: &mut Scanner<'_>,
+    inputs: &mut Inputs<'_>,
+    (name, datatype, shape): (&str, &str, &[usize]),
+    guess: usize,
+) -> Read<()> {
+    let index = inputs.find(name, guess)?;
+    let input = &inputs.list[index];
+    if input.times > 0 {
+        return Err(Fault::new("expected each input once, got it twice"));
+    }
+    let expected = input.spec.element.datatype();
+    if datatype != expected {
+        let what = input.spec.describe();
+        return Err(Fault::new(format!(
+            "expected datatype \"{expected}\" ({what}), got {}",
+            shown(datatype)
         )));
     }
-    match shape.first() {
-        Some(rows) if batched => check_rows(*rows, &place.to_string(), limits),
-        _ => Ok(()),
-    }
+    inputs.read_shaped(index, scanner, shape)
 }
 
-/// The outputs asked for; empty when the list is.
-pub(crate) fn read_outputs(
-    scanner: &mut Scanner<'_>,
-    signature: &Signature,
-) -> Result<Vec<String>, Rejection> {
-    let root = Place::Root("outputs");
-    let mut wanted: Vec<String> = Vec::new();
-    let (mut entry, mut more) = (0, scanner.open(b'[')?);
-    while more {
-        let place = Place::Item(&root, entry);
-        let mut name = None;
-        let mut more_keys = scanner.open(b'{')?;
-        while more_keys {
-            let key = scanner.key()?;
-            if key == "name" {
-                name = Some(text(scanner, &Place::Key(&place, "name"))?);
-            } else {
-                scanner.skip()?;
-            }
-            more_keys = scanner.another(b'{')?;
-        }
-        let name = name.ok_or_else(|| lacks(&place, "name"))?;
-        if !signature.outputs.iter().any(|output| output.name == name) {
-            return Err(Rejection::invalid(format!(
-                "{place}: no output is named \"{}\"; the model gives {}",
-                shorten(&name),
-                quoted(signature.outputs.iter().map(|output| output.name.as_str()))
-            )));
-        }
-        if wanted.contains(&name) {
-            return Err(twice(&name));
-        }
-        wanted.push(name);
-        entry += 1;
-        more = scanner.another(b'[')?;
+fn text(scanner: &mut Scanner<'_>, key: &str) -> Read<String> {
+    if scanner.peek() != Some(b'"') {
+        return Err(scanner.unexpected(&format!("a string in \"{key}\"")));
     }
-    Ok(wanted)
+    Ok(scanner.string()?.into_owned())
 }
 
-fn text(scanner: &mut Scanner<'_>, place: &Place<'_>) -> Result<String, Rejection> {
-    if scanner.peek() == Some(b'"') {
-        return scanner.string().map(String::from);
+fn dimensions(scanner: &mut Scanner<'_>) -> Read<Vec<usize>> {
+    use super::element::Element;
+    if !scanner.open(b'[')? {
+        return Err(scanner.unexpected("a list of dimensions"));
     }
-    let found = kind(scanner)?;
-    Err(Rejection::invalid(format!("{place}: expected a string, got {found}")))
-}
-
-fn shape(scanner: &mut Scanner<'_>, place: &Place<'_>) -> Result<Vec<usize>, Rejection> {
-    /// No model's input has more dimensions.
-    const MOST: usize = 8;
-    let wrong = || Rejection::invalid(format!("{place}: expected a list of at most {MOST} whole numbers"));
-    if scanner.peek() != Some(b'[') {
-        return Err(wrong());
-    }
-    let mut shape = Vec::with_capacity(MOST);
-    let mut more = scanner.open(b'[')?;
-    while more {
-        if shape.len() == MOST || !matches!(scanner.peek(), Some(b'0'..=b'9')) {
-            return Err(wrong());
+    let mut shape = Vec::new();
+    while scanner.another(shape.is_empty(), b']')? {
+        // Far more than any tensor has; bounds what the error about a wrong shape repeats.
+        if shape.len() == 64 {
+            return Err(Fault::new("expected at most 64 dimensions, got more"));
         }
-        let length = number::scan(scanner)?.integer().ok().and_then(|length| usize::try_from(length).ok());
-        shape.push(length.ok_or_else(wrong)?);
-        more = scanner.another(b'[')?;
+        let length = u64::read(scanner).map_err(|fault| fault.at(shape.len()))?;
+        shape.push(usize::try_from(length).unwrap_or(usize::MAX));
     }
     Ok(shape)
 }
 
-fn refuse_binary(mut parameters: Scanner<'_>, place: &Place<'_>) -> Result<(), Rejection> {
-    if parameters.peek() != Some(b'{') {
-        return Ok(());
+/// Tensor parameters change nothing here, but for the one that moves the data out of the JSON.
+fn parameters(scanner: &mut Scanner<'_>) -> Read<()> {
+    if !scanner.open(b'{')? {
+        return scanner.skip();
     }
-    let mut more = parameters.open(b'{')?;
-    while more {
-        if parameters.key()? == "binary_data_size" {
-            return Err(Rejection::invalid(format!(
-                "{place}: \"binary_data_size\" is not supported in a JSON body; send the values as \"data\""
-            )));
+    let mut first = true;
+    while let Some(key) = scanner.key(first)? {
+        first = false;
+        if key == "binary_data_size" {
+            return Err(Fault::new(
+                "expected the values in \"data\", got binary_data_size, which JSON alone cannot carry",
+            ));
         }
-        parameters.skip()?;
-        more = parameters.another(b'{')?;
+        scanner.skip()?;
     }
     Ok(())
 }
 
-fn lacks(place: &Place<'_>, key: &str) -> Rejection {
-    Rejection::invalid(format!("{place}: \"{key}\" is missing"))
+/// The names under the request's own `outputs`, in order, each one the model has.
+pub(super) fn outputs(scanner: &mut Scanner<'_>, signature: &Signature) -> Read<Vec<String>> {
+    if !scanner.open(b'[')? {
+        return Err(scanner.unexpected("a list of objects with a name"));
+    }
+    let mut wanted: Vec<String> = Vec::new();
+    while scanner.another(wanted.is_empty(), b']')? {
+        let index = wanted.len();
+        let name = output(scanner).map_err(|fault| fault.at(index))?;
+        if !signature.outputs.iter().any(|output| output.name == name) {
+            let names: Vec<&str> = signature.outputs.iter().map(|output| output.name.as_str()).collect();
+            let message =
+                format!("expected {}, got unknown output {}", named("output", &names), shown(&name));
+            return Err(Fault::new(message).at(index));
+        }
+        if wanted.contains(&name) {
+            return Err(
+                Fault::new(format!("expected each output once, got {} twice", shown(&name))).at(index)
+            );
+        }
+        wanted.push(name);
+    }
+    Ok(wanted)
+}
+
+fn output(scanner: &mut Scanner<'_>) -> Read<String> {
+    if !scanner.open(b'{')? {
+        return Err(scanner.unexpected("an object with a name"));
+    }
+    let mut name = None;
+    let mut first = true;
+    while let Some(key) = scanner.key(first)? {
+        first = false;
+        if key != "name" {
+            scanner.skip()?;
+        } else if name.replace(text(scanner, "name")?).is_some() {
+            return Err(Fault::new("expected each key once, got \"name\" twice"));
+        }
+    }
+    name.ok_or_else(|| Fault::new("expected an object with a name, got none"))
 }

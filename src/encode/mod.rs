@@ -1,179 +1,229 @@
-//! Outputs to a response body, in the request's own protocol: pure functions that mirror `decode`.
+//! Outputs to a response body: pure functions that mirror `decode`.
 //!
-//! Floats take the shortest form that reads back as the same number at their own width (float16's 0.1 is `0.1`);
-//! what JSON cannot write are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`, which `decode` takes too.
-//! 64-bit integers are plain numbers: a reader that keeps numbers as float64 loses their last digits.
-
-mod element;
-mod nest;
-
-use crate::decode::{Answer, Form};
-use crate::error::{Code, Rejection};
-use crate::tensor::{Output, View};
-use element::text;
-
-/// The body of a response.
-///
-/// `outputs` holds this request's rows only. `rows`: with `Some`, dimension 0 of every output counts these rows; with
-/// `None`, outputs are whole, and `{"predictions": […]}` has the one entry. Version 2 gives the outputs that the request
-/// asked for, in its order.
-///
-/// # Errors
-///
-/// `INFERENCE_FAILED` when an output's shape does not begin with `rows` or an output asked for is not there.
-pub fn response(
-    answer: &Answer,
-    outputs: &[Output<'_>],
-    rows: Option<usize>,
-    model: &str,
-    version: &str,
-) -> Result<Vec<u8>, Rejection> {
-    for output in outputs {
-        check(output, rows)?;
-    }
-    let mut body = Vec::with_capacity(estimate(outputs, model, version, answer));
-    match &answer.form {
-        Form::Rows => {
-            body.extend_from_slice(b"{\"predictions\":[");
-            nest::rows(&mut body, outputs, rows);
-            body.push(b']');
-            trailer(&mut body, "model", model, "model_version", version, answer);
-        }
-        Form::Columns => {
-            body.extend_from_slice(b"{\"outputs\":");
-            nest::columns(&mut body, outputs);
-            trailer(&mut body, "model", model, "model_version", version, answer);
-        }
-        Form::V2 { outputs: wanted } => {
-            body.extend_from_slice(b"{\"outputs\":[");
-            v2(&mut body, outputs, wanted)?;
-            body.push(b']');
-            trailer(&mut body, "model_name", model, "model_version", version, answer);
-        }
-    }
-    Ok(body)
-}
-
-/// The body of an error, alike in every protocol: `{"error": {"code": …, "message": …}, "id": …}`.
-pub fn error(rejection: &Rejection, id: Option<&str>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(64 + rejection.message.len() + id.map_or(0, str::len));
-    body.extend_from_slice(b"{\"error\":{\"code\":");
-    text(&mut body, rejection.code.as_str());
-    body.extend_from_slice(b",\"message\":");
-    text(&mut body, &rejection.message);
-    body.push(b'}');
-    if let Some(id) = id {
-        member(&mut body, "id", id);
-    }
-    body.push(b'}');
-    body
-}
-
-fn check(output: &Output<'_>, rows: Option<usize>) -> Result<(), Rejection> {
-    let count = output.shape.iter().try_fold(1usize, |count, length| count.checked_mul(*length));
-    if count == Some(output.elements.len()) && rows.is_none_or(|rows| output.shape.first() == Some(&rows)) {
-        return Ok(());
-    }
-    let expected = rows.map_or("a whole tensor".to_owned(), |rows| format!("{rows} rows"));
-    Err(Rejection::new(
-        Code::InferenceFailed,
-        format!(
-            "output \"{}\": expected {expected}, got {} elements in shape {:?}",
-            output.name,
-            output.elements.len(),
-            output.shape
-        ),
-    ))
-}
-
-fn v2(body: &mut Vec<u8>, outputs: &[Output<'_>], wanted: &[String]) -> Result<(), Rejection> {
-    if wanted.is_empty() {
-        separated(body, outputs, v2_output);
-        return Ok(());
-    }
-    let find = |name: &String| {
-        outputs.iter().find(|output| output.name == name).ok_or_else(|| {
-            Rejection::new(
-                Code::InferenceFailed,
-                format!("output \"{name}\" was asked for, but the model gave none"),
-            )
-        })
-    };
-    let chosen = wanted.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-    separated(body, chosen, v2_output);
-    Ok(())
-}
-
-fn v2_output(body: &mut Vec<u8>, output: &Output<'_>) {
-    body.extend_from_slice(b"{\"name\":");
-    text(body, output.name);
-    body.extend_from_slice(b",\"datatype\":");
-    text(body, output.elements.element().datatype());
-    body.extend_from_slice(b",\"shape\":[");
-    separated(body, output.shape, |body, length| {
-        body.extend_from_slice(itoa::Buffer::new().format(*length).as_bytes());
-    });
-    body.extend_from_slice(b"],\"data\":[");
-    element::list(body, output.elements);
-    body.extend_from_slice(b"]}");
-}
-
-/// The members that end every response.
-fn trailer(
-    body: &mut Vec<u8>,
-    model_key: &str,
-    model: &str,
-    version_key: &str,
-    version: &str,
-    answer: &Answer,
-) {
-    member(body, model_key, model);
-    member(body, version_key, version);
-    if let Some(id) = &answer.id {
-        member(body, "id", id);
-    }
-    body.push(b'}');
-}
-
-fn member(body: &mut Vec<u8>, key: &str, value: &str) {
-    body.push(b',');
-    text(body, key);
-    body.push(b':');
-    text(body, value);
-}
-
-/// Writes each item, commas between.
-fn separated<T>(
-    body: &mut Vec<u8>,
-    items: impl IntoIterator<Item = T>,
-    mut write: impl FnMut(&mut Vec<u8>, T),
-) {
-    for (index, item) in items.into_iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        write(body, item);
-    }
-}
-
-/// Room for most bodies, so that there is one allocation: typical lengths, not the longest.
-fn estimate(outputs: &[Output<'_>], model: &str, version: &str, answer: &Answer) -> usize {
-    let outputs: usize = outputs
-        .iter()
-        .map(|output| {
-            let elements = match output.elements {
-                View::Text(texts) => texts.iter().map(|text| text.len() + 3).sum(),
-                View::F64(values) => values.len() * 21,
-                View::F32(values) => values.len() * 13,
-                View::U64(_) | View::I64(_) => output.elements.len() * 8,
-                _ => output.elements.len() * 6,
-            };
-            let rows = output.shape.first().copied().unwrap_or(1);
-            elements + rows * (output.name.len() + 8) + 64
-        })
-        .sum();
-    96 + outputs + model.len() + version.len() + answer.id.as_ref().map_or(0, String::len)
-}
+//! Floats are written in the shortest form that reads back the same at their own width. JSON has neither NaN nor Infinity:
+//! they become the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
 
 #[cfg(test)]
 mod tests;
+mod value;
+
+use crate::decode::{Answer, Form, Id};
+use crate::error::{Code, Rejection};
+use crate::tensor::Output;
+use value::{estimate, push_key, push_nested, push_text};
+
+/// Which model version computed the outputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'a> {
+    pub model: &'a str,
+    pub version: &'a str,
+    /// Whether the first dimension of every output counts rows.
+    pub batched: bool,
+}
+
+/// The body of a response, in the request's own protocol. `outputs` hold this request's rows only.
+///
+/// Fails with `INFERENCE_FAILED` where an output's elements do not fill its shape or its rows are not as many as the others',
+/// and with `INVALID_INPUT` where v2 asks for an output that is not there.
+pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> Result<Vec<u8>, Rejection> {
+    let rows = check(outputs, served.batched)?;
+    let chosen = choose(answer, outputs)?;
+    let mut out = Vec::with_capacity(capacity(answer, &chosen, served, rows));
+    match answer.form {
+        Form::Rows => {
+            out.extend_from_slice(b"{\"predictions\":[");
+            push_rows(&mut out, &chosen, served.batched, rows);
+            out.push(b']');
+            push_served(&mut out, served);
+        }
+        Form::Columns => {
+            out.extend_from_slice(b"{\"outputs\":");
+            push_named(&mut out, &chosen);
+            push_served(&mut out, served);
+        }
+        Form::V2 { .. } => {
+            out.extend_from_slice(b"{\"model_name\":");
+            push_text(&mut out, served.model);
+            out.extend_from_slice(b",\"model_version\":");
+            push_text(&mut out, served.version);
+            push_id(&mut out, answer.id.as_ref());
+            out.extend_from_slice(b",\"outputs\":[");
+            push_v2(&mut out, &chosen);
+            out.extend_from_slice(b"]}");
+            return Ok(out);
+        }
+    }
+    push_id(&mut out, answer.id.as_ref());
+    out.push(b'}');
+    Ok(out)
+}
+
+/// `{"error": {"code": …, "message": …}, "id": …}`: the same in every protocol.
+pub fn error(rejection: &Rejection, id: Option<&Id>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + rejection.message.len() + id.map_or(0, |id| id.as_str().len()));
+    out.extend_from_slice(b"{\"error\":{\"code\":");
+    push_text(&mut out, rejection.code.as_str());
+    out.extend_from_slice(b",\"message\":");
+    push_text(&mut out, &rejection.message);
+    out.push(b'}');
+    push_id(&mut out, id);
+    out.push(b'}');
+    out
+}
+
+/// How many rows the outputs hold; 1 without a batch dimension.
+fn check(outputs: &[Output<'_>], batched: bool) -> Result<usize, Rejection> {
+    let mut rows = None;
+    for output in outputs {
+        let Output { name, shape, elements } = output;
+        let failed = |message: String| Err(Rejection::new(Code::InferenceFailed, message));
+        let count: usize = shape.iter().product();
+        if count != elements.len() {
+            return failed(format!(
+                "output {name:?}: expected {count} elements for shape {shape:?}, got {}",
+                elements.len()
+            ));
+        }
+        if !batched {
+            continue;
+        }
+        let Some(length) = shape.first() else {
+            return failed(format!("output {name:?}: expected a dimension that counts rows, got a scalar"));
+        };
+        let expected = *rows.get_or_insert(*length);
+        if *length != expected {
+            return failed(format!(
+                "output {name:?}: expected {expected} rows as in the first output, got {length}"
+            ));
+        }
+    }
+    Ok(rows.unwrap_or(1))
+}
+
+/// The outputs that the request asked for, in its order; all where it named none.
+fn choose<'o, 'a>(answer: &Answer, outputs: &'o [Output<'a>]) -> Result<Vec<&'o Output<'a>>, Rejection> {
+    match &answer.form {
+        Form::V2 { outputs: wanted } if !wanted.is_empty() => wanted
+            .iter()
+            .map(|name| {
+                let found = outputs.iter().find(|output| output.name == name);
+                found.ok_or_else(|| {
+                    Rejection::invalid(format!(
+                        "outputs: expected names of the model's outputs, got {name:?}"
+                    ))
+                })
+            })
+            .collect(),
+        _ => Ok(outputs.iter().collect()),
+    }
+}
+
+/// An upper bound for almost every body, so that one allocation holds it.
+fn capacity(answer: &Answer, outputs: &[&Output<'_>], served: &Served<'_>, rows: usize) -> usize {
+    let fixed =
+        96 + served.model.len() + served.version.len() + answer.id.as_ref().map_or(0, |id| id.as_str().len());
+    let output = |output: &&Output<'_>| {
+        // v2 writes flat data and the rest of an output's object once; the others repeat names and brackets each row.
+        let frame = 64 + 20 * output.shape.len() + output.name.len();
+        let inner = output.shape.split_last().map_or(0, |(_, outer)| outer.iter().product::<usize>());
+        let each_row = rows * (output.name.len() + 8);
+        estimate(output.elements) + frame + 3 * output.shape.len() * inner + each_row
+    };
+    fixed + outputs.iter().map(output).sum::<usize>()
+}
+
+fn push_rows(out: &mut Vec<u8>, outputs: &[&Output<'_>], batched: bool, rows: usize) {
+    if !batched {
+        push_named(out, outputs);
+        return;
+    }
+    let keys = keys(outputs);
+    for row in 0..rows {
+        if row > 0 {
+            out.push(b',');
+        }
+        let value = |out: &mut Vec<u8>, output: &Output<'_>| {
+            let shape = &output.shape[1..];
+            let width = output.elements.len() / rows;
+            push_nested(out, output.elements.slice(row * width..(row + 1) * width), shape);
+        };
+        match outputs {
+            [single] => value(out, single),
+            _ => push_object(out, outputs, &keys, value),
+        }
+    }
+}
+
+/// The whole outputs: bare with one, an object by name with several.
+fn push_named(out: &mut Vec<u8>, outputs: &[&Output<'_>]) {
+    let value = |out: &mut Vec<u8>, output: &Output<'_>| push_nested(out, output.elements, output.shape);
+    match outputs {
+        [single] => value(out, single),
+        _ => push_object(out, outputs, &keys(outputs), value),
+    }
+}
+
+/// `"name":` for each output, escaped once for all rows.
+fn keys(outputs: &[&Output<'_>]) -> Vec<Vec<u8>> {
+    let key = |output: &&Output<'_>| {
+        let mut key = Vec::with_capacity(output.name.len() + 3);
+        push_key(&mut key, output.name);
+        key
+    };
+    outputs.iter().map(key).collect()
+}
+
+fn push_object(
+    out: &mut Vec<u8>,
+    outputs: &[&Output<'_>],
+    keys: &[Vec<u8>],
+    value: impl Fn(&mut Vec<u8>, &Output<'_>),
+) {
+    out.push(b'{');
+    for (index, (output, key)) in outputs.iter().zip(keys).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(key);
+        value(out, output);
+    }
+    out.push(b'}');
+}
+
+fn push_v2(out: &mut Vec<u8>, outputs: &[&Output<'_>]) {
+    for (index, output) in outputs.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"name\":");
+        push_text(out, output.name);
+        out.extend_from_slice(b",\"datatype\":");
+        push_text(out, output.elements.element().datatype());
+        out.extend_from_slice(b",\"shape\":[");
+        for (place, length) in output.shape.iter().enumerate() {
+            if place > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(itoa::Buffer::new().format(*length).as_bytes());
+        }
+        out.extend_from_slice(b"],\"data\":");
+        push_nested(out, output.elements, &[output.elements.len()]);
+        out.push(b'}');
+    }
+}
+
+fn push_served(out: &mut Vec<u8>, served: &Served<'_>) {
+    out.extend_from_slice(b",\"model\":");
+    push_text(out, served.model);
+    out.extend_from_slice(b",\"model_version\":");
+    push_text(out, served.version);
+}
+
+fn push_id(out: &mut Vec<u8>, id: Option<&Id>) {
+    let Some(id) = id else { return };
+    out.extend_from_slice(b",\"id\":");
+    match id {
+        Id::Text(text) => push_text(out, text),
+        Id::Number(number) => out.extend_from_slice(number.as_bytes()),
+    }
+}

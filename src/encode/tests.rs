@@ -1,134 +1,226 @@
-//! Whole bodies, as users see them; that they read back is the decoder's round trip.
-
 use half::f16;
 use proptest::prelude::*;
 
 use super::*;
+use crate::decode::{Limits, decode};
+use crate::tensor::{Dim, ElementType, Elements, Signature, Tensor, TensorSpec, View};
 
-fn answer(form: Form, id: Option<&str>) -> Answer {
-    Answer { form, id: id.map(str::to_owned) }
+const SERVED: Served<'static> = Served { model: "wine", version: "3", batched: true };
+
+fn answer(form: Form) -> Answer {
+    Answer { form, id: None }
 }
 
-fn outputs() -> [Output<'static>; 2] {
-    [
-        Output { name: "label", shape: &[2], elements: View::I64(&[1, -2]) },
-        Output { name: "p\"", shape: &[2, 2], elements: View::F32(&[0.1, 0.9, 1.0, f32::NAN]) },
-    ]
+fn v2(outputs: &[&str]) -> Form {
+    Form::V2 { outputs: outputs.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+fn body(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> String {
+    String::from_utf8(response(answer, outputs, served).unwrap()).unwrap()
 }
 
 #[test]
-fn responses_mirror_the_request() {
-    let both = outputs();
-    let one = &both[..1];
-    for (form, outputs, rows, expected) in [
-        (Form::Rows, one, Some(2), r#"{"predictions":[1,-2],"model":"wine","model_version":"3","id":"q"}"#),
+fn every_form_mirrors_its_request() {
+    let label = Output { name: "label", shape: &[2], elements: View::I64(&[1, -2]) };
+    let scores = Output { name: "sc\"ores", shape: &[2, 2], elements: View::F32(&[0.1, 1.0, 1e20, -0.5]) };
+    let tail = r#""model":"wine","model_version":"3""#;
+    let both = [label.clone(), scores.clone()];
+    let one = std::slice::from_ref(&scores);
+    let whole = Served { batched: false, ..SERVED };
+    let v2_label = r#"{"name":"label","datatype":"INT64","shape":[2],"data":[1,-2]}"#;
+    let v2_scores = r#"{"name":"sc\"ores","datatype":"FP32","shape":[2,2],"data":[0.1,1.0,1e+20,-0.5]}"#;
+    let v2_head = r#"{"model_name":"wine","model_version":"3","outputs":["#;
+    for (form, outputs, served, expected) in [
+        (Form::Rows, one, SERVED, format!(r#"{{"predictions":[[0.1,1.0],[1e+20,-0.5]],{tail}}}"#)),
+        (Form::Rows, &both[..1], SERVED, format!(r#"{{"predictions":[1,-2],{tail}}}"#)),
+        (Form::Rows, one, whole, format!(r#"{{"predictions":[[[0.1,1.0],[1e+20,-0.5]]],{tail}}}"#)),
         (
             Form::Rows,
-            &both[..],
-            Some(2),
-            r#"{"predictions":[{"label":1,"p\"":[0.1,0.9]},{"label":-2,"p\"":[1.0,"NaN"]}],"model":"wine","model_version":"3","id":"q"}"#,
+            &both,
+            SERVED,
+            format!(
+                r#"{{"predictions":[{{"label":1,"sc\"ores":[0.1,1.0]}},{{"label":-2,"sc\"ores":[1e+20,-0.5]}}],{tail}}}"#
+            ),
         ),
-        (
-            Form::Rows,
-            &both[1..],
-            None,
-            r#"{"predictions":[[[0.1,0.9],[1.0,"NaN"]]],"model":"wine","model_version":"3","id":"q"}"#,
-        ),
-        (Form::Columns, one, Some(2), r#"{"outputs":[1,-2],"model":"wine","model_version":"3","id":"q"}"#),
+        (Form::Columns, one, SERVED, format!(r#"{{"outputs":[[0.1,1.0],[1e+20,-0.5]],{tail}}}"#)),
         (
             Form::Columns,
-            &both[..],
-            Some(2),
-            r#"{"outputs":{"label":[1,-2],"p\"":[[0.1,0.9],[1.0,"NaN"]]},"model":"wine","model_version":"3","id":"q"}"#,
+            &both,
+            SERVED,
+            format!(r#"{{"outputs":{{"label":[1,-2],"sc\"ores":[[0.1,1.0],[1e+20,-0.5]]}},{tail}}}"#),
         ),
-        (
-            Form::V2 { outputs: vec![] },
-            &both[..],
-            Some(2),
-            r#"{"outputs":[{"name":"label","datatype":"INT64","shape":[2],"data":[1,-2]},{"name":"p\"","datatype":"FP32","shape":[2,2],"data":[0.1,0.9,1.0,"NaN"]}],"model_name":"wine","model_version":"3","id":"q"}"#,
-        ),
-        (
-            Form::V2 { outputs: vec!["label".into()] },
-            &both[..],
-            None,
-            r#"{"outputs":[{"name":"label","datatype":"INT64","shape":[2],"data":[1,-2]}],"model_name":"wine","model_version":"3","id":"q"}"#,
-        ),
+        (v2(&[]), &both, SERVED, format!("{v2_head}{v2_label},{v2_scores}]}}")),
+        (v2(&["sc\"ores", "label"]), &both, SERVED, format!("{v2_head}{v2_scores},{v2_label}]}}")),
+        (v2(&["label"]), &both, SERVED, format!("{v2_head}{v2_label}]}}")),
     ] {
-        let body = response(&answer(form, Some("q")), outputs, rows, "wine", "3").unwrap();
-        assert_eq!(String::from_utf8(body).unwrap(), expected);
+        assert_eq!(body(&answer(form), outputs, &served), expected);
     }
-    let body = response(&answer(Form::Rows, None), one, Some(2), "wine", "3").unwrap();
-    assert_eq!(
-        String::from_utf8(body).unwrap(),
-        r#"{"predictions":[1,-2],"model":"wine","model_version":"3"}"#
-    );
+    let scalar = [Output { name: "s", shape: &[], elements: View::F64(&[2.0]) }];
+    assert_eq!(body(&answer(Form::Rows), &scalar, &whole), format!(r#"{{"predictions":[2.0],{tail}}}"#));
 }
 
 #[test]
-fn every_type_has_its_shortest_form() {
+fn ids_are_echoed_as_they_were_given() {
+    let output = [Output { name: "y", shape: &[1], elements: View::Bool(&[true]) }];
+    for (id, shown) in [
+        (Id::Text("a\"\u{1}é".to_owned()), "\"a\\\"\\u0001é\""),
+        (Id::Number("-1.50e3".to_owned()), "-1.50e3"),
+    ] {
+        let rejection = Rejection::invalid("input \"x\": no");
+        let expected =
+            format!(r#"{{"error":{{"code":"INVALID_INPUT","message":"input \"x\": no"}},"id":{shown}}}"#);
+        assert_eq!(String::from_utf8(error(&rejection, Some(&id))).unwrap(), expected);
+        for form in [Form::Rows, Form::Columns, v2(&[])] {
+            let body = body(&Answer { form, id: Some(id.clone()) }, &output, &SERVED);
+            assert!(body.contains(&format!(",\"id\":{shown}")), "{body}");
+            serde_json::from_str::<serde_json::Value>(&body).unwrap();
+        }
+    }
+    let plain = error(&Rejection::new(Code::InputTooLarge, "much"), None);
+    assert_eq!(plain, br#"{"error":{"code":"INPUT_TOO_LARGE","message":"much"}}"#);
+}
+
+#[test]
+fn every_type_has_its_spelling() {
+    let texts = ["a\n\r\t\\\"\u{0}".to_owned(), "é😀".to_owned()];
+    let half = [f16::from_f32(0.1), f16::MAX, f16::NAN, f16::from_f32(1.0), f16::MIN_POSITIVE_SUBNORMAL];
     for (elements, expected) in [
-        (View::Bool(&[true, false]), "true,false"),
-        (View::U8(&[0, 255]), "0,255"),
-        (View::U16(&[65535]), "65535"),
-        (View::U32(&[u32::MAX]), "4294967295"),
-        (View::U64(&[u64::MAX]), "18446744073709551615"),
-        (View::I8(&[-128]), "-128"),
-        (View::I16(&[-1]), "-1"),
-        (View::I32(&[i32::MIN]), "-2147483648"),
-        (View::I64(&[i64::MIN]), "-9223372036854775808"),
-        (View::F16(&[f16::from_f32_const(0.1), f16::MAX, f16::INFINITY]), "0.1,65500.0,\"Infinity\""),
-        (View::F32(&[0.1, -0.0, 1e30, f32::NEG_INFINITY]), "0.1,-0.0,1e+30,\"-Infinity\""),
-        (View::F64(&[0.1, 3.0, 1e-7, f64::NAN]), "0.1,3.0,1e-7,\"NaN\""),
-        (View::Text(&["a\"\\\n\r\t\u{1}\u{1f}é".to_owned()]), "\"a\\\"\\\\\\n\\r\\t\\u0001\\u001fé\""),
+        (View::Bool(&[true, false]), "[true,false]"),
+        (View::U8(&[0, 255]), "[0,255]"),
+        (View::U16(&[u16::MAX]), "[65535]"),
+        (View::U32(&[u32::MAX]), "[4294967295]"),
+        (View::U64(&[u64::MAX]), "[18446744073709551615]"),
+        (View::I8(&[i8::MIN]), "[-128]"),
+        (View::I16(&[i16::MIN]), "[-32768]"),
+        (View::I32(&[i32::MIN]), "[-2147483648]"),
+        (View::I64(&[i64::MIN]), "[-9223372036854775808]"),
+        (View::F16(&half), r#"[0.1,65500.0,"NaN",1.0,6e-8]"#),
+        (View::F32(&[0.1, 3.0, -0.0, f32::INFINITY]), r#"[0.1,3.0,-0.0,"Infinity"]"#),
+        (View::F64(&[0.1, 1e300, f64::NEG_INFINITY, f64::NAN]), r#"[0.1,1e+300,"-Infinity","NaN"]"#),
+        (View::Text(&texts), "[\"a\\n\\r\\t\\\\\\\"\\u0000\",\"é😀\"]"),
     ] {
-        let mut body = Vec::new();
-        element::list(&mut body, elements);
-        assert_eq!(String::from_utf8(body).unwrap(), expected, "{}", elements.element());
+        let output = [Output { name: "y", shape: &[elements.len()], elements }];
+        let body = body(&answer(Form::Columns), &output, &SERVED);
+        assert_eq!(body, format!(r#"{{"outputs":{expected},"model":"wine","model_version":"3"}}"#));
     }
 }
 
 #[test]
-fn errors_carry_code_message_and_id() {
-    let rejection = Rejection::invalid("input \"x\": é\n");
-    let expected = r#"{"error":{"code":"INVALID_INPUT","message":"input \"x\": é\n"}}"#;
-    assert_eq!(String::from_utf8(error(&rejection, None)).unwrap(), expected);
-    let expected = r#"{"error":{"code":"INVALID_INPUT","message":"input \"x\": é\n"},"id":"a\\"}"#;
-    assert_eq!(String::from_utf8(error(&rejection, Some("a\\"))).unwrap(), expected);
+fn every_finite_float16_reads_back() {
+    for bits in 0..=u16::MAX {
+        let value = f16::from_bits(bits);
+        if value.is_finite() {
+            let mut out = Vec::new();
+            push_nested(&mut out, View::F16(&[value]), &[]);
+            let read: f32 = std::str::from_utf8(&out).unwrap().parse().unwrap();
+            assert_eq!(f16::from_f32(read).to_bits(), bits);
+        }
+    }
 }
 
 #[test]
-fn outputs_that_do_not_fit_the_rows_are_a_failed_inference() {
-    let both = outputs();
-    for (form, rows, expected) in [
-        (Form::Rows, Some(3), "output \"label\": expected 3 rows, got 2 elements in shape [2]"),
+fn outputs_that_do_not_fit_are_refused() {
+    let output = |name, shape, elements| Output { name, shape, elements };
+    let good = output("a", &[2], View::U8(&[1, 2]));
+    let failed = Code::InferenceFailed;
+    for (form, outputs, code, message) in [
         (
-            Form::V2 { outputs: vec!["z".into()] },
-            Some(2),
-            "output \"z\" was asked for, but the model gave none",
+            Form::Rows,
+            vec![output("a", &[2, 2], View::U8(&[1]))],
+            failed,
+            "output \"a\": expected 4 elements for shape [2, 2], got 1",
+        ),
+        (
+            Form::Rows,
+            vec![good.clone(), output("b", &[1], View::U8(&[1]))],
+            failed,
+            "output \"b\": expected 2 rows as in the first output, got 1",
+        ),
+        (
+            Form::Rows,
+            vec![output("a", &[], View::U8(&[1]))],
+            failed,
+            "output \"a\": expected a dimension that counts rows, got a scalar",
+        ),
+        (
+            v2(&["z"]),
+            vec![good],
+            Code::InvalidInput,
+            "outputs: expected names of the model's outputs, got \"z\"",
         ),
     ] {
-        let rejection = response(&answer(form, None), &both, rows, "m", "1").unwrap_err();
-        assert_eq!(rejection, Rejection::new(Code::InferenceFailed, expected));
+        let rejection = response(&answer(form), &outputs, &SERVED).unwrap_err();
+        assert_eq!((rejection.code, &*rejection.message), (code, message));
     }
-    let short = [Output { name: "y", shape: &[2, 2], elements: View::U8(&[1]) }];
-    let rejection = response(&answer(Form::Rows, None), &short, None, "m", "1").unwrap_err();
-    assert_eq!(rejection.message, "output \"y\": expected a whole tensor, got 1 elements in shape [2, 2]");
+}
+
+#[test]
+fn empty_dimensions_keep_their_brackets() {
+    let output = [Output { name: "y", shape: &[2, 0, 3], elements: View::F32(&[]) }];
+    let expected = r#"{"predictions":[[],[]],"model":"wine","model_version":"3"}"#;
+    assert_eq!(body(&answer(Form::Rows), &output, &SERVED), expected);
+    let output = [Output { name: "y", shape: &[1, 2, 0], elements: View::F32(&[]) }];
+    let expected = r#"{"outputs":[[[],[]]],"model":"wine","model_version":"3"}"#;
+    assert_eq!(body(&answer(Form::Columns), &output, &SERVED), expected);
+}
+
+/// Encodes the tensor as each form's output and reads that back as the same form's input.
+fn check_round_trip(tensor: &Tensor) {
+    let element: ElementType = tensor.elements.element();
+    let shape = tensor.shape.iter().map(|_| Dim::Any(String::new())).collect();
+    let inputs = vec![TensorSpec { name: "y".to_owned(), element, shape }];
+    let signature = Signature { inputs, outputs: Vec::new(), columns: None, batched: true };
+    let output = [Output { name: "y", shape: &tensor.shape, elements: tensor.elements.view() }];
+    for (form, ours, theirs) in [
+        (Form::Rows, "predictions", "instances"),
+        (Form::Columns, "outputs", "inputs"),
+        (v2(&[]), "outputs", "inputs"),
+    ] {
+        let answer = answer(form);
+        let encoded = response(&answer, &output, &SERVED).unwrap();
+        let bound = capacity(&answer, &[&output[0]], &SERVED, tensor.shape[0]);
+        if element != ElementType::Text {
+            assert!(encoded.len() <= bound, "{} bytes where {bound} were expected", encoded.len());
+        }
+        let text = String::from_utf8(encoded).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let request = text.replacen(&format!("\"{ours}\":"), &format!("\"{theirs}\":"), 1);
+        let decoded = decode(request.as_bytes(), &signature, &Limits::DEFAULT).unwrap();
+        assert_eq!(decoded.inputs, std::slice::from_ref(tensor), "{text}");
+    }
 }
 
 proptest! {
-    #[test]
-    fn any_text_is_the_same_to_other_parsers(value: String) {
-        let mut body = Vec::new();
-        text(&mut body, &value);
-        prop_assert_eq!(serde_json::from_slice::<String>(&body).unwrap(), value);
-    }
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn any_float_is_the_same_to_other_parsers(bits: u64) {
-        let value = f64::from_bits(bits);
-        prop_assume!(value.is_finite());
-        let mut body = Vec::new();
-        element::list(&mut body, View::F64(&[value]));
-        prop_assert_eq!(std::str::from_utf8(&body).unwrap().parse::<f64>().unwrap().to_bits(), bits);
+    fn what_is_written_reads_back(
+        shape in proptest::collection::vec(1_usize..4, 1..5),
+        bits in proptest::collection::vec(any::<u64>(), 81),
+        strings in proptest::collection::vec(any::<String>(), 81),
+    ) {
+        let count: usize = shape.iter().product();
+        let bits = &bits[..count];
+        fn each<T>(bits: &[u64], make: impl Fn(u64) -> T) -> Vec<T> {
+            bits.iter().map(|bits| make(*bits)).collect()
+        }
+        let f32s = |bits| Some(f32::from_bits(bits as u32)).filter(|value| value.is_finite()).unwrap_or(1.0);
+        let f64s = |bits| Some(f64::from_bits(bits)).filter(|value| value.is_finite()).unwrap_or(1.0);
+        for elements in [
+            Elements::Bool(each(bits, |bits| bits % 2 == 0)),
+            Elements::U8(each(bits, |bits| bits as u8)),
+            Elements::U16(each(bits, |bits| bits as u16)),
+            Elements::U32(each(bits, |bits| bits as u32)),
+            Elements::U64(each(bits, |bits| bits)),
+            Elements::I8(each(bits, |bits| bits as i8)),
+            Elements::I16(each(bits, |bits| bits as i16)),
+            Elements::I32(each(bits, |bits| bits as i32)),
+            Elements::I64(each(bits, |bits| bits as i64)),
+            Elements::F32(each(bits, f32s)),
+            Elements::F64(each(bits, f64s)),
+            Elements::Text(strings[..count].to_vec()),
+        ] {
+            check_round_trip(&Tensor { shape: shape.clone(), elements });
+        }
     }
 }

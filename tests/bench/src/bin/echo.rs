@@ -13,8 +13,11 @@ async fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let per_call: u32 = std::env::args().nth(1).map_or(Ok(100), |text| text.parse())?;
     let endpoint = format!("http://{}", std::env::var("PUBSUB_EMULATOR_HOST")?);
-    let subscriber =
-        Subscriber::builder().with_endpoint(&endpoint).with_credentials(Anonymous::new().build()).build().await?;
+    let subscriber = Subscriber::builder()
+        .with_endpoint(&endpoint)
+        .with_credentials(Anonymous::new().build())
+        .build()
+        .await?;
     let publisher = Publisher::builder("projects/demo/topics/prediction-responses")
         .with_endpoint(&endpoint)
         .with_credentials(Anonymous::new().build())

@@ -1,0 +1,133 @@
+//! One element of each type from the body, range-checked at its own width.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use half::f16;
+
+use super::fault::{Fault, Read};
+use super::number::{self, Number};
+use super::scanner::Scanner;
+
+pub(super) trait Element: Default + Clone {
+    /// Reads one element, wherever white space before it begins.
+    fn read(scanner: &mut Scanner<'_>) -> Read<Self>;
+}
+
+#[inline(never)]
+fn number<'a>(scanner: &mut Scanner<'a>) -> Read<Number<'a>> {
+    match scanner.peek() {
+        Some(b'-' | b'0'..=b'9') => number::scan(scanner),
+        _ => Err(scanner.unexpected("a number")),
+    }
+}
+
+#[cold]
+fn out_of_range(
+    number: &Number<'_>,
+    name: &str,
+    low: impl std::fmt::Display,
+    high: impl std::fmt::Display,
+) -> Box<Fault> {
+    Fault::new(format!("expected a {name} ({low} to {high}), got {}", number.shown()))
+}
+
+macro_rules! integers {
+    ($($rust:ident $name:literal),+) => { $(
+        impl Element for $rust {
+            #[inline(always)]
+            fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+                scanner.peek();
+                let begin = scanner.at;
+                if let Some(Ok(value)) = number::short_integer(scanner).map(Self::try_from) {
+                    return Ok(value);
+                }
+                scanner.at = begin;
+                let number = number(scanner)?;
+                match number.integer().map(Self::try_from) {
+                    Some(Ok(value)) => Ok(value),
+                    None if number.has_fraction() => {
+                        Err(Fault::new(format!("expected a whole number for {}, got {}", $name, number.shown())))
+                    }
+                    _ => Err(out_of_range(&number, $name, Self::MIN, Self::MAX)),
+                }
+            }
+        }
+    )+ };
+}
+integers!(u8 "uint8", u16 "uint16", u32 "uint32", u64 "uint64", i8 "int8", i16 "int16", i32 "int32", i64 "int64");
+
+macro_rules! floats {
+    ($($rust:ident $name:literal $short:expr, $convert:expr);+) => { $(
+        impl Element for $rust {
+            #[inline(always)]
+            fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+                scanner.peek();
+                if let Some(value) = ($short)(scanner) {
+                    return Ok(value);
+                }
+                let number = number(scanner)?;
+                let value: Self = ($convert)(&number);
+                // Finite digits that round to infinity are beyond the type.
+                if value.is_infinite() {
+                    return Err(out_of_range(&number, $name, Self::MIN, Self::MAX));
+                }
+                Ok(value)
+            }
+        }
+    )+ };
+}
+floats!(
+    f16 "float16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| f16::from_f32(number.f32());
+    f32 "float32" number::short_f32, Number::f32;
+    f64 "float64" number::short_f64, Number::f64
+);
+
+/// `true` and `false`, and 1 and 0 as the Open Inference Protocol's clients also write them.
+impl Element for bool {
+    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+        if scanner.word("true") {
+            return Ok(true);
+        }
+        if scanner.word("false") {
+            return Ok(false);
+        }
+        if !matches!(scanner.peek(), Some(b'-' | b'0'..=b'9')) {
+            return Err(scanner.unexpected("true or false"));
+        }
+        let number = number::scan(scanner)?;
+        match number.integer() {
+            Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            _ => Err(Fault::new(format!("expected true or false (or 1 or 0), got {}", number.shown()))),
+        }
+    }
+}
+
+/// A string, or `{"b64": "…"}`: base64 (RFC 4648, section 4) of UTF-8.
+impl Element for String {
+    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+        const WANTED: &str = "a string or {\"b64\": \"…\"}";
+        if scanner.peek() == Some(b'"') {
+            return Ok(scanner.string()?.into_owned());
+        }
+        if !scanner.open(b'{')? {
+            return Err(scanner.unexpected(WANTED));
+        }
+        match scanner.key(true)?.as_deref() {
+            Some("b64") if scanner.peek() == Some(b'"') => {}
+            Some("b64") => return Err(scanner.unexpected("a string of base64 in \"b64\"")),
+            _ => return Err(Fault::new(format!("expected {WANTED}, got another object"))),
+        }
+        let encoded = scanner.string()?;
+        if scanner.key(false)?.is_some() {
+            return Err(Fault::new("expected nothing beside \"b64\", got another key"));
+        }
+        let bytes = STANDARD
+            .decode(encoded.as_bytes())
+            .map_err(|e| Fault::new(format!("expected padded base64 in \"b64\", got an error: {e}")))?;
+        Self::from_utf8(bytes).map_err(|e| {
+            let offset = e.utf8_error().valid_up_to();
+            Fault::new(format!("expected UTF-8 in \"b64\", got an invalid sequence at its byte {offset}"))
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! What is wrong with a body and where, built from the inside out: who reads an element adds its place on the way back.
+
+use crate::error::{Code, Rejection};
+
+pub(super) type Read<T> = Result<T, Box<Fault>>;
+
+/// A rejection in the making. Boxed, so that the hot path returns small results.
+#[derive(Debug)]
+pub(super) struct Fault {
+    code: Code,
+    /// `instances[2].x[3]` or `input "x"`; empty for the body as a whole.
+    place: String,
+    message: String,
+}
+
+impl Fault {
+    #[cold]
+    pub(super) fn new(message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { code: Code::InvalidInput, place: String::new(), message: message.into() })
+    }
+
+    #[cold]
+    pub(super) fn too_large(message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { code: Code::InputTooLarge, place: String::new(), message: message.into() })
+    }
+
+    /// It happened in element `index` of what encloses it.
+    #[cold]
+    pub(super) fn at(mut self: Box<Self>, index: usize) -> Box<Self> {
+        self.place.insert_str(0, &format!("[{index}]"));
+        self
+    }
+
+    /// It happened in what is called `name`: a key of the body, or an input.
+    #[cold]
+    pub(super) fn within(mut self: Box<Self>, name: &str) -> Box<Self> {
+        self.place.insert_str(0, name);
+        self
+    }
+
+    pub(super) fn into_rejection(self) -> Rejection {
+        let message =
+            if self.place.is_empty() { self.message } else { format!("{}: {}", self.place, self.message) };
+        Rejection::new(self.code, message)
+    }
+}
+
+/// A name from a request as messages show it: quoted, and cut when it is long.
+pub(super) fn shown(name: &str) -> String {
+    match name.char_indices().nth(64) {
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+        None => format!("{name:?}"),
+    }
+}

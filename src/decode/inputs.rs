@@ -1,0 +1,342 @@
+//! Owns the tensors while a body is read: typed buffers that fill in the body's order, and shapes held against the signature.
+
+use super::element::Element;
+use super::fault::{Fault, Read, shown};
+use super::scanner::Scanner;
+use super::{Limits, fault};
+use crate::for_each_element_type;
+use crate::tensor::{Dim, Elements, Signature, Tensor, TensorSpec};
+use half::f16;
+
+/// One input as far as it was read.
+pub(super) struct Input<'s> {
+    pub(super) spec: &'s TensorSpec,
+    /// Each dimension's length: declared, else as the first array has it, else not yet known.
+    dims: Vec<Option<usize>>,
+    elements: Elements,
+    /// How many values were read: rows, or the whole tensor as one.
+    pub(super) times: usize,
+}
+
+pub(super) struct Inputs<'s> {
+    pub(super) signature: &'s Signature,
+    pub(super) limits: Limits,
+    pub(super) list: Vec<Input<'s>>,
+    /// Elements in all inputs.
+    total: usize,
+}
+
+/// What nested reading must know beside its buffer.
+struct Rule<'s> {
+    spec: &'s TensorSpec,
+    /// The buffer may grow to this length.
+    limit: usize,
+    max_elements: usize,
+}
+
+impl<'s> Inputs<'s> {
+    /// Empty inputs for a body of `length` bytes, each with room for one row of the declared shape.
+    pub(super) fn new(signature: &'s Signature, limits: Limits, length: usize) -> Self {
+        let lengths = |dim: &Dim| if let Dim::Fixed(n) = dim { Some(*n) } else { None };
+        let room = |spec: &TensorSpec| {
+            let row = spec.shape.iter().filter_map(lengths).try_fold(1_usize, usize::checked_mul);
+            // A body has no more elements than half its bytes: a digit and a comma each.
+            row.unwrap_or(usize::MAX).min(length / 2).min(limits.max_elements)
+        };
+        let start = |spec: &'s TensorSpec| Input {
+            spec,
+            dims: spec
+                .shape
+                .iter()
+                .map(|dim| if let Dim::Fixed(n) = dim { Some(*n) } else { None })
+                .collect(),
+            elements: Elements::with_capacity(spec.element, room(spec)),
+            times: 0,
+        };
+        Self { signature, limits, list: signature.inputs.iter().map(start).collect(), total: 0 }
+    }
+
+    /// The position of the input called `name`; tries `guess` first, since most clients keep the model's order.
+    pub(super) fn find(&self, name: &str, guess: usize) -> Read<usize> {
+        if self.list.get(guess).is_some_and(|input| input.spec.name == name) {
+            return Ok(guess);
+        }
+        self.list.iter().position(|input| input.spec.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.list.iter().map(|input| input.spec.name.as_str()).collect();
+            Fault::new(format!("expected {}, got unknown input {}", named("input", &names), shown(name)))
+        })
+    }
+
+    /// Appends one value whose shape is the input's from dimension `level` on: 1 for a row, 0 for the whole tensor.
+    pub(super) fn read(&mut self, index: usize, scanner: &mut Scanner<'_>, level: usize) -> Read<()> {
+        let (input, rule) = self.rule(index);
+        let before = input.elements.len();
+        let dims = input.dims.get_mut(level..).unwrap_or_default();
+        read_nested(&mut input.elements, scanner, dims, &rule)?;
+        input.times += 1;
+        self.total += self.list[index].elements.len() - before;
+        Ok(())
+    }
+
+    /// Reads the data of a tensor whose shape the request gives: nested as the shape says, or flat.
+    pub(super) fn read_shaped(
+        &mut self,
+        index: usize,
+        scanner: &mut Scanner<'_>,
+        shape: &[usize],
+    ) -> Read<()> {
+        let declared = self.list[index].spec;
+        let fits = |(dim, length): (&Dim, &usize)| matches!(dim, Dim::Any(_)) || *dim == Dim::Fixed(*length);
+        if shape.len() != declared.shape.len() || !declared.shape.iter().zip(shape).all(fits) {
+            return Err(Fault::new(format!(
+                "expected a shape that fits {}, got {shape:?}",
+                declared.describe()
+            )));
+        }
+        let count = shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length));
+        let count = count.filter(|count| *count <= self.limits.max_elements).ok_or_else(|| {
+            Fault::too_large(format!(
+                "expected at most {} elements, got shape {shape:?}",
+                self.limits.max_elements
+            ))
+        })?;
+        let (input, rule) = self.rule(index);
+        let mut ahead = scanner.clone();
+        let flat = !(ahead.take(b'[') && ahead.peek() == Some(b'['));
+        let mut dims: Vec<Option<usize>> =
+            if flat { vec![None] } else { shape.iter().map(|length| Some(*length)).collect() };
+        // The shape is only a claim: the body's own length bounds what can come (a digit and a comma each).
+        reserve(&mut input.elements, count.min(scanner.bytes.len() / 2));
+        read_nested(&mut input.elements, scanner, &mut dims, &rule)?;
+        let got = input.elements.len();
+        if got != count {
+            let plural = plural(count);
+            return Err(Fault::new(format!("expected {count} value{plural} for shape {shape:?}, got {got}")));
+        }
+        input.dims = shape.iter().map(|length| Some(*length)).collect();
+        input.times += 1;
+        self.total += got;
+        Ok(())
+    }
+
+    fn rule(&mut self, index: usize) -> (&mut Input<'s>, Rule<'s>) {
+        let max_elements = self.limits.max_elements;
+        let input = &mut self.list[index];
+        let limit = input.elements.len() + max_elements.saturating_sub(self.total);
+        let rule = Rule { spec: input.spec, limit, max_elements };
+        (input, rule)
+    }
+
+    /// Appends a row of zeros to the one `[batch, width]` input, for [`Self::set`] to fill; answers where it begins.
+    pub(super) fn blank_row(&mut self, width: usize) -> Read<usize> {
+        let (input, rule) = self.rule(0);
+        let begin = input.elements.len();
+        if begin + width > rule.limit {
+            return Err(rule.too_many());
+        }
+        if let Some(expected) = input.dims[1].replace(width)
+            && expected != width
+        {
+            return Err(rule.length(expected, 1, width));
+        }
+        grow(&mut input.elements, begin + width);
+        input.times += 1;
+        self.total += width;
+        Ok(begin)
+    }
+
+    /// Reads one element into place `at` of the one input.
+    pub(super) fn set(&mut self, at: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+        set_element(&mut self.list[0].elements, at, scanner)
+    }
+
+    /// Makes room for `times` as much as is there, within the limits.
+    pub(super) fn expect_times(&mut self, times: usize) {
+        for input in &mut self.list {
+            let more = input.elements.len().saturating_mul(times).min(self.limits.max_elements);
+            reserve(&mut input.elements, more);
+        }
+    }
+
+    /// Whether a value for this input may be an object that is no mapping from names: `{"b64": …}`.
+    pub(super) fn is_text(&self, index: usize) -> bool {
+        matches!(self.list[index].elements, Elements::Text(_))
+    }
+
+    /// Fails, naming it, where an input was read less than `times` times.
+    pub(super) fn complete(&self, times: usize) -> Read<()> {
+        match self.list.iter().find(|input| input.times < times) {
+            None => Ok(()),
+            Some(input) => {
+                let (name, what) = (shown(&input.spec.name), input.spec.describe());
+                Err(Fault::new(format!("expected a value for every input, got none for {name} ({what})")))
+            }
+        }
+    }
+
+    /// The tensors and how many rows they hold. `rows` is given where the body listed rows one by one.
+    pub(super) fn finish(self, rows: Option<usize>) -> Read<(Vec<Tensor>, usize)> {
+        let batched = self.signature.batched;
+        let max_rows = self.limits.max_rows;
+        let mut first: Option<(&str, usize)> = None;
+        let mut tensors = Vec::with_capacity(self.list.len());
+        for Input { spec, dims, elements, .. } in self.list {
+            // A length that no array showed is that of an array inside an empty one.
+            let mut shape: Vec<usize> = dims.iter().map(|length| length.unwrap_or(0)).collect();
+            if batched && let (Some(length), Some(dim)) = (shape.first_mut(), spec.shape.first()) {
+                *length = rows.unwrap_or(*length);
+                let count = *length;
+                let wrong = |message: String| {
+                    Err(Fault::new(message).within(&format!("input {}", shown(&spec.name))))
+                };
+                if count == 0 {
+                    return wrong("expected at least one row, got none".to_owned());
+                }
+                check_rows(count, max_rows)?;
+                if matches!(dim, Dim::Fixed(n) if *n != count) {
+                    return wrong(format!("expected {dim} rows ({}), got {count}", spec.describe()));
+                }
+                let (name, expected) = *first.get_or_insert((&spec.name, count));
+                if count != expected {
+                    return wrong(format!(
+                        "expected {expected} rows as in input {}, got {count}",
+                        shown(name)
+                    ));
+                }
+            }
+            tensors.push(Tensor { shape, elements });
+        }
+        Ok((tensors, first.map_or(1, |(_, rows)| rows)))
+    }
+}
+
+pub(super) fn check_rows(rows: usize, max_rows: usize) -> Read<()> {
+    if rows <= max_rows {
+        return Ok(());
+    }
+    Err(Fault::too_large(format!(
+        "expected at most {max_rows} rows, got more; send them in several messages"
+    )))
+}
+
+/// `input "x"`, or `one of the inputs "x", "y"`.
+pub(super) fn named(kind: &str, names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().take(20).map(|name| fault::shown(name)).collect();
+    let more = if names.len() > 20 { ", …" } else { "" };
+    if names.len() == 1 {
+        return format!("{kind} {}", quoted[0]);
+    }
+    format!("one of the {kind}s {}{more}", quoted.join(", "))
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+impl Rule<'_> {
+    #[cold]
+    fn too_many(&self) -> Box<Fault> {
+        Fault::too_large(format!("expected at most {} elements in all inputs, got more", self.max_elements))
+    }
+
+    /// Whether every dimension from `dims` on is declared 1, so that brackets add nothing: a bare `5` for `[[5]]`.
+    #[cold]
+    fn is_single(&self, dims: &[Option<usize>]) -> bool {
+        let inner = self.spec.shape.len().checked_sub(dims.len());
+        inner.is_some_and(|level| self.spec.shape[level..].iter().all(|dim| *dim == Dim::Fixed(1)))
+    }
+
+    #[cold]
+    fn no_array(&self, scanner: &mut Scanner<'_>, length: Option<usize>) -> Box<Fault> {
+        let what = self.spec.describe();
+        scanner.unexpected(&match length {
+            Some(length) => format!("an array of {length} value{} ({what})", plural(length)),
+            None => format!("an array ({what})"),
+        })
+    }
+
+    #[cold]
+    fn length(&self, expected: usize, dims: usize, got: usize) -> Box<Fault> {
+        let level = self.spec.shape.len().checked_sub(dims).and_then(|level| self.spec.shape.get(level));
+        let why = if matches!(level, Some(Dim::Any(_))) { " as before it" } else { "" };
+        let (plural, what) = (plural(expected), self.spec.describe());
+        Fault::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"))
+    }
+}
+
+/// Reads a value nested as deep as `dims`, which learn the lengths that they do not know yet.
+fn nested<T: Element>(
+    out: &mut Vec<T>,
+    scanner: &mut Scanner<'_>,
+    dims: &mut [Option<usize>],
+    rule: &Rule<'_>,
+) -> Read<()> {
+    let rank = dims.len();
+    let Some((length, inner)) = dims.split_first_mut() else {
+        return leaf(out, scanner, rule);
+    };
+    if !scanner.open(b'[')? {
+        if rule.is_single(dims) && scanner.peek().is_some() {
+            return leaf(out, scanner, rule);
+        }
+        let length = dims[0];
+        return Err(rule.no_array(scanner, length));
+    }
+    let mut count = 0;
+    if inner.is_empty() {
+        while scanner.another(count == 0, b']')? {
+            if out.len() >= rule.limit {
+                return Err(rule.too_many());
+            }
+            out.push(T::read(scanner).map_err(|fault| fault.at(count))?);
+            count += 1;
+        }
+    } else {
+        while scanner.another(count == 0, b']')? {
+            nested(out, scanner, inner, rule).map_err(|fault| fault.at(count))?;
+            count += 1;
+        }
+    }
+    match *length {
+        Some(expected) if expected != count => Err(rule.length(expected, rank, count)),
+        _ => {
+            *length = Some(count);
+            Ok(())
+        }
+    }
+}
+
+fn leaf<T: Element>(out: &mut Vec<T>, scanner: &mut Scanner<'_>, rule: &Rule<'_>) -> Read<()> {
+    if out.len() >= rule.limit {
+        return Err(rule.too_many());
+    }
+    out.push(T::read(scanner)?);
+    Ok(())
+}
+
+macro_rules! dispatch {
+    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
+        fn read_nested(
+            elements: &mut Elements,
+            scanner: &mut Scanner<'_>,
+            dims: &mut [Option<usize>],
+            rule: &Rule<'_>,
+        ) -> Read<()> {
+            match elements { $(Elements::$variant(out) => nested::<$rust>(out, scanner, dims, rule)),+ }
+        }
+
+        fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+            match elements { $(Elements::$variant(out) => out[at] = <$rust>::read(scanner)?),+ }
+            Ok(())
+        }
+
+        fn grow(elements: &mut Elements, length: usize) {
+            match elements { $(Elements::$variant(out) => out.resize(length, Default::default())),+ }
+        }
+
+        fn reserve(elements: &mut Elements, more: usize) {
+            match elements { $(Elements::$variant(out) => out.reserve(more)),+ }
+        }
+    };
+}
+for_each_element_type!(dispatch);

@@ -1,0 +1,146 @@
+//! The outermost level of a JSON body: which protocol it speaks, and the keys that all of them share.
+
+use super::fault::{Fault, Read, shown};
+use super::inputs::Inputs;
+use super::scanner::Scanner;
+use super::{Answer, Form, Id, Limits, Request, columns, frame, rows, v2};
+use crate::tensor::Signature;
+
+const FORMS: &str = "{\"instances\": […]}, {\"inputs\": …} or an Open Inference Protocol v2 request";
+
+pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Read<Request> {
+    let mut scanner = Scanner::new(body)?;
+    let mut inputs = Inputs::new(signature, *limits, body.len());
+    match scanner.peek() {
+        None => return Err(Fault::new(format!("expected {FORMS}, got an empty body"))),
+        Some(b'[') => {
+            let rows = rows::read(&mut scanner, &mut inputs)?;
+            scanner.end()?;
+            let (inputs, rows) = inputs.finish(Some(rows))?;
+            return Ok(Request { inputs, rows, answer: Answer { form: Form::Rows, id: None } });
+        }
+        Some(b'{') => {}
+        Some(_) => return Err(scanner.unexpected(FORMS)),
+    }
+    let seen = object(&mut scanner, &mut inputs)?;
+    let Some(found) = seen.data else {
+        return Err(Fault::new(format!("expected {FORMS}, got an object with none of their keys")));
+    };
+    let form = match found.form {
+        Form::V2 { .. } => {
+            let asked = seen.outputs.map(|mut at| v2::outputs(&mut at, signature)).transpose();
+            Form::V2 { outputs: asked.map_err(|fault| fault.within("outputs"))?.unwrap_or_default() }
+        }
+        form => form,
+    };
+    let (inputs, rows) = inputs.finish(found.rows)?;
+    Ok(Request { inputs, rows, answer: Answer { form, id: seen.id } })
+}
+
+/// The tensors of a body.
+struct Data {
+    key: &'static str,
+    form: Form,
+    /// How many, where the body lists rows one by one.
+    rows: Option<usize>,
+}
+
+#[derive(Default)]
+struct Seen<'a> {
+    id: Option<Id>,
+    data: Option<Data>,
+    /// Where v2's list of wanted outputs stands; only `inputs` tells whether it is v2, and may come later.
+    outputs: Option<Scanner<'a>>,
+}
+
+fn object<'a>(scanner: &mut Scanner<'a>, inputs: &mut Inputs<'_>) -> Read<Seen<'a>> {
+    scanner.open(b'{')?;
+    let mut seen = Seen::default();
+    let mut first = true;
+    while let Some(key) = scanner.key(first)? {
+        first = false;
+        let twice = || Fault::new(format!("expected each key once, got {} twice", shown(&key)));
+        let known = match &*key {
+            "instances" => "instances",
+            "inputs" => "inputs",
+            "dataframe_records" => "dataframe_records",
+            "dataframe_split" => "dataframe_split",
+            "id" if seen.id.is_some() => return Err(twice()),
+            "id" => {
+                seen.id = id(scanner)?;
+                continue;
+            }
+            "outputs" => {
+                scanner.peek();
+                if seen.outputs.replace(scanner.clone()).is_some() {
+                    return Err(twice());
+                }
+                scanner.skip()?;
+                continue;
+            }
+            // `signature_name`, `parameters` and what else clients of other servers add.
+            _ => {
+                scanner.skip()?;
+                continue;
+            }
+        };
+        match &seen.data {
+            Some(data) if data.key == known => return Err(twice()),
+            Some(data) => {
+                return Err(Fault::new(format!(
+                    "expected one of {FORMS}, got both \"{}\" and \"{known}\"",
+                    data.key
+                )));
+            }
+            None => seen.data = Some(data(scanner, inputs, known)?),
+        }
+    }
+    scanner.end()?;
+    Ok(seen)
+}
+
+fn data(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, key: &'static str) -> Read<Data> {
+    let mut rows = None;
+    let mut form = Form::Rows;
+    match key {
+        "inputs" if v2::is_next(scanner) => {
+            form = Form::V2 { outputs: Vec::new() };
+            v2::read(scanner, inputs)?;
+        }
+        "inputs" => {
+            form = Form::Columns;
+            columns::read(scanner, inputs)?;
+        }
+        "dataframe_split" => rows = Some(frame::read(scanner, inputs).map_err(|fault| fault.within(key))?),
+        _ => rows = Some(rows::read(scanner, inputs).map_err(|fault| fault.within(key))?),
+    }
+    Ok(Data { key, form, rows })
+}
+
+/// A string or a number; null is none.
+fn id(scanner: &mut Scanner<'_>) -> Read<Option<Id>> {
+    match scanner.peek() {
+        Some(b'"') => Ok(Some(Id::Text(scanner.string()?.into_owned()))),
+        Some(b'-' | b'0'..=b'9') => {
+            let number = super::number::scan(scanner)?;
+            Ok(Some(Id::Number(number.text().to_owned())))
+        }
+        _ if scanner.word("null") => Ok(None),
+        _ => Err(scanner.unexpected("a string or a number").within("id")),
+    }
+}
+
+/// The id of a body that is no request, for its error response: found wherever the body is JSON up to it.
+pub(super) fn find_id(body: &[u8]) -> Option<Id> {
+    let mut scanner = Scanner::new(body).ok()?;
+    scanner.open(b'{').ok().filter(|open| *open)?;
+    let mut first = true;
+    while let Some(key) = scanner.key(first).ok()? {
+        first = false;
+        if key == "id" {
+            return id(&mut scanner).ok()?;
+        }
+        scanner.skip().ok()?;
+    }
+    None
+}

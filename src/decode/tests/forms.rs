@@ -1,0 +1,148 @@
+use super::*;
+
+#[test]
+fn every_form_of_two_rows_reads_the_same() {
+    let tensor = f32s(&[2, 2], &[1.0, 2.5, -3.0, 4e2]);
+    let plain = [
+        (r#"{"instances": [[1, 2.5], [-3, 4e2]]}"#, Form::Rows),
+        (r#"[[1, 2.5], [-3, 4e2]]"#, Form::Rows),
+        ("\u{feff} [[1,2.5],\r\n\t[-3,4E+2]] ", Form::Rows),
+        (r#"[{"x": [1, 2.5]}, [-3, 4e2]]"#, Form::Rows),
+        (r#"{"instances": [{"\u0078": [1, 2.5]}, {"x": [-3, 4e2]}]}"#, Form::Rows),
+        (
+            r#"{"signature_name": "s", "instances": [[1, 2.5], [-3, 4e2]], "parameters": {"a": [{}]}}"#,
+            Form::Rows,
+        ),
+        (r#"{"dataframe_records": [{"x": [1, 2.5]}, {"x": [-3, 4e2]}]}"#, Form::Rows),
+        (
+            r#"{"dataframe_split": {"columns": ["p", 7], "index": [0, 1], "data": [[1, 2.5], [-3, 4e2]]}}"#,
+            Form::Rows,
+        ),
+        (r#"{"inputs": [[1, 2.5], [-3, 4e2]]}"#, Form::Columns),
+        (r#"{"inputs": {"x": [[1, 2.5], [-3, 4e2]]}}"#, Form::Columns),
+        (r#"{"outputs": 1, "inputs": {"x": [[1, 2.5], [-3, 4e2]]}}"#, Form::Columns),
+    ];
+    let tensors = [
+        r#"{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2.5, -3, 4e2]}"#,
+        r#"{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, 2.5], [-3, 4e2]]}"#,
+        r#"{"data": [1, 2.5, -3, 4e2], "datatype": "FP32", "shape": [2, 2], "name": "x"}"#,
+        r#"{"shape": [2, 2], "data": [[1, 2.5], [-3, 4e2]], "parameters": {"a": 1}, "datatype": "FP32", "name": "x"}"#,
+    ];
+    for (body, form) in plain {
+        let request = good(body, &single());
+        assert_eq!((&request.inputs[..], request.rows), (&[tensor.clone()][..], 2), "{body}");
+        assert_eq!((request.answer.form, request.answer.id), (form, None), "{body}");
+    }
+    for body in tensors {
+        let request = good(&format!(r#"{{"inputs": [{body}]}}"#), &single());
+        assert_eq!((&request.inputs[..], request.rows), (&[tensor.clone()][..], 2), "{body}");
+        assert_eq!(request.answer.form, Form::V2 { outputs: vec![] }, "{body}");
+    }
+}
+
+#[test]
+fn several_inputs_come_by_name() {
+    let expected = vec![f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0]), i64s(&[5, 6])];
+    for body in [
+        r#"{"instances": [{"x": [1, 2], "n": 5}, {"n": 6, "x": [3, 4]}]}"#,
+        r#"{"inputs": {"n": [5, 6], "x": [[1, 2], [3, 4]]}}"#,
+        r#"{"dataframe_split": {"data": [[5, [1, 2]], [6, [3, 4]]], "columns": ["n", "x"]}}"#,
+        r#"{"inputs": [{"name": "n", "shape": [2], "datatype": "INT64", "data": [5, 6]},
+            {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}]}"#,
+    ] {
+        let request = good(body, &several());
+        assert_eq!((request.inputs, request.rows), (expected.clone(), 2), "{body}");
+    }
+}
+
+#[test]
+fn named_columns_come_in_any_order() {
+    let expected = vec![f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0])];
+    for body in [
+        r#"[{"a": 1, "b": 2}, {"b": 4, "a": 3}]"#,
+        r#"{"dataframe_records": [{"b": 2, "a": 1}, {"a": 3, "b": 4}]}"#,
+        r#"{"dataframe_split": {"columns": ["b", "a"], "data": [[2, 1], [4, 3]]}}"#,
+        r#"{"instances": [{"x": [1, 2]}, {"a": 3, "b": 4}]}"#,
+        r#"{"instances": [[1, 2], [3, 4]]}"#,
+    ] {
+        assert_eq!(good(body, &table()).inputs, expected, "{body}");
+    }
+}
+
+#[test]
+fn a_model_without_a_batch_dimension_takes_one_instance() {
+    let expected = vec![f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0])];
+    for body in [
+        r#"{"instances": [[[1, 2], [3, 4]]]}"#,
+        r#"{"inputs": [[1, 2], [3, 4]]}"#,
+        r#"[{"x": [[1, 2], [3, 4]]}]"#,
+    ] {
+        let request = good(body, &whole());
+        assert_eq!((request.inputs, request.rows), (expected.clone(), 1), "{body}");
+    }
+    let scalar = Signature { batched: false, ..signature(&[("x", ElementType::F32, &[])]) };
+    let v2 = r#"{"inputs": [{"name": "x", "shape": [], "datatype": "FP32", "data": [7]}]}"#;
+    for body in [r#"{"instances": [7]}"#, r#"{"inputs": 7}"#, v2] {
+        assert_eq!(good(body, &scalar).inputs, [f32s(&[], &[7.0])], "{body}");
+    }
+}
+
+#[test]
+fn brackets_around_a_single_value_may_be_left_out() {
+    let signature = signature(&[("x", ElementType::F32, &[0, 1]), ("n", ElementType::I64, &[0])]);
+    let request = good(r#"{"dataframe_records": [{"x": 1, "n": 2}, {"x": [3], "n": 4}]}"#, &signature);
+    assert_eq!(request.inputs, [f32s(&[2, 1], &[1.0, 3.0]), i64s(&[2, 4])]);
+}
+
+#[test]
+fn symbolic_dimensions_follow_the_first_value() {
+    let signature = signature(&[("x", ElementType::F32, &[0, 0, 2])]);
+    let request = good("[[[1, 2], [3, 4], [5, 6]]]", &signature);
+    assert_eq!(request.inputs, [f32s(&[1, 3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])]);
+    assert_eq!(good("[[], []]", &signature).inputs, [f32s(&[2, 0, 2], &[])]);
+}
+
+#[test]
+fn ids_are_kept_as_given_wherever_they_stand() {
+    let number = |text: &str| Some(Id::Number(text.to_owned()));
+    for (given, expected) in [
+        (r#""a\n\ud83d\ude00""#, text("a\n😀")),
+        ("42", number("42")),
+        ("-1.50e3", number("-1.50e3")),
+        ("null", None),
+    ] {
+        for body in [
+            format!(r#"{{"id": {given}, "instances": [[1, 2]]}}"#),
+            format!(r#"{{"inputs": [[1, 2]], "id": {given}}}"#),
+            format!(
+                r#"{{"inputs": [{{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}}], "id": {given}}}"#
+            ),
+        ] {
+            assert_eq!(good(&body, &single()).answer.id, expected, "{body}");
+        }
+        // An error response echoes it too, though it comes behind the fault.
+        let failure = read(&format!(r#"{{"instances": [[1]], "id": {given}}}"#), &single()).unwrap_err();
+        assert_eq!(failure.id, expected);
+    }
+    assert_eq!(good(r#"{"id": "é", "instances": [[1, 2]]}"#, &single()).answer.id.unwrap().as_str(), "é");
+}
+
+#[test]
+fn v2_names_the_outputs_that_it_wants() {
+    let tensor = r#"{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}"#;
+    for (outputs, expected) in [
+        (
+            r#"[{"name": "scores", "parameters": {"binary_data": false}}, {"name": "label"}]"#,
+            vec!["scores", "label"],
+        ),
+        ("[]", vec![]),
+    ] {
+        for body in [
+            format!(r#"{{"outputs": {outputs}, "inputs": [{tensor}]}}"#),
+            format!(r#"{{"inputs": [{tensor}], "outputs": {outputs}}}"#),
+        ] {
+            let outputs = expected.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(good(&body, &single()).answer.form, Form::V2 { outputs }, "{body}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+use half::f16;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Rust's own parser is the judge; at the very end of a body, and where whole words can be read.
+fn check_number(text: &str) {
+    for body in [format!("[{text}]"), format!("[{text} ]         "), format!("[{text}]{}", " ".repeat(40))] {
+        check_number_in(text, &body);
+    }
+}
+
+fn check_number_in(text: &str, body: &str) {
+    let signature = |element| signature(&[("x", element, &[0])]);
+    let (single, double) = (text.parse::<f32>().unwrap(), text.parse::<f64>().unwrap());
+    match read(body, &signature(ElementType::F32)) {
+        Ok(request) => {
+            let Elements::F32(values) = &request.inputs[0].elements else { panic!("float32 expected") };
+            assert_eq!(values[0].to_bits(), single.to_bits(), "{text}");
+        }
+        Err(_) => assert!(single.is_infinite(), "{text}"),
+    }
+    match read(body, &signature(ElementType::F64)) {
+        Ok(request) => {
+            let Elements::F64(values) = &request.inputs[0].elements else { panic!("float64 expected") };
+            assert_eq!(values[0].to_bits(), double.to_bits(), "{text}");
+        }
+        Err(_) => assert!(double.is_infinite(), "{text}"),
+    }
+}
+
+#[test]
+fn numbers_in_the_middle_between_two_floats_round_to_even() {
+    for bits in (0..0x7f7f_ffff_u32).step_by(1_000_003) {
+        let (low, high) = (f64::from(f32::from_bits(bits)), f64::from(f32::from_bits(bits + 1)));
+        let middle = (low + high) / 2.0;
+        for near in [middle.next_down(), middle, middle.next_up()] {
+            check_number(&format!("{near:e}"));
+            check_number(&format!("{near}"));
+        }
+        // Beyond what an f64 tells apart from the middle.
+        check_number(&format!("{middle:.60}1"));
+        check_number(&format!("{middle:.18e}"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn numbers_equal_the_standard_library(text in "-?(0|[1-9][0-9]{0,24})(\\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?") {
+        check_number(&text);
+    }
+
+    #[test]
+    fn short_numbers_equal_the_standard_library(text in "-?(0|[1-9][0-9]{0,8})(\\.[0-9]{1,9})?([eE]-?[0-9])?") {
+        check_number(&text);
+    }
+
+    /// Whatever stands around digits, they are read as JSON reads them.
+    #[test]
+    fn malformed_numbers_are_refused_as_serde_json_does(text in "[-+.eE0-9/:]{1,12}") {
+        let body = format!("[{text}]          ");
+        let read = |element| read(&body, &signature(&[("x", element, &[0])])).is_ok();
+        prop_assert_eq!(read(ElementType::F64), serde_json::from_str::<Vec<f64>>(&body).is_ok(), "{}", body);
+        if read(ElementType::I64) {
+            prop_assert!(serde_json::from_str::<Vec<f64>>(&body).is_ok(), "{}", body);
+        }
+    }
+
+    #[test]
+    fn every_float_reads_back(bits: u64) {
+        let (single, double) = (f32::from_bits(bits as u32), f64::from_bits(bits));
+        for value in [double, f64::from(single)].into_iter().filter(|value| value.is_finite()) {
+            check_number(&format!("{value}"));
+            check_number(&format!("{value:e}"));
+        }
+        if single.is_finite() {
+            check_number(&format!("{single}"));
+        }
+    }
+
+    #[test]
+    fn integers_equal_the_standard_library(value in any::<i128>(), shift in 0_u32..128) {
+        let value = value >> shift;
+        let integers = |element| read(&format!("[{value}]       "), &signature(&[("x", element, &[0])]));
+        prop_assert_eq!(integers(ElementType::I64).is_ok(), i64::try_from(value).is_ok());
+        prop_assert_eq!(integers(ElementType::U64).is_ok(), u64::try_from(value).is_ok());
+        prop_assert_eq!(integers(ElementType::I8).is_ok(), i8::try_from(value).is_ok());
+        if let Ok(value) = i64::try_from(value) {
+            prop_assert_eq!(&integers(ElementType::I64).unwrap().inputs[0], &i64s(&[value]));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_answered(body: Vec<u8>) {
+        for signature in [single(), several(), table(), whole()] {
+            let _ = decode(&body, &signature, &Limits::DEFAULT);
+        }
+    }
+
+    /// Bytes out of JSON's own alphabet go deeper; what is accepted, serde_json accepts as well, and tensors fill their shapes.
+    #[test]
+    fn whatever_is_accepted_is_json(pieces in proptest::collection::vec(proptest::sample::select(vec![
+        "[", "]", "{", "}", ",", ":", "1", "2.5", "-", "e3", "\"x\"", "\"n\"", "\"a\"", "\"b\"", "\"instances\"",
+        "\"inputs\"", "\"name\"", "\"shape\"", "\"data\"", "\"datatype\"", "\"FP32\"", "[1,2]", "[[1,2]]", " ", "null",
+        "{\"instances\":", "{\"inputs\":", "{\"x\":", "{\"a\":1,\"b\":2}", "\"\\u00e9", "é",
+    ]), 0..14)) {
+        let body = pieces.concat();
+        for signature in [single(), several(), table(), whole()] {
+            if let Ok(request) = read(&body, &signature) {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{}", body);
+                for tensor in &request.inputs {
+                    prop_assert_eq!(tensor.shape.iter().product::<usize>(), tensor.elements.len());
+                }
+            }
+        }
+    }
+
+    /// A good body with one byte changed, dropped or doubled.
+    #[test]
+    fn damaged_bodies_are_answered(which in 0_usize..5, at in any::<prop::sample::Index>(), byte: u8, how in 0_u8..3) {
+        let mut body = [
+            r#"{"id": "é", "instances": [[1, 2.5], [-3e1, 4]], "parameters": {"a": [true, null]}}"#,
+            r#"[{"a": 1, "b": 2}, {"b": 4, "a": 3}]"#,
+            r#"{"inputs": {"x": [[1, 2], [3, 4]], "n": [5, 6]}}"#,
+            r#"{"dataframe_split": {"columns": ["b", "a"], "data": [[2, 1], [4, 3]]}}"#,
+            r#"{"inputs": [{"data": [1, 2], "name": "x", "shape": [1, 2], "datatype": "FP32"}], "outputs": [{"name": "label"}]}"#,
+        ][which].as_bytes().to_vec();
+        let at = at.index(body.len());
+        match how {
+            0 => body[at] = byte,
+            1 => drop(body.remove(at)),
+            _ => body.insert(at, byte),
+        }
+        for signature in [single(), several(), table(), whole()] {
+            if decode(&body, &signature, &Limits::DEFAULT).is_ok() {
+                let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
+                prop_assert!(serde_json::from_slice::<serde_json::Value>(body).is_ok());
+            }
+        }
+    }
+}
+
+/// Writes elements as arrays nested by `shape`, with serde_json.
+fn nest(values: &[serde_json::Value], shape: &[usize]) -> serde_json::Value {
+    match shape.split_first() {
+        None => values[0].clone(),
+        Some((length, inner)) => {
+            let width = values.len() / length;
+            (0..*length).map(|index| nest(&values[index * width..(index + 1) * width], inner)).collect()
+        }
+    }
+}
+
+macro_rules! round_trips {
+    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
+        /// One tensor of each type, from the same random bits.
+        fn tensors(bits: &[u64]) -> Vec<(Elements, Vec<serde_json::Value>)> {
+            vec![$({
+                let elements: Vec<$rust> = bits.iter().map(|bits| <$rust as Arbitrary>::make(*bits)).collect();
+                let values = elements.iter().map(Arbitrary::json).collect();
+                (Elements::$variant(elements), values)
+            }),+]
+        }
+    };
+}
+crate::for_each_element_type!(round_trips);
+
+trait Arbitrary {
+    fn make(bits: u64) -> Self;
+    fn json(&self) -> serde_json::Value;
+}
+
+macro_rules! numbers {
+    ($($rust:ty: $make:expr, $json:expr);+) => { $(
+        impl Arbitrary for $rust {
+            fn make(bits: u64) -> Self {
+                ($make)(bits)
+            }
+            fn json(&self) -> serde_json::Value {
+                ($json)(self.clone())
+            }
+        }
+    )+ };
+}
+numbers!(
+    bool: |bits| bits % 2 == 1, serde_json::Value::from;
+    u8: |bits| bits as u8, serde_json::Value::from;
+    u16: |bits| bits as u16, serde_json::Value::from;
+    u32: |bits| bits as u32, serde_json::Value::from;
+    u64: |bits| bits, serde_json::Value::from;
+    i8: |bits| bits as i8, serde_json::Value::from;
+    i16: |bits| bits as i16, serde_json::Value::from;
+    i32: |bits| bits as i32, serde_json::Value::from;
+    i64: |bits| bits as i64, serde_json::Value::from;
+    f16: |bits| Some(f16::from_bits(bits as u16)).filter(|value| value.is_finite()).unwrap_or_default(),
+        |value: f16| serde_json::Value::from(value.to_f32());
+    f32: |bits| Some(f32::from_bits(bits as u32)).filter(|value| value.is_finite()).unwrap_or_default(),
+        serde_json::Value::from;
+    f64: |bits| Some(f64::from_bits(bits)).filter(|value| value.is_finite()).unwrap_or_default(), serde_json::Value::from;
+    String: |bits: u64| bits.to_le_bytes().into_iter().map(char::from).collect(), serde_json::Value::from
+);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn tensors_of_every_type_and_rank_read_back(
+        shape in proptest::collection::vec(1_usize..4, 1..5),
+        seed in proptest::collection::vec(any::<u64>(), 256),
+        fixed in any::<bool>(),
+        pretty in any::<bool>(),
+    ) {
+        let count = shape.iter().product();
+        for (elements, values) in tensors(&seed[..count]) {
+            let element = elements.element();
+            let dims: Vec<usize> = shape.iter().enumerate().map(|(i, n)| if i > 0 && fixed { *n } else { 0 }).collect();
+            let signature = signature(&[("x", element, &dims)]);
+            let nested = nest(&values, &shape);
+            let v2 = |data| serde_json::json!({
+                "inputs": [{"data": data, "datatype": element.datatype(), "name": "x", "shape": shape}]
+            });
+            for body in [
+                serde_json::json!({"instances": nested}),
+                serde_json::json!({"inputs": nested}),
+                serde_json::json!({"inputs": {"x": nested}}),
+                nested.clone(),
+                v2(nested.clone()),
+                v2(serde_json::Value::from(values.clone())),
+            ] {
+                let body = if pretty { serde_json::to_string_pretty(&body) } else { serde_json::to_string(&body) }.unwrap();
+                let request = good(&body, &signature);
+                prop_assert_eq!(request.rows, shape[0]);
+                prop_assert_eq!(&request.inputs[0].shape, &shape);
+                prop_assert_eq!(&request.inputs[0].elements, &elements, "{}", body);
+            }
+        }
+    }
+}
