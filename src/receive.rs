@@ -33,6 +33,9 @@ const TOGETHER: usize = 128;
 const LARGE_BODY: usize = 256 << 10;
 /// Unit of the byte budget: a semaphore counts to 2^32 at most in one acquisition.
 const ROOM_UNIT: usize = 1 << 10;
+/// How long a lease lasts without an extension, which the client sends every few seconds: what a killed worker had, and
+/// what was on the wire when one stopped, comes again this soon. The client's own 60 s made a restart a minute's wait.
+const LEASE: Duration = Duration::from_secs(20);
 /// How often an idle connection is looked at, so that `/ready` tells the truth.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// A subscription that does not exist for so many attempts in a row (about five minutes) will not come back.
@@ -89,6 +92,7 @@ impl Receive {
             let mut stream = self
                 .subscriber
                 .subscribe(&self.config.subscription)
+                .set_max_lease_extension(LEASE)
                 .set_max_outstanding_messages(i64::try_from(self.config.max_outstanding_messages)?)
                 .set_max_outstanding_bytes(i64::try_from(cap)?)
                 .build();
