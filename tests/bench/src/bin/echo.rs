@@ -1,6 +1,7 @@
 //! The bare client: pull, publish, ack, nothing else. What any worker on this client can at best reach.
 //!
-//! `echo PER_CALL`: messages a publish call; 1 publishes each at once, which is the floor of the latency.
+//! `echo PER_CALL [attributes]`: messages a publish call; 1 publishes each at once, which is the floor of the latency. With
+//! `attributes` each response carries those that predictd's contract asks for, which shows what they alone cost.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use google_cloud_pubsub::model::Message;
 async fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let per_call: u32 = std::env::args().nth(1).map_or(Ok(100), |text| text.parse())?;
+    let with_attributes = std::env::args().nth(2).is_some_and(|text| text == "attributes");
     let endpoint = format!("http://{}", std::env::var("PUBSUB_EMULATOR_HOST")?);
     let subscriber = Subscriber::builder()
         .with_endpoint(&endpoint)
@@ -42,7 +44,19 @@ async fn main() -> anyhow::Result<()> {
         }
     });
     while let Some(delivery) = stream.next().await {
-        let (message, handler) = delivery?;
+        let (mut message, handler) = delivery?;
+        if with_attributes {
+            let id = message.message_id.as_str();
+            let own = [
+                ("request_id", id),
+                ("request_message_id", id),
+                ("content-type", "application/json"),
+                ("model", "wine"),
+                ("model_version", "2"),
+                ("status", "ok"),
+            ];
+            message.attributes.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        }
         let response = Message::new().set_data(message.data).set_attributes(message.attributes);
         sent.send((publisher.publish(response), handler))?;
     }
