@@ -19,14 +19,19 @@ use crate::model::Model;
 pub struct Ticket {
     handler: Option<Handler>,
     metrics: Arc<Metrics>,
+    /// Its share of `metrics.bytes_in_hand`.
+    bytes: i64,
     /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes.
     _room: OwnedSemaphorePermit,
 }
 
 impl Ticket {
-    pub fn new(handler: Handler, room: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+    /// For a request whose body has so many `bytes`.
+    pub fn new(handler: Handler, bytes: usize, room: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         metrics.in_hand.inc();
-        Self { handler: Some(handler), metrics, _room: room }
+        metrics.bytes_in_hand.inc_by(bytes);
+        Self { handler: Some(handler), metrics, bytes, _room: room }
     }
 
     pub fn ack(mut self) {
@@ -39,6 +44,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.metrics.in_hand.dec();
+        self.metrics.bytes_in_hand.dec_by(self.bytes);
         if let Some(handler) = self.handler.take() {
             self.metrics.nacked.inc();
             handler.nack();

@@ -241,7 +241,7 @@ impl Receive {
             message_id: message.message_id,
             ordering_key: message.ordering_key,
             received_at: Instant::now(),
-            ticket: Ticket::new(handler, room, Arc::clone(&self.metrics)),
+            ticket: Ticket::new(handler, message.data.len(), room, Arc::clone(&self.metrics)),
         };
         let attribute = |name: &str| origin.attributes.get(name).map(String::as_str);
         let refused =

@@ -29,6 +29,7 @@ async fn the_endpoints_tell_what_is_going_on() {
         "predictd_batch_rows_count{model=\"wine\",version=\"1\"} 1",
         "predictd_reloads_total{model=\"wine\",outcome=\"serving\"} 1",
         "predictd_messages_in_hand 0",
+        "predictd_bytes_in_hand 0",
         "predictd_models_serving 1",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line:?} is missing in\n{metrics}");

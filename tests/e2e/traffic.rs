@@ -131,6 +131,8 @@ async fn what_is_in_hand_stays_under_the_byte_cap() {
     let in_hand = worker.metric("predictd_messages_in_hand ").await.unwrap();
     // 64 KiB in units of 1 KiB.
     assert!((1.0..=64.0).contains(&in_hand), "{in_hand}");
+    let bytes = worker.metric("predictd_bytes_in_hand ").await.unwrap();
+    assert!((1.0..=65536.0).contains(&bytes), "{bytes}");
     world.server.faults.clear();
     judge(&world, &ids).await;
 }
