@@ -6,7 +6,7 @@ use super::scanner::Scanner;
 use super::{Limits, fault};
 use crate::for_each_element_type;
 use crate::tensor::{Dim, Elements, Signature, Tensor, TensorSpec};
-use half::f16;
+use half::{bf16, f16};
 
 /// One input as far as it was read.
 pub(super) struct Input<'s> {
@@ -160,7 +160,7 @@ impl<'s> Inputs<'s> {
 
     /// Whether a value for this input may be an object that is no mapping from names: `{"b64": …}`.
     pub(super) fn is_text(&self, index: usize) -> bool {
-        matches!(self.list[index].elements, Elements::Text(_))
+        matches!(self.list[index].elements, Elements::Text(_) | Elements::Blob(_))
     }
 
     /// Fails, naming it, where an input was read less than `times` times.
@@ -206,7 +206,7 @@ impl<'s> Inputs<'s> {
             }
             tensors.push(Tensor { shape, elements });
         }
-        Ok((tensors, first.map_or(1, |(_, rows)| rows)))
+        Ok((tensors, first.map_or(rows.unwrap_or(1), |(_, rows)| rows)))
     }
 }
 
