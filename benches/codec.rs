@@ -28,6 +28,7 @@ fn signature() -> Signature {
             spec("probabilities", ElementType::F32, vec![batch(), Dim::Fixed(3)]),
         ],
         columns: None,
+        padding: Vec::new(),
         batched: true,
     }
 }

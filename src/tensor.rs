@@ -55,14 +55,46 @@ impl TensorSpec {
 }
 
 /// What a model takes and gives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
     /// Named columns of the one `[batch, columns]` input, in order, where the bundle says so (MLflow's pandas signature).
     pub columns: Option<Vec<String>>,
+    /// Dimensions of inputs that are filled up, so that rows of several lengths fit together.
+    pub padding: Vec<Padding>,
     /// Whether the first dimension of every input and output counts rows, so that requests may share a batch.
     pub batched: bool,
+}
+
+/// A dimension of an input that is filled up to a common length.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Padding {
+    /// The position of the input.
+    pub input: usize,
+    /// Which of its dimensions; 0 counts rows and is none of them.
+    pub axis: usize,
+    /// One element.
+    pub value: Elements,
+    pub to: PadTo,
+}
+
+/// The length that is filled up to, at least that of the longest row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PadTo {
+    Multiple(usize),
+    /// The smallest of these that is long enough, ascending.
+    Buckets(Vec<usize>),
+}
+
+impl PadTo {
+    /// `None` when `length` is beyond the largest bucket.
+    pub fn length(&self, length: usize) -> Option<usize> {
+        match self {
+            Self::Multiple(multiple) => length.max(1).checked_next_multiple_of(*multiple),
+            Self::Buckets(buckets) => buckets.iter().copied().find(|bucket| *bucket >= length),
+        }
+    }
 }
 
 /// Calls `$apply!` with every element type: variant, Rust type, the name users see, the Open Inference Protocol's datatype.
@@ -160,6 +192,14 @@ macro_rules! define_types {
                 }
             }
 
+            /// Adds the one element of `value` so many times. Both must be of one type.
+            pub fn extend_repeated(&mut self, value: &Self, times: usize) {
+                match (self, value) {
+                    $((Self::$variant(a), Self::$variant(b)) => a.resize(a.len() + times, b[0].clone()),)+
+                    (a, b) => unreachable!("a batch of {} met {}", a.element(), b.element()),
+                }
+            }
+
             /// Forgets all but the first `length` elements.
             pub fn truncate(&mut self, length: usize) {
                 match self { $(Self::$variant(v) => v.truncate(length)),+ }
@@ -227,6 +267,35 @@ pub struct Output<'a> {
     pub shape: &'a [usize],
     pub elements: View<'a>,
     pub show: Show<'a>,
+}
+
+impl Elements {
+    /// One element of this value; `None` where the type cannot hold it exactly (floats round).
+    pub fn of_number(element: ElementType, value: f64) -> Option<Self> {
+        macro_rules! whole {
+            ($variant:ident, $rust:ty) => {{
+                let is_whole =
+                    value.fract() == 0.0 && value >= <$rust>::MIN as f64 && value <= <$rust>::MAX as f64;
+                is_whole.then(|| Self::$variant(vec![value as $rust]))
+            }};
+        }
+        match element {
+            ElementType::Bool if value == 0.0 || value == 1.0 => Some(Self::Bool(vec![value == 1.0])),
+            ElementType::U8 => whole!(U8, u8),
+            ElementType::U16 => whole!(U16, u16),
+            ElementType::U32 => whole!(U32, u32),
+            ElementType::U64 => whole!(U64, u64),
+            ElementType::I8 => whole!(I8, i8),
+            ElementType::I16 => whole!(I16, i16),
+            ElementType::I32 => whole!(I32, i32),
+            ElementType::I64 => whole!(I64, i64),
+            ElementType::F16 => Some(Self::F16(vec![f16::from_f64(value)])),
+            ElementType::BF16 => Some(Self::BF16(vec![bf16::from_f64(value)])),
+            ElementType::F32 => Some(Self::F32(vec![value as f32])),
+            ElementType::F64 => Some(Self::F64(vec![value])),
+            ElementType::Bool | ElementType::Text | ElementType::Blob => None,
+        }
+    }
 }
 
 impl View<'_> {

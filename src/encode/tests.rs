@@ -29,7 +29,7 @@ fn every_form_mirrors_its_request() {
         show: Show::Values,
     };
     let tail = r#""model":"wine","model_version":"3""#;
-    let both = [label.clone(), scores.clone()];
+    let both = [label, scores];
     let one = std::slice::from_ref(&scores);
     let whole = Served { batched: false, ..SERVED };
     let v2_label = r#"{"name":"label","datatype":"INT64","shape":[2],"data":[1,-2]}"#;
@@ -137,7 +137,7 @@ fn outputs_that_do_not_fit_are_refused() {
         ),
         (
             Form::Rows,
-            vec![good.clone(), output("b", &[1], View::U8(&[1]))],
+            vec![good, output("b", &[1], View::U8(&[1]))],
             failed,
             "output \"b\": expected 2 rows as in the first output, got 1",
         ),
@@ -174,7 +174,8 @@ fn check_round_trip(tensor: &Tensor) {
     let element: ElementType = tensor.elements.element();
     let shape = tensor.shape.iter().map(|_| Dim::Any(String::new())).collect();
     let inputs = vec![TensorSpec { name: "y".to_owned(), element, shape }];
-    let signature = Signature { inputs, outputs: Vec::new(), columns: None, batched: true };
+    let signature =
+        Signature { inputs, outputs: Vec::new(), columns: None, padding: Vec::new(), batched: true };
     let output =
         [Output { name: "y", shape: &tensor.shape, elements: tensor.elements.view(), show: Show::Values }];
     for (form, ours, theirs) in [

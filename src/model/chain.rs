@@ -148,10 +148,9 @@ impl Chain {
 }
 
 fn open(environment: &Environment, file: &Path, options: Options) -> anyhow::Result<Session> {
-    let mut builder = Session::builder(environment)?
-        .with_intra_threads(options.intra_threads)
-        .and_then(|builder| builder.with_optimization_level(options.optimization))
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let failed = |error: ort::Error<_>| anyhow::anyhow!("{error}");
+    let builder = Session::builder(environment)?.with_intra_threads(options.intra_threads).map_err(failed)?;
+    let mut builder = builder.with_optimization_level(options.optimization).map_err(failed)?;
     Ok(builder.commit_from_file(file)?)
 }
 

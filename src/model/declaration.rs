@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::rows::Declared;
+use crate::tensor::{Dim, Elements, PadTo, Padding, TensorSpec};
 
 /// What turns requests into the model's inputs, and its outputs into responses.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -15,6 +16,8 @@ pub struct Declaration {
     pub preprocess: Option<String>,
     /// An ONNX graph beside the model that runs after it: its inputs are the model's outputs of the same names.
     pub postprocess: Option<String>,
+    /// Inputs whose rows may differ in length, as token sequences do, and how they are brought to one length.
+    pub padding: Vec<Pad>,
     /// Which outputs a response shows, in this order, and how; all of them as they come when left out.
     pub output: Vec<Shown>,
     /// Requests and what the model must answer; run before the version serves.
@@ -23,6 +26,74 @@ pub struct Declaration {
     pub batching: Batching,
     /// How ONNX Runtime runs it.
     pub session: SessionOptions,
+}
+
+/// A dimension of an input that is filled up. Give `multiple` or `buckets`; neither: up to the longest row of the request.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pad {
+    /// The input's name.
+    pub input: String,
+    /// Which of its dimensions, counted from 0, which are the rows.
+    #[serde(default = "first_inner")]
+    pub axis: usize,
+    /// What it is filled up with.
+    #[serde(default)]
+    pub value: f64,
+    /// Up to the next multiple of this, so that requests of similar lengths share a call.
+    #[serde(default)]
+    pub multiple: Option<usize>,
+    /// Up to the next of these lengths; longer rows are refused.
+    #[serde(default)]
+    pub buckets: Option<Vec<usize>>,
+}
+
+fn first_inner() -> usize {
+    1
+}
+
+impl Pad {
+    /// Held against the model's inputs; adds every problem that it finds to `problems`.
+    pub(super) fn check(
+        &self,
+        number: usize,
+        inputs: &[TensorSpec],
+        problems: &mut Vec<String>,
+    ) -> Option<Padding> {
+        let mut problem = |text: String| {
+            problems.push(format!("padding[{number}]: {text}"));
+            None
+        };
+        let Some(input) = inputs.iter().position(|input| input.name == self.input) else {
+            let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+            return problem(format!("input: expected one of {names:?}, got {:?}", self.input));
+        };
+        let spec = &inputs[input];
+        if self.axis == 0 || !matches!(spec.shape.get(self.axis), Some(Dim::Any(_))) {
+            return problem(format!(
+                "axis: expected a free dimension of {:?} ({}) that does not count rows, got {}",
+                spec.name,
+                spec.describe(),
+                self.axis
+            ));
+        }
+        let Some(value) = Elements::of_number(spec.element, self.value) else {
+            return problem(format!("value: expected a {}, got {}", spec.element, self.value));
+        };
+        let to = match (self.multiple, &self.buckets) {
+            (Some(_), Some(_)) => return problem("expected multiple or buckets, got both".to_owned()),
+            (Some(0), None) => return problem("multiple: expected 1 or more, got 0".to_owned()),
+            (Some(multiple), None) => PadTo::Multiple(multiple),
+            (None, Some(buckets)) if !buckets.is_empty() && buckets.is_sorted() && buckets[0] > 0 => {
+                PadTo::Buckets(buckets.clone())
+            }
+            (None, Some(buckets)) => {
+                return problem(format!("buckets: expected lengths in ascending order, got {buckets:?}"));
+            }
+            (None, None) => PadTo::Multiple(1),
+        };
+        Some(Padding { input, axis: self.axis, value, to })
+    }
 }
 
 /// One output of the response.

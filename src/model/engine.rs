@@ -63,6 +63,8 @@ impl Opened {
         if let Some(problem) = columns_problem(bundle.columns.as_deref(), &inputs) {
             problems.push(problem);
         }
+        let padding = declaration.padding.iter().enumerate();
+        let padding = padding.filter_map(|(number, pad)| pad.check(number, &inputs, &mut problems)).collect();
         if !problems.is_empty() {
             anyhow::bail!("{}", problems.join("; "));
         }
@@ -72,6 +74,7 @@ impl Opened {
             inputs: inputs.iter().map(requested).collect(),
             outputs: present.specs(&outputs).iter().map(requested).collect(),
             columns: bundle.columns.clone(),
+            padding,
             batched: rows != Rows::One,
         };
         let mut chains = vec![Mutex::new(first)];
