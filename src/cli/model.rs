@@ -139,14 +139,19 @@ async fn newest(
 /// With a progress bar where a person watches.
 async fn fetch(source: &Source, listed: &Listed) -> anyhow::Result<crate::model::source::Fetched> {
     let total = listed.files.iter().map(|file| file.size).sum();
-    // Draws on a terminal only.
+    let bar = progress_bar(total, format!("{} {}", listed.model, listed.version));
+    let fetched = source.fetch(listed, |bytes| bar.inc(bytes)).await;
+    bar.finish_and_clear();
+    fetched
+}
+
+/// Counts bytes; draws on a terminal only.
+pub(super) fn progress_bar(total: u64, message: String) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}")
     {
         bar.set_style(style);
     }
-    bar.set_message(format!("{} {}", listed.model, listed.version));
-    let fetched = source.fetch(listed, |bytes| bar.inc(bytes)).await;
-    bar.finish_and_clear();
-    fetched
+    bar.set_message(message);
+    bar
 }

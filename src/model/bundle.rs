@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::declaration::Declaration;
 use super::onnx;
@@ -31,18 +31,21 @@ pub enum Problem {
     Refused(String),
 }
 
+/// The manifest's name.
+pub const MANIFEST: &str = "manifest.json";
+
 /// The commit mark of a version, written last.
-#[derive(Debug, Deserialize)]
-struct Manifest {
-    files: BTreeMap<String, ManifestFile>,
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Manifest {
+    pub files: BTreeMap<String, ManifestFile>,
 }
 
-#[derive(Debug, Deserialize)]
-struct ManifestFile {
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ManifestFile {
     /// Bytes.
-    size: u64,
+    pub size: u64,
     /// Base64 of the 4 big-endian bytes, as Cloud Storage writes it.
-    crc32c: String,
+    pub crc32c: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,16 +142,15 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
     let manifest: Manifest = serde_json::from_slice(&text)
         .map_err(|error| Problem::Refused(format!("\"manifest.json\" is not understood: {error}")))?;
     for (name, expected) in &manifest.files {
-        let bytes =
-            std::fs::read(folder.join(plain(name)?)).map_err(|error| missing_or_unreadable(&error, name))?;
-        if bytes.len() as u64 != expected.size {
+        let (size, crc) = size_and_crc32c(&folder.join(plain(name)?))
+            .map_err(|error| missing_or_unreadable(&error, name))?;
+        if size != expected.size {
             return Err(Problem::Incomplete(format!(
-                "{name:?} has {} bytes, \"manifest.json\" says {}",
-                bytes.len(),
+                "{name:?} has {size} bytes, \"manifest.json\" says {}",
                 expected.size
             )));
         }
-        let crc = base64_be(crc32c::crc32c(&bytes));
+        let crc = base64_be(crc);
         if crc != expected.crc32c {
             return Err(Problem::Refused(format!(
                 "{name:?} has the crc32c {crc}, \"manifest.json\" says {}",
@@ -157,6 +159,22 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Bytes and checksum of a file, read piece by piece: model files may be larger than the memory.
+pub fn size_and_crc32c(path: &Path) -> std::io::Result<(u64, u32)> {
+    use std::io::Read as _;
+    let mut file = std::fs::File::open(path)?;
+    let mut piece = vec![0; 256 << 10];
+    let (mut size, mut crc) = (0, 0);
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok((size, crc));
+        }
+        size += read as u64;
+        crc = crc32c::crc32c_append(crc, &piece[..read]);
+    }
 }
 
 /// A crc32c as Cloud Storage writes it.
