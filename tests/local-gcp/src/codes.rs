@@ -1,6 +1,10 @@
 //! gRPC's codes as Google's JSON errors and the control endpoint name them, with the HTTP status that stands for each.
 
-use tonic::Code;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+use tonic::{Code, Status};
 
 const CODES: &[(Code, &str, u16)] = &[
     (Code::Cancelled, "CANCELLED", 499),
@@ -32,6 +36,13 @@ pub(crate) fn named_or_unknown(name: &str) -> Code {
 }
 
 /// Name and HTTP status of a code.
-pub(crate) fn name_and_http(code: Code) -> (&'static str, u16) {
+fn name_and_http(code: Code) -> (&'static str, u16) {
     CODES.iter().find(|(known, ..)| *known == code).map_or(("OK", 200), |(_, name, http)| (*name, *http))
+}
+
+/// The error of a REST call in the form that most of Google's services share.
+pub(crate) fn error_response(status: &Status) -> Response {
+    let (name, http) = name_and_http(status.code());
+    let body = json!({ "error": { "code": http, "message": status.message(), "status": name } });
+    (StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(body)).into_response()
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::response::IntoResponse as _;
 use axum::serve::ListenerExt as _;
 
+use crate::codes;
 use crate::control;
 use crate::faults::Faults;
 use crate::history::History;
@@ -192,7 +192,8 @@ impl Server {
             .merge(pubsub::rest::router(self.pubsub.clone()))
             .merge(storage::rest::router(self.storage.clone()))
             .merge(control::router(self.pubsub.clone(), self.storage.clone(), self.faults.clone()))
-            .fallback(unknown);
+            .fallback(unknown)
+            .method_not_allowed_fallback(unknown);
         let _guard = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
             // Small frames must not wait for each other; without it everything still works, later.
@@ -213,13 +214,13 @@ impl Drop for Server {
     }
 }
 
-// What no route knows: a gRPC client gets its own kind of answer.
+// What no route knows. Not 404: Terraform would take that for a resource that is gone.
 async fn unknown(request: axum::extract::Request) -> axum::response::Response {
+    let message = format!("local-gcp does not serve {} {}", request.method(), request.uri().path());
+    let status = tonic::Status::unimplemented(message);
     let content = request.headers().get(axum::http::header::CONTENT_TYPE);
     if content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc")) {
-        let status =
-            tonic::Status::unimplemented(format!("local-gcp does not serve {}", request.uri().path()));
         return status.into_http();
     }
-    (axum::http::StatusCode::NOT_FOUND, "local-gcp does not serve this path\n").into_response()
+    codes::error_response(&status)
 }

@@ -176,6 +176,7 @@ impl PubSub {
                 "push_config" => changed.push_config = new.push_config.clone(),
                 // Terraform names it in every mask, with nothing in the body.
                 "bigquery_config" => changed.bigquery_config = new.bigquery_config.clone(),
+                "cloud_storage_config" => changed.cloud_storage_config = new.cloud_storage_config.clone(),
                 other => return Err(immutable(other, "subscription")),
             }
         }

@@ -30,6 +30,16 @@ pub(super) struct Topic {
     kms_key_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     schema_settings: Option<SchemaSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_storage_policy: Option<MessageStoragePolicy>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MessageStoragePolicy {
+    allowed_persistence_regions: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enforce_in_transit: Option<bool>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -38,6 +48,10 @@ struct SchemaSettings {
     schema: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     encoding: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_revision_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_revision_id: Option<String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -199,7 +213,12 @@ impl Topic {
                     .as_deref()
                     .and_then(wire::Encoding::from_str_name)
                     .map_or(0, i32::from),
-                ..wire::SchemaSettings::default()
+                first_revision_id: settings.first_revision_id.unwrap_or_default(),
+                last_revision_id: settings.last_revision_id.unwrap_or_default(),
+            }),
+            message_storage_policy: self.message_storage_policy.map(|policy| wire::MessageStoragePolicy {
+                allowed_persistence_regions: policy.allowed_persistence_regions,
+                enforce_in_transit: policy.enforce_in_transit.unwrap_or_default(),
             }),
             ..wire::Topic::default()
         })
@@ -216,6 +235,12 @@ impl From<wire::Topic> for Topic {
             schema_settings: topic.schema_settings.map(|settings| SchemaSettings {
                 encoding: some(settings.encoding).map(|_| settings.encoding().as_str_name().to_owned()),
                 schema: settings.schema,
+                first_revision_id: some(settings.first_revision_id),
+                last_revision_id: some(settings.last_revision_id),
+            }),
+            message_storage_policy: topic.message_storage_policy.map(|policy| MessageStoragePolicy {
+                allowed_persistence_regions: policy.allowed_persistence_regions,
+                enforce_in_transit: some(policy.enforce_in_transit),
             }),
         }
     }

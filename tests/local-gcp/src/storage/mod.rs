@@ -29,6 +29,7 @@ use bucket::Bucket;
 use clock::Clock;
 pub use conditions::Conditions;
 pub use error::{Error, Kind, Result};
+pub use listing::{ListQuery, Page};
 use notify::{Change, Message};
 pub use object::{Attributes, Checksums, Version};
 pub use objects::{Insert, Target};

@@ -113,3 +113,72 @@ async fn gcloud_publishes_and_pulls() {
     assert_eq!(server.pubsub.counts("projects/demo/subscriptions/requests").unwrap().acked, 1);
     let _ = std::fs::remove_dir_all(config);
 }
+
+#[tokio::test]
+async fn topics_show_what_they_were_given_and_change_by_mask() {
+    let server = server().await;
+    let path = "/v1/projects/demo/topics/created";
+    let body = json!({
+        "labels": {"a": "1"}, "messageRetentionDuration": "86600s", "kmsKeyName": "projects/demo/keys/k",
+        "schemaSettings": {"schema": "projects/demo/schemas/s", "encoding": "JSON"},
+        "messageStoragePolicy": {"allowedPersistenceRegions": ["europe-west1"]},
+    });
+    assert_eq!(call(&server, "PUT", path, body.clone()).await.0, 200);
+    let (_, mut found) = call(&server, "GET", path, Value::Null).await;
+    assert_eq!(found["name"], "projects/demo/topics/created");
+    found.as_object_mut().unwrap().remove("name");
+    assert_eq!(found, body);
+    let mask = format!("{path}?updateMask=labels,messageRetentionDuration&alt=json");
+    let (_, changed) = call(&server, "PATCH", &mask, json!({"topic": {"labels": {"b": "2"}}})).await;
+    assert_eq!((&changed["labels"], changed.get("messageRetentionDuration")), (&json!({"b": "2"}), None));
+    assert_eq!(changed["schemaSettings"], body["schemaSettings"]);
+    let refused = call(&server, "PATCH", &format!("{path}?updateMask=name"), json!({"topic": {}})).await;
+    assert_eq!((refused.0, &refused.1["error"]["status"]), (400, &json!("INVALID_ARGUMENT")));
+}
+
+#[tokio::test]
+async fn every_setting_of_a_subscription_changes_by_its_mask() {
+    let server = server().await;
+    let path = "/v1/projects/demo/subscriptions/requests";
+    for (field, value) in [
+        ("ackDeadlineSeconds", json!(60)),
+        ("labels", json!({"a": "b"})),
+        ("messageRetentionDuration", json!("1200s")),
+        ("retainAckedMessages", json!(true)),
+        ("expirationPolicy", json!({"ttl": "300000.500s"})),
+        ("expirationPolicy", json!({})),
+        ("retryPolicy", json!({"minimumBackoff": "5s", "maximumBackoff": "20s"})),
+        (
+            "deadLetterPolicy",
+            json!({"deadLetterTopic": "projects/demo/topics/requests", "maxDeliveryAttempts": 9}),
+        ),
+        ("enableExactlyOnceDelivery", json!(true)),
+    ] {
+        let mask = format!("{path}?updateMask={field},bigqueryConfig,cloudStorageConfig&alt=json");
+        let (status, changed) =
+            call(&server, "PATCH", &mask, json!({"subscription": {field: value.clone()}})).await;
+        assert_eq!((status, &changed[field]), (200, &value), "{field}: {changed}");
+        assert_eq!(call(&server, "GET", path, Value::Null).await.1, changed, "{field}");
+    }
+    for (field, value) in
+        [("topic", json!("projects/demo/topics/requests")), ("enableMessageOrdering", json!(true))]
+    {
+        let change = json!({"subscription": {field: value}});
+        let refused = call(&server, "PATCH", &format!("{path}?updateMask={field}"), change).await;
+        assert_eq!(refused.0, 400, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_said_so_and_not_taken_for_missing() {
+    let server = server().await;
+    for (method, path) in [
+        ("GET", "/v1/projects/demo/schemas/s"),
+        ("DELETE", "/v1/projects/demo/topics"),
+        ("POST", "/v1/projects/demo/topics/requests:detach"),
+        ("GET", "/storage/v1/b/models/anywhereCaches"),
+    ] {
+        let (status, answer) = call(&server, method, path, json!({})).await;
+        assert_eq!((status, &answer["error"]["status"]), (501, &json!("UNIMPLEMENTED")), "{method} {path}");
+    }
+}
