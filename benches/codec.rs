@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use predictd::decode::{Answer, Form, Limits, decode};
 use predictd::encode::{Served, response};
-use predictd::tensor::{Dim, ElementType, Output, Signature, TensorSpec, View};
+use predictd::tensor::{Dim, ElementType, Output, Show, Signature, TensorSpec, View};
 
 const WIDTH: usize = 13;
 const ROWS: [usize; 3] = [1, 8, 128];
@@ -28,6 +28,7 @@ fn signature() -> Signature {
             spec("probabilities", ElementType::F32, vec![batch(), Dim::Fixed(3)]),
         ],
         columns: None,
+        padding: Vec::new(),
         batched: true,
     }
 }
@@ -112,8 +113,13 @@ fn writing(criterion: &mut Criterion) {
         let probabilities = [0.0123_f32, 0.9754, 0.0123].repeat(rows);
         let (label_shape, probability_shape) = ([rows], [rows, 3]);
         let outputs = [
-            Output { name: "label", shape: &label_shape, elements: View::I64(&labels) },
-            Output { name: "probabilities", shape: &probability_shape, elements: View::F32(&probabilities) },
+            Output { name: "label", shape: &label_shape, elements: View::I64(&labels), show: Show::Values },
+            Output {
+                name: "probabilities",
+                shape: &probability_shape,
+                elements: View::F32(&probabilities),
+                show: Show::Values,
+            },
         ];
         for (name, form) in [("rows", Form::Rows), ("v2", Form::V2 { outputs: Vec::new() })] {
             let answer = Answer { form, id: None };

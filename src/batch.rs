@@ -23,6 +23,8 @@ pub struct Limits {
 /// What the rule needs to know of a request.
 pub trait Item {
     fn rows(&self) -> usize;
+    /// Rows in a call that this request is in, at most.
+    fn max_rows(&self) -> usize;
     /// Whether both may be in one call of ONNX Runtime.
     fn goes_with(&self, other: &Self) -> bool;
 }
@@ -32,10 +34,16 @@ impl Item for Pending {
         self.request.rows
     }
 
+    fn max_rows(&self) -> usize {
+        self.model.engine.max_rows.unwrap_or(usize::MAX)
+    }
+
     /// One model, and one shape a row of every input.
     fn goes_with(&self, other: &Self) -> bool {
         let mut inputs = self.request.inputs.iter().zip(&other.request.inputs);
-        self.batched && self.model == other.model && inputs.all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
+        self.model.signature.batched
+            && self.model.name == other.model.name
+            && inputs.all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
     }
 }
 
@@ -44,6 +52,7 @@ impl Item for Pending {
 pub fn take<T: Item>(waiting: &mut VecDeque<T>, max_rows: usize) -> Vec<T> {
     let Some(first) = waiting.pop_front() else { return Vec::new() };
     let mut rows = first.rows();
+    let max_rows = max_rows.min(first.max_rows());
     let mut taken = Vec::with_capacity(waiting.len().min(max_rows) + 1);
     taken.push(first);
     let mut passed_over = Vec::new();
@@ -84,7 +93,7 @@ pub async fn run(
         gather(&mut requests, &mut waiting, limits).await;
         let taken = take(&mut waiting, limits.max_rows);
         let Some(first) = taken.first() else { continue };
-        match models.resolve(Some(&first.model)) {
+        match models.resolve(Some(&first.model.name)) {
             Ok(model) => slot.send(Batch { model, requests: taken }),
             Err(rejection) => {
                 if replies.send(refuse(taken, &rejection)).await.is_err() {
@@ -140,6 +149,9 @@ mod tests {
         fn rows(&self) -> usize {
             self.2
         }
+        fn max_rows(&self) -> usize {
+            if self.1 == 0 { 3 } else { usize::MAX }
+        }
         fn goes_with(&self, other: &Self) -> bool {
             self.1 == other.1
         }
@@ -159,7 +171,7 @@ mod tests {
                 let oldest = waiting[0].0;
                 let batch = take(&mut waiting, max_rows);
                 let rows: usize = batch.iter().map(|thing| thing.2).sum();
-                prop_assert!(batch.len() == 1 || rows <= max_rows);
+                prop_assert!(batch.len() == 1 || rows <= max_rows.min(batch[0].max_rows()));
                 prop_assert!(batch.iter().all(|thing| thing.1 == batch[0].1));
                 prop_assert_eq!(batch[0].0, oldest);
                 prop_assert!(waiting.iter().is_sorted_by_key(|thing| thing.0));

@@ -13,7 +13,7 @@ use crate::encode::{self, Served};
 use crate::error::{Code, Rejection};
 use crate::message::{Batch, Origin, Reply};
 use crate::model::Model;
-use crate::tensor::{Dim, Elements, Output, Tensor, View};
+use crate::tensor::{Elements, Output, Tensor, View};
 
 /// The answer to one request: its body, or why there is none.
 pub type Answered = Result<Vec<u8>, Rejection>;
@@ -119,7 +119,7 @@ impl Joined<'_> {
         let inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, &rows)).collect();
         let metrics = &self.model.metrics;
         let started = Instant::now();
-        let ran = self.model.sessions.run(self.thread, &inputs, |outputs| {
+        let ran = self.model.engine.run(self.thread, &inputs, rows.len(), |outputs| {
             metrics.inference.observe(started.elapsed().as_secs_f64());
             metrics.batch_rows.observe(rows.len() as f64);
             self.encode(requests.clone(), &rows, outputs)
@@ -147,6 +147,9 @@ impl Joined<'_> {
     fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>) -> (Vec<usize>, View<'t>) {
         let mut shape = input.shape.clone();
         if !self.model.signature.batched {
+            if rows.len() > 1 {
+                shape.insert(0, rows.len());
+            }
             return (shape, input.elements.view());
         }
         let row: usize = shape[1..].iter().product();
@@ -161,8 +164,9 @@ impl Joined<'_> {
         rows: &Range<usize>,
         outputs: &[Output<'_>],
     ) -> Option<Vec<Answered>> {
-        let by_rows = self.model.signature.batched
-            && outputs.iter().all(|output| output.shape.first() == Some(&rows.len()));
+        // Without a batch dimension several rows of one request were stacked by the engine.
+        let stacked = self.model.signature.batched || rows.len() > 1;
+        let by_rows = stacked && outputs.iter().all(|output| output.shape.first() == Some(&rows.len()));
         if !by_rows && requests.len() > 1 {
             return None;
         }
@@ -182,7 +186,7 @@ impl Joined<'_> {
                     shape[0] = to - from;
                     let row: usize = shape[1..].iter().product();
                     let elements = output.elements.slice(from * row..to * row);
-                    Output { name: output.name, shape, elements }
+                    Output { shape, elements, ..*output }
                 })
                 .collect();
             encode::response(&request.answer, &own, &served)
@@ -198,12 +202,11 @@ pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
         .inputs
         .iter()
         .map(|spec| {
-            let shape: Vec<usize> =
-                spec.shape.iter().map(|dim| if let Dim::Fixed(n) = dim { *n } else { 1 }).collect();
+            let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
             let count = shape.iter().product();
             (shape, Elements::zeros(spec.element, count))
         })
         .collect();
     let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-    model.sessions.run(thread, &inputs, |_| ())
+    model.engine.run(thread, &inputs, 1, |_| ())
 }

@@ -49,6 +49,10 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
             println!("{}", String::from_utf8_lossy(&body));
             Ok(if is_prediction { Exit::Ok } else { Exit::Failure })
         }
+        Command::Push(args) => {
+            println!("{}", cli::push::push(&args.folder, &args.address, args.library.as_deref()).await?);
+            Ok(Exit::Ok)
+        }
     }
 }
 

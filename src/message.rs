@@ -66,10 +66,8 @@ pub struct Origin {
 #[derive(Debug)]
 pub struct Pending {
     pub request: Request,
-    /// The model that it was decoded for.
-    pub model: Arc<str>,
-    /// Whether its model takes several rows at once.
-    pub batched: bool,
+    /// The version that it was decoded for; a newer one of the same signature may answer.
+    pub model: Arc<Model>,
     /// The attribute `model_version`: only this version may answer.
     pub wanted_version: Option<String>,
     pub origin: Origin,

@@ -258,13 +258,7 @@ impl Receive {
         let decoded =
             if message.data.len() > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
         match decoded {
-            Ok(request) => Ok(Pending {
-                request,
-                model: Arc::clone(&model.name),
-                batched: model.signature.batched,
-                wanted_version,
-                origin,
-            }),
+            Ok(request) => Ok(Pending { request, model, wanted_version, origin }),
             Err(failure) => {
                 Err(Box::new(Reply::refused(&failure.rejection, failure.id, Some(model), origin)))
             }

@@ -1,6 +1,6 @@
 //! Tensors as they cross the engine: typed, row-major, owned or borrowed. Knows neither a wire format nor ONNX Runtime.
 
-use half::f16;
+use half::{bf16, f16};
 
 /// One dimension of an input or output as the model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,14 +55,46 @@ impl TensorSpec {
 }
 
 /// What a model takes and gives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
     /// Named columns of the one `[batch, columns]` input, in order, where the bundle says so (MLflow's pandas signature).
     pub columns: Option<Vec<String>>,
+    /// Dimensions of inputs that are filled up, so that rows of several lengths fit together.
+    pub padding: Vec<Padding>,
     /// Whether the first dimension of every input and output counts rows, so that requests may share a batch.
     pub batched: bool,
+}
+
+/// A dimension of an input that is filled up to a common length.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Padding {
+    /// The position of the input.
+    pub input: usize,
+    /// Which of its dimensions; 0 counts rows and is none of them.
+    pub axis: usize,
+    /// One element.
+    pub value: Elements,
+    pub to: PadTo,
+}
+
+/// The length that is filled up to, at least that of the longest row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PadTo {
+    Multiple(usize),
+    /// The smallest of these that is long enough, ascending.
+    Buckets(Vec<usize>),
+}
+
+impl PadTo {
+    /// `None` when `length` is beyond the largest bucket.
+    pub fn length(&self, length: usize) -> Option<usize> {
+        match self {
+            Self::Multiple(multiple) => length.max(1).checked_next_multiple_of(*multiple),
+            Self::Buckets(buckets) => buckets.iter().copied().find(|bucket| *bucket >= length),
+        }
+    }
 }
 
 /// Calls `$apply!` with every element type: variant, Rust type, the name users see, the Open Inference Protocol's datatype.
@@ -80,27 +112,29 @@ macro_rules! for_each_element_type {
             (I32, i32, "int32", "INT32"),
             (I64, i64, "int64", "INT64"),
             (F16, f16, "float16", "FP16"),
+            (BF16, bf16, "bfloat16", "BF16"),
             (F32, f32, "float32", "FP32"),
             (F64, f64, "float64", "FP64"),
             (Text, String, "string", "BYTES"),
+            (Blob, Vec<u8>, "bytes", "BYTES"),
         }
     };
 }
 
-/// The same without strings: the types whose elements lie side by side in memory.
+/// The same without strings and bytes: the types whose elements lie side by side in memory.
 #[macro_export]
 macro_rules! for_each_number_type {
     ($apply:ident) => {
         $apply! {
             (Bool, bool), (U8, u8), (U16, u16), (U32, u32), (U64, u64), (I8, i8), (I16, i16), (I32, i32), (I64, i64),
-            (F16, half::f16), (F32, f32), (F64, f64),
+            (F16, half::f16), (BF16, half::bf16), (F32, f32), (F64, f64),
         }
     };
 }
 
 macro_rules! define_types {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        /// The type of a tensor's elements.
+        /// The type of a tensor's elements. No ONNX model takes or gives [`Self::Blob`]: pictures are bytes until prepared.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ElementType { $($variant),+ }
 
@@ -112,8 +146,9 @@ macro_rules! define_types {
                 match self { $(Self::$variant => $datatype),+ }
             }
 
+            /// The datatype's type; `BYTES` are strings.
             pub fn from_datatype(datatype: &str) -> Option<Self> {
-                match datatype { $($datatype => Some(Self::$variant),)+ _ => None }
+                Self::ALL.iter().copied().find(|element| element.datatype() == datatype)
             }
         }
 
@@ -157,10 +192,31 @@ macro_rules! define_types {
                 }
             }
 
+            /// Adds the one element of `value` so many times. Both must be of one type.
+            pub fn extend_repeated(&mut self, value: &Self, times: usize) {
+                match (self, value) {
+                    $((Self::$variant(a), Self::$variant(b)) => a.resize(a.len() + times, b[0].clone()),)+
+                    (a, b) => unreachable!("a batch of {} met {}", a.element(), b.element()),
+                }
+            }
+
+            /// Forgets all but the first `length` elements.
+            pub fn truncate(&mut self, length: usize) {
+                match self { $(Self::$variant(v) => v.truncate(length)),+ }
+            }
+
             /// Copies `range` of `other` behind these. Both must be of one type.
             pub fn extend_from(&mut self, other: &Self, range: std::ops::Range<usize>) {
                 match (self, other) {
                     $((Self::$variant(a), Self::$variant(b)) => a.extend_from_slice(&b[range]),)+
+                    (a, b) => unreachable!("a batch of {} met {}", a.element(), b.element()),
+                }
+            }
+
+            /// Copies all of `other` behind these. Both must be of one type.
+            pub fn extend_from_view(&mut self, other: View<'_>) {
+                match (self, other) {
+                    $((Self::$variant(a), View::$variant(b)) => a.extend_from_slice(b),)+
                     (a, b) => unreachable!("a batch of {} met {}", a.element(), b.element()),
                 }
             }
@@ -204,10 +260,79 @@ pub struct Tensor {
 }
 
 /// One output of one batch, borrowed from whoever holds it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Output<'a> {
     pub name: &'a str,
     /// The whole shape, the batch dimension included.
     pub shape: &'a [usize],
     pub elements: View<'a>,
+    pub show: Show<'a>,
+}
+
+impl Elements {
+    /// One element of this value; `None` where the type cannot hold it exactly (floats round).
+    pub fn of_number(element: ElementType, value: f64) -> Option<Self> {
+        macro_rules! whole {
+            ($variant:ident, $rust:ty) => {{
+                let is_whole =
+                    value.fract() == 0.0 && value >= <$rust>::MIN as f64 && value <= <$rust>::MAX as f64;
+                is_whole.then(|| Self::$variant(vec![value as $rust]))
+            }};
+        }
+        match element {
+            ElementType::Bool if value == 0.0 || value == 1.0 => Some(Self::Bool(vec![value == 1.0])),
+            ElementType::U8 => whole!(U8, u8),
+            ElementType::U16 => whole!(U16, u16),
+            ElementType::U32 => whole!(U32, u32),
+            ElementType::U64 => whole!(U64, u64),
+            ElementType::I8 => whole!(I8, i8),
+            ElementType::I16 => whole!(I16, i16),
+            ElementType::I32 => whole!(I32, i32),
+            ElementType::I64 => whole!(I64, i64),
+            ElementType::F16 => Some(Self::F16(vec![f16::from_f64(value)])),
+            ElementType::BF16 => Some(Self::BF16(vec![bf16::from_f64(value)])),
+            ElementType::F32 => Some(Self::F32(vec![value as f32])),
+            ElementType::F64 => Some(Self::F64(vec![value])),
+            ElementType::Bool | ElementType::Text | ElementType::Blob => None,
+        }
+    }
+}
+
+impl View<'_> {
+    /// Each element as the nearest float64; NaN where it is no number.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self {
+            Self::Bool(v) => v.iter().map(|x| f64::from(u8::from(*x))).collect(),
+            Self::U8(v) => v.iter().map(|x| f64::from(*x)).collect(),
+            Self::U16(v) => v.iter().map(|x| f64::from(*x)).collect(),
+            Self::U32(v) => v.iter().map(|x| f64::from(*x)).collect(),
+            Self::U64(v) => v.iter().map(|x| *x as f64).collect(),
+            Self::I8(v) => v.iter().map(|x| f64::from(*x)).collect(),
+            Self::I16(v) => v.iter().map(|x| f64::from(*x)).collect(),
+            Self::I32(v) => v.iter().map(|x| f64::from(*x)).collect(),
+            Self::I64(v) => v.iter().map(|x| *x as f64).collect(),
+            Self::F16(v) => v.iter().map(|x| x.to_f64()).collect(),
+            Self::BF16(v) => v.iter().map(|x| x.to_f64()).collect(),
+            Self::F32(v) => v.iter().map(|x| f64::from(*x)).collect(),
+            Self::F64(v) => v.to_vec(),
+            Self::Text(v) => vec![f64::NAN; v.len()],
+            Self::Blob(v) => vec![f64::NAN; v.len()],
+        }
+    }
+}
+
+/// How the innermost dimension of an output is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Show<'a> {
+    /// As a list of values.
+    #[default]
+    Values,
+    /// As an object, by these names: a probability by class.
+    Named(&'a [String]),
+    /// As a list of tensors, for ONNX's sequences; the output's own `elements` are empty.
+    Sequence(&'a [Output<'a>]),
+    /// As `null`: an optional output that the model left out.
+    Missing,
+    /// As a list of `{"label", "score"}` from the best on; `{"index", "score"}` without labels.
+    Ranked { labels: Option<&'a [String]>, top: usize, threshold: f64 },
 }

@@ -4,6 +4,7 @@ pub mod check;
 pub mod inspect;
 pub mod model;
 pub mod predict;
+pub mod push;
 pub mod report;
 
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Answer one request on this machine, without Pub/Sub, exactly as the worker would.
     Predict(PredictArgs),
+    /// Check a bundle as the worker would, then upload it as a new version; nothing is ever overwritten.
+    Push(PushArgs),
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +101,19 @@ pub struct PredictArgs {
     /// The request's content type, as the attribute `content-type` would say it.
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
+    /// Path of libonnxruntime.so.
+    #[arg(long, value_name = "PATH")]
+    pub library: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// The folder with model.onnx and what belongs to it.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Where the version goes: gs://BUCKET/PREFIX/MODEL/VERSION.
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
     /// Path of libonnxruntime.so.
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,

@@ -10,6 +10,8 @@ use super::report::Hint as _;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::model::Model;
+use crate::model::bundle::Bundle;
+use crate::model::engine::Opened;
 use crate::model::runtime::Runtime;
 use crate::model::source::{Listed, Source};
 use crate::model::watch;
@@ -45,7 +47,8 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Model> 
 }
 
 fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Model> {
-    let opened = runtime.open(path, None).with_context(|| format!("cannot load {}", path.display()))?;
+    let opened = Opened::load(runtime, &Bundle::of_file(path))
+        .with_context(|| format!("cannot load {}", path.display()))?;
     let (name, version) = names(path.parent().unwrap_or(path));
     Ok(Model {
         metrics: Metrics::new().for_version(&name, &version),
@@ -55,7 +58,7 @@ fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Model> {
         from: path.display().to_string(),
         metadata: opened.metadata,
         loaded_at: std::time::SystemTime::now(),
-        sessions: opened.sessions,
+        engine: opened.engine,
     })
 }
 
@@ -136,14 +139,19 @@ async fn newest(
 /// With a progress bar where a person watches.
 async fn fetch(source: &Source, listed: &Listed) -> anyhow::Result<crate::model::source::Fetched> {
     let total = listed.files.iter().map(|file| file.size).sum();
-    // Draws on a terminal only.
+    let bar = progress_bar(total, format!("{} {}", listed.model, listed.version));
+    let fetched = source.fetch(listed, |bytes| bar.inc(bytes)).await;
+    bar.finish_and_clear();
+    fetched
+}
+
+/// Counts bytes; draws on a terminal only.
+pub(super) fn progress_bar(total: u64, message: String) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}")
     {
         bar.set_style(style);
     }
-    bar.set_message(format!("{} {}", listed.model, listed.version));
-    let fetched = source.fetch(listed, |bytes| bar.inc(bytes)).await;
-    bar.finish_and_clear();
-    fetched
+    bar.set_message(message);
+    bar
 }

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use half::f16;
+use half::{bf16, f16};
 
 use super::fault::{Fault, Read};
 use super::number::{self, Number};
@@ -78,6 +78,7 @@ macro_rules! floats {
 }
 floats!(
     f16 "float16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| f16::from_f32(number.f32());
+    bf16 "bfloat16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| bf16::from_f32(number.f32());
     f32 "float32" number::short_f32, Number::f32;
     f64 "float64" number::short_f64, Number::f64
 );
@@ -106,28 +107,46 @@ impl Element for bool {
 /// A string, or `{"b64": "…"}`: base64 (RFC 4648, section 4) of UTF-8.
 impl Element for String {
     fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
-        const WANTED: &str = "a string or {\"b64\": \"…\"}";
         if scanner.peek() == Some(b'"') {
             return Ok(scanner.string()?.into_owned());
         }
-        if !scanner.open(b'{')? {
-            return Err(scanner.unexpected(WANTED));
-        }
-        match scanner.key(true)?.as_deref() {
-            Some("b64") if scanner.peek() == Some(b'"') => {}
-            Some("b64") => return Err(scanner.unexpected("a string of base64 in \"b64\"")),
-            _ => return Err(Fault::new(format!("expected {WANTED}, got another object"))),
-        }
-        let encoded = scanner.string()?;
-        if scanner.key(false)?.is_some() {
-            return Err(Fault::new("expected nothing beside \"b64\", got another key"));
-        }
-        let bytes = STANDARD
-            .decode(encoded.as_bytes())
-            .map_err(|e| Fault::new(format!("expected padded base64 in \"b64\", got an error: {e}")))?;
+        let bytes = base64(scanner, "a string or {\"b64\": \"…\"}")?;
         Self::from_utf8(bytes).map_err(|e| {
             let offset = e.utf8_error().valid_up_to();
             Fault::new(format!("expected UTF-8 in \"b64\", got an invalid sequence at its byte {offset}"))
         })
     }
+}
+
+/// `{"b64": "…"}`, or the bare string of base64.
+impl Element for Vec<u8> {
+    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+        if scanner.peek() == Some(b'"') {
+            return decode_base64(&scanner.string()?);
+        }
+        base64(scanner, "{\"b64\": \"…\"}")
+    }
+}
+
+/// The bytes of the object `{"b64": "…"}` that comes next.
+fn base64(scanner: &mut Scanner<'_>, wanted: &str) -> Read<Vec<u8>> {
+    if !scanner.open(b'{')? {
+        return Err(scanner.unexpected(wanted));
+    }
+    match scanner.key(true)?.as_deref() {
+        Some("b64") if scanner.peek() == Some(b'"') => {}
+        Some("b64") => return Err(scanner.unexpected("a string of base64 in \"b64\"")),
+        _ => return Err(Fault::new(format!("expected {wanted}, got another object"))),
+    }
+    let encoded = scanner.string()?;
+    if scanner.key(false)?.is_some() {
+        return Err(Fault::new("expected nothing beside \"b64\", got another key"));
+    }
+    decode_base64(&encoded)
+}
+
+fn decode_base64(encoded: &str) -> Read<Vec<u8>> {
+    STANDARD
+        .decode(encoded.as_bytes())
+        .map_err(|e| Fault::new(format!("expected padded base64 in \"b64\", got an error: {e}")))
 }

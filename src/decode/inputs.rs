@@ -5,8 +5,8 @@ use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
 use super::{Limits, fault};
 use crate::for_each_element_type;
-use crate::tensor::{Dim, Elements, Signature, Tensor, TensorSpec};
-use half::f16;
+use crate::tensor::{Dim, Elements, PadTo, Padding, Signature, Tensor, TensorSpec};
+use half::{bf16, f16};
 
 /// One input as far as it was read.
 pub(super) struct Input<'s> {
@@ -16,6 +16,9 @@ pub(super) struct Input<'s> {
     elements: Elements,
     /// How many values were read: rows, or the whole tensor as one.
     pub(super) times: usize,
+    padding: Option<&'s Padding>,
+    /// Each row's length in the padded dimension.
+    lengths: Vec<usize>,
 }
 
 pub(super) struct Inputs<'s> {
@@ -43,8 +46,10 @@ impl<'s> Inputs<'s> {
             // A body has no more elements than half its bytes: a digit and a comma each.
             row.unwrap_or(usize::MAX).min(length / 2).min(limits.max_elements)
         };
-        let start = |spec: &'s TensorSpec| Input {
+        let start = |(index, spec): (usize, &'s TensorSpec)| Input {
             spec,
+            padding: signature.padding.iter().find(|padding| padding.input == index),
+            lengths: Vec::new(),
             dims: spec
                 .shape
                 .iter()
@@ -53,7 +58,7 @@ impl<'s> Inputs<'s> {
             elements: Elements::with_capacity(spec.element, room(spec)),
             times: 0,
         };
-        Self { signature, limits, list: signature.inputs.iter().map(start).collect(), total: 0 }
+        Self { signature, limits, list: signature.inputs.iter().enumerate().map(start).collect(), total: 0 }
     }
 
     /// The position of the input called `name`; tries `guess` first, since most clients keep the model's order.
@@ -69,12 +74,38 @@ impl<'s> Inputs<'s> {
 
     /// Appends one value whose shape is the input's from dimension `level` on: 1 for a row, 0 for the whole tensor.
     pub(super) fn read(&mut self, index: usize, scanner: &mut Scanner<'_>, level: usize) -> Read<()> {
+        if level == 0 && self.list[index].padding.is_some() {
+            return self.read_padded_rows(index, scanner);
+        }
         let (input, rule) = self.rule(index);
         let before = input.elements.len();
+        if let Some(padding) = input.padding {
+            input.dims[padding.axis] = None;
+        }
         let dims = input.dims.get_mut(level..).unwrap_or_default();
         read_nested(&mut input.elements, scanner, dims, &rule)?;
+        if let Some(padding) = input.padding {
+            input.lengths.push(input.dims[padding.axis].unwrap_or(0));
+        }
         input.times += 1;
         self.total += self.list[index].elements.len() - before;
+        Ok(())
+    }
+
+    /// A whole tensor whose rows may differ in length.
+    fn read_padded_rows(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+        if !scanner.open(b'[')? {
+            return Err(scanner.unexpected(&format!("an array ({})", self.list[index].spec.describe())));
+        }
+        let mut rows = 0;
+        while scanner.another(rows == 0, b']')? {
+            check_rows(rows + 1, self.limits.max_rows)?;
+            self.read(index, scanner, 1).map_err(|fault| fault.at(rows))?;
+            rows += 1;
+        }
+        let input = &mut self.list[index];
+        input.dims[0] = Some(rows);
+        input.times = 1;
         Ok(())
     }
 
@@ -114,6 +145,9 @@ impl<'s> Inputs<'s> {
             return Err(Fault::new(format!("expected {count} value{plural} for shape {shape:?}, got {got}")));
         }
         input.dims = shape.iter().map(|length| Some(*length)).collect();
+        if let Some(padding) = input.padding {
+            input.lengths = vec![shape[padding.axis]; shape[0]];
+        }
         input.times += 1;
         self.total += got;
         Ok(())
@@ -160,7 +194,7 @@ impl<'s> Inputs<'s> {
 
     /// Whether a value for this input may be an object that is no mapping from names: `{"b64": …}`.
     pub(super) fn is_text(&self, index: usize) -> bool {
-        matches!(self.list[index].elements, Elements::Text(_))
+        matches!(self.list[index].elements, Elements::Text(_) | Elements::Blob(_))
     }
 
     /// Fails, naming it, where an input was read less than `times` times.
@@ -180,7 +214,7 @@ impl<'s> Inputs<'s> {
         let max_rows = self.limits.max_rows;
         let mut first: Option<(&str, usize)> = None;
         let mut tensors = Vec::with_capacity(self.list.len());
-        for Input { spec, dims, elements, .. } in self.list {
+        for Input { spec, dims, mut elements, padding, lengths, .. } in self.list {
             // A length that no array showed is that of an array inside an empty one.
             let mut shape: Vec<usize> = dims.iter().map(|length| length.unwrap_or(0)).collect();
             if batched && let (Some(length), Some(dim)) = (shape.first_mut(), spec.shape.first()) {
@@ -204,10 +238,57 @@ impl<'s> Inputs<'s> {
                     ));
                 }
             }
+            if let Some(padding) = padding {
+                elements = fill_up(padding, &lengths, &mut shape, elements, self.limits.max_elements)
+                    .map_err(|fault| fault.within(&format!("input {}", shown(&spec.name))))?;
+            }
             tensors.push(Tensor { shape, elements });
         }
-        Ok((tensors, first.map_or(1, |(_, rows)| rows)))
+        Ok((tensors, first.map_or(rows.unwrap_or(1), |(_, rows)| rows)))
     }
+}
+
+/// Brings every row to one length in the padded dimension, which `shape` learns.
+fn fill_up(
+    padding: &Padding,
+    lengths: &[usize],
+    shape: &mut [usize],
+    elements: Elements,
+    max_elements: usize,
+) -> Read<Elements> {
+    let axis = padding.axis;
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let Some(length) = padding.to.length(longest) else {
+        let most = match &padding.to {
+            PadTo::Buckets(buckets) => buckets.last().copied().unwrap_or(0),
+            PadTo::Multiple(_) => max_elements,
+        };
+        return Err(Fault::too_large(format!(
+            "expected at most {most} values in dimension {axis}, got {longest}"
+        )));
+    };
+    shape[axis] = length;
+    if lengths.iter().all(|own| *own == length) {
+        return Ok(elements);
+    }
+    let outer: usize = shape[1..axis].iter().product();
+    let inner: usize = shape[axis + 1..].iter().product();
+    let count = [lengths.len(), outer, length, inner].into_iter().try_fold(1, usize::checked_mul);
+    let count = count.filter(|count| *count <= max_elements).ok_or_else(|| {
+        Fault::too_large(format!(
+            "expected at most {max_elements} elements when filled up to {length}, got more"
+        ))
+    })?;
+    let mut filled = Elements::with_capacity(elements.element(), count);
+    let mut from = 0;
+    for own in lengths {
+        for _ in 0..outer {
+            filled.extend_from(&elements, from..from + own * inner);
+            filled.extend_repeated(&padding.value, (length - own) * inner);
+            from += own * inner;
+        }
+    }
+    Ok(filled)
 }
 
 pub(super) fn check_rows(rows: usize, max_rows: usize) -> Read<()> {

@@ -6,7 +6,8 @@ use super::fault::{Fault, Read, shown};
 use super::inputs::{Inputs, check_rows, named};
 use super::scanner::Scanner;
 
-/// Reads the list of rows that comes next; answers how many there are. A model without a batch dimension takes exactly one.
+/// Reads the list of rows that comes next; answers how many there are. For a model without a batch dimension each is a
+/// whole input, and they run one after the other.
 pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<usize> {
     let begin = scanner.at;
     if !scanner.open(b'[')? {
@@ -16,11 +17,6 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
     let mut rows = 0;
     while scanner.another(rows == 0, b']')? {
         if rows == 1 {
-            if !inputs.signature.batched {
-                return Err(Fault::new(
-                    "expected one instance, for the model has no batch dimension; got several",
-                ));
-            }
             // One allocation for all rows, if they are as long as the first one.
             inputs.expect_times((scanner.bytes.len() - scanner.at) / (scanner.at - begin) + 1);
         }

@@ -2,6 +2,7 @@
 
 mod errors;
 mod forms;
+mod padding;
 mod properties;
 mod types;
 
@@ -20,6 +21,7 @@ fn signature(inputs: &[(&str, ElementType, &[usize])]) -> Signature {
         inputs: inputs.iter().map(|(name, element, dims)| spec(name, *element, dims)).collect(),
         outputs: vec![spec("label", ElementType::I64, &[0]), spec("scores", ElementType::F32, &[0, 2])],
         columns: None,
+        padding: Vec::new(),
         batched: true,
     }
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::{Limits, decode};
-use crate::tensor::{Dim, ElementType, Elements, Signature, Tensor, TensorSpec, View};
+use crate::tensor::{Dim, ElementType, Elements, Show, Signature, Tensor, TensorSpec, View};
 
 const SERVED: Served<'static> = Served { model: "wine", version: "3", batched: true };
 
@@ -21,10 +21,15 @@ fn body(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> String 
 
 #[test]
 fn every_form_mirrors_its_request() {
-    let label = Output { name: "label", shape: &[2], elements: View::I64(&[1, -2]) };
-    let scores = Output { name: "sc\"ores", shape: &[2, 2], elements: View::F32(&[0.1, 1.0, 1e20, -0.5]) };
+    let label = Output { name: "label", shape: &[2], elements: View::I64(&[1, -2]), show: Show::Values };
+    let scores = Output {
+        name: "sc\"ores",
+        shape: &[2, 2],
+        elements: View::F32(&[0.1, 1.0, 1e20, -0.5]),
+        show: Show::Values,
+    };
     let tail = r#""model":"wine","model_version":"3""#;
-    let both = [label.clone(), scores.clone()];
+    let both = [label, scores];
     let one = std::slice::from_ref(&scores);
     let whole = Served { batched: false, ..SERVED };
     let v2_label = r#"{"name":"label","datatype":"INT64","shape":[2],"data":[1,-2]}"#;
@@ -55,13 +60,13 @@ fn every_form_mirrors_its_request() {
     ] {
         assert_eq!(body(&answer(form), outputs, &served), expected);
     }
-    let scalar = [Output { name: "s", shape: &[], elements: View::F64(&[2.0]) }];
+    let scalar = [Output { name: "s", shape: &[], elements: View::F64(&[2.0]), show: Show::Values }];
     assert_eq!(body(&answer(Form::Rows), &scalar, &whole), format!(r#"{{"predictions":[2.0],{tail}}}"#));
 }
 
 #[test]
 fn ids_are_echoed_as_they_were_given() {
-    let output = [Output { name: "y", shape: &[1], elements: View::Bool(&[true]) }];
+    let output = [Output { name: "y", shape: &[1], elements: View::Bool(&[true]), show: Show::Values }];
     for (id, shown) in [
         (Id::Text("a\"\u{1}é".to_owned()), "\"a\\\"\\u0001é\""),
         (Id::Number("-1.50e3".to_owned()), "-1.50e3"),
@@ -99,7 +104,7 @@ fn every_type_has_its_spelling() {
         (View::F64(&[0.1, 1e300, f64::NEG_INFINITY, f64::NAN]), r#"[0.1,1e+300,"-Infinity","NaN"]"#),
         (View::Text(&texts), "[\"a\\n\\r\\t\\\\\\\"\\u0000\",\"é😀\"]"),
     ] {
-        let output = [Output { name: "y", shape: &[elements.len()], elements }];
+        let output = [Output { name: "y", shape: &[elements.len()], elements, show: Show::Values }];
         let body = body(&answer(Form::Columns), &output, &SERVED);
         assert_eq!(body, format!(r#"{{"outputs":{expected},"model":"wine","model_version":"3"}}"#));
     }
@@ -120,7 +125,7 @@ fn every_finite_float16_reads_back() {
 
 #[test]
 fn outputs_that_do_not_fit_are_refused() {
-    let output = |name, shape, elements| Output { name, shape, elements };
+    let output = |name, shape, elements| Output { name, shape, elements, show: Show::Values };
     let good = output("a", &[2], View::U8(&[1, 2]));
     let failed = Code::InferenceFailed;
     for (form, outputs, code, message) in [
@@ -132,7 +137,7 @@ fn outputs_that_do_not_fit_are_refused() {
         ),
         (
             Form::Rows,
-            vec![good.clone(), output("b", &[1], View::U8(&[1]))],
+            vec![good, output("b", &[1], View::U8(&[1]))],
             failed,
             "output \"b\": expected 2 rows as in the first output, got 1",
         ),
@@ -156,10 +161,10 @@ fn outputs_that_do_not_fit_are_refused() {
 
 #[test]
 fn empty_dimensions_keep_their_brackets() {
-    let output = [Output { name: "y", shape: &[2, 0, 3], elements: View::F32(&[]) }];
+    let output = [Output { name: "y", shape: &[2, 0, 3], elements: View::F32(&[]), show: Show::Values }];
     let expected = r#"{"predictions":[[],[]],"model":"wine","model_version":"3"}"#;
     assert_eq!(body(&answer(Form::Rows), &output, &SERVED), expected);
-    let output = [Output { name: "y", shape: &[1, 2, 0], elements: View::F32(&[]) }];
+    let output = [Output { name: "y", shape: &[1, 2, 0], elements: View::F32(&[]), show: Show::Values }];
     let expected = r#"{"outputs":[[[],[]]],"model":"wine","model_version":"3"}"#;
     assert_eq!(body(&answer(Form::Columns), &output, &SERVED), expected);
 }
@@ -169,8 +174,10 @@ fn check_round_trip(tensor: &Tensor) {
     let element: ElementType = tensor.elements.element();
     let shape = tensor.shape.iter().map(|_| Dim::Any(String::new())).collect();
     let inputs = vec![TensorSpec { name: "y".to_owned(), element, shape }];
-    let signature = Signature { inputs, outputs: Vec::new(), columns: None, batched: true };
-    let output = [Output { name: "y", shape: &tensor.shape, elements: tensor.elements.view() }];
+    let signature =
+        Signature { inputs, outputs: Vec::new(), columns: None, padding: Vec::new(), batched: true };
+    let output =
+        [Output { name: "y", shape: &tensor.shape, elements: tensor.elements.view(), show: Show::Values }];
     for (form, ours, theirs) in [
         (Form::Rows, "predictions", "instances"),
         (Form::Columns, "outputs", "inputs"),
@@ -223,4 +230,60 @@ proptest! {
             check_round_trip(&Tensor { shape: shape.clone(), elements });
         }
     }
+}
+
+#[test]
+fn names_rankings_sequences_and_missing_outputs_are_shown() {
+    let names = ["a".to_owned(), "b\"".to_owned(), "c".to_owned()];
+    let scores = View::F32(&[0.25, 0.5, 0.25, 0.75, 0.125, 0.125]);
+    let output = |show| [Output { name: "p", shape: &[2, 3], elements: scores, show }];
+    let named = Show::Named(&names);
+    let ranked = Show::Ranked { labels: Some(&names), top: 2, threshold: f64::NEG_INFINITY };
+    let over = Show::Ranked { labels: None, top: usize::MAX, threshold: 0.25 };
+    let tail = r#""model":"wine","model_version":"3""#;
+    for (show, predictions) in [
+        (named, r#"{"a":0.25,"b\"":0.5,"c":0.25},{"a":0.75,"b\"":0.125,"c":0.125}"#),
+        (
+            ranked,
+            r#"[{"label":"b\"","score":0.5},{"label":"a","score":0.25}],[{"label":"a","score":0.75},{"label":"b\"","score":0.125}]"#,
+        ),
+        (
+            over,
+            r#"[{"index":1,"score":0.5},{"index":0,"score":0.25},{"index":2,"score":0.25}],[{"index":0,"score":0.75}]"#,
+        ),
+    ] {
+        let expected = format!(r#"{{"predictions":[{predictions}],{tail}}}"#);
+        assert_eq!(body(&answer(Form::Rows), &output(show), &SERVED), expected);
+    }
+    let tensors = |show| {
+        let body = body(&answer(v2(&[])), &output(show), &SERVED);
+        body[body.find(r#""outputs":"#).unwrap()..].to_owned()
+    };
+    assert_eq!(
+        tensors(named),
+        r#""outputs":[{"name":"p","datatype":"FP32","shape":[2,3],"parameters":{"labels":["a","b\"","c"]},"data":[0.25,0.5,0.25,0.75,0.125,0.125]}]}"#
+    );
+    assert_eq!(
+        tensors(ranked),
+        r#""outputs":[{"name":"p","datatype":"FP32","shape":[2,2],"data":[0.5,0.25,0.75,0.125]},{"name":"p.labels","datatype":"BYTES","shape":[2,2],"data":["b\"","a","a","b\""]}]}"#
+    );
+    assert_eq!(
+        tensors(over),
+        r#""outputs":[{"name":"p","datatype":"FP32","shape":[2,3],"data":[0.5,0.25,0.25,0.75,0.0,0.0]},{"name":"p.indices","datatype":"INT64","shape":[2,3],"data":[1,0,2,0,-1,-1]}]}"#
+    );
+    let part = |elements| Output { name: "s", shape: &[2], elements, show: Show::Values };
+    let parts = [part(View::I64(&[1, 2])), part(View::I64(&[3, 4]))];
+    let whole = Served { batched: false, ..SERVED };
+    let empty = View::U8(&[]);
+    let both = [
+        Output { name: "s", shape: &[0], elements: empty, show: Show::Sequence(&parts) },
+        Output { name: "o", shape: &[0], elements: empty, show: Show::Missing },
+    ];
+    assert_eq!(
+        body(&answer(Form::Rows), &both, &whole),
+        format!(r#"{{"predictions":[{{"s":[[1,2],[3,4]],"o":null}}],{tail}}}"#)
+    );
+    assert!(body(&answer(v2(&[])), &both, &whole).ends_with(
+        r#"[{"name":"s.0","datatype":"INT64","shape":[2],"data":[1,2]},{"name":"s.1","datatype":"INT64","shape":[2],"data":[3,4]}]}"#
+    ));
 }

@@ -2,7 +2,7 @@
 
 use crate::for_each_element_type;
 use crate::tensor::View;
-use half::f16;
+use half::{bf16, f16};
 
 trait Write {
     /// Bytes that one element takes at most, its comma included; strings are measured instead.
@@ -60,6 +60,32 @@ impl Write for f16 {
     }
 }
 
+impl Write for bf16 {
+    const WIDTH: usize = 17;
+
+    /// As for float16: three digits tell most from their neighbours, four all.
+    fn push(&self, out: &mut Vec<u8>) {
+        let exact = self.to_f32();
+        let shorter = (0..4)
+            .filter(|_| self.is_finite())
+            .filter_map(|digits| format!("{exact:.digits$e}").parse::<f32>().ok())
+            .find(|candidate| Self::from_f32(*candidate) == *self);
+        shorter.unwrap_or(exact).push(out);
+    }
+}
+
+/// `{"b64": "…"}`
+impl Write for Vec<u8> {
+    const WIDTH: usize = 11;
+
+    fn push(&self, out: &mut Vec<u8>) {
+        use base64::Engine as _;
+        out.extend_from_slice(b"{\"b64\":\"");
+        out.extend_from_slice(base64::engine::general_purpose::STANDARD.encode(self).as_bytes());
+        out.extend_from_slice(b"\"}");
+    }
+}
+
 impl Write for bool {
     const WIDTH: usize = 6;
     fn push(&self, out: &mut Vec<u8>) {
@@ -83,7 +109,11 @@ macro_rules! dispatch {
 
         /// How many bytes the elements take, at most but for escapes in strings.
         pub(super) fn estimate(view: View<'_>) -> usize {
-            let text = if let View::Text(texts) = view { texts.iter().map(String::len).sum() } else { 0 };
+            let text = match view {
+                View::Text(texts) => texts.iter().map(String::len).sum(),
+                View::Blob(blobs) => blobs.iter().map(|blob| blob.len() / 3 * 4 + 4).sum(),
+                _ => 0,
+            };
             text + match view { $(View::$variant(elements) => elements.len() * <$rust as Write>::WIDTH),+ }
         }
     };

@@ -3,16 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::declaration::Declaration;
 use super::onnx;
 
 /// A version that is whole, ready to be loaded.
 #[derive(Debug)]
 pub struct Bundle {
-    pub model_file: PathBuf,
+    pub folder: PathBuf,
+    /// The graphs in the order in which they run: preprocessing, the model, postprocessing.
+    pub graphs: Vec<PathBuf>,
+    /// Which of them is the model.
+    pub model_graph: usize,
     /// MLflow's pandas signature: the names of the columns of the one input, in order.
     pub columns: Option<Vec<String>>,
+    pub declaration: Declaration,
 }
 
 /// Why a version cannot be loaded.
@@ -25,18 +31,21 @@ pub enum Problem {
     Refused(String),
 }
 
+/// The manifest's name.
+pub const MANIFEST: &str = "manifest.json";
+
 /// The commit mark of a version, written last.
-#[derive(Debug, Deserialize)]
-struct Manifest {
-    files: BTreeMap<String, ManifestFile>,
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Manifest {
+    pub files: BTreeMap<String, ManifestFile>,
 }
 
-#[derive(Debug, Deserialize)]
-struct ManifestFile {
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ManifestFile {
     /// Bytes.
-    size: u64,
+    pub size: u64,
     /// Base64 of the 4 big-endian bytes, as Cloud Storage writes it.
-    crc32c: String,
+    pub crc32c: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,26 +64,57 @@ impl Bundle {
     /// Looks at the version in `folder`. Reads the model file's structure, but loads nothing.
     pub fn open(folder: &Path) -> Result<Self, Problem> {
         check_manifest(folder)?;
-        if folder.join("model.yaml").exists() {
-            // Serving while ignoring what the bundle declares would answer wrongly.
-            return Err(Problem::Refused(
-                "it has a model.yaml, which this version of predictd cannot honour yet".to_owned(),
-            ));
-        }
+        let declaration = read_declaration(folder)?;
         let mlmodel = read_mlmodel(folder)?;
         let (name, columns) = match &mlmodel {
             Some(mlmodel) => (mlmodel.model_file()?, mlmodel.columns()?),
             None => ("model.onnx".to_owned(), None),
         };
-        let model_file = folder.join(plain(&name)?);
-        let bytes = std::fs::read(&model_file).map_err(|error| missing_or_unreadable(&error, &name))?;
-        for external in onnx::external_files(&bytes).map_err(Problem::Refused)? {
-            let path = model_file.with_file_name(plain(&external)?);
-            if !path.exists() {
-                return Err(Problem::Incomplete(format!("waiting for {external:?}, which {name:?} names")));
+        for name in declaration.files() {
+            if !folder.join(plain(name)?).exists() {
+                return Err(Problem::Incomplete(format!("waiting for {name:?}, which \"model.yaml\" names")));
             }
         }
-        Ok(Self { model_file, columns })
+        let mut graphs = Vec::new();
+        for name in [declaration.preprocess.as_ref(), Some(&name), declaration.postprocess.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            graphs.push(graph(folder, name)?);
+        }
+        let model_graph = usize::from(declaration.preprocess.is_some());
+        Ok(Self { folder: folder.to_owned(), graphs, model_graph, columns, declaration })
+    }
+
+    /// A model file by itself, with nothing declared beside it.
+    pub fn of_file(path: &Path) -> Self {
+        Self {
+            folder: path.parent().unwrap_or(path).to_owned(),
+            graphs: vec![path.to_owned()],
+            model_graph: 0,
+            columns: None,
+            declaration: Declaration::default(),
+        }
+    }
+}
+
+/// An ONNX file whose external weights are there, too.
+fn graph(folder: &Path, name: &str) -> Result<PathBuf, Problem> {
+    let file = folder.join(plain(name)?);
+    let bytes = std::fs::read(&file).map_err(|error| missing_or_unreadable(&error, name))?;
+    for external in onnx::external_files(&bytes).map_err(Problem::Refused)? {
+        if !file.with_file_name(plain(&external)?).exists() {
+            return Err(Problem::Incomplete(format!("waiting for {external:?}, which {name:?} names")));
+        }
+    }
+    Ok(file)
+}
+
+fn read_declaration(folder: &Path) -> Result<Declaration, Problem> {
+    match std::fs::read_to_string(folder.join("model.yaml")) {
+        Ok(text) => Declaration::parse(&text).map_err(Problem::Refused),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Declaration::default()),
+        Err(error) => Err(Problem::Refused(format!("cannot read \"model.yaml\": {error}"))),
     }
 }
 
@@ -102,16 +142,15 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
     let manifest: Manifest = serde_json::from_slice(&text)
         .map_err(|error| Problem::Refused(format!("\"manifest.json\" is not understood: {error}")))?;
     for (name, expected) in &manifest.files {
-        let bytes =
-            std::fs::read(folder.join(plain(name)?)).map_err(|error| missing_or_unreadable(&error, name))?;
-        if bytes.len() as u64 != expected.size {
+        let (size, crc) = size_and_crc32c(&folder.join(plain(name)?))
+            .map_err(|error| missing_or_unreadable(&error, name))?;
+        if size != expected.size {
             return Err(Problem::Incomplete(format!(
-                "{name:?} has {} bytes, \"manifest.json\" says {}",
-                bytes.len(),
+                "{name:?} has {size} bytes, \"manifest.json\" says {}",
                 expected.size
             )));
         }
-        let crc = base64_be(crc32c::crc32c(&bytes));
+        let crc = base64_be(crc);
         if crc != expected.crc32c {
             return Err(Problem::Refused(format!(
                 "{name:?} has the crc32c {crc}, \"manifest.json\" says {}",
@@ -120,6 +159,22 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Bytes and checksum of a file, read piece by piece: model files may be larger than the memory.
+pub fn size_and_crc32c(path: &Path) -> std::io::Result<(u64, u32)> {
+    use std::io::Read as _;
+    let mut file = std::fs::File::open(path)?;
+    let mut piece = vec![0; 256 << 10];
+    let (mut size, mut crc) = (0, 0);
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok((size, crc));
+        }
+        size += read as u64;
+        crc = crc32c::crc32c_append(crc, &piece[..read]);
+    }
 }
 
 /// A crc32c as Cloud Storage writes it.

@@ -3,9 +3,16 @@
 //! [`watch`] alone writes [`Models`]; the pipeline reads it, once a request to decode and once a batch to pin the version.
 
 pub mod bundle;
+mod chain;
+pub mod declaration;
+pub mod engine;
 mod onnx;
+mod present;
+pub mod rows;
 pub mod runtime;
+mod samples;
 pub mod source;
+mod values;
 pub mod version;
 pub mod watch;
 
@@ -32,7 +39,7 @@ pub struct Model {
     pub metadata: BTreeMap<String, String>,
     pub loaded_at: SystemTime,
     pub metrics: ModelMetrics,
-    pub sessions: runtime::Sessions,
+    pub engine: engine::Engine,
 }
 
 /// Why a version does not serve, for `/info`.

@@ -13,9 +13,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::{Bundle, Problem};
+use super::engine::Opened;
 use super::runtime::Runtime;
 use super::source::{File, Listed, Source};
-use super::{Model, Models, Refusal};
+use super::{Model, Models, Refusal, samples};
 use crate::metrics::Metrics;
 
 /// What could not be read is tried again after this, doubled up to the poll interval.
@@ -221,18 +222,17 @@ pub fn load(
     from: String,
 ) -> Result<Model, Problem> {
     let bundle = Bundle::open(folder)?;
-    let opened = runtime
-        .open(&bundle.model_file, bundle.columns)
-        .map_err(|error| Problem::Refused(format!("{error:#}")))?;
+    let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
+    let Opened { engine, signature, metadata } = Opened::load(runtime, &bundle).map_err(refused)?;
     let model = Model {
         name: name.into(),
         version: version.into(),
-        signature: opened.signature,
+        signature,
         from,
-        metadata: opened.metadata,
+        metadata,
         loaded_at: SystemTime::now(),
         metrics: metrics.for_version(name, version),
-        sessions: opened.sessions,
+        engine,
     };
     for thread in 0..runtime.threads() {
         // A model may rightly refuse zeros (an index out of its table); the first call was made all the same.
@@ -240,6 +240,7 @@ pub fn load(
             tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
         }
     }
+    samples::check(&model, &bundle.declaration.samples).map_err(Problem::Refused)?;
     Ok(model)
 }
 

@@ -71,7 +71,7 @@ impl Emulator {
     }
 
     /// The next response, acknowledged: attributes and body.
-    async fn response(&self) -> local_gcp::proto::pubsub::PubsubMessage {
+    async fn response(&self) -> local_gcp::pubsub::wire::PubsubMessage {
         let subscription = "subscriptions/prediction-responses";
         let end = Instant::now() + PATIENCE;
         loop {
@@ -86,7 +86,7 @@ impl Emulator {
                 let acknowledge = json!({"ackIds": [received["ackId"]]});
                 self.call(reqwest::Method::POST, &format!("{subscription}:acknowledge"), acknowledge).await;
                 let attributes = received["message"]["attributes"].as_object().unwrap();
-                return local_gcp::proto::pubsub::PubsubMessage {
+                return local_gcp::pubsub::wire::PubsubMessage {
                     data: BASE64.decode(received["message"]["data"].as_str().unwrap()).unwrap().into(),
                     attributes: attributes
                         .iter()

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use local_gcp::Server;
-use local_gcp::history::Event;
-use local_gcp::proto::pubsub::PubsubMessage;
-use local_gcp::server::Builder;
+use local_gcp::history::{Delivery, Event, What};
+use local_gcp::pubsub::wire::PubsubMessage;
+use local_gcp::{Builder, Server};
 
 pub(crate) const REQUESTS: &str = "projects/demo/topics/prediction-requests";
 pub(crate) const RESPONSES: &str = "projects/demo/topics/prediction-responses";
@@ -68,14 +67,12 @@ impl World {
             .topic(UPDATES)
             .subscription("projects/demo/subscriptions/model-updates", UPDATES)
             .bucket("models")
-            .notification("models", UPDATES, Some("models/"));
+            .notification("models", UPDATES, Some("models/".to_owned()));
         Self { server: change(builder).start().await.unwrap() }
     }
 
     pub(crate) fn upload(&self, object: &str, data: Vec<u8>) {
-        let precondition = local_gcp::storage::Precondition::default();
-        let (data, kind) = (Bytes::from(data), "application/octet-stream");
-        self.server.storage.insert("models", object, data, kind, HashMap::new(), precondition).unwrap();
+        self.server.storage.put("models", object, data).unwrap();
     }
 
     /// A version of tests/models, the model file last.
@@ -126,7 +123,7 @@ impl World {
     pub(crate) async fn settled(&self) {
         let end = Instant::now() + PATIENCE;
         loop {
-            let counts = self.server.pubsub.subscription(REQUEST_SUBSCRIPTION).unwrap().counts();
+            let counts = self.server.pubsub.counts(REQUEST_SUBSCRIPTION).unwrap();
             if counts.undelivered == 0 && counts.outstanding == 0 {
                 return;
             }
@@ -137,9 +134,9 @@ impl World {
 
     /// Waits until so many requests were delivered to workers.
     pub(crate) async fn delivered(&self, requests: usize) {
-        let is_delivery = |event: &Event| matches!(event, Event::Delivered { subscription, .. } if subscription == REQUEST_SUBSCRIPTION);
+        let is_delivery = |event: &Event| matches!(&event.what, What::Delivered(Delivery { subscription, .. }) if **subscription == *REQUEST_SUBSCRIPTION);
         let delivered = self.server.history.wait_until(PATIENCE, |events| {
-            events.iter().filter(|(_, event)| is_delivery(event)).count() >= requests
+            events.iter().filter(|event| is_delivery(event)).count() >= requests
         });
         assert!(delivered.await, "fewer than {requests} requests were delivered");
     }

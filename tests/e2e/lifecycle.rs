@@ -1,7 +1,8 @@
 //! Readiness tells the truth, the worker drains, and what it waits for comes back.
 
 use local_gcp::faults::Fault;
-use local_gcp::proto::pubsub::Topic;
+use local_gcp::history::What;
+use local_gcp::pubsub::wire::{PubsubMessage, Subscription, Topic};
 
 use crate::harness::{REQUESTS, RESPONSES, World};
 use crate::oracle::{self, wine};
@@ -49,9 +50,9 @@ async fn a_missing_response_topic_is_waited_for() {
     worker.until_ready().await;
     world.settled().await;
     let answered = world.server.history.with(|events| {
-        events.iter().any(|(_, event)| match event {
-            local_gcp::history::Event::Published { topic, message } => {
-                topic == later && message.attributes["request_message_id"] == id
+        events.iter().any(|event| match &event.what {
+            What::Published { topic, message: stored } => {
+                **topic == *later && stored.message.attributes["request_message_id"] == id
             }
             _ => false,
         })
@@ -81,9 +82,10 @@ async fn what_cannot_be_finished_in_the_grace_goes_back() {
     worker.until_metric("predictd_messages_in_hand", 20.0).await;
     worker.signal("-TERM");
     assert!(worker.end().await.success(), "{}", worker.log());
-    let nacked = world.server.history.with(|events| {
-        events.iter().filter(|(_, event)| matches!(event, local_gcp::history::Event::Nacked { .. })).count()
-    });
+    let nacked = world
+        .server
+        .history
+        .with(|events| events.iter().filter(|event| matches!(event.what, What::Nacked(_))).count());
     assert!(nacked >= 20, "{nacked}");
     world.server.faults.clear();
     let _next = world.ready_worker(&[]).await;
@@ -94,17 +96,18 @@ async fn what_cannot_be_finished_in_the_grace_goes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ordering_key_stays() {
-    let world = World::start_with(|mut builder| {
-        builder = builder.subscription("projects/demo/subscriptions/prediction-requests", REQUESTS);
-        builder.subscriptions.last_mut().unwrap().enable_message_ordering = true;
-        builder
-    })
-    .await;
+    let ordered = Subscription {
+        name: "projects/demo/subscriptions/prediction-requests".to_owned(),
+        topic: REQUESTS.to_owned(),
+        enable_message_ordering: true,
+        ..Subscription::default()
+    };
+    let world = World::start_with(|builder| builder.subscription_with(ordered)).await;
     world.upload_version("wine/1", "wine", "1");
     let _worker = world.ready_worker(&[]).await;
     let mut ids = Vec::new();
     for n in 0..40 {
-        let message = local_gcp::proto::pubsub::PubsubMessage {
+        let message = PubsubMessage {
             data: wine().request(&[n]).into(),
             ordering_key: format!("key-{}", n % 4),
             ..Default::default()
@@ -118,8 +121,9 @@ async fn the_ordering_key_stays() {
     }
     // Within a key, responses come in the order of the requests.
     let order: Vec<(String, usize)> = world.server.history.with(|events| {
-        let published = events.iter().filter_map(|(_, event)| match event {
-            local_gcp::history::Event::Published { topic, message } if topic == RESPONSES => {
+        let published = events.iter().filter_map(|event| match &event.what {
+            What::Published { topic, message: stored } if **topic == *RESPONSES => {
+                let message = &stored.message;
                 let id = &message.attributes["request_message_id"];
                 Some((message.ordering_key.clone(), ids.iter().position(|known| known == id).unwrap()))
             }

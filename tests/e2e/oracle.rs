@@ -2,43 +2,42 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
-use std::time::Instant;
 
-use local_gcp::history::Event;
-use local_gcp::proto::pubsub::PubsubMessage;
+use local_gcp::history::{Delivery, Event, What};
+use local_gcp::pubsub::wire::PubsubMessage;
 use serde_json::Value;
 
 use crate::harness::{REQUESTS, RESPONSES, repository};
 
 /// Every response so far by the id of its request's message, in order.
-pub(crate) fn responses(events: &[(Instant, Event)]) -> HashMap<&str, Vec<&PubsubMessage>> {
+pub(crate) fn responses(events: &[Event]) -> HashMap<&str, Vec<&PubsubMessage>> {
     let mut all: HashMap<&str, Vec<&PubsubMessage>> = HashMap::new();
-    for (_, event) in events {
-        if let Event::Published { topic, message } = event
-            && topic == RESPONSES
-            && let Some(id) = message.attributes.get("request_message_id")
+    for event in events {
+        if let What::Published { topic, message: stored } = &event.what
+            && **topic == *RESPONSES
+            && let Some(id) = stored.message.attributes.get("request_message_id")
         {
-            all.entry(id).or_default().push(message);
+            all.entry(id).or_default().push(&stored.message);
         }
     }
     all
 }
 
 /// No request was acknowledged before its response was accepted, and every request has one.
-pub(crate) fn nothing_was_lost(events: &[(Instant, Event)]) {
+pub(crate) fn nothing_was_lost(events: &[Event]) {
     let mut asked: HashSet<&str> = HashSet::new();
     let mut answered: HashSet<&str> = HashSet::new();
-    for (_, event) in events {
-        match event {
-            Event::Published { topic, message } if topic == REQUESTS => {
-                asked.insert(&message.message_id);
+    for event in events {
+        match &event.what {
+            What::Published { topic, message: stored } if **topic == *REQUESTS => {
+                asked.insert(&stored.message.message_id);
             }
-            Event::Published { topic, message } if topic == RESPONSES => {
-                let id = message.attributes["request_message_id"].as_str();
+            What::Published { topic, message: stored } if **topic == *RESPONSES => {
+                let id = stored.message.attributes["request_message_id"].as_str();
                 assert!(asked.contains(id), "a response to nothing: {id}");
                 answered.insert(id);
             }
-            Event::Acked { subscription, message_id, .. }
+            What::Acked(Delivery { subscription, message_id, .. })
                 if subscription.ends_with("/prediction-requests") =>
             {
                 assert!(
@@ -54,7 +53,7 @@ pub(crate) fn nothing_was_lost(events: &[(Instant, Event)]) {
 }
 
 /// How many responses came more than once.
-pub(crate) fn duplicates(events: &[(Instant, Event)]) -> usize {
+pub(crate) fn duplicates(events: &[Event]) -> usize {
     responses(events).values().map(|all| all.len() - 1).sum()
 }
 

@@ -128,9 +128,16 @@ fn rows_that_do_not_fit() {
             (r#"[{"a": 1, "b": 2, "a": 3}]"#, "[0]: expected each key once, got \"a\" twice"),
         ],
     );
-    let message = message(r#"{"instances": [[[1, 2], [3, 4]], [[1, 2], [3, 4]]]}"#, &whole());
-    let expected = "instances: expected one instance, for the model has no batch dimension; got several";
-    assert_eq!(message, expected);
+    let message = message(r#"{"instances": [[[1, 2], [3, 4]], [[1, 2], [3]]]}"#, &whole());
+    assert_eq!(message, "instances[1][1]: expected 2 values (float32[2, 2]), got 1");
+}
+
+#[test]
+fn without_a_batch_dimension_each_instance_is_a_whole_input() {
+    let body = br#"{"instances": [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]}"#;
+    let request = decode(body, &whole(), &Limits::DEFAULT).unwrap();
+    assert_eq!((request.rows, &request.inputs[0].shape[..]), (2, &[2, 2][..]));
+    assert_eq!(request.inputs[0].elements.len(), 8);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use half::f16;
+use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::*;
@@ -194,6 +194,10 @@ numbers!(
     i64: |bits| bits as i64, serde_json::Value::from;
     f16: |bits| Some(f16::from_bits(bits as u16)).filter(|value| value.is_finite()).unwrap_or_default(),
         |value: f16| serde_json::Value::from(value.to_f32());
+    bf16: |bits| Some(bf16::from_bits(bits as u16)).filter(|value| value.is_finite()).unwrap_or_default(),
+        |value: bf16| serde_json::Value::from(value.to_f32());
+    Vec<u8>: |bits: u64| bits.to_le_bytes().to_vec(),
+        |value: Vec<u8>| serde_json::json!({ "b64": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, value) });
     f32: |bits| Some(f32::from_bits(bits as u32)).filter(|value| value.is_finite()).unwrap_or_default(),
         serde_json::Value::from;
     f64: |bits| Some(f64::from_bits(bits)).filter(|value| value.is_finite()).unwrap_or_default(), serde_json::Value::from;

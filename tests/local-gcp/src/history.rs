@@ -1,95 +1,126 @@
-//! What happened, in order, for whoever judges a run. Off by default: it keeps every message.
+//! What happened, for an oracle: every publish, delivery, ack, object and refusal of one server in one order.
+//!
+//! Off unless the server was built with `record()`: it keeps every message and grows without bound. An event is
+//! appended under the lock of the subscription or the buckets that it concerns, so the order of events about one
+//! message or object is the order in which they took effect.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
-use crate::proto::pubsub::PubsubMessage;
+use crate::pubsub::Stored;
 
+/// One thing that happened; `sequence` counts from 0 without gaps.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub struct Event {
+    pub sequence: u64,
+    pub at: Instant,
+    pub what: What,
+}
+
+/// A delivery that an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// `projects/P/subscriptions/S`
+    pub subscription: Arc<str>,
+    pub message_id: String,
+    pub ack_id: String,
+    /// 1 at first, one more after every nack and expiry.
+    pub attempt: u32,
+}
+
+/// The generation of an object that an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    pub bucket: String,
+    pub object: String,
+    pub generation: i64,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// A message was accepted: its id, attributes, data and ordering key are in `message`.
     Published {
-        topic: String,
-        message: Arc<PubsubMessage>,
+        topic: Arc<str>,
+        message: Arc<Stored>,
     },
-    Delivered {
-        subscription: String,
-        message_id: String,
-        ack_id: String,
-        attempt: u32,
-    },
-    Acked {
-        subscription: String,
-        message_id: String,
-        ack_id: String,
-    },
-    Nacked {
-        subscription: String,
-        message_id: String,
-        ack_id: String,
-    },
-    Expired {
-        subscription: String,
-        message_id: String,
-        ack_id: String,
-    },
-    DeadLettered {
-        subscription: String,
-        message_id: String,
-    },
-    /// An object's generation became the live one.
-    Finalized {
-        bucket: String,
-        object: String,
-        generation: i64,
+    Delivered(Delivery),
+    Acked(Delivery),
+    Nacked(Delivery),
+    Extended(Delivery, Duration),
+    Expired(Delivery),
+    DeadLettered(Delivery),
+    /// A generation became the live one.
+    Finalized(Generation),
+    /// A generation was deleted, or stopped being live where versioning keeps it. An overwrite is not told as one.
+    Deleted(Generation),
+    /// A generation's bytes were asked for, in whole or in part.
+    Read(Generation),
+    /// A call was refused, on its merits or by an injected fault. `method` is named as for faults.
+    Refused {
+        method: &'static str,
+        code: tonic::Code,
+        message: String,
     },
 }
 
-#[derive(Debug, Default)]
+/// The record of one server.
+#[derive(Debug)]
 pub struct History {
-    events: Option<Mutex<Vec<(Instant, Event)>>>,
-    grew: Notify,
+    /// None while nothing is recorded.
+    events: Option<Mutex<Vec<Event>>>,
+    length: watch::Sender<u64>,
 }
 
 impl History {
-    pub fn new(record: bool) -> Arc<Self> {
-        Arc::new(Self { events: record.then(Mutex::default), grew: Notify::new() })
+    pub fn new(record: bool) -> Arc<History> {
+        Arc::new(History { events: record.then(Mutex::default), length: watch::channel(0).0 })
     }
 
-    pub fn record(&self, event: impl FnOnce() -> Event) {
-        if let Some(events) = &self.events {
-            let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
-            events.push((Instant::now(), event()));
-            drop(events);
-            self.grew.notify_waiters();
+    /// Appends an event; where nothing is recorded it is not even made.
+    pub(crate) fn record(&self, what: impl FnOnce() -> What) {
+        let Some(events) = &self.events else { return };
+        let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+        let sequence = events.len() as u64;
+        events.push(Event { sequence, at: Instant::now(), what: what() });
+        // Under the lock, so that lengths are announced in order.
+        self.length.send_replace(sequence + 1);
+    }
+
+    pub fn is_recording(&self) -> bool {
+        self.events.is_some()
+    }
+
+    /// A copy of everything so far; empty when nothing is recorded.
+    pub fn snapshot(&self) -> Vec<Event> {
+        self.with(<[Event]>::to_vec)
+    }
+
+    /// Looks at everything so far without copying it. No event is recorded meanwhile: be brief, and do not ask the server.
+    pub fn with<T>(&self, look: impl FnOnce(&[Event]) -> T) -> T {
+        match &self.events {
+            Some(events) => look(&events.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => look(&[]),
         }
     }
 
-    /// Everything so far, oldest first.
-    pub fn events(&self) -> Vec<Event> {
-        self.with(|events| events.iter().map(|(_, event)| event.clone()).collect())
-    }
-
-    /// Looks at everything so far without copying it.
-    pub fn with<T>(&self, look: impl FnOnce(&[(Instant, Event)]) -> T) -> T {
-        let Some(events) = &self.events else { return look(&[]) };
-        look(&events.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Waits until `holds` does; whether it did within `time`. `holds` must not ask the server: it holds the history's lock.
-    pub async fn wait_until(&self, time: Duration, holds: impl Fn(&[(Instant, Event)]) -> bool) -> bool {
-        let wait = async {
+    /// Waits until `condition` holds, looking again after every event; false when it did not within `timeout`.
+    pub async fn wait_until(&self, timeout: Duration, mut condition: impl FnMut(&[Event]) -> bool) -> bool {
+        let mut length = self.length.subscribe();
+        let holds = async {
             loop {
-                let grew = self.grew.notified();
-                tokio::pin!(grew);
-                grew.as_mut().enable();
-                if self.with(&holds) {
+                length.borrow_and_update();
+                if self.with(&mut condition) {
                     return;
                 }
-                grew.await;
+                if length.changed().await.is_err() {
+                    // The sender lives in `self`, so this cannot happen while `self` is borrowed.
+                    return;
+                }
             }
         };
-        tokio::time::timeout(time, wait).await.is_ok()
+        tokio::time::timeout(timeout, holds).await.is_ok()
     }
 }

@@ -1,33 +1,27 @@
 //! Google Pub/Sub and Cloud Storage on one local port, for predictd's demo, tests and benchmarks.
 //!
-//! | room | what it holds |
-//! |---|---|
-//! | [`server`] | the port, and what a server starts with |
-//! | [`pubsub`] | topics, subscriptions, leases; over gRPC and REST |
-//! | [`storage`] | buckets, objects, notifications; over JSON and gRPC |
-//! | [`faults`], [`control`] | what goes wrong on demand |
-//! | [`history`] | what happened, for whoever judges a run |
+//! ```text
+//! server    one port for gRPC and REST, started and stopped as a whole
+//! pubsub    topics, subscriptions, deliveries; `grpc` and `rest` translate
+//! storage   buckets, objects by generation, notifications, uploads; `grpc` and `rest` translate
+//! faults    what the next calls of a method do wrong
+//! history   what happened, for whoever judges a run
+//! control   faults, resets and numbers over HTTP
+//! setup     the binary's command line and file
+//! ```
+//!
+//! It refuses what the real services refuse, with their codes. It keeps everything in memory.
 
+mod codes;
 pub mod control;
 pub mod faults;
 pub mod history;
 pub mod pubsub;
-pub mod rest;
-pub mod server;
+mod server;
+pub mod setup;
 pub mod storage;
 
-pub use server::Server;
+pub use server::{Builder, Notification, Server};
 
-/// Google's message types, and the server traits that build.rs makes for them.
-pub mod proto {
-    pub use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as pubsub;
-
-    pub use googleapis_tonic_google_storage_v2::google::storage::v2 as storage;
-
-    /// google.protobuf.Empty, as prost has it.
-    pub type Empty = ();
-
-    tonic::include_proto!("google.storage.v2.Storage");
-    tonic::include_proto!("google.pubsub.v1.Publisher");
-    tonic::include_proto!("google.pubsub.v1.Subscriber");
-}
+/// `google.protobuf.Empty`.
+pub type Empty = ();

@@ -1,155 +1,162 @@
-//! One server: everything on one port, gRPC and REST side by side.
+//! One server: its own runtime, one port for gRPC (HTTP/2 without TLS) and REST (HTTP/1.1).
+//!
+//! Dropping it closes the port and every connection, whatever calls are in flight.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
-use bytes::Bytes;
-use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::codes;
+use crate::control;
 use crate::faults::Faults;
 use crate::history::History;
-use crate::proto::publisher_server::PublisherServer;
-use crate::proto::pubsub::{ReceivedMessage, Subscription, Topic};
-use crate::proto::subscriber_server::SubscriberServer;
-use crate::pubsub::Broker;
-use crate::pubsub::grpc::Service;
-use crate::storage::{self, Storage};
+use crate::pubsub::{self, PubSub, wire};
+use crate::storage::{self, PublishFn, Storage};
 
-/// A publish of 10 MB and what surrounds it.
-const MAX_MESSAGE: usize = 24 << 20;
+/// Enough for 100,000 messages a second, and a hung call of one service does not hold the other.
+const WORKERS: usize = 2;
 
-/// What a server starts with, by full names.
-#[derive(Debug, Clone, Default)]
-pub struct Builder {
-    pub listen: Option<SocketAddr>,
-    pub record: bool,
-    pub topics: Vec<String>,
-    pub subscriptions: Vec<Subscription>,
-    pub buckets: Vec<String>,
-    pub notifications: Vec<Notification>,
-}
+/// For calls that are computing when the server is dropped; those that wait end at once.
+const STOP: Duration = Duration::from_secs(1);
 
-/// A bucket's notifications to a topic, of objects under a prefix.
-#[derive(Debug, Clone)]
+/// A bucket's notifications to a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
     pub bucket: String,
+    /// `projects/P/topics/T`
     pub topic: String,
+    /// Only of objects whose name begins so.
     pub prefix: Option<String>,
 }
 
-/// A running server; it stops when this is dropped.
+/// What a server begins with.
+#[derive(Debug, Default)]
+pub struct Builder {
+    listen: Option<SocketAddr>,
+    record: bool,
+    topics: Vec<String>,
+    subscriptions: Vec<wire::Subscription>,
+    buckets: Vec<String>,
+    notifications: Vec<Notification>,
+}
+
+/// A running server.
 #[derive(Debug)]
 pub struct Server {
+    /// Where it listens: both gRPC and REST.
     pub address: SocketAddr,
-    pub pubsub: Arc<Broker>,
+    pub pubsub: Arc<PubSub>,
     pub storage: Arc<Storage>,
     pub faults: Arc<Faults>,
+    /// What happened so far; empty unless it was built with `record()`.
     pub history: Arc<History>,
-    _stop: DropGuard,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Builder {
-    pub fn record(mut self) -> Self {
+    /// Listens here; a free port of 127.0.0.1 when nothing is said.
+    pub fn listen(mut self, address: SocketAddr) -> Builder {
+        self.listen = Some(address);
+        self
+    }
+
+    /// Keeps a history of every event; off by default, since it grows without bound.
+    pub fn record(mut self) -> Builder {
         self.record = true;
         self
     }
 
-    pub fn topic(mut self, name: &str) -> Self {
-        self.topics.push(name.to_owned());
+    /// Creates `projects/P/topics/T`.
+    pub fn topic(mut self, name: impl Into<String>) -> Builder {
+        self.topics.push(name.into());
         self
     }
 
-    pub fn subscription(mut self, name: &str, topic: &str) -> Self {
-        self.subscriptions.push(Subscription {
-            name: name.to_owned(),
-            topic: topic.to_owned(),
-            ..Default::default()
-        });
+    /// Creates `projects/P/subscriptions/S` on a topic, with defaults for all else.
+    pub fn subscription(self, name: impl Into<String>, topic: impl Into<String>) -> Builder {
+        let name = name.into();
+        let topic = topic.into();
+        self.subscription_with(wire::Subscription { name, topic, ..wire::Subscription::default() })
+    }
+
+    /// Creates a subscription with everything that can be configured.
+    pub fn subscription_with(mut self, subscription: wire::Subscription) -> Builder {
+        self.subscriptions.push(subscription);
         self
     }
 
-    pub fn bucket(mut self, name: &str) -> Self {
-        self.buckets.push(name.to_owned());
+    /// Creates an empty bucket.
+    pub fn bucket(mut self, name: impl Into<String>) -> Builder {
+        self.buckets.push(name.into());
         self
     }
 
-    pub fn notification(mut self, bucket: &str, topic: &str, prefix: Option<&str>) -> Self {
-        let (bucket, topic) = (bucket.to_owned(), topic.to_owned());
-        self.notifications.push(Notification { bucket, topic, prefix: prefix.map(str::to_owned) });
+    /// Publishes every change of a bucket's objects (under a prefix, where one is given) to `projects/P/topics/T`.
+    pub fn notification(
+        mut self,
+        bucket: impl Into<String>,
+        topic: impl Into<String>,
+        prefix: Option<String>,
+    ) -> Builder {
+        self.notifications.push(Notification { bucket: bucket.into(), topic: topic.into(), prefix });
         self
     }
 
-    /// Listens (on a free port, unless told otherwise), with everything created.
+    /// Starts serving; a name or setting that the services refuse is an error here.
     pub async fn start(self) -> anyhow::Result<Server> {
+        let address = self.listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
+        let listener =
+            std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("local-gcp")
+            .enable_all()
+            .build()?;
         let faults = Arc::new(Faults::default());
         let history = History::new(self.record);
-        let pubsub = Broker::new(Arc::clone(&faults), Arc::clone(&history));
-        let notify = {
-            let pubsub = Arc::clone(&pubsub);
-            Arc::new(move |topic: &str, attributes, data: Bytes| pubsub.publish_one(topic, attributes, data))
-        };
-        let storage = Storage::new(Arc::clone(&faults), Arc::clone(&history), notify);
+        let pubsub = PubSub::new(faults.clone(), history.clone(), runtime.handle().clone());
+        let storage = Storage::new(faults.clone(), history.clone(), publishing(pubsub.clone()));
+        storage.listens_at(address);
+        let server = Server { address, pubsub, storage, faults, history, runtime: Some(runtime) };
+        self.create(&server)?;
+        server.serve(listener)?;
+        Ok(server)
+    }
+
+    fn create(self, server: &Server) -> anyhow::Result<()> {
+        let refused = |status: tonic::Status| anyhow::anyhow!("{}", status.message());
         for name in self.topics {
-            pubsub.create_topic(Topic { name, ..Default::default() })?;
+            let topic = wire::Topic { name, ..wire::Topic::default() };
+            server.pubsub.create_topic(topic).map_err(refused)?;
         }
         for subscription in self.subscriptions {
-            pubsub.create_subscription(subscription)?;
+            server.pubsub.create_subscription(subscription).map_err(refused)?;
         }
-        for bucket in &self.buckets {
-            storage.create_bucket(bucket).with_context(|| format!("bucket {bucket:?}"))?;
+        for bucket in self.buckets {
+            server.storage.create_bucket(&bucket).with_context(|| format!("bucket {bucket:?}"))?;
         }
-        for Notification { bucket, topic, prefix } in &self.notifications {
-            storage
-                .create_notification(bucket, topic, prefix.as_deref())
-                .with_context(|| format!("notification of {bucket:?}"))?;
+        for Notification { bucket, topic, prefix } in self.notifications {
+            server
+                .storage
+                .create_notification(&bucket, &topic, prefix.as_deref())
+                .with_context(|| format!("notification of bucket {bucket:?}"))?;
         }
-
-        let listen = self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-        let listener =
-            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-        let address = listener.local_addr()?;
-        let service = Service(Arc::clone(&pubsub));
-        let mut grpc = tonic::service::Routes::builder();
-        grpc.add_service(
-            PublisherServer::new(service.clone())
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
-        );
-        grpc.add_service(
-            SubscriberServer::new(service)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(usize::MAX),
-        );
-        storage::grpc::routes(Arc::clone(&storage), &mut grpc);
-        let router = grpc
-            .routes()
-            .into_axum_router()
-            .merge(crate::pubsub::rest::router(Arc::clone(&pubsub)))
-            .merge(storage::rest::router(Arc::clone(&storage)))
-            .merge(crate::control::router(Arc::clone(&pubsub)));
-        // Small answers must not wait for the client's delayed acknowledgement.
-        let listener = listener.tap_io(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "no TCP_NODELAY");
-            }
-        });
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stopped.cancelled() => {}
-                served = async { axum::serve(listener, router).await } => {
-                    if let Err(error) = served {
-                        tracing::error!(%error, "the server ended");
-                    }
-                }
-            }
-        });
-        Ok(Server { address, pubsub, storage, faults, history, _stop: stop.drop_guard() })
+        Ok(())
     }
+}
+
+/// Buckets publish to the topics of the same server.
+fn publishing(pubsub: Arc<PubSub>) -> PublishFn {
+    Arc::new(move |topic, attributes, data| {
+        let message = wire::PubsubMessage { data, attributes, ..wire::PubsubMessage::default() };
+        Ok(pubsub.publish(topic, vec![message])?.swap_remove(0))
+    })
 }
 
 impl Server {
@@ -157,13 +164,63 @@ impl Server {
         Builder::default()
     }
 
-    /// `host:port`, as the emulator variables take it.
+    /// `127.0.0.1:PORT`, as the emulators' environment variables take it.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// Takes and acknowledges what waits in a subscription now.
-    pub fn drain(&self, subscription: &str) -> anyhow::Result<Vec<ReceivedMessage>> {
-        Ok(self.pubsub.subscription(subscription)?.drain())
+    /// `http://127.0.0.1:PORT`, for clients' `with_endpoint`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
     }
+
+    /// Breaks every open stream with UNAVAILABLE, at once.
+    pub fn reset_streams(&self) {
+        self.pubsub.reset_streams();
+    }
+
+    fn serve(&self, listener: std::net::TcpListener) -> io::Result<()> {
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        let mut grpc = tonic::service::RoutesBuilder::default();
+        pubsub::grpc::routes(self.pubsub.clone(), &mut grpc);
+        storage::grpc::routes(self.storage.clone(), &mut grpc);
+        let app = grpc
+            .routes()
+            .prepare()
+            .into_axum_router()
+            .reset_fallback()
+            .merge(pubsub::rest::router(self.pubsub.clone()))
+            .merge(storage::rest::router(self.storage.clone()))
+            .merge(control::router(self.pubsub.clone(), self.storage.clone(), self.faults.clone()))
+            .fallback(unknown)
+            .method_not_allowed_fallback(unknown);
+        let _guard = runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
+            // Small frames must not wait for each other; without it everything still works, later.
+            let _ = stream.set_nodelay(true);
+        });
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // On a thread, since this may run inside another runtime; joined, so that the port is free when this returns.
+            let stop = std::thread::spawn(move || runtime.shutdown_timeout(STOP));
+            let _ = stop.join();
+        }
+    }
+}
+
+// What no route knows. Not 404: Terraform would take that for a resource that is gone.
+async fn unknown(request: axum::extract::Request) -> axum::response::Response {
+    let message = format!("local-gcp does not serve {} {}", request.method(), request.uri().path());
+    let status = tonic::Status::unimplemented(message);
+    let content = request.headers().get(axum::http::header::CONTENT_TYPE);
+    if content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc")) {
+        return status.into_http();
+    }
+    codes::error_response(&status)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use local_gcp::Server;
-use local_gcp::proto::pubsub::PubsubMessage;
+use local_gcp::pubsub::wire::PubsubMessage;
 use serde_json::json;
 
 const REQUESTS: &str = "projects/demo/topics/prediction-requests";
@@ -123,21 +123,15 @@ fn publish(server: &Server, body: &str, count: usize) -> anyhow::Result<()> {
 
 /// Waits for so many responses, and takes them.
 async fn take(server: &Server, count: usize) -> anyhow::Result<()> {
-    let answers = server.pubsub.subscription(ANSWERS)?;
     let (mut taken, end) = (0, Instant::now() + PATIENCE);
     while taken < count {
-        let changed = answers.changed();
-        tokio::pin!(changed);
-        changed.as_mut().enable();
-        let responses = answers.drain();
-        if let Some(message) = responses.first().and_then(|received| received.message.as_ref()) {
+        let responses = server.pubsub.drain_within(ANSWERS, PATIENCE).await?;
+        if let Some(response) = responses.first() {
+            let message = &response.message;
             let status = message.attributes.get("status").map_or("ok", String::as_str);
             ensure!(status == "ok", "the worker answered {:?}", message.data);
         }
         taken += responses.len();
-        if responses.is_empty() && tokio::time::timeout(PATIENCE, changed).await.is_err() {
-            anyhow::bail!("only {taken} of {count} responses came");
-        }
         ensure!(Instant::now() < end, "only {taken} of {count} responses came");
     }
     Ok(())

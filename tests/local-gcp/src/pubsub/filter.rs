@@ -1,167 +1,208 @@
-//! Subscription filters: <https://cloud.google.com/pubsub/docs/subscription-message-filter#filtering_syntax>.
+//! Subscription filters: the language of <https://cloud.google.com/pubsub/docs/subscription-message-filter>.
+//!
+//! `attributes:x`, `attributes.x = "y"`, `attributes.x != "y"`, `hasPrefix(attributes.x, "y")`, combined by `AND`, `OR`,
+//! `NOT` / `-` and parentheses. As in the real service `AND` and `OR` cannot be mixed without parentheses.
 
 use std::collections::HashMap;
 
-use tonic::Status;
+/// The real service's limit.
+const MAX_BYTES: usize = 256;
 
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Filter {
+/// A filter that can be asked about a message's attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Filter {
     Has(String),
     Equals(String, String),
+    Differs(String, String),
     HasPrefix(String, String),
     Not(Box<Filter>),
     All(Vec<Filter>),
     Any(Vec<Filter>),
 }
 
-impl Filter {
-    /// `None` for the empty filter.
-    pub(super) fn parse(text: &str) -> Result<Option<Self>, Status> {
-        if text.trim().is_empty() {
-            return Ok(None);
-        }
-        let mut parser = Parser { tokens: tokens(text)?, next: 0 };
-        let filter = parser.expression()?;
-        if parser.next < parser.tokens.len() {
-            return Err(invalid("unexpected text behind the expression"));
-        }
-        Ok(Some(filter))
-    }
-
-    pub(super) fn matches(&self, attributes: &HashMap<String, String>) -> bool {
-        match self {
-            Self::Has(key) => attributes.contains_key(key),
-            Self::Equals(key, value) => attributes.get(key) == Some(value),
-            Self::HasPrefix(key, prefix) => {
-                attributes.get(key).is_some_and(|v| v.starts_with(prefix.as_str()))
-            }
-            Self::Not(inner) => !inner.matches(attributes),
-            Self::All(parts) => parts.iter().all(|part| part.matches(attributes)),
-            Self::Any(parts) => parts.iter().any(|part| part.matches(attributes)),
-        }
-    }
-}
-
-fn invalid(why: &str) -> Status {
-    Status::invalid_argument(format!("Invalid filter: {why}."))
-}
-
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Word(String),
     Text(String),
-    Sign(&'static str),
+    Symbol(&'static str),
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, Status> {
-    let mut tokens = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let sign = ["!=", "=", "(", ")", ",", ":", ".", "-"].into_iter().find(|sign| rest.starts_with(sign));
-        if let Some(sign) = sign {
-            tokens.push(Token::Sign(sign));
-            rest = &rest[sign.len()..];
-        } else if first == '"' {
-            let end = rest[1..].find('"').ok_or_else(|| invalid("a string is not closed"))?;
-            tokens.push(Token::Text(rest[1..=end].to_owned()));
-            rest = &rest[end + 2..];
-        } else {
-            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-            if end == 0 {
-                return Err(invalid("unexpected character"));
-            }
-            tokens.push(Token::Word(rest[..end].to_owned()));
-            rest = &rest[end..];
+impl Filter {
+    /// Reads a filter; an empty text is no filter. The error says what was expected and what came.
+    pub(crate) fn parse(text: &str) -> Result<Option<Filter>, String> {
+        if text.len() > MAX_BYTES {
+            return Err(format!("a filter has at most {MAX_BYTES} bytes, this one has {}", text.len()));
         }
-        rest = rest.trim_start();
+        let mut tokens = Tokens { all: tokenize(text)?, next: 0 };
+        if tokens.all.is_empty() {
+            return Ok(None);
+        }
+        let filter = tokens.expression()?;
+        match tokens.peek() {
+            None => Ok(Some(filter)),
+            Some(token) => Err(format!("expected the end of the filter, AND or OR, not {token:?}")),
+        }
+    }
+
+    /// Whether a message with these attributes is delivered.
+    pub(crate) fn matches(&self, attributes: &HashMap<String, String>) -> bool {
+        match self {
+            Filter::Has(key) => attributes.contains_key(key),
+            Filter::Equals(key, value) => attributes.get(key) == Some(value),
+            // As documented: a message without the attribute matches too.
+            Filter::Differs(key, value) => attributes.get(key) != Some(value),
+            Filter::HasPrefix(key, prefix) => {
+                attributes.get(key).is_some_and(|value| value.starts_with(prefix))
+            }
+            Filter::Not(filter) => !filter.matches(attributes),
+            Filter::All(filters) => filters.iter().all(|filter| filter.matches(attributes)),
+            Filter::Any(filters) => filters.iter().any(|filter| filter.matches(attributes)),
+        }
+    }
+}
+
+fn tokenize(text: &str) -> Result<Vec<Token>, String> {
+    let mut tokens = Vec::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let symbol = match c {
+            c if c.is_whitespace() => continue,
+            '(' => "(",
+            ')' => ")",
+            ',' => ",",
+            '.' => ".",
+            ':' => ":",
+            '=' => "=",
+            '-' => "-",
+            '!' if chars.next_if_eq(&'=').is_some() => "!=",
+            '"' => {
+                let mut quoted = String::new();
+                loop {
+                    match chars.next() {
+                        Some('"') => break,
+                        Some('\\') => quoted.extend(chars.next()),
+                        Some(other) => quoted.push(other),
+                        None => return Err("a quoted text in the filter does not end".to_owned()),
+                    }
+                }
+                tokens.push(Token::Text(quoted));
+                continue;
+            }
+            c if c.is_alphanumeric() || c == '_' => {
+                let mut word = String::from(c);
+                while let Some(next) =
+                    chars.next_if(|next| next.is_alphanumeric() || matches!(next, '_' | '-'))
+                {
+                    word.push(next);
+                }
+                tokens.push(Token::Word(word));
+                continue;
+            }
+            other => return Err(format!("unexpected character {other:?} in the filter")),
+        };
+        tokens.push(Token::Symbol(symbol));
     }
     Ok(tokens)
 }
 
-struct Parser {
-    tokens: Vec<Token>,
+struct Tokens {
+    all: Vec<Token>,
     next: usize,
 }
 
-impl Parser {
-    fn take(&mut self, token: &Token) -> bool {
-        let found = self.tokens.get(self.next) == Some(token);
+impl Tokens {
+    fn peek(&self) -> Option<&Token> {
+        self.all.get(self.next)
+    }
+
+    fn next_if(&mut self, wanted: &Token) -> bool {
+        let found = self.peek() == Some(wanted);
         self.next += usize::from(found);
         found
     }
 
-    fn word(&mut self, word: &str) -> bool {
-        self.take(&Token::Word(word.to_owned()))
+    fn expect(&mut self, symbol: &'static str) -> Result<(), String> {
+        if self.next_if(&Token::Symbol(symbol)) {
+            return Ok(());
+        }
+        Err(format!("expected {symbol:?} in the filter, not {:?}", self.peek()))
     }
 
-    fn expression(&mut self) -> Result<Filter, Status> {
-        let mut parts = vec![self.term()?];
-        let joins = ["AND", "OR"];
-        let Some(join) = joins.into_iter().find(|join| self.word(join)) else {
-            return Ok(parts.remove(0));
-        };
-        loop {
-            parts.push(self.term()?);
-            if !self.word(join) {
-                break;
-            }
+    fn expression(&mut self) -> Result<Filter, String> {
+        let mut filters = vec![self.term()?];
+        let (and, or) = (Token::Word("AND".to_owned()), Token::Word("OR".to_owned()));
+        let is_and = self.peek() == Some(&and);
+        let (joiner, other) = if is_and { (and, or) } else { (or, and) };
+        while self.next_if(&joiner) {
+            filters.push(self.term()?);
         }
-        if joins.into_iter().any(|join| self.word(join)) {
-            return Err(invalid("AND and OR need parentheses to be mixed"));
+        if self.peek() == Some(&other) {
+            return Err("a filter that mixes AND and OR needs parentheses".to_owned());
         }
-        Ok(if join == "AND" { Filter::All(parts) } else { Filter::Any(parts) })
+        Ok(match (filters.len(), is_and) {
+            (1, _) => filters.remove(0),
+            (_, true) => Filter::All(filters),
+            (_, false) => Filter::Any(filters),
+        })
     }
 
-    fn term(&mut self) -> Result<Filter, Status> {
-        if self.word("NOT") || self.take(&Token::Sign("-")) {
+    fn term(&mut self) -> Result<Filter, String> {
+        if self.next_if(&Token::Word("NOT".to_owned())) || self.next_if(&Token::Symbol("-")) {
             return Ok(Filter::Not(Box::new(self.term()?)));
         }
-        if self.take(&Token::Sign("(")) {
-            let inner = self.expression()?;
-            return if self.take(&Token::Sign(")")) { Ok(inner) } else { Err(invalid("expected )")) };
+        if self.next_if(&Token::Symbol("(")) {
+            let filter = self.expression()?;
+            self.expect(")")?;
+            return Ok(filter);
         }
-        if self.word("hasPrefix") {
+        if self.next_if(&Token::Word("hasPrefix".to_owned())) {
             self.expect("(")?;
-            let key = self.attribute()?;
+            self.attributes()?;
+            self.expect(".")?;
+            let key = self.key()?;
             self.expect(",")?;
             let prefix = self.text()?;
             self.expect(")")?;
             return Ok(Filter::HasPrefix(key, prefix));
         }
-        if !self.word("attributes") {
-            return Err(invalid("expected attributes"));
-        }
-        if self.take(&Token::Sign(":")) {
-            return Ok(Filter::Has(self.text()?));
-        }
-        self.next -= 1;
-        let key = self.attribute()?;
-        if self.take(&Token::Sign("=")) {
-            return Ok(Filter::Equals(key, self.text()?));
-        }
-        self.expect("!=")?;
-        Ok(Filter::Not(Box::new(Filter::Equals(key, self.text()?))))
-    }
-
-    fn attribute(&mut self) -> Result<String, Status> {
-        if !self.word("attributes") {
-            return Err(invalid("expected attributes"));
+        self.attributes()?;
+        if self.next_if(&Token::Symbol(":")) {
+            return Ok(Filter::Has(self.key()?));
         }
         self.expect(".")?;
-        self.text()
+        let key = self.key()?;
+        if self.next_if(&Token::Symbol("!=")) {
+            return Ok(Filter::Differs(key, self.text()?));
+        }
+        self.expect("=")?;
+        Ok(Filter::Equals(key, self.text()?))
     }
 
-    fn expect(&mut self, sign: &'static str) -> Result<(), Status> {
-        if self.take(&Token::Sign(sign)) { Ok(()) } else { Err(invalid(&format!("expected {sign}"))) }
+    fn attributes(&mut self) -> Result<(), String> {
+        if self.next_if(&Token::Word("attributes".to_owned())) {
+            return Ok(());
+        }
+        Err(format!("expected attributes, hasPrefix, NOT or ( in the filter, not {:?}", self.peek()))
     }
 
-    fn text(&mut self) -> Result<String, Status> {
-        let text = match self.tokens.get(self.next) {
-            Some(Token::Text(text) | Token::Word(text)) => text.clone(),
-            _ => return Err(invalid("expected a name or a string")),
-        };
-        self.next += 1;
-        Ok(text)
+    fn key(&mut self) -> Result<String, String> {
+        match self.peek().cloned() {
+            Some(Token::Word(key) | Token::Text(key)) => {
+                self.next += 1;
+                Ok(key)
+            }
+            other => Err(format!("expected an attribute's key in the filter, not {other:?}")),
+        }
+    }
+
+    fn text(&mut self) -> Result<String, String> {
+        match self.peek().cloned() {
+            Some(Token::Text(text)) => {
+                self.next += 1;
+                Ok(text)
+            }
+            other => Err(format!("expected a quoted text in the filter, not {other:?}")),
+        }
     }
 }
 
@@ -169,28 +210,42 @@ impl Parser {
 mod tests {
     use super::*;
 
+    fn matches(filter: &str, attributes: &[(&str, &str)]) -> bool {
+        let attributes = attributes.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Filter::parse(filter).unwrap().unwrap().matches(&attributes)
+    }
+
     #[test]
-    fn filters_match_as_documented() {
-        let attributes =
-            HashMap::from([("model".to_owned(), "wine".to_owned()), ("x".to_owned(), String::new())]);
-        for (filter, expected) in [
-            ("attributes:model", true),
-            ("attributes:other", false),
-            ("attributes.model = \"wine\"", true),
-            ("attributes.model != \"wine\"", false),
-            ("hasPrefix(attributes.model, \"wi\")", true),
-            ("NOT attributes:other AND attributes:x", true),
-            ("(attributes:other OR attributes:x) AND -attributes.model = \"beer\"", true),
-        ] {
-            assert_eq!(Filter::parse(filter).unwrap().unwrap().matches(&attributes), expected, "{filter}");
-        }
-        for bad in [
-            "model = 1",
+    fn accepts_what_the_documentation_shows() {
+        assert!(matches("attributes:iana", &[("iana", "")]));
+        assert!(!matches("attributes:iana", &[]));
+        assert!(matches(r#"attributes.name = "com""#, &[("name", "com")]));
+        assert!(matches(r#"attributes.name != "com""#, &[]));
+        assert!(matches(r#"hasPrefix(attributes.name, "co")"#, &[("name", "com")]));
+        assert!(!matches(r#"hasPrefix(attributes.name, "co")"#, &[]));
+        assert!(matches(r#"attributes:a AND NOT attributes:b"#, &[("a", "")]));
+        assert!(matches(r#"attributes:a AND (attributes:b OR -attributes:c)"#, &[("a", "")]));
+        assert!(matches(
+            r#"attributes."content-type" = "text \"csv\"""#,
+            &[("content-type", "text \"csv\"")]
+        ));
+        assert_eq!(Filter::parse("  "), Ok(None));
+    }
+
+    #[test]
+    fn refuses_what_is_no_filter() {
+        for wrong in [
+            "attributes.a = b",
             "attributes:a AND attributes:b OR attributes:c",
+            "data = \"x\"",
             "attributes.a",
+            "(attributes:a",
+            "attributes:a attributes:b",
             "attributes.a = \"x",
+            "hasPrefix(attributes.a)",
         ] {
-            assert_eq!(Filter::parse(bad).unwrap_err().code(), tonic::Code::InvalidArgument, "{bad}");
+            assert!(Filter::parse(wrong).is_err(), "{wrong}");
         }
+        assert!(Filter::parse(&format!("attributes.a = \"{}\"", "x".repeat(256))).is_err());
     }
 }

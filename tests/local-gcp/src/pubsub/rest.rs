@@ -1,283 +1,315 @@
-//! Pub/Sub over REST, as gcloud, curl and Google's Terraform provider use it.
+//! The REST face, as Google's discovery document, gcloud and Terraform use it.
+//!
+//! The same calls as gRPC's, under the same fault names; errors are `{"error": {"code", "message", "status"}}`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::Method;
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde_json::{Map, Value, json};
+use axum::routing::get;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tonic::Status;
 
-use super::Broker;
-use crate::proto::pubsub as v1;
-use crate::rest;
+use super::admin::page;
+use super::iam_types::{Policy, SetPolicy, TestPermissions};
+use super::rest_types::{
+    Publish, Pull, Received, Settle, Subscription, Topic, UpdateSubscription, UpdateTopic,
+};
+use super::{PubSub, wire};
+use crate::codes;
+use crate::faults::Fault;
 
-/// A publish of 10 MB is longer in base64.
-const MAX_BODY: usize = 20 << 20;
+/// Above what 10 MB become in base64, so that the service's own refusal is what a client sees.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-pub fn router(broker: Arc<Broker>) -> Router {
-    Router::new().route("/v1/{*path}", any(handle)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(broker)
+type App = State<Arc<PubSub>>;
+type Answer = Result<axum::Json<Value>, Failure>;
+
+struct Failure(Status);
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Failure {
+        Failure(status)
+    }
 }
 
-async fn handle(
-    State(broker): State<Arc<Broker>>,
-    method: Method,
-    Path(path): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
-    body: bytes::Bytes,
-) -> Response {
-    let call = Call { broker: &broker, query: &query };
-    let parsed = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(&body) };
-    let answer = match parsed {
-        Ok(body) => call.answer(&method, &path, body).await,
-        Err(error) => Err(Status::invalid_argument(format!("Invalid JSON payload received. {error}"))),
-    };
-    answer.map_or_else(|status| rest::error(&status), |value| axum::Json(value).into_response())
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        codes::error_response(&self.0)
+    }
 }
 
-struct Call<'a> {
-    broker: &'a Arc<Broker>,
-    query: &'a HashMap<String, String>,
+/// The routes under `/v1/projects/`.
+pub(crate) fn router(pubsub: Arc<PubSub>) -> Router {
+    Router::new()
+        .route("/v1/projects/{project}/topics", get(list_topics))
+        .route("/v1/projects/{project}/subscriptions", get(list_subscriptions))
+        .route("/v1/projects/{project}/topics/{topic}/subscriptions", get(list_topic_subscriptions))
+        .route(
+            "/v1/projects/{project}/topics/{topic}",
+            get(get_topic).put(create_topic).patch(update_topic).delete(delete_topic).post(topic_verb),
+        )
+        .route(
+            "/v1/projects/{project}/subscriptions/{subscription}",
+            get(get_subscription)
+                .put(create_subscription)
+                .patch(update_subscription)
+                .delete(delete_subscription)
+                .post(subscription_verb),
+        )
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(pubsub)
 }
 
-impl Call<'_> {
-    async fn answer(&self, method: &Method, path: &str, body: Value) -> Result<Value, Status> {
-        let (name, verb) = path.split_once(':').map_or((path, ""), |(name, verb)| (name, verb));
-        let parts: Vec<&str> = name.split('/').collect();
-        match parts[..] {
-            ["projects", project, "topics"] if *method == Method::GET => {
-                let topics = self.broker.topics(&format!("projects/{project}"));
-                Ok(json!({"topics": topics.iter().map(topic_json).collect::<Vec<_>>()}))
-            }
-            ["projects", project, "subscriptions"] if *method == Method::GET => {
-                let all = self.broker.subscriptions(&format!("projects/{project}"));
-                Ok(json!({"subscriptions": all.iter().map(subscription_json).collect::<Vec<_>>()}))
-            }
-            ["projects", _, "topics", _, "subscriptions"] if *method == Method::GET => {
-                let topic = name.trim_end_matches("/subscriptions");
-                Ok(json!({"subscriptions": self.broker.subscriptions_of(topic)?}))
-            }
-            ["projects", _, "topics", _] => self.topic(method, name, verb, &body).await,
-            ["projects", _, "subscriptions", _] => self.subscription(method, name, verb, &body).await,
-            _ => Err(Status::not_found(format!("No such method: {method} /v1/{path}"))),
-        }
-    }
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Paging {
+    page_size: i32,
+    page_token: String,
+}
 
-    fn mask(&self) -> Vec<String> {
-        self.query
-            .get("updateMask")
-            .map_or_else(Vec::new, |mask| mask.split(',').map(str::to_owned).collect())
-    }
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Mask {
+    update_mask: String,
+}
 
-    async fn topic(&self, method: &Method, name: &str, verb: &str, body: &Value) -> Result<Value, Status> {
-        match (method.as_str(), verb) {
-            ("PUT", "") => Ok(topic_json(&self.broker.create_topic(topic(name, body))?)),
-            ("GET", "") => Ok(topic_json(&super::read(&self.broker.topic(name)?.config))),
-            ("PATCH", "") => {
-                Ok(topic_json(&self.broker.update_topic(topic(name, &body["topic"]), &self.mask())?))
-            }
-            ("DELETE", "") => self.broker.delete_topic(name).map(|()| json!({})),
-            ("POST", "publish") => {
-                let fault = self.broker.faults.next("Publish");
-                super::grpc::before(fault.as_ref()).await?;
-                let messages = list(&body["messages"]).iter().map(message).collect::<Result<_, _>>()?;
-                Ok(json!({"messageIds": self.broker.publish(name, messages)?}))
-            }
-            _ => Err(Status::unimplemented(format!("{method} :{verb} of a topic"))),
-        }
+// An empty body is an empty object: some clients send none where every field is optional.
+fn parse<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Status> {
+    if body.is_empty() {
+        return Ok(T::default());
     }
+    serde_json::from_slice(body)
+        .map_err(|error| Status::invalid_argument(format!("invalid JSON payload: {error}")))
+}
 
-    async fn subscription(
-        &self,
-        method: &Method,
-        name: &str,
-        verb: &str,
-        body: &Value,
-    ) -> Result<Value, Status> {
-        let ack_ids = || strings(&body["ackIds"]);
-        match (method.as_str(), verb) {
-            ("PUT", "") => {
-                Ok(subscription_json(&self.broker.create_subscription(subscription(name, body)?)?))
-            }
-            ("GET", "") => Ok(subscription_json(&self.broker.subscription(name)?.config())),
-            ("PATCH", "") => {
-                let new = subscription(name, &body["subscription"])?;
-                Ok(subscription_json(&self.broker.update_subscription(new, &self.mask())?))
-            }
-            ("DELETE", "") => self.broker.delete_subscription(name).map(|()| json!({})),
-            ("POST", "pull") => {
-                // A REST client that waits in vain is worse off than one that asks again.
-                let most = i32::try_from(body["maxMessages"].as_i64().unwrap_or(0)).unwrap_or(0);
-                let received = super::grpc::pull(self.broker, name, most, Duration::ZERO).await?;
-                if received.is_empty() {
-                    return Ok(json!({}));
+fn topic_name(project: &str, id: &str) -> String {
+    format!("projects/{project}/topics/{id}")
+}
+
+fn subscription_name(project: &str, id: &str) -> String {
+    format!("projects/{project}/subscriptions/{id}")
+}
+
+/// `ackDeadlineSeconds,labels` as the paths that gRPC uses.
+fn mask_paths(query: &str, body: &str) -> Vec<String> {
+    let text = if query.is_empty() { body } else { query };
+    let paths = text.split(',').map(str::trim).filter(|path| !path.is_empty());
+    paths
+        .map(|path| {
+            let mut snake = String::with_capacity(path.len() + 4);
+            for c in path.chars() {
+                if c.is_ascii_uppercase() {
+                    snake.push('_');
                 }
-                Ok(json!({"receivedMessages": received.iter().map(received_json).collect::<Vec<_>>()}))
+                snake.push(c.to_ascii_lowercase());
             }
-            ("POST", "acknowledge") => {
-                self.broker.subscription(name)?.acknowledge(&ack_ids());
-                Ok(json!({}))
-            }
-            ("POST", "modifyAckDeadline") => {
-                let seconds = body["ackDeadlineSeconds"].as_u64().filter(|seconds| *seconds <= 600);
-                let seconds = seconds.ok_or_else(|| {
-                    Status::invalid_argument("ackDeadlineSeconds must be between 0 and 600.")
-                })?;
-                self.broker.subscription(name)?.modify(&ack_ids(), seconds);
-                Ok(json!({}))
-            }
-            _ => Err(Status::unimplemented(format!("{method} :{verb} of a subscription"))),
+            snake
+        })
+        .collect()
+}
+
+fn answer(value: impl serde::Serialize) -> Answer {
+    let value =
+        serde_json::to_value(value).map_err(|error| Status::internal(format!("cannot answer: {error}")))?;
+    Ok(axum::Json(value))
+}
+
+// A page under its key; an empty list is left out, as the protocol's JSON form does.
+fn list<T: serde::Serialize>(key: &str, all: Vec<T>, paging: &Paging) -> Result<Value, Status> {
+    let (all, next) = page(all, paging.page_size, &paging.page_token)?;
+    let mut body = json!({});
+    if !all.is_empty() {
+        body[key] = json!(all);
+    }
+    if !next.is_empty() {
+        body["nextPageToken"] = json!(next);
+    }
+    Ok(body)
+}
+
+async fn list_topics(State(app): App, Path(project): Path<String>, Query(paging): Query<Paging>) -> Answer {
+    let all = async || {
+        let topics = app.list_topics(&format!("projects/{project}"));
+        list("topics", topics.into_iter().map(Topic::from).collect(), &paging)
+    };
+    answer(app.call("ListTopics", all).await?)
+}
+
+async fn list_subscriptions(
+    State(app): App,
+    Path(project): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Answer {
+    let all = async || {
+        let subscriptions = app.list_subscriptions(&format!("projects/{project}"));
+        list("subscriptions", subscriptions.into_iter().map(Subscription::from).collect(), &paging)
+    };
+    answer(app.call("ListSubscriptions", all).await?)
+}
+
+async fn list_topic_subscriptions(
+    State(app): App,
+    Path((project, topic)): Path<(String, String)>,
+    Query(paging): Query<Paging>,
+) -> Answer {
+    let all =
+        async || list("subscriptions", app.list_topic_subscriptions(&topic_name(&project, &topic))?, &paging);
+    answer(app.call("ListTopicSubscriptions", all).await?)
+}
+
+async fn get_topic(State(app): App, Path((project, topic)): Path<(String, String)>) -> Answer {
+    // Google's paths put the one verb that is a GET behind a colon too.
+    if let Some((topic, verb @ "getIamPolicy")) = topic.rsplit_once(':') {
+        return iam_verb(&app, &topic_name(&project, topic), verb, &Bytes::new()).await;
+    }
+    let get = async || app.get_topic(&topic_name(&project, &topic));
+    answer(Topic::from(app.call("GetTopic", get).await?))
+}
+
+async fn create_topic(
+    State(app): App,
+    Path((project, topic)): Path<(String, String)>,
+    body: Bytes,
+) -> Answer {
+    let create = async || app.create_topic(parse::<Topic>(&body)?.into_wire(topic_name(&project, &topic))?);
+    answer(Topic::from(app.call("CreateTopic", create).await?))
+}
+
+async fn update_topic(
+    State(app): App,
+    Path((project, topic)): Path<(String, String)>,
+    Query(mask): Query<Mask>,
+    body: Bytes,
+) -> Answer {
+    let update = async || {
+        let request: UpdateTopic = parse(&body)?;
+        let paths = mask_paths(&mask.update_mask, &request.update_mask);
+        app.update_topic(request.topic.into_wire(topic_name(&project, &topic))?, &paths)
+    };
+    answer(Topic::from(app.call("UpdateTopic", update).await?))
+}
+
+async fn delete_topic(State(app): App, Path((project, topic)): Path<(String, String)>) -> Answer {
+    app.call("DeleteTopic", async || app.delete_topic(&topic_name(&project, &topic))).await?;
+    answer(json!({}))
+}
+
+async fn get_subscription(State(app): App, Path((project, id)): Path<(String, String)>) -> Answer {
+    if let Some((id, verb @ "getIamPolicy")) = id.rsplit_once(':') {
+        return iam_verb(&app, &subscription_name(&project, id), verb, &Bytes::new()).await;
+    }
+    let get = async || app.get_subscription(&subscription_name(&project, &id));
+    answer(Subscription::from(app.call("GetSubscription", get).await?))
+}
+
+async fn create_subscription(
+    State(app): App,
+    Path((project, id)): Path<(String, String)>,
+    body: Bytes,
+) -> Answer {
+    let create = async || {
+        let request: Subscription = parse(&body)?;
+        app.create_subscription(request.into_wire(subscription_name(&project, &id))?)
+    };
+    answer(Subscription::from(app.call("CreateSubscription", create).await?))
+}
+
+async fn update_subscription(
+    State(app): App,
+    Path((project, id)): Path<(String, String)>,
+    Query(mask): Query<Mask>,
+    body: Bytes,
+) -> Answer {
+    let update = async || {
+        let request: UpdateSubscription = parse(&body)?;
+        let paths = mask_paths(&mask.update_mask, &request.update_mask);
+        app.update_subscription(request.subscription.into_wire(subscription_name(&project, &id))?, &paths)
+    };
+    answer(Subscription::from(app.call("UpdateSubscription", update).await?))
+}
+
+async fn delete_subscription(State(app): App, Path((project, id)): Path<(String, String)>) -> Answer {
+    app.call("DeleteSubscription", async || app.delete_subscription(&subscription_name(&project, &id)))
+        .await?;
+    answer(json!({}))
+}
+
+fn unsupported(verb: &str) -> Failure {
+    Failure(Status::unimplemented(format!("local-gcp does not know the method {verb:?}")))
+}
+
+// `:getIamPolicy`, `:setIamPolicy` and `:testIamPermissions`, the same for every kind of resource.
+async fn iam_verb(app: &PubSub, resource: &str, verb: &str, body: &Bytes) -> Answer {
+    match verb {
+        "getIamPolicy" => {
+            answer(Policy::from(app.call("GetIamPolicy", async || app.policy(resource)).await?))
         }
+        "setIamPolicy" => {
+            let set = async || app.set_policy(resource, parse::<SetPolicy>(body)?.policy.into_wire()?);
+            answer(Policy::from(app.call("SetIamPolicy", set).await?))
+        }
+        "testIamPermissions" => {
+            let test = async || app.test_permissions(resource, parse::<TestPermissions>(body)?.permissions);
+            answer(json!({ "permissions": app.call("TestIamPermissions", test).await? }))
+        }
+        other => Err(unsupported(other)),
     }
 }
 
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
+async fn topic_verb(State(app): App, Path((project, rest)): Path<(String, String)>, body: Bytes) -> Answer {
+    let Some((topic, verb)) = rest.rsplit_once(':') else { return Err(unsupported(&rest)) };
+    if verb != "publish" {
+        return iam_verb(&app, &topic_name(&project, topic), verb, &body).await;
+    }
+    let publish = async |fault: Option<&Fault>| {
+        let request: Publish = parse(&body)?;
+        let messages =
+            request.messages.into_iter().map(|message| message.into_wire()).collect::<Result<_, _>>()?;
+        let mut ids =
+            app.publish_request(wire::PublishRequest { topic: topic_name(&project, topic), messages })?;
+        if matches!(fault, Some(Fault::FewerIds)) {
+            ids.pop();
+        }
+        Ok(json!({ "messageIds": ids }))
+    };
+    answer(app.call_with("Publish", publish).await?)
 }
 
-fn strings(value: &Value) -> Vec<String> {
-    list(value).iter().filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-fn map(value: &Value) -> HashMap<String, String> {
-    value
-        .as_object()
-        .map_or_else(HashMap::new, |map| map.iter().map(|(key, value)| (key.clone(), text(value))).collect())
-}
-
-fn message(value: &Value) -> Result<v1::PubsubMessage, Status> {
-    let data = value["data"].as_str().unwrap_or_default();
-    let data = BASE64
-        .decode(data)
-        .map_err(|error| Status::invalid_argument(format!("data is no base64: {error}")))?;
-    Ok(v1::PubsubMessage {
-        data: data.into(),
-        attributes: map(&value["attributes"]),
-        ordering_key: text(&value["orderingKey"]),
-        ..Default::default()
-    })
-}
-
-fn received_json(received: &v1::ReceivedMessage) -> Value {
-    let message = received.message.clone().unwrap_or_default();
-    let mut shown = json!({
-        "data": BASE64.encode(&message.data),
-        "messageId": message.message_id,
-        "publishTime": message.publish_time.map(|time| time.to_string()),
-    });
-    if !message.attributes.is_empty() {
-        shown["attributes"] = json!(message.attributes);
+async fn subscription_verb(
+    State(app): App,
+    Path((project, rest)): Path<(String, String)>,
+    body: Bytes,
+) -> Answer {
+    let Some((id, verb)) = rest.rsplit_once(':') else { return Err(unsupported(&rest)) };
+    let name = subscription_name(&project, id);
+    match verb {
+        "pull" => {
+            let pull = async || {
+                let request: Pull = parse(&body)?;
+                let messages = app.pull(&name, request.max_messages, request.return_immediately).await?;
+                let messages: Vec<Received> = messages.into_iter().map(Received::from).collect();
+                Ok(if messages.is_empty() { json!({}) } else { json!({ "receivedMessages": messages }) })
+            };
+            answer(app.call("Pull", pull).await?)
+        }
+        "acknowledge" => {
+            let acknowledge = async || app.acknowledge(&name, &parse::<Settle>(&body)?.ack_ids);
+            app.call("Acknowledge", acknowledge).await?;
+            answer(json!({}))
+        }
+        "modifyAckDeadline" => {
+            let modify = async || {
+                let request: Settle = parse(&body)?;
+                app.modify_ack_deadline(&name, &request.ack_ids, request.ack_deadline_seconds)
+            };
+            app.call("ModifyAckDeadline", modify).await?;
+            answer(json!({}))
+        }
+        other => iam_verb(&app, &name, other, &body).await,
     }
-    if !message.ordering_key.is_empty() {
-        shown["orderingKey"] = message.ordering_key.into();
-    }
-    let mut received_json = json!({"ackId": received.ack_id, "message": shown});
-    if received.delivery_attempt > 0 {
-        received_json["deliveryAttempt"] = received.delivery_attempt.into();
-    }
-    received_json
-}
-
-fn topic(name: &str, value: &Value) -> v1::Topic {
-    v1::Topic {
-        name: name.to_owned(),
-        labels: map(&value["labels"]),
-        message_retention_duration: duration(&value["messageRetentionDuration"]),
-        ..Default::default()
-    }
-}
-
-fn topic_json(topic: &v1::Topic) -> Value {
-    let mut shown = json!({"name": topic.name});
-    if !topic.labels.is_empty() {
-        shown["labels"] = json!(topic.labels);
-    }
-    put_duration(&mut shown, "messageRetentionDuration", topic.message_retention_duration);
-    shown
-}
-
-fn duration(value: &Value) -> Option<prost_types::Duration> {
-    value.as_str()?.parse().ok()
-}
-
-fn put_duration(shown: &mut Value, key: &str, duration: Option<prost_types::Duration>) {
-    if let Some(duration) = duration {
-        shown[key] = duration.to_string().into();
-    }
-}
-
-fn subscription(name: &str, value: &Value) -> Result<v1::Subscription, Status> {
-    let object = |key: &str| value[key].as_object().map(|map| Value::Object(map.clone()));
-    let integer = |value: &Value| i32::try_from(value.as_i64().unwrap_or(0)).unwrap_or(i32::MAX);
-    Ok(v1::Subscription {
-        name: name.to_owned(),
-        topic: text(&value["topic"]),
-        ack_deadline_seconds: integer(&value["ackDeadlineSeconds"]),
-        filter: text(&value["filter"]),
-        labels: map(&value["labels"]),
-        enable_message_ordering: value["enableMessageOrdering"].as_bool().unwrap_or(false),
-        enable_exactly_once_delivery: value["enableExactlyOnceDelivery"].as_bool().unwrap_or(false),
-        message_retention_duration: duration(&value["messageRetentionDuration"]),
-        expiration_policy: object("expirationPolicy")
-            .map(|policy| v1::ExpirationPolicy { ttl: duration(&policy["ttl"]) }),
-        retry_policy: object("retryPolicy").map(|policy| v1::RetryPolicy {
-            minimum_backoff: duration(&policy["minimumBackoff"]),
-            maximum_backoff: duration(&policy["maximumBackoff"]),
-        }),
-        dead_letter_policy: object("deadLetterPolicy").map(|policy| v1::DeadLetterPolicy {
-            dead_letter_topic: text(&policy["deadLetterTopic"]),
-            max_delivery_attempts: integer(&policy["maxDeliveryAttempts"]),
-        }),
-        push_config: object("pushConfig")
-            .map(|push| v1::PushConfig { push_endpoint: text(&push["pushEndpoint"]), ..Default::default() }),
-        ..Default::default()
-    })
-}
-
-fn subscription_json(config: &v1::Subscription) -> Value {
-    let mut shown = json!({
-        "name": config.name,
-        "topic": config.topic,
-        "ackDeadlineSeconds": config.ack_deadline_seconds,
-        "pushConfig": Map::new(),
-        "state": "ACTIVE",
-    });
-    put_duration(&mut shown, "messageRetentionDuration", config.message_retention_duration);
-    if !config.filter.is_empty() {
-        shown["filter"] = config.filter.clone().into();
-    }
-    if !config.labels.is_empty() {
-        shown["labels"] = json!(config.labels);
-    }
-    if config.enable_message_ordering {
-        shown["enableMessageOrdering"] = true.into();
-    }
-    if config.enable_exactly_once_delivery {
-        shown["enableExactlyOnceDelivery"] = true.into();
-    }
-    if let Some(policy) = &config.expiration_policy {
-        let mut expiration = json!({});
-        put_duration(&mut expiration, "ttl", policy.ttl);
-        shown["expirationPolicy"] = expiration;
-    }
-    if let Some(policy) = &config.retry_policy {
-        let mut retry = json!({});
-        put_duration(&mut retry, "minimumBackoff", policy.minimum_backoff);
-        put_duration(&mut retry, "maximumBackoff", policy.maximum_backoff);
-        shown["retryPolicy"] = retry;
-    }
-    if let Some(policy) = &config.dead_letter_policy {
-        shown["deadLetterPolicy"] = json!({"deadLetterTopic": policy.dead_letter_topic, "maxDeliveryAttempts": policy.max_delivery_attempts});
-    }
-    shown
 }

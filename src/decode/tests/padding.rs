@@ -1,0 +1,61 @@
+use super::*;
+use crate::tensor::{PadTo, Padding};
+
+fn tokens(to: PadTo) -> Signature {
+    let padding = Padding { input: 0, axis: 1, value: Elements::I64(vec![7]), to };
+    Signature { padding: vec![padding], ..signature(&[("ids", ElementType::I64, &[0, 0])]) }
+}
+
+fn read(body: &str, to: PadTo) -> Tensor {
+    decode(body.as_bytes(), &tokens(to), &Limits::DEFAULT).unwrap().inputs.remove(0)
+}
+
+#[test]
+fn rows_of_several_lengths_are_filled_up_in_every_form() {
+    let expected = Tensor { shape: vec![2, 4], elements: Elements::I64(vec![1, 2, 3, 7, 4, 7, 7, 7]) };
+    for body in [
+        r#"{"instances": [[1, 2, 3], [4]]}"#,
+        r#"{"instances": [{"ids": [1, 2, 3]}, {"ids": [4]}]}"#,
+        r#"{"inputs": {"ids": [[1, 2, 3], [4]]}}"#,
+        r#"{"inputs": [[1, 2, 3], [4]]}"#,
+    ] {
+        assert_eq!(read(body, PadTo::Multiple(4)), expected, "{body}");
+        assert_eq!(read(body, PadTo::Buckets(vec![2, 4, 8])), expected, "{body}");
+    }
+    let v2 = r#"{"inputs": [{"name": "ids", "shape": [1, 3], "datatype": "INT64", "data": [1, 2, 3]}]}"#;
+    let expected = Tensor { shape: vec![1, 5], elements: Elements::I64(vec![1, 2, 3, 7, 7]) };
+    assert_eq!(read(v2, PadTo::Multiple(5)), expected);
+    let longest = read("[[1], [2, 3]]", PadTo::Multiple(1));
+    assert_eq!(longest, Tensor { shape: vec![2, 2], elements: Elements::I64(vec![1, 7, 2, 3]) });
+    assert_eq!(read("[[1, 2]]", PadTo::Multiple(2)).shape, [1, 2]);
+    assert_eq!(read("[[]]", PadTo::Multiple(3)).elements, Elements::I64(vec![7, 7, 7]));
+}
+
+#[test]
+fn an_inner_dimension_is_filled_up() {
+    let padding = Padding { input: 0, axis: 2, value: Elements::F32(vec![0.5]), to: PadTo::Multiple(3) };
+    let signature = Signature { padding: vec![padding], ..signature(&[("x", ElementType::F32, &[0, 2, 0])]) };
+    let request = decode(b"[[[1, 2], [3, 4]]]", &signature, &Limits::DEFAULT).unwrap();
+    let elements = Elements::F32(vec![1.0, 2.0, 0.5, 3.0, 4.0, 0.5]);
+    assert_eq!(request.inputs[0], Tensor { shape: vec![1, 2, 3], elements });
+}
+
+#[test]
+fn what_is_too_long_is_refused() {
+    let message = |body: &str, to, limits: &Limits| {
+        decode(body.as_bytes(), &tokens(to), limits).unwrap_err().rejection.message.into_owned()
+    };
+    assert_eq!(
+        message("[[1, 2, 3]]", PadTo::Buckets(vec![1, 2]), &Limits::DEFAULT),
+        "input \"ids\": expected at most 2 values in dimension 1, got 3"
+    );
+    let limits = Limits { max_elements: 100, ..Limits::DEFAULT };
+    assert_eq!(
+        message("[[1], [1]]", PadTo::Multiple(64), &limits),
+        "input \"ids\": expected at most 100 elements when filled up to 64, got more"
+    );
+    assert_eq!(
+        message("[[1], 2]", PadTo::Multiple(2), &Limits::DEFAULT),
+        "[1]: expected an array (int64[N, N]), got a number at byte 6"
+    );
+}

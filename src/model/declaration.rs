@@ -1,0 +1,224 @@
+//! `model.yaml`: what a bundle declares beyond what the model says of itself. Every part is optional.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::rows::Declared;
+use crate::tensor::{Dim, Elements, PadTo, Padding, TensorSpec};
+
+/// What turns requests into the model's inputs, and its outputs into responses.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Declaration {
+    /// An ONNX graph beside the model that runs before it: its outputs feed the model's inputs of the same names.
+    pub preprocess: Option<String>,
+    /// An ONNX graph beside the model that runs after it: its inputs are the model's outputs of the same names.
+    pub postprocess: Option<String>,
+    /// Inputs whose rows may differ in length, as token sequences do, and how they are brought to one length.
+    pub padding: Vec<Pad>,
+    /// Which outputs a response shows, in this order, and how; all of them as they come when left out.
+    pub output: Vec<Shown>,
+    /// Requests and what the model must answer; run before the version serves.
+    pub samples: Vec<Sample>,
+    /// Limits of this model's own, and how it takes rows.
+    pub batching: Batching,
+    /// How ONNX Runtime runs it.
+    pub session: SessionOptions,
+}
+
+/// A dimension of an input that is filled up. Give `multiple` or `buckets`; neither: up to the longest row of the request.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pad {
+    /// The input's name.
+    pub input: String,
+    /// Which of its dimensions, counted from 0, which are the rows.
+    #[serde(default = "first_inner")]
+    pub axis: usize,
+    /// What it is filled up with.
+    #[serde(default)]
+    pub value: f64,
+    /// Up to the next multiple of this, so that requests of similar lengths share a call.
+    #[serde(default)]
+    pub multiple: Option<usize>,
+    /// Up to the next of these lengths; longer rows are refused.
+    #[serde(default)]
+    pub buckets: Option<Vec<usize>>,
+}
+
+fn first_inner() -> usize {
+    1
+}
+
+impl Pad {
+    /// Held against the model's inputs; adds every problem that it finds to `problems`.
+    pub(super) fn check(
+        &self,
+        number: usize,
+        inputs: &[TensorSpec],
+        problems: &mut Vec<String>,
+    ) -> Option<Padding> {
+        let mut problem = |text: String| {
+            problems.push(format!("padding[{number}]: {text}"));
+            None
+        };
+        let Some(input) = inputs.iter().position(|input| input.name == self.input) else {
+            let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+            return problem(format!("input: expected one of {names:?}, got {:?}", self.input));
+        };
+        let spec = &inputs[input];
+        if self.axis == 0 || !matches!(spec.shape.get(self.axis), Some(Dim::Any(_))) {
+            return problem(format!(
+                "axis: expected a free dimension of {:?} ({}) that does not count rows, got {}",
+                spec.name,
+                spec.describe(),
+                self.axis
+            ));
+        }
+        let Some(value) = Elements::of_number(spec.element, self.value) else {
+            return problem(format!("value: expected a {}, got {}", spec.element, self.value));
+        };
+        let to = match (self.multiple, &self.buckets) {
+            (Some(_), Some(_)) => return problem("expected multiple or buckets, got both".to_owned()),
+            (Some(0), None) => return problem("multiple: expected 1 or more, got 0".to_owned()),
+            (Some(multiple), None) => PadTo::Multiple(multiple),
+            (None, Some(buckets)) if !buckets.is_empty() && buckets.is_sorted() && buckets[0] > 0 => {
+                PadTo::Buckets(buckets.clone())
+            }
+            (None, Some(buckets)) => {
+                return problem(format!("buckets: expected lengths in ascending order, got {buckets:?}"));
+            }
+            (None, None) => PadTo::Multiple(1),
+        };
+        Some(Padding { input, axis: self.axis, value, to })
+    }
+}
+
+/// One output of the response.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shown {
+    /// The model's output, or that of the postprocessing graph.
+    pub from: String,
+    /// Its name in the response; the output's own when left out.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Applied to the innermost dimension.
+    #[serde(default)]
+    pub activation: Activation,
+    /// The innermost dimension's names: a list, or a file in the bundle with one name a line.
+    #[serde(default)]
+    pub labels: Option<Labels>,
+    /// Only so many of the best, from the best on, as `{"label", "score"}`.
+    #[serde(default)]
+    pub top: Option<usize>,
+    /// Only scores of this value or more, from the best on, as `{"label", "score"}`.
+    #[serde(default)]
+    pub threshold: Option<f64>,
+}
+
+/// A function over the innermost dimension, computed in the output's own float type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    #[default]
+    None,
+    /// Scores to probabilities that add up to 1.
+    Softmax,
+    /// Each score to a probability of its own.
+    Sigmoid,
+}
+
+/// The names of classes.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Labels {
+    List(Vec<String>),
+    File(String),
+}
+
+/// A request and its answer.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// A JSON request, as it would be published.
+    pub request: serde_json::Value,
+    /// What must stand under `predictions` (or `outputs`) in the response.
+    pub expected: serde_json::Value,
+    /// Numbers may differ by so much, relative to the expected one where that is over 1.
+    #[serde(default = "default_tolerance")]
+    pub tolerance: f64,
+}
+
+fn default_tolerance() -> f64 {
+    1e-4
+}
+
+/// How a model's requests share a call.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batching {
+    /// Rows in one call at most, where that is less than the configuration's `batching.max_rows`.
+    pub max_rows: Option<usize>,
+    /// Whether the first dimension counts rows.
+    pub dimension: Declared,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionOptions {
+    /// Threads that one call uses; 1 when left out, since several calls run side by side.
+    pub intra_threads: Option<usize>,
+    pub optimization: Optimization,
+}
+
+/// Graph optimisations at load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimization {
+    None,
+    Basic,
+    Extended,
+    #[default]
+    All,
+}
+
+impl Declaration {
+    /// Reads a `model.yaml`.
+    ///
+    /// # Errors
+    /// A sentence with the place and what was expected there.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // An empty document declares nothing.
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|error| format!("\"model.yaml\" is not understood: {error}"))
+    }
+
+    /// The files beside the model that must be there.
+    pub fn files(&self) -> Vec<&str> {
+        let graphs = [&self.preprocess, &self.postprocess].into_iter().flatten().map(String::as_str);
+        let labels = self.output.iter().filter_map(|shown| match &shown.labels {
+            Some(Labels::File(name)) => Some(name.as_str()),
+            _ => None,
+        });
+        graphs.chain(labels).collect()
+    }
+}
+
+impl Labels {
+    /// The names, read from `folder` where they are in a file.
+    pub(super) fn read(&self, folder: &Path) -> Result<Vec<String>, String> {
+        match self {
+            Self::List(names) => Ok(names.clone()),
+            Self::File(name) => {
+                let text = std::fs::read_to_string(folder.join(name))
+                    .map_err(|error| format!("cannot read the labels {name:?}: {error}"))?;
+                Ok(text.lines().map(|line| line.trim_end().to_owned()).collect())
+            }
+        }
+    }
+}

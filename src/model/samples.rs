@@ -1,0 +1,51 @@
+//! The samples of a bundle: requests whose answers are known, run before the version serves.
+
+use serde_json::Value;
+
+use super::Model;
+use super::declaration::Sample;
+use crate::{decode, infer};
+
+/// Runs every sample through the worker's own decoding, inference and encoding.
+///
+/// # Errors
+/// A sentence for the first sample that fails: where it differs, what was expected and what came.
+pub(super) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
+    for (number, sample) in samples.iter().enumerate() {
+        let about = |text: String| format!("samples[{number}]: {text}");
+        let body = sample.request.to_string();
+        let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default())
+            .map_err(|failure| about(failure.rejection.message.into_owned()))?;
+        let (_, mut answers) = infer::predict(model, 0, vec![request]);
+        let answer = answers.pop().expect("one request has one answer");
+        let response = answer.map_err(|rejection| about(rejection.message.into_owned()))?;
+        let response: Value = serde_json::from_slice(&response)
+            .map_err(|error| about(format!("the response is no JSON: {error}")))?;
+        let got = response.get("predictions").or_else(|| response.get("outputs")).unwrap_or(&Value::Null);
+        compare(got, &sample.expected, sample.tolerance, "").map_err(about)?;
+    }
+    Ok(())
+}
+
+fn compare(got: &Value, expected: &Value, tolerance: f64, place: &str) -> Result<(), String> {
+    let differs = || Err(format!("expected {expected} at {place:?}, got {got}"));
+    match (got, expected) {
+        (Value::Number(a), Value::Number(b)) => {
+            let (Some(a), Some(b)) = (a.as_f64(), b.as_f64()) else { return differs() };
+            if (a - b).abs() <= tolerance * b.abs().max(1.0) { Ok(()) } else { differs() }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
+            .iter()
+            .zip(b)
+            .enumerate()
+            .try_for_each(|(index, (a, b))| compare(a, b, tolerance, &format!("{place}[{index}]"))),
+        (Value::Object(a), Value::Object(b)) if a.len() == b.len() => {
+            a.iter().try_for_each(|(key, a)| match b.get(key) {
+                Some(b) => compare(a, b, tolerance, &format!("{place}.{key}")),
+                None => differs(),
+            })
+        }
+        (a, b) if a == b => Ok(()),
+        _ => differs(),
+    }
+}
