@@ -9,7 +9,7 @@ output "pull_command" {
 }
 
 output "upload_command" {
-  description = "Uploads version 1 of a model; paste it with the model's own name and folder."
+  description = "Checks a model on this machine and uploads it as version 1; paste it with the model's own folder and name."
   value       = module.models.upload_command
 }
 

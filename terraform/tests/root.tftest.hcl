@@ -45,7 +45,7 @@ run "defaults" {
     error_message = "without the sidecar no alert may rest on predictd's own metrics"
   }
   assert {
-    condition     = output.upload_command == "gcloud storage cp --recursive ./my-model/* gs://my-project-predictd-models/models/my-model/1/"
+    condition     = output.upload_command == "predictd push ./my-model gs://my-project-predictd-models/models/my-model/1"
     error_message = "what people paste next"
   }
 }

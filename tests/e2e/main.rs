@@ -6,6 +6,7 @@ mod errors;
 mod harness;
 mod lifecycle;
 mod models;
+mod observability;
 mod oracle;
 mod push;
 mod traffic;

@@ -19,6 +19,6 @@ output "updates_subscription" {
 }
 
 output "upload_command" {
-  description = "Uploads version 1 of a model; paste it with the model's own name and folder."
-  value       = "gcloud storage cp --recursive ./my-model/* ${local.url}/my-model/1/"
+  description = "Checks a model on this machine and uploads it as version 1; paste it with the model's own folder and name."
+  value       = "predictd push ./my-model ${local.url}/my-model/1"
 }

@@ -11,7 +11,7 @@ locals {
   request_subscription     = reverse(split("/", var.request_subscription))[0]
   dead_letter_subscription = reverse(split("/", var.dead_letter_subscription))[0]
 
-  # Lines that predictd writes; scripts/check-observability fails when the code no longer does.
+  # Lines that predictd writes; tests/e2e/observability.rs fails when the code no longer does.
   log_lines = {
     not-serving = {
       message = "no model can serve yet, waiting for one; `/info` says why the versions found do not"

@@ -34,7 +34,7 @@ run "defaults" {
     error_message = "Cloud Storage's agent must be allowed to publish"
   }
   assert {
-    condition     = output.url == "gs://my-project-models/models" && endswith(output.upload_command, " gs://my-project-models/models/my-model/1/")
+    condition     = output.url == "gs://my-project-models/models" && output.upload_command == "predictd push ./my-model gs://my-project-models/models/my-model/1"
     error_message = "the URL and the command must name bucket and prefix"
   }
   assert {
