@@ -9,3 +9,4 @@ mod models;
 mod oracle;
 mod push;
 mod traffic;
+mod zoo;
