@@ -29,6 +29,7 @@ fn signature() -> Signature {
         ],
         columns: None,
         padding: Vec::new(),
+        row_by_row: false,
         batched: true,
     }
 }

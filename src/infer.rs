@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use crate::decode::{Id, Request};
+use crate::decode::{Form, Id, Request};
 use crate::encode::{self, Served};
 use crate::error::{Code, Rejection};
 use crate::message::{Batch, Origin, Reply};
 use crate::model::Model;
-use crate::tensor::{Elements, Output, Tensor, View};
+use crate::tensor::{Elements, Output, Show, Tensor, View};
 
 /// The answer to one request: its body, or why there is none.
 pub type Answered = Result<Vec<u8>, Rejection>;
@@ -119,7 +119,9 @@ impl Joined<'_> {
         let inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, &rows)).collect();
         let metrics = &self.model.metrics;
         let started = Instant::now();
-        let ran = self.model.engine.run(self.thread, &inputs, rows.len(), |outputs| {
+        // Requests to such models are alone in their batch: they share no call.
+        let one_by_one = self.one_by_one(&self.requests[requests.start]);
+        let ran = self.model.engine.run(self.thread, &inputs, rows.len(), one_by_one, |outputs| {
             metrics.inference.observe(started.elapsed().as_secs_f64());
             metrics.batch_rows.observe(rows.len() as f64);
             self.encode(requests.clone(), &rows, outputs)
@@ -143,11 +145,16 @@ impl Joined<'_> {
         self.run(middle..requests.end, answers);
     }
 
+    /// Whether the instances of a list run one by one. Whole tensors (columns, v2) are one run as they stand.
+    fn one_by_one(&self, request: &Request) -> bool {
+        !self.model.signature.batched && matches!(request.answer.form, Form::Rows)
+    }
+
     /// `rows` of one joined input.
     fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>) -> (Vec<usize>, View<'t>) {
         let mut shape = input.shape.clone();
         if !self.model.signature.batched {
-            if rows.len() > 1 {
+            if self.one_by_one(&self.requests[0]) {
                 shape.insert(0, rows.len());
             }
             return (shape, input.elements.view());
@@ -164,9 +171,12 @@ impl Joined<'_> {
         rows: &Range<usize>,
         outputs: &[Output<'_>],
     ) -> Option<Vec<Answered>> {
-        // Without a batch dimension several rows of one request were stacked by the engine.
-        let stacked = self.model.signature.batched || rows.len() > 1;
-        let by_rows = stacked && outputs.iter().all(|output| output.shape.first() == Some(&rows.len()));
+        let has_rows = |output: &Output<'_>| match output.show {
+            Show::Missing | Show::PerRow(_) => true,
+            _ => output.shape.first() == Some(&rows.len()),
+        };
+        let stacked = self.model.signature.batched || self.one_by_one(&self.requests[requests.start]);
+        let by_rows = stacked && outputs.iter().all(has_rows);
         if !by_rows && requests.len() > 1 {
             return None;
         }
@@ -183,6 +193,9 @@ impl Joined<'_> {
                 .iter()
                 .zip(&mut shapes)
                 .map(|(output, shape)| {
+                    if let Show::Missing | Show::PerRow(_) = output.show {
+                        return *output;
+                    }
                     shape[0] = to - from;
                     let row: usize = shape[1..].iter().product();
                     let elements = output.elements.slice(from * row..to * row);
@@ -208,5 +221,5 @@ pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
         })
         .collect();
     let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-    model.engine.run(thread, &inputs, 1, |_| ())
+    model.engine.run(thread, &inputs, 1, false, |_| ())
 }

@@ -65,6 +65,9 @@ pub struct Signature {
     pub padding: Vec<Padding>,
     /// Whether the first dimension of every input and output counts rows, so that requests may share a batch.
     pub batched: bool,
+    /// Where that is not so: whether the first dimension of every input counts rows all the same, so that the instances of a
+    /// list are rows and run one by one.
+    pub row_by_row: bool,
 }
 
 /// A dimension of an input that is filled up to a common length.
@@ -331,6 +334,8 @@ pub enum Show<'a> {
     Named(&'a [String]),
     /// As a list of tensors, for ONNX's sequences; the output's own `elements` are empty.
     Sequence(&'a [Output<'a>]),
+    /// As one output a row, where rows ran one by one.
+    PerRow(&'a [Output<'a>]),
     /// As `null`: an optional output that the model left out.
     Missing,
     /// As a list of `{"label", "score"}` from the best on; `{"index", "score"}` without labels.

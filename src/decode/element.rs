@@ -56,14 +56,31 @@ macro_rules! integers {
 }
 integers!(u8 "uint8", u16 "uint16", u32 "uint32", u64 "uint64", i8 "int8", i16 "int16", i32 "int32", i64 "int64");
 
+/// JSON has no numbers for these; responses write them as the same strings.
+#[cold]
+fn not_finite(scanner: &mut Scanner<'_>) -> Read<f64> {
+    let mut ahead = scanner.clone();
+    let value = match &*ahead.string()? {
+        "NaN" => f64::NAN,
+        "Infinity" => f64::INFINITY,
+        "-Infinity" => f64::NEG_INFINITY,
+        _ => return Err(scanner.unexpected("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")),
+    };
+    *scanner = ahead;
+    Ok(value)
+}
+
 macro_rules! floats {
-    ($($rust:ident $name:literal $short:expr, $convert:expr);+) => { $(
+    ($($rust:ident $name:literal $short:expr, $convert:expr, $from:expr);+) => { $(
         impl Element for $rust {
             #[inline(always)]
             fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
                 scanner.peek();
                 if let Some(value) = ($short)(scanner) {
                     return Ok(value);
+                }
+                if scanner.peek() == Some(b'"') {
+                    return not_finite(scanner).map(|value| ($from)(value));
                 }
                 let number = number(scanner)?;
                 let value: Self = ($convert)(&number);
@@ -77,10 +94,10 @@ macro_rules! floats {
     )+ };
 }
 floats!(
-    f16 "float16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| f16::from_f32(number.f32());
-    bf16 "bfloat16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| bf16::from_f32(number.f32());
-    f32 "float32" number::short_f32, Number::f32;
-    f64 "float64" number::short_f64, Number::f64
+    f16 "float16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| f16::from_f32(number.f32()), f16::from_f64;
+    bf16 "bfloat16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| bf16::from_f32(number.f32()), bf16::from_f64;
+    f32 "float32" number::short_f32, Number::f32, |value: f64| value as f32;
+    f64 "float64" number::short_f64, Number::f64, std::convert::identity
 );
 
 /// `true` and `false`, and 1 and 0 as the Open Inference Protocol's clients also write them.

@@ -11,7 +11,7 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected("an object with columns and data"));
     }
-    if !inputs.signature.batched {
+    if !inputs.signature.batched && !inputs.signature.row_by_row {
         return Err(Fault::new(
             "expected another form: the model has no batch dimension, so it takes no table",
         ));

@@ -217,6 +217,9 @@ impl<'s> Inputs<'s> {
         for Input { spec, dims, mut elements, padding, lengths, .. } in self.list {
             // A length that no array showed is that of an array inside an empty one.
             let mut shape: Vec<usize> = dims.iter().map(|length| length.unwrap_or(0)).collect();
+            if self.signature.row_by_row && rows.is_some() {
+                shape[0] = 1;
+            }
             if batched && let (Some(length), Some(dim)) = (shape.first_mut(), spec.shape.first()) {
                 *length = rows.unwrap_or(*length);
                 let count = *length;

@@ -21,7 +21,7 @@ use crate::tensor::{Signature, Tensor};
 pub struct Request {
     /// One tensor for each of the model's inputs, in the model's order.
     pub inputs: Vec<Tensor>,
-    /// How many rows each input holds, never 0. Without a batch dimension: how many times its shape's elements.
+    /// How many rows each input holds, never 0. Where rows run one by one: how many times its shape's elements.
     pub rows: usize,
     pub answer: Answer,
 }

@@ -32,7 +32,7 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
 
 /// The dimension where one row's value begins.
 fn level(inputs: &Inputs<'_>) -> usize {
-    usize::from(inputs.signature.batched)
+    usize::from(inputs.signature.batched || inputs.signature.row_by_row)
 }
 
 fn row(

@@ -78,7 +78,7 @@ fn check(outputs: &[Output<'_>], batched: bool) -> Result<usize, Rejection> {
         let Output { name, shape, elements, show } = output;
         let failed = |message: String| Err(Rejection::new(Code::InferenceFailed, message));
         let count: usize = shape.iter().product();
-        if let Show::Sequence(_) | Show::Missing = show {
+        if let Show::Sequence(_) | Show::PerRow(_) | Show::Missing = show {
             continue;
         }
         if count != elements.len() {
@@ -146,6 +146,13 @@ fn push_rows(out: &mut Vec<u8>, outputs: &[&Output<'_>], batched: bool, rows: us
             out.push(b',');
         }
         let value = |out: &mut Vec<u8>, output: &Output<'_>| {
+            if let Show::PerRow(outputs) = output.show {
+                let own = &outputs[row];
+                return push_output(out, own, 0..own.elements.len(), own.shape);
+            }
+            if let Show::Missing = output.show {
+                return out.extend_from_slice(b"null");
+            }
             let shape = &output.shape[1..];
             let width = output.elements.len() / rows;
             push_output(out, output, row * width..(row + 1) * width, shape);
@@ -173,7 +180,7 @@ fn push_output(out: &mut Vec<u8>, output: &Output<'_>, range: std::ops::Range<us
     match output.show {
         Show::Values => push_nested(out, output.elements.slice(range), shape),
         Show::Missing => out.extend_from_slice(b"null"),
-        Show::Sequence(parts) => {
+        Show::Sequence(parts) | Show::PerRow(parts) => {
             out.push(b'[');
             for (index, part) in parts.iter().enumerate() {
                 if index > 0 {
@@ -302,7 +309,7 @@ fn push_v2(out: &mut Vec<u8>, outputs: &[&Output<'_>]) {
 fn push_v2_output(out: &mut Vec<u8>, name: &str, output: &Output<'_>, is_first: &mut bool) {
     match output.show {
         Show::Missing => {}
-        Show::Sequence(parts) => {
+        Show::Sequence(parts) | Show::PerRow(parts) => {
             for (index, part) in parts.iter().enumerate() {
                 push_v2_output(out, &format!("{name}.{index}"), part, is_first);
             }

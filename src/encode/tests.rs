@@ -174,8 +174,14 @@ fn check_round_trip(tensor: &Tensor) {
     let element: ElementType = tensor.elements.element();
     let shape = tensor.shape.iter().map(|_| Dim::Any(String::new())).collect();
     let inputs = vec![TensorSpec { name: "y".to_owned(), element, shape }];
-    let signature =
-        Signature { inputs, outputs: Vec::new(), columns: None, padding: Vec::new(), batched: true };
+    let signature = Signature {
+        inputs,
+        outputs: Vec::new(),
+        columns: None,
+        padding: Vec::new(),
+        row_by_row: false,
+        batched: true,
+    };
     let output =
         [Output { name: "y", shape: &tensor.shape, elements: tensor.elements.view(), show: Show::Values }];
     for (form, ours, theirs) in [

@@ -180,7 +180,10 @@ fn output_spec(outlet: &Outlet) -> anyhow::Result<TensorSpec> {
                 TensorSpec { shape, ..spec }
             }),
         },
-        ValueType::Optional(inner) => tensor_spec(name, inner),
+        // `ort` panics on one that is absent.
+        ValueType::Optional(_) => {
+            bail!("output {name:?} is optional, which is not supported; export the model without it")
+        }
         tensor => tensor_spec(name, tensor),
     };
     spec.with_context(|| format!("output {name:?}"))

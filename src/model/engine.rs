@@ -8,12 +8,13 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 
 use super::bundle::Bundle;
+use super::calls::{self, Calls};
 use super::chain::{Chain, Options};
 use super::declaration::{Declaration, Optimization};
 use super::present::Present;
 use super::rows::Rows;
 use super::runtime::Runtime;
-use crate::tensor::{Dim, Elements, Output, Show, Signature, TensorSpec, View};
+use crate::tensor::{Dim, Output, Signature, TensorSpec, View};
 
 /// An input as a call takes it: its shape and its elements.
 pub type Input<'a> = (Vec<usize>, View<'a>);
@@ -60,7 +61,10 @@ impl Opened {
             problems.push("batching.max_rows: expected 1 or more, got 0".to_owned());
         }
         let present = Present::new(&declaration.output, &outputs, &bundle.folder, &mut problems);
-        if let Some(problem) = columns_problem(bundle.columns.as_deref(), &inputs) {
+        // A pandas signature may also name one input a column: then the inputs' own names say all.
+        let is_input = |column: &String| inputs.iter().any(|input| input.name == *column);
+        let columns = bundle.columns.clone().filter(|columns| !columns.iter().all(is_input));
+        if let Some(problem) = columns_problem(columns.as_deref(), &inputs) {
             problems.push(problem);
         }
         let padding = declaration.padding.iter().enumerate();
@@ -73,9 +77,10 @@ impl Opened {
         let signature = Signature {
             inputs: inputs.iter().map(requested).collect(),
             outputs: present.specs(&outputs).iter().map(requested).collect(),
-            columns: bundle.columns.clone(),
+            columns,
             padding,
-            batched: rows != Rows::One,
+            batched: matches!(rows, Rows::Any | Rows::Fixed(_)),
+            row_by_row: rows == Rows::Single,
         };
         let mut chains = vec![Mutex::new(first)];
         for _ in 1..runtime.threads() {
@@ -114,7 +119,8 @@ fn columns_problem(columns: Option<&[String]>, inputs: &[TensorSpec]) -> Option<
 
 impl Engine {
     /// Runs `rows` rows of `inputs` (in the model's order) and lends the outputs, as they are shown, to `use_outputs`.
-    /// Without a batch dimension several rows are stacked: each input's shape then begins with their number.
+    /// `one_by_one`: each row by itself, their inputs stacked, so that each input's shape begins with their number and goes on
+    /// as one call takes it; the outputs are stacked in the same way.
     ///
     /// # Errors
     /// ONNX Runtime's own sentence, or ours where the outputs cannot be told apart.
@@ -123,122 +129,19 @@ impl Engine {
         thread: usize,
         inputs: &[Input<'_>],
         rows: usize,
+        one_by_one: bool,
         use_outputs: impl FnOnce(&[Output<'_>]) -> T,
     ) -> Result<T, String> {
         let mut chain =
             self.chains[thread % self.chains.len()].lock().unwrap_or_else(PoisonError::into_inner);
         let show = |outputs: &[Output<'_>]| self.present.apply(outputs, use_outputs);
         match self.rows {
-            Rows::Any => chain.run(inputs, show)?,
-            Rows::One if rows == 1 => chain.run(inputs, show)?,
-            Rows::One => in_calls(&mut chain, inputs, rows, 1, false, show)?,
-            Rows::Fixed(length) => in_calls(&mut chain, inputs, rows, length, true, show)?,
+            Rows::Fixed(length) => calls::several(&mut chain, inputs, rows, Calls::Rows(length), show)?,
+            Rows::Single if one_by_one => calls::several(&mut chain, inputs, rows, Calls::SingleRow, show)?,
+            Rows::One if one_by_one => calls::several(&mut chain, inputs, rows, Calls::Whole, show)?,
+            _ => chain.run(inputs, show)?,
         }
     }
-}
-
-/// Runs `length` rows a call and lends the outputs of all calls together. The last call is filled up with its last row, which
-/// no model can object to as it might to zeros, and cut again. `counted`: whether the model itself has the dimension of rows.
-fn in_calls<T>(
-    chain: &mut Chain,
-    inputs: &[Input<'_>],
-    rows: usize,
-    length: usize,
-    counted: bool,
-    use_outputs: impl FnOnce(&[Output<'_>]) -> T,
-) -> Result<T, String> {
-    let mut collected: Vec<Collected> = Vec::new();
-    for begin in (0..rows).step_by(length) {
-        let taken = length.min(rows - begin);
-        let filled: Vec<(Vec<usize>, Elements)> = inputs
-            .iter()
-            .map(|(shape, elements)| call_input(shape, *elements, begin, taken, length, counted))
-            .collect();
-        let views: Vec<Input<'_>> =
-            filled.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-        chain.run(&views, |outputs| collect(&mut collected, outputs, taken, length, counted))??;
-    }
-    let lent: Vec<Output<'_>> = collected.iter().map(Collected::lend).collect();
-    Ok(use_outputs(&lent))
-}
-
-fn call_input(
-    shape: &[usize],
-    elements: View<'_>,
-    begin: usize,
-    taken: usize,
-    length: usize,
-    counted: bool,
-) -> (Vec<usize>, Elements) {
-    let width: usize = shape[1..].iter().product();
-    let mut own = Elements::with_capacity(elements.element(), length * width);
-    own.extend_from_view(elements.slice(begin * width..(begin + taken) * width));
-    for _ in taken..length {
-        own.extend_from_view(elements.slice((begin + taken - 1) * width..(begin + taken) * width));
-    }
-    let shape = if counted { [&[length], &shape[1..]].concat() } else { shape[1..].to_vec() };
-    (shape, own)
-}
-
-/// One output of all calls so far.
-struct Collected {
-    name: String,
-    shape: Vec<usize>,
-    elements: Elements,
-    names: Option<Vec<String>>,
-}
-
-impl Collected {
-    fn lend(&self) -> Output<'_> {
-        let show = self.names.as_deref().map_or(Show::Values, Show::Named);
-        Output { name: &self.name, shape: &self.shape, elements: self.elements.view(), show }
-    }
-}
-
-fn collect(
-    collected: &mut Vec<Collected>,
-    outputs: &[Output<'_>],
-    taken: usize,
-    length: usize,
-    counted: bool,
-) -> Result<(), String> {
-    let is_first = collected.is_empty();
-    for (index, output) in outputs.iter().enumerate() {
-        let names = match output.show {
-            Show::Values => None,
-            Show::Named(names) => Some(names),
-            _ => {
-                return Err(format!(
-                    "output {:?} cannot be joined over several rows; send them one by one",
-                    output.name
-                ));
-            }
-        };
-        let inner = if counted { output.shape.get(1..) } else { Some(output.shape) };
-        let inner = inner.filter(|_| !counted || output.shape[0] == length).ok_or_else(|| {
-            format!("output {:?} has the shape {:?}, expected {length} rows", output.name, output.shape)
-        })?;
-        let width: usize = inner.iter().product();
-        if is_first {
-            collected.push(Collected {
-                name: output.name.to_owned(),
-                shape: [&[0], inner].concat(),
-                elements: Elements::with_capacity(output.elements.element(), taken * width),
-                names: names.map(<[String]>::to_vec),
-            });
-        }
-        let all = &mut collected[index];
-        if all.shape[1..] != *inner || all.names.as_deref() != names {
-            return Err(format!(
-                "output {:?} has the shape {inner:?} for one row and {:?} for another; send them one by one",
-                output.name,
-                &all.shape[1..]
-            ));
-        }
-        all.shape[0] += taken;
-        all.elements.extend_from_view(output.elements.slice(0..taken * width));
-    }
-    Ok(())
 }
 
 fn metadata(chain: &Chain, graph: usize) -> BTreeMap<String, String> {

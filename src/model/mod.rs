@@ -3,6 +3,7 @@
 //! [`watch`] alone writes [`Models`]; the pipeline reads it, once a request to decode and once a batch to pin the version.
 
 pub mod bundle;
+mod calls;
 mod chain;
 pub mod declaration;
 pub mod engine;

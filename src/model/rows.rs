@@ -9,6 +9,9 @@ pub enum Rows {
     Any,
     /// It counts rows and is always this long: shorter calls are filled up, longer ones are cut into several.
     Fixed(usize),
+    /// Only the inputs have it, so that the outputs of several rows cannot be told apart: the rows of a list run one by one,
+    /// whole tensors as they are.
+    Single,
     /// There is no such dimension.
     One,
 }
@@ -44,6 +47,9 @@ impl Rows {
         let free = !inputs.is_empty() && firsts().all(|dim| matches!(dim, Some(Dim::Any(_))));
         if free && (outputs_count_rows || declared == Declared::Rows) {
             return Ok(Self::Any);
+        }
+        if free {
+            return Ok(Self::Single);
         }
         let fixed = match firsts().next().flatten() {
             Some(Dim::Fixed(length)) if *length > 0 => Some(*length),
@@ -98,7 +104,7 @@ mod tests {
         for (inputs, outputs, count, declared, expected) in [
             (&[&[-1, 3][..]][..], &[&[-1][..]][..], true, Auto, Some(Rows::Any)),
             (&[&[-1, 3]], &[&[-1]], true, None, Some(Rows::One)),
-            (&[&[-1, 3]], &[&[7]], false, Auto, Some(Rows::One)),
+            (&[&[-1, 3]], &[&[7]], false, Auto, Some(Rows::Single)),
             (&[&[-1, 3]], &[&[7]], false, Declare, Some(Rows::Any)),
             (&[&[4, 3]], &[&[4, 2]], false, Auto, Some(Rows::Fixed(4))),
             (&[&[1, 3]], &[&[1, 2]], false, Auto, Some(Rows::Fixed(1))),

@@ -10,3 +10,4 @@ mod observability;
 mod oracle;
 mod push;
 mod traffic;
+mod zoo;

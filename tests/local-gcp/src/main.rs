@@ -14,7 +14,7 @@ async fn main() -> anyhow::Result<()> {
         .init();
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let server = Options::parse().setup()?.builder().start().await?;
+    let server = Options::parse().builder()?.start().await?;
     println!("listening on {}", server.endpoint());
     tokio::select! {
         _ = terminate.recv() => {}

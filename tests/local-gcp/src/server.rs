@@ -17,7 +17,7 @@ use crate::history::History;
 use crate::pubsub::{self, PubSub, wire};
 use crate::storage::{self, PublishFn, Storage};
 
-/// Enough for 100,000 messages a second, and a hung call of one service does not hold the other.
+/// Enough for several hundred thousand messages a second through one subscription.
 const WORKERS: usize = 2;
 
 /// For calls that are computing when the server is dropped; those that wait end at once.

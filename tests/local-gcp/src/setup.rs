@@ -35,20 +35,6 @@ pub struct Options {
     /// JSON file with project, topics, subscriptions, buckets and notifications, written as on the command line
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
-    /// Keep a history of every event (grows without bound)
-    #[arg(long)]
-    record: bool,
-}
-
-/// Everything that a server begins with.
-#[derive(Debug)]
-pub struct Setup {
-    pub listen: SocketAddr,
-    pub record: bool,
-    pub topics: Vec<String>,
-    pub subscriptions: Vec<wire::Subscription>,
-    pub buckets: Vec<String>,
-    pub notifications: Vec<Notification>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,46 +48,29 @@ struct File {
 }
 
 impl Options {
-    /// Reads the file, if one is named, and completes every name.
-    pub fn setup(self) -> anyhow::Result<Setup> {
+    /// The server that the command line and the file describe, every name completed.
+    pub fn builder(self) -> anyhow::Result<Builder> {
         let file = self.file.as_deref().map(read).transpose()?.unwrap_or_default();
         let project = file.project.unwrap_or(self.project);
         let both = |file: Vec<String>, line: Vec<String>| file.into_iter().chain(line);
-        Ok(Setup {
-            listen: self.listen,
-            record: self.record,
-            topics: both(file.topics, self.topic).map(|name| full(&project, "topics", &name)).collect(),
-            subscriptions: both(file.subscriptions, self.subscription)
-                .map(|text| subscription(&project, &text).with_context(|| format!("subscription {text:?}")))
-                .collect::<anyhow::Result<_>>()?,
-            buckets: both(file.buckets, self.bucket).collect(),
-            notifications: both(file.notifications, self.notification)
-                .map(|text| notification(&project, &text).with_context(|| format!("notification {text:?}")))
-                .collect::<anyhow::Result<_>>()?,
-        })
-    }
-}
-
-impl Setup {
-    /// The server that was described.
-    pub fn builder(self) -> Builder {
         let mut builder = Server::builder().listen(self.listen);
-        if self.record {
-            builder = builder.record();
+        for name in both(file.topics, self.topic) {
+            builder = builder.topic(full(&project, "topics", &name));
         }
-        for topic in self.topics {
-            builder = builder.topic(topic);
-        }
-        for subscription in self.subscriptions {
+        for text in both(file.subscriptions, self.subscription) {
+            let subscription =
+                subscription(&project, &text).with_context(|| format!("subscription {text:?}"))?;
             builder = builder.subscription_with(subscription);
         }
-        for bucket in self.buckets {
-            builder = builder.bucket(bucket);
+        for name in both(file.buckets, self.bucket) {
+            builder = builder.bucket(name);
         }
-        for Notification { bucket, topic, prefix } in self.notifications {
+        for text in both(file.notifications, self.notification) {
+            let Notification { bucket, topic, prefix } =
+                notification(&project, &text).with_context(|| format!("notification {text:?}"))?;
             builder = builder.notification(bucket, topic, prefix);
         }
-        builder
+        Ok(builder)
     }
 }
 

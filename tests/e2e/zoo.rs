@@ -1,0 +1,285 @@
+//! Every model of the zoo, as its framework exported it, side by side in one worker: each answer is what the framework itself
+//! predicts, in every form that the request can take.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use local_gcp::pubsub::wire::PubsubMessage;
+use serde_json::{Map, Value, json};
+
+use crate::harness::{Worker, World, repository};
+
+/// Models that must be refused, and what `/info` says of them.
+const REFUSED: &[(&str, &str)] = &[
+    ("optional-output", "is optional, which is not supported"),
+    ("optional-input", "only tensors can be sent"),
+    ("sequence-input", "only tensors can be sent"),
+    ("sklearn-dict-vectorizer", "only tensors can be sent"),
+    ("sklearn-unloadable", "does not match expected type (tensor(double))"),
+    ("torch-bfloat16", "Could not find an implementation for Gemm"),
+];
+/// What is known not to work yet, and is named in the README's limits.
+const LEFT_OUT: &[&str] = &["unknown-shape"];
+
+/// One request and what must come back.
+struct Case {
+    model: String,
+    name: String,
+    form: &'static str,
+    body: Value,
+    /// By output name, as nested JSON; `None` when it must fail with INFERENCE_FAILED.
+    expected: Option<Map<String, Value>>,
+    tolerance: f64,
+    message_id: String,
+}
+
+fn zoo() -> PathBuf {
+    repository().join("tests/models/zoo")
+}
+
+fn models() -> Vec<String> {
+    let folders = std::fs::read_dir(zoo()).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = folders
+        .filter(|path| path.join("model.onnx").exists())
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// `models/NAME/1` for each, as a repository on disk.
+fn lay_out(names: &[String]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for name in names {
+        let folder = root.path().join(name).join("1");
+        std::fs::create_dir_all(&folder).unwrap();
+        for entry in std::fs::read_dir(zoo().join(name)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name() != "expected.json" {
+                std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    root
+}
+
+fn has_text_locale() -> bool {
+    let output = std::process::Command::new("locale").arg("-a").output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).to_lowercase().contains("en_us.utf"))
+}
+
+fn cases_of(model: &str) -> Vec<Case> {
+    let text = std::fs::read_to_string(zoo().join(model).join("expected.json")).unwrap();
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let mut cases = Vec::new();
+    for case in all["cases"].as_array().unwrap() {
+        let inputs = case["inputs"].as_object().unwrap();
+        let is_known = |name: &str| name != "scale"; // default-input: an initializer is not sent
+        if case.get("image").is_some() || case["rows"] == 0 || !inputs.keys().all(|name| is_known(name)) {
+            continue;
+        }
+        let expected = case["expected"].as_object().map(|outputs| {
+            outputs.iter().map(|(name, output)| (name.clone(), expected_value(output))).collect::<Map<_, _>>()
+        });
+        let mut add = |form, body| {
+            cases.push(Case {
+                model: model.to_owned(),
+                name: case["name"].as_str().unwrap().to_owned(),
+                form,
+                body,
+                expected: expected.clone(),
+                // Responses write the shortest number that reads back at its own width; bfloat16 has eight bits.
+                tolerance: if model == "bfloat16" {
+                    2.0_f64.powi(-8)
+                } else {
+                    all["tolerance"].as_f64().unwrap()
+                },
+                message_id: String::new(),
+            });
+        };
+        let v2 = |(name, input): (&String, &Value)| {
+            let mut tensor = input.clone();
+            tensor["name"] = name.as_str().into();
+            tensor
+        };
+        // Without inputs v2 has nothing to say.
+        if !inputs.is_empty() {
+            add("v2", json!({ "inputs": inputs.iter().map(v2).collect::<Vec<_>>() }));
+        }
+        let columns =
+            |(name, input): (&String, &Value)| (name.clone(), nest(&input["data"], &input["shape"]));
+        add("columns", json!({ "inputs": inputs.iter().map(columns).collect::<Map<_, _>>() }));
+        if case["records"].is_array() {
+            add("rows", json!({ "instances": case["records"] }));
+        }
+    }
+    cases
+}
+
+/// Flat data as arrays of this shape.
+fn nest(data: &Value, shape: &Value) -> Value {
+    let shape: Vec<usize> =
+        shape.as_array().unwrap().iter().map(|n| usize::try_from(n.as_u64().unwrap()).unwrap()).collect();
+    fn nested(data: &mut std::slice::Iter<'_, Value>, shape: &[usize]) -> Value {
+        match shape.split_first() {
+            None => data.next().unwrap().clone(),
+            Some((length, inner)) => (0..*length).map(|_| nested(data, inner)).collect(),
+        }
+    }
+    let scalar = std::slice::from_ref(data);
+    nested(&mut data.as_array().map_or(scalar, Vec::as_slice).iter(), &shape)
+}
+
+fn expected_value(output: &Value) -> Value {
+    match output["kind"].as_str() {
+        Some("sequence of tensors") => {
+            output["data"].as_array().unwrap().iter().map(|part| part["data"].clone()).collect()
+        }
+        _ => output["data"].clone(),
+    }
+}
+
+/// The outputs by name, whatever the form of the response; rows still one by one.
+fn outputs(case: &Case, body: &Value) -> Map<String, Value> {
+    let expected = case.expected.as_ref().unwrap();
+    let named = |value: &Value| -> Map<String, Value> {
+        match (expected.len(), value) {
+            (1, value) => Map::from_iter([(expected.keys().next().unwrap().clone(), value.clone())]),
+            (_, Value::Object(outputs)) => outputs.clone(),
+            (_, other) => panic!("{}: expected an object, got {other}", case.model),
+        }
+    };
+    match case.form {
+        "columns" => named(&body["outputs"]),
+        "rows" => {
+            let rows: Vec<_> = body["predictions"].as_array().unwrap().iter().map(named).collect();
+            let column = |name: &String| {
+                let column: Value = rows.iter().map(|row| row[name].clone()).collect();
+                (name.clone(), column)
+            };
+            expected.keys().map(column).collect()
+        }
+        _ => {
+            let mut all: Map<String, Value> = Map::new();
+            for output in body["outputs"].as_array().unwrap() {
+                let mut value = nest(&output["data"], &output["shape"]);
+                if let Some(labels) = output["parameters"]["labels"].as_array() {
+                    let keyed = |row: &Value| -> Value {
+                        let pairs = labels.iter().zip(row.as_array().unwrap());
+                        pairs
+                            .map(|(label, value)| (label.as_str().unwrap().to_owned(), value.clone()))
+                            .collect()
+                    };
+                    value = value.as_array().unwrap().iter().map(keyed).collect();
+                }
+                let name = output["name"].as_str().unwrap();
+                match name.rsplit_once('.').filter(|(sequence, _)| expected.contains_key(*sequence)) {
+                    Some((sequence, _)) if !expected.contains_key(name) => {
+                        let parts = all.entry(sequence).or_insert_with(|| json!([]));
+                        parts.as_array_mut().unwrap().push(value);
+                    }
+                    _ => drop(all.insert(name.to_owned(), value)),
+                }
+            }
+            for name in expected.keys() {
+                all.entry(name.clone()).or_insert(Value::Null);
+            }
+            all
+        }
+    }
+}
+
+/// Whether a response value is the expected one. In rows, a dimension or a list that only wraps one row is no difference.
+fn equal(got: &Value, expected: &Value, tolerance: f64) -> bool {
+    match (got, expected) {
+        (Value::Number(a), Value::Number(b)) => {
+            if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64()) {
+                return a == b;
+            }
+            if let (Some(a), Some(b)) = (a.as_u64(), b.as_u64()) {
+                return a == b;
+            }
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            (a - b).abs() <= tolerance * b.abs().max(1.0)
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b, tolerance))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b, tolerance)))
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn judge(case: &Case, response: &PubsubMessage) -> Result<(), String> {
+    let body: Value = serde_json::from_slice(&response.data).unwrap();
+    let Some(expected) = &case.expected else {
+        let code = response.attributes.get("error_code").map(String::as_str);
+        return (code == Some("INFERENCE_FAILED"))
+            .then_some(())
+            .ok_or_else(|| format!("expected a failure, got {body}"));
+    };
+    if response.attributes["status"] != "ok" {
+        return Err(body.to_string());
+    }
+    let got = outputs(case, &body);
+    for (name, expected) in expected {
+        let value = got.get(name).unwrap_or(&Value::Null);
+        if !equal(value, expected, case.tolerance) {
+            return Err(format!("output {name:?}: expected {expected}, got {value}"));
+        }
+    }
+    Ok(())
+}
+
+/// Models that count rows in their inputs only give other shapes row by row than for all rows together: judged in whole form.
+fn is_compared_by_rows(model: &str) -> bool {
+    !["sequence-output", "sklearn-multi-output", "torch-lstm", "symbolic-dims"].contains(&model)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_model_answers_as_its_framework_does() {
+    let world = World::start().await;
+    let mut names = models();
+    names.retain(|name| !LEFT_OUT.contains(&name.as_str()));
+    if !has_text_locale() {
+        eprintln!("skipped: sklearn-text needs the locale en_US.UTF-8, which this machine has not");
+        names.retain(|name| name != "sklearn-text");
+    }
+    let root = lay_out(&names);
+    let worker: Worker =
+        world.ready_worker(&[("PREDICTD_MODELS__SOURCE", root.path().to_str().unwrap())]).await;
+    let info = worker.info().await;
+    for (model, reason) in REFUSED {
+        let refused = info["models"][model]["refused"][0]["reason"].as_str().unwrap_or_default();
+        assert!(refused.contains(reason), "{model}: {reason:?} is missing in {refused:?}");
+    }
+    names.retain(|name| REFUSED.iter().all(|(model, _)| model != name));
+    for name in &names {
+        assert_eq!(info["models"][name]["serving"]["version"], "1", "{name}: {}", info["models"][name]);
+    }
+
+    let mut cases: Vec<Case> = names.iter().flat_map(|name| cases_of(name)).collect();
+    cases.retain(|case| case.form != "rows" || is_compared_by_rows(&case.model));
+    assert!(cases.len() > 150, "only {} cases", cases.len());
+    for case in &mut cases {
+        case.message_id = world.publish(case.body.to_string(), &[("model", &case.model)]);
+    }
+    let ids: Vec<String> = cases.iter().map(|case| case.message_id.clone()).collect();
+    let responses: HashMap<String, PubsubMessage> = world.responses(&ids).await;
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter_map(|case| {
+            let problem = judge(case, &responses[&case.message_id]).err()?;
+            Some(format!(
+                "{} / {} / {}: {problem:.300}\n  {:.200}",
+                case.model,
+                case.name,
+                case.form,
+                case.body.to_string()
+            ))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{} of {} answers are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
