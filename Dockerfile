@@ -67,7 +67,7 @@ RUN mkdir /out \
 RUN python3 -m pip --disable-pip-version-check install --quiet --no-cache-dir --no-deps --require-hashes \
       --requirement scripts/cuda-requirements.txt --target /cuda \
   && mkdir -p /out/cuda \
-  && find /cuda/nvidia -name 'lib*.so*' -exec cp {} /out/cuda/ \;
+  && find /cuda/nvidia -name 'lib*.so*' ! -name '*.alt.so*' -exec cp {} /out/cuda/ \;
 
 # What every final image has.
 FROM ${DISTROLESS} AS base
@@ -83,8 +83,11 @@ COPY LICENSE /opt/predictd/
 COPY --from=build /out/predictd /opt/predictd/predictd
 USER 65532:65532
 WORKDIR /tmp
+# In a container, whoever asks is outside. The environment wins over the file, so the health check finds it too.
+ENV PREDICTD_HTTP__LISTEN=0.0.0.0:8080
 EXPOSE 8080
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["/opt/predictd/predictd", "ready"]
 ENTRYPOINT ["/opt/predictd/predictd"]
 CMD ["run", "--config", "/etc/predictd/predictd.yaml"]
 

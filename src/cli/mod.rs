@@ -5,8 +5,10 @@ pub mod inspect;
 pub mod model;
 pub mod predict;
 pub mod push;
+pub mod ready;
 pub mod report;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -68,6 +70,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Check a bundle as the worker would, then upload it as a new version; nothing is ever overwritten.
     Push(PushArgs),
+    /// Ask the worker on this machine whether it is ready, and if not, why: for a container's health check.
+    Ready(ReadyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -117,4 +121,11 @@ pub struct PushArgs {
     /// Path of libonnxruntime.so.
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReadyArgs {
+    /// Where the worker listens [default: PREDICTD_HTTP__LISTEN, else 127.0.0.1:8080].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<SocketAddr>,
 }
