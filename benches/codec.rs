@@ -115,7 +115,7 @@ fn writing(criterion: &mut Criterion) {
             Output { name: "label", shape: &label_shape, elements: View::I64(&labels) },
             Output { name: "probabilities", shape: &probability_shape, elements: View::F32(&probabilities) },
         ];
-        for (name, form) in [("rows", Form::Rows), ("v2", Form::V2 { outputs: Vec::new() })] {
+        for (name, form) in [("rows", Form::Rows), ("v2", Form::V2 { outputs: Vec::new(), binary: false })] {
             let answer = Answer { form, id: None };
             group.throughput(Throughput::Elements(rows as u64));
             group.bench_function(BenchmarkId::new(name, rows), |bencher| {

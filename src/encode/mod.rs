@@ -1,13 +1,15 @@
 //! Outputs to a response body: pure functions that mirror `decode`.
 //!
 //! Floats are written in the shortest form that reads back the same at their own width. JSON has neither NaN nor Infinity:
-//! they become the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
+//! they become the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. [`envelope`] then goes around the body.
 
+mod binary;
+pub mod envelope;
 #[cfg(test)]
 mod tests;
 mod value;
 
-use crate::decode::{Answer, Form, Id};
+use crate::decode::{Answer, Form, Id, Wanted};
 use crate::error::{Code, Rejection};
 use crate::tensor::Output;
 use value::{estimate, push_key, push_nested, push_text};
@@ -21,15 +23,29 @@ pub struct Served<'a> {
     pub batched: bool,
 }
 
+/// The body of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    pub bytes: Vec<u8>,
+    /// Bytes of JSON before the outputs' binary data; none when it is JSON as a whole.
+    pub json_length: Option<usize>,
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(json: Vec<u8>) -> Self {
+        Self { bytes: json, json_length: None }
+    }
+}
+
 /// The body of a response, in the request's own protocol. `outputs` hold this request's rows only.
 ///
 /// Fails with `INFERENCE_FAILED` where an output's elements do not fill its shape or its rows are not as many as the others',
 /// and with `INVALID_INPUT` where v2 asks for an output that is not there.
-pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> Result<Vec<u8>, Rejection> {
+pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> Result<Body, Rejection> {
     let rows = check(outputs, served.batched)?;
     let chosen = choose(answer, outputs)?;
     let mut out = Vec::with_capacity(capacity(answer, &chosen, served, rows));
-    match answer.form {
+    match &answer.form {
         Form::Rows => {
             out.extend_from_slice(b"{\"predictions\":[");
             push_rows(&mut out, &chosen, served.batched, rows);
@@ -41,21 +57,26 @@ pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) ->
             push_named(&mut out, &chosen);
             push_served(&mut out, served);
         }
-        Form::V2 { .. } => {
+        Form::V2 { outputs: wanted, binary } => {
+            let is_binary = |index: usize| wanted.get(index).and_then(|one| one.binary).unwrap_or(*binary);
             out.extend_from_slice(b"{\"model_name\":");
             push_text(&mut out, served.model);
             out.extend_from_slice(b",\"model_version\":");
             push_text(&mut out, served.version);
             push_id(&mut out, answer.id.as_ref());
             out.extend_from_slice(b",\"outputs\":[");
-            push_v2(&mut out, &chosen);
+            push_v2(&mut out, &chosen, is_binary);
             out.extend_from_slice(b"]}");
-            return Ok(out);
+            let json_length = out.len();
+            let binary = || chosen.iter().enumerate().filter(|(index, _)| is_binary(*index));
+            out.reserve_exact(binary().map(|(_, output)| binary::size(output.elements)).sum());
+            binary().for_each(|(_, output)| binary::push(&mut out, output.elements));
+            return Ok(Body { bytes: out, json_length: binary().next().map(|_| json_length) });
         }
     }
     push_id(&mut out, answer.id.as_ref());
     out.push(b'}');
-    Ok(out)
+    Ok(out.into())
 }
 
 /// `{"error": {"code": …, "message": …}, "id": …}`: the same in every protocol.
@@ -103,10 +124,10 @@ fn check(outputs: &[Output<'_>], batched: bool) -> Result<usize, Rejection> {
 /// The outputs that the request asked for, in its order; all where it named none.
 fn choose<'o, 'a>(answer: &Answer, outputs: &'o [Output<'a>]) -> Result<Vec<&'o Output<'a>>, Rejection> {
     match &answer.form {
-        Form::V2 { outputs: wanted } if !wanted.is_empty() => wanted
+        Form::V2 { outputs: wanted, .. } if !wanted.is_empty() => wanted
             .iter()
-            .map(|name| {
-                let found = outputs.iter().find(|output| output.name == name);
+            .map(|Wanted { name, .. }| {
+                let found = outputs.iter().find(|output| output.name == *name);
                 found.ok_or_else(|| {
                     Rejection::invalid(format!(
                         "outputs: expected names of the model's outputs, got {name:?}"
@@ -190,7 +211,7 @@ fn push_object(
     out.push(b'}');
 }
 
-fn push_v2(out: &mut Vec<u8>, outputs: &[&Output<'_>]) {
+fn push_v2(out: &mut Vec<u8>, outputs: &[&Output<'_>], is_binary: impl Fn(usize) -> bool) {
     for (index, output) in outputs.iter().enumerate() {
         if index > 0 {
             out.push(b',');
@@ -205,6 +226,12 @@ fn push_v2(out: &mut Vec<u8>, outputs: &[&Output<'_>]) {
                 out.push(b',');
             }
             out.extend_from_slice(itoa::Buffer::new().format(*length).as_bytes());
+        }
+        if is_binary(index) {
+            out.extend_from_slice(b"],\"parameters\":{\"binary_data_size\":");
+            out.extend_from_slice(itoa::Buffer::new().format(binary::size(output.elements)).as_bytes());
+            out.extend_from_slice(b"}}");
+            continue;
         }
         out.extend_from_slice(b"],\"data\":");
         push_nested(out, output.elements, &[output.elements.len()]);
