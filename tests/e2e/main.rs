@@ -7,4 +7,5 @@ mod harness;
 mod lifecycle;
 mod models;
 mod oracle;
+mod payloads;
 mod traffic;
