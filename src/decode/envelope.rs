@@ -95,10 +95,9 @@ fn content<'a>(
         let kind = media::kind(Some(&data_type), json_length, &body)?;
         return Ok(Content { body, kind });
     }
-    let content_type = match found {
-        Some(_) => headers.get("content-type").or(headers.get("ce-datacontenttype")),
-        None => headers.get("content-type"),
-    };
+    let given = |name: &str| headers.get(name).filter(|value| !value.trim().is_empty());
+    let content_type =
+        given("content-type").or_else(|| given("ce-datacontenttype").filter(|_| found.is_some()));
     let kind = media::kind(content_type, json_length, &body)?;
     Ok(Content { body, kind })
 }

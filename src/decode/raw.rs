@@ -38,9 +38,13 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
     if rest != 0 || rows == 0 || (!signature.batched && rows > 1) {
         let whole = if signature.batched { "whole rows of" } else { "exactly" };
         let got = body.len();
-        return Err(place(Fault::new(format!(
-            "expected {whole} {row_bytes} bytes ({what}), got {got} bytes"
-        ))));
+        let hint = if body.starts_with(b"{") || body.starts_with(b"[") {
+            "; JSON is sent as application/json"
+        } else {
+            ""
+        };
+        let message = format!("expected {whole} {row_bytes} bytes ({what}), got {got} bytes{hint}");
+        return Err(place(Fault::new(message)));
     }
     let mut shape = row_shape;
     if signature.batched {

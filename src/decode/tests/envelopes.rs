@@ -272,6 +272,12 @@ fn raw_rows_are_their_bytes() {
             "input \"x\": expected whole rows of 8 bytes (float32[N, 2]), got 15 bytes".to_owned(),
         ),
         (
+            b"[[1, 2]]]",
+            &single(),
+            "input \"x\": expected whole rows of 8 bytes (float32[N, 2]), got 9 bytes; JSON is sent as application/json"
+                .to_owned(),
+        ),
+        (
             &[],
             &single(),
             "input \"x\": expected whole rows of 8 bytes (float32[N, 2]), got 0 bytes".to_owned(),
