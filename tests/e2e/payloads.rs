@@ -11,6 +11,12 @@ use crate::oracle::{self, wine};
 
 const ROWS: [usize; 3] = [0, 77, 160];
 
+type Attributes<'a> = Vec<(&'a str, &'a str)>;
+/// Kind, body, attributes.
+type Case = (&'static str, Vec<u8>, Attributes<'static>);
+/// An output's JSON and its binary data.
+type Output = (Value, Option<Vec<u8>>);
+
 fn gzip(data: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(data).unwrap();
@@ -66,11 +72,17 @@ async fn every_form_of_rows_gets_scikit_learns_answer() {
     let reversed: Vec<usize> = (0..13).rev().collect();
     let names = columns();
     let json = wine().request(&ROWS).into_bytes();
+    let rows: Vec<&Value> = ROWS.iter().map(|row| &wine().rows[*row]).collect();
+    let record = |row: &&Value| -> Value {
+        let cells = names.iter().cloned().zip(row.as_array().unwrap().iter().cloned());
+        Value::Object(cells.rev().collect())
+    };
+    let records: Vec<Value> = rows.iter().map(record).collect();
     let event = json!({
         "specversion": "1.0", "id": "e", "source": "//test", "type": "t", "datacontenttype": "text/csv",
         "data": csv(&ROWS, None, &in_order, "\n"),
     });
-    let cases: Vec<(&str, Vec<u8>, Vec<(&str, &str)>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "a table without a header",
             csv(&ROWS, None, &in_order, "\n").into(),
@@ -92,6 +104,20 @@ async fn every_form_of_rows_gets_scikit_learns_answer() {
             "raw rows in gzip",
             gzip(&floats(&ROWS)),
             vec![("content-type", "application/octet-stream"), ("content-encoding", "gzip")],
+        ),
+        (
+            "pandas, split",
+            json!({"dataframe_split": {"columns": names, "index": [7, 8, 9], "data": rows}})
+                .to_string()
+                .into(),
+            vec![],
+        ),
+        ("pandas, records", json!({"dataframe_records": records}).to_string().into(), vec![]),
+        ("a bare list of objects", Value::from(records.clone()).to_string().into(), vec![]),
+        (
+            "Vertex AI's parameters",
+            json!({"instances": rows, "parameters": {"anything": [1]}}).to_string().into(),
+            vec![],
         ),
         ("JSON, declared", json.clone(), vec![("content-type", "Application/JSON; charset=UTF-8")]),
     ];
@@ -211,8 +237,7 @@ async fn events_are_answered_by_events() {
 /// Bytes of a tensor as `expected.json` has it.
 fn bytes(tensor: &Value) -> Vec<u8> {
     let data = tensor["data"].as_array().unwrap().iter();
-    let integer =
-        |value: &Value| value.as_i64().map_or_else(|| value.as_u64().unwrap() as i64, |value| value);
+    let integer = |value: &Value| value.as_i64().unwrap_or_else(|| value.as_u64().unwrap() as i64);
     let float = |value: &Value| value.as_f64().unwrap();
     match tensor["datatype"].as_str().unwrap() {
         "BOOL" => data.map(|value| u8::from(value.as_bool().unwrap())).collect(),
@@ -234,7 +259,7 @@ fn bytes(tensor: &Value) -> Vec<u8> {
 }
 
 /// A response's JSON, with each output's binary data beside it.
-fn open(response: &PubsubMessage) -> (Value, Vec<(Value, Option<Vec<u8>>)>) {
+fn open(response: &PubsubMessage) -> (Value, Vec<Output>) {
     let length = response.attributes.get("inference-header-content-length");
     let json_length = length.map_or(response.data.len(), |length| length.parse().unwrap());
     let json: Value = serde_json::from_slice(&response.data[..json_length]).unwrap();
@@ -345,6 +370,65 @@ async fn outputs_are_binary_or_json_as_each_asks() {
     assert!(!short.attributes.contains_key("inference-header-content-length"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_json_form_of_one_model_says_the_same() {
+    let world = World::start().await;
+    world.upload_version("types/strings/1", "strings", "1");
+    let expected: Value = serde_json::from_slice(&model_file("types", "expected.json")).unwrap();
+    let worker = world.ready_worker(&[]).await;
+    let info = worker.info().await;
+    let inputs = info["models"]["strings"]["serving"]["inputs"].as_array().unwrap();
+    assert_eq!(inputs.len(), 1, "{inputs:?}");
+    let name = inputs[0]["name"].as_str().unwrap();
+    let tensor = &expected["strings"]["inputs"][name];
+    let width = tensor["shape"][1].as_u64().unwrap() as usize;
+    let flat = tensor["data"].as_array().unwrap();
+    let plain: Vec<Value> = flat.chunks(width).map(|row| row.to_vec().into()).collect();
+    let encoded: Vec<Value> = plain
+        .iter()
+        .map(|row| {
+            row.as_array()
+                .unwrap()
+                .iter()
+                .map(|cell| json!({"b64": base64(cell.as_str().unwrap())}))
+                .collect()
+        })
+        .collect();
+    let v2 = |data: Value| json!({"inputs": [{"name": name, "shape": tensor["shape"], "datatype": "BYTES", "data": data}]});
+    let columns = world.ask(json!({"inputs": {name: plain}}).to_string(), &[]).await;
+    let columns: Value = serde_json::from_slice(&columns.data).unwrap();
+    assert_eq!(columns["outputs"]["same"], Value::from(plain.clone()), "{columns}");
+    for rows in [&plain, &encoded] {
+        let by_name: Vec<Value> = rows.iter().map(|row| json!({name: row})).collect();
+        for body in [json!({"inputs": {name: rows}}), json!({"inputs": rows})] {
+            let response = world.ask(body.to_string(), &[]).await;
+            let got: Value = serde_json::from_slice(&response.data).unwrap();
+            assert_eq!(got, columns, "{body}");
+        }
+        for body in [json!({"instances": rows}), json!({"instances": by_name}), Value::from(by_name.clone())]
+        {
+            let response = world.ask(body.to_string(), &[]).await;
+            let got: Value = serde_json::from_slice(&response.data).unwrap();
+            for (row, prediction) in plain.iter().zip(got["predictions"].as_array().unwrap()) {
+                let same = if prediction.is_object() { &prediction["same"] } else { prediction };
+                assert_eq!(same, row, "{body}");
+            }
+        }
+        let nested = v2(Value::from(rows.clone()));
+        let flat = v2(rows.iter().flat_map(|row| row.as_array().unwrap().clone()).collect());
+        for body in [nested, flat] {
+            let (_, outputs) = open(&world.ask(body.to_string(), &[]).await);
+            let same = outputs.iter().find(|(output, _)| output["name"] == "same").unwrap();
+            assert_eq!(same.0["data"], tensor["data"], "{body}");
+        }
+    }
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
 /// A small message that unpacks to far more than may be in hand takes no memory; its neighbours are answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn bombs_are_refused_and_harm_nobody() {
@@ -392,7 +476,7 @@ async fn predict_takes_the_same_forms_and_prints_the_same_bytes() {
     let event = json!({
         "specversion": "1.0", "id": "e", "source": "//s", "type": "t", "data": {"instances": [wine().rows[3]]},
     });
-    let cases: Vec<(Vec<u8>, Vec<(&str, &str)>)> = vec![
+    let cases: Vec<(Vec<u8>, Attributes<'_>)> = vec![
         (csv(&ROWS, None, &in_order, "\n").into(), vec![("content-type", "text/csv")]),
         (b"1,2\n".to_vec(), vec![("content-type", "text/csv")]),
         (floats(&ROWS), vec![("content-type", "application/octet-stream"), ("accept-encoding", "gzip")]),
