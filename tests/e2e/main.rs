@@ -7,6 +7,7 @@ mod harness;
 mod lifecycle;
 mod models;
 mod oracle;
+mod payloads;
 mod push;
 mod traffic;
 mod zoo;
