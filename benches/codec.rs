@@ -1,11 +1,14 @@
 //! Bytes to tensors and back, against `serde_json::Value` and a copy: what a worker without its own codec would do.
 //!
-//! Before Criterion's own figures it prints how many times faster rows are read; the goal is 3 or better.
+//! Before Criterion's own figures it prints how many times faster rows are read, the goal is 3 or better; and how long binary
+//! tensors take beside a copy of their bytes into a new buffer, the goal is 1.1 or less.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use predictd::decode::envelope::{Content, Headers, open};
 use predictd::decode::{Answer, Form, Limits, decode};
 use predictd::encode::{Served, response};
 use predictd::tensor::{Dim, ElementType, Output, Show, Signature, TensorSpec, View};
@@ -64,6 +67,56 @@ fn by_value(body: &[u8]) -> Vec<f32> {
     out
 }
 
+fn csv_body(rows: usize) -> String {
+    format!("{}\n", vec![WINE.join(","); rows].join("\n"))
+}
+
+/// JSON and behind it the data: so many rows of so many float32s.
+fn v2_binary_body(rows: usize, width: usize) -> (usize, Vec<u8>) {
+    let size = rows * width * size_of::<f32>();
+    let json = format!(
+        r#"{{"inputs": [{{"name": "input", "shape": [{rows}, {width}], "datatype": "FP32", "parameters": {{"binary_data_size": {size}}}}}]}}"#
+    );
+    let data = (0..rows * width).flat_map(|n| (n as f32).to_le_bytes());
+    (json.len(), json.bytes().chain(data).collect())
+}
+
+fn opened<'a>(pairs: &[(&str, &str)], body: &'a [u8]) -> Content<'a> {
+    let attributes: HashMap<String, String> =
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    open(Headers(&attributes), body, &Limits::DEFAULT).content.expect("a readable envelope")
+}
+
+/// Images of 224 x 224 x 3, as many as the body may hold: from one that a cache holds to one that none does.
+fn copies(_: &mut Criterion) {
+    const IMAGE: usize = 224 * 224 * 3;
+    let mut signature = signature();
+    signature.inputs[0].shape[1] = Dim::Fixed(IMAGE);
+    for rows in [1, 4, 16, 48] {
+        let (json_length, body) = v2_binary_body(rows, IMAGE);
+        let length = json_length.to_string();
+        let v2 = opened(&[("inference-header-content-length", &length)], &body);
+        let raw = opened(&[("content-type", "application/octet-stream")], &body[json_length..]);
+        let read = |content: &Content<'_>| {
+            black_box(content.decode(&signature, &Limits::DEFAULT).expect("a valid request"));
+        };
+        let shortest = |call: &dyn Fn()| {
+            let timing = || {
+                let start = Instant::now();
+                call();
+                start.elapsed()
+            };
+            (0..300).map(|_| timing()).min().expect("300 timings")
+        };
+        let copy = shortest(&|| drop(black_box(body[json_length..].to_vec())));
+        for (kind, content) in [("v2 binary", &v2), ("raw rows", &raw)] {
+            let ours = shortest(&|| read(content));
+            let ratio = ours.as_secs_f64() / copy.as_secs_f64();
+            println!("{kind}, {rows} x {IMAGE} float32: {ours:?}, a copy {copy:?}, {ratio:.2} times as long");
+        }
+    }
+}
+
 /// The shortest of many timings of one call: what else runs on the machine only ever adds to it.
 fn time(mut call: impl FnMut()) -> Duration {
     let timings = (0..200).map(|_| {
@@ -103,6 +156,20 @@ fn reading(criterion: &mut Criterion) {
             });
         }
     }
+    for rows in ROWS {
+        let table = csv_body(rows);
+        let (json_length, binary) = v2_binary_body(rows, WIDTH);
+        let length = json_length.to_string();
+        for (name, content) in [
+            ("csv", opened(&[("content-type", "text/csv")], table.as_bytes())),
+            ("v2_binary", opened(&[("inference-header-content-length", &length)], &binary)),
+        ] {
+            group.throughput(Throughput::Bytes(content.body.len() as u64));
+            group.bench_function(BenchmarkId::new(name, rows), |bencher| {
+                bencher.iter(|| content.decode(&signature, &Limits::DEFAULT).expect("a valid request"));
+            });
+        }
+    }
     group.finish();
 }
 
@@ -122,7 +189,7 @@ fn writing(criterion: &mut Criterion) {
                 show: Show::Values,
             },
         ];
-        for (name, form) in [("rows", Form::Rows), ("v2", Form::V2 { outputs: Vec::new() })] {
+        for (name, form) in [("rows", Form::Rows), ("v2", Form::V2 { outputs: Vec::new(), binary: false })] {
             let answer = Answer { form, id: None };
             group.throughput(Throughput::Elements(rows as u64));
             group.bench_function(BenchmarkId::new(name, rows), |bencher| {
@@ -133,5 +200,5 @@ fn writing(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, ratios, reading, writing);
+criterion_group!(benches, ratios, copies, reading, writing);
 criterion_main!(benches);

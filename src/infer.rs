@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::tensor::{Elements, Output, Show, Tensor, View};
 
 /// The answer to one request: its body, or why there is none.
-pub type Answered = Result<Vec<u8>, Rejection>;
+pub type Answered = Result<encode::Body, Rejection>;
 
 /// One inference thread's life. Blocks.
 pub fn run(thread: usize, batches: &Mutex<mpsc::Receiver<Batch>>, replies: &mpsc::Sender<Vec<Reply>>) {
@@ -58,7 +58,7 @@ fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
     replies.extend(answers.into_iter().zip(ids).zip(origins).map(|((answered, id), origin)| {
         let model = Some(Arc::clone(&model));
         match answered {
-            Ok(body) => Reply { body: body.into(), outcome: Ok(()), model, id, origin },
+            Ok(body) => Reply::answered(body, model, id, origin),
             Err(rejection) => Reply::refused(&rejection, id, model, origin),
         }
     }));

@@ -45,8 +45,10 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Predict(args) => {
             let model = cli::model::open(&args.model, args.library.as_deref()).await?;
             let request = cli::predict::read(&args.input)?;
-            let (body, is_prediction) = cli::predict::predict(&model, &request, args.content_type.as_deref());
-            println!("{}", String::from_utf8_lossy(&body));
+            let attributes =
+                args.attributes.into_iter().chain(args.content_type.map(cli::predict::content_type));
+            let (answer, is_prediction) = cli::predict::predict(&model, &request, &attributes.collect());
+            cli::predict::write(&answer)?;
             Ok(if is_prediction { Exit::Ok } else { Exit::Failure })
         }
         Command::Push(args) => {

@@ -1,14 +1,18 @@
 //! Every type that crosses a channel of the pipeline, and the [`Ticket`] that makes sure none is lost.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::decode::envelope::Delivery;
 use crate::decode::{Id, Request};
+use crate::encode;
+use crate::encode::envelope::{Sealed, Sender, seal};
 use crate::error::{Code, Rejection};
 use crate::metrics::Metrics;
 use crate::model::Model;
@@ -59,6 +63,8 @@ pub struct Origin {
     pub message_id: String,
     pub ordering_key: String,
     pub received_at: Instant,
+    /// How the answer must be sent.
+    pub delivery: Delivery,
     pub ticket: Ticket,
 }
 
@@ -84,6 +90,8 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Reply {
     pub body: Bytes,
+    /// What the response's attributes say of the body.
+    pub attributes: Vec<(&'static str, Cow<'static, str>)>,
     pub outcome: Result<(), Code>,
     /// The version that answered; `None` when the request was refused before it reached a model.
     pub model: Option<Arc<Model>>,
@@ -92,9 +100,32 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The response to a request that was computed.
+    pub fn answered(body: encode::Body, model: Option<Arc<Model>>, id: Option<Id>, origin: Origin) -> Self {
+        Self::sealed(body, Ok(()), model, id, origin)
+    }
+
     /// The error response to a request.
     pub fn refused(rejection: &Rejection, id: Option<Id>, model: Option<Arc<Model>>, origin: Origin) -> Self {
-        let body = crate::encode::error(rejection, id.as_ref()).into();
-        Self { body, outcome: Err(rejection.code), model, id, origin }
+        let body = encode::error(rejection, id.as_ref()).into();
+        Self::sealed(body, Err(rejection.code), model, id, origin)
+    }
+
+    fn sealed(
+        body: encode::Body,
+        outcome: Result<(), Code>,
+        model: Option<Arc<Model>>,
+        id: Option<Id>,
+        origin: Origin,
+    ) -> Self {
+        let name = model.as_ref().map(|model| &*model.name);
+        let sender = Sender {
+            model: name,
+            message_id: &origin.message_id,
+            is_ok: outcome.is_ok(),
+            now: SystemTime::now(),
+        };
+        let Sealed { body, attributes } = seal(body, &origin.delivery, &sender);
+        Self { body: body.into(), attributes, outcome, model, id, origin }
     }
 }

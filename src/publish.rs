@@ -27,8 +27,8 @@ const CALLS_IN_FLIGHT: usize = 64;
 const MAX_MESSAGE_BYTES: usize = 10_000_000;
 const MAX_ATTRIBUTES: usize = 100;
 const MAX_ATTRIBUTE_BYTES: usize = 1024;
-/// Attributes that every response has of its own.
-const OWN_ATTRIBUTES: usize = 7;
+/// Attributes that a response has of its own at most: 7 that every one has, what its body needs (2), a CloudEvent's (8).
+const OWN_ATTRIBUTES: usize = 17;
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
 const SLOW: Duration = Duration::from_secs(5);
 const MOST_PAUSE: Duration = Duration::from_secs(10);
@@ -124,10 +124,16 @@ async fn acquire(calls: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 fn publish(publisher: &Publisher, reply: Reply) -> Sent {
     let reply = fit(reply);
-    let Reply { body, outcome, model, id, origin } = reply;
+    let Reply { body, attributes: own, outcome, model, id, origin } = reply;
+    let event_id = origin.delivery.event.map(|event| event.id);
+    let body_id = id.as_ref().map(crate::decode::Id::as_str).filter(|id| is_attribute(id));
+    let given_id = body_id.or(event_id.as_deref().filter(|id| is_attribute(id)));
+    let all = attributes(origin.attributes, &origin.message_id, given_id, model.as_deref(), outcome);
     let message = Message::new()
         .set_data(body)
-        .set_attributes(attributes(origin.attributes, &origin.message_id, id, model.as_deref(), outcome))
+        .set_attributes(
+            all.into_iter().chain(own.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned()))),
+        )
         .set_ordering_key(origin.ordering_key.clone());
     Sent {
         accepted: publisher.publish(message),
@@ -150,15 +156,23 @@ fn fit(reply: Reply) -> Reply {
     Reply::refused(&Rejection::new(Code::ResponseTooLarge, message), reply.id, reply.model, reply.origin)
 }
 
-/// The request's own attributes, then the response's.
+/// Whether Pub/Sub takes it as an attribute's value, and it says something.
+fn is_attribute(value: &str) -> bool {
+    !value.is_empty() && value.len() <= MAX_ATTRIBUTE_BYTES
+}
+
+/// The request's own attributes, then the response's, but for those that tell of the body.
 fn attributes(
     mut all: HashMap<String, String>,
     message_id: &str,
-    body_id: Option<crate::decode::Id>,
+    given_id: Option<&str>,
     model: Option<&crate::model::Model>,
     outcome: Result<(), Code>,
 ) -> HashMap<String, String> {
-    all.retain(|key, _| !(key.starts_with("goog") || key.starts_with("ce-") || key == "content-type"));
+    let of_the_body = ["content-type", "content-encoding", "inference-header-content-length"];
+    all.retain(|key, _| {
+        !(key.starts_with("goog") || key.starts_with("ce-") || of_the_body.contains(&key.as_str()))
+    });
     if all.len() > MAX_ATTRIBUTES - OWN_ATTRIBUTES {
         // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed along.
         let request_id = all.remove("request_id");
@@ -168,13 +182,10 @@ fn attributes(
     }
     all.reserve(OWN_ATTRIBUTES);
     if !all.contains_key("request_id") {
-        let id = body_id.as_ref().map(crate::decode::Id::as_str);
-        let id = id.filter(|id| !id.is_empty() && id.len() <= MAX_ATTRIBUTE_BYTES);
-        all.insert("request_id".to_owned(), id.unwrap_or(message_id).to_owned());
+        all.insert("request_id".to_owned(), given_id.unwrap_or(message_id).to_owned());
     }
     let mut set = |key: &str, value: &str| all.insert(key.to_owned(), value.to_owned());
     set("request_message_id", message_id);
-    set("content-type", "application/json");
     if let Some(model) = model {
         set("model", &model.name);
         set("model_version", &model.version);

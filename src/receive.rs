@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::report::Hint as _;
 use crate::config::Requests;
-use crate::decode;
+use crate::decode::Limits;
+use crate::decode::envelope::{self, Envelope, Headers};
 use crate::error::Rejection;
 use crate::google;
 use crate::health::{Health, Part};
@@ -29,8 +30,9 @@ use crate::model::Models;
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
 const TOGETHER: usize = 128;
-/// A body larger than this is decoded where blocking is allowed.
+/// A body larger than this, unpacked, is decoded where blocking is allowed.
 const LARGE_BODY: usize = 256 << 10;
+const LIMITS: Limits = Limits::DEFAULT;
 /// Unit of the byte budget: a semaphore counts to 2^32 at most in one acquisition.
 const ROOM_UNIT: usize = 1 << 10;
 /// How long a lease lasts without an extension, which the client sends every few seconds: what a killed worker had, and
@@ -202,7 +204,8 @@ impl Receive {
                 *received = true;
                 self.connected();
             }
-            let units = units(message.data.len(), self.config.max_outstanding_bytes);
+            let weight = envelope::weight(Headers(&message.attributes), &message.data, &LIMITS);
+            let units = units(weight, self.config.max_outstanding_bytes);
             let permit = match Arc::clone(room).try_acquire_many_owned(units) {
                 Ok(permit) => permit,
                 Err(_) => {
@@ -215,7 +218,7 @@ impl Receive {
                     acquired.expect("the budget is never closed")
                 }
             };
-            match self.decode(message, handler, permit) {
+            match self.decode(message, handler, weight, permit) {
                 Ok(pending) => decoded.push(pending),
                 Err(reply) => {
                     if self.replies.send(vec![*reply]).await.is_err() {
@@ -234,34 +237,39 @@ impl Receive {
         &self,
         message: Message,
         handler: Handler,
+        weight: usize,
         room: OwnedSemaphorePermit,
     ) -> Result<Pending, Box<Reply>> {
+        let is_large = weight > LARGE_BODY;
+        let open = || envelope::open(Headers(&message.attributes), &message.data, &LIMITS);
+        let Envelope { delivery, content } =
+            if is_large { tokio::task::block_in_place(open) } else { open() };
         let origin = Origin {
             attributes: message.attributes,
             message_id: message.message_id,
             ordering_key: message.ordering_key,
             received_at: Instant::now(),
-            ticket: Ticket::new(handler, message.data.len(), room, Arc::clone(&self.metrics)),
+            delivery,
+            ticket: Ticket::new(handler, weight, room, Arc::clone(&self.metrics)),
         };
         let attribute = |name: &str| origin.attributes.get(name).map(String::as_str);
-        let refused =
-            |rejection: &Rejection, id, origin| Err(Box::new(Reply::refused(rejection, id, None, origin)));
+        let refused = |rejection: &Rejection, id, model, origin| {
+            Err(Box::new(Reply::refused(rejection, id, model, origin)))
+        };
         let model = match self.models.resolve(attribute("model")) {
             Ok(model) => model,
-            Err(rejection) => return refused(&rejection, None, origin),
+            Err(rejection) => return refused(&rejection, None, None, origin),
         };
-        if let Err(rejection) = decode::supported(attribute("content-type"), attribute("content-encoding")) {
-            return refused(&rejection, None, origin);
-        }
+        let content = match content {
+            Ok(content) => content,
+            Err(rejection) => return refused(&rejection, None, Some(model), origin),
+        };
         let wanted_version = attribute("model_version").map(str::to_owned);
-        let decode = || decode::decode(&message.data, &model.signature, &decode::Limits::default());
-        let decoded =
-            if message.data.len() > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
+        let decode = || content.decode(&model.signature, &LIMITS);
+        let decoded = if is_large { tokio::task::block_in_place(decode) } else { decode() };
         match decoded {
             Ok(request) => Ok(Pending { request, model, wanted_version, origin }),
-            Err(failure) => {
-                Err(Box::new(Reply::refused(&failure.rejection, failure.id, Some(model), origin)))
-            }
+            Err(failure) => refused(&failure.rejection, failure.id, Some(model), origin),
         }
     }
 }

@@ -105,6 +105,9 @@ pub struct PredictArgs {
     /// The request's content type, as the attribute `content-type` would say it.
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
+    /// Another attribute of the request, such as `content-encoding=gzip`; may be given several times.
+    #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = predict::attribute)]
+    pub attributes: Vec<(String, String)>,
     /// Path of libonnxruntime.so.
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,

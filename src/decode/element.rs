@@ -64,7 +64,7 @@ fn not_finite(scanner: &mut Scanner<'_>) -> Read<f64> {
         "NaN" => f64::NAN,
         "Infinity" => f64::INFINITY,
         "-Infinity" => f64::NEG_INFINITY,
-        _ => return Err(scanner.unexpected("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")),
+        _ => return Err(scanner.unexpected("a number")),
     };
     *scanner = ahead;
     Ok(value)
@@ -162,7 +162,7 @@ fn base64(scanner: &mut Scanner<'_>, wanted: &str) -> Read<Vec<u8>> {
     decode_base64(&encoded)
 }
 
-fn decode_base64(encoded: &str) -> Read<Vec<u8>> {
+pub(super) fn decode_base64(encoded: &str) -> Read<Vec<u8>> {
     STANDARD
         .decode(encoded.as_bytes())
         .map_err(|e| Fault::new(format!("expected padded base64 in \"b64\", got an error: {e}")))

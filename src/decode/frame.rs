@@ -63,7 +63,7 @@ fn names(scanner: &mut Scanner<'_>) -> Read<Vec<String>> {
 }
 
 /// Where the cells of a row go.
-enum Target {
+pub(super) enum Target {
     /// Cell i is element `places[i]` of the row.
     Elements(Vec<usize>),
     /// Cell i is a row of input `inputs[i]`.
@@ -73,7 +73,8 @@ enum Target {
 }
 
 impl Target {
-    fn of(inputs: &Inputs<'_>, names: &[String]) -> Read<Self> {
+    /// For columns called so, in this order.
+    pub(super) fn of(inputs: &Inputs<'_>, names: &[String]) -> Read<Self> {
         let table = Columns::of(inputs);
         let mut places = Vec::with_capacity(names.len());
         let count = table.as_ref().map_or(inputs.list.len(), |table| table.names.len());

@@ -3,7 +3,7 @@
 use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
-use super::{Limits, fault};
+use super::{Limits, binary, fault};
 use crate::for_each_element_type;
 use crate::tensor::{Dim, Elements, PadTo, Padding, Signature, Tensor, TensorSpec};
 use half::{bf16, f16};
@@ -19,6 +19,16 @@ pub(super) struct Input<'s> {
     padding: Option<&'s Padding>,
     /// Each row's length in the padded dimension.
     lengths: Vec<usize>,
+}
+
+impl Input<'_> {
+    /// The shape of a whole tensor, as the request gives it.
+    fn take_shape(&mut self, shape: &[usize]) {
+        self.dims = shape.iter().map(|length| Some(*length)).collect();
+        if let Some(padding) = self.padding {
+            self.lengths = vec![shape[padding.axis]; shape[0]];
+        }
+    }
 }
 
 pub(super) struct Inputs<'s> {
@@ -109,13 +119,9 @@ impl<'s> Inputs<'s> {
         Ok(())
     }
 
-    /// Reads the data of a tensor whose shape the request gives: nested as the shape says, or flat.
-    pub(super) fn read_shaped(
-        &mut self,
-        index: usize,
-        scanner: &mut Scanner<'_>,
-        shape: &[usize],
-    ) -> Read<()> {
+    /// How many elements a tensor of this input has whose shape the request gives; the shape fits the declared one, and the
+    /// elements the limits.
+    pub(super) fn check_shape(&self, index: usize, shape: &[usize]) -> Read<usize> {
         let declared = self.list[index].spec;
         let fits = |(dim, length): (&Dim, &usize)| matches!(dim, Dim::Any(_)) || *dim == Dim::Fixed(*length);
         if shape.len() != declared.shape.len() || !declared.shape.iter().zip(shape).all(fits) {
@@ -125,12 +131,36 @@ impl<'s> Inputs<'s> {
             )));
         }
         let count = shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length));
-        let count = count.filter(|count| *count <= self.limits.max_elements).ok_or_else(|| {
+        count.filter(|count| *count <= self.limits.max_elements).ok_or_else(|| {
             Fault::too_large(format!(
                 "expected at most {} elements, got shape {shape:?}",
                 self.limits.max_elements
             ))
-        })?;
+        })
+    }
+
+    /// Takes a whole tensor from bytes: little-endian elements side by side, strings with their lengths before them.
+    pub(super) fn read_binary(&mut self, index: usize, bytes: &[u8], shape: &[usize]) -> Read<()> {
+        let count = self.check_shape(index, shape)?;
+        let (input, rule) = self.rule(index);
+        if count > rule.limit {
+            return Err(rule.too_many());
+        }
+        input.elements = binary::read(input.spec.element, bytes, count)?;
+        input.take_shape(shape);
+        input.times += 1;
+        self.total += count;
+        Ok(())
+    }
+
+    /// Reads the data of a tensor whose shape the request gives: nested as the shape says, or flat.
+    pub(super) fn read_shaped(
+        &mut self,
+        index: usize,
+        scanner: &mut Scanner<'_>,
+        shape: &[usize],
+    ) -> Read<()> {
+        let count = self.check_shape(index, shape)?;
         let (input, rule) = self.rule(index);
         let mut ahead = scanner.clone();
         let flat = !(ahead.take(b'[') && ahead.peek() == Some(b'['));
@@ -144,10 +174,7 @@ impl<'s> Inputs<'s> {
             let plural = plural(count);
             return Err(Fault::new(format!("expected {count} value{plural} for shape {shape:?}, got {got}")));
         }
-        input.dims = shape.iter().map(|length| Some(*length)).collect();
-        if let Some(padding) = input.padding {
-            input.lengths = vec![shape[padding.axis]; shape[0]];
-        }
+        input.take_shape(shape);
         input.times += 1;
         self.total += got;
         Ok(())
@@ -163,12 +190,18 @@ impl<'s> Inputs<'s> {
 
     /// Appends a row of zeros to the one `[batch, width]` input, for [`Self::set`] to fill; answers where it begins.
     pub(super) fn blank_row(&mut self, width: usize) -> Read<usize> {
-        let (input, rule) = self.rule(0);
+        self.blank(0, width)
+    }
+
+    /// Appends a row of so many zeros to a `[batch, width]` input, or one zero to a `[batch]` input; answers where it begins.
+    pub(super) fn blank(&mut self, index: usize, width: usize) -> Read<usize> {
+        let (input, rule) = self.rule(index);
         let begin = input.elements.len();
         if begin + width > rule.limit {
             return Err(rule.too_many());
         }
-        if let Some(expected) = input.dims[1].replace(width)
+        if let Some(length) = input.dims.get_mut(1)
+            && let Some(expected) = length.replace(width)
             && expected != width
         {
             return Err(rule.length(expected, 1, width));
@@ -177,6 +210,11 @@ impl<'s> Inputs<'s> {
         input.times += 1;
         self.total += width;
         Ok(begin)
+    }
+
+    /// Where [`Self::blank`] left zeros to be filled.
+    pub(super) fn elements(&mut self, index: usize) -> &mut Elements {
+        &mut self.list[index].elements
     }
 
     /// Reads one element into place `at` of the one input.

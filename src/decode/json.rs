@@ -1,5 +1,6 @@
 //! The outermost level of a JSON body: which protocol it speaks, and the keys that all of them share.
 
+use super::binary::Section;
 use super::fault::{Fault, Read, shown};
 use super::inputs::Inputs;
 use super::scanner::Scanner;
@@ -8,7 +9,14 @@ use crate::tensor::Signature;
 
 const FORMS: &str = "{\"instances\": […]}, {\"inputs\": …} or an Open Inference Protocol v2 request";
 
-pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Read<Request> {
+/// `binary` is what stands behind the JSON, where the request says that something does.
+pub(super) fn decode(
+    body: &[u8],
+    binary: Option<&[u8]>,
+    signature: &Signature,
+    limits: &Limits,
+) -> Read<Request> {
+    let mut section = binary.map(Section);
     let mut scanner = Scanner::new(body)?;
     let mut inputs = Inputs::new(signature, *limits, body.len());
     match scanner.peek() {
@@ -22,17 +30,29 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
         Some(b'{') => {}
         Some(_) => return Err(scanner.unexpected(FORMS)),
     }
-    let seen = object(&mut scanner, &mut inputs)?;
+    let seen = object(&mut scanner, &mut inputs, &mut section)?;
     let Some(found) = seen.data else {
-        return Err(Fault::new(format!("expected {FORMS}, got an object with none of their keys")));
+        let hint = if seen.is_event {
+            "; send a CloudEvent with content-type application/cloudevents+json"
+        } else {
+            ""
+        };
+        return Err(Fault::new(format!("expected {FORMS}, got an object with none of their keys{hint}")));
     };
     let form = match found.form {
         Form::V2 { .. } => {
             let asked = seen.outputs.map(|mut at| v2::outputs(&mut at, signature)).transpose();
-            Form::V2 { outputs: asked.map_err(|fault| fault.within("outputs"))?.unwrap_or_default() }
+            let binary = seen.parameters.map(|mut at| v2::wants_binary(&mut at)).transpose();
+            Form::V2 {
+                outputs: asked.map_err(|fault| fault.within("outputs"))?.unwrap_or_default(),
+                binary: binary.map_err(|fault| fault.within("parameters"))?.unwrap_or_default(),
+            }
         }
         form => form,
     };
+    if let Some(section) = section {
+        section.end()?;
+    }
     let (inputs, rows) = inputs.finish(found.rows)?;
     Ok(Request { inputs, rows, answer: Answer { form, id: seen.id } })
 }
@@ -51,9 +71,17 @@ struct Seen<'a> {
     data: Option<Data>,
     /// Where v2's list of wanted outputs stands; only `inputs` tells whether it is v2, and may come later.
     outputs: Option<Scanner<'a>>,
+    /// Likewise v2's parameters; those of the other forms change nothing.
+    parameters: Option<Scanner<'a>>,
+    /// It looks like a CloudEvent.
+    is_event: bool,
 }
 
-fn object<'a>(scanner: &mut Scanner<'a>, inputs: &mut Inputs<'_>) -> Read<Seen<'a>> {
+fn object<'a>(
+    scanner: &mut Scanner<'a>,
+    inputs: &mut Inputs<'_>,
+    section: &mut Option<Section<'_>>,
+) -> Read<Seen<'a>> {
     scanner.open(b'{')?;
     let mut seen = Seen::default();
     let mut first = true;
@@ -70,16 +98,18 @@ fn object<'a>(scanner: &mut Scanner<'a>, inputs: &mut Inputs<'_>) -> Read<Seen<'
                 seen.id = id(scanner)?;
                 continue;
             }
-            "outputs" => {
+            "outputs" | "parameters" => {
                 scanner.peek();
-                if seen.outputs.replace(scanner.clone()).is_some() {
+                let place = if key == "outputs" { &mut seen.outputs } else { &mut seen.parameters };
+                if place.replace(scanner.clone()).is_some() {
                     return Err(twice());
                 }
                 scanner.skip()?;
                 continue;
             }
-            // `signature_name`, `parameters` and what else clients of other servers add.
+            // `signature_name` and what else clients of other servers add.
             _ => {
+                seen.is_event |= key == "specversion";
                 scanner.skip()?;
                 continue;
             }
@@ -92,20 +122,25 @@ fn object<'a>(scanner: &mut Scanner<'a>, inputs: &mut Inputs<'_>) -> Read<Seen<'
                     data.key
                 )));
             }
-            None => seen.data = Some(data(scanner, inputs, known)?),
+            None => seen.data = Some(data(scanner, inputs, section, known)?),
         }
     }
     scanner.end()?;
     Ok(seen)
 }
 
-fn data(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, key: &'static str) -> Read<Data> {
+fn data(
+    scanner: &mut Scanner<'_>,
+    inputs: &mut Inputs<'_>,
+    section: &mut Option<Section<'_>>,
+    key: &'static str,
+) -> Read<Data> {
     let mut rows = None;
     let mut form = Form::Rows;
     match key {
         "inputs" if v2::is_next(scanner) => {
-            form = Form::V2 { outputs: Vec::new() };
-            v2::read(scanner, inputs)?;
+            form = Form::V2 { outputs: Vec::new(), binary: false };
+            v2::read(scanner, inputs, section)?;
         }
         "inputs" => {
             form = Form::Columns;

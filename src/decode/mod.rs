@@ -1,14 +1,25 @@
 //! Bytes to [`Request`]: pure functions, one file a protocol. Numbers go straight into the typed buffer that the model takes.
+//!
+//! [`envelope::open`] takes off what is around a body and lets [`media`] say what it is; [`envelope::Content::decode`] reads it.
 
+mod binary;
+mod cell;
 mod columns;
+mod csv;
 mod element;
+pub mod envelope;
+pub mod event;
 mod fault;
 mod frame;
+mod gzip;
 mod inputs;
 mod json;
+pub mod media;
 mod number;
+mod raw;
 mod rows;
 mod scanner;
+mod table;
 #[cfg(test)]
 mod tests;
 mod v2;
@@ -40,7 +51,19 @@ pub enum Form {
     /// `{"outputs": …}`.
     Columns,
     /// Open Inference Protocol v2; the outputs asked for, all when empty.
-    V2 { outputs: Vec<String> },
+    V2 {
+        outputs: Vec<Wanted>,
+        /// Outputs come as binary data, but for those that say otherwise.
+        binary: bool,
+    },
+}
+
+/// An output that a v2 request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub name: String,
+    /// As binary data or not, where the request says.
+    pub binary: Option<bool>,
 }
 
 /// The body's `id`, kept as it was given so that the response echoes the same JSON value.
@@ -66,11 +89,17 @@ pub struct Limits {
     /// Elements in all inputs together.
     pub max_elements: usize,
     pub max_rows: usize,
+    /// Bytes of a body, after unpacking.
+    pub max_body_bytes: usize,
+    /// Cells in a line of a table.
+    pub max_fields: usize,
 }
 
 impl Limits {
-    /// 8 Mi elements (64 MiB of float64) and 100,000 rows: more than a Pub/Sub message of 10 MB usually carries.
-    pub const DEFAULT: Self = Self { max_elements: 8 << 20, max_rows: 100_000 };
+    /// 8 Mi elements (64 MiB of float64), 100,000 rows and 64 MiB: more than a Pub/Sub message of 10 MB usually carries, packed
+    /// or not. 65,536 cells in a line: the columns of the widest tables.
+    pub const DEFAULT: Self =
+        Self { max_elements: 8 << 20, max_rows: 100_000, max_body_bytes: 64 << 20, max_fields: 1 << 16 };
 }
 
 impl Default for Limits {
@@ -88,26 +117,6 @@ pub struct Failure {
 
 /// Reads a JSON body (rows, columns, pandas or Open Inference Protocol v2) against the model's signature.
 pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Request, Failure> {
-    json::decode(body, signature, limits)
+    json::decode(body, None, signature, limits)
         .map_err(|fault| Failure { rejection: fault.into_rejection(), id: json::find_id(body) })
-}
-
-/// Whether [`decode`] reads a body that is declared so; no `content_type` and `application/octet-stream` say nothing.
-///
-/// # Errors
-/// `INVALID_INPUT`, naming what is supported.
-pub fn supported(content_type: Option<&str>, content_encoding: Option<&str>) -> Result<(), Rejection> {
-    let essence = |value: &str| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let kind = essence(content_type.unwrap_or_default());
-    if !["", "application/json", "text/json", "application/octet-stream"].contains(&kind.as_str()) {
-        let message = format!("content-type {kind:.100?} is not supported; send JSON as application/json");
-        return Err(Rejection::invalid(message));
-    }
-    let encoding = essence(content_encoding.unwrap_or_default());
-    if !["", "identity"].contains(&encoding.as_str()) {
-        let message =
-            format!("content-encoding {encoding:.100?} is not supported; send the body as it is (identity)");
-        return Err(Rejection::invalid(message));
-    }
-    Ok(())
 }

@@ -1,12 +1,13 @@
 //! Every protocol, every type, and the full text of every error.
 
+mod envelopes;
 mod errors;
 mod forms;
 mod padding;
 mod properties;
 mod types;
 
-use super::{Failure, Form, Id, Limits, Request, decode};
+use super::{Failure, Form, Id, Limits, Request, Wanted, decode};
 use crate::tensor::{Dim, ElementType, Elements, Signature, Tensor, TensorSpec};
 
 fn spec(name: &str, element: ElementType, dims: &[usize]) -> TensorSpec {

@@ -1,5 +1,9 @@
-//! Open Inference Protocol v2 in JSON (github.com/kserve/open-inference-protocol, REST specification).
+//! Open Inference Protocol v2 (github.com/kserve/open-inference-protocol, REST specification) with its binary data extension:
+//! a tensor's data stands in the JSON, or behind it where `binary_data_size` says how many bytes.
 
+use super::Wanted;
+use super::binary::Section;
+use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::inputs::{Inputs, named};
 use super::scanner::Scanner;
@@ -24,14 +28,18 @@ pub(super) fn is_next(scanner: &Scanner<'_>) -> bool {
     false
 }
 
-/// Reads the list of tensors under `inputs`.
-pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<()> {
+/// Reads the list of tensors under `inputs`, and what of them stands in the section behind the JSON, where there is one.
+pub(super) fn read(
+    scanner: &mut Scanner<'_>,
+    inputs: &mut Inputs<'_>,
+    section: &mut Option<Section<'_>>,
+) -> Read<()> {
     scanner.open(b'[')?;
     let mut count = 0;
     while scanner.another(count == 0, b']')? {
         let mut name = None;
         // Until its name is known, a tensor is shown by its position.
-        tensor(scanner, inputs, &mut name, count).map_err(|fault| match &name {
+        tensor(scanner, inputs, section.as_mut(), &mut name, count).map_err(|fault| match &name {
             Some(name) => fault.within(&format!("input {}", shown(name))),
             None => fault.at(count).within("inputs"),
         })?;
@@ -43,6 +51,7 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<(
 fn tensor(
     scanner: &mut Scanner<'_>,
     inputs: &mut Inputs<'_>,
+    section: Option<&mut Section<'_>>,
     name: &mut Option<String>,
     guess: usize,
 ) -> Read<()> {
@@ -53,6 +62,7 @@ fn tensor(
     // Where `data` stands when it comes before what tells how to read it.
     let mut waiting = None;
     let (mut done, mut has_parameters) = (false, false);
+    let mut binary_size = None;
     let mut first = true;
     while let Some(key) = scanner.key(first)? {
         first = false;
@@ -73,7 +83,8 @@ fn tensor(
                 false
             }
             "parameters" => {
-                parameters(scanner)?;
+                binary_size = parameter(scanner, "binary_data_size", |scanner| u64::read(scanner))
+                    .map_err(|fault| fault.within(" parameters"))?;
                 std::mem::replace(&mut has_parameters, true)
             }
             _ => {
@@ -85,6 +96,9 @@ fn tensor(
             return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
         }
     }
+    if binary_size.is_some() && (done || waiting.is_some()) {
+        return Err(Fault::new("expected data or binary_data_size, got both"));
+    }
     if done {
         return Ok(());
     }
@@ -92,6 +106,16 @@ fn tensor(
     let name = name.as_ref().ok_or_else(|| missing("name"))?;
     let datatype = datatype.ok_or_else(|| missing("datatype"))?;
     let shape = shape.ok_or_else(|| missing("shape"))?;
+    if let Some(size) = binary_size {
+        let Some(section) = section else {
+            return Err(Fault::new(
+                "expected the attribute inference-header-content-length beside binary_data_size, got none",
+            ));
+        };
+        let index = find(inputs, (name, &datatype), guess)?;
+        let data = section.take(usize::try_from(size).unwrap_or(usize::MAX))?;
+        return inputs.read_binary(index, data, &shape);
+    }
     let mut waiting = waiting.ok_or_else(|| missing("data"))?;
     data(&mut waiting, inputs, (name, &datatype, &shape), guess)
 }
@@ -102,6 +126,12 @@ fn data(
     (name, datatype, shape): (&str, &str, &[usize]),
     guess: usize,
 ) -> Read<()> {
+    let index = find(inputs, (name, datatype), guess)?;
+    inputs.read_shaped(index, scanner, shape)
+}
+
+/// The position of an input, which must not have come yet and must be of this type.
+fn find(inputs: &Inputs<'_>, (name, datatype): (&str, &str), guess: usize) -> Read<usize> {
     let index = inputs.find(name, guess)?;
     let input = &inputs.list[index];
     if input.times > 0 {
@@ -115,7 +145,7 @@ fn data(
             shown(datatype)
         )));
     }
-    inputs.read_shaped(index, scanner, shape)
+    Ok(index)
 }
 
 fn text(scanner: &mut Scanner<'_>, key: &str) -> Read<String> {
@@ -126,7 +156,6 @@ fn text(scanner: &mut Scanner<'_>, key: &str) -> Read<String> {
 }
 
 fn dimensions(scanner: &mut Scanner<'_>) -> Read<Vec<usize>> {
-    use super::element::Element;
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected("a list of dimensions"));
     }
@@ -142,62 +171,86 @@ fn dimensions(scanner: &mut Scanner<'_>) -> Read<Vec<usize>> {
     Ok(shape)
 }
 
-/// Tensor parameters change nothing here, but for the one that moves the data out of the JSON.
-fn parameters(scanner: &mut Scanner<'_>) -> Read<()> {
+/// The one parameter that matters here of the object that comes next; the others change nothing.
+fn parameter<'a, T>(
+    scanner: &mut Scanner<'a>,
+    name: &str,
+    read: impl Fn(&mut Scanner<'a>) -> Read<T>,
+) -> Read<Option<T>> {
     if !scanner.open(b'{')? {
-        return scanner.skip();
+        if scanner.word("null") {
+            return Ok(None);
+        }
+        return Err(scanner.unexpected("an object"));
     }
+    let mut found = None;
     let mut first = true;
     while let Some(key) = scanner.key(first)? {
         first = false;
-        if key == "binary_data_size" {
-            return Err(Fault::new(
-                "expected the values in \"data\", got binary_data_size, which JSON alone cannot carry",
-            ));
+        if key != name {
+            scanner.skip()?;
+            continue;
         }
-        scanner.skip()?;
+        let value = read(scanner).map_err(|fault| fault.within(&format!(".{name}")))?;
+        if found.replace(value).is_some() {
+            return Err(Fault::new(format!("expected each key once, got \"{name}\" twice")));
+        }
     }
-    Ok(())
+    Ok(found)
 }
 
-/// The names under the request's own `outputs`, in order, each one the model has.
-pub(super) fn outputs(scanner: &mut Scanner<'_>, signature: &Signature) -> Read<Vec<String>> {
+/// The request's own `parameters`: whether outputs are wanted as binary data.
+pub(super) fn wants_binary(scanner: &mut Scanner<'_>) -> Read<bool> {
+    let wanted = parameter(scanner, "binary_data_output", |scanner| bool::read(scanner))?;
+    Ok(wanted.unwrap_or(false))
+}
+
+/// What stands under the request's own `outputs`, in order, each one the model has.
+pub(super) fn outputs(scanner: &mut Scanner<'_>, signature: &Signature) -> Read<Vec<Wanted>> {
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected("a list of objects with a name"));
     }
-    let mut wanted: Vec<String> = Vec::new();
-    while scanner.another(wanted.is_empty(), b']')? {
-        let index = wanted.len();
-        let name = output(scanner).map_err(|fault| fault.at(index))?;
-        if !signature.outputs.iter().any(|output| output.name == name) {
+    let mut all: Vec<Wanted> = Vec::new();
+    while scanner.another(all.is_empty(), b']')? {
+        let index = all.len();
+        let wanted = output(scanner).map_err(|fault| fault.at(index))?;
+        let name = &wanted.name;
+        if !signature.outputs.iter().any(|output| output.name == *name) {
             let names: Vec<&str> = signature.outputs.iter().map(|output| output.name.as_str()).collect();
-            let message =
-                format!("expected {}, got unknown output {}", named("output", &names), shown(&name));
+            let message = format!("expected {}, got unknown output {}", named("output", &names), shown(name));
             return Err(Fault::new(message).at(index));
         }
-        if wanted.contains(&name) {
-            return Err(
-                Fault::new(format!("expected each output once, got {} twice", shown(&name))).at(index)
-            );
+        if all.iter().any(|before| before.name == *name) {
+            return Err(Fault::new(format!("expected each output once, got {} twice", shown(name))).at(index));
         }
-        wanted.push(name);
+        all.push(wanted);
     }
-    Ok(wanted)
+    Ok(all)
 }
 
-fn output(scanner: &mut Scanner<'_>) -> Read<String> {
+fn output(scanner: &mut Scanner<'_>) -> Read<Wanted> {
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected("an object with a name"));
     }
-    let mut name = None;
+    let (mut name, mut parameters) = (None, None);
     let mut first = true;
     while let Some(key) = scanner.key(first)? {
         first = false;
-        if key != "name" {
-            scanner.skip()?;
-        } else if name.replace(text(scanner, "name")?).is_some() {
-            return Err(Fault::new("expected each key once, got \"name\" twice"));
+        let seen = match &*key {
+            "name" => name.replace(text(scanner, "name")?).is_some(),
+            "parameters" => {
+                let read = parameter(scanner, "binary_data", |scanner| bool::read(scanner));
+                parameters.replace(read.map_err(|fault| fault.within(".parameters"))?).is_some()
+            }
+            _ => {
+                scanner.skip()?;
+                false
+            }
+        };
+        if seen {
+            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
         }
     }
-    name.ok_or_else(|| Fault::new("expected an object with a name, got none"))
+    let name = name.ok_or_else(|| Fault::new("expected an object with a name, got none"))?;
+    Ok(Wanted { name, binary: parameters.flatten() })
 }

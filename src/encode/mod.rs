@@ -1,15 +1,18 @@
 //! Outputs to a response body: pure functions that mirror `decode`.
 //!
 //! Floats are written in the shortest form that reads back the same at their own width. JSON has neither NaN nor Infinity:
-//! they become the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
+//! they become the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. [`envelope`] then goes around the body.
 
+mod binary;
+pub mod envelope;
 #[cfg(test)]
 mod tests;
+mod v2;
 mod value;
 
-use crate::decode::{Answer, Form, Id};
+use crate::decode::{Answer, Form, Id, Wanted};
 use crate::error::{Code, Rejection};
-use crate::tensor::{Elements, Output, Show, View};
+use crate::tensor::{Output, Show, View};
 use value::{estimate, push_key, push_nested, push_text};
 
 /// Which model version computed the outputs.
@@ -21,15 +24,29 @@ pub struct Served<'a> {
     pub batched: bool,
 }
 
+/// The body of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    pub bytes: Vec<u8>,
+    /// Bytes of JSON before the outputs' binary data; none when it is JSON as a whole.
+    pub json_length: Option<usize>,
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(json: Vec<u8>) -> Self {
+        Self { bytes: json, json_length: None }
+    }
+}
+
 /// The body of a response, in the request's own protocol. `outputs` hold this request's rows only.
 ///
 /// Fails with `INFERENCE_FAILED` where an output's elements do not fill its shape or its rows are not as many as the others',
 /// and with `INVALID_INPUT` where v2 asks for an output that is not there.
-pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> Result<Vec<u8>, Rejection> {
+pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> Result<Body, Rejection> {
     let rows = check(outputs, served.batched)?;
     let chosen = choose(answer, outputs)?;
     let mut out = Vec::with_capacity(capacity(answer, &chosen, served, rows));
-    match answer.form {
+    match &answer.form {
         Form::Rows => {
             out.extend_from_slice(b"{\"predictions\":[");
             push_rows(&mut out, &chosen, served.batched, rows);
@@ -41,21 +58,21 @@ pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) ->
             push_named(&mut out, &chosen);
             push_served(&mut out, served);
         }
-        Form::V2 { .. } => {
+        Form::V2 { outputs: wanted, binary } => {
+            let is_binary = |index: usize| wanted.get(index).and_then(|one| one.binary).unwrap_or(*binary);
             out.extend_from_slice(b"{\"model_name\":");
             push_text(&mut out, served.model);
             out.extend_from_slice(b",\"model_version\":");
             push_text(&mut out, served.version);
             push_id(&mut out, answer.id.as_ref());
             out.extend_from_slice(b",\"outputs\":[");
-            push_v2(&mut out, &chosen);
-            out.extend_from_slice(b"]}");
-            return Ok(out);
+            let json_length = v2::push(&mut out, &chosen, is_binary);
+            return Ok(Body { bytes: out, json_length });
         }
     }
     push_id(&mut out, answer.id.as_ref());
     out.push(b'}');
-    Ok(out)
+    Ok(out.into())
 }
 
 /// `{"error": {"code": …, "message": …}, "id": …}`: the same in every protocol.
@@ -106,10 +123,10 @@ fn check(outputs: &[Output<'_>], batched: bool) -> Result<usize, Rejection> {
 /// The outputs that the request asked for, in its order; all where it named none.
 fn choose<'o, 'a>(answer: &Answer, outputs: &'o [Output<'a>]) -> Result<Vec<&'o Output<'a>>, Rejection> {
     match &answer.form {
-        Form::V2 { outputs: wanted } if !wanted.is_empty() => wanted
+        Form::V2 { outputs: wanted, .. } if !wanted.is_empty() => wanted
             .iter()
-            .map(|name| {
-                let found = outputs.iter().find(|output| output.name == name);
+            .map(|Wanted { name, .. }| {
+                let found = outputs.iter().find(|output| output.name == *name);
                 found.ok_or_else(|| {
                     Rejection::invalid(format!(
                         "outputs: expected names of the model's outputs, got {name:?}"
@@ -295,105 +312,6 @@ fn push_object(
         value(out, output);
     }
     out.push(b'}');
-}
-
-fn push_v2(out: &mut Vec<u8>, outputs: &[&Output<'_>]) {
-    let mut is_first = true;
-    for output in outputs {
-        push_v2_output(out, output.name, output, &mut is_first);
-    }
-}
-
-/// One tensor; a sequence as `name.0`, `name.1` and so on, a missing optional output as none, a ranking as two: the scores,
-/// and their labels (`name.labels`) or positions (`name.indices`).
-fn push_v2_output(out: &mut Vec<u8>, name: &str, output: &Output<'_>, is_first: &mut bool) {
-    match output.show {
-        Show::Missing => {}
-        Show::Sequence(parts) | Show::PerRow(parts) => {
-            for (index, part) in parts.iter().enumerate() {
-                push_v2_output(out, &format!("{name}.{index}"), part, is_first);
-            }
-        }
-        Show::Values => push_v2_tensor(out, name, output.shape, output.elements, None, is_first),
-        Show::Named(names) => push_v2_tensor(out, name, output.shape, output.elements, Some(names), is_first),
-        Show::Ranked { labels, top, threshold } => {
-            let ranked = Ranked::of(output, labels, top, threshold);
-            push_v2_tensor(out, name, &ranked.shape, ranked.scores.view(), None, is_first);
-            let (suffix, places) = match &ranked.places {
-                Elements::Text(_) => ("labels", ranked.places.view()),
-                _ => ("indices", ranked.places.view()),
-            };
-            push_v2_tensor(out, &format!("{name}.{suffix}"), &ranked.shape, places, None, is_first);
-        }
-    }
-}
-
-fn push_v2_tensor(
-    out: &mut Vec<u8>,
-    name: &str,
-    shape: &[usize],
-    elements: View<'_>,
-    labels: Option<&[String]>,
-    is_first: &mut bool,
-) {
-    if !std::mem::take(is_first) {
-        out.push(b',');
-    }
-    out.extend_from_slice(b"{\"name\":");
-    push_text(out, name);
-    out.extend_from_slice(b",\"datatype\":");
-    push_text(out, elements.element().datatype());
-    out.extend_from_slice(b",\"shape\":[");
-    for (place, length) in shape.iter().enumerate() {
-        if place > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(itoa::Buffer::new().format(*length).as_bytes());
-    }
-    out.push(b']');
-    if let Some(labels) = labels {
-        out.extend_from_slice(b",\"parameters\":{\"labels\":");
-        push_nested(out, View::Text(labels), &[labels.len()]);
-        out.push(b'}');
-    }
-    out.extend_from_slice(b",\"data\":");
-    push_nested(out, elements, &[elements.len()]);
-    out.push(b'}');
-}
-
-/// A ranking as tensors: every row as long as the longest, the rest filled with score 0 and no label (or -1).
-struct Ranked {
-    shape: Vec<usize>,
-    scores: Elements,
-    places: Elements,
-}
-
-impl Ranked {
-    fn of(output: &Output<'_>, labels: Option<&[String]>, top: usize, threshold: f64) -> Self {
-        let (width, outer) = output.shape.split_last().map_or((1, &[][..]), |(width, outer)| (*width, outer));
-        let rows = output.elements.len() / width.max(1);
-        let rankings: Vec<Vec<usize>> = (0..rows)
-            .map(|row| ranking(output.elements.slice(row * width..(row + 1) * width), top, threshold))
-            .collect();
-        let longest = rankings.iter().map(Vec::len).max().unwrap_or(0);
-        let all = output.elements.to_f64();
-        let (mut scores, mut names, mut indices) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, ranking) in rankings.iter().enumerate() {
-            for place in 0..longest {
-                let index = ranking.get(place);
-                scores.push(index.map_or(0.0, |index| all[row * width + index]));
-                let label = index.and_then(|index| labels.and_then(|labels| labels.get(*index)));
-                names.push(label.cloned().unwrap_or_default());
-                indices.push(index.map_or(-1, |index| i64::try_from(*index).unwrap_or(i64::MAX)));
-            }
-        }
-        let scores = match output.elements {
-            View::F64(_) => Elements::F64(scores),
-            _ => Elements::F32(scores.into_iter().map(|score| score as f32).collect()),
-        };
-        let places = if labels.is_some() { Elements::Text(names) } else { Elements::I64(indices) };
-        Self { shape: [outer, &[longest]].concat(), scores, places }
-    }
 }
 
 fn push_served(out: &mut Vec<u8>, served: &Served<'_>) {

@@ -12,11 +12,14 @@ fn answer(form: Form) -> Answer {
 }
 
 fn v2(outputs: &[&str]) -> Form {
-    Form::V2 { outputs: outputs.iter().map(|name| (*name).to_owned()).collect() }
+    let wanted = |name: &&str| Wanted { name: (*name).to_owned(), binary: None };
+    Form::V2 { outputs: outputs.iter().map(wanted).collect(), binary: false }
 }
 
 fn body(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> String {
-    String::from_utf8(response(answer, outputs, served).unwrap()).unwrap()
+    let body = response(answer, outputs, served).unwrap();
+    assert_eq!(body.json_length, None);
+    String::from_utf8(body.bytes).unwrap()
 }
 
 #[test]
@@ -190,7 +193,7 @@ fn check_round_trip(tensor: &Tensor) {
         (v2(&[]), "outputs", "inputs"),
     ] {
         let answer = answer(form);
-        let encoded = response(&answer, &output, &SERVED).unwrap();
+        let encoded = response(&answer, &output, &SERVED).unwrap().bytes;
         let bound = capacity(&answer, &[&output[0]], &SERVED, tensor.shape[0]);
         if element != ElementType::Text {
             assert!(encoded.len() <= bound, "{} bytes where {bound} were expected", encoded.len());

@@ -19,7 +19,7 @@ pub(super) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
         let (_, mut answers) = infer::predict(model, 0, vec![request]);
         let answer = answers.pop().expect("one request has one answer");
         let response = answer.map_err(|rejection| about(rejection.message.into_owned()))?;
-        let response: Value = serde_json::from_slice(&response)
+        let response: Value = serde_json::from_slice(&response.bytes)
             .map_err(|error| about(format!("the response is no JSON: {error}")))?;
         let got = response.get("predictions").or_else(|| response.get("outputs")).unwrap_or(&Value::Null);
         compare(got, &sample.expected, sample.tolerance, "").map_err(about)?;

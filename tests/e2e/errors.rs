@@ -33,9 +33,23 @@ async fn each_kind_of_bad_input_gets_its_error() {
         (
             "another content type",
             good.clone(),
-            vec![("content-type", "text/csv")],
+            vec![("content-type", "application/xml")],
             "INVALID_INPUT",
-            "text/csv",
+            "application/xml",
+        ),
+        (
+            "neither JSON nor declared",
+            "1,2,3".into(),
+            vec![],
+            "INVALID_INPUT",
+            "set the attribute content-type",
+        ),
+        (
+            "another content encoding",
+            good.clone(),
+            vec![("content-encoding", "br")],
+            "INVALID_INPUT",
+            "content-encoding \"br\"",
         ),
     ];
     let ids: Vec<String> =

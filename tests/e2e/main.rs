@@ -8,6 +8,7 @@ mod lifecycle;
 mod models;
 mod observability;
 mod oracle;
+mod payloads;
 mod push;
 mod traffic;
 mod zoo;

@@ -268,7 +268,7 @@ fn v2_tensors_that_do_not_fit() {
             "input \"x\": expected each key once, got \"data\" twice"
         }),
         (format!(r#"{X}, "shape": [1, 2], "parameters": {{"binary_data_size": 8}}"#), {
-            "input \"x\": expected the values in \"data\", got binary_data_size, which JSON alone cannot carry"
+            "input \"x\": expected the attribute inference-header-content-length beside binary_data_size, got none"
         }),
     ] {
         assert_eq!(message(&format!(r#"{{"inputs": [{{{tensor}}}]}}"#), &single()), expected, "{tensor}");
@@ -295,7 +295,7 @@ fn v2_tensors_that_do_not_fit() {
 
 #[test]
 fn limits_are_held_whatever_the_form() {
-    let limits = Limits { max_elements: 4, max_rows: 2 };
+    let limits = Limits { max_elements: 4, max_rows: 2, ..Limits::DEFAULT };
     let elements = "expected at most 4 elements in all inputs, got more";
     let rows = "expected at most 2 rows, got more; send them in several messages";
     let free = signature(&[("x", ElementType::F32, &[0, 0])]);

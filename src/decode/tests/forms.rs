@@ -36,7 +36,7 @@ fn every_form_of_two_rows_reads_the_same() {
     for body in tensors {
         let request = good(&format!(r#"{{"inputs": [{body}]}}"#), &single());
         assert_eq!((&request.inputs[..], request.rows), (&[tensor.clone()][..], 2), "{body}");
-        assert_eq!(request.answer.form, Form::V2 { outputs: vec![] }, "{body}");
+        assert_eq!(request.answer.form, Form::V2 { outputs: vec![], binary: false }, "{body}");
     }
 }
 
@@ -130,10 +130,11 @@ fn ids_are_kept_as_given_wherever_they_stand() {
 #[test]
 fn v2_names_the_outputs_that_it_wants() {
     let tensor = r#"{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}"#;
+    let wanted = |name: &str, binary| Wanted { name: name.to_owned(), binary };
     for (outputs, expected) in [
         (
             r#"[{"name": "scores", "parameters": {"binary_data": false}}, {"name": "label"}]"#,
-            vec!["scores", "label"],
+            vec![wanted("scores", Some(false)), wanted("label", None)],
         ),
         ("[]", vec![]),
     ] {
@@ -141,8 +142,8 @@ fn v2_names_the_outputs_that_it_wants() {
             format!(r#"{{"outputs": {outputs}, "inputs": [{tensor}]}}"#),
             format!(r#"{{"inputs": [{tensor}], "outputs": {outputs}}}"#),
         ] {
-            let outputs = expected.iter().map(|name| (*name).to_owned()).collect();
-            assert_eq!(good(&body, &single()).answer.form, Form::V2 { outputs }, "{body}");
+            let form = Form::V2 { outputs: expected.clone(), binary: false };
+            assert_eq!(good(&body, &single()).answer.form, form, "{body}");
         }
     }
 }

@@ -240,3 +240,134 @@ proptest! {
         }
     }
 }
+
+use crate::decode::envelope::{Headers, open};
+
+/// Whatever the attributes say of whatever bytes: an answer, and tensors that fill their shapes.
+fn answered(attributes: &[(&str, &str)], body: &[u8]) {
+    let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let limits = Limits { max_elements: 1000, max_rows: 50, max_body_bytes: 10_000, max_fields: 50 };
+    let strings = signature(&[("s", ElementType::Text, &[0]), ("t", ElementType::Text, &[0, 1])]);
+    let flags = signature(&[("b", ElementType::Bool, &[0, 0])]);
+    for signature in [single(), several(), table(), whole(), strings, flags] {
+        let Ok(content) = open(Headers(&attributes), body, &limits).content else { continue };
+        let Ok(request) = content.decode(&signature, &limits) else { continue };
+        assert!(request.rows > 0 && request.rows <= limits.max_rows);
+        for tensor in &request.inputs {
+            assert_eq!(tensor.shape.iter().product::<usize>(), tensor.elements.len());
+            assert!(tensor.elements.len() <= limits.max_elements);
+        }
+    }
+}
+
+const DECLARED: [&[(&str, &str)]; 8] = [
+    &[],
+    &[("content-type", "text/csv")],
+    &[("content-type", "text/csv; header=present")],
+    &[("content-type", "text/csv; header=absent")],
+    &[("content-type", "application/octet-stream")],
+    &[("inference-header-content-length", "103")],
+    &[("content-type", "application/cloudevents+json")],
+    &[("content-encoding", "gzip")],
+];
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_form_are_answered(body: Vec<u8>) {
+        for attributes in DECLARED {
+            answered(attributes, &body);
+        }
+    }
+
+    #[test]
+    fn damaged_bodies_of_any_form_are_answered(
+        which in 0_usize..4,
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0_u8..4), 1..4),
+    ) {
+        let mut body = [
+            &b"a,b\r\n1,\"2.5\"\r\n-3e1,\r\n"[..],
+            b"s,t\n\"a \"\"b\"\"\",x\n\"\",\"\n\"\n",
+            b"{\"inputs\":[{\"name\":\"x\",\"shape\":[1,2],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":8}}],\"id\":\"\"}\0\0\x80?\0\0\0@",
+            br#"{"specversion":"1.0","id":"1","source":"s","type":"t","data":{"instances":[[1,2]]},"datacontenttype":"text/csv"}"#,
+        ][which].to_vec();
+        for (at, byte, how) in damage {
+            let at = at.index(body.len().max(1));
+            match how {
+                _ if body.is_empty() => {}
+                0 => body[at] = byte,
+                1 => drop(body.remove(at)),
+                2 => body.insert(at, byte),
+                _ => body[at] ^= 1 << (byte % 8),
+            }
+        }
+        for attributes in DECLARED {
+            answered(attributes, &body);
+        }
+    }
+
+    #[test]
+    fn tables_read_back(
+        cells in proptest::collection::vec(any::<(String, i64, f64)>(), 1..20),
+        crlf: bool,
+        header: bool,
+    ) {
+        let signature = signature(&[
+            ("s", ElementType::Text, &[0]),
+            ("n", ElementType::I64, &[0, 1]),
+            ("f", ElementType::F64, &[0]),
+        ]);
+        let end = if crlf { "\r\n" } else { "\n" };
+        let mut body = if header { format!("f,n,s{end}") } else { String::new() };
+        for (text, number, float) in &cells {
+            let text = format!("\"{}\"", text.replace('"', "\"\""));
+            let (number, float) = (number.to_string(), if float.is_nan() { String::new() } else { float.to_string() });
+            let row = if header { [float, number, text] } else { [text, number, float] };
+            body.push_str(&(row.join(",") + end));
+        }
+        let declared = if header { "text/csv; header=present" } else { "text/csv; header=absent" };
+        let attributes = [("content-type".to_owned(), declared.to_owned())].into();
+        let content = open(Headers(&attributes), body.as_bytes(), &Limits::DEFAULT).content.unwrap();
+        let request = content.decode(&signature, &Limits::DEFAULT).unwrap_or_else(|f| panic!("{body:?}: {}", f.rejection));
+        prop_assert_eq!(request.rows, cells.len());
+        let texts: Vec<String> = cells.iter().map(|cell| cell.0.clone()).collect();
+        prop_assert_eq!(&request.inputs[0].elements, &Elements::Text(texts));
+        prop_assert_eq!(&request.inputs[1].elements, &Elements::I64(cells.iter().map(|cell| cell.1).collect()));
+        let Elements::F64(floats) = &request.inputs[2].elements else { panic!("float64 expected") };
+        for (got, cell) in floats.iter().zip(&cells) {
+            prop_assert!(got.to_bits() == cell.2.to_bits() || (got.is_nan() && cell.2.is_nan()));
+        }
+    }
+
+    /// What `encode` writes as binary data, `decode` reads back bit for bit; raw rows are the same bytes.
+    #[test]
+    fn binary_tensors_of_every_type_read_back(
+        shape in proptest::collection::vec(1_usize..4, 1..4),
+        seed in proptest::collection::vec(any::<u64>(), 64),
+    ) {
+        use crate::encode::{Served, response};
+        use crate::tensor::Output;
+        let count: usize = shape.iter().product();
+        for (elements, _) in tensors(&seed[..count]) {
+            let output = [Output { name: "x", shape: &shape, elements: elements.view(), show: crate::tensor::Show::Values }];
+            let answer = super::super::Answer { form: Form::V2 { outputs: vec![], binary: true }, id: None };
+            let body = response(&answer, &output, &Served { model: "m", version: "1", batched: true }).unwrap();
+            let json_length = body.json_length.unwrap();
+            // A response's outputs are a request's inputs.
+            let json = String::from_utf8(body.bytes[..json_length].to_vec()).unwrap().replace("\"outputs\"", "\"inputs\"");
+            let request = [json.as_bytes(), &body.bytes[json_length..]].concat();
+            let attributes = [("inference-header-content-length".to_owned(), json.len().to_string())].into();
+            let dims: Vec<usize> = std::iter::once(0).chain(shape[1..].iter().copied()).collect();
+            let signature = signature(&[("x", elements.element(), &dims)]);
+            let read = |attributes, body: &[u8]| {
+                open(Headers(attributes), body, &Limits::DEFAULT).content.unwrap().decode(&signature, &Limits::DEFAULT)
+            };
+            let request = read(&attributes, &request).unwrap_or_else(|f| panic!("{json}: {}", f.rejection));
+            prop_assert_eq!(&request.inputs[0].shape, &shape);
+            prop_assert_eq!(&request.inputs[0].elements, &elements);
+            if !matches!(elements.element(), ElementType::Text | ElementType::Blob) {
+                let raw = [("content-type".to_owned(), "application/octet-stream".to_owned())].into();
+                prop_assert_eq!(read(&raw, &body.bytes[json_length..]).unwrap().inputs, request.inputs);
+            }
+        }
+    }
+}

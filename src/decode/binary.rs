@@ -1,0 +1,143 @@
+//! Tensors from raw little-endian bytes: raw rows, and the data of the Open Inference Protocol's binary extension.
+
+use half::{bf16, f16};
+
+use super::fault::{Fault, Read};
+use crate::for_each_element_type;
+use crate::tensor::{ElementType, Elements};
+
+/// The bytes behind a v2 request's JSON. Each tensor with `binary_data_size` takes so many, in the order of the inputs.
+pub(super) struct Section<'a>(pub(super) &'a [u8]);
+
+impl<'a> Section<'a> {
+    pub(super) fn take(&mut self, size: usize) -> Read<&'a [u8]> {
+        let Some((data, rest)) = self.0.split_at_checked(size) else {
+            let left = self.0.len();
+            return Err(Fault::new(format!(
+                "expected {size} bytes of binary data (binary_data_size), got {left}, the rest of the body"
+            )));
+        };
+        self.0 = rest;
+        Ok(data)
+    }
+
+    /// Nothing may be left behind the last tensor.
+    pub(super) fn end(&self) -> Read<()> {
+        match self.0.len() {
+            0 => Ok(()),
+            left => Err(Fault::new(format!(
+                "expected the body to end with the last tensor's binary data, got {left} bytes more"
+            ))),
+        }
+    }
+}
+
+/// An element as bytes: `width` each, side by side; strings with their length before them.
+trait Binary: Sized {
+    /// None: each element is as long as it says.
+    const WIDTH: Option<usize>;
+    /// Reads `count` elements, which `bytes` are exactly long enough for where [`Self::WIDTH`] is known.
+    fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>>;
+}
+
+macro_rules! numbers {
+    ($($rust:ty),+) => { $(
+        impl Binary for $rust {
+            const WIDTH: Option<usize> = Some(size_of::<$rust>());
+
+            /// Compiles to one copy, as wide as the machine's registers, into the aligned buffer.
+            fn read(bytes: &[u8], _: usize) -> Read<Vec<Self>> {
+                Ok(bytes.as_chunks().0.iter().map(|element| <$rust>::from_le_bytes(*element)).collect())
+            }
+        }
+    )+ };
+}
+numbers!(u8, u16, u32, u64, i8, i16, i32, i64, f16, bf16, f32, f64);
+
+impl Binary for bool {
+    const WIDTH: Option<usize> = Some(1);
+
+    fn read(bytes: &[u8], _: usize) -> Read<Vec<Self>> {
+        match bytes.iter().position(|byte| *byte > 1) {
+            None => Ok(bytes.iter().map(|byte| *byte == 1).collect()),
+            Some(at) => Err(Fault::new(format!("expected 0 or 1 for a bool, got {}", bytes[at])).at(at)),
+        }
+    }
+}
+
+impl Binary for String {
+    const WIDTH: Option<usize> = None;
+
+    fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>> {
+        with_lengths(bytes, count, |element| {
+            let text = str::from_utf8(element).map_err(|e| {
+                let offset = e.valid_up_to();
+                Fault::new(format!("expected UTF-8, got an invalid sequence at its byte {offset}"))
+            })?;
+            Ok(text.to_owned())
+        })
+    }
+}
+
+impl Binary for Vec<u8> {
+    const WIDTH: Option<usize> = None;
+
+    fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>> {
+        with_lengths(bytes, count, |element| Ok(element.to_vec()))
+    }
+}
+
+/// Elements with 4 bytes of length before each.
+fn with_lengths<T>(mut bytes: &[u8], count: usize, element_of: impl Fn(&[u8]) -> Read<T>) -> Read<Vec<T>> {
+    // Each takes 4 bytes at least: a claim beyond that gets no memory.
+    let mut out = Vec::with_capacity(count.min(bytes.len() / 4));
+    while out.len() < count {
+        let index = out.len();
+        let element = bytes.split_first_chunk::<4>().and_then(|(length, rest)| {
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            rest.split_at_checked(length)
+        });
+        let Some((element, rest)) = element else {
+            let left = bytes.len();
+            return Err(Fault::new(format!(
+                "expected 4 bytes of length and so many bytes of data, got {left} bytes, the rest of the tensor's"
+            ))
+            .at(index));
+        };
+        out.push(element_of(element).map_err(|fault| fault.at(index))?);
+        bytes = rest;
+    }
+    match bytes.len() {
+        0 => Ok(out),
+        left => Err(Fault::new(format!(
+            "expected {count} elements with their lengths before them, got {left} bytes behind them"
+        ))),
+    }
+}
+
+macro_rules! dispatch {
+    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
+        /// Bytes that one element takes; none for strings.
+        pub(super) fn width(element: ElementType) -> Option<usize> {
+            match element { $(ElementType::$variant => <$rust as Binary>::WIDTH),+ }
+        }
+
+        fn read_elements(element: ElementType, bytes: &[u8], count: usize) -> Read<Elements> {
+            Ok(match element { $(ElementType::$variant => Elements::$variant(<$rust as Binary>::read(bytes, count)?)),+ })
+        }
+    };
+}
+for_each_element_type!(dispatch);
+
+/// So many elements, which must be all that `bytes` hold.
+pub(super) fn read(element: ElementType, bytes: &[u8], count: usize) -> Read<Elements> {
+    if let Some(width) = width(element)
+        && count.checked_mul(width) != Some(bytes.len())
+    {
+        let got = bytes.len();
+        return Err(Fault::new(format!(
+            "expected {count} values of {width} bytes each ({element}), got {got} bytes"
+        )));
+    }
+    read_elements(element, bytes, count)
+}

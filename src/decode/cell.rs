@@ -1,0 +1,171 @@
+//! One cell of a table in each type: JSON's spellings of numbers, straight from the body, and those that other programs write.
+
+use half::{bf16, f16};
+
+use super::element::Element;
+use super::fault::{Fault, Read, shown};
+use super::scanner::Scanner;
+use super::table::Reader;
+use crate::for_each_element_type;
+use crate::tensor::{ElementType, Elements};
+
+/// What a cell may be, beside what JSON has for its type.
+pub(super) trait Cell: Element {
+    const WANTED: &'static str;
+    /// What an empty cell stands for, where it may be empty.
+    fn missing() -> Option<Self> {
+        None
+    }
+    /// Other spellings.
+    fn spelled(text: &str) -> Option<Self>;
+
+    fn read_cell(reader: &mut Reader<'_>) -> Read<Self> {
+        // Nearly every cell is a plain number: read where it stands, without looking for its end first.
+        let begin = reader.scanner.at;
+        if matches!(reader.scanner.bytes.get(begin), Some(b'-' | b'0'..=b'9')) {
+            if let Ok(value) = Self::read(&mut reader.scanner)
+                && reader.is_end_of_cell()
+            {
+                return Ok(value);
+            }
+            reader.scanner.at = begin;
+        }
+        let cell = reader.cell()?;
+        Self::parse(cell.text.trim())
+    }
+
+    fn parse(text: &str) -> Read<Self> {
+        if text.is_empty() {
+            return Self::missing()
+                .ok_or_else(|| Fault::new(format!("expected {}, got an empty cell", Self::WANTED)));
+        }
+        if let Some(value) = Self::spelled(text) {
+            return Ok(value);
+        }
+        let mut scanner = Scanner::new(text.as_bytes())?;
+        let value = match scanner.peek() {
+            Some(b'-' | b'0'..=b'9') => Self::read(&mut scanner)?,
+            _ => return Err(Self::unexpected(text)),
+        };
+        if scanner.at < text.len() { Err(Self::unexpected(text)) } else { Ok(value) }
+    }
+
+    #[cold]
+    fn unexpected(text: &str) -> Box<Fault> {
+        Fault::new(format!("expected {}, got {}", Self::WANTED, shown(text)))
+    }
+}
+
+macro_rules! integers {
+    ($($rust:ty),+) => { $(
+        impl Cell for $rust {
+            const WANTED: &'static str = "a whole number";
+            fn spelled(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )+ };
+}
+integers!(u8, u16, u32, u64, i8, i16, i32, i64);
+
+macro_rules! floats {
+    ($($rust:ty),+) => { $(
+        impl Cell for $rust {
+            const WANTED: &'static str = "a number";
+            fn missing() -> Option<Self> {
+                Some(<$rust>::NAN)
+            }
+            /// Rust's own spellings: `.5`, `+1`, `nan`, `inf`, whatever their case.
+            fn spelled(text: &str) -> Option<Self> {
+                let value: $rust = text.parse().ok()?;
+                let is_word = text.trim_start_matches(['+', '-']).starts_with(|first: char| first.is_ascii_alphabetic());
+                (is_word || !value.is_infinite()).then_some(value)
+            }
+        }
+    )+ };
+}
+floats!(f16, bf16, f32, f64);
+
+impl Cell for bool {
+    const WANTED: &'static str = "true or false (or 1 or 0)";
+
+    /// In any case, as Python, R and spreadsheets write it.
+    fn spelled(text: &str) -> Option<Self> {
+        match text {
+            _ if text.eq_ignore_ascii_case("true") => Some(true),
+            _ if text.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        }
+    }
+}
+
+impl Cell for String {
+    const WANTED: &'static str = "a string (\"\" for an empty one)";
+
+    fn spelled(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+
+    /// Spaces are part of it. Only in quotes is it empty, and not missing.
+    fn read_cell(reader: &mut Reader<'_>) -> Read<Self> {
+        let cell = reader.cell()?;
+        if cell.text.is_empty() && !cell.is_quoted {
+            return Err(Fault::new(format!("expected {}, got an empty cell", Self::WANTED)));
+        }
+        Ok(cell.text.into_owned())
+    }
+}
+
+/// Base64, as in JSON.
+impl Cell for Vec<u8> {
+    const WANTED: &'static str = "base64";
+
+    fn spelled(text: &str) -> Option<Self> {
+        super::element::decode_base64(text).ok()
+    }
+}
+
+/// Reads a row's cells, separated by commas; cell `i` becomes element `begin + places[i]`.
+fn fill<T: Cell>(
+    out: &mut [T],
+    begin: usize,
+    width: usize,
+    places: Option<&[usize]>,
+    reader: &mut Reader<'_>,
+) -> Read<()> {
+    for column in 0..width {
+        if column > 0 && !reader.comma() {
+            return Err(reader.too_few(width, column));
+        }
+        let place = places.map_or(column, |places| places[column]);
+        out[begin + place] = T::read_cell(reader).map_err(|fault| reader.place(fault, column))?;
+    }
+    Ok(())
+}
+
+macro_rules! dispatch {
+    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
+        /// Reads the next `width` cells into the elements from `begin` on, cell `i` into the `places[i]`th of them.
+        pub(super) fn fill_row(
+            elements: &mut Elements,
+            begin: usize,
+            width: usize,
+            places: Option<&[usize]>,
+            reader: &mut Reader<'_>,
+        ) -> Read<()> {
+            match elements { $(Elements::$variant(out) => fill::<$rust>(out, begin, width, places, reader)),+ }
+        }
+
+        /// Reads one cell into element `at`.
+        pub(super) fn fill_one(elements: &mut Elements, at: usize, reader: &mut Reader<'_>) -> Read<()> {
+            match elements { $(Elements::$variant(out) => out[at] = <$rust as Cell>::read_cell(reader)?),+ }
+            Ok(())
+        }
+
+        /// Whether a cell could be an element of this type.
+        pub(super) fn could_be(element: ElementType, text: &str) -> bool {
+            match element { $(ElementType::$variant => <$rust as Cell>::parse(text.trim()).is_ok()),+ }
+        }
+    };
+}
+for_each_element_type!(dispatch);

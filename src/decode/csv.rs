@@ -1,0 +1,170 @@
+//! `text/csv`: a row a line. A header names the model's columns, or its inputs of shape `[batch]` or `[batch, 1]`, in any order;
+//! without one, cells come in the model's order.
+//!
+//! Whether there is a header says the content type's parameter `header`. Where it does not, the first line is a header if it
+//! holds the model's names and could be no row, and a row if it could be one and is no header; anything else is refused.
+//! An empty cell is a missing value: NaN for floats, an error for every other type. Blank lines are allowed at the end only.
+
+use std::borrow::Cow;
+
+use super::cell::{could_be, fill_one, fill_row};
+use super::fault::{Fault, Read, shown};
+use super::frame::Target;
+use super::inputs::{Inputs, check_rows};
+use super::rows::Columns;
+use super::table::Reader;
+use super::{Answer, Form, Limits, Request};
+use crate::tensor::{Dim, Signature};
+
+/// Sets what the message asks for.
+const DECLARE: &str = "set content-type to \"text/csv; header=present\" or \"text/csv; header=absent\"";
+
+pub(super) fn decode(
+    body: &[u8],
+    header: Option<bool>,
+    signature: &Signature,
+    limits: &Limits,
+) -> Read<Request> {
+    let mut inputs = Inputs::new(signature, *limits, body.len());
+    check_inputs(&inputs)?;
+    let mut reader = Reader::new(body)?;
+    if reader.is_end() {
+        return Err(Fault::new("expected a table, got an empty body"));
+    }
+    let first = reader.look_ahead(limits.max_fields)?;
+    let has_header = match header {
+        Some(header) => header,
+        None => is_header(&inputs, &first)?,
+    };
+    let target = if has_header {
+        let names: Vec<String> = first.iter().map(|name| name.trim().to_owned()).collect();
+        let target = Target::of(&inputs, &names).map_err(|fault| fault.within("line 1"))?;
+        reader.header(limits.max_fields)?;
+        reader.names = names;
+        target
+    } else {
+        reader.names = names(&inputs);
+        in_order(&inputs)
+    };
+    let rows = rows(&mut reader, &mut inputs, &target, first.len())?;
+    let (inputs, rows) = inputs.finish(Some(rows))?;
+    Ok(Request { inputs, rows, answer: Answer { form: Form::Rows, id: None } })
+}
+
+/// Refuses models that no table is for: each input must be one column, or the only one several.
+fn check_inputs(inputs: &Inputs<'_>) -> Read<()> {
+    if !inputs.signature.batched {
+        return Err(Fault::new(
+            "expected another form: the model has no batch dimension, so it takes no table",
+        ));
+    }
+    let single = inputs.list.len() == 1;
+    for input in &inputs.list {
+        let fits = match &*input.spec.shape {
+            [_] => true,
+            [_, width] => single || *width == Dim::Fixed(1),
+            _ => false,
+        };
+        if !fits {
+            let (name, what) = (shown(&input.spec.name), input.spec.describe());
+            return Err(Fault::new(format!(
+                "content-type text/csv is for columns, and this input ({what}) is none; send JSON"
+            ))
+            .within(&format!("input {name}")));
+        }
+    }
+    Ok(())
+}
+
+/// The model's columns or, where it has several inputs or a single `[batch]`, its inputs. Empty: they have no names.
+fn names(inputs: &Inputs<'_>) -> Vec<String> {
+    match Columns::of(inputs) {
+        Some(columns) => columns.names.to_vec(),
+        None if is_whole(inputs) => Vec::new(),
+        None => inputs.list.iter().map(|input| input.spec.name.clone()).collect(),
+    }
+}
+
+/// Whether cells are elements of the one `[batch, columns]` input, and not inputs.
+fn is_whole(inputs: &Inputs<'_>) -> bool {
+    inputs.list.len() == 1 && inputs.list[0].spec.shape.len() == 2
+}
+
+fn in_order(inputs: &Inputs<'_>) -> Target {
+    if is_whole(inputs) { Target::Whole } else { Target::Inputs((0..inputs.list.len()).collect()) }
+}
+
+fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Read<bool> {
+    let names = names(inputs);
+    let known: std::collections::HashSet<&str> = names.iter().map(String::as_str).collect();
+    let named = first.iter().all(|cell| known.contains(cell.trim()));
+    let is_row = first.iter().enumerate().all(|(column, cell)| {
+        let column = if is_whole(inputs) { 0 } else { column };
+        inputs.list.get(column).is_none_or(|input| could_be(input.spec.element, cell))
+    });
+    match (named, is_row) {
+        (true, false) => Ok(true),
+        (false, true) => Ok(false),
+        (true, true) => Err(Fault::new(format!("line 1 may be a header or a row of values; {DECLARE}"))),
+        (false, false) => Err(Fault::new(format!(
+            "line 1 is neither a header with the model's names nor a row of values; {DECLARE} to learn which cell is wrong"
+        ))),
+    }
+}
+
+fn rows(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width: usize) -> Read<usize> {
+    let mut rows = 0;
+    let begin = reader.scanner.at;
+    while !reader.is_end() {
+        if rows == 1 {
+            // One allocation for all rows, if they are as long as the first one.
+            let length = (reader.scanner.at - begin).max(1);
+            inputs.expect_times((reader.scanner.bytes.len() - reader.scanner.at) / length + 1);
+        }
+        check_rows(rows + 1, inputs.limits.max_rows)?;
+        reader.row = rows + 1;
+        if matches!(reader.scanner.bytes.get(reader.scanner.at), Some(b'\n' | b'\r')) {
+            return Err(Fault::new("expected a row, got a blank line").within(&reader.here()));
+        }
+        row(reader, inputs, target, width)?;
+        rows += 1;
+    }
+    if rows == 0 {
+        return Err(Fault::new("expected at least one row, got none"));
+    }
+    Ok(rows)
+}
+
+/// Reads one line; `width` is how many cells the first one had.
+fn row(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width: usize) -> Read<()> {
+    let here = |reader: &Reader<'_>, fault: Box<Fault>| fault.within(&reader.here());
+    let expected = match target {
+        Target::Elements(places) => {
+            let begin = inputs.blank(0, places.len()).map_err(|fault| here(reader, fault))?;
+            fill_row(inputs.elements(0), begin, places.len(), Some(places), reader)?;
+            places.len()
+        }
+        Target::Whole => {
+            let width = inputs.list[0].spec.shape[1].fixed().unwrap_or(width);
+            let begin = inputs.blank(0, width).map_err(|fault| here(reader, fault))?;
+            fill_row(inputs.elements(0), begin, width, None, reader)?;
+            width
+        }
+        Target::Inputs(places) => {
+            for (column, input) in places.iter().enumerate() {
+                if column > 0 && !reader.comma() {
+                    return Err(reader.too_few(places.len(), column));
+                }
+                let begin = inputs.blank(*input, 1).map_err(|fault| here(reader, fault))?;
+                let read = fill_one(inputs.elements(*input), begin, reader);
+                read.map_err(|fault| reader.place(fault, column))?;
+            }
+            inputs.complete(reader.row).map_err(|fault| here(reader, fault))?;
+            places.len()
+        }
+    };
+    if !reader.line_end() && reader.scanner.at < reader.scanner.bytes.len() {
+        return Err(reader.too_many(expected));
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! What is around a request: attributes, gzip, CloudEvents. [`open`] takes it off, and remembers how the answer must be sent.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::event::{self, Event};
+use super::fault::{Fault, Read, shown};
+use super::media::{self, Kind, MediaType};
+use super::{Failure, Limits, Request, gzip, json};
+use crate::error::Rejection;
+use crate::tensor::Signature;
+
+/// The attributes that came with a body. Their names are in lower case, as the contract has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Headers<'a>(pub &'a HashMap<String, String>);
+
+impl<'a> Headers<'a> {
+    pub(super) fn get(self, name: &str) -> Option<&'a str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+/// How the answer is sent, whatever it says: what of the request's own envelope it mirrors.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// The request takes gzip (`accept-encoding`).
+    pub gzip: bool,
+    /// The request is a CloudEvent, and so is the answer.
+    pub event: Option<Box<Event>>,
+}
+
+/// A body without what was around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content<'a> {
+    pub body: Cow<'a, [u8]>,
+    pub kind: Kind,
+}
+
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    pub delivery: Delivery,
+    /// # Errors
+    /// `INVALID_INPUT`, `INPUT_TOO_LARGE`: what is wrong with the envelope itself.
+    pub content: Result<Content<'a>, Rejection>,
+}
+
+/// Bytes that a message takes while it is in hand: its body, and beside it what a packed one says it unpacks to.
+pub fn weight(headers: Headers<'_>, body: &[u8], limits: &Limits) -> usize {
+    match headers.get("content-encoding").map(is_gzip) {
+        Some(Ok(true)) => {
+            body.len() + Some(gzip::claimed(body)).filter(|size| *size <= limits.max_body_bytes).unwrap_or(0)
+        }
+        _ => body.len(),
+    }
+}
+
+/// Takes off what is around the request: gzip first, then the CloudEvent.
+pub fn open<'a>(headers: Headers<'_>, body: &'a [u8], limits: &Limits) -> Envelope<'a> {
+    let mut delivery =
+        Delivery { gzip: headers.get("accept-encoding").is_some_and(accepts_gzip), event: None };
+    let content = content(headers, body, limits, &mut delivery.event).map_err(|fault| fault.into_rejection());
+    Envelope { delivery, content }
+}
+
+fn content<'a>(
+    headers: Headers<'_>,
+    body: &'a [u8],
+    limits: &Limits,
+    found: &mut Option<Box<Event>>,
+) -> Read<Content<'a>> {
+    // First, so that an error about anything else is answered as an event too.
+    let media = headers.get("content-type").map(MediaType::parse);
+    let is_structured = media.as_ref().is_some_and(event::is_structured);
+    if !is_structured && headers.get("ce-specversion").is_some() {
+        *found = Some(Box::new(event::binary(headers)?));
+    }
+    if body.len() > limits.max_body_bytes {
+        let (most, got) = (limits.max_body_bytes, body.len());
+        return Err(Fault::too_large(format!("expected a body of at most {most} bytes, got {got}")));
+    }
+    let packed = headers.get("content-encoding").map(is_gzip).transpose()?.unwrap_or(false);
+    let body =
+        if packed { Cow::Owned(gzip::unpack(body, limits.max_body_bytes)?) } else { Cow::Borrowed(body) };
+    let json_length = headers.get("inference-header-content-length");
+    if let Some(media) = media.filter(|_| is_structured) {
+        event::check_format(&media)?;
+        let (body, data_type) = match body {
+            Cow::Borrowed(body) => event::structured(body, found)?,
+            // What is unpacked is this function's own: the data inside it is copied out once.
+            Cow::Owned(body) => {
+                let (data, data_type) = event::structured(&body, found)?;
+                (Cow::Owned(data.into_owned()), data_type)
+            }
+        };
+        let kind = media::kind(Some(&data_type), json_length, &body)?;
+        return Ok(Content { body, kind });
+    }
+    let given = |name: &str| headers.get(name).filter(|value| !value.trim().is_empty());
+    let content_type =
+        given("content-type").or_else(|| given("ce-datacontenttype").filter(|_| found.is_some()));
+    let kind = media::kind(content_type, json_length, &body)?;
+    Ok(Content { body, kind })
+}
+
+fn is_gzip(encoding: &str) -> Read<bool> {
+    match &*encoding.trim().to_ascii_lowercase() {
+        "" | "identity" => Ok(false),
+        "gzip" | "x-gzip" => Ok(true),
+        _ => Err(Fault::new(format!(
+            "content-encoding {} is not supported; send the body packed by gzip, or as it is (identity)",
+            shown(encoding)
+        ))),
+    }
+}
+
+/// Whether `accept-encoding` names gzip, with a weight other than 0 (RFC 9110, section 12.5.3).
+fn accepts_gzip(value: &str) -> bool {
+    value.split(',').any(|one| {
+        let (coding, weight) = one.split_once(';').unwrap_or((one, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
+        coding.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+impl Content<'_> {
+    /// Reads the request against the model's signature.
+    ///
+    /// # Errors
+    /// What is wrong with it and where: `INVALID_INPUT`, or `INPUT_TOO_LARGE` beyond `limits`.
+    pub fn decode(&self, signature: &Signature, limits: &Limits) -> Result<Request, Failure> {
+        let body = &*self.body;
+        let (read, json) = match self.kind {
+            Kind::Json => (json::decode(body, None, signature, limits), body),
+            Kind::V2Binary { json_length } => {
+                let (json, binary) = body.split_at(json_length);
+                (json::decode(json, Some(binary), signature, limits), json)
+            }
+            Kind::Csv { header } => (super::csv::decode(body, header, signature, limits), &[][..]),
+            Kind::Raw => (super::raw::decode(body, signature, limits), &[][..]),
+        };
+        read.map_err(|fault| Failure { rejection: fault.into_rejection(), id: json::find_id(json) })
+    }
+}

@@ -1,0 +1,215 @@
+//! CloudEvents 1.0 (github.com/cloudevents/spec) as requests: in a message's attributes (binary mode) or its body (structured
+//! mode, JSON format). Their data is read as any other body is.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::envelope::Headers;
+use super::fault::{Fault, Read, shown};
+use super::media::MediaType;
+use super::scanner::Scanner;
+
+/// Where an event's attributes stand: its answer has them there too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `ce-…` attributes beside the data.
+    Binary,
+    /// `application/cloudevents+json`.
+    Structured,
+}
+
+/// What an answer repeats of the event that it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub mode: Mode,
+    pub id: String,
+    pub subject: Option<String>,
+    pub correlation_id: Option<String>,
+}
+
+/// Whether a body is itself an event; [`structured`] says which formats of them are read.
+pub(super) fn is_structured(media: &MediaType<'_>) -> bool {
+    media.essence.starts_with("application/cloudevents")
+}
+
+/// The event whose attributes are these.
+pub(super) fn binary(headers: Headers<'_>) -> Read<Event> {
+    let given = |name: &str| headers.get(name).filter(|value| !value.is_empty());
+    check_version(given("ce-specversion").unwrap_or_default())?;
+    for required in ["ce-source", "ce-type"] {
+        given(required).ok_or_else(|| missing(required))?;
+    }
+    Ok(Event {
+        mode: Mode::Binary,
+        id: given("ce-id").ok_or_else(|| missing("ce-id"))?.to_owned(),
+        subject: given("ce-subject").map(str::to_owned),
+        correlation_id: given("ce-correlationid").map(str::to_owned),
+    })
+}
+
+fn missing(name: &str) -> Box<Fault> {
+    Fault::new(format!("expected a CloudEvent with specversion, id, source and type, got no {name}"))
+}
+
+fn check_version(version: &str) -> Read<()> {
+    if version == "1.0" {
+        return Ok(());
+    }
+    Err(Fault::new(format!("expected a CloudEvent of specversion \"1.0\", got {}", shown(version))))
+}
+
+/// Refuses what begins with `application/cloudevents` and is not one event in JSON.
+pub(super) fn check_format(media: &MediaType<'_>) -> Read<()> {
+    match &*media.essence {
+        "application/cloudevents" | "application/cloudevents+json" => Ok(()),
+        batch if batch.starts_with("application/cloudevents-batch") => Err(Fault::new(
+            "batched CloudEvents (application/cloudevents-batch) are not supported; send one event a message",
+        )),
+        other => Err(Fault::new(format!(
+            "CloudEvents as {} are not supported; send application/cloudevents+json or ce- attributes",
+            shown(other)
+        ))),
+    }
+}
+
+/// The members of an event that matter here.
+#[derive(Default)]
+struct Members<'a> {
+    specversion: Option<String>,
+    id: Option<String>,
+    source: Option<String>,
+    r#type: Option<String>,
+    subject: Option<String>,
+    correlation_id: Option<String>,
+    data_type: Option<String>,
+    /// Where `data` stands: it is read in place, by its own content type.
+    data: Option<Scanner<'a>>,
+    data_base64: Option<Cow<'a, str>>,
+}
+
+/// The data of the event that `body` is, and its content type. `found` is set as soon as the event is known to be one.
+pub(super) fn structured<'a>(
+    body: &'a [u8],
+    found: &mut Option<Box<Event>>,
+) -> Read<(Cow<'a, [u8]>, String)> {
+    let mut scanner = Scanner::new(body)?;
+    if !scanner.open(b'{')? {
+        return Err(scanner.unexpected("a CloudEvent, a JSON object"));
+    }
+    let mut members = Members::default();
+    let mut first = true;
+    while let Some(key) = scanner.key(first)? {
+        first = false;
+        let seen = match &*key {
+            "data" => {
+                scanner.peek();
+                let seen = members.data.replace(scanner.clone()).is_some();
+                scanner.skip()?;
+                seen
+            }
+            "data_base64" => {
+                text(&mut scanner, &key)?.is_some_and(|data| members.data_base64.replace(data).is_some())
+            }
+            _ => {
+                let member = match &*key {
+                    "specversion" => &mut members.specversion,
+                    "id" => &mut members.id,
+                    "source" => &mut members.source,
+                    "type" => &mut members.r#type,
+                    "subject" => &mut members.subject,
+                    "correlationid" => &mut members.correlation_id,
+                    "datacontenttype" => &mut members.data_type,
+                    _ => {
+                        scanner.skip()?;
+                        continue;
+                    }
+                };
+                let value = text(&mut scanner, &key)?;
+                let seen = member.is_some();
+                *member = value.map(Cow::into_owned).or_else(|| member.take());
+                seen
+            }
+        };
+        if seen {
+            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+        }
+    }
+    scanner.end()?;
+    let (event, data) = event(members)?;
+    *found = Some(Box::new(event));
+    data.read()
+}
+
+/// A string; null is none (CloudEvents JSON format, section 2.2).
+fn text<'a>(scanner: &mut Scanner<'a>, key: &str) -> Read<Option<Cow<'a, str>>> {
+    match scanner.peek() {
+        Some(b'"') => scanner.string().map(Some),
+        _ if scanner.word("null") => Ok(None),
+        _ => Err(scanner.unexpected(&format!("a string in {}", shown(key)))),
+    }
+}
+
+struct Data<'a> {
+    content_type: Option<String>,
+    json: Option<Scanner<'a>>,
+    base64: Option<Cow<'a, str>>,
+}
+
+fn event(members: Members<'_>) -> Read<(Event, Data<'_>)> {
+    let given = |value: Option<String>| value.filter(|value| !value.is_empty());
+    check_version(&given(members.specversion).ok_or_else(|| missing("specversion"))?)?;
+    given(members.source).ok_or_else(|| missing("source"))?;
+    given(members.r#type).ok_or_else(|| missing("type"))?;
+    let event = Event {
+        mode: Mode::Structured,
+        id: given(members.id).ok_or_else(|| missing("id"))?,
+        subject: given(members.subject),
+        correlation_id: given(members.correlation_id),
+    };
+    let data = Data { content_type: members.data_type, json: members.data, base64: members.data_base64 };
+    Ok((event, data))
+}
+
+impl<'a> Data<'a> {
+    fn read(self) -> Read<(Cow<'a, [u8]>, String)> {
+        let content_type = self.content_type.unwrap_or_else(|| "application/json".to_owned());
+        match (self.json, self.base64) {
+            (Some(_), Some(_)) => Err(Fault::new("expected data or data_base64, got both")),
+            (None, None) => Err(Fault::new("expected data or data_base64 in the CloudEvent, got neither")),
+            (None, Some(encoded)) => {
+                let data = STANDARD.decode(encoded.as_bytes()).map_err(|e| {
+                    Fault::new(format!("data_base64: expected padded base64, got an error: {e}"))
+                })?;
+                Ok((Cow::Owned(data), content_type))
+            }
+            (Some(mut at), None) => {
+                // A string holds text of another kind; in JSON it is a value as any other.
+                let media = MediaType::parse(&content_type);
+                if !media.is_json()
+                    && !media.essence.starts_with("text/")
+                    && media.essence != "application/csv"
+                {
+                    return Err(Fault::new(format!(
+                        "expected data_base64 for datacontenttype {}, got data",
+                        shown(&media.essence)
+                    )));
+                }
+                if !media.is_json() {
+                    let Some(text) = text(&mut at, "data")? else {
+                        return Err(Fault::new("expected a string in \"data\", got null"));
+                    };
+                    let text = match text {
+                        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+                    };
+                    return Ok((text, content_type));
+                }
+                let begin = at.at;
+                at.skip()?;
+                Ok((Cow::Borrowed(&at.bytes[begin..at.at]), content_type))
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `content-encoding: gzip` unpacked (RFC 1952): one member, never more than it says of itself, never more than the limit.
+//!
+//! The last four bytes say how much comes out. They are believed as an upper bound only, so that the memory a body takes is
+//! known, and can be accounted for, before it is unpacked.
+
+use std::io::Read as _;
+
+use flate2::bufread::GzDecoder;
+
+use super::fault::{Fault, Read};
+
+/// How many bytes a body says it unpacks to; 0 where it is too short to be gzip.
+pub(super) fn claimed(body: &[u8]) -> usize {
+    // 10 bytes of header, 8 of trailer.
+    match body.last_chunk::<4>() {
+        Some(size) if body.len() >= 18 => u32::from_le_bytes(*size) as usize,
+        _ => 0,
+    }
+}
+
+pub(super) fn unpack(body: &[u8], max_bytes: usize) -> Read<Vec<u8>> {
+    let claimed = claimed(body);
+    if claimed > max_bytes {
+        return Err(Fault::too_large(format!(
+            "expected at most {max_bytes} bytes after unpacking, got {claimed}; send them in several messages"
+        )));
+    }
+    // Deflate packs a thousandfold at best (RFC 1951): a short body with a large claim gets no memory for it.
+    let mut out = Vec::with_capacity(claimed.min(body.len().saturating_mul(1032)));
+    let mut decoder = GzDecoder::new(body);
+    let room = u64::try_from(claimed).unwrap_or(u64::MAX).saturating_add(1);
+    let read = decoder.by_ref().take(room).read_to_end(&mut out);
+    if out.len() > claimed {
+        return Err(Fault::new(format!(
+            "expected gzip that unpacks to the {claimed} bytes its trailer says, got more; pack the body as one member"
+        )));
+    }
+    read.map_err(|e| {
+        Fault::new(format!("expected a body packed by gzip, as content-encoding says, got an error: {e}"))
+    })?;
+    let rest = decoder.into_inner();
+    if !rest.is_empty() {
+        return Err(Fault::new(format!(
+            "expected one gzip member, got {} bytes behind it; pack the body as one member",
+            rest.len()
+        )));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::Code;
+
+    fn pack(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_before_it_takes_memory() {
+        let bomb = pack(&vec![0; 1 << 20]);
+        assert!(bomb.len() < 2000);
+        let rejection = unpack(&bomb, 1 << 19).unwrap_err().into_rejection();
+        assert_eq!(rejection.code, Code::InputTooLarge);
+        assert_eq!(
+            rejection.message,
+            "expected at most 524288 bytes after unpacking, got 1048576; send them in several messages"
+        );
+        // One that hides its size.
+        let mut liar = bomb.clone();
+        let end = liar.len() - 4;
+        liar[end..].copy_from_slice(&100_u32.to_le_bytes());
+        let rejection = unpack(&liar, 1 << 19).unwrap_err().into_rejection();
+        assert_eq!(
+            rejection.message,
+            "expected gzip that unpacks to the 100 bytes its trailer says, got more; pack the body as one member"
+        );
+        assert_eq!(rejection.code, Code::InvalidInput);
+    }
+
+    #[test]
+    fn what_is_not_one_whole_member_is_refused() {
+        let good = pack(b"hello");
+        assert_eq!(unpack(&good, 5).unwrap(), b"hello");
+        let mut damaged = good.clone();
+        let at = damaged.len() - 8;
+        damaged[at] ^= 1;
+        for (body, says) in [
+            (b"{}".to_vec(), "expected a body packed by gzip, as content-encoding says, got an error: "),
+            (Vec::new(), "expected a body packed by gzip, as content-encoding says, got an error: "),
+            (damaged, "expected a body packed by gzip, as content-encoding says, got an error: "),
+            ([good.clone(), good.clone()].concat(), "expected one gzip member, got 25 bytes behind it"),
+            (
+                [pack(b"longer text"), good.clone()].concat(),
+                "unpacks to the 5 bytes its trailer says, got more",
+            ),
+        ] {
+            let message = unpack(&body, 100).unwrap_err().into_rejection().message;
+            assert!(message.contains(says), "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_packed_comes_out(data: Vec<u8>) {
+            let packed = pack(&data);
+            prop_assert_eq!(claimed(&packed), data.len());
+            prop_assert_eq!(unpack(&packed, data.len()).unwrap(), data);
+        }
+
+        #[test]
+        fn any_bytes_are_answered(data: Vec<u8>, at in any::<prop::sample::Index>(), byte: u8) {
+            let _ = unpack(&data, 1000);
+            let mut packed = pack(&data);
+            let at = at.index(packed.len());
+            packed[at] = byte;
+            if let Ok(unpacked) = unpack(&packed, 1000) {
+                prop_assert_eq!(unpacked, data);
+            }
+        }
+    }
+}

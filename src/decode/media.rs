@@ -1,0 +1,245 @@
+//! The one place that decides how a body is read.
+//!
+//! | `content-type` | read as |
+//! |---|---|
+//! | `application/json`, `text/json`, `…+json` | JSON; with `inference-header-content-length`, v2 with its binary extension |
+//! | `text/csv`, `application/csv` | a table; `header=present` or `header=absent` says whether its first line names the columns |
+//! | `application/octet-stream` | raw rows; with `inference-header-content-length`, v2 with its binary extension |
+//! | none | v2 with its binary extension where `inference-header-content-length` is set, else JSON where `{` or `[` comes first |
+//!
+//! Type, subtype and parameter names are compared without regard to case; parameters that change nothing are passed over.
+//! `charset` may only be UTF-8 (or US-ASCII, a part of it). CloudEvents are unpacked before ([`super::envelope`]), and what they
+//! carry is decided here by their data's own content type. What could be two things is refused with what to set.
+
+use super::fault::{Fault, Read, shown};
+
+/// How a body is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Rows, columns, pandas or Open Inference Protocol v2.
+    Json,
+    /// Open Inference Protocol v2: so many bytes of JSON, then the tensors' data.
+    V2Binary { json_length: usize },
+    /// Comma-separated values; whether the first line names the columns, where the request says so.
+    Csv { header: Option<bool> },
+    /// Little-endian rows of the model's one input.
+    Raw,
+}
+
+/// What is read, for messages that refuse something else.
+const SUPPORTED: &str =
+    "application/json, text/csv, application/octet-stream or application/cloudevents+json";
+
+/// `type/subtype; name=value; …` (RFC 9110, section 8.3.1).
+pub(super) struct MediaType<'a> {
+    /// In lower case, without parameters.
+    pub(super) essence: String,
+    parameters: &'a str,
+}
+
+impl<'a> MediaType<'a> {
+    pub(super) fn parse(value: &'a str) -> Self {
+        let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
+        Self { essence: essence.trim().to_ascii_lowercase(), parameters }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        matches!(&*self.essence, "application/json" | "text/json") || self.essence.ends_with("+json")
+    }
+
+    /// Without the quotes that it may stand in.
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        let mut pairs = self.parameters.split(';').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?;
+        Some(value.trim().trim_matches('"'))
+    }
+
+    fn check_charset(&self) -> Read<()> {
+        match self.parameter("charset") {
+            None => Ok(()),
+            Some(charset)
+                if ["utf-8", "utf8", "us-ascii"].iter().any(|one| charset.eq_ignore_ascii_case(one)) =>
+            {
+                Ok(())
+            }
+            Some(charset) => Err(Fault::new(format!(
+                "expected charset=utf-8 in the content-type, got {}; send UTF-8",
+                shown(charset)
+            ))),
+        }
+    }
+}
+
+/// How `body` is read; `json_length` is the attribute `inference-header-content-length`.
+pub(super) fn kind(content_type: Option<&str>, json_length: Option<&str>, body: &[u8]) -> Read<Kind> {
+    let declared = content_type.map(MediaType::parse).filter(|media| !media.essence.is_empty());
+    let binary = || json_length.map(|length| v2_binary(length, body.len())).transpose();
+    let Some(media) = declared else {
+        return binary()?.map_or_else(|| sniff(body), Ok);
+    };
+    let only_v2 = |kind: Kind| match json_length {
+        None => Ok(kind),
+        Some(_) => Err(Fault::new(format!(
+            "expected inference-header-content-length with content-type application/octet-stream or application/json, got {}; \
+             set one of the two attributes only",
+            shown(&media.essence)
+        ))),
+    };
+    match &*media.essence {
+        "application/octet-stream" => Ok(binary()?.unwrap_or(Kind::Raw)),
+        "text/csv" | "application/csv" => {
+            media.check_charset()?;
+            let header = match media.parameter("header") {
+                None => None,
+                Some(value) if value.eq_ignore_ascii_case("present") => Some(true),
+                Some(value) if value.eq_ignore_ascii_case("absent") => Some(false),
+                Some(value) => {
+                    let got = shown(value);
+                    return Err(Fault::new(format!(
+                        "expected header=present or header=absent in the content-type, got {got}"
+                    )));
+                }
+            };
+            only_v2(Kind::Csv { header })
+        }
+        _ if media.is_json() => {
+            media.check_charset()?;
+            Ok(binary()?.unwrap_or(Kind::Json))
+        }
+        _ => {
+            let got = shown(&media.essence);
+            Err(Fault::new(format!("content-type {got} is not supported; send one of {SUPPORTED}")))
+        }
+    }
+}
+
+fn v2_binary(length: &str, body: usize) -> Read<Kind> {
+    match length.parse() {
+        Ok(json_length) if json_length <= body => Ok(Kind::V2Binary { json_length }),
+        Ok(_) => Err(Fault::new(format!(
+            "expected inference-header-content-length of at most {body}, the bytes of the body, got {length}"
+        ))),
+        Err(_) => Err(Fault::new(format!(
+            "expected inference-header-content-length in bytes, a whole number, got {}",
+            shown(length)
+        ))),
+    }
+}
+
+/// Without a content type only JSON is told by its looks: anything else could be a table, raw numbers or text alike.
+fn sniff(body: &[u8]) -> Read<Kind> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    match body.iter().find(|byte| !b" \n\t\r".contains(byte)) {
+        // An empty body is read as JSON, which says that it is empty.
+        None | Some(b'{' | b'[') => Ok(Kind::Json),
+        Some(_) if body.starts_with(b"\x1f\x8b") => {
+            Err(Fault::new("the body looks like gzip; set the attribute content-encoding to gzip if it is"))
+        }
+        Some(_) => Err(Fault::new(format!(
+            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
+             set the attribute content-type to one of {SUPPORTED}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_content_type_has_one_meaning() {
+        let csv = |header| Kind::Csv { header };
+        let v2 = Kind::V2Binary { json_length: 2 };
+        for (content_type, length, body, expected) in [
+            (None, None, "", Kind::Json),
+            (Some(""), None, " \n", Kind::Json),
+            (None, None, "\u{feff} [1]", Kind::Json),
+            (None, None, "{}", Kind::Json),
+            (None, Some("2"), "{}\0", v2),
+            (Some("application/json"), None, "x", Kind::Json),
+            (Some(" Application/JSON ; charset=\"UTF-8\"; q=1"), None, "x", Kind::Json),
+            (Some("application/vnd.example+json"), None, "x", Kind::Json),
+            (Some("text/json"), None, "x", Kind::Json),
+            (Some("application/json"), Some("2"), "{}\0", v2),
+            (Some("application/octet-stream"), None, "{}", Kind::Raw),
+            (Some("APPLICATION/octet-stream"), Some("2"), "{}", v2),
+            (Some("text/csv"), None, "{", csv(None)),
+            (Some("application/csv; charset=us-ascii"), None, "1", csv(None)),
+            (Some("text/csv;HEADER=Present"), None, "1", csv(Some(true))),
+            (Some("text/csv; charset=utf-8; header=\"absent\""), None, "1", csv(Some(false))),
+        ] {
+            let got = kind(content_type, length, body.as_bytes());
+            assert_eq!(
+                got.unwrap_or_else(|fault| panic!("{fault:?}")),
+                expected,
+                "{content_type:?} {body:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_could_be_several_things_is_refused_with_what_to_set() {
+        let listed = "application/json, text/csv, application/octet-stream or application/cloudevents+json";
+        let unknown = format!(
+            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
+             set the attribute content-type to one of {listed}"
+        );
+        for (content_type, length, body, expected) in [
+            (None, None, &b"1,2,3"[..], unknown.as_str()),
+            (None, None, b"\0\0\x80?", unknown.as_str()),
+            (
+                None,
+                None,
+                b"\x1f\x8b\x08",
+                "the body looks like gzip; set the attribute content-encoding to gzip if it is",
+            ),
+            (
+                Some("image/png; q=1"),
+                None,
+                b"",
+                "content-type \"image/png\" is not supported; send one of application/json, text/csv, \
+                 application/octet-stream or application/cloudevents+json",
+            ),
+            (
+                Some("text/csv; charset=latin-1"),
+                None,
+                b"",
+                "expected charset=utf-8 in the content-type, got \"latin-1\"; send UTF-8",
+            ),
+            (
+                Some("application/json;charset=utf-16"),
+                None,
+                b"",
+                "expected charset=utf-8 in the content-type, got \"utf-16\"; send UTF-8",
+            ),
+            (
+                Some("text/csv; header=yes"),
+                None,
+                b"",
+                "expected header=present or header=absent in the content-type, got \"yes\"",
+            ),
+            (
+                Some("text/csv"),
+                Some("2"),
+                b"{}",
+                "expected inference-header-content-length with content-type application/octet-stream or application/json, \
+                 got \"text/csv\"; set one of the two attributes only",
+            ),
+            (
+                None,
+                Some("x"),
+                b"{}",
+                "expected inference-header-content-length in bytes, a whole number, got \"x\"",
+            ),
+            (
+                Some("application/octet-stream"),
+                Some("3"),
+                b"{}",
+                "expected inference-header-content-length of at most 2, the bytes of the body, got 3",
+            ),
+        ] {
+            let fault = kind(content_type, length, body).expect_err("two meanings");
+            assert_eq!(fault.into_rejection().message, expected);
+        }
+    }
+}

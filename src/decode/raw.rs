@@ -1,0 +1,57 @@
+//! `application/octet-stream`: the little-endian rows of a model's one input of fixed type, side by side, and nothing else.
+
+use super::fault::{Fault, Read, shown};
+use super::inputs::{Inputs, check_rows};
+use super::{Answer, Form, Limits, Request, binary};
+use crate::tensor::{Dim, Signature};
+
+const ELSE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
+
+pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Read<Request> {
+    let mut inputs = Inputs::new(signature, *limits, 0);
+    let [input] = &*inputs.list else {
+        let count = inputs.list.len();
+        return Err(Fault::new(format!(
+            "content-type application/octet-stream is for models with one input, this one has {count}; {ELSE}"
+        )));
+    };
+    let spec = input.spec;
+    let (name, what) = (shown(&spec.name), spec.describe());
+    let no_rows = |why: &str| {
+        let message =
+            format!("content-type application/octet-stream cannot carry rows of {what}: {why}; {ELSE}");
+        Fault::new(message).within(&format!("input {name}"))
+    };
+    let Some(width) = binary::width(spec.element) else {
+        return Err(no_rows("strings have no fixed length"));
+    };
+    let row_dims = &spec.shape[usize::from(signature.batched)..];
+    let Some(row_shape) = row_dims.iter().map(Dim::fixed).collect::<Option<Vec<usize>>>() else {
+        return Err(no_rows("the model leaves the length of a row open"));
+    };
+    let row_bytes = row_shape.iter().try_fold(width, |product, length| product.checked_mul(*length));
+    let Some(row_bytes) = row_bytes.filter(|bytes| *bytes > 0) else {
+        return Err(no_rows("a row has no bytes"));
+    };
+    let (rows, rest) = (body.len() / row_bytes, body.len() % row_bytes);
+    let place = |fault: Box<Fault>| fault.within(&format!("input {name}"));
+    if rest != 0 || rows == 0 || (!signature.batched && rows > 1) {
+        let whole = if signature.batched { "whole rows of" } else { "exactly" };
+        let got = body.len();
+        let hint = if body.starts_with(b"{") || body.starts_with(b"[") {
+            "; JSON is sent as application/json"
+        } else {
+            ""
+        };
+        let message = format!("expected {whole} {row_bytes} bytes ({what}), got {got} bytes{hint}");
+        return Err(place(Fault::new(message)));
+    }
+    let mut shape = row_shape;
+    if signature.batched {
+        check_rows(rows, limits.max_rows)?;
+        shape.insert(0, rows);
+    }
+    inputs.read_binary(0, body, &shape).map_err(place)?;
+    let (inputs, rows) = inputs.finish(signature.batched.then_some(rows))?;
+    Ok(Request { inputs, rows, answer: Answer { form: Form::Rows, id: None } })
+}

@@ -1,0 +1,181 @@
+//! Owns the walk over a table of comma-separated values (RFC 4180): lines end in LF or CRLF, cells may stand in quotes, where
+//! commas, line ends and doubled quotes are theirs. Cells are borrowed from the body but where they have doubled quotes.
+
+use std::borrow::Cow;
+
+use super::fault::{Fault, Read, shown};
+use super::scanner::Scanner;
+
+pub(super) struct Cell<'a> {
+    pub(super) text: Cow<'a, str>,
+    pub(super) is_quoted: bool,
+}
+
+/// A position in a table: at the start of a cell, or right behind one.
+#[derive(Clone)]
+pub(super) struct Reader<'a> {
+    /// Numbers are read by it, from where it stands.
+    pub(super) scanner: Scanner<'a>,
+    /// Counted from 1.
+    pub(super) line: usize,
+    /// The row that is read, counted from 1 without the header; 0 in the header.
+    pub(super) row: usize,
+    /// For messages; empty where columns have no names.
+    pub(super) names: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(body: &'a [u8]) -> Read<Self> {
+        Ok(Self { scanner: Scanner::new(body)?, line: 1, row: 0, names: Vec::new() })
+    }
+
+    #[inline(always)]
+    fn next(&self) -> Option<u8> {
+        self.scanner.bytes.get(self.scanner.at).copied()
+    }
+
+    #[inline(always)]
+    pub(super) fn is_end_of_cell(&self) -> bool {
+        matches!(self.next(), None | Some(b',' | b'\n' | b'\r'))
+    }
+
+    /// Consumes a comma where it comes next.
+    #[inline(always)]
+    pub(super) fn comma(&mut self) -> bool {
+        let found = self.next() == Some(b',');
+        self.scanner.at += usize::from(found);
+        found
+    }
+
+    /// Consumes a line end where it comes next. A CR alone is none.
+    pub(super) fn line_end(&mut self) -> bool {
+        let rest = &self.scanner.bytes[self.scanner.at..];
+        let length = match rest {
+            [b'\n', ..] => 1,
+            [b'\r', b'\n', ..] => 2,
+            _ => return false,
+        };
+        self.scanner.at += length;
+        self.line += 1;
+        true
+    }
+
+    /// Whether nothing but line ends is left.
+    pub(super) fn is_end(&self) -> bool {
+        match self.next() {
+            None => true,
+            Some(b'\n' | b'\r') => {
+                let rest = &self.scanner.bytes[self.scanner.at..];
+                rest.iter().all(|byte| matches!(byte, b'\n' | b'\r'))
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// The cell that comes next, which ends before a comma, a line end or the end of the body.
+    pub(super) fn cell(&mut self) -> Read<Cell<'a>> {
+        if self.next() == Some(b'"') {
+            let text = self.quoted()?;
+            if !self.is_end_of_cell() {
+                return Err(Fault::new(
+                    "expected a comma or the end of the line after a closing quote, got more text",
+                ));
+            }
+            return Ok(Cell { text, is_quoted: true });
+        }
+        let (begin, bytes) = (self.scanner.at, self.scanner.bytes);
+        let length = bytes[begin..].iter().position(|byte| matches!(byte, b',' | b'\n' | b'"'));
+        let mut end = length.map_or(bytes.len(), |length| begin + length);
+        if bytes.get(end) == Some(&b'"') {
+            return Err(Fault::new("expected quotes around the whole cell, got one inside it"));
+        }
+        if bytes.get(end) == Some(&b'\n') && end > begin && bytes[end - 1] == b'\r' {
+            end -= 1;
+        }
+        self.scanner.at = end;
+        Ok(Cell { text: Cow::Borrowed(&self.scanner.text[begin..end]), is_quoted: false })
+    }
+
+    /// What stands in quotes, two of them for one.
+    fn quoted(&mut self) -> Read<Cow<'a, str>> {
+        let opened = self.line;
+        self.scanner.at += 1;
+        let mut text = Cow::Borrowed("");
+        loop {
+            let begin = self.scanner.at;
+            let Some(length) = self.scanner.bytes[begin..].iter().position(|byte| *byte == b'"') else {
+                let message = format!(
+                    "expected a quote to end the cell that begins in line {opened}, got the end of the body"
+                );
+                return Err(Fault::new(message));
+            };
+            let part = &self.scanner.text[begin..begin + length];
+            self.line += part.bytes().filter(|byte| *byte == b'\n').count();
+            if text.is_empty() {
+                text = Cow::Borrowed(part);
+            } else {
+                text.to_mut().push_str(part);
+            }
+            self.scanner.at = begin + length + 1;
+            if self.next() != Some(b'"') {
+                return Ok(text);
+            }
+            text.to_mut().push('"');
+            self.scanner.at += 1;
+        }
+    }
+
+    /// The cells of the line that comes next, which stays to be read.
+    pub(super) fn look_ahead(&self, most: usize) -> Read<Vec<Cow<'a, str>>> {
+        let mut ahead = self.clone();
+        ahead.header(most)
+    }
+
+    /// Reads a whole line of at most so many cells.
+    pub(super) fn header(&mut self, most: usize) -> Read<Vec<Cow<'a, str>>> {
+        let mut cells = Vec::new();
+        loop {
+            if cells.len() == most {
+                return Err(Fault::too_large(format!(
+                    "line {}: expected at most {most} cells, got more",
+                    self.line
+                )));
+            }
+            cells.push(self.cell().map_err(|fault| fault.within(&format!("line {}", self.line)))?.text);
+            if !self.comma() {
+                self.line_end();
+                return Ok(cells);
+            }
+        }
+    }
+
+    /// `row 2 (line 3)`
+    pub(super) fn here(&self) -> String {
+        format!("row {} (line {})", self.row, self.line)
+    }
+
+    /// Adds where it happened: the row, and the column by its name, or its number counted from 1.
+    #[cold]
+    pub(super) fn place(&self, fault: Box<Fault>, column: usize) -> Box<Fault> {
+        let column = self.names.get(column).map_or_else(|| (column + 1).to_string(), |name| shown(name));
+        fault.within(&format!("{}, column {column}", self.here()))
+    }
+
+    #[cold]
+    pub(super) fn too_few(&self, expected: usize, got: usize) -> Box<Fault> {
+        let message = match self.next() {
+            Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
+            _ => format!("expected {expected} cells, one a column, got {got}"),
+        };
+        Fault::new(message).within(&self.here())
+    }
+
+    #[cold]
+    pub(super) fn too_many(&self, expected: usize) -> Box<Fault> {
+        let message = match self.next() {
+            Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
+            _ => format!("expected {expected} cells, one a column, got more"),
+        };
+        Fault::new(message).within(&self.here())
+    }
+}

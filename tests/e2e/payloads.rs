@@ -1,0 +1,514 @@
+//! Every form of request and response through real Pub/Sub, and the same through `predictd predict`, byte for byte.
+
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+
+use local_gcp::pubsub::wire::PubsubMessage;
+use serde_json::{Value, json};
+
+use crate::harness::{World, model_file};
+use crate::oracle::{self, wine};
+
+const ROWS: [usize; 3] = [0, 77, 160];
+
+type Attributes<'a> = Vec<(&'a str, &'a str)>;
+/// Kind, body, attributes.
+type Case = (&'static str, Vec<u8>, Attributes<'static>);
+/// An output's JSON and its binary data.
+type Output = (Value, Option<Vec<u8>>);
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn gunzip(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    flate2::read::GzDecoder::new(data).read_to_end(&mut out).unwrap();
+    out
+}
+
+/// The rows as a table, its columns in the order of `places`.
+fn csv(rows: &[usize], header: Option<&[String]>, places: &[usize], end: &str) -> String {
+    let mut out = String::new();
+    if let Some(names) = header {
+        let names: Vec<String> = places.iter().map(|place| format!("\"{}\"", names[*place])).collect();
+        out.push_str(&(names.join(",") + end));
+    }
+    for row in rows {
+        let cells: Vec<String> = places.iter().map(|place| wine().rows[*row][*place].to_string()).collect();
+        out.push_str(&(cells.join(",") + end));
+    }
+    out
+}
+
+fn floats(rows: &[usize]) -> Vec<u8> {
+    let cells = rows.iter().flat_map(|row| wine().rows[*row].as_array().unwrap());
+    cells.flat_map(|cell| (cell.as_f64().unwrap() as f32).to_le_bytes()).collect()
+}
+
+fn columns() -> Vec<String> {
+    let expected: Value = serde_json::from_slice(&model_file("wine", "expected.json")).unwrap();
+    expected["columns"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+/// The name of the wine model's one input.
+fn input(info: &Value) -> String {
+    info["models"]["wine"]["serving"]["inputs"][0]["name"].as_str().unwrap().to_owned()
+}
+
+async fn wine_world() -> (World, crate::harness::Worker) {
+    let world = World::start().await;
+    world.upload_version("wine/2", "wine", "2");
+    let worker = world.ready_worker(&[]).await;
+    (world, worker)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_rows_gets_scikit_learns_answer() {
+    let (world, _worker) = wine_world().await;
+    let in_order: Vec<usize> = (0..13).collect();
+    let reversed: Vec<usize> = (0..13).rev().collect();
+    let names = columns();
+    let json = wine().request(&ROWS).into_bytes();
+    let rows: Vec<&Value> = ROWS.iter().map(|row| &wine().rows[*row]).collect();
+    let record = |row: &&Value| -> Value {
+        let cells = names.iter().cloned().zip(row.as_array().unwrap().iter().cloned());
+        Value::Object(cells.rev().collect())
+    };
+    let records: Vec<Value> = rows.iter().map(record).collect();
+    let event = json!({
+        "specversion": "1.0", "id": "e", "source": "//test", "type": "t", "datacontenttype": "text/csv",
+        "data": csv(&ROWS, None, &in_order, "\n"),
+    });
+    let cases: Vec<Case> = vec![
+        (
+            "a table without a header",
+            csv(&ROWS, None, &in_order, "\n").into(),
+            vec![("content-type", "text/csv")],
+        ),
+        (
+            "a table with a header in another order",
+            csv(&ROWS, Some(&names), &reversed, "\r\n").into(),
+            vec![("content-type", "text/csv; charset=utf-8")],
+        ),
+        (
+            "a declared header",
+            csv(&ROWS, Some(&names), &in_order, "\n").into(),
+            vec![("content-type", "text/csv;header=present")],
+        ),
+        ("raw rows", floats(&ROWS), vec![("content-type", "application/octet-stream")]),
+        ("gzip", gzip(&json), vec![("content-encoding", "gzip")]),
+        (
+            "raw rows in gzip",
+            gzip(&floats(&ROWS)),
+            vec![("content-type", "application/octet-stream"), ("content-encoding", "gzip")],
+        ),
+        (
+            "pandas, split",
+            json!({"dataframe_split": {"columns": names, "index": [7, 8, 9], "data": rows}})
+                .to_string()
+                .into(),
+            vec![],
+        ),
+        ("pandas, records", json!({"dataframe_records": records}).to_string().into(), vec![]),
+        ("a bare list of objects", Value::from(records.clone()).to_string().into(), vec![]),
+        (
+            "Vertex AI's parameters",
+            json!({"instances": rows, "parameters": {"anything": [1]}}).to_string().into(),
+            vec![],
+        ),
+        ("JSON, declared", json.clone(), vec![("content-type", "Application/JSON; charset=UTF-8")]),
+    ];
+    let ids: Vec<String> =
+        cases.iter().map(|(_, body, attributes)| world.publish(body.clone(), attributes)).collect();
+    let responses = world.responses(&ids).await;
+    for ((kind, _, _), id) in cases.iter().zip(&ids) {
+        let response = &responses[id];
+        assert_eq!(response.attributes["content-type"], "application/json", "{kind}");
+        assert_eq!(response.attributes.get("content-encoding"), None, "{kind}");
+        wine().check(&ROWS, response);
+    }
+    // Asked for, the answer is packed as well; so is an error.
+    let mut response = world.ask(json, &[("accept-encoding", "gzip")]).await;
+    assert_eq!(response.attributes["content-encoding"], "gzip");
+    response.data = gunzip(&response.data).into();
+    wine().check(&ROWS, &response);
+    let response = world.ask("{}", &[("accept-encoding", "gzip")]).await;
+    assert_eq!(response.attributes["content-encoding"], "gzip");
+    let body: Value = serde_json::from_slice(&gunzip(&response.data)).unwrap();
+    assert_eq!(body["error"]["code"], "INVALID_INPUT");
+    // A table inside an event.
+    let attributes = [("content-type", "application/cloudevents+json")];
+    let mut response = world.ask(event.to_string(), &attributes).await;
+    let answer: Value = serde_json::from_slice(&response.data).unwrap();
+    response.data = answer["data"].to_string().into();
+    wine().check(&ROWS, &response);
+    world.settled().await;
+    world.server.history.with(oracle::nothing_was_lost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_answered_by_events() {
+    let (world, _worker) = wine_world().await;
+    let given = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "order-7"),
+        ("ce-source", "//test"),
+        ("ce-type", "wine.asked"),
+        ("ce-subject", "cellar"),
+        ("ce-correlationid", "c1"),
+        ("ce-extra", "stays behind"),
+        ("ce-datacontenttype", "application/json"),
+        ("tenant", "t"),
+    ];
+    let id = world.publish(wine().request(&ROWS), &given);
+    let response = world.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap();
+    wine().check(&ROWS, &response);
+    let attribute = |name: &str| response.attributes.get(name).map(String::as_str);
+    let event_id = format!("prediction-{id}");
+    for (name, expected) in [
+        ("ce-specversion", Some("1.0")),
+        ("ce-id", Some(&*event_id)),
+        ("ce-source", Some("//predictd/wine")),
+        ("ce-type", Some("dev.predictd.prediction.v1")),
+        ("ce-subject", Some("cellar")),
+        ("ce-causationid", Some("order-7")),
+        ("ce-correlationid", Some("c1")),
+        ("ce-extra", None),
+        ("ce-datacontenttype", None),
+        ("content-type", Some("application/json")),
+        ("request_id", Some("order-7")),
+        ("request_message_id", Some(&*id)),
+        ("tenant", Some("t")),
+    ] {
+        assert_eq!(attribute(name), expected, "{name}");
+    }
+    assert!(attribute("ce-time").is_some_and(|time| time.len() == 24 && time.ends_with('Z')), "{response:?}");
+
+    let response = world.ask("{}", &given).await;
+    assert_eq!(response.attributes["ce-type"], "dev.predictd.error.v1");
+    assert_eq!(response.attributes["error_code"], "INVALID_INPUT");
+    let response = world.ask("[]", &[&given[..], &[("model", "beer")]].concat()).await;
+    assert_eq!(
+        (&*response.attributes["ce-source"], &*response.attributes["error_code"]),
+        ("//predictd", "MODEL_NOT_FOUND")
+    );
+
+    let structured = [("content-type", "application/cloudevents+json")];
+    let mut event = json!({
+        "specversion": "1.0", "id": "order-8", "source": "//test", "type": "wine.asked", "subject": "cellar",
+        "correlationid": "c2", "data": {"instances": [wine().rows[3]], "id": "inner"},
+    });
+    let id = world.publish(event.to_string(), &structured);
+    let mut response = world.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap();
+    assert_eq!(response.attributes["content-type"], "application/cloudevents+json");
+    assert_eq!(response.attributes["request_id"], "inner");
+    assert!(!response.attributes.contains_key("ce-id"));
+    let answer: Value = serde_json::from_slice(&response.data).unwrap();
+    for (name, expected) in [
+        ("specversion", "1.0"),
+        ("id", &format!("prediction-{id}")),
+        ("source", "//predictd/wine"),
+        ("type", "dev.predictd.prediction.v1"),
+        ("subject", "cellar"),
+        ("causationid", "order-8"),
+        ("correlationid", "c2"),
+        ("datacontenttype", "application/json"),
+    ] {
+        assert_eq!(answer[name], expected, "{name}");
+    }
+    assert_eq!(answer["data"]["id"], "inner");
+    response.data = answer["data"].to_string().into();
+    wine().check(&[3], &response);
+
+    event["data"] = json!({"instances": [[1]]});
+    let response = world.ask(event.to_string(), &structured).await;
+    let answer: Value = serde_json::from_slice(&response.data).unwrap();
+    assert_eq!(answer["type"], "dev.predictd.error.v1");
+    assert_eq!(answer["data"]["error"]["code"], "INVALID_INPUT");
+    let batch = world.ask("[]", &[("content-type", "application/cloudevents-batch+json")]).await;
+    assert!(String::from_utf8_lossy(&batch.data).contains("one event a message"), "{batch:?}");
+    world.settled().await;
+    world.server.history.with(oracle::nothing_was_lost);
+}
+
+/// Bytes of a tensor as `expected.json` has it.
+fn bytes(tensor: &Value) -> Vec<u8> {
+    let data = tensor["data"].as_array().unwrap().iter();
+    let integer = |value: &Value| value.as_i64().unwrap_or_else(|| value.as_u64().unwrap() as i64);
+    let float = |value: &Value| value.as_f64().unwrap();
+    match tensor["datatype"].as_str().unwrap() {
+        "BOOL" => data.map(|value| u8::from(value.as_bool().unwrap())).collect(),
+        "UINT8" | "INT8" => data.map(|value| integer(value) as u8).collect(),
+        "UINT16" | "INT16" => data.flat_map(|value| (integer(value) as u16).to_le_bytes()).collect(),
+        "UINT32" | "INT32" => data.flat_map(|value| (integer(value) as u32).to_le_bytes()).collect(),
+        "UINT64" | "INT64" => data.flat_map(|value| integer(value).to_le_bytes()).collect(),
+        "FP16" => data.flat_map(|value| half::f16::from_f64(float(value)).to_le_bytes()).collect(),
+        "FP32" => data.flat_map(|value| (float(value) as f32).to_le_bytes()).collect(),
+        "FP64" => data.flat_map(|value| float(value).to_le_bytes()).collect(),
+        "BYTES" => data
+            .flat_map(|value| {
+                let text = value.as_str().unwrap().as_bytes();
+                [&u32::try_from(text.len()).unwrap().to_le_bytes()[..], text].concat()
+            })
+            .collect(),
+        other => panic!("no bytes for {other}"),
+    }
+}
+
+/// A response's JSON, with each output's binary data beside it.
+fn open(response: &PubsubMessage) -> (Value, Vec<Output>) {
+    let length = response.attributes.get("inference-header-content-length");
+    let json_length = length.map_or(response.data.len(), |length| length.parse().unwrap());
+    let json: Value = serde_json::from_slice(&response.data[..json_length]).unwrap();
+    let mut rest = &response.data[json_length..];
+    let outputs = json["outputs"].as_array().unwrap_or_else(|| panic!("{json}")).iter().map(|output| {
+        let size = output["parameters"]["binary_data_size"].as_u64()?;
+        let (own, left) = rest.split_at(usize::try_from(size).unwrap());
+        rest = left;
+        Some(own.to_vec())
+    });
+    let binary: Vec<_> = outputs.collect();
+    assert!(rest.is_empty());
+    let outputs = json["outputs"].as_array().unwrap().clone();
+    (json, outputs.into_iter().zip(binary).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_travels_as_binary_data() {
+    let world = World::start().await;
+    let expected: Value = serde_json::from_slice(&model_file("types", "expected.json")).unwrap();
+    let models: Vec<&String> = expected
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(model, case)| {
+            let finite =
+                |side: &str| case[side].as_object().unwrap().values().all(|t| t["datatype"] != "BF16");
+            *model != "nan" && *model != "bfloat16" && finite("inputs") && finite("outputs")
+        })
+        .map(|(model, _)| model)
+        .collect();
+    assert!(models.len() >= 15, "{models:?}");
+    for model in &models {
+        world.upload_version(&format!("types/{model}/1"), model, "1");
+    }
+    let _worker = world.ready_worker(&[]).await;
+    for model in models {
+        let case = &expected[model];
+        let mut binary = Vec::new();
+        let inputs: Vec<Value> = case["inputs"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, tensor)| {
+                let own = bytes(tensor);
+                binary.extend_from_slice(&own);
+                json!({
+                    "name": name, "shape": tensor["shape"], "datatype": tensor["datatype"],
+                    "parameters": {"binary_data_size": own.len()},
+                })
+            })
+            .collect();
+        let json =
+            json!({"id": "b", "inputs": inputs, "parameters": {"binary_data_output": true}}).to_string();
+        let body = [json.as_bytes(), &binary].concat();
+        let length = json.len().to_string();
+        let attributes = [
+            ("model", model.as_str()),
+            ("content-type", "application/octet-stream"),
+            ("inference-header-content-length", &length),
+        ];
+        let response = world.ask(body, &attributes).await;
+        assert_eq!(
+            response.attributes["status"],
+            "ok",
+            "{model}: {}",
+            String::from_utf8_lossy(&response.data)
+        );
+        assert_eq!(response.attributes["content-type"], "application/octet-stream");
+        let (json, outputs) = open(&response);
+        assert_eq!(json["id"], "b");
+        for (output, binary) in outputs {
+            let wanted = &case["outputs"][output["name"].as_str().unwrap()];
+            assert_eq!(
+                (&output["datatype"], &output["shape"]),
+                (&wanted["datatype"], &wanted["shape"]),
+                "{model}"
+            );
+            assert_eq!(output.get("data"), None);
+            assert_eq!(binary.unwrap(), bytes(wanted), "{model}: {output}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_are_binary_or_json_as_each_asks() {
+    let world = World::start().await;
+    world.upload_version("types/int64/1", "numbers", "1");
+    let _worker = world.ready_worker(&[]).await;
+    let tensor = json!({"name": "x", "shape": [1, 3], "datatype": "INT64", "data": [1, 2, 3]});
+    let request = json!({
+        "inputs": [tensor], "parameters": {"binary_data_output": true},
+        "outputs": [{"name": "changed", "parameters": {"binary_data": false}}, {"name": "same"}],
+    });
+    let (_, outputs) = open(&world.ask(request.to_string(), &[]).await);
+    assert_eq!(outputs[0].0["data"], json!([-2, -3, -4]));
+    let same: Vec<u8> = [1_i64, 2, 3].iter().flat_map(|value| value.to_le_bytes()).collect();
+    assert_eq!((&outputs[1].0["name"], outputs[1].1.as_ref()), (&json!("same"), Some(&same)));
+    // Nothing binary is wanted: plain JSON, whatever the request was.
+    let plain =
+        json!({"inputs": [tensor], "outputs": [{"name": "same", "parameters": {"binary_data": false}}]});
+    let response = world.ask(plain.to_string(), &[]).await;
+    assert_eq!(response.attributes["content-type"], "application/json");
+    assert!(!response.attributes.contains_key("inference-header-content-length"));
+    let short = world.ask("{}", &[("inference-header-content-length", "3")]).await;
+    assert_eq!(short.attributes["error_code"], "INVALID_INPUT");
+    assert_eq!(short.attributes["content-type"], "application/json");
+    assert!(!short.attributes.contains_key("inference-header-content-length"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_json_form_of_one_model_says_the_same() {
+    let world = World::start().await;
+    world.upload_version("types/strings/1", "strings", "1");
+    let expected: Value = serde_json::from_slice(&model_file("types", "expected.json")).unwrap();
+    let worker = world.ready_worker(&[]).await;
+    let info = worker.info().await;
+    let inputs = info["models"]["strings"]["serving"]["inputs"].as_array().unwrap();
+    assert_eq!(inputs.len(), 1, "{inputs:?}");
+    let name = inputs[0]["name"].as_str().unwrap();
+    let tensor = &expected["strings"]["inputs"][name];
+    let width = tensor["shape"][1].as_u64().unwrap() as usize;
+    let flat = tensor["data"].as_array().unwrap();
+    let plain: Vec<Value> = flat.chunks(width).map(|row| row.to_vec().into()).collect();
+    let encoded: Vec<Value> = plain
+        .iter()
+        .map(|row| {
+            row.as_array()
+                .unwrap()
+                .iter()
+                .map(|cell| json!({"b64": base64(cell.as_str().unwrap())}))
+                .collect()
+        })
+        .collect();
+    let v2 = |data: Value| json!({"inputs": [{"name": name, "shape": tensor["shape"], "datatype": "BYTES", "data": data}]});
+    let columns = world.ask(json!({"inputs": {name: plain}}).to_string(), &[]).await;
+    let columns: Value = serde_json::from_slice(&columns.data).unwrap();
+    assert_eq!(columns["outputs"]["same"], Value::from(plain.clone()), "{columns}");
+    for rows in [&plain, &encoded] {
+        let by_name: Vec<Value> = rows.iter().map(|row| json!({name: row})).collect();
+        for body in [json!({"inputs": {name: rows}}), json!({"inputs": rows})] {
+            let response = world.ask(body.to_string(), &[]).await;
+            let got: Value = serde_json::from_slice(&response.data).unwrap();
+            assert_eq!(got, columns, "{body}");
+        }
+        for body in [json!({"instances": rows}), json!({"instances": by_name}), Value::from(by_name.clone())]
+        {
+            let response = world.ask(body.to_string(), &[]).await;
+            let got: Value = serde_json::from_slice(&response.data).unwrap();
+            for (row, prediction) in plain.iter().zip(got["predictions"].as_array().unwrap()) {
+                let same = if prediction.is_object() { &prediction["same"] } else { prediction };
+                assert_eq!(same, row, "{body}");
+            }
+        }
+        let nested = v2(Value::from(rows.clone()));
+        let flat = v2(rows.iter().flat_map(|row| row.as_array().unwrap().clone()).collect());
+        for body in [nested, flat] {
+            let (_, outputs) = open(&world.ask(body.to_string(), &[]).await);
+            let same = outputs.iter().find(|(output, _)| output["name"] == "same").unwrap();
+            assert_eq!(same.0["data"], tensor["data"], "{body}");
+        }
+    }
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// A small message that unpacks to far more than may be in hand takes no memory; its neighbours are answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn bombs_are_refused_and_harm_nobody() {
+    let (world, _worker) = wine_world().await;
+    let packed = [("content-encoding", "gzip")];
+    let bomb = gzip(&vec![b' '; 100 << 20]);
+    assert!(bomb.len() < 200_000);
+    let mut liar = bomb.clone();
+    let at = liar.len() - 4;
+    liar[at..].copy_from_slice(&1000_u32.to_le_bytes());
+    let ids: Vec<String> = [bomb, liar, b"no gzip".to_vec()]
+        .into_iter()
+        .flat_map(|body| [world.publish(body, &packed), world.publish(wine().request(&[1]), &[])])
+        .collect();
+    let responses = world.responses(&ids).await;
+    let code = |index: usize| &*responses[&ids[index]].attributes["error_code"];
+    assert_eq!([code(0), code(2), code(4)], ["INPUT_TOO_LARGE", "INVALID_INPUT", "INVALID_INPUT"]);
+    for index in [1, 3, 5] {
+        wine().check(&[1], &responses[&ids[index]]);
+    }
+    world.settled().await;
+    world.server.history.with(oracle::nothing_was_lost);
+}
+
+/// Without the id and the time of an event, which are the message's own.
+fn comparable(body: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(mut event)) if event.contains_key("specversion") => {
+            assert!(event.remove("id").is_some() && event.remove("time").is_some());
+            Value::Object(event).to_string().into_bytes()
+        }
+        _ => body.to_vec(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predict_takes_the_same_forms_and_prints_the_same_bytes() {
+    let (world, worker) = wine_world().await;
+    let name = input(&worker.info().await);
+    let in_order: Vec<usize> = (0..13).collect();
+    let tensor =
+        json!({"name": name, "shape": [3, 13], "datatype": "FP32", "parameters": {"binary_data_size": 156}});
+    let header = json!({"inputs": [tensor], "parameters": {"binary_data_output": true}}).to_string();
+    let length = header.len().to_string();
+    let event = json!({
+        "specversion": "1.0", "id": "e", "source": "//s", "type": "t", "data": {"instances": [wine().rows[3]]},
+    });
+    let cases: Vec<(Vec<u8>, Attributes<'_>)> = vec![
+        (csv(&ROWS, None, &in_order, "\n").into(), vec![("content-type", "text/csv")]),
+        (b"1,2\n".to_vec(), vec![("content-type", "text/csv")]),
+        (floats(&ROWS), vec![("content-type", "application/octet-stream"), ("accept-encoding", "gzip")]),
+        (
+            [header.as_bytes(), &floats(&ROWS)].concat(),
+            vec![("content-type", "application/octet-stream"), ("inference-header-content-length", &length)],
+        ),
+        (gzip(wine().request(&ROWS).as_bytes()), vec![("content-encoding", "gzip")]),
+        (event.to_string().into(), vec![("content-type", "application/cloudevents+json")]),
+    ];
+    for (body, attributes) in cases {
+        let published = world.ask(body.clone(), &attributes).await;
+        let mut command = world.command();
+        command.args(["predict", "--model", "gs://models/models/wine"]);
+        for (key, value) in &attributes {
+            match *key {
+                "content-type" => command.args(["--content-type", value]),
+                _ => command.args(["--attribute", &format!("{key}={value}")]),
+            };
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run = move || {
+            let mut child = command.spawn().unwrap();
+            child.stdin.take().unwrap().write_all(&body).unwrap();
+            child.wait_with_output().unwrap()
+        };
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), published.attributes["status"] == "ok", "{stderr}");
+        assert_eq!(comparable(&output.stdout), comparable(&published.data), "{attributes:?}: {stderr}");
+        if let Some(length) = published.attributes.get("inference-header-content-length") {
+            assert!(stderr.contains(&format!("inference-header-content-length: {length}\n")), "{stderr}");
+        }
+    }
+}
