@@ -150,10 +150,10 @@ async fn ready_says_what_the_worker_says() {
     let (code, stdout, stderr) = ask(address.clone()).await;
     assert_eq!((code, stdout.as_str()), (0, "ready\n"), "{stderr}");
     world.server.pubsub.delete_subscription(REQUEST_SUBSCRIPTION).unwrap();
-    worker.until_not_ready("does not exist").await;
+    worker.until_not_ready("NOT_FOUND").await;
     let (code, stdout, stderr) = ask(address.clone()).await;
     assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
-    assert!(stderr.contains("not ready: ") && stderr.contains("does not exist"), "{stderr}");
+    assert!(stderr.contains("not ready: ") && stderr.contains("NOT_FOUND"), "{stderr}");
     drop(worker);
     let (code, _, stderr) = ask(address.clone()).await;
     assert_eq!(code, 1, "{stderr}");
