@@ -50,7 +50,7 @@ module "predictd" {
   autoscaling   = { min_instances = 2, max_instances = 20, requests_per_instance = 50000 }
 
   # Google's collector of Prometheus metrics for Cloud Run.
-  metrics_sidecar = "us-docker.pkg.dev/cloud-ops-agents-artifacts/cloud-run-gmp-sidecar/cloud-run-gmp-sidecar:1.3.0"
+  metrics_sidecar = "us-docker.pkg.dev/cloud-ops-agents-artifacts/cloud-run-gmp-sidecar/cloud-run-gmp-sidecar:1.2.0"
   alert_emails    = [var.email]
 }
 
