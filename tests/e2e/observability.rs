@@ -126,7 +126,8 @@ fn the_log_lines_that_alerts_wait_for_are_written() {
     let module = read(&root().join("terraform/modules/observability/main.tf"));
     let messages: Vec<&str> = module
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("message = \"")?.strip_suffix('"'))
+        .filter_map(|line| line.trim().strip_prefix("messages = [")?.strip_suffix(']'))
+        .flat_map(|list| list.split('"').skip(1).step_by(2))
         .collect();
     assert!(messages.len() >= 3, "{messages:?}");
     for message in messages {

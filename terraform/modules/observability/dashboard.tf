@@ -1,4 +1,4 @@
-# One dashboard: first what Pub/Sub sees, then the instances and the log lines, then, where they are scraped, predictd's own metrics.
+# One dashboard: first what Pub/Sub sees, then the instances, then, where they are scraped, predictd's own metrics, then its log.
 
 locals {
   of_requests = "resource.type=\"pubsub_subscription\" resource.labels.subscription_id=\"${local.request_subscription}\""
@@ -15,11 +15,6 @@ locals {
     { title = "Instances", filter = "metric.type=\"run.googleapis.com/container/instance_count\" resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${var.worker_pool}\"", aligner = "ALIGN_MAX", unit = "1" },
   ]
 
-  log_charts = [
-    for key, line in local.log_lines :
-    { title = "Log: ${line.help}", filter = local.log_metric[key], aligner = "ALIGN_DELTA", unit = "1" }
-  ]
-
   own_charts = var.own_metrics ? [
     { title = "Responses a second by status", query = "sum by (status) (rate(predictd_requests_total[1m]))" },
     { title = "From receiving to accepted response: p50, p99", query = join(" or ", [for q in [0.5, 0.99] : "label_replace(histogram_quantile(${q}, sum by (le) (rate(predictd_request_seconds_bucket[1m]))), \"quantile\", \"${q}\", \"\", \"\")"]) },
@@ -28,7 +23,7 @@ locals {
   ] : []
 
   widgets = concat(
-    [for chart in concat(local.pubsub_charts, local.run_charts, local.log_charts) : {
+    [for chart in concat(local.pubsub_charts, local.run_charts) : {
       title = chart.title
       xyChart = { dataSets = [{
         plotType = "LINE"
@@ -44,6 +39,10 @@ locals {
     [for chart in local.own_charts : {
       title   = chart.title
       xyChart = { dataSets = [{ plotType = "LINE", timeSeriesQuery = { prometheusQuery = chart.query } }] }
+    }],
+    [{
+      title     = "Warnings and errors"
+      logsPanel = { filter = "${var.log_filter} AND severity>=WARNING", resourceNames = ["projects/${var.project}"] }
     }],
   )
 }

@@ -11,36 +11,40 @@ locals {
   request_subscription     = reverse(split("/", var.request_subscription))[0]
   dead_letter_subscription = reverse(split("/", var.dead_letter_subscription))[0]
 
-  # Lines that predictd writes; tests/e2e/observability.rs fails when the code no longer does.
-  log_lines = {
+  # What predictd logs when a person must look. tests/e2e/observability.rs fails when the code no longer says so.
+  lines = {
     not-serving = {
-      message = "no model can serve yet, waiting for one; `/info` says why the versions found do not"
-      help    = "predictd started and found no model version that loads"
+      title    = "no model serves"
+      severity = "CRITICAL"
+      messages = ["no model can serve yet, waiting for one; `/info` says why the versions found do not"]
     }
-    version-refused = {
-      message = "version refused, it will not serve"
-      help    = "a model version was complete and did not load or fit"
-    }
-    source-unreadable = {
-      message = "cannot look for new model versions"
-      help    = "the models' bucket could not be listed or read"
+    reload = {
+      title    = "new model versions do not serve"
+      severity = "WARNING"
+      messages = ["version refused, it will not serve", "cannot look for new model versions"]
     }
   }
-}
 
-resource "google_logging_metric" "line" {
-  for_each = local.log_lines
-
-  project     = var.project
-  name        = "${var.name}/${each.key}"
-  description = "Log lines of predictd: ${each.value.help}"
-  filter      = "${var.log_filter} AND jsonPayload.message=${jsonencode(each.value.message)}"
-
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "INT64"
-    unit        = "1"
+  thresholds = {
+    backlog = {
+      title        = "requests wait too long"
+      severity     = "CRITICAL"
+      subscription = local.request_subscription
+      metric       = "oldest_unacked_message_age"
+      above        = var.max_request_age_seconds
+      duration     = "120s"
+    }
+    dead-letters = {
+      title        = "requests are dead letters"
+      severity     = "ERROR"
+      subscription = local.dead_letter_subscription
+      metric       = "num_undelivered_messages"
+      above        = 0
+      duration     = "0s"
+    }
   }
+
+  channels = concat(var.notification_channels, [for channel in google_monitoring_notification_channel.email : channel.id])
 }
 
 resource "google_monitoring_notification_channel" "email" {
@@ -52,80 +56,8 @@ resource "google_monitoring_notification_channel" "email" {
   labels       = { email_address = each.value }
 }
 
-locals {
-  channels = concat(var.notification_channels, [for channel in google_monitoring_notification_channel.email : channel.id])
-
-  log_metric = { for key, metric in google_logging_metric.line : key => "metric.type=\"logging.googleapis.com/user/${metric.name}\" AND resource.type=\"${var.log_resource_type}\"" }
-
-  # Each alert's conditions: a threshold on a metric of Cloud Monitoring, or PromQL.
-  alerts = merge(
-    {
-      backlog = {
-        title    = "requests wait too long"
-        severity = "CRITICAL"
-        thresholds = {
-          "oldest unacknowledged request older than ${var.max_request_age_seconds} s" = {
-            filter   = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${local.request_subscription}\""
-            above    = var.max_request_age_seconds
-            duration = "120s"
-            aligner  = "ALIGN_MAX"
-            period   = "60s"
-          }
-        }
-      }
-      dead-letters = {
-        title    = "requests are dead letters"
-        severity = "ERROR"
-        thresholds = {
-          "dead letters that nobody has taken" = {
-            filter   = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${local.dead_letter_subscription}\""
-            above    = 0
-            duration = "0s"
-            aligner  = "ALIGN_MAX"
-            period   = "60s"
-          }
-        }
-      }
-      not-serving = {
-        title    = "no model serves"
-        severity = "CRITICAL"
-        thresholds = {
-          "predictd waits for a model that loads" = {
-            filter   = local.log_metric["not-serving"]
-            above    = 0
-            duration = "0s"
-            aligner  = "ALIGN_DELTA"
-            period   = "300s"
-          }
-        }
-      }
-      reload = {
-        title    = "new model versions do not serve"
-        severity = "WARNING"
-        thresholds = {
-          "a version was refused" = {
-            filter   = local.log_metric["version-refused"]
-            above    = 0
-            duration = "0s"
-            aligner  = "ALIGN_DELTA"
-            period   = "300s"
-          }
-          # Once is a hiccup that the next poll mends.
-          "the bucket cannot be read, for minutes" = {
-            filter   = local.log_metric["source-unreadable"]
-            above    = 4
-            duration = "0s"
-            aligner  = "ALIGN_DELTA"
-            period   = "600s"
-          }
-        }
-      }
-    },
-  )
-}
-
 resource "google_monitoring_alert_policy" "threshold" {
-  for_each = local.alerts
+  for_each = local.thresholds
 
   project               = var.project
   display_name          = "${var.name}: ${each.value.title}"
@@ -134,26 +66,60 @@ resource "google_monitoring_alert_policy" "threshold" {
   notification_channels = local.channels
   user_labels           = var.labels
 
-  dynamic "conditions" {
-    for_each = each.value.thresholds
-    content {
-      display_name = conditions.key
-      condition_threshold {
-        filter          = conditions.value.filter
-        comparison      = "COMPARISON_GT"
-        threshold_value = conditions.value.above
-        duration        = conditions.value.duration
-        aggregations {
-          alignment_period     = conditions.value.period
-          per_series_aligner   = conditions.value.aligner
-          cross_series_reducer = conditions.value.aligner == "ALIGN_MAX" ? "REDUCE_MAX" : "REDUCE_SUM"
-        }
+  conditions {
+    display_name = "${each.value.metric} of ${each.value.subscription} above ${each.value.above}"
+    condition_threshold {
+      filter          = "metric.type=\"pubsub.googleapis.com/subscription/${each.value.metric}\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${each.value.subscription}\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = each.value.above
+      duration        = each.value.duration
+      aggregations {
+        alignment_period     = "60s"
+        per_series_aligner   = "ALIGN_MAX"
+        cross_series_reducer = "REDUCE_MAX"
       }
     }
   }
 
   alert_strategy {
     auto_close = "3600s"
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "What it means and what to do: ${local.runbook}#${each.key}"
+  }
+}
+
+# On the lines themselves, not on metrics that count them: such a metric cannot be named by an alert for minutes after it was made, and
+# the first apply would fail.
+resource "google_monitoring_alert_policy" "line" {
+  for_each = local.lines
+
+  project               = var.project
+  display_name          = "${var.name}: ${each.value.title}"
+  combiner              = "OR"
+  severity              = each.value.severity
+  notification_channels = local.channels
+  user_labels           = var.labels
+
+  conditions {
+    display_name = "predictd says so"
+    condition_matched_log {
+      filter = "${var.log_filter} AND jsonPayload.message=(${join(" OR ", [for message in each.value.messages : jsonencode(message)])})"
+      label_extractors = {
+        model   = "EXTRACT(jsonPayload.model)"
+        version = "EXTRACT(jsonPayload.version)"
+        reason  = "EXTRACT(jsonPayload.reason)"
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = "3600s"
+    notification_rate_limit {
+      period = "3600s"
+    }
   }
 
   documentation {

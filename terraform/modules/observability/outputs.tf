@@ -2,6 +2,7 @@ output "alerts" {
   description = "The alert policies' full names by alert; terraform/ALERTS.md explains each."
   value = merge(
     { for key, policy in google_monitoring_alert_policy.threshold : key => policy.name },
+    { for key, policy in google_monitoring_alert_policy.line : key => policy.name },
     { for policy in google_monitoring_alert_policy.error_ratio : "error-ratio" => policy.name },
   )
 }

@@ -50,17 +50,6 @@ variable "log_filter" {
   }
 }
 
-variable "log_resource_type" {
-  description = "The resource type that log_filter selects: cloud_run_worker_pool, or k8s_container on GKE."
-  type        = string
-  default     = "cloud_run_worker_pool"
-
-  validation {
-    condition     = strcontains(var.log_filter, "resource.type=\"${var.log_resource_type}\"")
-    error_message = "log_resource_type: log_filter does not select ${jsonencode(var.log_resource_type)}; the alerts on log lines would look at another resource than the metrics count."
-  }
-}
-
 variable "own_metrics" {
   description = "Whether predictd's own metrics reach Cloud Monitoring (the worker's sidecar, or GKE's managed collection). They bring the alert on the error ratio and four charts."
   type        = bool

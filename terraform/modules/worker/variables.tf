@@ -34,8 +34,8 @@ variable "image" {
   type        = string
 
   validation {
-    condition     = can(regex("^[^\\s:@]+(/[^\\s:@]+)*(:[A-Za-z0-9_.-]+)?(@sha256:[0-9a-f]{64})?$", var.image)) && !endswith(var.image, ":latest")
-    error_message = "image: expected NAME:TAG or NAME@sha256:DIGEST, got ${jsonencode(var.image)}; `latest` is refused, since nobody could tell what runs."
+    condition     = can(regex("^[^\\s:@]+(/[^\\s:@]+)*(:[A-Za-z0-9_.-]+(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$", var.image)) && !endswith(var.image, ":latest")
+    error_message = "image: expected NAME:TAG or NAME@sha256:DIGEST, got ${jsonencode(var.image)}; without either, or with `latest`, nobody could tell what runs."
   }
 }
 

@@ -138,6 +138,21 @@ run "wrong_values" {
   ]
 }
 
+run "an_image_without_a_tag" {
+  command = plan
+  variables {
+    image = "europe-west1-docker.pkg.dev/my-project/images/predictd"
+  }
+  expect_failures = [var.image]
+}
+
+run "an_image_by_its_digest" {
+  command = plan
+  variables {
+    image = "europe-west1-docker.pkg.dev/my-project/images/predictd@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+  }
+}
+
 run "a_gpu_needs_a_large_instance" {
   command = plan
   variables {
