@@ -1,4 +1,4 @@
-# Alerts that a person must act on, and one dashboard. What each alert means and what to do is in terraform/ALERTS.md.
+# Alerts that a person must act on, and one dashboard. Each alert carries its section of ALERTS.md: what it means, what to do.
 #
 # Three sources, by how far they can be relied on:
 #   Pub/Sub's own metrics   always there; they see the worker from outside, dead or alive
@@ -6,7 +6,8 @@
 #   predictd's own metrics  only where something scrapes /metrics: the worker's sidecar, or GKE's managed collection
 
 locals {
-  runbook = "https://github.com/predictd/predictd/blob/main/terraform/ALERTS.md"
+  sections     = split("\n## ", file("${path.module}/ALERTS.md"))
+  explanations = { for section in slice(local.sections, 1, length(local.sections)) : split("\n", section)[0] => "## ${trimspace(section)}" }
 
   request_subscription     = reverse(split("/", var.request_subscription))[0]
   dead_letter_subscription = reverse(split("/", var.dead_letter_subscription))[0]
@@ -87,7 +88,7 @@ resource "google_monitoring_alert_policy" "threshold" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "What it means and what to do: ${local.runbook}#${each.key}"
+    content   = local.explanations[each.key]
   }
 }
 
@@ -124,7 +125,7 @@ resource "google_monitoring_alert_policy" "line" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "What it means and what to do: ${local.runbook}#${each.key}"
+    content   = local.explanations[each.key]
   }
 }
 
@@ -156,6 +157,6 @@ resource "google_monitoring_alert_policy" "error_ratio" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "What it means and what to do: ${local.runbook}#error-ratio"
+    content   = local.explanations["error-ratio"]
   }
 }

@@ -1,5 +1,5 @@
 output "alerts" {
-  description = "The alert policies' full names by alert; terraform/ALERTS.md explains each."
+  description = "The alert policies' full names by alert; ALERTS.md explains each."
   value = merge(
     { for key, policy in google_monitoring_alert_policy.threshold : key => policy.name },
     { for key, policy in google_monitoring_alert_policy.line : key => policy.name },

@@ -36,9 +36,9 @@ run "defaults" {
   assert {
     condition = alltrue([
       for key, policy in merge(google_monitoring_alert_policy.threshold, google_monitoring_alert_policy.line) :
-      endswith(policy.documentation[0].content, "#${key}") && length(policy.notification_channels) == 0
+      startswith(policy.documentation[0].content, "## ${key}\n\n**") && length(policy.documentation[0].content) < 8192 && length(policy.notification_channels) == 0
     ])
-    error_message = "every alert must link to its own paragraph"
+    error_message = "every alert must carry its own section, in the size that Cloud Monitoring takes"
   }
   assert {
     condition     = length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 6
@@ -63,6 +63,10 @@ run "everything_on" {
   assert {
     condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "error-ratio", "not-serving", "reload"])
     error_message = "predictd's own metrics bring the error ratio"
+  }
+  assert {
+    condition     = startswith(google_monitoring_alert_policy.error_ratio[0].documentation[0].content, "## error-ratio\n\n**")
+    error_message = "the error ratio must carry its own section too"
   }
   assert {
     condition     = endswith(google_monitoring_alert_policy.error_ratio[0].conditions[0].condition_prometheus_query_language[0].query, " > 0.1")
