@@ -6,12 +6,18 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::rows::Declared;
+use crate::prepare::image::Image;
+use crate::prepare::text::Text;
 use crate::tensor::{Dim, Elements, PadTo, Padding, TensorSpec};
 
 /// What turns requests into the model's inputs, and its outputs into responses.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Declaration {
+    /// Pictures (JPEG, PNG or WebP) as the model's input: how they are decoded, resized and normalised.
+    pub image: Option<Image>,
+    /// Texts as the model's inputs: how they are split into tokens.
+    pub text: Option<Text>,
     /// An ONNX graph beside the model that runs before it: its outputs feed the model's inputs of the same names.
     pub preprocess: Option<String>,
     /// An ONNX graph beside the model that runs after it: its inputs are the model's outputs of the same names.
@@ -205,7 +211,8 @@ impl Declaration {
             Some(Labels::File(name)) => Some(name.as_str()),
             _ => None,
         });
-        graphs.chain(labels).collect()
+        let tokenizer = self.text.iter().map(|text| text.tokenizer.as_str());
+        graphs.chain(labels).chain(tokenizer).collect()
     }
 }
 
@@ -220,5 +227,34 @@ impl Labels {
                 Ok(text.lines().map(|line| line.trim_end().to_owned()).collect())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Editors complete model.yaml from the committed schema; UPDATE_SNAPSHOTS=1 writes it anew.
+    #[test]
+    fn the_committed_schema_is_the_one_of_these_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/model.schema.json");
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(Declaration)).unwrap() + "\n";
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(&path, &schema).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == schema,
+            "config/model.schema.json is out of date: run the tests with UPDATE_SNAPSHOTS=1"
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let problem = |text: &str| Declaration::parse(text).unwrap_err();
+        assert!(problem("ouput: []").contains("unknown field `ouput`"));
+        assert!(problem("batching: {max_rows: many}").contains("max_rows"));
+        assert!(problem("image: {resize: {filter: cubic}}").contains("unknown variant `cubic`"));
+        assert!(Declaration::parse("# nothing\n").unwrap().output.is_empty());
     }
 }

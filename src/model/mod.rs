@@ -7,6 +7,7 @@ mod calls;
 mod chain;
 pub mod declaration;
 pub mod engine;
+mod intake;
 mod onnx;
 mod present;
 pub mod rows;

@@ -8,6 +8,7 @@ mod lifecycle;
 mod models;
 mod oracle;
 mod payloads;
+mod prepared;
 mod push;
 mod traffic;
 mod zoo;
