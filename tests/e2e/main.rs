@@ -1,6 +1,7 @@
 //! The real binary against local-gcp, judged by one oracle: a module a promise.
 
 mod cli;
+mod configuration;
 mod emulator;
 mod errors;
 mod harness;
