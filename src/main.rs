@@ -55,6 +55,10 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
             println!("{}", cli::push::push(&args.folder, &args.address, args.library.as_deref()).await?);
             Ok(Exit::Ok)
         }
+        Command::Ready(args) => {
+            println!("{}", cli::ready::ready(args.address).await?);
+            Ok(Exit::Ok)
+        }
     }
 }
 

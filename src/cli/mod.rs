@@ -5,8 +5,10 @@ pub mod inspect;
 pub mod model;
 pub mod predict;
 pub mod push;
+pub mod ready;
 pub mod report;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -119,6 +121,15 @@ Examples:
 Examples:
   predictd push ./wine gs://my-models/models/wine/3")]
     Push(PushArgs),
+
+    /// Ask the worker on this machine whether it is ready
+    ///
+    /// For a container's health check, where no shell could ask. Ends with 1 and says why when the worker is not ready.
+    #[command(after_long_help = "\
+Examples:
+  predictd ready
+  predictd ready --address 127.0.0.1:9090")]
+    Ready(ReadyArgs),
 }
 
 /// Where the configuration is.
@@ -174,6 +185,14 @@ pub struct PushArgs {
     /// Path of libonnxruntime.so
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,
+}
+
+/// Which worker to ask.
+#[derive(Debug, Args)]
+pub struct ReadyArgs {
+    /// Where the worker listens [default: PREDICTD_HTTP__LISTEN, else 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<SocketAddr>,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{World, model_file, onnxruntime, outcome, repository, temporary};
+use crate::harness::{REQUEST_SUBSCRIPTION, World, model_file, onnxruntime, outcome, repository, temporary};
 use crate::oracle::wine;
 
 fn predictd(arguments: &[&str]) -> Command {
@@ -23,9 +23,16 @@ fn assert_fails(command: Command, says: &str) {
 fn the_help_teaches() {
     let (code, stdout, _) = outcome(predictd(&["--help"]), "");
     assert_eq!(code, 0);
-    for said in
-        ["run", "check", "inspect", "predict", "PUBSUB_EMULATOR_HOST", "PREDICTD_LOG", "78 bad configuration"]
-    {
+    for said in [
+        "run",
+        "check",
+        "inspect",
+        "predict",
+        "ready",
+        "PUBSUB_EMULATOR_HOST",
+        "PREDICTD_LOG",
+        "78 bad configuration",
+    ] {
         assert!(stdout.contains(said), "{said:?} is missing in {stdout}");
     }
     assert_eq!(outcome(predictd(&["predit"]), "").0, 2);
@@ -127,4 +134,29 @@ async fn an_unreachable_server_ends_the_start() {
     let mut command = predictd(&["run", "--config", "config/local.yaml", "--config", path.to_str().unwrap()]);
     command.env("PUBSUB_EMULATOR_HOST", free.to_string()).env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0");
     tokio::task::spawn_blocking(|| assert_fails(command, "cannot reach http://127.0.0.1:")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_says_what_the_worker_says() {
+    let world = World::start().await;
+    world.upload_version("wine/1", "wine", "1");
+    let worker = world.worker(&[]);
+    let address = worker.address().await;
+    let ask = move |address: String| async move {
+        let command = predictd(&["ready", "--address", &address]);
+        tokio::task::spawn_blocking(move || outcome(command, "")).await.unwrap()
+    };
+    worker.until_ready().await;
+    let (code, stdout, stderr) = ask(address.clone()).await;
+    assert_eq!((code, stdout.as_str()), (0, "ready\n"), "{stderr}");
+    world.server.pubsub.delete_subscription(REQUEST_SUBSCRIPTION).unwrap();
+    worker.until_not_ready("NOT_FOUND").await;
+    let (code, stdout, stderr) = ask(address.clone()).await;
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    assert!(stderr.contains("not ready: ") && stderr.contains("NOT_FOUND"), "{stderr}");
+    drop(worker);
+    let (code, _, stderr) = ask(address.clone()).await;
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains(&format!("cannot ask the worker at {address}")), "{stderr}");
+    assert!(stderr.trim_end().lines().last().unwrap().starts_with("hint: "), "{stderr}");
 }

@@ -7,6 +7,7 @@ mod errors;
 mod harness;
 mod lifecycle;
 mod models;
+mod observability;
 mod oracle;
 mod payloads;
 mod prepared;

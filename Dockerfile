@@ -1,0 +1,114 @@
+# syntax=docker/dockerfile:1
+# predictd in an image without a shell, as nobody, on a read-only root file system (give it a writable /tmp).
+#
+#   docker build --tag predictd .                      # the default target: cpu
+#   docker build --tag predictd:cuda --target cuda .   # NVIDIA GPUs, x86_64 only
+#   docker run --read-only --tmpfs /tmp --volume ./predictd.yaml:/etc/predictd/predictd.yaml:ro predictd
+#
+# Builder and final image are the same Debian: the binary and the locale need the C library that they were made with.
+
+ARG RUST=1.95
+ARG DEBIAN=bookworm
+ARG DISTROLESS=gcr.io/distroless/cc-debian12:nonroot
+
+FROM rust:${RUST}-slim-${DEBIAN} AS rust
+WORKDIR /build
+ENV CARGO_INCREMENTAL=0
+
+# The dependencies alone, with empty sources in place of ours: this layer is built again only when a manifest changes.
+FROM rust AS dependencies
+COPY Cargo.toml Cargo.lock ./
+COPY tests/bench/Cargo.toml tests/bench/
+COPY tests/local-gcp/Cargo.toml tests/local-gcp/
+RUN mkdir -p src benches tests/e2e tests/bench/src tests/local-gcp/src \
+  && touch src/lib.rs benches/codec.rs tests/e2e/main.rs tests/bench/src/lib.rs tests/local-gcp/src/lib.rs \
+  && echo 'fn main() {}' >src/main.rs \
+  && cargo build --profile dist --locked --package predictd --bin predictd \
+  && cargo clean --profile dist --locked --package predictd
+
+FROM dependencies AS build
+COPY src src
+RUN cargo build --profile dist --locked --package predictd --bin predictd \
+  && mkdir /out \
+  && objcopy --only-keep-debug target/dist/predictd /out/predictd.debug \
+  && objcopy --strip-all --add-gnu-debuglink=/out/predictd.debug target/dist/predictd /out/predictd
+
+# The symbols by themselves: docker build --target symbols --output type=local,dest=. .
+FROM scratch AS symbols
+COPY --from=build /out/predictd.debug /
+
+# Text models ask for en_US.UTF-8 when they load, and minimal images have no locale but C.
+FROM rust AS locale
+# hadolint ignore=DL3008
+RUN apt-get update \
+  && apt-get install --yes --no-install-recommends locales \
+  && rm -rf /var/lib/apt/lists/* \
+  && mkdir -p /out/usr/lib/locale \
+  && localedef --no-archive --inputfile=en_US --charmap=UTF-8 /out/usr/lib/locale/en_US.utf8
+
+FROM python:3.12-slim-${DEBIAN} AS onnxruntime
+WORKDIR /fetch
+COPY scripts/fetch-onnxruntime scripts/
+RUN mkdir /out \
+  && library=$(python3 scripts/fetch-onnxruntime) \
+  && cp "$library" /out/libonnxruntime.so \
+  && cp "${library%/*}/LICENSE" /out/LICENSE.onnxruntime \
+  && cp "${library%/*}/ThirdPartyNotices.txt" /out/
+
+FROM python:3.12-slim-${DEBIAN} AS onnxruntime-cuda
+WORKDIR /fetch
+COPY scripts/fetch-onnxruntime scripts/cuda-requirements.txt scripts/
+# The providers are looked for beside the library.
+RUN mkdir /out \
+  && library=$(python3 scripts/fetch-onnxruntime --cuda) \
+  && cp "$library" /out/libonnxruntime.so \
+  && cp "${library%/*}"/libonnxruntime_providers_*.so "${library%/*}/ThirdPartyNotices.txt" /out/ \
+  && cp "${library%/*}/LICENSE" /out/LICENSE.onnxruntime
+RUN python3 -m pip --disable-pip-version-check install --quiet --no-cache-dir --no-deps --require-hashes \
+      --requirement scripts/cuda-requirements.txt --target /cuda \
+  && mkdir -p /out/cuda \
+  && find /cuda/nvidia -name 'lib*.so*' ! -name '*.alt.so*' -exec cp {} /out/cuda/ \;
+
+# What every final image has.
+FROM ${DISTROLESS} AS base
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="predictd" \
+      org.opencontainers.image.description="Turns Google Pub/Sub messages into predictions with ONNX models that reload themselves" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=locale /out/usr/lib/locale /usr/lib/locale
+COPY LICENSE /opt/predictd/
+COPY --from=build /out/predictd /opt/predictd/predictd
+USER 65532:65532
+WORKDIR /tmp
+# In a container, whoever asks is outside. The environment wins over the file, so the health check finds it too.
+ENV PREDICTD_HTTP__LISTEN=0.0.0.0:8080
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["/opt/predictd/predictd", "ready"]
+ENTRYPOINT ["/opt/predictd/predictd"]
+CMD ["run", "--config", "/etc/predictd/predictd.yaml"]
+
+FROM base AS cuda
+ENV LD_LIBRARY_PATH=/opt/predictd/cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=onnxruntime-cuda /out/ /opt/predictd/
+
+# For compose.yaml: Pub/Sub and Cloud Storage in memory, no part of the worker.
+FROM dependencies AS build-local-gcp
+COPY tests/local-gcp tests/local-gcp
+RUN find tests/local-gcp -name '*.rs' -exec touch {} + \
+  && cargo build --release --locked --package local-gcp --bin local-gcp
+
+FROM ${DISTROLESS} AS local-gcp
+COPY --from=build-local-gcp /build/target/release/local-gcp /opt/local-gcp
+USER 65532:65532
+EXPOSE 8085
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/opt/local-gcp"]
+CMD ["--listen", "0.0.0.0:8085"]
+
+# Last, so that it is what `docker build .` makes.
+FROM base AS cpu
+COPY --from=onnxruntime /out/ /opt/predictd/

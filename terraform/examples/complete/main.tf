@@ -1,0 +1,65 @@
+# Everything that can be turned on: own keys, a schema, ordered requests, autoscaling, predictd's own metrics, alerts by e-mail.
+
+variable "project" {
+  description = "Id of the Google Cloud project."
+  type        = string
+}
+
+variable "image" {
+  description = "Container image of predictd."
+  type        = string
+}
+
+variable "kms_key" {
+  description = "Full name of the Cloud KMS key, in europe-west1."
+  type        = string
+}
+
+variable "email" {
+  description = "Who is called."
+  type        = string
+}
+
+module "predictd" {
+  source = "../.."
+
+  project  = var.project
+  image    = var.image
+  location = "europe-west1"
+  name     = "wine-predictd"
+  labels   = { team = "cellar" }
+
+  # Every request is {"instances": [[…], …]}; anything else is refused where it is published.
+  schema = {
+    type = "AVRO"
+    definition = jsonencode({
+      type   = "record"
+      name   = "Request"
+      fields = [{ name = "instances", type = { type = "array", items = { type = "array", items = "double" } } }]
+    })
+  }
+  ordering       = true
+  kms_key        = var.kms_key
+  models_kms_key = var.kms_key
+
+  default_model = "wine"
+  input_buckets = ["${var.project}-inputs/photos"]
+  settings      = { "batching.max_rows" = "256", "models.poll_interval" = "30s" }
+  cpu           = "4"
+  memory        = "8Gi"
+  autoscaling   = { min_instances = 2, max_instances = 20, requests_per_instance = 50000 }
+
+  # Google's collector of Prometheus metrics for Cloud Run.
+  metrics_sidecar = "us-docker.pkg.dev/cloud-ops-agents-artifacts/cloud-run-gmp-sidecar/cloud-run-gmp-sidecar:1.2.0"
+  alert_emails    = [var.email]
+}
+
+output "config" {
+  description = "The worker's configuration."
+  value       = module.predictd.config
+}
+
+output "dashboard_url" {
+  description = "The dashboard in the console."
+  value       = module.predictd.dashboard_url
+}

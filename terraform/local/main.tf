@@ -1,0 +1,79 @@
+# The messaging and models modules applied to local-gcp, which answers as Pub/Sub and Cloud Storage on one local port.
+# scripts/local-apply starts it and fills this in.
+
+variable "endpoint" {
+  description = "Where local-gcp listens, such as http://127.0.0.1:8085."
+  type        = string
+}
+
+variable "project" {
+  description = "The project that local-gcp is told of; any id will do."
+  type        = string
+  default     = "demo"
+}
+
+variable "max_delivery_attempts" {
+  description = "Passed on to the messaging module: something to change between two applies."
+  type        = number
+  default     = 10
+}
+
+provider "google" {
+  project      = var.project
+  access_token = "local"
+  # A universe of its own: the provider asks Google for the token's owner in its usual one.
+  universe_domain                 = "local.test"
+  pubsub_custom_endpoint          = "${var.endpoint}/v1/"
+  storage_custom_endpoint         = "${var.endpoint}/storage/v1/"
+  add_terraform_attribution_label = false
+}
+
+module "messaging" {
+  source = "../modules/messaging"
+
+  project               = var.project
+  project_number        = "123456789012"
+  ordering              = true
+  max_delivery_attempts = var.max_delivery_attempts
+  labels                = { app = "predictd" }
+}
+
+module "models" {
+  source = "../modules/models"
+
+  project       = var.project
+  bucket        = "${var.project}-models"
+  location      = "europe-west1"
+  force_destroy = true
+  labels        = { app = "predictd" }
+}
+
+output "request_subscription" {
+  description = "requests.subscription"
+  value       = module.messaging.request_subscription
+}
+
+output "request_topic" {
+  description = "Where requests are published."
+  value       = module.messaging.request_topic
+}
+
+output "response_topic" {
+  description = "responses.topic"
+  value       = module.messaging.response_topic
+}
+
+output "response_subscription" {
+  description = "Where responses are pulled."
+  value       = module.messaging.response_subscription
+}
+
+output "models_url" {
+  description = "models.source"
+  value       = module.models.url
+}
+
+output "updates_subscription" {
+  description = "models.updates"
+  value       = module.models.updates_subscription
+}

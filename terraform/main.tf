@@ -1,0 +1,118 @@
+# predictd in a project: topics, the models' bucket, the worker, alerts and, if asked for, autoscaling. Each part is a module
+# that can be used alone; this file only connects them.
+
+locals {
+  bucket = coalesce(var.bucket, "${var.project}-${var.name}-models")
+  labels = merge({ app = var.name }, var.labels)
+
+  apis = concat(
+    ["iam", "logging", "monitoring", "pubsub", "run", "storage"],
+    var.kms_key == null && var.models_kms_key == null ? [] : ["cloudkms"],
+    var.autoscaling == null ? [] : ["parametermanager"],
+  )
+}
+
+resource "google_project_service" "api" {
+  for_each = var.enable_apis ? toset([for api in local.apis : "${api}.googleapis.com"]) : toset([])
+
+  project            = var.project
+  service            = each.value
+  disable_on_destroy = false # others in the project may use it
+}
+
+module "messaging" {
+  source = "./modules/messaging"
+
+  project                 = var.project
+  project_number          = var.project_number
+  requests_name           = var.requests_name
+  responses_name          = var.responses_name
+  existing_request_topic  = var.existing_request_topic
+  existing_response_topic = var.existing_response_topic
+  response_subscription   = var.response_subscription
+  message_retention       = var.message_retention
+  max_delivery_attempts   = var.max_delivery_attempts
+  ordering                = var.ordering
+  exactly_once            = var.exactly_once
+  schema                  = var.schema
+  kms_key                 = var.kms_key
+  labels                  = local.labels
+
+  depends_on = [google_project_service.api]
+}
+
+module "models" {
+  source = "./modules/models"
+
+  project       = var.project
+  bucket        = local.bucket
+  location      = var.location
+  prefix        = var.models_prefix
+  force_destroy = var.force_destroy
+  kms_key       = var.models_kms_key
+  labels        = local.labels
+
+  depends_on = [google_project_service.api]
+}
+
+module "worker" {
+  source = "./modules/worker"
+
+  project              = var.project
+  location             = var.location
+  name                 = var.name
+  image                = var.image
+  request_subscription = module.messaging.request_subscription
+  response_topic       = module.messaging.response_topic
+  models_url           = module.models.url
+  updates_subscription = module.models.updates_subscription
+  default_model        = var.default_model
+  input_buckets        = var.input_buckets
+  settings             = merge(var.ordering ? { "inference.threads" = "1" } : {}, var.settings)
+  instances            = var.autoscaling == null ? var.instances : null
+  cpu                  = var.cpu
+  memory               = var.memory
+  gpu                  = var.gpu
+  metrics_sidecar      = var.metrics_sidecar
+  deletion_protection  = var.deletion_protection
+  labels               = local.labels
+
+  depends_on = [google_project_service.api]
+}
+
+module "observability" {
+  source = "./modules/observability"
+  count  = var.observability ? 1 : 0
+
+  project                  = var.project
+  name                     = var.name
+  request_subscription     = module.messaging.request_subscription
+  dead_letter_subscription = module.messaging.dead_letter_subscription
+  worker_pool              = module.worker.name
+  log_filter               = module.worker.log_filter
+  own_metrics              = var.metrics_sidecar != null
+  max_request_age_seconds  = var.max_request_age_seconds
+  max_error_ratio          = var.max_error_ratio
+  emails                   = var.alert_emails
+  notification_channels    = var.notification_channels
+  labels                   = local.labels
+
+  depends_on = [google_project_service.api]
+}
+
+module "autoscaling" {
+  source = "./modules/autoscaling"
+  count  = var.autoscaling == null ? 0 : 1
+
+  project                = var.project
+  name                   = "${var.name}-autoscaler"
+  worker_pool            = module.worker.id
+  worker_service_account = module.worker.service_account_id
+  request_subscription   = module.messaging.request_subscription
+  min_instances          = var.autoscaling.min_instances
+  max_instances          = var.autoscaling.max_instances
+  requests_per_instance  = var.autoscaling.requests_per_instance
+  labels                 = local.labels
+
+  depends_on = [google_project_service.api]
+}

@@ -1,0 +1,66 @@
+# One dashboard: first what Pub/Sub sees, then the instances, then, where they are scraped, predictd's own metrics, then its log.
+
+locals {
+  of_requests = "resource.type=\"pubsub_subscription\" resource.labels.subscription_id=\"${local.request_subscription}\""
+
+  pubsub_charts = [
+    { title = "Requests waiting", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" ${local.of_requests}", aligner = "ALIGN_MEAN", unit = "1" },
+    { title = "Age of the oldest request", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" ${local.of_requests}", aligner = "ALIGN_MAX", unit = "s" },
+    { title = "Requests answered a second", filter = "metric.type=\"pubsub.googleapis.com/subscription/ack_message_count\" ${local.of_requests}", aligner = "ALIGN_RATE", unit = "1/s" },
+    { title = "Leases that ran out a second", filter = "metric.type=\"pubsub.googleapis.com/subscription/expired_ack_deadlines_count\" ${local.of_requests}", aligner = "ALIGN_RATE", unit = "1/s" },
+    { title = "Dead letters", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" resource.type=\"pubsub_subscription\" resource.labels.subscription_id=\"${local.dead_letter_subscription}\"", aligner = "ALIGN_MAX", unit = "1" },
+  ]
+
+  run_charts = var.worker_pool == null ? [] : [
+    { title = "Instances", filter = "metric.type=\"run.googleapis.com/container/instance_count\" resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${var.worker_pool}\"", aligner = "ALIGN_MAX", unit = "1" },
+  ]
+
+  own_charts = var.own_metrics ? [
+    { title = "Responses a second by status", query = "sum by (status) (rate(predictd_requests_total[1m]))" },
+    { title = "From receiving to accepted response: p50, p99", query = join(" or ", [for q in [0.5, 0.99] : "label_replace(histogram_quantile(${q}, sum by (le) (rate(predictd_request_seconds_bucket[1m]))), \"quantile\", \"${q}\", \"\", \"\")"]) },
+    { title = "Models serving, fewest of all workers", query = "min(predictd_models_serving)" },
+    { title = "Bytes in hand", query = "sum(predictd_bytes_in_hand)" },
+  ] : []
+
+  widgets = concat(
+    [for chart in concat(local.pubsub_charts, local.run_charts) : {
+      title = chart.title
+      xyChart = { dataSets = [{
+        plotType = "LINE"
+        timeSeriesQuery = {
+          unitOverride = chart.unit
+          timeSeriesFilter = {
+            filter      = chart.filter
+            aggregation = { alignmentPeriod = "60s", perSeriesAligner = chart.aligner, crossSeriesReducer = "REDUCE_SUM" }
+          }
+        }
+      }] }
+    }],
+    [for chart in local.own_charts : {
+      title   = chart.title
+      xyChart = { dataSets = [{ plotType = "LINE", timeSeriesQuery = { prometheusQuery = chart.query } }] }
+    }],
+    [{
+      title     = "Warnings and errors"
+      logsPanel = { filter = "${var.log_filter} AND severity>=WARNING", resourceNames = ["projects/${var.project}"] }
+    }],
+  )
+}
+
+resource "google_monitoring_dashboard" "predictd" {
+  project = var.project
+  dashboard_json = jsonencode({
+    displayName = "${var.name}: predictions"
+    labels      = { for key, value in var.labels : key => value }
+    mosaicLayout = {
+      columns = 48
+      tiles = [for index, widget in local.widgets : {
+        xPos   = (index % 2) * 24
+        yPos   = floor(index / 2) * 16
+        width  = 24
+        height = 16
+        widget = widget
+      }]
+    }
+  })
+}

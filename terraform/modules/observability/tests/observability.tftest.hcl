@@ -1,0 +1,101 @@
+# Against a mocked provider: which alerts exist when, what they look at, whom they call, and refused values.
+
+mock_provider "google" {
+  mock_resource "google_monitoring_dashboard" {
+    defaults = { id = "projects/1/dashboards/abc" }
+  }
+  mock_resource "google_monitoring_notification_channel" {
+    defaults = { id = "projects/my-project/notificationChannels/7" }
+  }
+}
+
+variables {
+  project                  = "my-project"
+  request_subscription     = "projects/my-project/subscriptions/prediction-requests"
+  dead_letter_subscription = "projects/my-project/subscriptions/prediction-requests-dead-letters"
+  log_filter               = "resource.type=\"cloud_run_worker_pool\" AND resource.labels.worker_pool_name=\"predictd\""
+}
+
+run "defaults" {
+  assert {
+    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "not-serving", "reload"])
+    error_message = "these four must exist without predictd's own metrics"
+  }
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.threshold["backlog"].conditions[0].condition_threshold[0].filter, "subscription_id=\"prediction-requests\"") && google_monitoring_alert_policy.threshold["backlog"].conditions[0].condition_threshold[0].threshold_value == 300
+    error_message = "the backlog's alert must look at the requests"
+  }
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.threshold["dead-letters"].conditions[0].condition_threshold[0].filter, "subscription_id=\"prediction-requests-dead-letters\"")
+    error_message = "the dead letters' alert must look at the dead letters"
+  }
+  assert {
+    condition     = google_monitoring_alert_policy.line["reload"].conditions[0].condition_matched_log[0].filter == "${var.log_filter} AND jsonPayload.message=(\"version refused, it will not serve\" OR \"cannot look for new model versions\")"
+    error_message = "a refused version and an unreadable bucket are both failing reloads, of this worker"
+  }
+  assert {
+    condition = alltrue([
+      for key, policy in merge(google_monitoring_alert_policy.threshold, google_monitoring_alert_policy.line) :
+      startswith(policy.documentation[0].content, "## ${key}\n\n**") && length(policy.documentation[0].content) < 8192 && length(policy.notification_channels) == 0
+    ])
+    error_message = "every alert must carry its own section, in the size that Cloud Monitoring takes"
+  }
+  assert {
+    condition     = length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 6
+    error_message = "five charts of Pub/Sub, and the log"
+  }
+  assert {
+    condition     = output.dashboard_url == "https://console.cloud.google.com/monitoring/dashboards/builder/abc?project=my-project"
+    error_message = "the dashboard's address"
+  }
+}
+
+run "everything_on" {
+  variables {
+    own_metrics             = true
+    worker_pool             = "predictd"
+    emails                  = ["team@example.com"]
+    notification_channels   = ["projects/my-project/notificationChannels/1"]
+    max_error_ratio         = 0.1
+    max_request_age_seconds = 60
+  }
+
+  assert {
+    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "error-ratio", "not-serving", "reload"])
+    error_message = "predictd's own metrics bring the error ratio"
+  }
+  assert {
+    condition     = startswith(google_monitoring_alert_policy.error_ratio[0].documentation[0].content, "## error-ratio\n\n**")
+    error_message = "the error ratio must carry its own section too"
+  }
+  assert {
+    condition     = endswith(google_monitoring_alert_policy.error_ratio[0].conditions[0].condition_prometheus_query_language[0].query, " > 0.1")
+    error_message = "the ratio must be the given one"
+  }
+  assert {
+    condition     = google_monitoring_alert_policy.error_ratio[0].notification_channels == tolist(["projects/my-project/notificationChannels/1", "projects/my-project/notificationChannels/7"])
+    error_message = "existing channels and new ones must both be called"
+  }
+  assert {
+    condition     = length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 11
+    error_message = "a chart of the instances and four of predictd's own metrics"
+  }
+}
+
+run "wrong_values" {
+  command = plan
+  variables {
+    name                     = "Predictd"
+    request_subscription     = "prediction-requests"
+    dead_letter_subscription = "dead"
+    log_filter               = "severity>=ERROR"
+    max_error_ratio          = 5
+    max_request_age_seconds  = 1
+    emails                   = ["team"]
+    notification_channels    = ["7"]
+  }
+  expect_failures = [
+    var.name, var.request_subscription, var.dead_letter_subscription, var.log_filter, var.max_error_ratio, var.max_request_age_seconds,
+    var.emails, var.notification_channels,
+  ]
+}

@@ -1,0 +1,170 @@
+# Against a mocked provider: configuration, grants, probes and limits of the pool, and refused values.
+
+mock_provider "google" {
+  mock_resource "google_service_account" {
+    defaults = { email = "predictd@my-project.iam.gserviceaccount.com", name = "projects/my-project/serviceAccounts/predictd@my-project.iam.gserviceaccount.com" }
+  }
+}
+
+variables {
+  project              = "my-project"
+  location             = "europe-west1"
+  image                = "europe-west1-docker.pkg.dev/my-project/images/predictd:0.1.0"
+  request_subscription = "projects/my-project/subscriptions/prediction-requests"
+  response_topic       = "projects/my-project/topics/prediction-responses"
+  models_url           = "gs://my-models/models"
+}
+
+run "defaults" {
+  assert {
+    condition = {
+      for env in google_cloud_run_v2_worker_pool.worker.template[0].containers[0].env : env.name => env.value
+      } == {
+      PREDICTD_PROJECT                = "my-project"
+      PREDICTD_REQUESTS__SUBSCRIPTION = "projects/my-project/subscriptions/prediction-requests"
+      PREDICTD_RESPONSES__TOPIC       = "projects/my-project/topics/prediction-responses"
+      PREDICTD_MODELS__SOURCE         = "gs://my-models/models"
+      PREDICTD_HTTP__LISTEN           = "0.0.0.0:8080"
+      PREDICTD_SHUTDOWN__GRACE        = "9s"
+      PREDICTD_LOG                    = "info,ort=warn"
+    }
+    error_message = "the environment must be exactly the configuration"
+  }
+  assert {
+    condition = yamldecode(output.config) == {
+      project   = "my-project"
+      requests  = { subscription = "projects/my-project/subscriptions/prediction-requests" }
+      responses = { topic = "projects/my-project/topics/prediction-responses" }
+      models    = { source = "gs://my-models/models" }
+      http      = { listen = "0.0.0.0:8080" }
+      shutdown  = { grace = "9s" }
+    }
+    error_message = "the YAML must say the same as the environment"
+  }
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.worker.deletion_protection && google_cloud_run_v2_worker_pool.worker.scaling[0].manual_instance_count == 1
+    error_message = "one instance, protected"
+  }
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.worker.template[0].containers[0].startup_probe[0].http_get[0].path == "/health" && google_cloud_run_v2_worker_pool.worker.template[0].containers[0].liveness_probe[0].http_get[0].port == 8080
+    error_message = "both probes must ask the port that predictd listens on"
+  }
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.worker.template[0].containers[0].resources[0].limits == tomap({ cpu = "2", memory = "2Gi" }) && length(google_cloud_run_v2_worker_pool.worker.template[0].node_selector) == 0
+    error_message = "no GPU unless asked for"
+  }
+  assert {
+    condition     = toset(keys(google_pubsub_subscription_iam_member.requests)) == toset(["roles/pubsub.subscriber", "roles/pubsub.viewer"]) && google_pubsub_topic_iam_member.responses.role == "roles/pubsub.publisher" && google_storage_bucket_iam_member.models.role == "roles/storage.objectViewer"
+    error_message = "the worker needs these grants and no others"
+  }
+  assert {
+    condition     = google_storage_bucket_iam_member.models.bucket == "my-models" && google_pubsub_topic_iam_member.responses.topic == "prediction-responses" && length(google_project_iam_member.metrics) == 0
+    error_message = "grants must be on single resources"
+  }
+  assert {
+    condition     = length(google_cloud_run_v2_worker_pool.worker.template[0].containers) == 1 && length(google_pubsub_subscription_iam_member.updates) == 0
+    error_message = "no sidecar and no notifications unless asked for"
+  }
+}
+
+run "everything_on" {
+  variables {
+    gpu                  = "nvidia-l4"
+    cpu                  = "8"
+    memory               = "32Gi"
+    updates_subscription = "projects/other/subscriptions/model-updates"
+    input_buckets        = ["inputs/photos", "inputs/scans", "my-models/samples", "more"]
+    default_model        = "wine"
+    settings             = { "batching.max_rows" = "256", "shutdown.grace" = "5s" }
+    instances            = null
+    metrics_sidecar      = "example.com/collector:1"
+    deletion_protection  = false
+  }
+
+  assert {
+    condition = yamldecode(output.config) == {
+      project   = "my-project"
+      requests  = { subscription = "projects/my-project/subscriptions/prediction-requests", allowed_buckets = ["inputs/photos", "inputs/scans", "my-models/samples", "more"] }
+      responses = { topic = "projects/my-project/topics/prediction-responses" }
+      models    = { source = "gs://my-models/models", updates = "projects/other/subscriptions/model-updates", default = "wine" }
+      batching  = { max_rows = 256 }
+      inference = { providers = ["cuda", "cpu"] }
+      http      = { listen = "0.0.0.0:8080" }
+      shutdown  = { grace = "5s" }
+    }
+    error_message = "every setting must reach the configuration"
+  }
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.worker.template[0].node_selector[0].accelerator == "nvidia-l4" && google_cloud_run_v2_worker_pool.worker.template[0].containers[0].resources[0].limits["nvidia.com/gpu"] == "1"
+    error_message = "a GPU is a node selector and a limit"
+  }
+  assert {
+    condition     = google_pubsub_subscription_iam_member.updates[0].project == "other" && google_pubsub_subscription_iam_member.updates[0].subscription == "model-updates"
+    error_message = "the notifications' grant must be in their own project"
+  }
+  assert {
+    condition     = toset(keys(google_storage_bucket_iam_member.inputs)) == toset(["inputs", "more"])
+    error_message = "one grant for each bucket, and none twice"
+  }
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.worker.template[0].containers[1].image == "example.com/collector:1" && google_project_iam_member.metrics[0].role == "roles/monitoring.metricWriter"
+    error_message = "the sidecar needs the right to write metrics"
+  }
+  assert {
+    condition     = !google_cloud_run_v2_worker_pool.worker.deletion_protection
+    error_message = "protection can be turned off"
+  }
+}
+
+run "wrong_values" {
+  command = plan
+  variables {
+    location             = "europe-west1-b"
+    name                 = "Predictd"
+    image                = "predictd:latest"
+    request_subscription = "prediction-requests"
+    response_topic       = "prediction-responses"
+    models_url           = "my-models"
+    updates_subscription = "model-updates"
+    input_buckets        = ["gs://inputs"]
+    settings             = { "http.listen" = "0.0.0.0:1" }
+    instances            = -1
+    cpu                  = "3"
+    memory               = "1GB"
+  }
+  expect_failures = [
+    var.location, var.name, var.image, var.request_subscription, var.response_topic, var.models_url, var.updates_subscription,
+    var.input_buckets, var.settings, var.instances, var.cpu, var.memory,
+  ]
+}
+
+run "an_image_without_a_tag" {
+  command = plan
+  variables {
+    image = "europe-west1-docker.pkg.dev/my-project/images/predictd"
+  }
+  expect_failures = [var.image]
+}
+
+run "an_image_by_its_digest" {
+  command = plan
+  variables {
+    image = "europe-west1-docker.pkg.dev/my-project/images/predictd@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+  }
+}
+
+run "a_gpu_needs_a_large_instance" {
+  command = plan
+  variables {
+    gpu = "nvidia-l4"
+  }
+  expect_failures = [var.gpu]
+}
+
+run "a_mistyped_setting" {
+  command = plan
+  variables {
+    settings = { max_rows = "256" }
+  }
+  expect_failures = [var.settings]
+}

@@ -1,0 +1,189 @@
+variable "project" {
+  description = "Id of the Google Cloud project that runs the worker."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9.:-]{2,61}[a-z0-9]$", var.project))
+    error_message = "project: expected a project id such as my-project-123, got ${jsonencode(var.project)}; it is the id, not the number or the display name."
+  }
+}
+
+variable "location" {
+  description = "Region of the worker pool, such as europe-west1. GPUs are in some regions only."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.location))
+    error_message = "location: expected a region such as europe-west1, got ${jsonencode(var.location)}; a zone or a multi-region will not do."
+  }
+}
+
+variable "name" {
+  description = "Name of the worker pool and of its service account."
+  type        = string
+  default     = "predictd"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.name))
+    error_message = "name: expected 6 to 30 lower-case letters, digits and -, a letter first and no - last, got ${jsonencode(var.name)}."
+  }
+}
+
+variable "image" {
+  description = "Container image of predictd, best with its digest: REGION-docker.pkg.dev/P/R/predictd@sha256:…. With a GPU it must be the CUDA variant."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^\\s:@]+(/[^\\s:@]+)*(:[A-Za-z0-9_.-]+(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$", var.image)) && !endswith(var.image, ":latest")
+    error_message = "image: expected NAME:TAG or NAME@sha256:DIGEST, got ${jsonencode(var.image)}; without either, or with `latest`, nobody could tell what runs."
+  }
+}
+
+variable "request_subscription" {
+  description = "Full name of the subscription with the requests, projects/P/subscriptions/S."
+  type        = string
+
+  validation {
+    condition     = can(regex("^projects/[^/]+/subscriptions/[^/]+$", var.request_subscription))
+    error_message = "request_subscription: expected projects/P/subscriptions/S, got ${jsonencode(var.request_subscription)}."
+  }
+}
+
+variable "response_topic" {
+  description = "Full name of the topic for the responses, projects/P/topics/T."
+  type        = string
+
+  validation {
+    condition     = can(regex("^projects/[^/]+/topics/[^/]+$", var.response_topic))
+    error_message = "response_topic: expected projects/P/topics/T, got ${jsonencode(var.response_topic)}."
+  }
+}
+
+variable "models_url" {
+  description = "Where the models are, as gs://BUCKET or gs://BUCKET/PREFIX."
+  type        = string
+
+  validation {
+    condition     = can(regex("^gs://[a-z0-9][a-z0-9._-]+(/[^/\\s]+)*$", var.models_url))
+    error_message = "models_url: expected gs://BUCKET/PREFIX without a slash at its end, got ${jsonencode(var.models_url)}."
+  }
+}
+
+variable "updates_subscription" {
+  description = "Full name of the subscription with the bucket's notifications. Null: new versions are found by polling alone, once a minute."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.updates_subscription == null || can(regex("^projects/[^/]+/subscriptions/[^/]+$", var.updates_subscription))
+    error_message = "updates_subscription: expected projects/P/subscriptions/S, got ${jsonencode(var.updates_subscription)}."
+  }
+}
+
+variable "default_model" {
+  description = "The model that serves requests which name none. May be left empty when there is only one."
+  type        = string
+  default     = ""
+}
+
+variable "input_buckets" {
+  description = "Buckets (BUCKET or BUCKET/PREFIX) that requests may refer to. The worker may read each bucket; predictd itself keeps to the prefix."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for input in var.input_buckets : can(regex("^[a-z0-9][a-z0-9._-]+(/[^,\\s]+)?$", input))])
+    error_message = "input_buckets: expected BUCKET or BUCKET/PREFIX each, without gs://, commas or spaces, got ${jsonencode(var.input_buckets)}."
+  }
+}
+
+variable "settings" {
+  description = "Further keys of predictd's configuration, such as {\"batching.max_rows\" = \"256\"}. config/predictd.yaml explains them all; predictd refuses those that it does not know."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key, _ in var.settings : can(regex("^[a-z]+\\.[a-z_]+$", key))])
+    error_message = "settings: expected keys such as batching.max_rows, got ${jsonencode(keys(var.settings))}."
+  }
+
+  validation {
+    condition = length(setintersection(keys(var.settings), [
+      "requests.subscription", "requests.allowed_buckets", "responses.topic", "models.source", "models.updates", "models.default", "http.listen",
+    ])) == 0
+    error_message = "settings: the subscription, topic, models and listening address have variables of their own (the grants and probes follow them); got ${jsonencode(keys(var.settings))}."
+  }
+}
+
+variable "log" {
+  description = "What is logged, as PREDICTD_LOG says it: info, debug, or per module. The alerts need info or more."
+  type        = string
+  default     = "info,ort=warn"
+}
+
+variable "instances" {
+  description = "How many instances run. Null leaves the count alone, for the autoscaling module (Terraform would undo its work otherwise)."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.instances == null || try(var.instances >= 0 && floor(var.instances) == var.instances, false)
+    error_message = "instances: expected a whole number, 0 or more, or null for autoscaling, got ${jsonencode(var.instances)}."
+  }
+}
+
+variable "cpu" {
+  description = "Processors of an instance: 1, 2, 4, 6 or 8. predictd runs one inference thread fewer than there are, at least one."
+  type        = string
+  default     = "2"
+
+  validation {
+    condition     = contains(["1", "2", "4", "6", "8"], var.cpu)
+    error_message = "cpu: Cloud Run has 1, 2, 4, 6 or 8, got ${jsonencode(var.cpu)}."
+  }
+}
+
+variable "memory" {
+  description = "Memory of an instance, such as 2Gi. It holds the messages in hand (128 MiB at most by default), every model once a thread, and a new version's files while it is loaded: Cloud Run's disk is memory."
+  type        = string
+  default     = "2Gi"
+
+  validation {
+    condition     = can(regex("^[0-9]+(Mi|Gi)$", var.memory)) && try(tonumber(regex("^[0-9]+", var.memory)) * (endswith(var.memory, "Gi") ? 1024 : 1) >= 512, false)
+    error_message = "memory: expected 512Mi or more, as Mi or Gi, got ${jsonencode(var.memory)}."
+  }
+}
+
+variable "gpu" {
+  description = "Type of the GPU, such as nvidia-l4; one for each instance. Null: none. It needs the CUDA image, 4 processors and 16Gi at least, and a region that has it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.gpu == null || can(regex("^nvidia-[a-z0-9-]+$", var.gpu))
+    error_message = "gpu: expected a type such as nvidia-l4, got ${jsonencode(var.gpu)}."
+  }
+
+  validation {
+    condition     = var.gpu == null || (contains(["4", "6", "8"], var.cpu) && try(tonumber(regex("^([0-9]+)Gi$", var.memory)[0]) >= 16, false))
+    error_message = "gpu: Cloud Run gives a GPU only to instances with cpu 4 or more and memory 16Gi or more, got cpu ${var.cpu} and memory ${var.memory}."
+  }
+}
+
+variable "metrics_sidecar" {
+  description = "Image of the collector that sends predictd's own metrics to Cloud Monitoring; it reads port 8080, path /metrics. Null: none, and alerts on them stay silent."
+  type        = string
+  default     = null
+}
+
+variable "deletion_protection" {
+  description = "Whether Terraform refuses to delete the pool."
+  type        = bool
+  default     = true
+}
+
+variable "labels" {
+  description = "Labels of the pool and its revisions."
+  type        = map(string)
+  default     = {}
+}

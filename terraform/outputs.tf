@@ -1,0 +1,54 @@
+output "publish_command" {
+  description = "Publishes a first request; paste it, with the model's own features."
+  value       = module.messaging.publish_command
+}
+
+output "pull_command" {
+  description = "Shows the responses and acknowledges them; null without a response subscription."
+  value       = module.messaging.pull_command
+}
+
+output "upload_command" {
+  description = "Checks a model on this machine and uploads it as version 1; paste it with the model's own folder and name."
+  value       = module.models.upload_command
+}
+
+output "dead_letter_command" {
+  description = "Shows dead letters without removing them."
+  value       = module.messaging.dead_letter_command
+}
+
+output "logs_command" {
+  description = "Shows the worker's warnings and errors of the last hour."
+  value       = module.worker.logs_command
+}
+
+output "models_url" {
+  description = "Where model versions go, as gs://BUCKET/PREFIX."
+  value       = module.models.url
+}
+
+output "config" {
+  description = "The worker's configuration as predictd.yaml: `terraform output -raw config > predictd.yaml`."
+  value       = module.worker.config
+}
+
+output "service_account" {
+  description = "The worker's identity, as an e-mail address."
+  value       = module.worker.service_account
+}
+
+output "request_topic" {
+  description = "Full name of the topic that requests are published to."
+  value       = module.messaging.request_topic
+}
+
+output "response_topic" {
+  description = "Full name of the topic that the worker answers to."
+  value       = module.messaging.response_topic
+}
+
+output "dashboard_url" {
+  description = "The dashboard in the console; null without observability."
+  value       = one(module.observability[*].dashboard_url)
+}

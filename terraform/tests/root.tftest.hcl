@@ -1,0 +1,129 @@
+# Against a mocked provider: how the parts are connected, and the examples.
+
+mock_provider "google" {
+  mock_data "google_project" {
+    defaults = { number = "123456789012" }
+  }
+  mock_data "google_storage_project_service_account" {
+    defaults = { email_address = "service-1@gs-project-accounts.iam.gserviceaccount.com" }
+  }
+  mock_resource "google_service_account" {
+    defaults = { email = "predictd@my-project.iam.gserviceaccount.com", name = "projects/my-project/serviceAccounts/predictd@my-project.iam.gserviceaccount.com" }
+  }
+  mock_resource "google_parameter_manager_parameter" {
+    defaults = { id = "projects/my-project/locations/global/parameters/predictd-autoscaler" }
+  }
+}
+
+variables {
+  project        = "my-project"
+  image          = "europe-west1-docker.pkg.dev/my-project/images/predictd:0.1.0"
+  kms_key        = null
+  email          = "team@example.com"
+  request_topic  = "projects/other/topics/in"
+  response_topic = "projects/other/topics/out"
+}
+
+run "defaults" {
+  assert {
+    condition = yamldecode(output.config) == {
+      project   = "my-project"
+      requests  = { subscription = module.messaging.request_subscription }
+      responses = { topic = module.messaging.response_topic }
+      models    = { source = "gs://my-project-predictd-models/models", updates = module.models.updates_subscription }
+      http      = { listen = "0.0.0.0:8080" }
+      shutdown  = { grace = "9s" }
+    }
+    error_message = "the worker must be told of what the other modules made"
+  }
+  assert {
+    condition     = length(module.autoscaling) == 0 && length(module.observability) == 1 && !contains(keys(google_project_service.api), "parametermanager.googleapis.com")
+    error_message = "alerts by default, autoscaling only when asked for"
+  }
+  assert {
+    condition     = toset(keys(module.observability[0].alerts)) == toset(["backlog", "dead-letters", "not-serving", "reload"])
+    error_message = "without the sidecar no alert may rest on predictd's own metrics"
+  }
+  assert {
+    condition     = output.upload_command == "predictd push ./my-model gs://my-project-predictd-models/models/my-model/1"
+    error_message = "what people paste next"
+  }
+}
+
+run "autoscaling_alone" {
+  variables {
+    autoscaling   = { max_instances = 3 }
+    observability = false
+    enable_apis   = false
+    ordering      = true
+  }
+
+  assert {
+    condition     = yamldecode(module.autoscaling[0].config).spec.scaledObjects[0].spec.maxReplicaCount == 3
+    error_message = "the bounds must reach the autoscaler"
+  }
+  assert {
+    condition     = length(google_project_service.api) == 0 && output.dashboard_url == null
+    error_message = "APIs and alerts can be left alone"
+  }
+  assert {
+    condition     = yamldecode(output.config).inference.threads == 1
+    error_message = "order needs one inference thread"
+  }
+}
+
+run "wrong_values" {
+  command = plan
+  variables {
+    project = "Predictd!"
+    name    = "a-name-that-is-too-long"
+  }
+  expect_failures = [var.project, var.name]
+}
+
+run "example_minimal" {
+  providers = { google = google }
+  module {
+    source = "./examples/minimal"
+  }
+  assert {
+    condition     = length(output.next) == 3
+    error_message = "upload, publish, pull"
+  }
+}
+
+run "example_gpu" {
+  providers = { google = google }
+  module {
+    source = "./examples/gpu"
+  }
+  assert {
+    condition     = yamldecode(output.config).inference.providers == ["cuda", "cpu"]
+    error_message = "a GPU worker must ask for CUDA first"
+  }
+}
+
+run "example_existing_topics" {
+  providers = { google = google }
+  module {
+    source = "./examples/existing-topics"
+  }
+  assert {
+    condition     = output.service_account == "predictd@my-project.iam.gserviceaccount.com"
+    error_message = "whom to grant the rights on the topics"
+  }
+}
+
+run "example_complete" {
+  providers = { google = google }
+  variables {
+    kms_key = "projects/my-project/locations/europe-west1/keyRings/r/cryptoKeys/k"
+  }
+  module {
+    source = "./examples/complete"
+  }
+  assert {
+    condition     = yamldecode(output.config).batching.max_rows == 256 && yamldecode(output.config).requests.allowed_buckets == ["my-project-inputs/photos"]
+    error_message = "the example's settings must reach the configuration"
+  }
+}

@@ -1,0 +1,247 @@
+# What is not validated here is validated by the module that takes it, with the same name.
+
+variable "project" {
+  description = "Id of the Google Cloud project that everything is made in."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9.:-]{2,61}[a-z0-9]$", var.project))
+    error_message = "project: expected a project id such as my-project-123, got ${jsonencode(var.project)}; it is the id, not the number or the display name."
+  }
+}
+
+variable "image" {
+  description = "Container image of predictd with tag or digest, such as europe-west1-docker.pkg.dev/P/R/predictd@sha256:…; the Dockerfile builds it."
+  type        = string
+}
+
+variable "location" {
+  description = "Region of the worker and of the bucket."
+  type        = string
+  default     = "europe-west1"
+}
+
+variable "name" {
+  description = "Name of the worker: its pool, service account, alerts; also the label `app` of everything."
+  type        = string
+  default     = "predictd"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,17}[a-z0-9]$", var.name))
+    error_message = "name: expected 6 to 19 lower-case letters, digits and -, a letter first and no - last (the autoscaler's is longer by 11, of 30), got ${jsonencode(var.name)}."
+  }
+}
+
+variable "project_number" {
+  description = "Number of the project. Looked up when null; give it where the caller may not read the project."
+  type        = string
+  default     = null
+}
+
+variable "enable_apis" {
+  description = "Whether to turn on the APIs that this needs. They stay on when it is destroyed."
+  type        = bool
+  default     = true
+}
+
+variable "labels" {
+  description = "Labels of everything that takes labels, besides `app`."
+  type        = map(string)
+  default     = {}
+}
+
+# Messages
+
+variable "requests_name" {
+  description = "Name of the request topic and its subscription."
+  type        = string
+  default     = "prediction-requests"
+}
+
+variable "responses_name" {
+  description = "Name of the response topic and its subscription."
+  type        = string
+  default     = "prediction-responses"
+}
+
+variable "existing_request_topic" {
+  description = "Full name of a request topic that exists already (projects/P/topics/T). Null makes one."
+  type        = string
+  default     = null
+}
+
+variable "existing_response_topic" {
+  description = "Full name of a response topic that exists already (projects/P/topics/T). Null makes one."
+  type        = string
+  default     = null
+}
+
+variable "response_subscription" {
+  description = "Whether to make a pull subscription on the responses for consumers."
+  type        = bool
+  default     = true
+}
+
+variable "message_retention" {
+  description = "How long unanswered requests and unread responses are kept, in seconds with an s: 600s to 2678400s."
+  type        = string
+  default     = "604800s"
+}
+
+variable "max_delivery_attempts" {
+  description = "Deliveries after which a request becomes a dead letter, 5 to 100."
+  type        = number
+  default     = 10
+}
+
+variable "ordering" {
+  description = "Whether requests of one ordering key are answered in order. The worker then runs one inference thread."
+  type        = bool
+  default     = false
+}
+
+variable "exactly_once" {
+  description = "Whether Pub/Sub delivers each request's message id once, within one region."
+  type        = bool
+  default     = false
+}
+
+variable "schema" {
+  description = "A schema that every request must fit: type (AVRO or PROTOCOL_BUFFER), definition, encoding (JSON or BINARY). Null: none."
+  type = object({
+    type       = string
+    definition = string
+    encoding   = optional(string, "JSON")
+  })
+  default = null
+}
+
+variable "kms_key" {
+  description = "Full name of the Cloud KMS key for the topics. Null: Google's own keys."
+  type        = string
+  default     = null
+}
+
+# Models
+
+variable "bucket" {
+  description = "Name of the models' bucket. Null: PROJECT-NAME-models."
+  type        = string
+  default     = null
+}
+
+variable "models_prefix" {
+  description = "Folder of the bucket with the models: PREFIX/MODEL/VERSION/model.onnx."
+  type        = string
+  default     = "models"
+}
+
+variable "models_kms_key" {
+  description = "Full name of the Cloud KMS key for the bucket, in the bucket's location. Null: Google's own keys."
+  type        = string
+  default     = null
+}
+
+variable "force_destroy" {
+  description = "Whether `terraform destroy` may delete the bucket with models in it. For trials only."
+  type        = bool
+  default     = false
+}
+
+variable "default_model" {
+  description = "The model that serves requests which name none. May be left empty when there is only one."
+  type        = string
+  default     = ""
+}
+
+variable "input_buckets" {
+  description = "Buckets (BUCKET or BUCKET/PREFIX) that requests may refer to."
+  type        = list(string)
+  default     = []
+}
+
+# Worker
+
+variable "settings" {
+  description = "Further keys of predictd's configuration, such as {\"batching.max_rows\" = \"256\"}; config/predictd.yaml explains them."
+  type        = map(string)
+  default     = {}
+}
+
+variable "instances" {
+  description = "How many workers run, without autoscaling."
+  type        = number
+  default     = 1
+}
+
+variable "cpu" {
+  description = "Processors of a worker: 1, 2, 4, 6 or 8."
+  type        = string
+  default     = "2"
+}
+
+variable "memory" {
+  description = "Memory of a worker, such as 2Gi; it holds the models too."
+  type        = string
+  default     = "2Gi"
+}
+
+variable "gpu" {
+  description = "Type of each worker's GPU, such as nvidia-l4. Null: none."
+  type        = string
+  default     = null
+}
+
+variable "deletion_protection" {
+  description = "Whether Terraform refuses to delete the worker pool. Set it to false and apply before a destroy."
+  type        = bool
+  default     = true
+}
+
+variable "autoscaling" {
+  description = "Scales the workers on the requests that wait: between min_instances and max_instances, one for each requests_per_instance. Null: `instances` of them. See the module's text for what it is and its limits."
+  type = object({
+    min_instances         = optional(number, 1)
+    max_instances         = optional(number, 10)
+    requests_per_instance = optional(number, 10000)
+  })
+  default = null
+}
+
+# Alerts
+
+variable "observability" {
+  description = "Whether to make the dashboard and the alerts."
+  type        = bool
+  default     = true
+}
+
+variable "metrics_sidecar" {
+  description = "Image of the collector that sends predictd's own metrics to Cloud Monitoring. Null: none; alerts then rest on Pub/Sub's metrics and the log."
+  type        = string
+  default     = null
+}
+
+variable "alert_emails" {
+  description = "E-mail addresses that alerts notify."
+  type        = list(string)
+  default     = []
+}
+
+variable "notification_channels" {
+  description = "Full names of existing notification channels that alerts notify, projects/P/notificationChannels/N."
+  type        = list(string)
+  default     = []
+}
+
+variable "max_request_age_seconds" {
+  description = "How old the oldest unanswered request may become before somebody is called, in seconds."
+  type        = number
+  default     = 300
+}
+
+variable "max_error_ratio" {
+  description = "Share of error responses from which somebody is called; needs metrics_sidecar."
+  type        = number
+  default     = 0.05
+}
