@@ -70,10 +70,9 @@ const PREPARED: usize = 4 << 20;
 
 /// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave.
 pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Option<Id>>, Vec<Answered>) {
-    let width = model.engine.intake.elements_of_a_row();
-    if width == 0 {
+    let Some(width) = model.engine.intake.elements_of_a_row() else {
         return predict_together(model, thread, requests);
-    }
+    };
     // Pictures are decoded here, on the inference threads, and only as many at a time as memory is meant for them.
     let mut ids: Vec<Option<Id>> = requests.iter().map(|_| None).collect();
     let mut answers: Vec<Option<Answered>> = requests.iter().map(|_| None).collect();

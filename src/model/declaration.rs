@@ -22,6 +22,9 @@ pub struct Declaration {
     pub preprocess: Option<String>,
     /// An ONNX graph beside the model that runs after it: its inputs are the model's outputs of the same names.
     pub postprocess: Option<String>,
+    /// Named fields of a row, and which element of which input each of them is. Inputs that are named here are sent as these
+    /// fields, one by one.
+    pub columns: Vec<Column>,
     /// Inputs whose rows may differ in length, as token sequences do, and how they are brought to one length.
     pub padding: Vec<Pad>,
     /// Which outputs a response shows, in this order, and how; all of them as they come when left out.
@@ -32,6 +35,36 @@ pub struct Declaration {
     pub batching: Batching,
     /// How ONNX Runtime runs it.
     pub session: SessionOptions,
+}
+
+/// A named field of a row.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// What requests call it.
+    pub name: String,
+    /// The input `[rows, columns]` or `[rows]` that it is part of; several columns fill one input in the order in which they are
+    /// declared. May be left out where the model has one input.
+    #[serde(default)]
+    pub input: Option<String>,
+    /// The texts that it may be; the model gets their position in this list, from 0 on.
+    #[serde(default)]
+    pub categories: Option<Vec<String>>,
+    /// What the model gets for a text that is not in `categories`; such a row is refused when this is left out.
+    #[serde(default)]
+    pub unknown: Option<f64>,
+    /// What stands for it where a row leaves it out or has `null`: a number, or a text for text and categories. Such a row is
+    /// refused when this is left out.
+    #[serde(default)]
+    pub missing: Option<Missing>,
+}
+
+/// A value for a field that a row leaves out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Missing {
+    Number(f64),
+    Text(String),
 }
 
 /// A dimension of an input that is filled up. Give `multiple` or `buckets`; neither: up to the longest row of the request.

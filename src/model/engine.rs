@@ -71,7 +71,8 @@ impl Opened {
         let present = Present::new(&declaration.output, &outputs, &bundle.folder, &mut problems);
         // A pandas signature may also name one input a column: then the inputs' own names say all.
         let is_input = |column: &String| inputs.iter().any(|input| input.name == *column);
-        let columns = bundle.columns.clone().filter(|columns| !columns.iter().all(is_input));
+        let columns = bundle.columns.clone().filter(|_| declaration.columns.is_empty());
+        let columns = columns.filter(|columns| !columns.iter().all(is_input));
         if let Some(problem) = columns_problem(columns.as_deref(), &inputs) {
             problems.push(problem);
         }
@@ -87,6 +88,7 @@ impl Opened {
             outputs: present.specs(&outputs).iter().map(requested).collect(),
             columns,
             padding,
+            missing: intake.missing(),
             batched: matches!(rows, Rows::Any | Rows::Fixed(_)),
             row_by_row: rows == Rows::Single,
         };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::columns::Columns;
 use super::declaration::Declaration;
 use super::rows::Rows;
 use crate::error::Rejection;
@@ -14,6 +15,8 @@ use crate::tensor::{Dim, ElementType, Elements, Tensor, TensorSpec, View};
 pub(crate) enum Intake {
     /// The request's tensors are the model's.
     AsTheyAre,
+    /// Named fields make up some of the inputs.
+    Columns(Box<Columns>),
     /// One of the inputs takes pictures.
     Image { input: usize, plan: Box<Plan> },
     /// All inputs come from the one text of each row.
@@ -29,12 +32,24 @@ impl Intake {
         folder: &Path,
         problems: &mut Vec<String>,
     ) -> Self {
+        let declared =
+            [declaration.image.is_some(), declaration.text.is_some(), !declaration.columns.is_empty()];
+        if declared.into_iter().filter(|declared| *declared).count() > 1 {
+            problems.push("expected one of image, text and columns, got several".to_owned());
+            return Self::AsTheyAre;
+        }
+        if !declaration.columns.is_empty() {
+            if !matches!(rows, Rows::Any | Rows::Fixed(_)) {
+                problems.push(
+                    "columns: expected a model whose inputs and outputs count rows in their first dimension"
+                        .to_owned(),
+                );
+            }
+            return Self::Columns(Box::new(Columns::new(&declaration.columns, inputs, problems)));
+        }
         match (&declaration.image, &declaration.text) {
             (None, None) => Self::AsTheyAre,
-            (Some(_), Some(_)) => {
-                problems.push("expected image or text, got both".to_owned());
-                Self::AsTheyAre
-            }
+            (Some(_), Some(_)) => unreachable!("refused above"),
             (Some(image), None) => {
                 let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
                 let wanted = image.input.as_deref();
@@ -86,6 +101,7 @@ impl Intake {
         let mut requested: Vec<TensorSpec> = inputs.iter().map(|spec| rows.as_requested(spec)).collect();
         match self {
             Self::AsTheyAre => {}
+            Self::Columns(columns) => requested.clone_from(&columns.requested),
             Self::Image { input, .. } => {
                 requested[*input].element = ElementType::Blob;
                 requested[*input].shape = row();
@@ -98,24 +114,33 @@ impl Intake {
         requested
     }
 
-    /// How many elements a row has once it is prepared, where that is known to be many.
-    pub(crate) fn elements_of_a_row(&self) -> usize {
+    /// Inputs that a row may leave out.
+    pub(super) fn missing(&self) -> Vec<(usize, Elements)> {
+        if let Self::Columns(columns) = self { columns.missing.clone() } else { Vec::new() }
+    }
+
+    /// How many elements a row has once its request was prepared; none where requests are not prepared one by one.
+    pub(crate) fn elements_of_a_row(&self) -> Option<usize> {
         match self {
-            Self::Image { plan, .. } => plan.shape().iter().product(),
-            Self::AsTheyAre | Self::Text(_) => 0,
+            Self::Image { plan, .. } => Some(plan.shape().iter().product()),
+            Self::Columns(columns) => Some(columns.requested.len()),
+            Self::AsTheyAre | Self::Text(_) => None,
         }
     }
 
-    /// Decodes the pictures of one request, `rows` of them, in place. Texts wait until their batch is known.
+    /// Decodes the pictures of one request, `rows` of them, or puts its columns together. Texts wait until their batch is known.
     ///
     /// # Errors
-    /// The first picture's that is none.
+    /// The first picture's that is none, or the first column's.
     pub(crate) fn prepare_request(
         &self,
-        tensors: &mut [Tensor],
+        tensors: &mut Vec<Tensor>,
         rows: usize,
         one_by_one: bool,
     ) -> Result<(), Rejection> {
+        if let Self::Columns(columns) = self {
+            return columns.assemble(tensors, rows);
+        }
         let Self::Image { input, plan } = self else { return Ok(()) };
         let tensor = &mut tensors[*input];
         let Elements::Blob(pictures) = &tensor.elements else {

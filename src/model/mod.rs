@@ -5,6 +5,7 @@
 pub mod bundle;
 mod calls;
 mod chain;
+mod columns;
 pub mod declaration;
 pub mod engine;
 mod intake;

@@ -142,3 +142,67 @@ async fn a_text_becomes_the_tokens_of_its_tokenizer() {
     assert_eq!(plain.attributes["status"], "ok");
     assert_eq!(plain.data, rows.data);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn declared_columns_make_up_the_models_input() {
+    let world = World::start().await;
+    let model = || model_file("zoo/torch-legacy", "model.onnx");
+    let declaration = "columns:\n  - name: size\n  - name: city\n    categories: [Berlin, Paris]\n    missing: Paris\n  - name: age\n    missing: 0.5\n  - name: kind\n    categories: [a, b, c]\n    unknown: -1\n";
+    world.upload("models/plain/1/model.onnx", model());
+    world.upload("models/named/1/model.yaml", declaration.as_bytes().to_vec());
+    world.upload("models/named/1/model.onnx", model());
+    let worker = world.ready_worker(&[]).await;
+    let ask = async |model: &str, body: &str, kind: &str| {
+        let response = world.ask(body.to_owned(), &[("model", model), ("content-type", kind)]).await;
+        let body: Value = serde_json::from_slice(&response.data).unwrap();
+        (response.attributes["status"].clone(), body)
+    };
+    let json = "application/json";
+    let rows = r#"{"instances": [[1.5, 0, 3, 2], [2, 1, 0.5, -1], [-1, 1, 2, 0]]}"#;
+    let (status, expected) = ask("plain", rows, json).await;
+    assert_eq!(status, "ok", "{}", worker.log());
+    for (body, kind) in [
+        (
+            r#"[{"size": 1.5, "city": "Berlin", "age": 3, "kind": "c"}, {"kind": "z", "size": 2, "age": null}, {"size": -1, "city": null, "age": 2, "kind": "a"}]"#,
+            json,
+        ),
+        (
+            r#"{"dataframe_split": {"columns": ["city", "size", "age", "kind"], "data": [["Berlin", 1.5, 3, "c"], ["Paris", 2, null, "?"], [null, -1, 2, "a"]]}}"#,
+            json,
+        ),
+        ("size,city,age,kind\n1.5,Berlin,3,c\n2,,,zzz\n-1,Paris,2,a\n", "text/csv;header=present"),
+    ] {
+        let (status, body_got) = ask("named", body, kind).await;
+        assert_eq!(status, "ok", "{body_got}");
+        assert_eq!(body_got["predictions"], expected["predictions"], "{body}");
+    }
+    for (body, says) in [
+        (
+            r#"[{"size": 1, "city": "Rome", "kind": "a"}]"#,
+            r#"[0]["city"]: expected one of ["Berlin", "Paris"], got "Rome""#,
+        ),
+        (r#"[{"city": "Paris", "kind": "a"}]"#, "got none for \"size\""),
+        (r#"[{"size": null, "kind": "a"}]"#, "expected a number, got `null`"),
+    ] {
+        let (status, body) = ask("named", body, json).await;
+        assert_eq!(status, "error");
+        assert!(body["error"]["message"].as_str().unwrap().contains(says), "{body}");
+    }
+    world.upload(
+        "models/wrong/1/model.yaml",
+        b"columns: [{name: a}, {name: a, missing: x}, {name: b, input: y}]".to_vec(),
+    );
+    world.upload("models/wrong/1/model.onnx", model());
+    let info = worker
+        .until_info("the refusal", |info| info["models"]["wrong"]["refused"][0]["reason"].is_string())
+        .await;
+    let reason = info["models"]["wrong"]["refused"][0]["reason"].as_str().unwrap();
+    for says in [
+        "columns[1]: name: expected each column once",
+        "missing: expected a float32",
+        "columns[2]: input: expected one of [\"input\"], got Some(\"y\")",
+        "expected as many as the input \"input\" takes (float32[batch, 4]), got 2",
+    ] {
+        assert!(reason.contains(says), "{says:?} is missing in {reason:?}");
+    }
+}
