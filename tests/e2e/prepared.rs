@@ -201,7 +201,7 @@ async fn declared_columns_make_up_the_models_input() {
         "columns[1]: name: expected each column once",
         "missing: expected a float32",
         "columns[2]: input: expected one of [\"input\"], got Some(\"y\")",
-        "expected as many as the input \"input\" takes (float32[batch, 4]), got 2",
+        "expected as many as the input \"input\" takes (float32[batch_size, 4]), got 2",
     ] {
         assert!(reason.contains(says), "{says:?} is missing in {reason:?}");
     }
