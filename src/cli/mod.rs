@@ -7,6 +7,7 @@ pub mod predict;
 pub mod push;
 pub mod ready;
 pub mod report;
+pub mod sample;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -150,6 +150,18 @@ fn columns_problem(columns: Option<&[String]>, inputs: &[TensorSpec]) -> Option<
 }
 
 impl Engine {
+    /// A black picture that the model takes, as PNG; `None` for models that take none.
+    pub fn sample_picture(&self) -> Option<Vec<u8>> {
+        let (width, height) = self.intake.picture_size()?;
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(png::ColorType::Grayscale);
+        let mut writer = encoder.write_header().ok()?;
+        writer.write_image_data(&vec![0; width as usize * height as usize]).ok()?;
+        writer.finish().ok()?;
+        Some(bytes)
+    }
+
     /// Runs `rows` rows of `inputs` (in the model's order) and lends the outputs, as they are shown, to `use_outputs`.
     /// `one_by_one`: each row by itself, their inputs stacked, so that each input's shape begins with their number and goes on
     /// as one call takes it; the outputs are stacked in the same way.

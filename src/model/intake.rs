@@ -114,6 +114,11 @@ impl Intake {
         requested
     }
 
+    /// Width and height in pixels of what the model takes.
+    pub(super) fn picture_size(&self) -> Option<(u32, u32)> {
+        if let Self::Image { plan, .. } = self { Some(plan.size()) } else { None }
+    }
+
     /// Inputs that a row may leave out.
     pub(super) fn missing(&self) -> Vec<(usize, Elements)> {
         if let Self::Columns(columns) = self { columns.missing.clone() } else { Vec::new() }

@@ -41,6 +41,11 @@ impl Plan {
         }
     }
 
+    /// Width and height in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        (self.size.width, self.size.height)
+    }
+
     /// The type of the row's elements.
     pub fn element(&self) -> ElementType {
         self.table.element()
