@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use crate::harness::{REQUEST_SUBSCRIPTION, World, model_file, onnxruntime, outcome, repository, temporary};
-use crate::oracle::wine;
 
 fn predictd(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_predictd"));
