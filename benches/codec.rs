@@ -32,6 +32,7 @@ fn signature() -> Signature {
         ],
         columns: None,
         padding: Vec::new(),
+        missing: Vec::new(),
         row_by_row: false,
         batched: true,
     }

@@ -65,8 +65,55 @@ fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
     replies
 }
 
+/// Elements of decoded pictures in memory at once, about: 16 MiB of float32.
+const PREPARED: usize = 4 << 20;
+
 /// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave.
-pub fn predict(model: &Model, thread: usize, mut requests: Vec<Request>) -> (Vec<Option<Id>>, Vec<Answered>) {
+pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Option<Id>>, Vec<Answered>) {
+    let Some(width) = model.engine.intake.elements_of_a_row() else {
+        return predict_together(model, thread, requests);
+    };
+    // Pictures are decoded here, on the inference threads, and only as many at a time as memory is meant for them.
+    let mut ids: Vec<Option<Id>> = requests.iter().map(|_| None).collect();
+    let mut answers: Vec<Option<Answered>> = requests.iter().map(|_| None).collect();
+    let (mut group, mut places, mut elements) = (Vec::new(), Vec::new(), 0);
+    let mut run = |group: &mut Vec<Request>, places: &mut Vec<usize>| {
+        let (given, answered) = predict_together(model, thread, std::mem::take(group));
+        for ((place, id), answer) in places.drain(..).zip(given).zip(answered) {
+            (ids[place], answers[place]) = (id, Some(answer));
+        }
+    };
+    let mut refused = Vec::new();
+    for (place, mut request) in requests.into_iter().enumerate() {
+        let one_by_one = one_by_one(model, &request);
+        if let Err(rejection) =
+            model.engine.intake.prepare_request(&mut request.inputs, request.rows, one_by_one)
+        {
+            refused.push((place, request.answer.id, rejection));
+            continue;
+        }
+        elements += request.rows * width;
+        group.push(request);
+        places.push(place);
+        if elements >= PREPARED {
+            run(&mut group, &mut places);
+            elements = 0;
+        }
+    }
+    run(&mut group, &mut places);
+    for (place, id, rejection) in refused {
+        (ids[place], answers[place]) = (id, Some(Err(rejection)));
+    }
+    let answers =
+        answers.into_iter().map(|answer| answer.expect("every request was run or refused")).collect();
+    (ids, answers)
+}
+
+fn predict_together(
+    model: &Model,
+    thread: usize,
+    mut requests: Vec<Request>,
+) -> (Vec<Option<Id>>, Vec<Answered>) {
     let Some(inputs) = join(&mut requests) else { return (Vec::new(), Vec::new()) };
     let mut rows = Vec::with_capacity(requests.len());
     let mut next = 0;
@@ -102,6 +149,11 @@ fn join(requests: &mut [Request]) -> Option<Vec<Tensor>> {
     Some(inputs)
 }
 
+/// Whether the instances of a list run one by one. Whole tensors (columns, v2) are one run as they stand.
+fn one_by_one(model: &Model, request: &Request) -> bool {
+    !model.signature.batched && matches!(request.answer.form, Form::Rows)
+}
+
 struct Joined<'a> {
     model: &'a Model,
     thread: usize,
@@ -116,28 +168,16 @@ impl Joined<'_> {
     /// Costs at most twice as many calls as there are requests.
     fn run(&self, requests: Range<usize>, answers: &mut Vec<Answered>) {
         let rows = self.rows[requests.start].start..self.rows[requests.end - 1].end;
-        let inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, &rows)).collect();
-        let metrics = &self.model.metrics;
-        let started = Instant::now();
-        // Requests to such models are alone in their batch: they share no call.
-        let one_by_one = self.one_by_one(&self.requests[requests.start]);
-        let ran = self.model.engine.run(self.thread, &inputs, rows.len(), one_by_one, |outputs| {
-            metrics.inference.observe(started.elapsed().as_secs_f64());
-            metrics.batch_rows.observe(rows.len() as f64);
-            self.encode(requests.clone(), &rows, outputs)
-        });
-        let reason = match ran {
-            Ok(Some(encoded)) => {
-                metrics.rows.inc_by(rows.len() as u64);
+        let rejection = match self.run_together(requests.clone(), &rows) {
+            Ok(encoded) => {
+                self.model.metrics.rows.inc_by(rows.len() as u64);
                 answers.extend(encoded);
                 return;
             }
-            Ok(None) => "the model's outputs do not have one row for each row of the inputs".to_owned(),
-            Err(reason) => reason,
+            Err(rejection) => rejection,
         };
         if requests.len() == 1 {
-            let message = format!("the model {:?} failed on this request: {reason}", self.model.name);
-            answers.push(Err(Rejection::new(Code::InferenceFailed, message)));
+            answers.push(Err(rejection));
             return;
         }
         let middle = requests.start + requests.len() / 2;
@@ -145,16 +185,36 @@ impl Joined<'_> {
         self.run(middle..requests.end, answers);
     }
 
-    /// Whether the instances of a list run one by one. Whole tensors (columns, v2) are one run as they stand.
-    fn one_by_one(&self, request: &Request) -> bool {
-        !self.model.signature.batched && matches!(request.answer.form, Form::Rows)
+    /// One call of the model. Its failure means one of the requests, if there are several.
+    fn run_together(&self, requests: Range<usize>, rows: &Range<usize>) -> Result<Vec<Answered>, Rejection> {
+        let (engine, metrics) = (&self.model.engine, &self.model.metrics);
+        let mut inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, rows)).collect();
+        let prepared = engine.intake.prepare_batch(&inputs)?;
+        if let Some(tensors) = &prepared {
+            inputs = tensors.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
+        }
+        let started = Instant::now();
+        // Requests to such models are alone in their batch: they share no call.
+        let one_by_one = one_by_one(self.model, &self.requests[requests.start]);
+        let ran = engine.run(self.thread, &inputs, rows.len(), one_by_one, |outputs| {
+            metrics.inference.observe(started.elapsed().as_secs_f64());
+            metrics.batch_rows.observe(rows.len() as f64);
+            self.encode(requests, rows, outputs)
+        });
+        let reason = match ran {
+            Ok(Some(encoded)) => return Ok(encoded),
+            Ok(None) => "the model's outputs do not have one row for each row of the inputs".to_owned(),
+            Err(reason) => reason,
+        };
+        let message = format!("the model {:?} failed on this request: {reason}", self.model.name);
+        Err(Rejection::new(Code::InferenceFailed, message))
     }
 
     /// `rows` of one joined input.
     fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>) -> (Vec<usize>, View<'t>) {
         let mut shape = input.shape.clone();
         if !self.model.signature.batched {
-            if self.one_by_one(&self.requests[0]) {
+            if one_by_one(self.model, &self.requests[0]) {
                 shape.insert(0, rows.len());
             }
             return (shape, input.elements.view());
@@ -175,7 +235,7 @@ impl Joined<'_> {
             Show::Missing | Show::PerRow(_) => true,
             _ => output.shape.first() == Some(&rows.len()),
         };
-        let stacked = self.model.signature.batched || self.one_by_one(&self.requests[requests.start]);
+        let stacked = self.model.signature.batched || one_by_one(self.model, &self.requests[requests.start]);
         let by_rows = stacked && outputs.iter().all(has_rows);
         if !by_rows && requests.len() > 1 {
             return None;
@@ -211,7 +271,7 @@ impl Joined<'_> {
 /// One run on zeros, so that the first request does not pay for what ONNX Runtime sets up lazily.
 pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
     let zeros: Vec<(Vec<usize>, Elements)> = model
-        .signature
+        .engine
         .inputs
         .iter()
         .map(|spec| {

@@ -8,6 +8,7 @@
 //! | [`message`] | the types that cross its channels, and the [`message::Ticket`] |
 //! | [`receive`] → [`decode`] → [`batch`] → [`infer`] → [`encode`] → [`publish`] | the stages, in a request's order |
 //! | [`model`] | sources, versions, bundles, ONNX Runtime, and the watch that swaps them |
+//! | [`prepare`] | pictures and texts to tensors, as a bundle declares it |
 //! | [`tensor`], [`error`] | what the engine computes with, and the errors users see |
 //! | [`config`], [`cli`] | the configuration and the commands |
 //! | [`http`], [`health`], [`metrics`], [`telemetry`] | what operators see |
@@ -27,6 +28,7 @@ pub mod message;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
+pub mod prepare;
 pub mod publish;
 pub mod receive;
 pub mod telemetry;

@@ -32,11 +32,11 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
                 pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
             }
             Err(problems) => {
-                eprint!("{problems}");
+                eprintln!("error: {problems}");
                 Ok(Exit::BadConfig)
             }
         },
-        Command::Check(args) => Ok(cli::check::run(&args.config)),
+        Command::Check(args) => cli::check::run(&args.config),
         Command::Inspect(args) => {
             let model = cli::model::open(&args.model, args.library.as_deref()).await?;
             print!("{}", cli::inspect::render(&model, args.json)?);

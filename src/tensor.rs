@@ -63,6 +63,8 @@ pub struct Signature {
     pub columns: Option<Vec<String>>,
     /// Dimensions of inputs that are filled up, so that rows of several lengths fit together.
     pub padding: Vec<Padding>,
+    /// Inputs that a row may leave out, or give as `null`, and the one element that they then have.
+    pub missing: Vec<(usize, Elements)>,
     /// Whether the first dimension of every input and output counts rows, so that requests may share a batch.
     pub batched: bool,
     /// Where that is not so: whether the first dimension of every input counts rows all the same, so that the instances of a

@@ -1,23 +1,27 @@
-//! `predictd check`: every problem of a configuration, or what it comes to.
+//! `predictd check`: what is wrong with a configuration, or what it comes to. Connects to nothing.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
-use super::Exit;
-use crate::config::{Effective, Problems};
+use anyhow::Context as _;
 
-pub fn run(files: &[PathBuf]) -> Exit {
-    let rendered = Effective::load(files).and_then(|effective| {
-        let rendered = effective.render();
-        effective.check().map(|_| rendered)
-    });
-    match rendered {
-        Ok(yaml) => {
-            print!("{yaml}");
-            Exit::Ok
-        }
-        Err(problems @ Problems(_)) => {
-            eprint!("{problems}");
-            Exit::BadConfig
+use super::Exit;
+use super::report::Hint as _;
+use crate::config::load::load;
+
+/// Problems go to standard error, the effective configuration to standard output.
+///
+/// # Errors
+/// When standard output takes nothing more.
+pub fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
+    match load(files, std::env::vars_os()) {
+        Ok(loaded) => write!(std::io::stdout().lock(), "{}", loaded.effective)
+            .context("cannot write to standard output")
+            .hint("let the reader of this command's output read all of it")
+            .map(|()| Exit::Ok),
+        Err(problems) => {
+            eprintln!("error: {problems}");
+            Ok(Exit::BadConfig)
         }
     }
 }

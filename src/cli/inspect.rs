@@ -1,15 +1,28 @@
-//! `predictd inspect`: what a model takes and gives, with a request that works when pasted back.
+//! `predictd inspect`: what a model takes and gives, with requests that work when pasted back.
 
 use std::fmt::Write as _;
 
+use super::sample::{Sample, samples};
 use crate::http::VersionInfo;
 use crate::model::Model;
-use crate::tensor::{Dim, ElementType, TensorSpec};
+use crate::model::rows::Rows;
+use crate::tensor::TensorSpec;
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Inspected {
+    #[serde(flatten)]
+    version: VersionInfo,
+    batching: String,
+    samples: Vec<Sample>,
+}
 
 /// The table, or JSON.
 pub fn render(model: &Model, json: bool) -> anyhow::Result<String> {
     if json {
-        return Ok(serde_json::to_string_pretty(&VersionInfo::of(model))? + "\n");
+        let inspected =
+            Inspected { version: VersionInfo::of(model), batching: batching(model), samples: samples(model) };
+        return Ok(serde_json::to_string_pretty(&inspected)? + "\n");
     }
     let mut text = String::new();
     writeln!(text, "model     {} version {}", model.name, model.version)?;
@@ -17,59 +30,52 @@ pub fn render(model: &Model, json: bool) -> anyhow::Result<String> {
     for (key, value) in &model.metadata {
         writeln!(text, "{key:<9} {value}")?;
     }
-    let rows = if model.signature.batched {
-        "rows of several requests share a batch"
-    } else {
-        "one request at a time"
-    };
-    writeln!(text, "batching  {rows}\n")?;
-    for (kind, specs) in [("inputs", &model.signature.inputs), ("outputs", &model.signature.outputs)] {
-        writeln!(text, "{kind}")?;
-        let width = specs.iter().map(|spec| spec.name.len()).max().unwrap_or(0);
-        for spec in specs {
-            writeln!(text, "  {:width$}  {}", spec.name, spec.describe())?;
-        }
+    writeln!(text, "batching  {}\n", batching(model))?;
+    let signature = &model.signature;
+    table(&mut text, "inputs", &signature.inputs)?;
+    if model.engine.inputs.iter().map(|spec| &spec.name).ne(signature.inputs.iter().map(|spec| &spec.name))
+        || model
+            .engine
+            .inputs
+            .iter()
+            .map(|spec| spec.element)
+            .ne(signature.inputs.iter().map(|spec| spec.element))
+    {
+        table(
+            &mut text,
+            "inputs of the model itself, which model.yaml makes of these",
+            &model.engine.inputs,
+        )?;
     }
-    if let Some(columns) = &model.signature.columns {
+    table(&mut text, "outputs", &signature.outputs)?;
+    if let Some(columns) = &signature.columns {
         writeln!(text, "columns\n  {}", columns.join(", "))?;
     }
-    writeln!(text, "\na request (pipe it into `predictd predict --model {}`)", model.from)?;
-    writeln!(text, "{}", sample(model))?;
+    for Sample { protocol, content_type, body } in samples(model) {
+        write!(text, "\na request of {protocol} (pipe it into `predictd predict --model {}", model.from)?;
+        let declared =
+            if protocol == "csv" { format!(" --content-type '{content_type}'") } else { String::new() };
+        writeln!(text, "{declared}`)\n{}", body.trim_end())?;
+    }
     Ok(text)
 }
 
-/// A request of rows whose values are zeros: of the right shape, not of sense.
-pub fn sample(model: &Model) -> String {
-    let signature = &model.signature;
-    let instance = match &signature.inputs[..] {
-        [only] => value(only, signature.batched),
-        several => {
-            let named: Vec<String> = several
-                .iter()
-                .map(|spec| {
-                    format!(
-                        "{}: {}",
-                        serde_json::Value::from(spec.name.as_str()),
-                        value(spec, signature.batched)
-                    )
-                })
-                .collect();
-            format!("{{{}}}", named.join(", "))
-        }
-    };
-    format!("{{\"instances\": [{instance}]}}")
+fn table(text: &mut String, title: &str, specs: &[TensorSpec]) -> std::fmt::Result {
+    writeln!(text, "{title}")?;
+    let width = specs.iter().map(|spec| spec.name.len()).max().unwrap_or(0);
+    for spec in specs {
+        writeln!(text, "  {:width$}  {}", spec.name, spec.describe())?;
+    }
+    Ok(())
 }
 
-fn value(spec: &TensorSpec, batched: bool) -> String {
-    let zero = match spec.element {
-        ElementType::Bool => "false",
-        ElementType::Text => "\"\"",
-        ElementType::F16 | ElementType::F32 | ElementType::F64 => "0.0",
-        _ => "0",
-    };
-    let dims = if batched { &spec.shape[1..] } else { &spec.shape[..] };
-    dims.iter().rev().fold(zero.to_owned(), |inner, dim| {
-        let length = if let Dim::Fixed(n) = dim { *n } else { 1 };
-        format!("[{}]", vec![inner; length].join(", "))
-    })
+fn batching(model: &Model) -> String {
+    match model.engine.rows {
+        Rows::Any => "rows of several requests share a batch".to_owned(),
+        Rows::Fixed(length) => {
+            format!("rows of several requests share calls of {length}, the last one filled up")
+        }
+        Rows::Single => "one request at a time, the rows of a list one by one".to_owned(),
+        Rows::One => "one request at a time, the instances of a list one by one".to_owned(),
+    }
 }

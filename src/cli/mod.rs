@@ -1,4 +1,4 @@
-//! The command line: its definition here, a file a command beside it.
+//! The command line: its arguments and exit codes here, a file a command beside it.
 
 pub mod check;
 pub mod inspect;
@@ -7,6 +7,7 @@ pub mod predict;
 pub mod push;
 pub mod ready;
 pub mod report;
+pub mod sample;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-/// How the process ends.
+/// How the process ends; bad usage ends with 2 by clap itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Ok,
@@ -32,103 +33,168 @@ impl From<Exit> for ExitCode {
     }
 }
 
-const AFTER_HELP: &str = "\
-Try a model without Pub/Sub:
-  predictd inspect models/wine/2
-  echo '{\"instances\": [[14.2, 1.7, 2.4, 15.6, 127, 2.8, 3.1, 0.3, 2.3, 5.6, 1.0, 3.9, 1065]]}' \\
-    | predictd predict --model models/wine/2
+const ABOUT: &str = "Turns Google Pub/Sub messages into predictions with ONNX models that reload themselves";
 
-Run the worker:
+const AFTER_HELP: &str = "\
+Try a model without Pub/Sub (inspect shows a request that works):
+  predictd inspect models/wine/2
+  predictd predict --model models/wine/2 --input request.json
+
+Then serve it:
+  predictd push ./wine gs://my-models/models/wine/3
   predictd check --config predictd.yaml
   predictd run --config predictd.yaml
 
-Environment:
-  PREDICTD_REQUESTS__SUBSCRIPTION=…  any key of the configuration, `__` between levels
-  PREDICTD_LOG=debug                 what is logged, as tracing filters say it [default: info]
-  ORT_DYLIB_PATH                     libonnxruntime.so, unless `inference.library` names it
-  PUBSUB_EMULATOR_HOST, STORAGE_EMULATOR_HOST, STORAGE_EMULATOR_HOST_GRPC  local servers instead of Google's
+Variables:
+  PREDICTD_<SECTION>__<KEY>     Wins over the files; a list is separated by commas, such as
+                                PREDICTD_REQUESTS__ALLOWED_BUCKETS=images,tables/daily
+  PREDICTD_LOG                  What to log, such as debug or info,predictd=trace [default: info]
+  ORT_DYLIB_PATH                Path of libonnxruntime.so, where nothing else names it
+  PUBSUB_EMULATOR_HOST          Host and port of a local Pub/Sub: plaintext, no credentials
+  STORAGE_EMULATOR_HOST         The same for Cloud Storage
+  STORAGE_EMULATOR_HOST_GRPC    Its gRPC address, where that differs
 
-Exit codes: 0 fine, 1 failed, 2 bad usage, 78 bad configuration";
+Exit codes:
+  0 fine, 1 failure, 2 bad usage, 78 bad configuration";
 
-/// Turns Google Pub/Sub messages into predictions with ONNX models that reload themselves.
+/// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "predictd", version, after_help = AFTER_HELP)]
+#[command(name = "predictd", version, about = ABOUT, after_long_help = AFTER_HELP)]
+#[command(after_help = "`predictd --help` says more.")]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the worker until SIGTERM or SIGINT; a second signal ends it at once.
+    /// Serve predictions until SIGTERM or SIGINT
+    ///
+    /// Pulls requests from the subscription, answers each on the topic, and acknowledges a request only once its
+    /// response is safe. The first signal finishes what was received, within `shutdown.grace`; a second one ends at
+    /// once.
+    #[command(after_long_help = "\
+Examples:
+  predictd run --config predictd.yaml
+  predictd run --config predictd.yaml --config production.yaml
+  PREDICTD_BATCHING__MAX_ROWS=256 predictd run --config predictd.yaml")]
     Run(ConfigArgs),
-    /// List every problem of a configuration, or print what it comes to.
+
+    /// Say everything that is wrong with a configuration, or what holds in the end
+    ///
+    /// Reads the same files and variables as `run`, without connecting to anything. Problems go to standard error, each
+    /// with its key, value, origin and a way out, and the exit code is 78. With none, the effective configuration goes
+    /// to standard output as YAML; a comment says where each value that was given came from.
+    #[command(after_long_help = "\
+Examples:
+  predictd check --config predictd.yaml
+  PREDICTD_HTTP__LISTEN=0.0.0.0:8080 predictd check --config predictd.yaml")]
     Check(ConfigArgs),
-    /// Show a model's inputs, outputs and metadata, and a request that works when pasted back.
+
+    /// Show a model's inputs, outputs, metadata and a request that works when pasted back
+    #[command(after_long_help = "\
+Examples:
+  predictd inspect models/wine/2
+  predictd inspect models/wine/2/model.onnx --json
+  predictd inspect gs://my-models/models/wine")]
     Inspect(InspectArgs),
-    /// Answer one request on this machine, without Pub/Sub, exactly as the worker would.
+
+    /// Make one prediction on this machine, without Pub/Sub
+    ///
+    /// Reads one request's body and prints its response's body, exactly as `run` would send it. The response's
+    /// attributes go to standard error where they say more than plain JSON. An error response ends with 1.
+    #[command(after_long_help = "\
+Examples:
+  predictd predict --model models/wine/2 --input request.json
+  predictd predict --model models/wine/2 --input rows.csv --content-type text/csv
+  gzip -c request.json | predictd predict --model models/wine/2 --attribute content-encoding=gzip
+  predictd predict --model gs://my-models/models/digits/2 --input seven.png --content-type image/png")]
     Predict(PredictArgs),
-    /// Check a bundle as the worker would, then upload it as a new version; nothing is ever overwritten.
+
+    /// Check a bundle as the worker would, then upload it as a new version
+    ///
+    /// Loads the model and runs its samples first; a bundle that would not serve is not uploaded. The manifest goes
+    /// last, so that workers never see half a version. Nothing is ever overwritten; a push that was interrupted goes
+    /// on where it stopped.
+    #[command(after_long_help = "\
+Examples:
+  predictd push ./wine gs://my-models/models/wine/3")]
     Push(PushArgs),
-    /// Ask the worker on this machine whether it is ready, and if not, why: for a container's health check.
+
+    /// Ask the worker on this machine whether it is ready
+    ///
+    /// For a container's health check, where no shell could ask. Ends with 1 and says why when the worker is not ready.
+    #[command(after_long_help = "\
+Examples:
+  predictd ready
+  predictd ready --address 127.0.0.1:9090")]
     Ready(ReadyArgs),
 }
 
+/// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// A YAML file; may be given several times, later files win.
+    /// A YAML file; may be given several times, later files win key by key
+    ///
+    /// Variables named PREDICTD_… win over all files. config/predictd.yaml explains every key.
     #[arg(long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A model.onnx, the folder of a version, or the folder of a model (then its newest version); gs://… for the folders.
+    /// A model.onnx, a version's folder or a model's folder (its newest version); folders may be gs://…
     #[arg(value_name = "MODEL")]
     pub model: String,
-    /// Print JSON instead of a table.
+    /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Path of libonnxruntime.so.
+    /// Path of libonnxruntime.so
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A model.onnx, the folder of a version, or the folder of a model (then its newest version); gs://… for the folders.
+    /// A model.onnx, a version's folder or a model's folder (its newest version); folders may be gs://…
     #[arg(long, value_name = "MODEL")]
     pub model: String,
-    /// The request's body; `-` reads standard input.
+    /// The request's body; - is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub input: PathBuf,
-    /// The request's content type, as the attribute `content-type` would say it.
+    /// What the body is, such as text/csv or image/png; without it, the body is looked at
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
-    /// Another attribute of the request, such as `content-encoding=gzip`; may be given several times.
+    /// Another attribute of the request, such as content-encoding=gzip; may be given several times
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = predict::attribute)]
     pub attributes: Vec<(String, String)>,
-    /// Path of libonnxruntime.so.
+    /// Path of libonnxruntime.so
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct PushArgs {
-    /// The folder with model.onnx and what belongs to it.
+    /// The folder with model.onnx and what belongs to it
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// Where the version goes: gs://BUCKET/PREFIX/MODEL/VERSION.
+    /// Where the version goes: gs://BUCKET/PREFIX/MODEL/VERSION
     #[arg(value_name = "ADDRESS")]
     pub address: String,
-    /// Path of libonnxruntime.so.
+    /// Path of libonnxruntime.so
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,
 }
 
+/// Which worker to ask.
 #[derive(Debug, Args)]
 pub struct ReadyArgs {
-    /// Where the worker listens [default: PREDICTD_HTTP__LISTEN, else 127.0.0.1:8080].
+    /// Where the worker listens [default: PREDICTD_HTTP__LISTEN, else 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<SocketAddr>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,11 +19,7 @@ use crate::model::watch;
 /// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest version);
 /// local, or `gs://…` for the folders.
 pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Model> {
-    let inference = config::Inference {
-        library: library.unwrap_or_default().to_owned(),
-        threads: 1,
-        ..Default::default()
-    };
+    let inference = config::Inference { library: library.map(Into::into), ..Default::default() };
     let runtime = Arc::new(Runtime::load(&inference)?);
     match address.strip_prefix("gs://") {
         Some(object) => from_bucket(&runtime, address, object).await,

@@ -99,8 +99,7 @@ pub async fn push(folder: &Path, address: &str, library: Option<&str>) -> anyhow
 
 /// Loads the bundle and runs its samples.
 async fn check(folder: &Path, target: &Target, library: Option<&str>) -> anyhow::Result<()> {
-    let inference =
-        Inference { library: library.unwrap_or_default().to_owned(), threads: 1, ..Inference::default() };
+    let inference = Inference { library: library.map(Into::into), ..Inference::default() };
     let (folder, name, version) = (folder.to_owned(), target.model.clone(), target.version.to_string());
     tokio::task::spawn_blocking(move || {
         let runtime = Arc::new(Runtime::load(&inference)?);

@@ -1,75 +1,251 @@
-//! The table of all keys: the one place that knows their names, kinds, defaults and meaning.
+//! The table of every key: what reads files, refuses unknown keys, completes defaults, prints the effective
+//! configuration and checks the documented example all look here, so that they cannot disagree.
 
-/// What a value must look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use super::units::{show_duration, show_size};
+use std::{ops::RangeInclusive, time::Duration};
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// Dotted path, such as `batching.max_rows`.
+    pub path: &'static str,
+    /// As it would be written (a list: its items, separated by commas); none: the key must be given.
+    pub default: Option<&'static str>,
+    pub kind: Kind,
+    /// What to write instead of a wrong value.
+    pub hint: &'static str,
+}
+
+/// What a key's value is, with its limits.
+#[derive(Debug)]
 pub enum Kind {
-    Text,
-    /// A whole number within these bounds.
-    Count(u64, u64),
-    Bytes,
-    Duration,
-    List,
+    Project,
+    Subscription,
+    Topic,
+    Source,
+    ModelName,
+    Path,
+    Locations,
+    Providers,
     Address,
+    Count(RangeInclusive<usize>),
+    /// Bytes.
+    Size(RangeInclusive<usize>),
+    Duration(RangeInclusive<Duration>),
 }
 
 impl Kind {
-    pub fn expected(self) -> String {
+    /// Whether the value is a list.
+    pub fn is_list(&self) -> bool {
+        matches!(self, Self::Locations | Self::Providers)
+    }
+
+    /// Completes the sentence "expected …".
+    pub fn expected(&self) -> String {
         match self {
-            Self::Text => "text".to_owned(),
-            Self::Count(from, to) => format!("a whole number from {from} to {to}"),
-            Self::Bytes => "a size such as 128MiB, 1GB or 1000".to_owned(),
-            Self::Duration => "a duration such as 60s, 500ms or 1m30s".to_owned(),
-            Self::List => "a list such as [a, b]".to_owned(),
-            Self::Address => "an address such as 127.0.0.1:8080".to_owned(),
+            Self::Project => {
+                "a project id: lower-case letters, digits and hyphens, starting with a letter".into()
+            }
+            Self::Subscription => resource("subscription"),
+            Self::Topic => resource("topic"),
+            Self::Source => "gs://bucket/prefix or the path of a directory".into(),
+            Self::ModelName => {
+                "the name of one model: a directory in `models.source`, without slashes".into()
+            }
+            Self::Path => "the path of a file".into(),
+            Self::Locations => "a list of buckets, each as bucket or bucket/prefix, without gs://".into(),
+            Self::Providers => "a list with at least one of cpu and cuda, none of them twice".into(),
+            Self::Address => "an IP address and a port".into(),
+            Self::Count(range) => format!("a whole number from {} to {}", range.start(), range.end()),
+            Self::Size(range) => {
+                format!("a size from {} to {}", show_size(*range.start()), show_size(*range.end()))
+            }
+            Self::Duration(range) => {
+                format!(
+                    "a duration from {} to {}",
+                    show_duration(*range.start()),
+                    show_duration(*range.end())
+                )
+            }
         }
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-pub struct Key {
-    pub path: &'static str,
-    pub kind: Kind,
-    /// `None`: must be given.
-    pub default: Option<&'static str>,
+fn resource(kind: &str) -> String {
+    format!(
+        "the name of a {kind}, short or as projects/PROJECT/{kind}s/NAME (3 to 255 of a-z A-Z 0-9 -_.~+%, a letter \
+         first, not goog)"
+    )
 }
 
-const fn key(path: &'static str, kind: Kind, default: Option<&'static str>) -> Key {
-    Key { path, kind, default }
-}
+const DURATION_HINT: &str = "write a number and a unit (ms, s, m or h), such as 500ms, 60s or 1m30s";
 
+/// Every key, in the order in which the configuration is documented and printed.
 pub const KEYS: &[Key] = &[
-    key("project", Kind::Text, None),
-    key("requests.subscription", Kind::Text, None),
-    key("requests.max_outstanding_messages", Kind::Count(1, 1_000_000), Some("10000")),
-    key("requests.max_outstanding_bytes", Kind::Bytes, Some("128MiB")),
-    key("requests.allowed_buckets", Kind::List, Some("")),
-    key("responses.topic", Kind::Text, None),
-    key("models.source", Kind::Text, None),
-    key("models.default", Kind::Text, Some("")),
-    key("models.updates", Kind::Text, Some("")),
-    key("models.poll_interval", Kind::Duration, Some("60s")),
-    key("batching.max_rows", Kind::Count(1, 1_000_000), Some("128")),
-    key("batching.max_wait", Kind::Duration, Some("0ms")),
-    key("inference.library", Kind::Text, Some("")),
-    key("inference.providers", Kind::List, Some("cpu")),
-    key("inference.threads", Kind::Count(0, 1024), Some("0")),
-    key("http.listen", Kind::Address, Some("127.0.0.1:8080")),
-    key("shutdown.grace", Kind::Duration, Some("10s")),
+    Key {
+        path: "project",
+        default: None,
+        kind: Kind::Project,
+        hint: "`gcloud config get project` prints the id of your project; it is not its number or display name",
+    },
+    Key {
+        path: "requests.subscription",
+        default: None,
+        kind: Kind::Subscription,
+        hint: "`gcloud pubsub subscriptions list` prints the names that exist",
+    },
+    Key {
+        path: "requests.max_outstanding_messages",
+        default: Some("10000"),
+        kind: Kind::Count(1..=1_000_000),
+        hint: "leave it out to have 10000",
+    },
+    Key {
+        path: "requests.max_outstanding_bytes",
+        default: Some("128MiB"),
+        kind: Kind::Size(1 << 10..=1 << 40),
+        hint: "write a whole number and a unit (B, KB, KiB, MB, MiB, GB or GiB), such as 128MiB",
+    },
+    Key {
+        path: "requests.allowed_buckets",
+        default: Some(""),
+        kind: Kind::Locations,
+        hint: "write [my-images, my-tables/daily], or [] to allow none; in a variable, separate them with commas",
+    },
+    Key {
+        path: "responses.topic",
+        default: None,
+        kind: Kind::Topic,
+        hint: "`gcloud pubsub topics list` prints the names that exist",
+    },
+    Key {
+        path: "models.source",
+        default: None,
+        kind: Kind::Source,
+        hint: "write gs://my-models/models for a bucket or ./models for a directory",
+    },
+    Key {
+        path: "models.default",
+        default: Some(""),
+        kind: Kind::ModelName,
+        hint: "write the model's name alone, such as wine; versions are chosen by predictd",
+    },
+    Key {
+        path: "models.updates",
+        default: Some(""),
+        kind: Kind::Subscription,
+        hint: "write the subscription that gets the bucket's notifications, or leave it out to poll alone",
+    },
+    Key {
+        path: "models.poll_interval",
+        default: Some("60s"),
+        kind: Kind::Duration(Duration::from_millis(10)..=Duration::from_secs(86_400)),
+        hint: DURATION_HINT,
+    },
+    Key {
+        path: "batching.max_rows",
+        default: Some("128"),
+        kind: Kind::Count(1..=1_000_000),
+        hint: "leave it out to have 128",
+    },
+    Key {
+        path: "batching.max_wait",
+        default: Some("0ms"),
+        kind: Kind::Duration(Duration::ZERO..=Duration::from_secs(60)),
+        hint: DURATION_HINT,
+    },
+    Key {
+        path: "inference.library",
+        default: Some(""),
+        kind: Kind::Path,
+        hint: "write the path of libonnxruntime, or leave it out to have it searched for",
+    },
+    Key {
+        path: "inference.providers",
+        default: Some("cpu"),
+        kind: Kind::Providers,
+        hint: "write [cpu] or [cuda, cpu]; in a variable, separate them with commas",
+    },
+    Key {
+        path: "inference.threads",
+        default: Some("0"),
+        kind: Kind::Count(0..=1024),
+        hint: "write 0 to have one fewer than the cores",
+    },
+    Key {
+        path: "http.listen",
+        default: Some("127.0.0.1:8080"),
+        kind: Kind::Address,
+        hint: "write 127.0.0.1:8080, or 0.0.0.0:8080 to be reachable from outside; names such as localhost are not \
+               resolved",
+    },
+    Key {
+        path: "shutdown.grace",
+        default: Some("10s"),
+        kind: Kind::Duration(Duration::ZERO..=Duration::from_secs(3600)),
+        hint: DURATION_HINT,
+    },
 ];
 
+/// The key of that dotted path.
 pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-/// The known key that `path` was probably meant to be.
-pub fn nearest(path: &str) -> Option<&'static str> {
+/// The keys below `section`, without the section's name.
+pub fn in_section(section: &str) -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter_map(move |key| key.path.strip_prefix(section)?.strip_prefix('.'))
+}
+
+/// Whether there are keys below `path`.
+pub fn is_section(path: &str) -> bool {
+    in_section(path).next().is_some()
+}
+
+/// The known key or section that `unknown` was most likely meant to be.
+pub fn nearest(unknown: &str) -> Option<&'static str> {
+    let last = |path: &str| path.rsplit('.').next().map(str::to_owned);
+    if let Some(key) = KEYS.iter().find(|key| last(key.path) == last(unknown)) {
+        return Some(key.path); // the right name in the wrong section
+    }
+    let sections = KEYS.iter().filter_map(|key| key.path.split_once('.')).map(|(section, _)| section);
+    let limit = (unknown.len() / 3).max(1);
     KEYS.iter()
-        .map(|key| {
-            let leaf = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-            let whole = strsim::damerau_levenshtein(path, key.path);
-            (whole.min(strsim::damerau_levenshtein(&leaf(path), &leaf(key.path)) + 1), key.path)
-        })
-        .min()
-        .filter(|(distance, path)| *distance <= path.len() / 3 + 1)
-        .map(|(_, path)| path)
+        .map(|key| key.path)
+        .chain(sections)
+        .map(|known| (strsim::osa_distance(unknown, known), known))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_find_the_nearest() {
+        for (unknown, expected) in [
+            ("requests.subscripton", Some("requests.subscription")),
+            ("requests_subscription", Some("requests.subscription")),
+            ("max_rows", Some("batching.max_rows")),
+            ("inference.max_wait", Some("batching.max_wait")),
+            ("request", Some("requests")),
+            ("batchin", Some("batching")),
+            ("porject", Some("project")),
+            ("models.pol_interval", Some("models.poll_interval")),
+            ("telemetry.endpoint", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(unknown), expected, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn sections_are_known() {
+        assert!(is_section("requests"));
+        assert!(!is_section("project"));
+        assert!(!is_section("request"));
+        assert_eq!(in_section("batching").collect::<Vec<_>>(), ["max_rows", "max_wait"]);
+    }
 }

@@ -1,457 +1,224 @@
-//! Layers to values to [`Config`].
+//! From files and environment variables to a [`Config`].
+//!
+//! `layers` says what was given; here every key is completed and read by itself, so that one bad value never hides
+//! another.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::PathBuf;
-
-use config::{File, FileFormat, Value, ValueKind};
-
-use super::keys::{self, KEYS, Kind};
 use super::{
-    Batching, Config, Http, Inference, Models, Problem, Problems, Requests, Responses, Shutdown, Source,
-    units,
+    Batching, Config, Http, Inference, Models, Origin, Problem, Problems, Requests, Responses, Shutdown,
+    effective::Effective,
+    keys::{KEYS, Key, Kind},
+    layers::{Given, Layers, split},
+    names, units,
+};
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
-const PREFIX: &str = "PREDICTD_";
-/// Variables with the prefix that are no configuration.
-const NOT_CONFIGURATION: [&str; 1] = ["PREDICTD_LOG"];
+/// A configuration, and where it came from.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub effective: Effective,
+}
 
-/// Every given value with its origin, later layers over earlier ones.
-#[derive(Debug, Default)]
-pub struct Effective {
-    given: BTreeMap<&'static str, (Given, String)>,
+/// Layers `files` in order, then the `PREDICTD_…` ones of `variables`, and checks the result.
+///
+/// # Errors
+/// Every problem at once.
+pub fn load<F: AsRef<Path>>(
+    files: &[F],
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Problems> {
+    let mut layers = Layers::default();
+    for path in files {
+        layers.add_file(path.as_ref());
+    }
+    layers.add_variables(variables);
+    let mut reader =
+        Reader { given: layers.given, problems: layers.problems, effective: Effective::default() };
+    match reader.config() {
+        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, effective: reader.effective }),
+        _ => Err(Problems(reader.problems)),
+    }
+}
+
+/// Reads key after key and remembers what was wrong. A method that returns none has reported why, now or before.
+struct Reader {
+    given: HashMap<&'static str, Given>,
     problems: Vec<Problem>,
+    effective: Effective,
 }
 
-#[derive(Debug, Clone)]
-enum Given {
-    Text(String),
-    List(Vec<String>),
-}
-
-impl Effective {
-    /// # Errors
-    /// Every unreadable file and unknown or mistyped key.
-    pub fn load(files: &[PathBuf]) -> Result<Self, Problems> {
-        let mut all = Self::default();
-        for file in files {
-            all.add_file(file);
+impl Reader {
+    /// None if and only if there are problems: every key is read before the first `?`.
+    fn config(&mut self) -> Option<Config> {
+        let project = self.one("project", names::project);
+        let owner = project.as_deref();
+        let subscription = self.resource("requests.subscription", owner);
+        let max_outstanding_messages = self.number("requests.max_outstanding_messages");
+        let max_outstanding_bytes = self.number("requests.max_outstanding_bytes");
+        let allowed_buckets = self.many("requests.allowed_buckets", names::location, |_| true);
+        let topic = self.resource("responses.topic", owner);
+        let source = self.one("models.source", names::source);
+        let default = self.optional("models.default", |reader, path| reader.one(path, names::model));
+        let updates = self.optional("models.updates", |reader, path| reader.resource(path, owner));
+        let poll_interval = self.duration("models.poll_interval");
+        let max_rows = self.number("batching.max_rows");
+        let max_wait = self.duration("batching.max_wait");
+        let library = self
+            .optional("inference.library", |reader, path| reader.one(path, |text| Some(PathBuf::from(text))));
+        let providers = self.many("inference.providers", names::provider, |providers| {
+            let repeated = |(index, provider)| providers[..index].contains(provider);
+            !providers.is_empty() && !providers.iter().enumerate().any(repeated)
+        });
+        let threads = self.number("inference.threads");
+        let listen = self.one("http.listen", |text| text.parse().ok());
+        let grace = self.duration("shutdown.grace");
+        if let (Some(Some(updates)), Some(requests)) = (&updates, &subscription)
+            && updates == requests
+        {
+            self.refuse("models.updates", "expected another subscription than `requests.subscription`");
         }
-        let mut variables: Vec<(String, String)> =
-            std::env::vars().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-        variables.sort();
-        for (name, value) in variables {
-            all.add_variable(&name, value);
-        }
-        if all.problems.iter().any(|problem| problem.key.is_empty()) {
-            return Err(Problems(all.problems));
-        }
-        Ok(all)
-    }
-
-    fn problem(&mut self, key: &str, message: String, hint: String) {
-        self.problems.push(Problem { key: key.to_owned(), message, hint });
-    }
-
-    fn add_file(&mut self, path: &std::path::Path) {
-        let origin = path.display().to_string();
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => {
-                return self.problem(
-                    "",
-                    format!("cannot read {origin:?}: {error}"),
-                    "name a YAML file that exists".to_owned(),
-                );
-            }
-        };
-        let read = config::Config::builder().add_source(File::from_str(&text, FileFormat::Yaml)).build();
-        match read.map(|read| read.cache) {
-            Ok(Value { kind: ValueKind::Table(table), .. }) => {
-                let sorted: BTreeMap<_, _> = table.into_iter().collect();
-                for (name, value) in sorted {
-                    self.add_value(&name, value, &origin);
-                }
-            }
-            Ok(_) => {}
-            Err(error) => self.problem(
-                "",
-                format!("{origin:?} is no YAML: {error}"),
-                "see config/predictd.yaml".to_owned(),
-            ),
-        }
-    }
-
-    fn add_value(&mut self, path: &str, value: Value, origin: &str) {
-        if let ValueKind::Table(table) = value.kind {
-            let sorted: BTreeMap<_, _> = table.into_iter().collect();
-            for (name, value) in sorted {
-                self.add_value(&format!("{path}.{name}"), value, origin);
-            }
-            return;
-        }
-        let section = format!("{path}.");
-        if matches!(value.kind, ValueKind::Nil) && KEYS.iter().any(|key| key.path.starts_with(&section)) {
-            return; // A section whose keys are all left out.
-        }
-        let given = match value.kind {
-            ValueKind::Array(items) => Given::List(items.into_iter().map(|item| item.to_string()).collect()),
-            ValueKind::Nil => Given::Text(String::new()),
-            _ => Given::Text(value.to_string()),
-        };
-        self.add(path, given, origin);
-    }
-
-    fn add_variable(&mut self, name: &str, value: String) {
-        if NOT_CONFIGURATION.contains(&name) {
-            return;
-        }
-        let path = name[PREFIX.len()..].to_lowercase().replace("__", ".");
-        let given = match keys::find(&path) {
-            Some(key) if key.kind == Kind::List => Given::List(list(&value)),
-            _ => Given::Text(value),
-        };
-        self.add(&path, given, &format!("${name}"));
-    }
-
-    fn add(&mut self, path: &str, given: Given, origin: &str) {
-        match keys::find(path) {
-            Some(key) => {
-                self.given.insert(key.path, (given, origin.to_owned()));
-            }
-            None => {
-                let hint = match keys::nearest(path) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "see config/predictd.yaml for all keys".to_owned(),
-                };
-                self.problem(path, format!("unknown key, in {origin}"), hint);
-            }
-        }
-    }
-
-    /// # Errors
-    /// Every problem, those of loading included.
-    pub fn check(mut self) -> Result<Config, Problems> {
-        let project = self.text("project");
-        let subscription = self.name("requests.subscription", "subscriptions", &project);
-        let topic = self.name("responses.topic", "topics", &project);
-        let config = Config {
+        Some(Config {
+            project: project?,
             requests: Requests {
-                subscription: subscription.unwrap_or_default(),
-                max_outstanding_messages: self.count("requests.max_outstanding_messages"),
-                max_outstanding_bytes: self.bytes("requests.max_outstanding_bytes"),
-                allowed_buckets: self.list("requests.allowed_buckets"),
+                subscription: subscription?,
+                max_outstanding_messages: max_outstanding_messages?,
+                max_outstanding_bytes: max_outstanding_bytes?,
+                allowed_buckets: allowed_buckets?,
             },
-            responses: Responses { topic: topic.unwrap_or_default() },
+            responses: Responses { topic: topic? },
             models: Models {
-                source: self.source(),
-                default: Some(self.text("models.default")).filter(|name| !name.is_empty()),
-                updates: self.name("models.updates", "subscriptions", &project),
-                poll_interval: self.duration("models.poll_interval"),
+                source: source?,
+                default: default?,
+                updates: updates?,
+                poll_interval: poll_interval?,
             },
-            batching: Batching {
-                max_rows: self.count("batching.max_rows"),
-                max_wait: self.duration("batching.max_wait"),
-            },
+            batching: Batching { max_rows: max_rows?, max_wait: max_wait? },
             inference: Inference {
-                library: self.text("inference.library"),
-                providers: self.providers(),
-                threads: match self.count("inference.threads") {
-                    0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1)),
-                    threads => threads,
-                },
+                library: library?,
+                providers: providers?,
+                threads: resolve_threads(threads?),
             },
-            http: Http { listen: self.address("http.listen") },
-            shutdown: Shutdown { grace: self.duration("shutdown.grace") },
-            project,
+            http: Http { listen: listen? },
+            shutdown: Shutdown { grace: grace? },
+        })
+    }
+
+    fn number(&mut self, path: &'static str) -> Option<usize> {
+        let (range, read): (_, fn(&str) -> Option<usize>) = match &key(path).kind {
+            Kind::Count(range) => (range, units::count),
+            Kind::Size(range) => (range, units::size),
+            other => unreachable!("the table of keys has {other:?} for `{path}`, which is read as a number"),
         };
-        if config.models.poll_interval.is_zero() {
-            self.problem(
-                "models.poll_interval",
-                "it is zero".to_owned(),
-                "at least 100ms; 60s is the default".to_owned(),
-            );
-        }
-        if self.problems.is_empty() { Ok(config) } else { Err(Problems(self.problems)) }
+        self.one(path, |text| read(text).filter(|number| range.contains(number)))
     }
 
-    fn text(&mut self, path: &'static str) -> String {
-        let key = keys::find(path).expect("the key is in the table");
-        match (self.given.get(path), key.default) {
-            (Some((Given::Text(text), _)), default) if default.is_some() || !text.is_empty() => text.clone(),
-            (Some((Given::List(items), origin)), _) => {
-                let message =
-                    format!("expected {}, got a list of {}, in {origin}", key.kind.expected(), items.len());
-                self.problem(path, message, "give one value".to_owned());
-                key.default.unwrap_or_default().to_owned()
-            }
-            (_, Some(default)) => default.to_owned(),
-            (_, None) => {
-                let variable = format!("{PREFIX}{}", path.replace('.', "__").to_uppercase());
-                self.problem(
-                    path,
-                    "it must be given".to_owned(),
-                    format!("set it in the file or as {variable}"),
-                );
-                String::new()
-            }
-        }
-    }
-
-    fn list(&mut self, path: &'static str) -> Vec<String> {
-        match self.given.get(path) {
-            Some((Given::List(items), _)) => items.clone(),
-            Some((Given::Text(text), _)) => list(text),
-            None => list(keys::find(path).and_then(|key| key.default).unwrap_or_default()),
-        }
-    }
-
-    /// A value of a kind; a wrong one becomes a problem and the default.
-    fn parsed<T>(&mut self, path: &'static str, parse: impl Fn(&str) -> Option<T>) -> T {
-        let key = keys::find(path).expect("the key is in the table");
-        let text = self.text(path);
-        if let Some(value) = parse(&text) {
-            return value;
-        }
-        let origin = self.given.get(path).map_or_else(String::new, |(_, origin)| format!(", in {origin}"));
-        let default = key.default.unwrap_or_default();
-        self.problem(
-            path,
-            format!("expected {}, got {text:?}{origin}", key.kind.expected()),
-            format!("the default is {default}"),
-        );
-        parse(default).expect("a default is of its key's kind")
-    }
-
-    fn count(&mut self, path: &'static str) -> usize {
-        let bounds = match keys::find(path).map(|key| key.kind) {
-            Some(Kind::Count(from, to)) => from..=to,
-            _ => 0..=u64::MAX,
+    fn duration(&mut self, path: &'static str) -> Option<Duration> {
+        let Kind::Duration(range) = &key(path).kind else {
+            unreachable!("the table of keys has no duration for `{path}`, which is read as one")
         };
-        let number =
-            self.parsed(path, |text| text.parse::<u64>().ok().filter(|number| bounds.contains(number)));
-        usize::try_from(number).unwrap_or(usize::MAX)
+        self.one(path, |text| units::duration(text).filter(|duration| range.contains(duration)))
     }
 
-    fn bytes(&mut self, path: &'static str) -> usize {
-        self.parsed(path, |text| units::bytes(text).filter(|bytes| *bytes > 0))
+    fn resource(&mut self, path: &'static str, project: Option<&str>) -> Option<String> {
+        let collection = if matches!(key(path).kind, Kind::Topic) { "topics" } else { "subscriptions" };
+        let full = self.one(path, |text| names::resource(text, collection, project))?;
+        self.effective.complete(path, &full);
+        Some(full)
     }
 
-    fn duration(&mut self, path: &'static str) -> std::time::Duration {
-        self.parsed(path, units::duration)
-    }
-
-    fn address(&mut self, path: &'static str) -> std::net::SocketAddr {
-        self.parsed(path, |text| text.parse().ok())
-    }
-
-    /// A Pub/Sub name, completed with the project when short; `None` when left out.
-    fn name(&mut self, path: &'static str, collection: &str, project: &str) -> Option<String> {
-        let text = self.text(path);
-        if text.is_empty() {
-            return None;
-        }
-        let parts: Vec<&str> = text.split('/').collect();
-        let short = match parts[..] {
-            [short] => Some((project, short)),
-            ["projects", project, kind, short] if kind == collection && !project.is_empty() => {
-                Some((project, short))
-            }
-            _ => None,
+    /// A key whose default is the empty text, which means none.
+    fn optional<T>(
+        &mut self,
+        path: &'static str,
+        read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        let is_empty = match self.given.get(path) {
+            None => true,
+            Some(given) => given.texts.as_ref().is_some_and(|texts| texts.concat().is_empty()),
         };
-        if let Some((project, short)) = short.filter(|(_, short)| is_pubsub_name(short)) {
-            return Some(format!("projects/{project}/{collection}/{short}"));
+        if is_empty {
+            self.texts(path)?;
+            return Some(None);
         }
-        self.problem(
-            path,
-            format!("{text:?} is no name of one of Pub/Sub's {collection}"),
-            format!("a short name (3 to 255 letters, digits or -_.~+%, a letter first) or projects/P/{collection}/NAME"),
-        );
-        None
+        read(self, path).map(Some)
     }
 
-    fn source(&mut self) -> Source {
-        let text = self.text("models.source");
-        let Some(object) = text.strip_prefix("gs://") else {
-            return Source::Directory(text.into());
-        };
-        let (bucket, prefix) = object.split_once('/').unwrap_or((object, ""));
-        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
-        if bucket.len() < 3 || bucket.len() > 222 || !bucket.chars().all(legal) {
-            self.problem(
-                "models.source",
-                format!("{text:?} names no bucket"),
-                "expected gs://BUCKET/PREFIX or a directory; a bucket has 3 or more of a-z, 0-9 and -_."
-                    .to_owned(),
-            );
+    fn one<T>(&mut self, path: &'static str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let text = self.texts(path)?.concat();
+        let value = read(&text);
+        if value.is_none() {
+            self.refuse(path, &format!("expected {}", key(path).kind.expected()));
         }
-        Source::Bucket { bucket: bucket.to_owned(), prefix: prefix.trim_matches('/').to_owned() }
+        value
     }
 
-    fn providers(&mut self) -> Vec<String> {
-        let providers = self.list("inference.providers");
-        let unknown: Vec<String> =
-            providers.iter().filter(|name| !["cpu", "cuda"].contains(&name.as_str())).cloned().collect();
-        for name in unknown {
-            self.problem(
-                "inference.providers",
-                format!("unknown execution provider {name:?}"),
-                "expected cpu or cuda, for example [cuda, cpu]".to_owned(),
-            );
+    /// A list, of which `is_right` judges the whole.
+    fn many<T>(
+        &mut self,
+        path: &'static str,
+        read: impl Fn(&str) -> Option<T>,
+        is_right: impl FnOnce(&[T]) -> bool,
+    ) -> Option<Vec<T>> {
+        let texts = self.texts(path)?;
+        let values: Option<Vec<T>> = texts.iter().map(|text| read(text)).collect();
+        let values = values.filter(|values| is_right(values));
+        if values.is_none() {
+            self.refuse(path, &format!("expected {}", key(path).kind.expected()));
         }
-        providers
+        values
     }
 
-    /// The effective configuration as YAML, with the origin of all that is not a default.
-    pub fn render(&self) -> String {
-        let mut yaml = String::new();
-        let mut section = "";
-        for key in KEYS {
-            let (of, leaf) = key.path.split_once('.').unwrap_or(("", key.path));
-            if of != section {
-                section = of;
-                let _ = writeln!(yaml, "{section}:");
+    /// What holds for the key: given, else its default.
+    fn texts(&mut self, path: &'static str) -> Option<Vec<String>> {
+        let key = key(path);
+        let (texts, origin) = match (self.given.get(path), key.default) {
+            (Some(given), _) => (given.texts.clone()?, given.origin.clone()),
+            (None, Some(default)) => (split(key, default.to_owned()), Origin::Default),
+            (None, None) => {
+                self.problems.push(Problem {
+                    key: Some(path.into()),
+                    value: None,
+                    origin: Origin::Default,
+                    message: format!("missing, expected {}", key.kind.expected()),
+                    hint: key.hint.into(),
+                });
+                return None;
             }
-            let indent = if of.is_empty() { "" } else { "  " };
-            let (value, origin) = match self.given.get(key.path) {
-                Some((given, origin)) => (given.clone(), format!("  # {origin}")),
-                None if key.kind == Kind::List => {
-                    (Given::List(list(key.default.unwrap_or_default())), String::new())
-                }
-                None => (Given::Text(key.default.unwrap_or_default().to_owned()), String::new()),
-            };
-            let value = match value {
-                Given::List(items) => serde_json::Value::from(items).to_string(),
-                Given::Text(text) if key.kind == Kind::List => {
-                    serde_json::Value::from(list(&text)).to_string()
-                }
-                Given::Text(text) if text.is_empty() || text.contains([':', '#', '"', '\'', '{', '[']) => {
-                    serde_json::Value::from(text).to_string()
-                }
-                Given::Text(text) => text,
-            };
-            let _ = writeln!(yaml, "{indent}{leaf}: {value}{origin}");
-        }
-        yaml
+        };
+        self.effective.add(key, texts.clone(), origin);
+        Some(texts)
+    }
+
+    fn refuse(&mut self, path: &'static str, message: &str) {
+        let given = self.given.get(path);
+        self.problems.push(Problem {
+            key: Some(path.into()),
+            value: given.and_then(|given| given.texts.as_ref()).map(|texts| texts.join(", ")),
+            origin: given.map_or(Origin::Default, |given| given.origin.clone()),
+            message: message.into(),
+            hint: key(path).hint.into(),
+        });
     }
 }
 
-fn list(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+fn key(path: &'static str) -> &'static Key {
+    KEYS.iter().find(|key| key.path == path).expect("every key that is read is in the table")
 }
 
-/// <https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names>
-fn is_pubsub_name(name: &str) -> bool {
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.~+%".contains(c);
-    (3..=255).contains(&name.len())
-        && name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(legal)
-        && !name.starts_with("goog")
+/// Zero leaves one core to everything else.
+fn resolve_threads(threads: usize) -> usize {
+    if threads > 0 {
+        return threads;
+    }
+    thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINIMAL: &str =
-        "project: p\nrequests: {subscription: sub}\nresponses: {topic: top}\nmodels: {source: /models}\n";
-
-    fn load(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Problems> {
-        let mut all = Effective::default();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), yaml).unwrap();
-        all.add_file(file.path());
-        for (name, value) in variables {
-            all.add_variable(name, (*value).to_owned());
-        }
-        all.check()
-    }
-
-    fn problem(yaml: &str) -> String {
-        load(yaml, &[]).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn names_are_completed_and_defaults_stand() {
-        let config = load(MINIMAL, &[]).unwrap();
-        assert_eq!(config.requests.subscription, "projects/p/subscriptions/sub");
-        assert_eq!(config.responses.topic, "projects/p/topics/top");
-        assert_eq!(config.requests.max_outstanding_bytes, 128 << 20);
-        assert_eq!(config.models.updates, None);
-        assert!(config.inference.threads >= 1);
-    }
-
-    #[test]
-    fn variables_win_over_files() {
-        let config = load(
-            MINIMAL,
-            &[
-                ("PREDICTD_REQUESTS__SUBSCRIPTION", "projects/other/subscriptions/mine"),
-                ("PREDICTD_INFERENCE__PROVIDERS", "cuda, cpu"),
-                ("PREDICTD_MODELS__SOURCE", "gs://bucket/a/b/"),
-                ("PREDICTD_LOG", "debug"),
-            ],
-        )
-        .unwrap();
-        assert_eq!(config.requests.subscription, "projects/other/subscriptions/mine");
-        assert_eq!(config.inference.providers, ["cuda", "cpu"]);
-        assert_eq!(config.models.source, Source::Bucket { bucket: "bucket".into(), prefix: "a/b".into() });
-    }
-
-    #[test]
-    fn all_problems_come_at_once() {
-        let text = problem(
-            "project: p\nrequests: {subscripton: x, max_outstanding_messages: -1}\nresponses: {topic: a/b}\n\
-             models: {source: \"gs://X\", poll_interval: 5}\nbatching: {max_rows: 0}\nhttp: {listen: here}\n\
-             inference: {providers: [tpu]}\n",
-        );
-        for expected in [
-            "`requests.subscripton`: unknown key",
-            "did you mean `requests.subscription`?",
-            "`requests.subscription`: it must be given (set it in the file or as PREDICTD_REQUESTS__SUBSCRIPTION)",
-            "`requests.max_outstanding_messages`: expected a whole number from 1 to 1000000, got \"-1\"",
-            "`responses.topic`: \"a/b\" is no name",
-            "`models.source`: \"gs://X\" names no bucket",
-            "`models.poll_interval`: expected a duration such as 60s, 500ms or 1m30s, got \"5\"",
-            "`batching.max_rows`: expected a whole number from 1",
-            "`http.listen`: expected an address such as 127.0.0.1:8080, got \"here\"",
-            "unknown execution provider \"tpu\"",
-        ] {
-            assert!(text.contains(expected), "{expected:?} is missing in:\n{text}");
-        }
-        assert!(text.trim_end().lines().last().unwrap().starts_with("hint: "));
-    }
-
-    #[test]
-    fn broken_yaml_and_missing_files_are_named() {
-        assert!(problem("a: [").contains("is no YAML"));
-        let missing = Config::load(&["/nowhere.yaml".into()]).unwrap_err().to_string();
-        assert!(missing.contains("cannot read \"/nowhere.yaml\""), "{missing}");
-    }
-
-    #[test]
-    fn what_is_printed_reads_back_as_the_same() {
-        let mut all = Effective::default();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), format!("{MINIMAL}batching: {{max_rows: 7}}\n")).unwrap();
-        all.add_file(file.path());
-        let rendered = all.render();
-        assert_eq!(load(&rendered, &[]), all.check());
-        assert!(rendered.contains("max_rows: 7  # "), "{rendered}");
-    }
-
-    #[test]
-    fn the_documented_file_has_exactly_the_keys() {
-        let text = include_str!("../../config/predictd.yaml");
-        let all: String = text.lines().map(|line| line.replacen("#: ", "", 1) + "\n").collect();
-        let mut effective = Effective::default();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), all).unwrap();
-        effective.add_file(file.path());
-        let documented: Vec<&str> = effective.given.keys().copied().collect();
-        let mut known: Vec<&str> = KEYS.iter().map(|key| key.path).collect();
-        known.sort_unstable();
-        assert_eq!(documented, known);
-        assert_eq!(effective.check().map(|_| ()), Ok(()));
-    }
-}
+#[path = "load_tests.rs"]
+mod tests;

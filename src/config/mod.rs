@@ -1,19 +1,30 @@
-//! The configuration: YAML files, later ones winning, then `PREDICTD_…` variables. Every problem is found in one go.
+//! The configuration of one process: what each key means once read, checked and completed.
+//!
+//! Owns the typed values and nothing else: [`load`] completes and checks what `layers` (files, then variables) give,
+//! [`keys`] is the table of every key with its default and limits, `units` and `names` read single values,
+//! [`problems`] says what is wrong, [`effective`] prints what holds in the end.
+//! Guarantee: a [`Config`] exists only when every key was known, well formed and within its limits.
 
+pub mod effective;
 pub mod keys;
-mod load;
+mod layers;
+pub mod load;
+mod names;
+pub mod problems;
 mod units;
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+pub use problems::{Origin, Problem, Problems};
 
-pub use load::Effective;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-/// The whole configuration, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Everything that the worker is told, immutable for the life of the process.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Google Cloud project id; completes the short names below.
     pub project: String,
     pub requests: Requests,
     pub responses: Responses,
@@ -24,104 +35,121 @@ pub struct Config {
     pub shutdown: Shutdown,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where requests come from, and how many may be in this process at once.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Requests {
-    /// `projects/P/subscriptions/S`.
+    /// Full name: `projects/P/subscriptions/S`.
     pub subscription: String,
+    /// Messages received and not yet answered, across all streams; at least 1.
     pub max_outstanding_messages: usize,
+    /// Bytes of messages received and not yet answered, across all streams.
     pub max_outstanding_bytes: usize,
-    /// `bucket` or `bucket/prefix` each.
-    pub allowed_buckets: Vec<String>,
+    /// What a request may refer to; empty: nothing.
+    pub allowed_buckets: Vec<Location>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where responses go.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Responses {
-    /// `projects/P/topics/T`.
+    /// Full name: `projects/P/topics/T`.
     pub topic: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where models come from, and how new versions are noticed.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Models {
     pub source: Source,
+    /// Model for requests that name none; none: only right when the source holds one model.
     pub default: Option<String>,
-    /// `projects/P/subscriptions/S`.
+    /// Full name of the subscription with the bucket's notifications; none: polling alone.
     pub updates: Option<String>,
+    /// Longest time before the source is listed again, whatever the notifications said.
     pub poll_interval: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The root under which `<model>/<version>/model.onnx` lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Directory(PathBuf),
+    /// `prefix` has no slash at either end; empty: the bucket's root.
     Bucket {
         bucket: String,
-        /// Without slashes at its ends; may be empty.
         prefix: String,
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How requests are put together.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Batching {
+    /// Rows in one batch, at most; at least 1.
     pub max_rows: usize,
+    /// How long a batch that is not full waits for company; zero: never.
     pub max_wait: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How models are run.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Inference {
-    /// Path of libonnxruntime; empty: found by itself.
-    pub library: String,
-    pub providers: Vec<String>,
-    /// Inference threads, at least 1.
+    /// `libonnxruntime`; none: `ORT_DYLIB_PATH`, then beside the binary, then the system's.
+    pub library: Option<PathBuf>,
+    /// Execution providers in order of preference; never empty, no repeats.
+    pub providers: Vec<Provider>,
+    /// Threads for inference, resolved (0 in the file means one fewer than the cores); at least 1.
     pub threads: usize,
 }
 
 impl Default for Inference {
+    /// For one-shot commands: one thread on the CPU, the library found by itself.
     fn default() -> Self {
-        Self { library: String::new(), providers: vec!["cpu".to_owned()], threads: 1 }
+        Self { library: None, providers: vec![Provider::Cpu], threads: 1 }
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What ONNX Runtime computes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    Cpu,
+    Cuda,
+}
+
+/// The HTTP server for health, information and metrics.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Http {
     pub listen: SocketAddr,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How the process ends.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Shutdown {
+    /// Time to finish what was received, after a first signal; what is left is given back to Pub/Sub.
     pub grace: Duration,
 }
 
-/// One thing that is wrong, with where it came from and what would be right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The key, or empty for a file as a whole.
-    pub key: String,
-    pub message: String,
-    pub hint: String,
+/// A bucket, or the part of one below a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    pub bucket: String,
+    /// No slash at either end; empty: the whole bucket.
+    pub prefix: String,
 }
 
-/// All that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Problem { key, message, hint } in &self.0 {
-            let key = if key.is_empty() { String::new() } else { format!("`{key}`: ") };
-            writeln!(f, "error: {key}{message} ({hint})")?;
-        }
-        writeln!(
-            f,
-            "hint: correct them all, then try `predictd check`; config/predictd.yaml explains every key"
-        )
+impl Location {
+    /// Whether `object` of `bucket` lies here. A prefix ends at a slash: `a/in` holds `a/in/x` and `a/in`, never `a/inner`.
+    pub fn holds(&self, bucket: &str, object: &str) -> bool {
+        self.bucket == bucket
+            && (self.prefix.is_empty()
+                || object
+                    .strip_prefix(&self.prefix)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     }
 }
 
 impl Config {
-    /// Reads and checks everything.
+    /// Reads `files`, later ones over earlier ones, and the process's `PREDICTD_…` variables over them all.
     ///
     /// # Errors
-    /// Every problem there is.
-    pub fn load(files: &[PathBuf]) -> Result<Self, Problems> {
-        Effective::load(files).and_then(|effective| effective.check())
+    /// Every problem at once, each with its key, value and origin.
+    pub fn load<F: AsRef<Path>>(files: &[F]) -> Result<Self, Problems> {
+        load::load(files, std::env::vars_os()).map(|loaded| loaded.config)
     }
 }

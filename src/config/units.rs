@@ -1,47 +1,77 @@
-//! Sizes and durations as people write them.
+//! Sizes and durations as people write them: `128MiB`, `1GB`, `1000`; `60s`, `0ms`, `1m30s`. Whole numbers only.
+//!
+//! Of our own because it is two loops, while a crate would accept far more spellings than the documentation names.
 
 use std::time::Duration;
 
-/// `128MiB`, `1GB`, `1000`: bytes.
-pub(super) fn bytes(text: &str) -> Option<usize> {
-    let (number, unit) = split(text)?;
-    let factor: usize = match unit {
-        "" | "B" => 1,
-        "kB" | "KB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<usize>().ok()?.checked_mul(factor)
+const SIZES: [(&str, usize); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1000),
+    ("B", 1),
+];
+
+/// Largest first: [`duration`] wants them in this order, each at most once.
+const DURATIONS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// A whole number without sign.
+pub(super) fn count(text: &str) -> Option<usize> {
+    // `parse` alone would take a leading plus.
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// `60s`, `0ms`, `1m30s`, `2h`.
+/// Bytes; a bare number counts bytes.
+pub(super) fn size(text: &str) -> Option<usize> {
+    let (number, unit) = split_number(text);
+    let unit = unit.trim_start();
+    let factor = if unit.is_empty() { 1 } else { SIZES.iter().find(|(name, _)| *name == unit)?.1 };
+    count(number)?.checked_mul(factor)
+}
+
+/// A bare number has no meaning, but zero.
 pub(super) fn duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (number, behind) = split(rest)?;
-        let end = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
-        let (unit, next) = behind.split_at(end);
-        let number: u64 = number.parse().ok()?;
-        total = total.checked_add(match unit {
-            "ms" => Duration::from_millis(number),
-            "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.checked_mul(60)?),
-            "h" => Duration::from_secs(number.checked_mul(3600)?),
-            _ => return None,
-        })?;
-        rest = next;
+    if text == "0" {
+        return Some(Duration::ZERO);
     }
-    (!text.is_empty()).then_some(total)
+    let mut rest = text;
+    let mut units = DURATIONS.iter();
+    let mut millis: u64 = 0;
+    loop {
+        let (number, tail) = split_number(rest);
+        let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let (_, factor) = units.find(|(name, _)| *name == &tail[..end])?;
+        millis = millis.checked_add(number.parse::<u64>().ok()?.checked_mul(*factor)?)?;
+        rest = &tail[end..];
+        if rest.is_empty() {
+            return Some(Duration::from_millis(millis));
+        }
+    }
 }
 
-fn split(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
+fn split_number(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+/// In the largest unit that divides it, powers of two preferred.
+pub(super) fn show_size(bytes: usize) -> String {
+    let (name, factor) =
+        SIZES.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
+    format!("{}{name}", bytes / factor)
+}
+
+/// In the largest unit that divides it; whole milliseconds.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let (name, factor) = DURATIONS
+        .iter()
+        .find(|(_, factor)| millis > 0 && millis.is_multiple_of(u128::from(*factor)))
+        .unwrap_or(&("ms", 1));
+    format!("{}{name}", millis / u128::from(*factor))
 }
 
 #[cfg(test)]
@@ -49,15 +79,63 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_durations() {
-        assert_eq!(bytes("128MiB"), Some(128 << 20));
-        assert_eq!(bytes("1000"), Some(1000));
-        assert_eq!(bytes("5 apples"), None);
-        assert_eq!(bytes("99999999999999999999"), None);
-        assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
-        assert_eq!(duration("0ms"), Some(Duration::ZERO));
-        for bad in ["", "60", "s", "1d", "-1s", "1.5s"] {
-            assert_eq!(duration(bad), None, "{bad:?}");
+    fn sizes() {
+        for (text, expected) in [
+            ("1000", Some(1000)),
+            ("128MiB", Some(134_217_728)),
+            ("128 MiB", Some(134_217_728)),
+            ("1GB", Some(1_000_000_000)),
+            ("7B", Some(7)),
+            ("0", Some(0)),
+            ("", None),
+            ("MiB", None),
+            ("1.5GiB", None),
+            ("-1", None),
+            ("+1", None),
+            ("1mib", None),
+            ("1M", None),
+            ("99999999999TiB", None),
+        ] {
+            assert_eq!(size(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, expected) in [
+            ("60s", Some(60_000)),
+            ("0ms", Some(0)),
+            ("0", Some(0)),
+            ("1m30s", Some(90_000)),
+            ("1h0m0s5ms", Some(3_600_005)),
+            ("0s0ms", Some(0)),
+            ("0m1s", Some(1000)),
+            ("", None),
+            ("60", None),
+            ("s", None),
+            ("1s1s", None),
+            ("1s1m", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("1 s", None),
+            ("1d", None),
+            ("99999999999999999999s", None),
+            ("9999999999999999h", None),
+        ] {
+            assert_eq!(duration(text), expected.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        for bytes in [0, 1, 1000, 1024, 1 << 20, 1 << 40, 1_000_000, 1_000_001] {
+            assert_eq!(size(&show_size(bytes)), Some(bytes));
+        }
+        for millis in [0, 1, 1000, 60_000, 90_000, 3_600_000, 86_400_000, 1001] {
+            let value = Duration::from_millis(millis);
+            assert_eq!(duration(&show_duration(value)), Some(value));
+        }
+        assert_eq!(show_size(1 << 40), "1TiB");
+        assert_eq!(show_duration(Duration::from_secs(90)), "90s");
     }
 }

@@ -24,5 +24,5 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<(
         inputs.read(input, scanner, 0).map_err(|fault| fault.within(&format!("input {}", shown(&key))))?;
         keys += 1;
     }
-    inputs.complete(1).map_err(|fault| fault.within("inputs"))
+    inputs.complete_whole().map_err(|fault| fault.within("inputs"))
 }

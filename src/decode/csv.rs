@@ -155,6 +155,9 @@ fn row(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width:
                 if column > 0 && !reader.comma() {
                     return Err(reader.too_few(places.len(), column));
                 }
+                if reader.is_end_of_cell() && inputs.take_missing(*input) {
+                    continue;
+                }
                 let begin = inputs.blank(*input, 1).map_err(|fault| here(reader, fault))?;
                 let read = fill_one(inputs.elements(*input), begin, reader);
                 read.map_err(|fault| reader.place(fault, column))?;

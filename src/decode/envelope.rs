@@ -136,6 +136,8 @@ impl Content<'_> {
                 (json::decode(json, Some(binary), signature, limits), json)
             }
             Kind::Csv { header } => (super::csv::decode(body, header, signature, limits), &[][..]),
+            Kind::Bytes => (super::single::decode_bytes(body, signature, limits), &[][..]),
+            Kind::Text => (super::single::decode_text(body, signature, limits), &[][..]),
             Kind::Raw => (super::raw::decode(body, signature, limits), &[][..]),
         };
         read.map_err(|fault| Failure { rejection: fault.into_rejection(), id: json::find_id(json) })

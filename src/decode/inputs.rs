@@ -17,6 +17,7 @@ pub(super) struct Input<'s> {
     /// How many values were read: rows, or the whole tensor as one.
     pub(super) times: usize,
     padding: Option<&'s Padding>,
+    missing: Option<&'s Elements>,
     /// Each row's length in the padded dimension.
     lengths: Vec<usize>,
 }
@@ -59,6 +60,7 @@ impl<'s> Inputs<'s> {
         let start = |(index, spec): (usize, &'s TensorSpec)| Input {
             spec,
             padding: signature.padding.iter().find(|padding| padding.input == index),
+            missing: signature.missing.iter().find(|(input, _)| *input == index).map(|(_, value)| value),
             lengths: Vec::new(),
             dims: spec
                 .shape
@@ -86,6 +88,10 @@ impl<'s> Inputs<'s> {
     pub(super) fn read(&mut self, index: usize, scanner: &mut Scanner<'_>, level: usize) -> Read<()> {
         if level == 0 && self.list[index].padding.is_some() {
             return self.read_padded_rows(index, scanner);
+        }
+        if level > 0 && self.list[index].missing.is_some() && scanner.word("null") {
+            self.take_missing(index);
+            return Ok(());
         }
         let (input, rule) = self.rule(index);
         let before = input.elements.len();
@@ -235,8 +241,38 @@ impl<'s> Inputs<'s> {
         matches!(self.list[index].elements, Elements::Text(_) | Elements::Blob(_))
     }
 
-    /// Fails, naming it, where an input was read less than `times` times.
-    pub(super) fn complete(&self, times: usize) -> Read<()> {
+    /// The value that was declared for a row without one; false where none was.
+    pub(super) fn take_missing(&mut self, index: usize) -> bool {
+        let input = &mut self.list[index];
+        let Some(value) = input.missing else { return false };
+        input.elements.extend_from_view(value.view());
+        input.times += 1;
+        self.total += 1;
+        true
+    }
+
+    /// The same for whole tensors: as many values as the others have rows.
+    pub(super) fn complete_whole(&mut self) -> Read<()> {
+        let rows = self.list.iter().find(|input| input.times > 0).and_then(|input| *input.dims.first()?);
+        for index in 0..self.list.len() {
+            let Input { missing, times, dims, elements, .. } = &mut self.list[index];
+            if let (Some(value), Some(rows), 0) = (missing, rows, &times) {
+                elements.extend_repeated(value, rows);
+                dims[0] = Some(rows);
+                *times = 1;
+                self.total += rows;
+            }
+        }
+        self.complete(1)
+    }
+
+    /// Fails, naming it, where an input was read less than `times` times and nothing is declared for that.
+    pub(super) fn complete(&mut self, times: usize) -> Read<()> {
+        for index in 0..self.list.len() {
+            if self.list[index].times < times {
+                self.take_missing(index);
+            }
+        }
         match self.list.iter().find(|input| input.times < times) {
             None => Ok(()),
             Some(input) => {

@@ -24,11 +24,14 @@ pub enum Kind {
     Csv { header: Option<bool> },
     /// Little-endian rows of the model's one input.
     Raw,
+    /// One picture.
+    Bytes,
+    /// One text.
+    Text,
 }
 
 /// What is read, for messages that refuse something else.
-const SUPPORTED: &str =
-    "application/json, text/csv, application/octet-stream or application/cloudevents+json";
+const SUPPORTED: &str = "application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json";
 
 /// `type/subtype; name=value; …` (RFC 9110, section 8.3.1).
 pub(super) struct MediaType<'a> {
@@ -102,6 +105,11 @@ pub(super) fn kind(content_type: Option<&str>, json_length: Option<&str>, body: 
             };
             only_v2(Kind::Csv { header })
         }
+        "image/jpeg" | "image/jpg" | "image/png" | "image/webp" => only_v2(Kind::Bytes),
+        "text/plain" => {
+            media.check_charset()?;
+            only_v2(Kind::Text)
+        }
         _ if media.is_json() => {
             media.check_charset()?;
             Ok(binary()?.unwrap_or(Kind::Json))
@@ -126,12 +134,14 @@ fn v2_binary(length: &str, body: usize) -> Read<Kind> {
     }
 }
 
-/// Without a content type only JSON is told by its looks: anything else could be a table, raw numbers or text alike.
+/// Without a content type only JSON and pictures are told by their looks: anything else could be a table, raw numbers or text
+/// alike.
 fn sniff(body: &[u8]) -> Read<Kind> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match body.iter().find(|byte| !b" \n\t\r".contains(byte)) {
         // An empty body is read as JSON, which says that it is empty.
         None | Some(b'{' | b'[') => Ok(Kind::Json),
+        Some(_) if is_picture(body) => Ok(Kind::Bytes),
         Some(_) if body.starts_with(b"\x1f\x8b") => {
             Err(Fault::new("the body looks like gzip; set the attribute content-encoding to gzip if it is"))
         }
@@ -140,6 +150,13 @@ fn sniff(body: &[u8]) -> Read<Kind> {
              set the attribute content-type to one of {SUPPORTED}"
         ))),
     }
+}
+
+/// By the first bytes that JPEG, PNG and WebP files have.
+fn is_picture(body: &[u8]) -> bool {
+    body.starts_with(b"\xff\xd8\xff")
+        || body.starts_with(b"\x89PNG\r\n\x1a\n")
+        || (body.starts_with(b"RIFF") && body.get(8..12) == Some(b"WEBP"))
 }
 
 #[cfg(test)]
@@ -179,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_could_be_several_things_is_refused_with_what_to_set() {
-        let listed = "application/json, text/csv, application/octet-stream or application/cloudevents+json";
+        let listed = "application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json";
         let unknown = format!(
             "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
              set the attribute content-type to one of {listed}"
@@ -194,11 +211,10 @@ mod tests {
                 "the body looks like gzip; set the attribute content-encoding to gzip if it is",
             ),
             (
-                Some("image/png; q=1"),
+                Some("image/tiff; q=1"),
                 None,
                 b"",
-                "content-type \"image/png\" is not supported; send one of application/json, text/csv, \
-                 application/octet-stream or application/cloudevents+json",
+                "content-type \"image/tiff\" is not supported; send one of application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json",
             ),
             (
                 Some("text/csv; charset=latin-1"),

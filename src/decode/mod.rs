@@ -19,6 +19,7 @@ mod number;
 mod raw;
 mod rows;
 mod scanner;
+mod single;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use super::fault::{Fault, Read, shown};
 use super::inputs::{Inputs, check_rows};
 use super::{Answer, Form, Limits, Request, binary};
-use crate::tensor::{Dim, Signature};
+use crate::tensor::{Dim, ElementType, Signature};
 
 const ELSE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
 
@@ -16,6 +16,9 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
         )));
     };
     let spec = input.spec;
+    if spec.element == ElementType::Blob {
+        return super::single::decode_bytes(body, signature, limits);
+    }
     let (name, what) = (shown(&spec.name), spec.describe());
     let no_rows = |why: &str| {
         let message =

@@ -45,7 +45,7 @@ pub(super) fn read(
         })?;
         count += 1;
     }
-    inputs.complete(1).map_err(|fault| fault.within("inputs"))
+    inputs.complete_whole().map_err(|fault| fault.within("inputs"))
 }
 
 fn tensor(

@@ -182,6 +182,7 @@ fn check_round_trip(tensor: &Tensor) {
         outputs: Vec::new(),
         columns: None,
         padding: Vec::new(),
+        missing: Vec::new(),
         row_by_row: false,
         batched: true,
     };

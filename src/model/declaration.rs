@@ -6,16 +6,25 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::rows::Declared;
+use crate::prepare::image::Image;
+use crate::prepare::text::Text;
 use crate::tensor::{Dim, Elements, PadTo, Padding, TensorSpec};
 
 /// What turns requests into the model's inputs, and its outputs into responses.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Declaration {
+    /// Pictures (JPEG, PNG or WebP) as the model's input: how they are decoded, resized and normalised.
+    pub image: Option<Image>,
+    /// Texts as the model's inputs: how they are split into tokens.
+    pub text: Option<Text>,
     /// An ONNX graph beside the model that runs before it: its outputs feed the model's inputs of the same names.
     pub preprocess: Option<String>,
     /// An ONNX graph beside the model that runs after it: its inputs are the model's outputs of the same names.
     pub postprocess: Option<String>,
+    /// Named fields of a row, and which element of which input each of them is. Inputs that are named here are sent as these
+    /// fields, one by one.
+    pub columns: Vec<Column>,
     /// Inputs whose rows may differ in length, as token sequences do, and how they are brought to one length.
     pub padding: Vec<Pad>,
     /// Which outputs a response shows, in this order, and how; all of them as they come when left out.
@@ -26,6 +35,36 @@ pub struct Declaration {
     pub batching: Batching,
     /// How ONNX Runtime runs it.
     pub session: SessionOptions,
+}
+
+/// A named field of a row.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// What requests call it.
+    pub name: String,
+    /// The input `[rows, columns]` or `[rows]` that it is part of; several columns fill one input in the order in which they are
+    /// declared. May be left out where the model has one input.
+    #[serde(default)]
+    pub input: Option<String>,
+    /// The texts that it may be; the model gets their position in this list, from 0 on.
+    #[serde(default)]
+    pub categories: Option<Vec<String>>,
+    /// What the model gets for a text that is not in `categories`; such a row is refused when this is left out.
+    #[serde(default)]
+    pub unknown: Option<f64>,
+    /// What stands for it where a row leaves it out or has `null`: a number, or a text for text and categories. Such a row is
+    /// refused when this is left out.
+    #[serde(default)]
+    pub missing: Option<Missing>,
+}
+
+/// A value for a field that a row leaves out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Missing {
+    Number(f64),
+    Text(String),
 }
 
 /// A dimension of an input that is filled up. Give `multiple` or `buckets`; neither: up to the longest row of the request.
@@ -205,7 +244,8 @@ impl Declaration {
             Some(Labels::File(name)) => Some(name.as_str()),
             _ => None,
         });
-        graphs.chain(labels).collect()
+        let tokenizer = self.text.iter().map(|text| text.tokenizer.as_str());
+        graphs.chain(labels).chain(tokenizer).collect()
     }
 }
 
@@ -220,5 +260,34 @@ impl Labels {
                 Ok(text.lines().map(|line| line.trim_end().to_owned()).collect())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Editors complete model.yaml from the committed schema; UPDATE_SNAPSHOTS=1 writes it anew.
+    #[test]
+    fn the_committed_schema_is_the_one_of_these_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/model.schema.json");
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(Declaration)).unwrap() + "\n";
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(&path, &schema).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == schema,
+            "config/model.schema.json is out of date: run the tests with UPDATE_SNAPSHOTS=1"
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let problem = |text: &str| Declaration::parse(text).unwrap_err();
+        assert!(problem("ouput: []").contains("unknown field `ouput`"));
+        assert!(problem("batching: {max_rows: many}").contains("max_rows"));
+        assert!(problem("image: {resize: {filter: cubic}}").contains("unknown variant `cubic`"));
+        assert!(Declaration::parse("# nothing\n").unwrap().output.is_empty());
     }
 }

@@ -11,10 +11,11 @@ use super::bundle::Bundle;
 use super::calls::{self, Calls};
 use super::chain::{Chain, Options};
 use super::declaration::{Declaration, Optimization};
+use super::intake::Intake;
 use super::present::Present;
 use super::rows::Rows;
 use super::runtime::Runtime;
-use crate::tensor::{Dim, Output, Signature, TensorSpec, View};
+use crate::tensor::{Dim, Elements, Output, Show, Signature, TensorSpec, View};
 
 /// An input as a call takes it: its shape and its elements.
 pub type Input<'a> = (Vec<usize>, View<'a>);
@@ -28,6 +29,9 @@ pub struct Engine {
     /// Rows in one call at most, where the bundle says so.
     pub max_rows: Option<usize>,
     present: Present,
+    pub(crate) intake: Intake,
+    /// What the model itself takes.
+    pub(crate) inputs: Vec<TensorSpec>,
 }
 
 /// A version's engine, and what it says of itself.
@@ -47,23 +51,28 @@ impl Opened {
         let declaration = &bundle.declaration;
         let files: Vec<&Path> = bundle.graphs.iter().map(std::path::PathBuf::as_path).collect();
         let options = options(declaration);
-        let first = Chain::open(runtime.environment(), &files, options)?;
+        let mut first = Chain::open(runtime.environment(), &files, options)?;
         let metadata = metadata(&first, bundle.model_graph);
         let (inputs, outputs) = (first.inputs.clone(), first.output_specs.clone());
 
         let mut problems = Vec::new();
         let rows = Rows::of(&inputs, &outputs, first.outputs_count_rows(), declaration.batching.dimension);
-        let rows = rows.unwrap_or_else(|problem| {
+        let mut rows = rows.unwrap_or_else(|problem| {
             problems.push(problem);
             Rows::One
         });
+        if rows == Rows::Single && counts_rows_when_asked(&mut first, &inputs) {
+            rows = Rows::Any;
+        }
         if declaration.batching.max_rows == Some(0) {
             problems.push("batching.max_rows: expected 1 or more, got 0".to_owned());
         }
+        let intake = Intake::new(declaration, &inputs, rows, &bundle.folder, &mut problems);
         let present = Present::new(&declaration.output, &outputs, &bundle.folder, &mut problems);
         // A pandas signature may also name one input a column: then the inputs' own names say all.
         let is_input = |column: &String| inputs.iter().any(|input| input.name == *column);
-        let columns = bundle.columns.clone().filter(|columns| !columns.iter().all(is_input));
+        let columns = bundle.columns.clone().filter(|_| declaration.columns.is_empty());
+        let columns = columns.filter(|columns| !columns.iter().all(is_input));
         if let Some(problem) = columns_problem(columns.as_deref(), &inputs) {
             problems.push(problem);
         }
@@ -75,10 +84,11 @@ impl Opened {
 
         let requested = |spec: &TensorSpec| rows.as_requested(spec);
         let signature = Signature {
-            inputs: inputs.iter().map(requested).collect(),
+            inputs: intake.requested(&inputs, rows),
             outputs: present.specs(&outputs).iter().map(requested).collect(),
             columns,
             padding,
+            missing: intake.missing(),
             batched: matches!(rows, Rows::Any | Rows::Fixed(_)),
             row_by_row: rows == Rows::Single,
         };
@@ -86,9 +96,31 @@ impl Opened {
         for _ in 1..runtime.threads() {
             chains.push(Mutex::new(Chain::open(runtime.environment(), &files, options)?));
         }
-        let engine = Engine { chains, rows, max_rows: declaration.batching.max_rows, present };
+        let max_rows = declaration.batching.max_rows;
+        let engine = Engine { chains, rows, max_rows, present, intake, inputs };
         Ok(Self { engine, signature, metadata })
     }
+}
+
+/// Some exporters declare other shapes than the model gives (LightGBM's labels as `[1]`): two and three rows of zeros tell.
+fn counts_rows_when_asked(chain: &mut Chain, inputs: &[TensorSpec]) -> bool {
+    [2, 3].into_iter().all(|rows| {
+        let zeros: Vec<(Vec<usize>, Elements)> = inputs
+            .iter()
+            .map(|spec| {
+                let mut shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
+                shape[0] = rows;
+                let count = shape.iter().product();
+                (shape, Elements::zeros(spec.element, count))
+            })
+            .collect();
+        let views: Vec<Input<'_>> =
+            zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
+        let has_rows = |output: &Output<'_>| {
+            matches!(output.show, Show::Values | Show::Named(_)) && output.shape.first() == Some(&rows)
+        };
+        chain.run(&views, |outputs| outputs.iter().all(has_rows)).unwrap_or(false)
+    })
 }
 
 fn options(declaration: &Declaration) -> Options {
@@ -118,6 +150,18 @@ fn columns_problem(columns: Option<&[String]>, inputs: &[TensorSpec]) -> Option<
 }
 
 impl Engine {
+    /// A black picture that the model takes, as PNG; `None` for models that take none.
+    pub fn sample_picture(&self) -> Option<Vec<u8>> {
+        let (width, height) = self.intake.picture_size()?;
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(png::ColorType::Grayscale);
+        let mut writer = encoder.write_header().ok()?;
+        writer.write_image_data(&vec![0; width as usize * height as usize]).ok()?;
+        writer.finish().ok()?;
+        Some(bytes)
+    }
+
     /// Runs `rows` rows of `inputs` (in the model's order) and lends the outputs, as they are shown, to `use_outputs`.
     /// `one_by_one`: each row by itself, their inputs stacked, so that each input's shape begins with their number and goes on
     /// as one call takes it; the outputs are stacked in the same way.

@@ -5,8 +5,10 @@
 pub mod bundle;
 mod calls;
 mod chain;
+mod columns;
 pub mod declaration;
 pub mod engine;
+mod intake;
 mod onnx;
 mod present;
 pub mod rows;

@@ -1,12 +1,12 @@
 //! ONNX Runtime: finding its library and setting it up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ort::environment::Environment;
 
 use crate::cli::report::Hint as _;
-use crate::config::Inference;
+use crate::config::{Inference, Provider};
 
 /// ONNX Runtime, set up once a process.
 #[derive(Debug)]
@@ -18,14 +18,14 @@ pub struct Runtime {
 impl Runtime {
     /// Loads the library that the configuration, the environment or the system names.
     pub fn load(inference: &Inference) -> anyhow::Result<Self> {
-        let library = library(&inference.library);
+        let library = library(inference.library.as_deref());
         let environment = ort::init_from(&library)
             .map_err(|error| anyhow::anyhow!("{error}"))
             .and_then(|builder| {
                 builder
                     .with_name("predictd")
                     .with_telemetry(false)
-                    .with_execution_providers(providers(&inference.providers)?)
+                    .with_execution_providers(providers(&inference.providers))
                     .build()
                     .map_err(|error| anyhow::anyhow!("{error}"))
             })
@@ -48,9 +48,9 @@ impl Runtime {
 }
 
 /// The configuration's choice, then ORT_DYLIB_PATH, then beside the binary, then the system's.
-fn library(configured: &str) -> PathBuf {
-    if !configured.is_empty() {
-        return configured.into();
+fn library(configured: Option<&Path>) -> PathBuf {
+    if let Some(configured) = configured {
+        return configured.to_owned();
     }
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
         return path.into();
@@ -63,13 +63,12 @@ fn library(configured: &str) -> PathBuf {
         .unwrap_or_else(|| name.into())
 }
 
-fn providers(names: &[String]) -> anyhow::Result<Vec<ort::ep::ExecutionProviderDispatch>> {
-    names
+fn providers(preferred: &[Provider]) -> Vec<ort::ep::ExecutionProviderDispatch> {
+    preferred
         .iter()
-        .map(|name| match name.as_str() {
-            "cpu" => Ok(ort::ep::CPU::default().build()),
-            "cuda" => Ok(ort::ep::CUDA::default().build().error_on_failure()),
-            other => bail!("unknown execution provider {other:?}, expected cpu or cuda"),
+        .map(|provider| match provider {
+            Provider::Cpu => ort::ep::CPU::default().build(),
+            Provider::Cuda => ort::ep::CUDA::default().build().error_on_failure(),
         })
         .collect()
 }

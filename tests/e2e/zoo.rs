@@ -190,7 +190,7 @@ fn outputs(case: &Case, body: &Value) -> Map<String, Value> {
 }
 
 /// Whether a response value is the expected one. In rows, a dimension or a list that only wraps one row is no difference.
-fn equal(got: &Value, expected: &Value, tolerance: f64) -> bool {
+pub(crate) fn equal(got: &Value, expected: &Value, tolerance: f64) -> bool {
     match (got, expected) {
         (Value::Number(a), Value::Number(b)) => {
             if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64()) {

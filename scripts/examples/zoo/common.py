@@ -5,9 +5,9 @@ A folder `tests/models/zoo/<name>/` holds `model.onnx`, what it needs beside it,
 
 - `rows`: how many predictions it is; null where no dimension counts rows
 - `inputs` by name, or `image`, a file beside the folders that is the only input
-- `records`: one entry a row, as a user writes `instances` (a missing number is "NaN" here); null where that is unnatural
-- `expected` by output name, or `fails`, a part of ONNX Runtime's message when loading or the call must fail; both where
-  the framework answers and ONNX Runtime cannot
+- `records`: one entry a row, as a user writes `instances` (a missing number is "NaN" here); null where none is natural
+- `expected` by output name, or `fails`, a part of ONNX Runtime's message when loading or the call must fail; both
+  where the framework answers and ONNX Runtime cannot
 
 A tensor is `{"datatype", "shape", "data"}` with flat data for inputs and nested data for outputs; any other value has a
 `kind`. Text is a JSON string, and so are numbers that JSON lacks: "NaN", "Infinity", "-Infinity".

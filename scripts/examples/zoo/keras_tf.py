@@ -34,13 +34,13 @@ def export(model: keras.Model, inputs) -> bytes:
 
 
 def serialised(model: onnx.ModelProto) -> bytes:
-    """Constants get numbers by their first use: which of two equal ones tf2onnx keeps is left to chance."""
+    """Constants are named by their first use: which of two equal ones tf2onnx keeps is left to chance."""
     renamed = {constant.name: "" for constant in model.graph.initializer}
     for node in model.graph.node:
         for i, name in enumerate(node.input):
             if name in renamed:
                 used = sum(map(bool, renamed.values()))
-                renamed[name] = renamed[name] or f"{name.split('__')[0]}__{used}"
+                renamed[name] = renamed[name] or f"constant__{used}"
                 node.input[i] = renamed[name]
     for constant in model.graph.initializer:
         constant.name = renamed[constant.name] or constant.name

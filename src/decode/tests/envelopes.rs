@@ -593,9 +593,8 @@ fn what_is_wrong_with_an_event_is_said() {
         ),
         (
             "application/cloudevents",
-            type_of(r#""data_base64": "", "datacontenttype": "image/png""#),
-            "content-type \"image/png\" is not supported; send one of application/json, text/csv, application/octet-stream \
-             or application/cloudevents+json",
+            type_of(r#""data_base64": "", "datacontenttype": "image/tiff""#),
+            "content-type \"image/tiff\" is not supported; send one of application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json",
         ),
     ] {
         assert_eq!(

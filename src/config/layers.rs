@@ -1,0 +1,197 @@
+//! The layers of a configuration: each file and the environment, taken apart into the keys that they give.
+//!
+//! The later layer wins key by key, a list as a whole. A key without a value (`key:`) is not given, so that a section may
+//! be commented out below its name; an empty text (`key: ""`) is. Unknown keys and values of the wrong shape end here.
+
+use super::{
+    Origin, Problem,
+    keys::{self, Key},
+};
+use config::{ConfigError, File, FileFormat, Source as _, Value, ValueKind};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsString,
+    fs,
+    path::Path,
+};
+
+const PREFIX: &str = "PREDICTD_";
+
+/// A key's value in the layer that won.
+pub(super) struct Given {
+    /// As written; a list: its items. None: unusable, which was reported already.
+    pub(super) texts: Option<Vec<String>>,
+    pub(super) origin: Origin,
+}
+
+/// What the layers so far give, and what is wrong with them.
+#[derive(Default)]
+pub(super) struct Layers {
+    pub(super) given: HashMap<&'static str, Given>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Layers {
+    pub(super) fn add_file(&mut self, path: &Path) {
+        let origin = Origin::File(path.to_owned());
+        let unusable = |message: String, hint: &str| Problem {
+            key: None,
+            value: None,
+            origin: origin.clone(),
+            message,
+            hint: hint.to_owned(),
+        };
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let hint = "give --config the path of a YAML file that this user may read";
+                return self.problems.push(unusable(format!("the file cannot be read: {error}"), hint));
+            }
+        };
+        match File::from_str(&text, FileFormat::Yaml).collect() {
+            Ok(table) => self.add_table("", table.into_iter().collect(), &origin),
+            Err(error) => {
+                let cause = match error {
+                    ConfigError::FileParse { cause, .. } => cause.to_string(),
+                    other => other.to_string(),
+                };
+                let hint = "write `key: value` lines, indented by spaces alike, each key once";
+                self.problems.push(unusable(format!("the file is not a YAML mapping: {cause}"), hint));
+            }
+        }
+    }
+
+    fn add_table(&mut self, section: &str, table: BTreeMap<String, Value>, origin: &Origin) {
+        for (name, value) in table {
+            let path = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
+            // A name with a dot in it must not pass for a nested key.
+            let key = if name.contains('.') { None } else { keys::find(&path) };
+            match (key, value.kind) {
+                (Some(key), kind) => self.add_value(key, kind, origin),
+                (None, ValueKind::Table(inner)) if keys::is_section(&path) => {
+                    self.add_table(&path, inner.into_iter().collect(), origin);
+                }
+                (None, ValueKind::Nil) if keys::is_section(&path) => {}
+                (None, kind) if keys::is_section(&path) => {
+                    let below: Vec<&str> = keys::in_section(&path).collect();
+                    self.problems.push(Problem {
+                        value: Some(Value::new(None, kind).to_string()),
+                        message: "expected a section".into(),
+                        hint: format!("write `{path}:` and, indented below it, any of {}", below.join(", ")),
+                        key: Some(path),
+                        origin: origin.clone(),
+                    });
+                }
+                (None, _) => self.add_unknown(path, origin.clone()),
+            }
+        }
+    }
+
+    fn add_value(&mut self, key: &'static Key, kind: ValueKind, origin: &Origin) {
+        let hint = match &kind {
+            ValueKind::Nil => return,
+            ValueKind::Boolean(_) | ValueKind::Float(_) => {
+                format!("{}; quote what is meant as a text", key.hint)
+            }
+            _ => key.hint.to_owned(),
+        };
+        let texts = match &kind {
+            ValueKind::Array(items) if key.kind.is_list() => {
+                items.iter().map(|item| text(&item.kind)).collect()
+            }
+            kind => text(kind).map(|text| split(key, text)),
+        };
+        if texts.is_none() {
+            self.problems.push(Problem {
+                key: Some(key.path.into()),
+                value: Some(Value::new(None, kind).to_string()),
+                origin: origin.clone(),
+                message: format!("expected {}", key.kind.expected()),
+                hint,
+            });
+        }
+        self.given.insert(key.path, Given { texts, origin: origin.clone() });
+    }
+
+    pub(super) fn add_variables(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
+        let sorted: BTreeMap<OsString, OsString> = variables.into_iter().collect();
+        for (name, value) in sorted {
+            let name = name.to_string_lossy();
+            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+            if is_foreign(rest) {
+                continue;
+            }
+            let origin = Origin::Variable(name.clone().into_owned());
+            let path = rest.to_ascii_lowercase().replace("__", ".");
+            let Some(key) = keys::find(&path) else {
+                self.add_unknown(path, origin);
+                continue;
+            };
+            let texts = value.to_str().map(|text| split(key, text.to_owned()));
+            if texts.is_none() {
+                self.problems.push(Problem {
+                    key: Some(path),
+                    value: Some(value.to_string_lossy().into_owned()),
+                    origin: origin.clone(),
+                    message: "expected a text in UTF-8".into(),
+                    hint: key.hint.into(),
+                });
+            }
+            self.given.insert(key.path, Given { texts, origin });
+        }
+    }
+
+    fn add_unknown(&mut self, path: String, origin: Origin) {
+        let is_variable = matches!(origin, Origin::Variable(_));
+        let spell = |key: &str| match is_variable {
+            true => format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__")),
+            false => key.to_owned(),
+        };
+        let section = path.split_once('.').map_or("", |(section, _)| section);
+        let hint = match keys::nearest(&path) {
+            Some(key) if key == path => {
+                let (section, name) = key.split_once('.').unwrap_or(("", key));
+                format!("write `{section}:` and, indented below it, `{name}:`")
+            }
+            Some(key) => format!("did you mean `{}`?", spell(key)),
+            None if keys::is_section(section) => {
+                let known: Vec<&str> = keys::in_section(section).collect();
+                format!("`{section}` has {}", known.join(", "))
+            }
+            None => "remove it; config/predictd.yaml has every key that exists".into(),
+        };
+        self.problems.push(Problem {
+            key: Some(path),
+            value: None,
+            origin,
+            message: "unknown key".into(),
+            hint,
+        });
+    }
+}
+
+/// `PREDICTD_LOG` is the log filter. The others are what Kubernetes gives to every container beside a service that is
+/// called predictd.
+fn is_foreign(rest: &str) -> bool {
+    matches!(rest, "LOG" | "PORT") || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+}
+
+/// A scalar as it was written; none for what would not read back the same, or is no scalar.
+fn text(kind: &ValueKind) -> Option<String> {
+    match kind {
+        ValueKind::String(text) => Some(text.clone()),
+        ValueKind::I64(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The items of a list, which commas separate; anything else is one item.
+pub(super) fn split(key: &Key, text: String) -> Vec<String> {
+    if !key.kind.is_list() {
+        return vec![text];
+    }
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    text.split(',').map(|item| item.trim().to_owned()).collect()
+}

@@ -1,0 +1,187 @@
+//! What stands between a request's tensors and the model's: nothing, pictures to decode, or texts to split into tokens.
+
+use std::path::Path;
+
+use super::columns::Columns;
+use super::declaration::Declaration;
+use super::rows::Rows;
+use crate::error::Rejection;
+use crate::prepare::image::Plan;
+use crate::prepare::text::Tokenizer;
+use crate::tensor::{Dim, ElementType, Elements, Tensor, TensorSpec, View};
+
+/// How one version takes its requests.
+#[derive(Debug)]
+pub(crate) enum Intake {
+    /// The request's tensors are the model's.
+    AsTheyAre,
+    /// Named fields make up some of the inputs.
+    Columns(Box<Columns>),
+    /// One of the inputs takes pictures.
+    Image { input: usize, plan: Box<Plan> },
+    /// All inputs come from the one text of each row.
+    Text(Box<Tokenizer>),
+}
+
+impl Intake {
+    /// Holds the declaration against the model's inputs and adds every problem that it finds to `problems`.
+    pub(super) fn new(
+        declaration: &Declaration,
+        inputs: &[TensorSpec],
+        rows: Rows,
+        folder: &Path,
+        problems: &mut Vec<String>,
+    ) -> Self {
+        let declared =
+            [declaration.image.is_some(), declaration.text.is_some(), !declaration.columns.is_empty()];
+        if declared.into_iter().filter(|declared| *declared).count() > 1 {
+            problems.push("expected one of image, text and columns, got several".to_owned());
+            return Self::AsTheyAre;
+        }
+        if !declaration.columns.is_empty() {
+            if !matches!(rows, Rows::Any | Rows::Fixed(_)) {
+                problems.push(
+                    "columns: expected a model whose inputs and outputs count rows in their first dimension"
+                        .to_owned(),
+                );
+            }
+            return Self::Columns(Box::new(Columns::new(&declaration.columns, inputs, problems)));
+        }
+        match (&declaration.image, &declaration.text) {
+            (None, None) => Self::AsTheyAre,
+            (Some(_), Some(_)) => unreachable!("refused above"),
+            (Some(image), None) => {
+                let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+                let wanted = image.input.as_deref();
+                let found = match (wanted, inputs) {
+                    (Some(wanted), _) => names.iter().position(|name| *name == wanted),
+                    (None, [_]) => Some(0),
+                    (None, _) => None,
+                };
+                let Some(input) = found else {
+                    problems
+                        .push(format!("image.input: expected one of the inputs {names:?}, got {wanted:?}"));
+                    return Self::AsTheyAre;
+                };
+                match image.check(&with_rows(&inputs[input], rows)) {
+                    Ok(plan) => Self::Image { input, plan: Box::new(plan) },
+                    Err(more) => {
+                        problems.extend(more);
+                        Self::AsTheyAre
+                    }
+                }
+            }
+            (None, Some(text)) => {
+                if !matches!(rows, Rows::Any | Rows::Fixed(_)) {
+                    problems.push(
+                        "text: expected a model whose inputs and outputs count rows in their first dimension"
+                            .to_owned(),
+                    );
+                }
+                let bytes = std::fs::read(folder.join(&text.tokenizer));
+                let tokenizer = bytes
+                    .map_err(|error| {
+                        vec![format!("text.tokenizer: cannot read {:?}: {error}", text.tokenizer)]
+                    })
+                    .and_then(|bytes| Tokenizer::load(&bytes, text, inputs));
+                match tokenizer {
+                    Ok(tokenizer) => Self::Text(Box::new(tokenizer)),
+                    Err(more) => {
+                        problems.extend(more);
+                        Self::AsTheyAre
+                    }
+                }
+            }
+        }
+    }
+
+    /// The inputs that a request gives for the model's.
+    pub(super) fn requested(&self, inputs: &[TensorSpec], rows: Rows) -> Vec<TensorSpec> {
+        let row = || if rows == Rows::One { Vec::new() } else { vec![Dim::Any("rows".to_owned())] };
+        let mut requested: Vec<TensorSpec> = inputs.iter().map(|spec| rows.as_requested(spec)).collect();
+        match self {
+            Self::AsTheyAre => {}
+            Self::Columns(columns) => requested.clone_from(&columns.requested),
+            Self::Image { input, .. } => {
+                requested[*input].element = ElementType::Blob;
+                requested[*input].shape = row();
+            }
+            Self::Text(_) => {
+                requested =
+                    vec![TensorSpec { name: "text".to_owned(), element: ElementType::Text, shape: row() }];
+            }
+        }
+        requested
+    }
+
+    /// Width and height in pixels of what the model takes.
+    pub(super) fn picture_size(&self) -> Option<(u32, u32)> {
+        if let Self::Image { plan, .. } = self { Some(plan.size()) } else { None }
+    }
+
+    /// Inputs that a row may leave out.
+    pub(super) fn missing(&self) -> Vec<(usize, Elements)> {
+        if let Self::Columns(columns) = self { columns.missing.clone() } else { Vec::new() }
+    }
+
+    /// How many elements a row has once its request was prepared; none where requests are not prepared one by one.
+    pub(crate) fn elements_of_a_row(&self) -> Option<usize> {
+        match self {
+            Self::Image { plan, .. } => Some(plan.shape().iter().product()),
+            Self::Columns(columns) => Some(columns.requested.len()),
+            Self::AsTheyAre | Self::Text(_) => None,
+        }
+    }
+
+    /// Decodes the pictures of one request, `rows` of them, or puts its columns together. Texts wait until their batch is known.
+    ///
+    /// # Errors
+    /// The first picture's that is none, or the first column's.
+    pub(crate) fn prepare_request(
+        &self,
+        tensors: &mut Vec<Tensor>,
+        rows: usize,
+        one_by_one: bool,
+    ) -> Result<(), Rejection> {
+        if let Self::Columns(columns) = self {
+            return columns.assemble(tensors, rows);
+        }
+        let Self::Image { input, plan } = self else { return Ok(()) };
+        let tensor = &mut tensors[*input];
+        let Elements::Blob(pictures) = &tensor.elements else {
+            unreachable!("the signature says that the input takes bytes")
+        };
+        let row = plan.shape();
+        let mut elements = Elements::with_capacity(plan.element(), rows * row.iter().product::<usize>());
+        for picture in pictures {
+            plan.prepare(picture, &mut elements)?;
+        }
+        let mut shape = tensor.shape.clone();
+        if one_by_one && !shape.is_empty() {
+            shape = vec![1];
+        }
+        shape.extend(row);
+        *tensor = Tensor { shape, elements };
+        Ok(())
+    }
+
+    /// The model's tensors for the texts of a batch, filled up to the longest.
+    pub(crate) fn prepare_batch(
+        &self,
+        requested: &[(Vec<usize>, View<'_>)],
+    ) -> Result<Option<Vec<Tensor>>, Rejection> {
+        let (Self::Text(tokenizer), [(_, View::Text(texts))]) = (self, requested) else { return Ok(None) };
+        let mut tensors = tokenizer.prepare(texts)?;
+        tensors.sort_by_key(|(input, _)| *input);
+        Ok(Some(tensors.into_iter().map(|(_, tensor)| tensor).collect()))
+    }
+}
+
+/// An input as if rows were counted, which is how a picture's place is checked.
+fn with_rows(spec: &TensorSpec, rows: Rows) -> TensorSpec {
+    let mut spec = spec.clone();
+    if rows == Rows::One {
+        spec.shape.insert(0, Dim::Any("rows".to_owned()));
+    }
+    spec
+}

@@ -1,0 +1,222 @@
+//! Judges a declaration against the model's input, once, when a version is loaded. Collects every problem.
+
+use half::{bf16, f16};
+
+use super::plan::{Plan, Target};
+use super::{Color, Image, Layout, PerChannel, Resize, Size};
+use crate::tensor::{Dim, Elements, TensorSpec};
+
+/// 64 Mi pixels: 192 MiB once decoded, above what today's cameras take.
+pub(super) const MAX_PIXELS: u64 = 64 << 20;
+/// 8-bit values.
+const LEVELS: usize = 256;
+
+impl Image {
+    /// What to do with every picture, or every reason why this declaration does not fit the model's `input`.
+    pub fn check(&self, input: &TensorSpec) -> Result<Plan, Vec<String>> {
+        let mut problems = Vec::new();
+        let target = self.resize.as_ref().map(|resize| (target(resize, &mut problems), resize.filter));
+        if let Some(Size { width, height }) = self.crop
+            && (width == 0 || height == 0)
+        {
+            problems.push(format!("image.crop: {width} x {height} leaves nothing, expected at least 1 x 1"));
+        }
+        if self.max_pixels == Some(0) {
+            problems.push("image.max_pixels: 0 refuses every picture, expected at least 1".to_owned());
+        }
+        let fit = self.fit(input, &mut problems);
+        let table = self.table(input, &mut problems);
+        match (fit, table) {
+            (Some((layout, size)), Some(table)) if problems.is_empty() => Ok(Plan {
+                input: input.name.clone(),
+                color: self.color,
+                resize: target.and_then(|(target, filter)| Some((target?, filter))),
+                size,
+                crop: self.crop.is_some(),
+                layout,
+                table,
+                max_pixels: self.max_pixels.unwrap_or(MAX_PIXELS),
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// The layout and the size of every row.
+    fn fit(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<(Layout, Size)> {
+        let [_, a, b, c] = input.shape.as_slice() else {
+            problems.push(format!(
+                "image: input {:?} is {}, expected four dimensions: batch, channels, height and width in either layout",
+                input.name,
+                input.describe()
+            ));
+            return None;
+        };
+        let channels = self.color.channels();
+        let layout = self.layout.unwrap_or_else(|| {
+            let fits = |dim: &Dim| dim.fixed() == Some(channels);
+            if fits(c) && !fits(a) { Layout::Nhwc } else { Layout::Nchw }
+        });
+        let (layout_name, depth, height, width) = match layout {
+            Layout::Nchw => ("nchw", a, b, c),
+            Layout::Nhwc => ("nhwc", c, a, b),
+        };
+        if depth.fixed().is_some_and(|depth| depth != channels) {
+            problems.push(format!(
+                "image.color: {} has {channels} channel(s), but input {:?} is {}, which as {layout_name} takes {depth}",
+                color_name(self.color),
+                input.name,
+                input.describe()
+            ));
+        }
+        let size = self.size(input, height, width, problems)?;
+        let matches = |dim: &Dim, length: u32| dim.fixed().is_none_or(|fixed| fixed == length as usize);
+        if !matches(height, size.height) || !matches(width, size.width) {
+            problems.push(format!(
+                "image: the declared size is {size} (width x height), but input {:?} is {}, which as {layout_name} takes \
+                 {width} x {height}",
+                input.name,
+                input.describe()
+            ));
+        }
+        Some((layout, size))
+    }
+
+    /// What resizing and cropping end with; the model's own size where neither fixes one.
+    fn size(
+        &self,
+        input: &TensorSpec,
+        height: &Dim,
+        width: &Dim,
+        problems: &mut Vec<String>,
+    ) -> Option<Size> {
+        if let Some(crop) = self.crop {
+            return Some(crop);
+        }
+        if let Some(resize) = &self.resize {
+            if resize.shorter.is_some() {
+                problems.push(format!(
+                    "image.resize: shorter leaves the longer side open, but every row of input {:?} needs one size: declare \
+                     image.crop too, or width and height",
+                    input.name
+                ));
+            }
+            return Some(Size { width: resize.width?, height: resize.height? });
+        }
+        let fixed = |dim: &Dim| dim.fixed().and_then(|length| u32::try_from(length).ok());
+        let size = fixed(width).zip(fixed(height)).map(|(width, height)| Size { width, height });
+        if size.is_none() {
+            problems.push(format!(
+                "image: input {:?} is {}, which leaves the size open: declare image.resize with width and height, or image.crop",
+                input.name,
+                input.describe()
+            ));
+        }
+        size
+    }
+
+    /// What each 8-bit value of each channel becomes, in the model's element type: 256 entries a channel.
+    fn table(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<Elements> {
+        let channels = self.color.channels();
+        let mut values = Vec::with_capacity(channels * LEVELS);
+        let floats = matches!(
+            Elements::zeros(input.element, 0),
+            Elements::F16(_) | Elements::BF16(_) | Elements::F32(_) | Elements::F64(_)
+        );
+        let scale = self.scale.unwrap_or(if floats { 1.0 / 255.0 } else { 1.0 });
+        if !scale.is_finite() || scale == 0.0 {
+            problems.push(format!(
+                "image.scale: {scale} keeps nothing of the picture, expected a number other than 0"
+            ));
+        }
+        let mean = per_channel("mean", self.mean.as_ref(), 0.0, self.color, problems);
+        let std = per_channel("std", self.std.as_ref(), 1.0, self.color, problems);
+        if std.contains(&0.0) {
+            problems.push("image.std: 0 cannot be divided by, expected a number above 0".to_owned());
+        }
+        for (mean, std) in mean.iter().zip(&std) {
+            values.extend((0..LEVELS).map(|level| (level as f64 * scale - mean) / std));
+        }
+        // Integers: the nearest one, `as` saturates.
+        macro_rules! integers {
+            ($variant:ident) => {
+                Elements::$variant(values.iter().map(|value| value.round_ties_even() as _).collect())
+            };
+        }
+        Some(match Elements::zeros(input.element, 0) {
+            Elements::F32(_) => Elements::F32(values.iter().map(|value| *value as f32).collect()),
+            Elements::F16(_) => Elements::F16(values.iter().map(|value| f16::from_f64(*value)).collect()),
+            Elements::BF16(_) => Elements::BF16(values.iter().map(|value| bf16::from_f64(*value)).collect()),
+            Elements::F64(_) => Elements::F64(values),
+            Elements::U8(_) => integers!(U8),
+            Elements::U16(_) => integers!(U16),
+            Elements::U32(_) => integers!(U32),
+            Elements::U64(_) => integers!(U64),
+            Elements::I8(_) => integers!(I8),
+            Elements::I16(_) => integers!(I16),
+            Elements::I32(_) => integers!(I32),
+            Elements::I64(_) => integers!(I64),
+            Elements::Bool(_) | Elements::Text(_) | Elements::Blob(_) => {
+                problems.push(format!(
+                    "image: input {:?} is {}, expected numbers: a picture has no {}s",
+                    input.name,
+                    input.describe(),
+                    input.element
+                ));
+                return None;
+            }
+        })
+    }
+}
+
+fn target(resize: &Resize, problems: &mut Vec<String>) -> Option<Target> {
+    let target = match *resize {
+        Resize { shorter: Some(shorter), width: None, height: None, .. } => Target::Shorter(shorter),
+        Resize { shorter: None, width: Some(width), height: Some(height), .. } => {
+            Target::Size(Size { width, height })
+        }
+        _ => {
+            problems.push("image.resize: expected either shorter, or both width and height".to_owned());
+            return None;
+        }
+    };
+    if matches!(target, Target::Shorter(0) | Target::Size(Size { width: 0, .. } | Size { height: 0, .. })) {
+        problems.push("image.resize: a side of 0 leaves nothing, expected at least 1".to_owned());
+    }
+    Some(target)
+}
+
+/// `channels` numbers, whatever was declared.
+fn per_channel(
+    key: &str,
+    declared: Option<&PerChannel>,
+    default: f64,
+    color: Color,
+    problems: &mut Vec<String>,
+) -> Vec<f64> {
+    let channels = color.channels();
+    let values = match declared {
+        None => vec![default; channels],
+        Some(PerChannel::All(value)) => vec![*value; channels],
+        Some(PerChannel::Each(values)) => values.clone(),
+    };
+    if values.len() != channels {
+        let came = values.len();
+        let color = color_name(color);
+        problems
+            .push(format!("image.{key}: {color} has {channels} channel(s), but {came} number(s) are given"));
+        return vec![default; channels];
+    }
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        problems.push(format!("image.{key}: {value} is no finite number"));
+    }
+    values
+}
+
+fn color_name(color: Color) -> &'static str {
+    match color {
+        Color::Rgb => "rgb",
+        Color::Bgr => "bgr",
+        Color::Gray => "gray",
+        Color::Rgba => "rgba",
+    }
+}

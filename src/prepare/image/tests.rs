@@ -1,0 +1,292 @@
+//! Pillow and numpy are the judges: `scripts/examples/make_images.py` makes the pictures and notes what they give.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::{Image, Plan};
+use crate::error::Code;
+use crate::tensor::{Dim, ElementType, Elements, TensorSpec};
+
+#[derive(Deserialize)]
+struct Case {
+    file: String,
+    image: Image,
+    element: String,
+    /// Of one row.
+    shape: Vec<usize>,
+    /// Every which element of the row is in `expected`.
+    stride: usize,
+    expected: Vec<f64>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/images")
+}
+
+fn read(name: &str) -> Vec<u8> {
+    std::fs::read(folder().join(name)).unwrap()
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_slice(&read("cases.json")).unwrap()
+}
+
+fn element(name: &str) -> ElementType {
+    *ElementType::ALL.iter().find(|element| element.to_string() == name).unwrap()
+}
+
+fn input(element: ElementType, shape: &[usize]) -> TensorSpec {
+    let rows = std::iter::once(Dim::Any("batch".to_owned()));
+    let shape = rows.chain(shape.iter().map(|length| Dim::Fixed(*length))).collect();
+    TensorSpec { name: "pixels".to_owned(), element, shape }
+}
+
+fn floats(elements: &Elements) -> Vec<f64> {
+    match elements {
+        Elements::F16(v) => v.iter().map(|v| v.to_f64()).collect(),
+        Elements::F32(v) => v.iter().map(|v| f64::from(*v)).collect(),
+        Elements::F64(v) => v.clone(),
+        Elements::U8(v) => v.iter().map(|v| f64::from(*v)).collect(),
+        Elements::I8(v) => v.iter().map(|v| f64::from(*v)).collect(),
+        Elements::I32(v) => v.iter().map(|v| f64::from(*v)).collect(),
+        other => panic!("no case is of {}", other.element()),
+    }
+}
+
+/// What one 8-bit step is in a channel of the tensor.
+fn step(plan: &Plan) -> f64 {
+    let table = floats(&plan.table);
+    table.chunks(256).map(|levels| (levels[255] - levels[0]).abs() / 255.0).fold(f64::INFINITY, f64::min)
+}
+
+/// In 8-bit steps. JPEG leaves the rounding of its cosine transform open, and the coefficients of resizing have 16 bits here,
+/// 22 in Pillow: now and then a value falls to the other side of a half.
+const MOST: f64 = 1.01;
+const MOST_ON_AVERAGE: f64 = 0.01;
+
+#[test]
+fn rows_equal_those_of_pillow_and_numpy() {
+    let (mut sum, mut count) = (0.0, 0);
+    for Case { file, image, element: name, shape, stride, expected } in cases() {
+        let what = format!("{file} as {name} {}", serde_json::to_string(&image).unwrap());
+        let input = input(element(&name), &shape);
+        let plan = image.check(&input).unwrap();
+        assert_eq!(plan.shape().as_slice(), shape, "{what}");
+        let mut out = Elements::with_capacity(input.element, 0);
+        plan.prepare(&read(&file), &mut out).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(out.len(), shape.iter().product::<usize>(), "{what}");
+        let (step, row) = (step(&plan), floats(&out));
+        let came = row.iter().step_by(stride);
+        assert_eq!(came.len(), expected.len(), "{what}");
+        let off: Vec<f64> = came.zip(&expected).map(|(came, wanted)| (came - wanted).abs() / step).collect();
+        let worst = off.iter().copied().fold(0.0, f64::max);
+        let total: f64 = off.iter().sum();
+        let mean = total / f64::from(u32::try_from(off.len()).unwrap());
+        println!("{worst:8.3} {mean:8.4} {what}");
+        assert!(worst <= MOST, "{what}: {worst} steps of 8 bits off");
+        assert!(mean <= 10.0 * MOST_ON_AVERAGE, "{what}: {mean} steps of 8 bits off on average");
+        sum += total;
+        count += off.len();
+    }
+    let mean = sum / f64::from(u32::try_from(count).unwrap());
+    assert!(mean <= MOST_ON_AVERAGE, "{mean} steps of 8 bits off on average over all pictures");
+}
+
+/// A declaration as `model.yaml` writes it.
+fn declare(yaml: &str) -> Image {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+fn problems(yaml: &str, input: &TensorSpec) -> Vec<String> {
+    declare(yaml).check(input).map(|plan| format!("{plan:?}")).unwrap_err()
+}
+
+fn classifier() -> Plan {
+    let yaml = "{resize: {shorter: 32}, crop: {width: 24, height: 24}}";
+    declare(yaml).check(&input(ElementType::F32, &[3, 24, 24])).unwrap()
+}
+
+fn reject(plan: &Plan, bytes: &[u8]) -> (Code, String) {
+    let mut out = Elements::F32(vec![7.0]);
+    let rejection = plan.prepare(bytes, &mut out).unwrap_err();
+    assert_eq!(out, Elements::F32(vec![7.0]), "a rejected picture must leave nothing behind");
+    (rejection.code, rejection.message.into_owned())
+}
+
+#[test]
+fn the_layout_follows_the_input_where_it_is_unambiguous() {
+    for (shape, yaml, expected) in [
+        ([3, 8, 9], "{}", [3, 8, 9]),
+        ([8, 9, 3], "{}", [8, 9, 3]),
+        ([3, 9, 3], "{}", [3, 9, 3]),
+        ([3, 9, 3], "{layout: nhwc}", [3, 9, 3]),
+        ([8, 9, 1], "{color: gray}", [8, 9, 1]),
+        ([4, 9, 8], "{color: rgba}", [4, 9, 8]),
+    ] {
+        let plan = declare(yaml).check(&input(ElementType::U8, &shape)).unwrap();
+        assert_eq!(plan.shape(), expected, "{shape:?} {yaml}");
+    }
+    let ambiguous = declare("{layout: nhwc}").check(&input(ElementType::U8, &[3, 9, 3])).unwrap();
+    assert_eq!((ambiguous.size.width, ambiguous.size.height), (9, 3));
+}
+
+#[test]
+fn a_size_left_open_by_the_model_is_taken_from_the_declaration() {
+    let open = TensorSpec { shape: vec![Dim::Any(String::new()); 4], ..input(ElementType::F16, &[]) };
+    assert_eq!(declare("{resize: {width: 5, height: 7}}").check(&open).unwrap().shape(), [3, 7, 5]);
+    let [problem] = &problems("{}", &open)[..] else { panic!("expected one problem") };
+    assert!(problem.contains("leaves the size open"), "{problem}");
+}
+
+#[test]
+fn every_problem_of_a_declaration_is_named_at_once() {
+    let yaml = "{color: gray, resize: {shorter: 0, width: 3}, mean: [1, 2], std: 0, scale: 0, max_pixels: 0}";
+    let found = problems(yaml, &input(ElementType::F32, &[3, 8, 8])).join("\n");
+    for part in [
+        "image.color: gray",
+        "either shorter, or both",
+        "declare image.crop",
+        "image.mean",
+        "image.std: 0",
+        "image.scale: 0",
+        "max_pixels",
+    ] {
+        assert!(found.contains(part), "{part:?} is missing from:\n{found}");
+    }
+    for (yaml, element, shape, part) in [
+        ("{}", ElementType::Text, &[3, 8, 8][..], "expected numbers"),
+        ("{}", ElementType::F32, &[3, 8], "expected four dimensions"),
+        ("{crop: {width: 9, height: 8}}", ElementType::F32, &[3, 8, 8], "the declared size is 9 x 8"),
+        ("{resize: {shorter: 8}}", ElementType::F32, &[3, 8, 8], "shorter leaves the longer side open"),
+    ] {
+        let found = problems(yaml, &input(element, shape)).join("\n");
+        assert!(found.contains(part), "{part:?} is missing from:\n{found}");
+        assert!(found.contains("\"pixels\""), "the input is not named: {found}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused() {
+    for yaml in ["{colour: rgb}", "{resize: {longer: 3}}", "{crop: {width: 3}}", "{mean: black}"] {
+        assert!(serde_saphyr::from_str::<Image>(yaml).is_err(), "{yaml}");
+    }
+}
+
+#[test]
+fn the_header_alone_decides_that_a_picture_is_too_large() {
+    let mut header = read("rgb.png");
+    header[16..20].copy_from_slice(&50_000_u32.to_be_bytes());
+    header[20..24].copy_from_slice(&50_000_u32.to_be_bytes());
+    // The signature and the header with its checksum; no pixels at all.
+    let checksum = crc32(&header[12..29]);
+    header[29..33].copy_from_slice(&checksum.to_be_bytes());
+    let (code, message) = reject(&classifier(), &header[..33]);
+    assert_eq!(code, Code::InputTooLarge);
+    assert!(message.contains("\"pixels\"") && message.contains("50000 x 50000"), "{message}");
+}
+
+/// Of a PNG chunk.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+#[test]
+fn the_limit_holds_for_every_format() {
+    let yaml = "{resize: {shorter: 32}, crop: {width: 24, height: 24}, max_pixels: 1000}";
+    let plan = declare(yaml).check(&input(ElementType::F32, &[3, 24, 24])).unwrap();
+    for file in ["rgb.png", "restarts.jpg", "lossless.webp", "lossy.webp", "photo-progressive.jpg"] {
+        let (code, message) = reject(&plan, &read(file));
+        assert_eq!(code, Code::InputTooLarge, "{file}: {message}");
+    }
+}
+
+#[test]
+fn a_picture_of_extreme_shape_is_not_blown_up() {
+    // 60,000 x 1 pixels would become 1,920,000 x 32 of four bytes, 2^31 x 1 be too large by itself.
+    let shape = declare("{resize: {shorter: 4000}, crop: {width: 4, height: 4}}");
+    let plan = shape.check(&input(ElementType::F32, &[3, 4, 4])).unwrap();
+    let picture =
+        super::decode::Picture { size: super::Size { width: 60_000, height: 1 }, pixels: vec![0; 240_000] };
+    assert_eq!(plan.resized(picture).unwrap_err().code, Code::InputTooLarge);
+}
+
+#[test]
+fn other_files_are_named() {
+    for (bytes, name) in [
+        (&b""[..], "nothing"),
+        (b"GIF89a", "a GIF"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"{\"instances\": []}", "JSON"),
+        (b"RIFF....WAVE", "something else"),
+    ] {
+        let (code, message) = reject(&classifier(), bytes);
+        assert_eq!(code, Code::InvalidInput);
+        assert!(message.contains(&format!("but {name} came")), "{message}");
+    }
+}
+
+#[test]
+fn a_picture_of_another_size_needs_a_declaration() {
+    let plan = Image::default().check(&input(ElementType::F32, &[3, 24, 24])).unwrap();
+    let (code, message) = reject(&plan, &read("rgb.png"));
+    assert_eq!(code, Code::InvalidInput);
+    assert!(message.contains("24 x 24") && message.contains("61 x 43"), "{message}");
+}
+
+#[test]
+fn half_a_picture_is_refused_wherever_it_ends() {
+    let plan = classifier();
+    for file in [
+        "restarts.jpg",
+        "orientation-3.jpg",
+        "photo-progressive.jpg",
+        "cmyk.jpg",
+        "gray.jpg",
+        "rgb.png",
+        "interlaced.png",
+        "palette.png",
+        "lossy.webp",
+        "lossless.webp",
+        "lossy-alpha.webp",
+    ] {
+        let whole = read(file);
+        plan.prepare(&whole, &mut Elements::F32(Vec::new())).unwrap();
+        for length in (0..whole.len()).step_by(1 + whole.len() / 150).chain([whole.len() - 1]) {
+            let (code, message) = reject(&plan, &whole[..length]);
+            assert_eq!(code, Code::InvalidInput, "{file}, {length} of {} bytes: {message}", whole.len());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn random_bytes_never_panic(kind in 0..4_usize, mut bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let magic: [&[u8]; 4] = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x50\x01\x00\x00WEBPVP8 "];
+        bytes.splice(0..0, magic[kind].iter().copied());
+        let _ = super::decode::decode_unguarded(&bytes, super::Color::Rgb, 1 << 20);
+    }
+
+    #[test]
+    fn mutated_pictures_never_panic(
+        file in proptest::sample::select(vec![
+            "restarts.jpg", "orientation-6.jpg", "photo-progressive.jpg", "cmyk.jpg", "gray.jpg", "rgb.png",
+            "interlaced.png", "palette-alpha.png", "rgb-16.png", "lossy.webp", "lossless.webp", "lossy-alpha.webp",
+        ]),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        early in any::<bool>(),
+    ) {
+        let mut bytes = read(file);
+        let reach = if early { bytes.len().min(700) } else { bytes.len() };
+        for (at, byte) in changes {
+            let at = at.index(reach);
+            bytes[at] = byte;
+        }
+        let _ = super::decode::decode_unguarded(&bytes, super::Color::Gray, 1 << 20);
+    }
+}

@@ -1,0 +1,209 @@
+//! The Python package `tokenizers` is the judge: `scripts/examples/make_tokenizers.py` trains the tokenizers and notes
+//! what it gives.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::{Text, Tokenizer};
+use crate::error::Code;
+use crate::tensor::{Dim, ElementType, Elements, Tensor, TensorSpec};
+
+#[derive(Deserialize)]
+struct Case {
+    file: String,
+    text: Text,
+    texts: Vec<String>,
+    input_ids: Vec<Vec<i64>>,
+    /// Of each text, without padding.
+    tokens: Vec<i64>,
+    /// The sum of each text's types.
+    types: Vec<i64>,
+}
+
+fn read(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/text").join(name)).unwrap()
+}
+
+fn input(name: &str, element: ElementType, length: Option<usize>) -> TensorSpec {
+    let length = length.map_or_else(|| Dim::Any("tokens".to_owned()), Dim::Fixed);
+    TensorSpec { name: name.to_owned(), element, shape: vec![Dim::Any("batch".to_owned()), length] }
+}
+
+/// In an order of the model's own.
+fn inputs(element: ElementType, length: Option<usize>) -> [TensorSpec; 3] {
+    ["attention_mask", "input_ids", "token_type_ids"].map(|name| input(name, element, length))
+}
+
+fn declare(yaml: &str) -> Text {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+fn load(file: &str, yaml: &str, inputs: &[TensorSpec]) -> Result<Tokenizer, Vec<String>> {
+    Tokenizer::load(&read(file), &declare(yaml), inputs)
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn rows(tensor: &Tensor) -> Vec<Vec<i64>> {
+    let values: Vec<i64> = match &tensor.elements {
+        Elements::I64(v) => v.clone(),
+        Elements::I32(v) => v.iter().map(|v| i64::from(*v)).collect(),
+        Elements::F32(v) => v.iter().map(|v| *v as i64).collect(),
+        other => panic!("no input is of {}", other.element()),
+    };
+    let [texts, tokens] = tensor.shape[..] else { panic!("{:?} is not [texts, tokens]", tensor.shape) };
+    assert_eq!(values.len(), texts * tokens);
+    values.chunks(tokens).map(<[i64]>::to_vec).collect()
+}
+
+#[test]
+fn token_ids_equal_those_of_the_python_package() {
+    let cases: Vec<Case> = serde_json::from_slice(&read("cases.json")).unwrap();
+    assert!(cases.len() > 40);
+    for element in [ElementType::I64, ElementType::I32, ElementType::F32] {
+        for Case { file, text, texts, input_ids, tokens, types } in &cases {
+            let what = format!("{file} {text:?} {texts:?}");
+            let tokenizer = Tokenizer::load(&read(file), text, &inputs(element, None)).unwrap();
+            let prepared = tokenizer.prepare(texts).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let [(0, mask), (1, ids), (2, kinds)] = &prepared[..] else { panic!("{prepared:?}") };
+            assert_eq!(ids.elements.element(), element);
+            assert_eq!(rows(ids), *input_ids, "{what}");
+            let sums = |tensor| rows(tensor).iter().map(|row| row.iter().sum()).collect::<Vec<i64>>();
+            assert_eq!(sums(mask), *tokens, "{what}");
+            assert_eq!(sums(kinds), *types, "{what}");
+        }
+    }
+}
+
+#[test]
+fn the_mask_stands_where_the_tokens_are() {
+    for (side, expected) in [("left", [0, 0, 1, 1, 1]), ("right", [1, 1, 1, 0, 0])] {
+        let yaml = format!("{{padding: {{length: 5, side: {side}}}}}");
+        let tokenizer = load("wordpiece.json", &yaml, &inputs(ElementType::I64, None)).unwrap();
+        let prepared = tokenizer.prepare(&texts(&["dog"])).unwrap();
+        assert_eq!(rows(&prepared[0].1), [expected]);
+        let padding: Vec<i64> = rows(&prepared[1].1)[0].iter().copied().filter(|id| *id == 0).collect();
+        assert_eq!(padding.len(), 2);
+    }
+}
+
+#[test]
+fn a_length_fixed_by_the_model_holds_without_being_declared() {
+    let tokenizer = load("wordpiece.json", "{}", &inputs(ElementType::I64, Some(6))).unwrap();
+    let long = "the lazy dog and the worker ".repeat(20);
+    for (_, tensor) in tokenizer.prepare(&texts(&["dog", &long])).unwrap() {
+        assert_eq!(tensor.shape, [2, 6]);
+    }
+}
+
+#[test]
+fn inputs_of_other_names_are_declared() {
+    let model = [input("mask", ElementType::I64, None), input("tokens", ElementType::I64, None)];
+    let yaml = "{inputs: {input_ids: tokens, attention_mask: mask}}";
+    let prepared = load("wordpiece.json", yaml, &model).unwrap().prepare(&texts(&["dog"])).unwrap();
+    assert_eq!(rows(&prepared[0].1), [[1, 1, 1]]);
+    assert_eq!(prepared[1].0, 1);
+    assert_ne!(rows(&prepared[1].1), [[1, 1, 1]]);
+}
+
+#[test]
+fn every_problem_is_named_at_once() {
+    let model = [
+        input("input_ids", ElementType::I64, Some(8)),
+        input("pixels", ElementType::I64, Some(9)),
+        input("attention_mask", ElementType::Text, None),
+        TensorSpec { shape: vec![Dim::Fixed(1)], ..input("token_type_ids", ElementType::I64, None) },
+    ];
+    let yaml = "{truncation: {max_length: 1}, padding: {length: 5, token: \"[FILL]\"}, inputs: {attention_mask: absent}, max_bytes: 0}";
+    let found = load("wordpiece.json", yaml, &model).unwrap_err().join("\n");
+    for part in [
+        "no input \"absent\"",
+        "nothing is known for input \"pixels\"",
+        "input \"pixels\" takes 9 tokens, another input 8",
+        "\"attention_mask\" is string",
+        "\"token_type_ids\" is int64[1]",
+        "less than the 2 special token(s)",
+        "brought to 5 tokens, but the model takes 8",
+        "no token \"[FILL]\"",
+        "a limit of 0",
+    ] {
+        assert!(found.contains(part), "{part:?} is missing from:\n{found}");
+    }
+    for (yaml, part) in [
+        ("{inputs: {attention_mask: input_ids}}", "both name input"),
+        (
+            "{inputs: {input_ids: attention_mask, attention_mask: input_ids}, truncation: {max_length: 9}}",
+            "9 tokens are kept",
+        ),
+        ("{inputs: {input_ids: absent}}", "absent"),
+        ("{padding: {multiple_of: 0}}", "0 fills up nothing"),
+    ] {
+        let model =
+            [input("input_ids", ElementType::I64, Some(8)), input("attention_mask", ElementType::I64, None)];
+        let found = load("wordpiece.json", yaml, &model).unwrap_err().join("\n");
+        assert!(found.contains(part), "{part:?} is missing from:\n{found}");
+    }
+    let found = Tokenizer::load(b"{}", &Text::default(), &inputs(ElementType::I64, None)).unwrap_err();
+    assert!(found[0].contains("\"tokenizer.json\" is no tokenizer"), "{found:?}");
+    for yaml in ["{tokeniser: x}", "{truncation: {side: left}}", "{padding: {to: 3}}", "{inputs: {ids: x}}"] {
+        assert!(serde_saphyr::from_str::<Text>(yaml).is_err(), "{yaml}");
+    }
+}
+
+#[test]
+fn too_much_text_is_refused() {
+    let model = inputs(ElementType::I64, None);
+    let tokenizer = load("wordpiece.json", "{max_bytes: 20, max_tokens: 12}", &model).unwrap();
+    let reject = |given: &[&str]| tokenizer.prepare(&texts(given)).unwrap_err();
+    let long = reject(&["dog", "a text of 21 bytes..."]);
+    assert_eq!(long.code, Code::InputTooLarge);
+    assert!(long.message.contains("text 1 has 21 bytes"), "{long}");
+    let many = reject(&["dog", "dog dog dog", "dog"]);
+    assert_eq!(many.code, Code::InputTooLarge);
+    assert!(many.message.contains("3 text(s) of 5 tokens with padding make 15"), "{many}");
+    assert_eq!(reject(&[]).code, Code::InvalidInput);
+}
+
+#[test]
+fn a_request_without_any_token_is_refused() {
+    let tokenizer =
+        load("wordpiece.json", "{special_tokens: false}", &inputs(ElementType::I64, None)).unwrap();
+    assert_eq!(tokenizer.prepare(&texts(&["", " "])).unwrap_err().code, Code::InvalidInput);
+    assert_eq!(tokenizer.prepare(&texts(&["", "dog"])).unwrap()[1].1.shape[0], 2);
+}
+
+#[test]
+fn the_longest_text_allowed_is_tokenized() {
+    for file in ["wordpiece.json", "byte-level.json", "unigram.json"] {
+        let tokenizer =
+            load(file, "{truncation: {max_length: 64}}", &inputs(ElementType::I64, None)).unwrap();
+        for piece in [" ", "a", "don't ", "模", "😀"] {
+            let text = piece.repeat((256 << 10) / piece.len());
+            let prepared =
+                tokenizer.prepare(&[text]).unwrap_or_else(|error| panic!("{file} {piece:?}: {error}"));
+            assert!(prepared[1].1.shape[1] <= 64, "{file} {piece:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_text_gives_rows_of_one_length(given in proptest::collection::vec(any::<String>(), 1..5), cut in 3..20_usize) {
+        for file in ["wordpiece.json", "byte-level.json", "unigram.json"] {
+            let yaml = format!("{{truncation: {{max_length: {cut}}}}}");
+            let tokenizer = load(file, &yaml, &inputs(ElementType::I32, None)).unwrap();
+            if let Ok(prepared) = tokenizer.prepare(&given) {
+                for (_, tensor) in prepared {
+                    prop_assert_eq!(rows(&tensor).len(), given.len());
+                    prop_assert!(tensor.shape[1] <= cut);
+                }
+            }
+        }
+    }
+}

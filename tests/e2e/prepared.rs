@@ -1,0 +1,208 @@
+//! Pictures and texts as requests, prepared as the bundle's model.yaml declares it.
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use crate::harness::{World, model_file, repository};
+
+fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Models that take the zoo's two pictures, with what each declares and what its framework predicts for them.
+const PICTURES: &[(&str, &str)] = &[
+    ("torch-conv", "image: {}"),
+    ("torch-conv-batch1", "image: {}"),
+    ("torch-conv-no-batch", "image: {layout: nchw}"),
+    ("keras-conv", "image: {}"),
+    ("prepost-image", "preprocess: preprocess.onnx\npostprocess: postprocess.onnx\nimage: {}"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_is_a_request() {
+    let world = World::start().await;
+    for (model, declaration) in PICTURES {
+        for entry in std::fs::read_dir(repository().join("tests/models/zoo").join(model)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.contains(".onnx") {
+                let file = model_file(&format!("zoo/{model}"), &name);
+                world.upload(&format!("models/{model}/1/{name}"), file);
+            }
+        }
+        world.upload(&format!("models/{model}/1/model.yaml"), declaration.as_bytes().to_vec());
+    }
+    let worker = world.ready_worker(&[]).await;
+    for (model, _) in PICTURES {
+        let expected: Value =
+            serde_json::from_slice(&model_file(&format!("zoo/{model}"), "expected.json")).unwrap();
+        let mut pictures = 0;
+        for case in expected["cases"].as_array().unwrap() {
+            let Some(picture) = case["image"].as_str() else { continue };
+            pictures += 1;
+            let bytes = model_file("zoo", picture);
+            let kind = if picture.ends_with("png") { "image/png" } else { "image/jpeg" };
+            let rows = json!({ "instances": [{ "b64": base64(&bytes) }] }).to_string();
+            for (body, attributes) in [
+                (bytes.clone(), vec![("model", *model), ("content-type", kind)]),
+                (bytes.clone(), vec![("model", *model)]),
+                (bytes.clone(), vec![("model", *model), ("content-type", "application/octet-stream")]),
+                (rows.into_bytes(), vec![("model", *model)]),
+            ] {
+                let response = world.ask(body, &attributes).await;
+                let body: Value = serde_json::from_slice(&response.data).unwrap();
+                assert_eq!(response.attributes["status"], "ok", "{model}: {body}; {}", worker.log());
+                let outputs = case["expected"].as_object().unwrap();
+                let got = &body["predictions"][0];
+                for (name, output) in outputs {
+                    let got = if outputs.len() == 1 { got } else { &got[name] };
+                    // Models without a batch dimension give the whole output, the others one row of it.
+                    let expected =
+                        if *model == "torch-conv-no-batch" { &output["data"] } else { &output["data"][0] };
+                    assert!(close(got, expected), "{model}, {picture}: expected {expected}, got {got}");
+                }
+            }
+        }
+        assert_eq!(pictures, 2, "{model}");
+    }
+}
+
+/// JPEG decoders may differ by a level in 255, and so do the outputs, a little.
+fn close(got: &Value, expected: &Value) -> bool {
+    match (got, expected) {
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b)),
+        (a, b) => (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 0.005,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_picture_gets_its_error_and_its_neighbours_their_predictions() {
+    let world = World::start().await;
+    world.upload("models/conv/1/model.yaml", b"image: {max_pixels: 2000}".to_vec());
+    world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    // Published before the worker starts, so that they share a batch.
+    let good = model_file("zoo", "image.png");
+    let mut bomb = model_file("images", "rgb.png");
+    bomb[16..24].copy_from_slice(&[0, 0, 0xc3, 0x50, 0, 0, 0xc3, 0x50]); // 50,000 x 50,000 in the header
+    bomb[29..33].copy_from_slice(&[0xc4, 0xcd, 0xaa, 0x9d]); // and its checksum
+    let kinds: &[(&[u8], &str)] = &[
+        (&good, "ok"),
+        (&good[..good.len() / 2], "INVALID_INPUT"),
+        (&bomb, "INPUT_TOO_LARGE"),
+        (b"\xff\xd8\xff\xe0 no JPEG at all", "INVALID_INPUT"),
+        (&good, "ok"),
+    ];
+    let ids: Vec<String> = kinds
+        .iter()
+        .map(|(body, _)| world.publish(body.to_vec(), &[("content-type", "image/png")]))
+        .collect();
+    let _worker = world.ready_worker(&[]).await;
+    let responses = world.responses(&ids).await;
+    for (id, (_, expected)) in ids.iter().zip(kinds) {
+        let response = &responses[id];
+        let got = response.attributes.get("error_code").unwrap_or(&response.attributes["status"]);
+        assert_eq!(got, expected, "{}", String::from_utf8_lossy(&response.data));
+    }
+    let json = world.ask(r#"{"instances": [[1, 2]]}"#, &[]).await;
+    assert_eq!(json.attributes["error_code"], "INVALID_INPUT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_becomes_the_tokens_of_its_tokenizer() {
+    let world = World::start().await;
+    let cases: Value = serde_json::from_slice(&model_file("text", "cases.json")).unwrap();
+    let cases: Vec<&Value> =
+        cases.as_array().unwrap().iter().filter(|case| case["texts"].as_array().unwrap().len() > 1).collect();
+    for (number, case) in cases.iter().enumerate() {
+        let mut text = case["text"].clone();
+        text["tokenizer"] = case["file"].clone();
+        let declaration = json!({ "text": text }).to_string();
+        let file = case["file"].as_str().unwrap();
+        let folder = format!("models/case-{number}/1");
+        world.upload(&format!("{folder}/model.yaml"), declaration.into_bytes());
+        world.upload(&format!("{folder}/{file}"), model_file("text", file));
+        world.upload(&format!("{folder}/model.onnx"), model_file("text", "model.onnx"));
+    }
+    assert!(cases.len() >= 10);
+    let worker = world.ready_worker(&[]).await;
+    for (number, case) in cases.iter().enumerate() {
+        let model = format!("case-{number}");
+        let response =
+            world.ask(json!({ "instances": case["texts"] }).to_string(), &[("model", &model)]).await;
+        let body: Value = serde_json::from_slice(&response.data).unwrap();
+        assert_eq!(response.attributes["status"], "ok", "{case}: {body}; {}", worker.log());
+        let column = |name: &str| -> Value {
+            body["predictions"].as_array().unwrap().iter().map(|row| row[name].clone()).collect()
+        };
+        assert_eq!(column("ids"), case["input_ids"], "{case}");
+        assert_eq!(column("count"), case["tokens"], "{case}");
+    }
+    let model = "case-0";
+    let plain = world.ask("The lazy worker", &[("model", model), ("content-type", "text/plain")]).await;
+    let rows = world.ask(r#"{"instances": ["The lazy worker"]}"#, &[("model", model)]).await;
+    assert_eq!(plain.attributes["status"], "ok");
+    assert_eq!(plain.data, rows.data);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn declared_columns_make_up_the_models_input() {
+    let world = World::start().await;
+    let model = || model_file("zoo/torch-legacy", "model.onnx");
+    let declaration = "columns:\n  - name: size\n  - name: city\n    categories: [Berlin, Paris]\n    missing: Paris\n  - name: age\n    missing: 0.5\n  - name: kind\n    categories: [a, b, c]\n    unknown: -1\n";
+    world.upload("models/plain/1/model.onnx", model());
+    world.upload("models/named/1/model.yaml", declaration.as_bytes().to_vec());
+    world.upload("models/named/1/model.onnx", model());
+    let worker = world.ready_worker(&[]).await;
+    let ask = async |model: &str, body: &str, kind: &str| {
+        let response = world.ask(body.to_owned(), &[("model", model), ("content-type", kind)]).await;
+        let body: Value = serde_json::from_slice(&response.data).unwrap();
+        (response.attributes["status"].clone(), body)
+    };
+    let json = "application/json";
+    let rows = r#"{"instances": [[1.5, 0, 3, 2], [2, 1, 0.5, -1], [-1, 1, 2, 0]]}"#;
+    let (status, expected) = ask("plain", rows, json).await;
+    assert_eq!(status, "ok", "{}", worker.log());
+    for (body, kind) in [
+        (
+            r#"[{"size": 1.5, "city": "Berlin", "age": 3, "kind": "c"}, {"kind": "z", "size": 2, "age": null}, {"size": -1, "city": null, "age": 2, "kind": "a"}]"#,
+            json,
+        ),
+        (
+            r#"{"dataframe_split": {"columns": ["city", "size", "age", "kind"], "data": [["Berlin", 1.5, 3, "c"], ["Paris", 2, null, "?"], [null, -1, 2, "a"]]}}"#,
+            json,
+        ),
+        ("size,city,age,kind\n1.5,Berlin,3,c\n2,,,zzz\n-1,Paris,2,a\n", "text/csv;header=present"),
+    ] {
+        let (status, body_got) = ask("named", body, kind).await;
+        assert_eq!(status, "ok", "{body_got}");
+        assert_eq!(body_got["predictions"], expected["predictions"], "{body}");
+    }
+    for (body, says) in [
+        (
+            r#"[{"size": 1, "city": "Rome", "kind": "a"}]"#,
+            r#"[0]["city"]: expected one of ["Berlin", "Paris"], got "Rome""#,
+        ),
+        (r#"[{"city": "Paris", "kind": "a"}]"#, "got none for \"size\""),
+        (r#"[{"size": null, "kind": "a"}]"#, "expected a number, got `null`"),
+    ] {
+        let (status, body) = ask("named", body, json).await;
+        assert_eq!(status, "error");
+        assert!(body["error"]["message"].as_str().unwrap().contains(says), "{body}");
+    }
+    world.upload(
+        "models/wrong/1/model.yaml",
+        b"columns: [{name: a}, {name: a, missing: x}, {name: b, input: y}]".to_vec(),
+    );
+    world.upload("models/wrong/1/model.onnx", model());
+    let info = worker
+        .until_info("the refusal", |info| info["models"]["wrong"]["refused"][0]["reason"].is_string())
+        .await;
+    let reason = info["models"]["wrong"]["refused"][0]["reason"].as_str().unwrap();
+    for says in [
+        "columns[1]: name: expected each column once",
+        "missing: expected a float32",
+        "columns[2]: input: expected one of [\"input\"], got Some(\"y\")",
+        "expected as many as the input \"input\" takes (float32[batch_size, 4]), got 2",
+    ] {
+        assert!(reason.contains(says), "{says:?} is missing in {reason:?}");
+    }
+}
