@@ -21,7 +21,8 @@ COPY Cargo.toml Cargo.lock ./
 COPY tests/bench/Cargo.toml tests/bench/
 COPY tests/local-gcp/Cargo.toml tests/local-gcp/
 RUN mkdir -p src benches tests/e2e tests/bench/src tests/local-gcp/src \
-  && touch src/lib.rs benches/codec.rs tests/e2e/main.rs tests/bench/src/lib.rs tests/local-gcp/src/lib.rs \
+  && touch src/lib.rs tests/e2e/main.rs tests/bench/src/lib.rs tests/local-gcp/src/lib.rs \
+  && for bench in $(sed -n '/^\[\[bench\]\]/,/^name/s/^name = "\(.*\)"/\1/p' Cargo.toml); do touch "benches/$bench.rs"; done \
   && echo 'fn main() {}' >src/main.rs \
   && cargo build --profile dist --locked --package predictd --bin predictd \
   && cargo clean --profile dist --locked --package predictd
