@@ -22,7 +22,8 @@ COPY tests/bench/Cargo.toml tests/bench/
 COPY tests/local-gcp/Cargo.toml tests/local-gcp/
 RUN mkdir -p src benches tests/e2e tests/bench/src tests/local-gcp/src \
   && touch src/lib.rs tests/e2e/main.rs tests/bench/src/lib.rs tests/local-gcp/src/lib.rs \
-  && for bench in $(sed -n '/^\[\[bench\]\]/,/^name/s/^name = "\(.*\)"/\1/p' Cargo.toml); do touch "benches/$bench.rs"; done \
+  && sed -n '/^\[\[bench\]\]/,/^name/s/^name = "\(.*\)"/benches\/\1.rs/p' Cargo.toml >/tmp/benches \
+  && xargs touch </tmp/benches \
   && echo 'fn main() {}' >src/main.rs \
   && cargo build --profile dist --locked --package predictd --bin predictd \
   && cargo clean --profile dist --locked --package predictd
