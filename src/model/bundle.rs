@@ -269,4 +269,29 @@ mod tests {
         let escape = b"flavors:\n  onnx:\n    data: ../../etc/passwd\n";
         assert_eq!(problem(&[("MLmodel", escape)]), "\"../../etc/passwd\" leaves the version's folder");
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        /// Whatever was uploaded and however it was damaged: a bundle or a reason.
+        #[test]
+        fn any_files_are_survived(which in 0usize..4, at: proptest::sample::Index, byte: u8, cut: bool, noise: Vec<u8>) {
+            let mut files: Vec<(&str, Vec<u8>)> = vec![
+                ("model.onnx", b"\x08\x07".to_vec()),
+                ("model.yaml", b"output:\n  - {from: y, labels: [a, b]}\nsamples: []\nimage: {resize: {shorter: 5}}\n".to_vec()),
+                ("MLmodel", b"flavors:\n  onnx: {data: model.onnx}\nsignature:\n  inputs: '[{\"type\": \"double\", \"name\": \"a\"}]'\n".to_vec()),
+                ("manifest.json", br#"{"files": {"model.onnx": {"size": 2, "crc32c": "AAAAAA=="}}}"#.to_vec()),
+            ];
+            let content = &mut files[which].1;
+            let at = at.index(content.len());
+            if cut {
+                content.truncate(at);
+                content.extend(&noise);
+            } else {
+                content[at] = byte;
+            }
+            let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (*name, content.as_slice())).collect();
+            let _ = Bundle::open(folder(&files).path());
+        }
+    }
 }
