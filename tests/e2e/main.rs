@@ -4,6 +4,7 @@ mod cli;
 mod configuration;
 mod emulator;
 mod errors;
+mod failures;
 mod harness;
 mod lifecycle;
 mod models;
