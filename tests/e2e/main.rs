@@ -10,6 +10,7 @@ mod lifecycle;
 mod models;
 mod oracle;
 mod payloads;
+mod progress;
 mod push;
 mod traffic;
 mod zoo;
