@@ -35,6 +35,15 @@ pub fn pubsub_address() -> String {
     emulator("PUBSUB_EMULATOR_HOST").unwrap_or_else(|| "Google Pub/Sub".to_owned())
 }
 
+/// The same for Cloud Storage's listings.
+pub fn storage_address() -> String {
+    storage_control_endpoint().unwrap_or_else(|| "Google Cloud Storage".to_owned())
+}
+
+fn storage_control_endpoint() -> Option<String> {
+    emulator("STORAGE_EMULATOR_HOST_GRPC").or_else(|| emulator("STORAGE_EMULATOR_HOST"))
+}
+
 pub async fn subscriber() -> anyhow::Result<Subscriber> {
     build!(Subscriber::builder(), emulator("PUBSUB_EMULATOR_HOST"))
 }
@@ -52,8 +61,7 @@ pub async fn storage() -> anyhow::Result<Storage> {
 }
 
 pub async fn storage_control() -> anyhow::Result<StorageControl> {
-    let endpoint = emulator("STORAGE_EMULATOR_HOST_GRPC").or_else(|| emulator("STORAGE_EMULATOR_HOST"));
-    build!(StorageControl::builder(), endpoint)
+    build!(StorageControl::builder(), storage_control_endpoint())
 }
 
 /// The gRPC code's name of a refused call, or `None` when no answer came at all.

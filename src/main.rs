@@ -51,6 +51,10 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
             cli::predict::write(&answer)?;
             Ok(if is_prediction { Exit::Ok } else { Exit::Failure })
         }
+        Command::Generate(what) => {
+            cli::generate::generate(&what, &mut std::io::stdout().lock())?;
+            Ok(Exit::Ok)
+        }
         Command::Push(args) => {
             println!("{}", cli::push::push(&args.folder, &args.address, args.library.as_deref()).await?);
             Ok(Exit::Ok)

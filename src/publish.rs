@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use google_cloud_pubsub::client::{BasePublisher, Publisher};
+use google_cloud_pubsub::error::PublishError;
 use google_cloud_pubsub::model::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::error::{Code, Rejection};
+use crate::google;
 use crate::health::{Health, Part};
 use crate::message::{Reply, Ticket};
 use crate::metrics::Metrics;
@@ -203,6 +205,16 @@ fn attributes(
     all
 }
 
+/// Why a response was refused, and what to do where that is plain.
+fn what_to_do(error: &PublishError) -> String {
+    match error {
+        PublishError::Rpc(call) if google::code(call) == Some("NOT_FOUND") => {
+            format!("{error}; create it, or correct `responses.topic` and `project`")
+        }
+        _ => error.to_string(),
+    }
+}
+
 impl Shared {
     async fn settle(&self, sent: Vec<Sent>, publisher: &Publisher) {
         let mut refused: Option<String> = None;
@@ -227,7 +239,7 @@ impl Shared {
                     if !ordering_key.is_empty() {
                         publisher.resume_publish(ordering_key);
                     }
-                    refused = Some(error.to_string());
+                    refused = Some(what_to_do(&error));
                 }
             }
         }

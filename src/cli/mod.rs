@@ -1,6 +1,7 @@
 //! The command line: its arguments and exit codes here, a file a command beside it.
 
 pub mod check;
+pub mod generate;
 pub mod inspect;
 pub mod model;
 pub mod predict;
@@ -13,7 +14,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
+use clap_complete::Shell;
 
 /// How the process ends; bad usage ends with 2 by clap itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +133,43 @@ Examples:
   predictd ready
   predictd ready --address 127.0.0.1:9090")]
     Ready(ReadyArgs),
+
+    /// Print shell completions or the manual page, for packages and people's own set-up
+    #[command(
+        hide = true,
+        after_long_help = "\
+Examples:
+  predictd generate completions bash > /usr/share/bash-completion/completions/predictd
+  predictd generate completions man > /usr/share/man/man1/predictd.1"
+    )]
+    #[command(subcommand)]
+    Generate(GenerateCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GenerateCommand {
+    /// The completions of a shell, or `man`: the manual page as troff
+    Completions {
+        /// bash, elvish, fish, powershell, zsh or man
+        #[arg(value_name = "SHELL|man", value_parser = page)]
+        what: Page,
+    },
+}
+
+/// What `generate completions` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    Shell(Shell),
+    Manual,
+}
+
+fn page(text: &str) -> Result<Page, String> {
+    if text == "man" {
+        return Ok(Page::Manual);
+    }
+    Shell::from_str(text, false)
+        .map(Page::Shell)
+        .map_err(|_| "expected bash, elvish, fish, powershell, zsh or man".to_owned())
 }
 
 /// Where the configuration is.

@@ -44,7 +44,7 @@ pub struct Requests {
     pub max_outstanding_messages: usize,
     /// Bytes of messages received and not yet answered, across all streams.
     pub max_outstanding_bytes: usize,
-    /// What a request may refer to; empty: nothing.
+    /// What a request may refer to; empty: nothing. Not used yet: references are not followed.
     pub allowed_buckets: Vec<Location>,
 }
 

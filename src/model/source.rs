@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
 use super::version::Version;
-use crate::config;
+use crate::cli::report::Hint as _;
+use crate::{config, google};
 
 /// A read of a model file that brings no byte for so long has stalled and is given up; the next poll tries again.
 const STALL: Duration = Duration::from_secs(30);
@@ -58,18 +59,29 @@ pub enum Source {
 }
 
 impl Source {
+    /// # Errors
+    /// The directory or the bucket does not exist or may not be listed, or nobody answers for the bucket.
     pub async fn connect(source: &config::Source) -> anyhow::Result<Self> {
         Ok(match source {
             config::Source::Directory(root) => {
-                ensure!(root.is_dir(), "the models' directory {root:?} does not exist or is no directory");
+                if !root.is_dir() {
+                    return Err(anyhow::anyhow!(
+                        "the models' directory {root:?} does not exist or is no directory"
+                    ))
+                    .hint("create it, or correct `models.source`; it holds MODEL/VERSION/model.onnx");
+                }
                 Self::Directory(root.clone())
             }
-            config::Source::Bucket { bucket, prefix } => Self::Bucket {
-                storage: Box::new(crate::google::storage().await?),
-                control: Box::new(crate::google::storage_control().await?),
-                bucket: bucket.clone(),
-                prefix: prefix.clone(),
-            },
+            config::Source::Bucket { bucket, prefix } => {
+                let control = google::storage_control().await?;
+                check_bucket(&control, bucket).await?;
+                Self::Bucket {
+                    storage: Box::new(google::storage().await?),
+                    control: Box::new(control),
+                    bucket: bucket.clone(),
+                    prefix: prefix.clone(),
+                }
+            }
         })
     }
 
@@ -135,6 +147,30 @@ impl Source {
 /// A prefix as object names continue it: empty, or ending in `/`.
 fn folder(prefix: &str) -> String {
     if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_end_matches('/')) }
+}
+
+/// Asks for one object before anything starts: without a limit of its own the client would go on trying for minutes.
+async fn check_bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()> {
+    let parent = format!("projects/_/buckets/{bucket}");
+    let asked = control.list_objects().set_parent(parent).set_page_size(1).send();
+    let address = google::storage_address();
+    let Ok(answered) = tokio::time::timeout(google::CALL_TIMEOUT, asked).await else {
+        return Err(anyhow::anyhow!("no answer in {} seconds", google::CALL_TIMEOUT.as_secs()))
+            .with_context(|| format!("cannot reach {address}"))
+            .hint("check the network, or STORAGE_EMULATOR_HOST when a local server is meant");
+    };
+    let Err(error) = answered else { return Ok(()) };
+    match google::code(&error) {
+        Some("NOT_FOUND") => Err(anyhow::anyhow!("the bucket {bucket:?} does not exist")).hint(
+            "create it, or correct its name; `gcloud storage buckets list` prints the names that exist",
+        ),
+        Some(_) => Err(error)
+            .with_context(|| format!("cannot list the bucket {bucket:?}"))
+            .hint("check the credentials and the rights (roles/storage.objectViewer)"),
+        None => Err(error).with_context(|| format!("cannot reach {address}")).hint(
+            "check the network and the credentials, or STORAGE_EMULATOR_HOST when a local server is meant",
+        ),
+    }
 }
 
 async fn list_bucket(control: &StorageControl, bucket: &str, prefix: &str) -> anyhow::Result<Listing> {

@@ -4,17 +4,21 @@ use std::process::Command;
 
 use crate::harness::{REQUEST_SUBSCRIPTION, World, model_file, onnxruntime, outcome, repository, temporary};
 
-fn predictd(arguments: &[&str]) -> Command {
+pub(crate) fn predictd(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_predictd"));
     command.args(arguments).env("ORT_DYLIB_PATH", onnxruntime()).current_dir(repository());
     command
 }
 
-/// Exit code 1, an error that says so, and a hint as the last line.
-fn assert_fails(command: Command, says: &str) {
+/// Exit code 1, one error, which says so and is not logged as well, and a hint as the last line.
+pub(crate) fn assert_fails(command: Command, says: &str) {
     let (code, _, stderr) = outcome(command, "");
     assert_eq!(code, 1, "{stderr}");
-    assert!(stderr.contains(says), "{says:?} is missing in {stderr}");
+    let errors: Vec<&str> = stderr
+        .lines()
+        .filter(|line| line.starts_with("error: ") || line.contains("\"severity\":\"ERROR\""))
+        .collect();
+    assert!(matches!(errors[..], [only] if only.contains(says)), "{says:?} is not the one error in {stderr}");
     assert!(stderr.trim_end().lines().last().unwrap().starts_with("hint: "), "{stderr}");
 }
 

@@ -44,7 +44,7 @@ async fn a_missing_response_topic_is_waited_for() {
     world.upload_version("wine/1", "wine", "1");
     let worker = world.ready_worker(&[("PREDICTD_RESPONSES__TOPIC", "created-later")]).await;
     let id = world.publish(wine().request(&[0]), &[]);
-    worker.until_not_ready("the response topic refused responses").await;
+    worker.until_not_ready("create it, or correct `responses.topic`").await;
     let later = "projects/demo/topics/created-later";
     world.server.pubsub.create_topic(Topic { name: later.to_owned(), ..Default::default() }).unwrap();
     worker.until_ready().await;

@@ -1,0 +1,133 @@
+//! What keeps predictd from starting or answering: each ends at once, with one clear message, a hint and its exit code.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::cli::{assert_fails, predictd};
+use crate::harness::{World, outcome, temporary};
+
+const LEAST: &str =
+    "project: demo\nrequests: {subscription: abc}\nresponses: {topic: abc}\nmodels: {source: ./models}\n";
+
+/// Exit code 78 from `run` as from `check`, one `error: `, what it says, and a hint as the last line.
+fn assert_bad_configuration(yaml: &str, says: &[&str]) {
+    let (_folder, path) = temporary("predictd.yaml", yaml);
+    assert_refused(path.to_str().unwrap(), says);
+}
+
+fn assert_refused(path: &str, says: &[&str]) {
+    for command in ["check", "run"] {
+        let (code, stdout, stderr) = outcome(predictd(&[command, "--config", path]), "");
+        assert_eq!((code, stdout.as_str()), (78, ""), "{stderr}");
+        assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+        for said in says.iter().chain(&[path]) {
+            assert!(stderr.contains(said), "{said:?} is missing in {stderr}");
+        }
+        assert!(stderr.trim_end().lines().last().unwrap().starts_with("hint: "), "{stderr}");
+    }
+}
+
+#[test]
+fn a_missing_configuration_file() {
+    assert_refused("/nowhere/predictd.yaml", &["the file cannot be read: No such file or directory"]);
+}
+
+#[test]
+fn bad_yaml() {
+    assert_bad_configuration(
+        &format!("{LEAST}http: here: there\n"),
+        &["the file is not a YAML mapping", "line 5"],
+    );
+}
+
+#[test]
+fn an_unknown_key() {
+    let yaml = format!("{LEAST}batching: {{max_row: 1}}\n");
+    assert_bad_configuration(&yaml, &["batching.max_row: unknown key", "did you mean `batching.max_rows`?"]);
+}
+
+#[test]
+fn a_subscription_or_topic_that_is_not_given() {
+    // The path is only said of what was given, so something else is wrong here too.
+    assert_bad_configuration(
+        "project: Demo\nmodels: {source: ./models}\n",
+        &["requests.subscription: missing", "gcloud pubsub subscriptions list", "responses.topic: missing"],
+    );
+}
+
+/// `run` with the local configuration and these variables, where everything that `world` has is right.
+fn run(world: &World, variables: &[(&str, &str)]) -> Command {
+    let mut command = world.command();
+    command
+        .args(["run", "--config", "config/local.yaml"])
+        .current_dir(crate::harness::repository())
+        .env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0")
+        .envs(variables.iter().copied());
+    command
+}
+
+async fn assert_ends(command: Command, says: &'static str) {
+    tokio::task::spawn_blocking(move || assert_fails(command, says)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_does_not_exist() {
+    let world = World::start().await;
+    assert_ends(
+        run(&world, &[("PREDICTD_MODELS__SOURCE", "gs://nothing/models")]),
+        "the bucket \"nothing\" does not exist",
+    )
+    .await;
+    let mut predict = world.command();
+    predict.args(["predict", "--model", "gs://nothing/models/wine/1"]);
+    assert_ends(predict, "the bucket \"nothing\" does not exist").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_cannot_be_reached() {
+    let world = World::start().await;
+    // Held without listening: nobody else gets the port, and connecting to it is refused.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    let mut inspect = world.command();
+    inspect.args(["inspect", "gs://models/models/wine/1"]).env("STORAGE_EMULATOR_HOST", &address);
+    let run = run(&world, &[("STORAGE_EMULATOR_HOST", &address)]);
+    let says = "cannot reach http://127.0.0.1:";
+    tokio::join!(assert_ends(inspect, says), assert_ends(run, says));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_refuses() {
+    let world = World::start().await;
+    let refused = local_gcp::faults::Fault::Fail("PERMISSION_DENIED".to_owned());
+    world.server.faults.inject("ListObjects", refused, 1);
+    assert_ends(run(&world, &[]), "cannot list the bucket \"models\"").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use() {
+    let world = World::start().await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    assert_ends(run(&world, &[("PREDICTD_HTTP__LISTEN", &address)]), "cannot listen on 127.0.0.1:").await;
+}
+
+#[test]
+fn a_directory_of_models_that_does_not_exist() {
+    let mut command = predictd(&["run", "--config", "config/local.yaml"]);
+    command.env("PREDICTD_MODELS__SOURCE", "/nowhere").env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0");
+    assert_fails(command, "the models' directory \"/nowhere\" does not exist");
+}
+
+#[test]
+fn a_missing_library() {
+    let mut command = predictd(&["run", "--config", "config/local.yaml"]);
+    command.env("PREDICTD_INFERENCE__LIBRARY", "/nowhere/libonnxruntime.so");
+    assert_fails(command, "cannot load ONNX Runtime from /nowhere/libonnxruntime.so");
+}
+
+#[test]
+fn a_model_to_predict_with_that_does_not_exist() {
+    assert_fails(predictd(&["predict", "--model", "tests/models/nothing"]), "cannot find the model");
+}
