@@ -44,6 +44,8 @@ pub const KEYS: &[Key] = &[
     key("requests.max_outstanding_bytes", Kind::Bytes, Some("128MiB")),
     key("requests.allowed_buckets", Kind::List, Some("")),
     key("responses.topic", Kind::Text, None),
+    key("responses.bucket", Kind::Text, Some("")),
+    key("responses.inline_limit", Kind::Bytes, Some("9MiB")),
     key("models.source", Kind::Text, None),
     key("models.default", Kind::Text, Some("")),
     key("models.updates", Kind::Text, Some("")),

@@ -8,7 +8,7 @@ use config::{File, FileFormat, Value, ValueKind};
 
 use super::keys::{self, KEYS, Kind};
 use super::{
-    Batching, Config, Http, Inference, Models, Problem, Problems, Requests, Responses, Shutdown, Source,
+    Batching, Config, Http, Inference, Location, Models, Problem, Problems, Requests, Responses, Shutdown, Source,
     units,
 };
 
@@ -140,9 +140,13 @@ impl Effective {
                 subscription: subscription.unwrap_or_default(),
                 max_outstanding_messages: self.count("requests.max_outstanding_messages"),
                 max_outstanding_bytes: self.bytes("requests.max_outstanding_bytes"),
-                allowed_buckets: self.list("requests.allowed_buckets"),
+                allowed_buckets: self.locations("requests.allowed_buckets"),
             },
-            responses: Responses { topic: topic.unwrap_or_default() },
+            responses: Responses {
+                topic: topic.unwrap_or_default(),
+                bucket: self.response_bucket(),
+                inline_limit: self.inline_limit(),
+            },
             models: Models {
                 source: self.source(),
                 default: Some(self.text("models.default")).filter(|name| !name.is_empty()),
@@ -170,6 +174,13 @@ impl Effective {
                 "models.poll_interval",
                 "it is zero".to_owned(),
                 "at least 100ms; 60s is the default".to_owned(),
+            );
+        }
+        if config.responses.inline_limit == 0 && config.responses.bucket.is_none() {
+            self.problem(
+                "responses.inline_limit",
+                "0 sends every result to a bucket, and there is none".to_owned(),
+                "set `responses.bucket`, or leave it out".to_owned(),
             );
         }
         if self.problems.is_empty() { Ok(config) } else { Err(Problems(self.problems)) }
@@ -286,6 +297,46 @@ impl Effective {
             );
         }
         Source::Bucket { bucket: bucket.to_owned(), prefix: prefix.trim_matches('/').to_owned() }
+    }
+
+    fn locations(&mut self, path: &'static str) -> Vec<Location> {
+        let (good, bad): (Vec<_>, Vec<_>) = self
+            .list(path)
+            .into_iter()
+            .map(|text| Location::parse(&text).ok_or(text))
+            .partition(Result::is_ok);
+        for text in bad.into_iter().filter_map(Result::err) {
+            self.problem(
+                path,
+                format!("{text:?} names no bucket"),
+                "expected bucket or bucket/prefix each, without gs://".to_owned(),
+            );
+        }
+        good.into_iter().flatten().collect()
+    }
+
+    /// 9 MiB with the attributes is always below Pub/Sub's 10 MB a message.
+    fn inline_limit(&mut self) -> usize {
+        let path = "responses.inline_limit";
+        let limit = self.parsed(path, units::bytes);
+        if limit > 9 << 20 {
+            let hint = "Pub/Sub takes messages of 10 MB, attributes included; expected at most 9MiB";
+            self.problem(path, format!("{limit} bytes are too many"), hint.to_owned());
+        }
+        limit
+    }
+
+    fn response_bucket(&mut self) -> Option<Location> {
+        let text = self.text("responses.bucket");
+        let location = text.strip_prefix("gs://").and_then(Location::parse);
+        if location.is_none() && !text.is_empty() {
+            self.problem(
+                "responses.bucket",
+                format!("{text:?} names no bucket"),
+                "expected gs://BUCKET or gs://BUCKET/PREFIX; empty: none".to_owned(),
+            );
+        }
+        location
     }
 
     fn providers(&mut self) -> Vec<String> {
@@ -405,6 +456,15 @@ mod tests {
              models: {source: \"gs://X\", poll_interval: 5}\nbatching: {max_rows: 0}\nhttp: {listen: here}\n\
              inference: {providers: [tpu]}\n",
         );
+        let places = problem(&format!(
+            "{MINIMAL}\nrequests.allowed_buckets: [gs://images, images/in]\nresponses.bucket: images\n"
+        ));
+        assert!(places.contains("`requests.allowed_buckets`: \"gs://images\" names no bucket"), "{places}");
+        assert!(places.contains("`responses.bucket`: \"images\" names no bucket"), "{places}");
+        let nowhere = problem(&format!("{MINIMAL}\nresponses.inline_limit: 0\n"));
+        assert!(nowhere.contains("`responses.inline_limit`: 0 sends"), "{nowhere}");
+        let large = problem(&format!("{MINIMAL}\nresponses.inline_limit: 10MB\n"));
+        assert!(large.contains("at most 9MiB"), "{large}");
         for expected in [
             "`requests.subscripton`: unknown key",
             "did you mean `requests.subscription`?",
