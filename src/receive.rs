@@ -95,7 +95,8 @@ impl Receive {
         let channels = (self.requests.clone(), self.replies.clone());
         let budget = Budget::new(cap);
         let follow = Arc::new(Follow::new(Arc::clone(&self.objects), budget, channels, stop.clone()));
-        let mut intake = Intake { follow, fetches: Fetches::default(), away: Arc::default(), decoded: Vec::new() };
+        let mut intake =
+            Intake { follow, fetches: Fetches::default(), away: Arc::default(), decoded: Vec::new() };
         let mut delays = reconnect_delays();
         let mut missing = 0;
         loop {

@@ -8,8 +8,8 @@ use config::{File, FileFormat, Value, ValueKind};
 
 use super::keys::{self, KEYS, Kind};
 use super::{
-    Batching, Config, Http, Inference, Location, Models, Problem, Problems, Requests, Responses, Shutdown, Source,
-    units,
+    Batching, Config, Http, Inference, Location, Models, Problem, Problems, Requests, Responses, Shutdown,
+    Source, units,
 };
 
 const PREFIX: &str = "PREDICTD_";

@@ -57,8 +57,7 @@ impl Location {
     pub fn parse(text: &str) -> Option<Self> {
         let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-        let is_prefix =
-            prefix.is_empty() || !prefix.split('/').any(|part| matches!(part, "" | "." | ".."));
+        let is_prefix = prefix.is_empty() || !prefix.split('/').any(|part| matches!(part, "" | "." | ".."));
         (is_bucket(bucket) && is_prefix && prefix.len() <= MOST_PREFIX)
             .then(|| Self { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
     }

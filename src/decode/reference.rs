@@ -80,7 +80,8 @@ fn by_attributes(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
     let object = if let Some(address) = headers.get("dataref") {
         parse(address)
     } else if headers.get("payloadFormat").is_some() {
-        let notified = ["eventType", "bucketId", "objectId", "objectGeneration"].map(|name| headers.get(name));
+        let notified =
+            ["eventType", "bucketId", "objectId", "objectGeneration"].map(|name| headers.get(name));
         let [Some(kind), Some(bucket), Some(name), Some(generation)] = notified else { return None };
         announced(kind, bucket, name, generation)
     } else {
@@ -298,7 +299,8 @@ mod tests {
 
     #[test]
     fn other_requests_are_not_references() {
-        let data = r#"{"specversion":"1.0","id":"7","source":"//s","type":"t","data":{},"dataref":"gs://b/o"}"#;
+        let data =
+            r#"{"specversion":"1.0","id":"7","source":"//s","type":"t","data":{},"dataref":"gs://b/o"}"#;
         let event = [EVENT, &[("ce-dataref", "gs://b/o")]].concat();
         let cases: [(Attributes<'_>, &str); 9] = [
             (&[], ""),
@@ -322,9 +324,8 @@ mod tests {
     #[test]
     fn what_names_no_object_is_refused() {
         let notified = |name: &'static str, value: &'static str| -> Vec<(&str, &str)> {
-            let replace = |(key, old): &(&'static str, &'static str)| {
-                (*key, if *key == name { value } else { *old })
-            };
+            let replace =
+                |(key, old): &(&'static str, &'static str)| (*key, if *key == name { value } else { *old });
             NOTIFIED.iter().map(replace).collect()
         };
         let by_address = |address: &'static str| vec![("dataref", address)];

@@ -10,5 +10,7 @@ mod oracle;
 mod payloads;
 mod prepared;
 mod push;
+mod references;
+mod results;
 mod traffic;
 mod zoo;
