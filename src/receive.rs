@@ -116,10 +116,13 @@ impl Receive {
             let why = match ended {
                 Ended::Stopped => {
                     self.give_back(&mut stream).await;
-                    intake.fetches.finish().await;
-                    // The stages behind see their channels close; their tickets keep their leases meanwhile.
-                    drop((self, intake));
-                    token.shutdown().await;
+                    // The stages behind see their channels close once the last object is fetched; the tickets of all that
+                    // is in hand keep their leases meanwhile.
+                    let finish = async move {
+                        intake.fetches.finish().await;
+                        drop((self, intake));
+                    };
+                    tokio::join!(finish, token.shutdown());
                     return Ok(());
                 }
                 Ended::Closed => "the server closed the stream".to_owned(),
@@ -205,8 +208,15 @@ impl Receive {
             };
             let (message, handler) = match item {
                 Some(Ok(delivery)) => delivery,
-                Some(Err(error)) => return Ended::Failed(error),
-                None => return Ended::Closed,
+                ended => {
+                    if self.hand_on(intake).await.is_err() {
+                        return Ended::PipelineGone;
+                    }
+                    return match ended {
+                        Some(Err(error)) => Ended::Failed(error),
+                        _ => Ended::Closed,
+                    };
+                }
             };
             if !*received {
                 *received = true;

@@ -24,7 +24,7 @@ use crate::decode::reference::{Object, Reference};
 use crate::error::{Code, Rejection};
 use crate::google;
 
-/// One after the other, from a tenth of a second apart on: about six seconds of trouble. Then Pub/Sub's own retry, which may
+/// One after the other, from a tenth of a second apart on: about six seconds where each fails at once. Then Pub/Sub's own retry, which may
 /// choose another worker and ends in the dead-letter topic, is the better one.
 const ATTEMPTS: usize = 7;
 /// A whole object, 64 MiB at most, takes no longer from a server that is well.

@@ -219,7 +219,8 @@ impl Reference {
         if is_known {
             attributes.insert("content-type".to_owned(), content_type.to_owned());
         }
-        if !content_encoding.is_empty() {
+        // Storage calls `identity` what was uploaded without any.
+        if !["", "identity"].contains(&content_encoding) {
             attributes.insert("content-encoding".to_owned(), content_encoding.to_owned());
         }
         attributes
@@ -364,7 +365,8 @@ mod tests {
             assert_eq!(reference.attributes(stored, "")["content-type"], expected, "{stored}");
         }
         assert_eq!(reference.attributes("", "")["content-encoding"], "gzip");
-        assert_eq!(reference.attributes("", "identity")["content-encoding"], "identity");
+        assert_eq!(reference.attributes("", "identity")["content-encoding"], "gzip");
+        assert_eq!(reference.attributes("", "br")["content-encoding"], "br");
         // What stands beside a JSON body tells of the reference, not of the object.
         let body = found(&[("content-type", "application/json")], r#"{"dataref": "gs://b/o"}"#).unwrap();
         assert!(!body.attributes("application/octet-stream", "").contains_key("content-type"));

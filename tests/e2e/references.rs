@@ -348,7 +348,7 @@ async fn objects_that_cannot_be_requests_get_their_errors() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_object_holds_up_only_what_must_follow_it() {
     let world = wine_world().await;
-    let _worker = worker(&world).await;
+    let _worker = world.ready_worker(&[ALLOWED, ("PREDICTD_INFERENCE__THREADS", "1")]).await;
     store(&world, "inputs", "slow", wine().request(&[1]), "");
     store(&world, "inputs", "fast", wine().request(&[3]), "");
     world.server.faults.inject(MEDIA, Fault::Hang, 1);
@@ -464,4 +464,26 @@ async fn what_is_fetched_stays_under_the_byte_cap() {
     }
     world.settled().await;
     worker.until_metric("predictd_bytes_in_hand ", 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_fetched_at_the_end_comes_again() {
+    let world = wine_world().await;
+    let mut first = world.ready_worker(&[ALLOWED, ("PREDICTD_SHUTDOWN__GRACE", "1s")]).await;
+    store(&world, "inputs", "a", wine().request(&[8]), "");
+    world.server.faults.inject(MEDIA, Fault::Hang, 16);
+    let ids: Vec<String> = (0..40).map(|_| world.publish(refer("gs://inputs/a"), &[])).collect();
+    while world.server.faults.waiting(MEDIA) > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    first.signal("-TERM");
+    assert!(first.end().await.success(), "{}", first.log());
+    assert!(world.server.history.with(|events| oracle::responses(events).is_empty()));
+    let _second = worker(&world).await;
+    let responses = world.responses(&ids).await;
+    for id in &ids {
+        wine().check(&[8], &responses[id]);
+    }
+    world.settled().await;
+    world.server.history.with(oracle::nothing_was_lost);
 }

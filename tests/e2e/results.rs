@@ -4,11 +4,11 @@ use std::io::Read as _;
 
 use local_gcp::faults::Fault;
 use local_gcp::history::{Event, What};
-use local_gcp::pubsub::wire::PubsubMessage;
+use local_gcp::pubsub::wire::{PubsubMessage, Subscription};
 use local_gcp::storage::{Target, Version};
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, World};
+use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, RESPONSES, World};
 use crate::oracle::{self, wine};
 
 const BUCKET: (&str, &str) = ("PREDICTD_RESPONSES__BUCKET", "gs://results/out");
@@ -16,7 +16,13 @@ const ALWAYS: (&str, &str) = ("PREDICTD_RESPONSES__INLINE_LIMIT", "0");
 
 async fn results_world() -> World {
     let world = World::start_with(|builder| {
-        builder.subscription(crate::harness::REQUEST_SUBSCRIPTION, crate::harness::REQUESTS).bucket("results")
+        let requests = Subscription {
+            name: REQUEST_SUBSCRIPTION.to_owned(),
+            topic: REQUESTS.to_owned(),
+            enable_message_ordering: true,
+            ..Subscription::default()
+        };
+        builder.subscription_with(requests).bucket("results")
     })
     .await;
     world.upload_version("wine/2", "wine", "2");
@@ -213,6 +219,35 @@ async fn a_redelivered_request_writes_the_same_object() {
             })
             .collect();
         assert_eq!(objects.len(), ids.len());
+        written_before_named(events);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_one_ordering_key_stay_in_order() {
+    let world = results_world().await;
+    let limit = ("PREDICTD_RESPONSES__INLINE_LIMIT", "500");
+    let _worker = world.ready_worker(&[BUCKET, limit, ("PREDICTD_INFERENCE__THREADS", "1")]).await;
+    world.server.faults.inject("storage.objects.insert", Fault::DelayMs(1000), 1);
+    let rows: Vec<usize> = (0..50).collect();
+    let ordered = |rows: &[usize], key: &str| {
+        let data = wine().request(rows).into();
+        let message = PubsubMessage { data, ordering_key: key.to_owned(), ..PubsubMessage::default() };
+        world.server.pubsub.publish(REQUESTS, vec![message]).unwrap().remove(0)
+    };
+    let ids = [ordered(&rows, "k"), ordered(&[1], "k"), ordered(&rows, "k"), ordered(&[2], "k")];
+    let responses = world.responses(&ids).await;
+    wine().check(&rows, &inlined(&world, &responses[&ids[0]]));
+    wine().check(&[1], &responses[&ids[1]]);
+    world.settled().await;
+    world.server.history.with(|events| {
+        let published = events.iter().filter_map(|event| match &event.what {
+            What::Published { topic, message } if **topic == *RESPONSES => {
+                Some(message.message.attributes["request_message_id"].clone())
+            }
+            _ => None,
+        });
+        assert!(published.eq(ids));
         written_before_named(events);
     });
 }
