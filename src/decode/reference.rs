@@ -1,5 +1,5 @@
 //! Requests that lie elsewhere: which object a message refers to, and what it says of it. [`find`] tells them from requests
-//! that are in the message itself, and costs those a look-up or two and one pass over a small body.
+//! that are in the message itself, and costs those a look at their attributes and one pass over a small body.
 //!
 //! | a reference | stands in |
 //! |---|---|
@@ -62,8 +62,9 @@ impl std::fmt::Display for Object {
 #[inline]
 pub fn find(headers: Headers<'_>, body: &[u8]) -> Option<Box<Reference>> {
     static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"dataref\""));
-    let in_attributes = !headers.0.is_empty()
-        && ["dataref", "payloadFormat", "ce-dataref"].iter().any(|name| headers.0.contains_key(*name));
+    // Comparing keys, mostly by their lengths, is cheaper than three look-ups.
+    let in_attributes =
+        headers.0.keys().any(|key| matches!(&**key, "dataref" | "payloadFormat" | "ce-dataref"));
     if in_attributes && let Some(found) = by_attributes(headers, body) {
         return Some(Box::new(found));
     }

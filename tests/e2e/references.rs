@@ -286,6 +286,12 @@ async fn what_is_not_allowed_is_not_even_asked_for() {
         oracle::nothing_was_lost(events);
         assert_eq!(asked_of_storage(events), [] as [String; 0]);
     });
+    // The history would have told: what is allowed shows there, whether it exists or not.
+    store(&world, "shared", "in/a", wine().request(&[1]), "");
+    wine().check(&[1], &world.ask(refer("gs://shared/in/a"), &[]).await);
+    assert_eq!(error(&world.ask(refer("gs://shared/in/none"), &[]).await).0, "INVALID_INPUT");
+    let asked = world.server.history.with(asked_of_storage);
+    assert!(asked.len() == 2 && asked[0] == "shared/in/a" && asked[1].starts_with("storage."), "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
