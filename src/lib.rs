@@ -7,6 +7,7 @@
 //! | [`pipeline`] | **the** file: every stage, channel and task, and how they end |
 //! | [`message`] | the types that cross its channels, and the [`message::Ticket`] |
 //! | [`receive`] → [`decode`] → [`batch`] → [`infer`] → [`encode`] → [`publish`] | the stages, in a request's order |
+//! | [`reference`], [`order`] | requests that lie in a bucket, and what waits for them |
 //! | [`model`] | sources, versions, bundles, ONNX Runtime, and the watch that swaps them |
 //! | [`prepare`] | pictures and texts to tensors, as a bundle declares it |
 //! | [`tensor`], [`error`] | what the engine computes with, and the errors users see |
@@ -27,9 +28,11 @@ pub mod infer;
 pub mod message;
 pub mod metrics;
 pub mod model;
+pub mod order;
 pub mod pipeline;
 pub mod prepare;
 pub mod publish;
 pub mod receive;
+pub mod reference;
 pub mod telemetry;
 pub mod tensor;

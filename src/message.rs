@@ -25,17 +25,23 @@ pub struct Ticket {
     metrics: Arc<Metrics>,
     /// Its share of `metrics.bytes_in_hand`.
     bytes: i64,
-    /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes.
-    _room: OwnedSemaphorePermit,
+    /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes. None while the request lies in a bucket.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Ticket {
-    /// For a request whose body has so many `bytes`.
-    pub fn new(handler: Handler, bytes: usize, room: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    /// For a request that has no body yet.
+    pub fn new(handler: Handler, metrics: Arc<Metrics>) -> Self {
         metrics.in_hand.inc();
-        metrics.bytes_in_hand.inc_by(bytes);
-        Self { handler: Some(handler), metrics, bytes, _room: room }
+        Self { handler: Some(handler), metrics, bytes: 0, room: None }
+    }
+
+    /// The request's body has so many `bytes`, which take this room.
+    pub fn hold(&mut self, bytes: usize, room: OwnedSemaphorePermit) {
+        debug_assert!(self.room.is_none(), "a request has one body");
+        self.bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.metrics.bytes_in_hand.inc_by(self.bytes);
+        self.room = Some(room);
     }
 
     pub fn ack(mut self) {

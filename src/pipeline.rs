@@ -5,7 +5,7 @@
 //!       │ streaming pull                                                                     ▲ publish
 //!       ▼                                                                                    │
 //!   receive ──Vec<Pending>──▶ batch ──Batch──▶ infer ×threads ──Vec<Reply>──────────────▶ publish ── ack
-//!   (decode)                    │ reads            (named threads: run, split, encode)       ▲
+//!   (decode, fetch)             │ reads            (named threads: run, split, encode)       ▲
 //!       │                       ▼                                                            │
 //!       └──────────────▶ Models (ArcSwap) ◀── model::watch ◀── poll, bucket's notifications  │
 //!       └───────────────── refused: Vec<Reply> ──────────────────────────────────────────────┘
@@ -31,8 +31,9 @@ use crate::model::Models;
 use crate::model::runtime::Runtime;
 use crate::model::source::Source;
 use crate::model::watch::{Judged, Watch};
-use crate::publish::Publish;
+use crate::publish::{Large, Publish};
 use crate::receive::{self, Receive};
+use crate::reference::Objects;
 use crate::{batch, google, http, infer};
 
 /// Groups of requests between receive and batch, and of replies before publish. Small: waiting belongs to Pub/Sub.
@@ -79,6 +80,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let publish = Publish::new(
         &google::publisher().await?,
         &config.responses.topic,
+        Large::connect(&config.responses).await?,
         Arc::clone(&metrics),
         Arc::clone(&health),
     );
@@ -101,11 +103,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         Ok(())
     });
 
+    let objects = Arc::new(Objects::connect(&config).await?);
     let receiver = Receive {
         subscriber: google::subscriber().await?,
         admin,
         config: config.requests,
         models: Arc::clone(&models),
+        objects,
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         requests,

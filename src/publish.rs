@@ -2,7 +2,9 @@
 //!
 //! Calls are full when busy and immediate when idle, without a linger: a group of replies is cut into powers of two, and
 //! there is one publisher for each power, which sends as soon as it holds that many. Ends when its input closes, after
-//! every response was accepted or given up.
+//! every response was accepted or given up. Results that are too large for a message go to a bucket first.
+
+mod large;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use crate::google;
 use crate::health::{Health, Part};
 use crate::message::{Reply, Ticket};
 use crate::metrics::Metrics;
+use crate::order::{Away, Leave};
+pub use large::Large;
 
 /// Powers of two from 1 to 128 messages a call. Pub/Sub takes 1000, but beyond a hundred nothing is gained.
 const POWERS: usize = 8;
@@ -29,8 +33,9 @@ const CALLS_IN_FLIGHT: usize = 64;
 const MAX_MESSAGE_BYTES: usize = 10_000_000;
 const MAX_ATTRIBUTES: usize = 100;
 const MAX_ATTRIBUTE_BYTES: usize = 1024;
-/// Attributes that a response has of its own at most: 7 that every one has, what its body needs (2), a CloudEvent's (8).
-const OWN_ATTRIBUTES: usize = 17;
+/// Attributes that a response has of its own at most: 7 that every one has, what its body needs (2), where it lies
+/// (1), a CloudEvent's (9).
+const OWN_ATTRIBUTES: usize = 19;
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
 const SLOW: Duration = Duration::from_secs(5);
 const MOST_PAUSE: Duration = Duration::from_secs(10);
@@ -38,6 +43,9 @@ const MOST_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Publish {
     publishers: Vec<Publisher>,
+    large: Arc<Large>,
+    /// Ordering keys whose next response is being written to a bucket.
+    away: Arc<Away>,
     shared: Arc<Shared>,
 }
 
@@ -60,7 +68,13 @@ struct Sent {
 }
 
 impl Publish {
-    pub fn new(client: &BasePublisher, topic: &str, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+    pub fn new(
+        client: &BasePublisher,
+        topic: &str,
+        large: Large,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> Self {
         let publishers = (0..POWERS)
             .map(|power| {
                 client
@@ -71,7 +85,8 @@ impl Publish {
                     .build()
             })
             .collect();
-        Self { publishers, shared: Arc::new(Shared { metrics, health, failures: AtomicU32::new(0) }) }
+        let shared = Arc::new(Shared { metrics, health, failures: AtomicU32::new(0) });
+        Self { publishers, large: Arc::new(large), away: Arc::default(), shared }
     }
 
     pub async fn run(self, mut replies: mpsc::Receiver<Vec<Reply>>) {
@@ -88,8 +103,17 @@ impl Publish {
                 group.into_iter().partition(|reply| !reply.origin.ordering_key.is_empty());
             // The client keeps the order within a key, as long as one publisher gets all of it.
             for reply in ordered {
+                self.away.returned(&reply.origin.ordering_key).await;
+                if self.large.takes(&reply) {
+                    let leave = self.away.leave(&reply.origin.ordering_key);
+                    settling.spawn(self.write(reply, leave).await);
+                    continue;
+                }
                 let call = acquire(&calls).await;
                 settling.spawn(self.send(0, vec![reply], call));
+            }
+            for reply in plain.extract_if(.., |reply| self.large.takes(reply)) {
+                settling.spawn(self.write(reply, None).await);
             }
             while !plain.is_empty() {
                 let power = (POWERS - 1).min(plain.len().ilog2() as usize);
@@ -116,6 +140,34 @@ impl Publish {
         async move {
             shared.settle(sent, &publisher).await;
             drop(call);
+        }
+    }
+}
+
+impl Publish {
+    /// Waits for a free place among the writes under way; the future writes the result, publishes where it is, and settles.
+    async fn write(&self, reply: Reply, leave: Option<Leave>) -> impl Future<Output = ()> + use<> {
+        let place = self.large.place().await;
+        let publisher = self.publishers[0].clone();
+        let (large, shared) = (Arc::clone(&self.large), Arc::clone(&self.shared));
+        async move {
+            match large.write(reply).await {
+                Ok(reply) => {
+                    let sent = publish(&publisher, reply);
+                    // From here on the client keeps the order.
+                    drop(leave);
+                    shared.settle(vec![sent], &publisher).await;
+                }
+                Err(error) => {
+                    shared.metrics.publish_failures.inc();
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "a result was not written, its request will come again; check `responses.bucket` and the rights \
+                         (roles/storage.objectUser)"
+                    );
+                }
+            }
+            drop(place);
         }
     }
 }
@@ -171,7 +223,8 @@ fn attributes(
     model: Option<&crate::model::Model>,
     outcome: Result<(), Code>,
 ) -> HashMap<String, String> {
-    let of_the_body = ["content-type", "content-encoding", "inference-header-content-length"];
+    let of_the_body =
+        ["content-type", "content-encoding", "inference-header-content-length", "dataref", "payloadFormat"];
     all.retain(|key, _| {
         !(key.starts_with("goog") || key.starts_with("ce-") || of_the_body.contains(&key.as_str()))
     });

@@ -2,7 +2,9 @@
 //!
 //! The stream is polled continuously; what is ready is decoded and handed on together, and what is not ready is never
 //! waited for with requests in hand. Listens to stop: the stream is then shut down, and the leases of all that is still in
-//! the pipeline are kept until the last ticket is settled.
+//! the pipeline are kept until the last ticket is settled. Requests that lie in a bucket are fetched beside the stream.
+
+mod follow;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,27 +16,29 @@ use google_cloud_pubsub::client::{Subscriber, SubscriptionAdmin};
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::MessageStream;
 use google_cloud_pubsub::subscriber::handler::Handler;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::report::Hint as _;
 use crate::config::Requests;
-use crate::decode::Limits;
-use crate::decode::envelope::{self, Envelope, Headers};
+use crate::decode::envelope::{self, Content, Envelope, Headers};
+use crate::decode::reference::{self, Reference};
+use crate::decode::{Id, Limits};
 use crate::error::Rejection;
 use crate::google;
 use crate::health::{Health, Part};
 use crate::message::{Origin, Pending, Reply, Ticket};
 use crate::metrics::Metrics;
-use crate::model::Models;
+use crate::model::{Model, Models};
+use crate::order::Away;
+use crate::reference::{Budget, Objects};
+use follow::{Fetches, Follow, Referred};
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
 const TOGETHER: usize = 128;
 /// A body larger than this, unpacked, is decoded where blocking is allowed.
 const LARGE_BODY: usize = 256 << 10;
 const LIMITS: Limits = Limits::DEFAULT;
-/// Unit of the byte budget: a semaphore counts to 2^32 at most in one acquisition.
-const ROOM_UNIT: usize = 1 << 10;
 /// How long a lease lasts without an extension, which the client sends every few seconds: what a killed worker had, and
 /// what was on the wire when one stopped, comes again this soon. The client's own 60 s made a restart a minute's wait.
 const LEASE: Duration = Duration::from_secs(20);
@@ -49,6 +53,7 @@ pub struct Receive {
     pub admin: SubscriptionAdmin,
     pub config: Requests,
     pub models: Arc<Models>,
+    pub objects: Arc<Objects>,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     pub requests: mpsc::Sender<Vec<Pending>>,
@@ -87,7 +92,11 @@ impl Receive {
     /// Receives until `stop`; then waits until the last message in hand is settled.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let cap = self.config.max_outstanding_bytes;
-        let room = Arc::new(Semaphore::new((cap / ROOM_UNIT).max(1)));
+        let channels = (self.requests.clone(), self.replies.clone());
+        let budget = Budget::new(cap);
+        let follow = Arc::new(Follow::new(Arc::clone(&self.objects), budget, channels, stop.clone()));
+        let mut intake =
+            Intake { follow, fetches: Fetches::default(), away: Arc::default(), decoded: Vec::new() };
         let mut delays = reconnect_delays();
         let mut missing = 0;
         loop {
@@ -101,15 +110,19 @@ impl Receive {
             let token = stream.shutdown_token();
             let mut received = false;
             let ended = tokio::select! {
-                ended = self.read(&mut stream, &room, &mut received, &stop) => ended,
+                ended = self.read(&mut stream, &mut intake, &mut received, &stop) => ended,
                 () = self.probe() => unreachable!("the probe never ends"),
             };
             let why = match ended {
                 Ended::Stopped => {
                     self.give_back(&mut stream).await;
-                    // The stages behind see their channels close; their tickets keep their leases meanwhile.
-                    drop(self);
-                    token.shutdown().await;
+                    // The stages behind see their channels close once the last object is fetched; the tickets of all that
+                    // is in hand keep their leases meanwhile.
+                    let finish = async move {
+                        intake.fetches.finish().await;
+                        drop((self, intake));
+                    };
+                    tokio::join!(finish, token.shutdown());
                     return Ok(());
                 }
                 Ended::Closed => "the server closed the stream".to_owned(),
@@ -172,18 +185,16 @@ impl Receive {
     async fn read(
         &self,
         stream: &mut MessageStream,
-        room: &Arc<Semaphore>,
+        intake: &mut Intake,
         received: &mut bool,
         stop: &CancellationToken,
     ) -> Ended {
-        let mut decoded = Vec::new();
         loop {
             let mut next = std::pin::pin!(stream.next());
             let item = match futures::poll!(next.as_mut()) {
-                Poll::Ready(item) if decoded.len() < TOGETHER => item,
+                Poll::Ready(item) if intake.decoded.len() < TOGETHER => item,
                 ready => {
-                    if !decoded.is_empty() && self.requests.send(std::mem::take(&mut decoded)).await.is_err()
-                    {
+                    if self.hand_on(intake).await.is_err() {
                         return Ended::PipelineGone;
                     }
                     match ready {
@@ -197,49 +208,79 @@ impl Receive {
             };
             let (message, handler) = match item {
                 Some(Ok(delivery)) => delivery,
-                Some(Err(error)) => return Ended::Failed(error),
-                None => return Ended::Closed,
+                ended => {
+                    if self.hand_on(intake).await.is_err() {
+                        return Ended::PipelineGone;
+                    }
+                    return match ended {
+                        Some(Err(error)) => Ended::Failed(error),
+                        _ => Ended::Closed,
+                    };
+                }
             };
             if !*received {
                 *received = true;
                 self.connected();
             }
-            let weight = envelope::weight(Headers(&message.attributes), &message.data, &LIMITS);
-            let units = units(weight, self.config.max_outstanding_bytes);
-            let permit = match Arc::clone(room).try_acquire_many_owned(units) {
-                Ok(permit) => permit,
-                Err(_) => {
-                    // Hand on what is in hand first: only that can make room.
-                    if !decoded.is_empty() && self.requests.send(std::mem::take(&mut decoded)).await.is_err()
-                    {
-                        return Ended::PipelineGone;
-                    }
-                    let acquired = Arc::clone(room).acquire_many_owned(units).await;
-                    acquired.expect("the budget is never closed")
+            let reference = reference::find(Headers(&message.attributes), &message.data);
+            let key = &message.ordering_key;
+            if !key.is_empty() {
+                // What came before under the same key goes on first, whether it is in hand or being fetched.
+                let is_away = intake.away.has(key);
+                if (is_away || reference.is_some()) && self.hand_on(intake).await.is_err() {
+                    return Ended::PipelineGone;
                 }
-            };
-            match self.decode(message, handler, weight, permit) {
-                Ok(pending) => decoded.push(pending),
-                Err(reply) => {
-                    if self.replies.send(vec![*reply]).await.is_err() {
-                        return Ended::PipelineGone;
+                if is_away {
+                    tokio::select! {
+                        () = intake.away.returned(key) => {}
+                        () = stop.cancelled() => {
+                            self.metrics.nacked.inc();
+                            handler.nack();
+                            return Ended::Stopped;
+                        }
                     }
                 }
             }
+            let taken = match reference {
+                Some(reference) => self.refer(message, handler, reference, intake).map_err(Refused::Reply),
+                None => self.take(message, handler, intake).await,
+            };
+            let sent = match taken {
+                Ok(()) => Ok(()),
+                Err(Refused::Reply(reply)) => self.replies.send(vec![*reply]).await.map_err(drop),
+                Err(Refused::PipelineGone) => Err(()),
+            };
+            if sent.is_err() {
+                return Ended::PipelineGone;
+            }
             if stop.is_cancelled() {
-                let _ = self.requests.send(decoded).await;
+                let _ = self.hand_on(intake).await;
                 return Ended::Stopped;
             }
         }
     }
 
-    fn decode(
-        &self,
-        message: Message,
-        handler: Handler,
-        weight: usize,
-        room: OwnedSemaphorePermit,
-    ) -> Result<Pending, Box<Reply>> {
+    /// Hands on what is decoded.
+    async fn hand_on(&self, intake: &mut Intake) -> Result<(), ()> {
+        if intake.decoded.is_empty() {
+            return Ok(());
+        }
+        self.requests.send(std::mem::take(&mut intake.decoded)).await.map_err(drop)
+    }
+
+    /// A request that came whole.
+    async fn take(&self, message: Message, handler: Handler, intake: &mut Intake) -> Result<(), Refused> {
+        let weight = envelope::weight(Headers(&message.attributes), &message.data, &LIMITS);
+        let room = match intake.follow.budget.try_take(weight) {
+            Some(room) => room,
+            None => {
+                // Hand on what is in hand first: only that can make room.
+                self.hand_on(intake).await.map_err(|()| Refused::PipelineGone)?;
+                intake.follow.budget.take(weight).await
+            }
+        };
+        let mut ticket = Ticket::new(handler, Arc::clone(&self.metrics));
+        ticket.hold(weight, room);
         let is_large = weight > LARGE_BODY;
         let open = || envelope::open(Headers(&message.attributes), &message.data, &LIMITS);
         let Envelope { delivery, content } =
@@ -250,28 +291,91 @@ impl Receive {
             ordering_key: message.ordering_key,
             received_at: Instant::now(),
             delivery,
-            ticket: Ticket::new(handler, weight, room, Arc::clone(&self.metrics)),
+            ticket,
         };
-        let attribute = |name: &str| origin.attributes.get(name).map(String::as_str);
-        let refused = |rejection: &Rejection, id, model, origin| {
-            Err(Box::new(Reply::refused(rejection, id, model, origin)))
-        };
-        let model = match self.models.resolve(attribute("model")) {
+        let model = match self.models.resolve(origin.attributes.get("model").map(String::as_str)) {
             Ok(model) => model,
-            Err(rejection) => return refused(&rejection, None, None, origin),
+            Err(rejection) => {
+                let reply = Reply::refused(&rejection, None, None, origin);
+                return Err(Refused::Reply(reply.into()));
+            }
         };
-        let content = match content {
-            Ok(content) => content,
-            Err(rejection) => return refused(&rejection, None, Some(model), origin),
-        };
-        let wanted_version = attribute("model_version").map(str::to_owned);
-        let decode = || content.decode(&model.signature, &LIMITS);
+        let decode = || decode(content, model, None, origin);
         let decoded = if is_large { tokio::task::block_in_place(decode) } else { decode() };
-        match decoded {
-            Ok(request) => Ok(Pending { request, model, wanted_version, origin }),
-            Err(failure) => refused(&failure.rejection, failure.id, Some(model), origin),
+        intake.decoded.push(decoded.map_err(Refused::Reply)?);
+        Ok(())
+    }
+
+    /// A request that lies in a bucket.
+    fn refer(
+        &self,
+        message: Message,
+        handler: Handler,
+        mut reference: Box<Reference>,
+        intake: &mut Intake,
+    ) -> Result<(), Box<Reply>> {
+        let ticket = Ticket::new(handler, Arc::clone(&self.metrics));
+        let origin = Origin {
+            attributes: message.attributes,
+            message_id: message.message_id,
+            ordering_key: message.ordering_key,
+            received_at: Instant::now(),
+            delivery: std::mem::take(&mut reference.delivery),
+            ticket,
+        };
+        let resolved = self.models.resolve(origin.attributes.get("model").map(String::as_str));
+        let model = match resolved {
+            Ok(model) => model,
+            Err(rejection) => return Err(Reply::refused(&rejection, reference.id, None, origin).into()),
+        };
+        let object = reference.object.clone();
+        let object = match object.and_then(|object| self.objects.check(&object).map(|()| object)) {
+            Ok(object) => object,
+            Err(rejection) => {
+                return Err(Reply::refused(&rejection, reference.id, Some(model), origin).into());
+            }
+        };
+        let leave = intake.away.leave(&origin.ordering_key);
+        intake.fetches.start(&intake.follow, Referred { object, reference, model, origin, leave });
+        Ok(())
+    }
+}
+
+/// Reads a request against the model's signature; `id` is what it has unless the body gives one.
+fn decode(
+    content: Result<Content<'_>, Rejection>,
+    model: Arc<Model>,
+    id: Option<Id>,
+    origin: Origin,
+) -> Result<Pending, Box<Reply>> {
+    let content = match content {
+        Ok(content) => content,
+        Err(rejection) => return Err(Reply::refused(&rejection, id, Some(model), origin).into()),
+    };
+    let wanted_version = origin.attributes.get("model_version").cloned();
+    match content.decode(&model.signature, &LIMITS) {
+        Ok(mut request) => {
+            request.answer.id = request.answer.id.or(id);
+            Ok(Pending { request, model, wanted_version, origin })
+        }
+        Err(failure) => {
+            Err(Reply::refused(&failure.rejection, failure.id.or(id), Some(model), origin).into())
         }
     }
+}
+
+/// What outlives a stream: requests that are in hand or on their way.
+struct Intake {
+    follow: Arc<Follow>,
+    fetches: Fetches,
+    /// Ordering keys whose next request is being fetched.
+    away: Arc<Away>,
+    decoded: Vec<Pending>,
+}
+
+enum Refused {
+    Reply(Box<Reply>),
+    PipelineGone,
 }
 
 enum Ended {
@@ -280,12 +384,6 @@ enum Ended {
     Failed(google_cloud_pubsub::Error),
     /// The stages behind are gone: the pipeline is failing.
     PipelineGone,
-}
-
-fn units(bytes: usize, cap: usize) -> u32 {
-    let most = (cap / ROOM_UNIT).max(1);
-    // A message beyond the cap takes all of it and travels alone.
-    u32::try_from(bytes.div_ceil(ROOM_UNIT).clamp(1, most)).unwrap_or(u32::MAX)
 }
 
 /// From a tenth of a second, doubled, with jitter: a clean close is over within a second, an accept-then-reset loop costs little.

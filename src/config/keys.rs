@@ -26,6 +26,8 @@ pub enum Kind {
     ModelName,
     Path,
     Locations,
+    /// Where objects are written.
+    Bucket,
     Providers,
     Address,
     Count(RangeInclusive<usize>),
@@ -54,6 +56,7 @@ impl Kind {
             }
             Self::Path => "the path of a file".into(),
             Self::Locations => "a list of buckets, each as bucket or bucket/prefix, without gs://".into(),
+            Self::Bucket => "gs://bucket or gs://bucket/prefix".into(),
             Self::Providers => "a list with at least one of cpu and cuda, none of them twice".into(),
             Self::Address => "an IP address and a port".into(),
             Self::Count(range) => format!("a whole number from {} to {}", range.start(), range.end()),
@@ -117,6 +120,18 @@ pub const KEYS: &[Key] = &[
         default: None,
         kind: Kind::Topic,
         hint: "`gcloud pubsub topics list` prints the names that exist",
+    },
+    Key {
+        path: "responses.bucket",
+        default: Some(""),
+        kind: Kind::Bucket,
+        hint: "write gs://my-results or gs://my-results/predictions, or leave it out to have none",
+    },
+    Key {
+        path: "responses.inline_limit",
+        default: Some("9MiB"),
+        kind: Kind::Size(0..=9 << 20),
+        hint: "Pub/Sub takes messages of 10 MB, attributes included; 0 sends every result to `responses.bucket`, which must be given then",
     },
     Key {
         path: "models.source",

@@ -63,6 +63,11 @@ impl Reader {
         let max_outstanding_bytes = self.number("requests.max_outstanding_bytes");
         let allowed_buckets = self.many("requests.allowed_buckets", names::location, |_| true);
         let topic = self.resource("responses.topic", owner);
+        let bucket = self.optional("responses.bucket", |reader, path| reader.one(path, names::bucket));
+        let inline_limit = self.number("responses.inline_limit");
+        if inline_limit == Some(0) && bucket == Some(None) {
+            self.refuse("responses.inline_limit", "0 sends every result to a bucket, and there is none");
+        }
         let source = self.one("models.source", names::source);
         let default = self.optional("models.default", |reader, path| reader.one(path, names::model));
         let updates = self.optional("models.updates", |reader, path| reader.resource(path, owner));
@@ -91,7 +96,7 @@ impl Reader {
                 max_outstanding_bytes: max_outstanding_bytes?,
                 allowed_buckets: allowed_buckets?,
             },
-            responses: Responses { topic: topic? },
+            responses: Responses { topic: topic?, bucket: bucket?, inline_limit: inline_limit? },
             models: Models {
                 source: source?,
                 default: default?,

@@ -46,7 +46,11 @@ fn defaults_complete_the_least_configuration() {
             max_outstanding_bytes: 128 << 20,
             allowed_buckets: vec![],
         },
-        responses: Responses { topic: "projects/demo/topics/responses".into() },
+        responses: Responses {
+            topic: "projects/demo/topics/responses".into(),
+            bucket: None,
+            inline_limit: 9 << 20,
+        },
         models: Models {
             source: Source::Directory("./models".into()),
             default: None,

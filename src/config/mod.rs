@@ -53,6 +53,10 @@ pub struct Requests {
 pub struct Responses {
     /// Full name: `projects/P/topics/T`.
     pub topic: String,
+    /// Where results go that are longer than `inline_limit`.
+    pub bucket: Option<Location>,
+    /// Bytes; 0: every result goes to the bucket.
+    pub inline_limit: usize,
 }
 
 /// Where models come from, and how new versions are noticed.
@@ -134,6 +138,11 @@ pub struct Location {
 }
 
 impl Location {
+    /// `bucket` or `bucket/prefix`; a slash at the end changes nothing.
+    pub fn parse(text: &str) -> Option<Self> {
+        names::location(text)
+    }
+
     /// Whether `object` of `bucket` lies here. A prefix ends at a slash: `a/in` holds `a/in/x` and `a/in`, never `a/inner`.
     pub fn holds(&self, bucket: &str, object: &str) -> bool {
         self.bucket == bucket

@@ -58,6 +58,11 @@ pub(super) fn location(text: &str) -> Option<Location> {
         .then(|| Location { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
 }
 
+/// `gs://bucket` or `gs://bucket/prefix`.
+pub(super) fn bucket(text: &str) -> Option<Location> {
+    location(text.strip_prefix("gs://")?)
+}
+
 /// `gs://bucket/prefix`, or a directory, relative to the working directory.
 pub(super) fn source(text: &str) -> Option<Source> {
     if let Some(rest) = text.strip_prefix("gs://") {

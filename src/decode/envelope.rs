@@ -54,12 +54,21 @@ pub fn weight(headers: Headers<'_>, body: &[u8], limits: &Limits) -> usize {
     }
 }
 
+/// Whether the body is packed by gzip.
+pub fn is_packed(headers: Headers<'_>) -> bool {
+    matches!(headers.get("content-encoding").map(is_gzip), Some(Ok(true)))
+}
+
 /// Takes off what is around the request: gzip first, then the CloudEvent.
 pub fn open<'a>(headers: Headers<'_>, body: &'a [u8], limits: &Limits) -> Envelope<'a> {
-    let mut delivery =
-        Delivery { gzip: headers.get("accept-encoding").is_some_and(accepts_gzip), event: None };
+    let mut delivery = delivery(headers);
     let content = content(headers, body, limits, &mut delivery.event).map_err(|fault| fault.into_rejection());
     Envelope { delivery, content }
+}
+
+/// How the answer is sent, as far as the attributes alone say.
+pub(super) fn delivery(headers: Headers<'_>) -> Delivery {
+    Delivery { gzip: headers.get("accept-encoding").is_some_and(accepts_gzip), event: None }
 }
 
 fn content<'a>(

@@ -87,6 +87,8 @@ struct Members<'a> {
     /// Where `data` stands: it is read in place, by its own content type.
     data: Option<Scanner<'a>>,
     data_base64: Option<Cow<'a, str>>,
+    /// The extension: where the data lies instead.
+    dataref: Option<String>,
 }
 
 /// The data of the event that `body` is, and its content type. `found` is set as soon as the event is known to be one.
@@ -94,6 +96,21 @@ pub(super) fn structured<'a>(
     body: &'a [u8],
     found: &mut Option<Box<Event>>,
 ) -> Read<(Cow<'a, [u8]>, String)> {
+    let (event, data) = event(members(body)?)?;
+    *found = Some(Box::new(event));
+    data.read()
+}
+
+/// The event that `body` is, its `dataref` and its data's content type; `None` where it has data, or nothing of both.
+pub(super) fn reference(body: &[u8]) -> Read<Option<(Event, String, Option<String>)>> {
+    let mut members = members(body)?;
+    let Some(address) = members.dataref.take() else { return Ok(None) };
+    let (event, data) = event(members)?;
+    let has_data = data.json.is_some() || data.base64.is_some();
+    Ok((!has_data).then_some((event, address, data.content_type)))
+}
+
+fn members(body: &[u8]) -> Read<Members<'_>> {
     let mut scanner = Scanner::new(body)?;
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected("a CloudEvent, a JSON object"));
@@ -121,6 +138,7 @@ pub(super) fn structured<'a>(
                     "subject" => &mut members.subject,
                     "correlationid" => &mut members.correlation_id,
                     "datacontenttype" => &mut members.data_type,
+                    "dataref" => &mut members.dataref,
                     _ => {
                         scanner.skip()?;
                         continue;
@@ -137,9 +155,7 @@ pub(super) fn structured<'a>(
         }
     }
     scanner.end()?;
-    let (event, data) = event(members)?;
-    *found = Some(Box::new(event));
-    data.read()
+    Ok(members)
 }
 
 /// A string; null is none (CloudEvents JSON format, section 2.2).

@@ -24,6 +24,11 @@ impl Fault {
         Box::new(Self { code: Code::InputTooLarge, place: String::new(), message: message.into() })
     }
 
+    #[cold]
+    pub(super) fn forbidden(message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { code: Code::InputForbidden, place: String::new(), message: message.into() })
+    }
+
     /// It happened in element `index` of what encloses it.
     #[cold]
     pub(super) fn at(mut self: Box<Self>, index: usize) -> Box<Self> {

@@ -17,6 +17,7 @@ mod json;
 pub mod media;
 mod number;
 mod raw;
+pub mod reference;
 mod rows;
 mod scanner;
 mod single;

@@ -88,6 +88,16 @@ pub fn error(rejection: &Rejection, id: Option<&Id>) -> Vec<u8> {
     out
 }
 
+/// `{"dataref": "gs://…", "id": …}`: says where a response lies.
+pub fn reference(address: &str, id: Option<&Id>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32 + address.len() + id.map_or(0, |id| id.as_str().len()));
+    out.extend_from_slice(b"{\"dataref\":");
+    push_text(&mut out, address);
+    push_id(&mut out, id);
+    out.push(b'}');
+    out
+}
+
 /// How many rows the outputs hold; 1 without a batch dimension.
 fn check(outputs: &[Output<'_>], batched: bool) -> Result<usize, Rejection> {
     let mut rows = None;

@@ -15,5 +15,7 @@ mod payloads;
 mod prepared;
 mod progress;
 mod push;
+mod references;
+mod results;
 mod traffic;
 mod zoo;

@@ -1,0 +1,375 @@
+//! Requests that lie elsewhere: which object a message refers to, and what it says of it. [`find`] tells them from requests
+//! that are in the message itself, and costs those a look at their attributes and one pass over a small body.
+//!
+//! | a reference | stands in |
+//! |---|---|
+//! | `dataref` | an attribute: the body is then not read |
+//! | a CloudEvent's extension `dataref` | `ce-dataref`, or the event's member; only where the event has no data |
+//! | a bucket's notification | `eventType`, `bucketId`, `objectId`, `objectGeneration` beside `payloadFormat` |
+//! | `{"dataref": "gs://…", "id": …}` | a JSON body, beside none of the forms of a request |
+//!
+//! What is found is only a claim by whoever may publish: whether it may be followed is decided elsewhere.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use super::envelope::{self, Delivery, Headers};
+use super::fault::{Fault, Read, shown};
+use super::media::MediaType;
+use super::scanner::Scanner;
+use super::{Id, event, json};
+use crate::error::{Code, Rejection};
+
+/// A longer body is no reference: an address has 1,250 bytes at most, and a CloudEvent adds a few attributes to it.
+const LONGEST: usize = 8 << 10;
+/// Cloud Storage's limit of an object's name.
+const LONGEST_NAME: usize = 1024;
+
+/// An object, and which generation of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub bucket: String,
+    pub name: String,
+    /// `None`: the live one.
+    pub generation: Option<i64>,
+    /// A bucket's notification tells of it: nobody asked for just this object.
+    pub is_announced: bool,
+}
+
+/// A message that refers to its request.
+#[derive(Debug)]
+pub struct Reference {
+    /// # Errors
+    /// `INVALID_INPUT`, or `INPUT_FORBIDDEN` for what lies in no bucket.
+    pub object: Result<Object, Rejection>,
+    /// How the answer is sent.
+    pub delivery: Delivery,
+    /// The request's id, unless the object gives one.
+    pub id: Option<Id>,
+    /// What the message says of the object's bytes, as attributes do.
+    said: HashMap<String, String>,
+}
+
+impl std::fmt::Display for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "gs://{}/{}", self.bucket, self.name)
+    }
+}
+
+/// The reference that a message is; `None` when its request is in the message.
+#[inline]
+pub fn find(headers: Headers<'_>, body: &[u8]) -> Option<Box<Reference>> {
+    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"dataref\""));
+    // Comparing keys, mostly by their lengths, is cheaper than three look-ups.
+    let in_attributes =
+        headers.0.keys().any(|key| matches!(&**key, "dataref" | "payloadFormat" | "ce-dataref"));
+    if in_attributes && let Some(found) = by_attributes(headers, body) {
+        return Some(Box::new(found));
+    }
+    let is_small = body.len() <= LONGEST;
+    if is_small && KEY.find(body).is_some() { by_body(headers, body).map(Box::new) } else { None }
+}
+
+const OF_THE_BODY: [&str; 3] = ["content-type", "content-encoding", "inference-header-content-length"];
+
+#[cold]
+fn by_attributes(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
+    let mut delivery = envelope::delivery(headers);
+    let event = headers.get("ce-specversion").map(|_| event::binary(headers)).transpose();
+    let object = if let Some(address) = headers.get("dataref") {
+        parse(address)
+    } else if headers.get("payloadFormat").is_some() {
+        let notified =
+            ["eventType", "bucketId", "objectId", "objectGeneration"].map(|name| headers.get(name));
+        let [Some(kind), Some(bucket), Some(name), Some(generation)] = notified else { return None };
+        announced(kind, bucket, name, generation)
+    } else {
+        // An event's data, where it is there, needs no fetching.
+        headers.get("ce-specversion").filter(|_| body.is_empty())?;
+        parse(headers.get("ce-dataref")?)
+    };
+    let object = match event {
+        Ok(event) => {
+            delivery.event = event.map(Box::new);
+            object
+        }
+        Err(fault) => Err(fault),
+    };
+    let of_the_body = OF_THE_BODY.iter().filter_map(|name| Some((*name, headers.get(name)?)));
+    let mut said: HashMap<String, String> =
+        of_the_body.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    if let Some(kind) = headers.get("ce-datacontenttype").filter(|_| delivery.event.is_some()) {
+        said.entry("content-type".to_owned()).or_insert_with(|| kind.to_owned());
+    }
+    Some(Reference { object: object.map_err(|fault| fault.into_rejection()), delivery, id: None, said })
+}
+
+/// `None` also for what is broken: reading it as any other body says how.
+#[cold]
+fn by_body(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
+    let mut delivery = envelope::delivery(headers);
+    let media = headers.get("content-type").map(MediaType::parse).filter(|media| !media.essence.is_empty());
+    let mut said = HashMap::new();
+    if media.as_ref().is_some_and(event::is_structured) {
+        let (event, address, kind) = event::reference(body).ok()??;
+        delivery.event = Some(Box::new(event));
+        said.extend(kind.map(|kind| ("content-type".to_owned(), kind)));
+        let object = parse(&address).map_err(|fault| fault.into_rejection());
+        return Some(Reference { object, delivery, id: None, said });
+    }
+    if media.is_some_and(|media| !media.is_json()) {
+        return None;
+    }
+    let (address, id) = in_json(body).ok()??;
+    if headers.get("ce-specversion").is_some() {
+        delivery.event = Some(Box::new(event::binary(headers).ok()?));
+    }
+    let object = match address {
+        Some(address) => parse(&address),
+        None => Err(Fault::new("expected a string \"gs://bucket/object\"").within("dataref")),
+    };
+    Some(Reference { object: object.map_err(|fault| fault.into_rejection()), delivery, id, said })
+}
+
+/// The address, none where it is no string, and the id.
+type InJson = Option<(Option<String>, Option<Id>)>;
+
+fn in_json(body: &[u8]) -> Read<InJson> {
+    let mut scanner = Scanner::new(body)?;
+    if !scanner.open(b'{')? {
+        return Ok(None);
+    }
+    let (mut found, mut first) = (None, true);
+    while let Some(key) = scanner.key(first)? {
+        first = false;
+        match &*key {
+            "dataref" if scanner.peek() == Some(b'"') => found = Some(Some(scanner.string()?.into_owned())),
+            "dataref" => {
+                scanner.skip()?;
+                found = Some(None);
+            }
+            // A request of one of the forms, whatever else stands beside it.
+            "instances" | "inputs" | "dataframe_records" | "dataframe_split" => return Ok(None),
+            _ => scanner.skip()?,
+        }
+    }
+    scanner.end()?;
+    Ok(found.map(|address| (address, json::find_id(body))))
+}
+
+/// `gs://bucket/object`.
+fn parse(address: &str) -> Read<Object> {
+    let Some(path) = address.strip_prefix("gs://") else {
+        let got = shown(address);
+        return Err(if address.contains("://") {
+            Fault::forbidden(format!("expected a dataref that begins with gs://, got {got}"))
+        } else {
+            Fault::new(format!("expected dataref as gs://bucket/object, got {got}"))
+        });
+    };
+    match path.split_once('/') {
+        Some((bucket, name)) => object(bucket, name),
+        None => Err(Fault::new(format!("expected dataref as gs://bucket/object, got {}", shown(address)))),
+    }
+}
+
+fn object(bucket: &str, name: &str) -> Read<Object> {
+    if bucket.is_empty() || name.is_empty() || name.len() > LONGEST_NAME {
+        let length = name.len();
+        return Err(Fault::new(format!(
+            "expected a bucket and an object's name of 1 to {LONGEST_NAME} bytes, got bucket {} and {length} bytes",
+            shown(bucket)
+        )));
+    }
+    // Legal in names, but what is between here and the bucket might take them for steps out of an allowed prefix.
+    if name.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(Fault::forbidden(format!(
+            "expected an object's name without `.` and `..` between slashes, got {}",
+            shown(name)
+        )));
+    }
+    let (bucket, name) = (bucket.to_owned(), name.to_owned());
+    Ok(Object { bucket, name, generation: None, is_announced: false })
+}
+
+fn announced(kind: &str, bucket: &str, name: &str, generation: &str) -> Read<Object> {
+    if kind != "OBJECT_FINALIZE" {
+        return Err(Fault::new(format!(
+            "expected a notification of OBJECT_FINALIZE, got {}; have the bucket notify of nothing else",
+            shown(kind)
+        )));
+    }
+    let Some(generation) = generation.parse().ok().filter(|generation| *generation > 0) else {
+        return Err(Fault::new(format!(
+            "expected objectGeneration as a whole number above 0, got {}",
+            shown(generation)
+        )));
+    };
+    Ok(Object { generation: Some(generation), is_announced: true, ..object(bucket, name)? })
+}
+
+impl Reference {
+    /// The attributes as they would stand beside the object's bytes. Its own metadata comes first; `application/octet-stream`
+    /// is what tools write that do not know.
+    pub fn attributes(&self, content_type: &str, content_encoding: &str) -> HashMap<String, String> {
+        let mut attributes = self.said.clone();
+        let is_known = !MediaType::parse(content_type).essence.is_empty()
+            && MediaType::parse(content_type).essence != "application/octet-stream";
+        if is_known {
+            attributes.insert("content-type".to_owned(), content_type.to_owned());
+        }
+        // Storage calls `identity` what was uploaded without any.
+        if !["", "identity"].contains(&content_encoding) {
+            attributes.insert("content-encoding".to_owned(), content_encoding.to_owned());
+        }
+        attributes
+    }
+}
+
+impl Object {
+    /// Refused: it lies where no request may refer to.
+    pub fn forbidden(&self) -> Rejection {
+        let message = format!(
+            "requests may not refer to {}; what they may refer to is set in `requests.allowed_buckets`",
+            shown(&self.to_string())
+        );
+        Rejection::new(Code::InputForbidden, message)
+    }
+
+    /// Refused: it is not there.
+    pub fn missing(&self) -> Rejection {
+        let which = self.generation.map(|number| format!("generation {number} of ")).unwrap_or_default();
+        let hint = if which.is_empty() { "" } else { ", it was replaced or deleted" };
+        Rejection::invalid(format!("expected {which}{self}, which does not exist{hint}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Attributes<'a> = &'a [(&'a str, &'a str)];
+
+    fn found(attributes: Attributes<'_>, body: &str) -> Option<Box<Reference>> {
+        let map = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        find(Headers(&map), body.as_bytes())
+    }
+
+    const EVENT: Attributes<'_> =
+        &[("ce-specversion", "1.0"), ("ce-id", "7"), ("ce-source", "//s"), ("ce-type", "t")];
+    const NOTIFIED: Attributes<'_> = &[
+        ("eventType", "OBJECT_FINALIZE"),
+        ("payloadFormat", "JSON_API_V1"),
+        ("bucketId", "images"),
+        ("objectId", "in/a.jpg"),
+        ("objectGeneration", "17"),
+    ];
+
+    #[test]
+    fn references_are_found_in_every_place() {
+        let structured = r#"{"specversion":"1.0","id":"7","source":"//s","type":"t","datacontenttype":"text/csv",
+            "dataref":"gs://images/in/a.jpg"}"#;
+        let with_dataref = [EVENT, &[("ce-dataref", "gs://images/in/a.jpg")]].concat();
+        let cases: [(Attributes<'_>, &str, Option<i64>); 8] = [
+            (&[], r#"{"dataref": "gs://images/in/a.jpg"}"#, None),
+            (&[], r#" {"id": 3, "more": {}, "dataref": "gs:\/\/images\/in\/a.jpg"}"#, None),
+            (&[("content-type", "application/json")], r#"{"dataref": "gs://images/in/a.jpg"}"#, None),
+            (&[("dataref", "gs://images/in/a.jpg")], "", None),
+            (&[("dataref", "gs://images/in/a.jpg")], "whatever", None),
+            (&with_dataref, "", None),
+            (&[("content-type", "application/cloudevents+json")], structured, None),
+            (NOTIFIED, "{}", Some(17)),
+        ];
+        for (attributes, body, generation) in cases {
+            let reference = found(attributes, body).unwrap_or_else(|| panic!("{attributes:?} {body}"));
+            let object = reference.object.unwrap();
+            assert_eq!((&*object.bucket, &*object.name), ("images", "in/a.jpg"), "{attributes:?} {body}");
+            assert_eq!(object.generation, generation);
+            assert_eq!(object.is_announced, generation.is_some());
+        }
+        let id = found(&[], r#"{"dataref": "gs://b/o", "id": 3}"#).unwrap().id;
+        assert_eq!(id, Some(Id::Number("3".to_owned())));
+        let event = found(&with_dataref, "").unwrap().delivery.event.unwrap();
+        assert_eq!((event.mode, &*event.id), (event::Mode::Binary, "7"));
+        let media = [("content-type", "application/cloudevents+json")];
+        let reference = found(&media, structured).unwrap();
+        assert_eq!(reference.delivery.event.as_ref().unwrap().mode, event::Mode::Structured);
+        assert_eq!(reference.attributes("", "")["content-type"], "text/csv");
+    }
+
+    #[test]
+    fn other_requests_are_not_references() {
+        let data =
+            r#"{"specversion":"1.0","id":"7","source":"//s","type":"t","data":{},"dataref":"gs://b/o"}"#;
+        let event = [EVENT, &[("ce-dataref", "gs://b/o")]].concat();
+        let cases: [(Attributes<'_>, &str); 9] = [
+            (&[], ""),
+            (&[], r#"{"instances": [["dataref"]]}"#),
+            (&[], r#"{"instances": [[1]], "dataref": "gs://b/o"}"#),
+            (&[], r#"{"inputs": {"dataref": "gs://b/o"}}"#),
+            (&[], r#"[{"dataref": "gs://b/o"}]"#),
+            (&[], r#"{"dataref": "gs://b/o""#),
+            (&[("content-type", "text/plain")], r#"{"dataref": "gs://b/o"}"#),
+            (&[("content-type", "application/cloudevents+json")], data),
+            (&event, "data"),
+        ];
+        for (attributes, body) in cases {
+            assert!(found(attributes, body).is_none(), "{attributes:?} {body}");
+        }
+        assert!(found(&[("eventType", "mine"), ("payloadFormat", "mine")], "{}").is_none());
+        let long = format!(r#"{{"x": "{}", "dataref": "gs://b/o"}}"#, "x".repeat(LONGEST));
+        assert!(found(&[], &long).is_none());
+    }
+
+    #[test]
+    fn what_names_no_object_is_refused() {
+        let notified = |name: &'static str, value: &'static str| -> Vec<(&str, &str)> {
+            let replace =
+                |(key, old): &(&'static str, &'static str)| (*key, if *key == name { value } else { *old });
+            NOTIFIED.iter().map(replace).collect()
+        };
+        let by_address = |address: &'static str| vec![("dataref", address)];
+        for (attributes, code, says) in [
+            (by_address(""), Code::InvalidInput, "gs://bucket/object"),
+            (by_address("b/o"), Code::InvalidInput, "got \"b/o\""),
+            (by_address("gs://b"), Code::InvalidInput, "gs://bucket/object"),
+            (by_address("gs://b/"), Code::InvalidInput, "1 to 1024"),
+            (by_address("gs:///o"), Code::InvalidInput, "a bucket"),
+            (by_address("https://example.com/o"), Code::InputForbidden, "gs://"),
+            (by_address("file:///etc/passwd"), Code::InputForbidden, "gs://"),
+            (by_address("gs://b/in/../secret"), Code::InputForbidden, "`..`"),
+            (notified("eventType", "OBJECT_DELETE"), Code::InvalidInput, "OBJECT_DELETE"),
+            (notified("objectGeneration", "new"), Code::InvalidInput, "objectGeneration"),
+            (notified("objectGeneration", "0"), Code::InvalidInput, "objectGeneration"),
+            (notified("objectId", ".."), Code::InputForbidden, "`..`"),
+        ] {
+            let rejection = found(&attributes, "{}").unwrap().object.unwrap_err();
+            assert_eq!(rejection.code, code, "{attributes:?}: {rejection}");
+            assert!(rejection.message.contains(says), "{attributes:?}: {rejection}");
+        }
+        let number = found(&[], r#"{"dataref": 7}"#).unwrap().object.unwrap_err();
+        assert_eq!(number.message, "dataref: expected a string \"gs://bucket/object\"");
+    }
+
+    #[test]
+    fn an_objects_own_metadata_comes_first() {
+        let said = [("dataref", "gs://b/o"), ("content-type", "text/csv"), ("content-encoding", "gzip")];
+        let reference = found(&said, "").unwrap();
+        for (stored, expected) in [
+            ("image/png", "image/png"),
+            ("", "text/csv"),
+            ("application/octet-stream", "text/csv"),
+            ("Application/Octet-Stream; x=y", "text/csv"),
+        ] {
+            assert_eq!(reference.attributes(stored, "")["content-type"], expected, "{stored}");
+        }
+        assert_eq!(reference.attributes("", "")["content-encoding"], "gzip");
+        assert_eq!(reference.attributes("", "identity")["content-encoding"], "gzip");
+        assert_eq!(reference.attributes("", "br")["content-encoding"], "br");
+        // What stands beside a JSON body tells of the reference, not of the object.
+        let body = found(&[("content-type", "application/json")], r#"{"dataref": "gs://b/o"}"#).unwrap();
+        assert!(!body.attributes("application/octet-stream", "").contains_key("content-type"));
+    }
+}
