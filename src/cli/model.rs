@@ -102,7 +102,8 @@ async fn from_bucket(runtime: &Arc<Runtime>, address: &str, object: &str) -> any
         }
     };
     let source = config::Source::Bucket { bucket: (*bucket).to_owned(), prefix: prefix.join("/") };
-    newest(Arc::clone(runtime), Source::connect(&source).await?, model, version).await
+    let source = Source::connect(&source, &config::Cache::default()).await?;
+    newest(Arc::clone(runtime), source, model, version).await
 }
 
 async fn newest(

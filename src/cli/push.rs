@@ -67,7 +67,7 @@ pub async fn push(folder: &Path, address: &str, library: Option<&str>) -> anyhow
     check(folder, &target, library).await?;
 
     let source = config::Source::Bucket { bucket: target.bucket.clone(), prefix: target.prefix.clone() };
-    let source = Source::connect(&source).await?;
+    let source = Source::connect(&source, &config::Cache::default()).await?;
     let there = version_of(&source, &target).await?;
     let missing = missing(&files, there.as_ref(), address)?;
 

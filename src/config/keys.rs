@@ -48,6 +48,8 @@ pub const KEYS: &[Key] = &[
     key("models.default", Kind::Text, Some("")),
     key("models.updates", Kind::Text, Some("")),
     key("models.poll_interval", Kind::Duration, Some("60s")),
+    key("models.cache", Kind::Text, Some("")),
+    key("models.cache_size", Kind::Bytes, Some("10GiB")),
     key("batching.max_rows", Kind::Count(1, 1_000_000), Some("128")),
     key("batching.max_wait", Kind::Duration, Some("0ms")),
     key("inference.library", Kind::Text, Some("")),

@@ -8,8 +8,8 @@ use config::{File, FileFormat, Value, ValueKind};
 
 use super::keys::{self, KEYS, Kind};
 use super::{
-    Batching, Config, Http, Inference, Models, Problem, Problems, Requests, Responses, Shutdown, Source,
-    units,
+    Batching, Cache, Config, Http, Inference, Models, Problem, Problems, Requests, Responses, Shutdown,
+    Source, units,
 };
 
 const PREFIX: &str = "PREDICTD_";
@@ -148,6 +148,12 @@ impl Effective {
                 default: Some(self.text("models.default")).filter(|name| !name.is_empty()),
                 updates: self.name("models.updates", "subscriptions", &project),
                 poll_interval: self.duration("models.poll_interval"),
+                cache: Cache {
+                    directory: Some(self.text("models.cache"))
+                        .filter(|path| !path.is_empty())
+                        .map(PathBuf::from),
+                    size: self.bytes("models.cache_size") as u64,
+                },
             },
             batching: Batching {
                 max_rows: self.count("batching.max_rows"),

@@ -3,11 +3,14 @@
 //! [`watch`] alone writes [`Models`]; the pipeline reads it, once a request to decode and once a batch to pin the version.
 
 pub mod bundle;
+pub mod cache;
 mod calls;
 mod chain;
 pub mod declaration;
+mod download;
 pub mod engine;
 mod intake;
+mod memory;
 mod onnx;
 mod present;
 pub mod rows;

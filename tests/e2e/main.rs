@@ -3,6 +3,7 @@
 mod cli;
 mod emulator;
 mod errors;
+mod faults_models;
 mod harness;
 mod lifecycle;
 mod models;
