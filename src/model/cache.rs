@@ -104,13 +104,13 @@ impl Cache {
     /// A folder to write a version of so many bytes into, once there is room for it.
     ///
     /// # Errors
-    /// The budget does not suffice, whatever is evicted; or the folder cannot be made.
+    /// The budget or the disk does not suffice, whatever is evicted; or the folder cannot be made.
     pub fn begin(&self, bytes: u64) -> anyhow::Result<TempDir> {
         let (mut idle, mut leased) = (Vec::new(), 0);
         for entry in fs::read_dir(&self.root).context("cannot list the models' cache")? {
             let entry = entry?.path();
             let Some(description) = describe(&entry) else { continue };
-            let size: u64 = description.files.iter().map(|file| file.size).sum();
+            let size = description.size();
             if self.lock_leases().contains_key(&entry) {
                 leased += size;
             } else {
@@ -127,16 +127,29 @@ impl Cache {
         idle.sort();
         let mut held = leased + idle.iter().map(|(_, _, size)| size).sum::<u64>();
         for (_, entry, size) in idle {
-            if held + bytes <= self.budget {
+            if held + bytes <= self.budget && self.free()? >= bytes {
                 break;
             }
             fs::remove_dir_all(&entry).with_context(|| format!("cannot evict {entry:?} from the cache"))?;
             tracing::info!(version = ?entry, bytes = size, "evicted from the cache");
             held -= size;
         }
+        let free = self.free()?;
+        ensure!(
+            free >= bytes,
+            "its {bytes} bytes do not fit on the disk of {:?}, which has {free} left",
+            self.root
+        );
         let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&self.root)?;
         fs::create_dir(partial.path().join(FILES))?;
         Ok(partial)
+    }
+
+    /// Bytes that the disk has left.
+    fn free(&self) -> anyhow::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.root)
+            .with_context(|| format!("cannot tell what is left on the disk of {:?}", self.root))?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// Where the files go in a folder that [`Cache::begin`] gave.
@@ -175,6 +188,11 @@ impl Lease {
     pub fn stays(&self) -> bool {
         self.stays
     }
+
+    /// Gives the files up, which are no version that could serve.
+    pub fn discard(mut self) {
+        self.stays = false;
+    }
 }
 
 impl Drop for Lease {
@@ -196,6 +214,10 @@ impl Drop for Lease {
 impl Description {
     fn of(from: &str, listed: &Listed) -> Self {
         Self { from: from.to_owned(), files: listed.files.clone() }
+    }
+
+    fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
     }
 }
 

@@ -217,9 +217,14 @@ impl Watch {
             let from = self.source.address(&listed.model, &listed.version);
             let (name, version) = (listed.model.clone(), listed.version.to_string());
             move || {
-                // The lease goes with the model; without one that stays, the downloaded copy goes here.
-                load(&runtime, &metrics, &fetched.folder, &name, &version, from)
-                    .map(|model| (model, fetched.lease.filter(Lease::stays)))
+                // A lease that stays goes with the model; without one, the downloaded copy goes here.
+                match load(&runtime, &metrics, &fetched.folder, &name, &version, from) {
+                    Ok(model) => Ok((model, fetched.lease.filter(Lease::stays))),
+                    Err(problem) => {
+                        fetched.lease.into_iter().for_each(Lease::discard);
+                        Err(problem)
+                    }
+                }
             }
         };
         let (loaded, lease) = match tokio::task::spawn_blocking(load).await.context("loading panicked") {
