@@ -12,9 +12,9 @@ use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::model::bundle::Bundle;
 use crate::model::engine::Opened;
+use crate::model::load;
 use crate::model::runtime::Runtime;
 use crate::model::source::{Listed, Source};
-use crate::model::watch;
 
 /// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest version);
 /// local, or `gs://…` for the folders.
@@ -70,7 +70,7 @@ async fn load_folder(
     let (name, version) = names(shown);
     let from = shown.display().to_string();
     let load = move || {
-        watch::load(&runtime, &Metrics::new(), &folder, &name, &version, from.clone())
+        load::load(&runtime, &Metrics::new(), &folder, &name, &version, from.clone())
             .with_context(|| format!("cannot load {from}"))
     };
     tokio::task::spawn_blocking(load).await?
@@ -129,7 +129,7 @@ async fn newest(
     let from = source.address(name, &listed.version);
     let (name, version) = (name.to_owned(), listed.version.to_string());
     let load = move || -> anyhow::Result<Model> {
-        match watch::load(&runtime, &Metrics::new(), &fetched.folder, &name, &version, from.clone()) {
+        match load::load(&runtime, &Metrics::new(), &fetched.folder, &name, &version, from.clone()) {
             Ok(model) => Ok(model),
             Err(problem) => bail!("cannot load {from}: {problem}"),
         }

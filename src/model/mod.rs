@@ -10,6 +10,7 @@ pub mod declaration;
 mod download;
 pub mod engine;
 mod intake;
+pub mod load;
 mod memory;
 mod onnx;
 mod present;

@@ -55,7 +55,7 @@ pub struct Fetched {
 #[derive(Debug)]
 pub enum Source {
     Directory(PathBuf),
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
 }
 
 #[derive(Debug)]
@@ -76,13 +76,13 @@ impl Source {
                 ensure!(root.is_dir(), "the models' directory {root:?} does not exist or is no directory");
                 Self::Directory(root.clone())
             }
-            config::Source::Bucket { bucket, prefix } => Self::Bucket(Bucket {
+            config::Source::Bucket { bucket, prefix } => Self::Bucket(Box::new(Bucket {
                 storage: crate::google::storage().await?,
                 control: crate::google::storage_control().await?,
                 bucket: bucket.clone(),
                 prefix: prefix.clone(),
                 cache: Arc::new(Cache::open(cache)?),
-            }),
+            })),
         })
     }
 
@@ -90,7 +90,8 @@ impl Source {
     pub fn address(&self, model: &str, version: &Version) -> String {
         match self {
             Self::Directory(root) => root.join(model).join(version.as_str()).display().to_string(),
-            Self::Bucket(Bucket { bucket, prefix, .. }) => {
+            Self::Bucket(source) => {
+                let Bucket { bucket, prefix, .. } = &**source;
                 format!("gs://{bucket}/{}{model}/{version}", folder(prefix))
             }
         }
@@ -100,8 +101,8 @@ impl Source {
     pub fn covers(&self, object_bucket: &str, object: &str) -> bool {
         match self {
             Self::Directory(_) => false,
-            Self::Bucket(Bucket { bucket, prefix, .. }) => {
-                bucket == object_bucket && object.starts_with(&folder(prefix))
+            Self::Bucket(source) => {
+                source.bucket == object_bucket && object.starts_with(&folder(&source.prefix))
             }
         }
     }
@@ -113,8 +114,8 @@ impl Source {
                 let root = root.clone();
                 spawn_blocking(move || list_directory(&root)).await?
             }
-            Self::Bucket(Bucket { control, bucket, prefix, .. }) => {
-                list_bucket(control, bucket, &folder(prefix)).await
+            Self::Bucket(source) => {
+                list_bucket(&source.control, &source.bucket, &folder(&source.prefix)).await
             }
         }
     }
