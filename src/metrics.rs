@@ -1,7 +1,8 @@
 //! What is counted and timed, and its Prometheus text. Handles per model version are made once at load, so that the hot
 //! path never looks a label up.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +18,8 @@ const SECONDS: [f64; 20] = [
     5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0,
 ];
+/// Versions out of service whose numbers are still shown: with every reload for ever, `/metrics` and the memory would grow.
+const RETIRED: usize = 8;
 const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,6 +74,8 @@ pub struct Metrics {
     inference: Histograms,
     request: Histograms,
     reloads: Family<ReloadLabels, Counter>,
+    /// Versions that no longer serve and are still shown, the oldest first.
+    retired: Mutex<VecDeque<VersionLabels>>,
     /// Requests that were refused before they reached a model.
     pub unrouted: ModelMetrics,
     pub in_hand: Gauge,
@@ -157,6 +162,7 @@ impl Metrics {
             inference,
             request,
             reloads,
+            retired: Mutex::default(),
             unrouted,
             in_hand,
             bytes_in_hand,
@@ -169,12 +175,33 @@ impl Metrics {
 
     /// The handles of one version, made when it is loaded.
     pub fn for_version(&self, model: &str, version: &str) -> ModelMetrics {
+        let labels = VersionLabels { model: model.to_owned(), version: version.to_owned() };
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(|retired| *retired != labels);
         model_metrics(
             &self.requests,
             &self.rows,
             [&self.batch_rows, &self.queue, &self.inference, &self.request],
-            VersionLabels { model: model.to_owned(), version: version.to_owned() },
+            labels,
         )
+    }
+
+    /// A version went out of service: its numbers go, too, after a few more have.
+    pub fn retire(&self, model: &str, version: &str) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.push_back(VersionLabels { model: model.to_owned(), version: version.to_owned() });
+        if retired.len() <= RETIRED {
+            return;
+        }
+        let Some(labels) = retired.pop_front() else { return };
+        self.rows.remove(&labels);
+        for family in [&self.batch_rows, &self.queue, &self.inference, &self.request] {
+            family.remove(&labels);
+        }
+        let VersionLabels { model, version } = labels;
+        for status in std::iter::once("ok").chain(Code::ALL.map(Code::as_str)) {
+            let labels = RequestLabels { model: model.clone(), version: version.clone(), status };
+            self.requests.remove(&labels);
+        }
     }
 
     /// Counts a version taken into service (`serving`) or not (`refused`, `failed`).

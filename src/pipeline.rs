@@ -48,7 +48,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let models = Models::new(config.models.default.clone());
 
     let runtime = Arc::new(Runtime::load(&config.inference)?);
-    let source = Arc::new(Source::connect(&config.models.source).await?);
+    let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
     let admin = google::subscription_admin().await?;
     receive::check_subscription(&admin, &config.requests.subscription).await?;
 

@@ -12,9 +12,9 @@ use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::model::bundle::Bundle;
 use crate::model::engine::Opened;
+use crate::model::load;
 use crate::model::runtime::Runtime;
 use crate::model::source::{Listed, Source};
-use crate::model::watch;
 
 /// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest version);
 /// local, or `gs://…` for the folders.
@@ -66,7 +66,7 @@ async fn load_folder(
     let (name, version) = names(shown);
     let from = shown.display().to_string();
     let load = move || {
-        watch::load(&runtime, &Metrics::new(), &folder, &name, &version, from.clone())
+        load::load(&runtime, &Metrics::new(), &folder, &name, &version, from.clone())
             .with_context(|| format!("cannot load {from}"))
     };
     tokio::task::spawn_blocking(load).await?
@@ -98,7 +98,8 @@ async fn from_bucket(runtime: &Arc<Runtime>, address: &str, object: &str) -> any
         }
     };
     let source = config::Source::Bucket { bucket: (*bucket).to_owned(), prefix: prefix.join("/") };
-    newest(Arc::clone(runtime), Source::connect(&source).await?, model, version).await
+    let source = Source::connect(&source, &config::Cache::default()).await?;
+    newest(Arc::clone(runtime), source, model, version).await
 }
 
 async fn newest(
@@ -124,7 +125,7 @@ async fn newest(
     let from = source.address(name, &listed.version);
     let (name, version) = (name.to_owned(), listed.version.to_string());
     let load = move || -> anyhow::Result<Model> {
-        match watch::load(&runtime, &Metrics::new(), &fetched.folder, &name, &version, from.clone()) {
+        match load::load(&runtime, &Metrics::new(), &fetched.folder, &name, &version, from.clone()) {
             Ok(model) => Ok(model),
             Err(problem) => bail!("cannot load {from}: {problem}"),
         }

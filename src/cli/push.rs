@@ -16,10 +16,10 @@ use super::report::Hint as _;
 use crate::config::{self, Inference};
 use crate::metrics::Metrics;
 use crate::model::bundle::{MANIFEST, Manifest, ManifestFile, base64_be};
+use crate::model::load;
 use crate::model::runtime::Runtime;
 use crate::model::source::{Listed, Source};
 use crate::model::version::Version;
-use crate::model::watch;
 
 const CHUNK: usize = 256 << 10;
 
@@ -67,7 +67,7 @@ pub async fn push(folder: &Path, address: &str, library: Option<&str>) -> anyhow
     check(folder, &target, library).await?;
 
     let source = config::Source::Bucket { bucket: target.bucket.clone(), prefix: target.prefix.clone() };
-    let source = Source::connect(&source).await?;
+    let source = Source::connect(&source, &config::Cache::default()).await?;
     let there = version_of(&source, &target).await?;
     let missing = missing(&files, there.as_ref(), address)?;
 
@@ -104,7 +104,7 @@ async fn check(folder: &Path, target: &Target, library: Option<&str>) -> anyhow:
     tokio::task::spawn_blocking(move || {
         let runtime = Arc::new(Runtime::load(&inference)?);
         let from = folder.display().to_string();
-        watch::load(&runtime, &Metrics::new(), &folder, &name, &version, from)
+        load::load(&runtime, &Metrics::new(), &folder, &name, &version, from)
             .map(drop)
             .with_context(|| format!("{folder:?} would not serve"))
             .hint("correct the bundle; nothing was uploaded")

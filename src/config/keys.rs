@@ -54,7 +54,7 @@ impl Kind {
             Self::ModelName => {
                 "the name of one model: a directory in `models.source`, without slashes".into()
             }
-            Self::Path => "the path of a file".into(),
+            Self::Path => "a path".into(),
             Self::Locations => "a list of buckets, each as bucket or bucket/prefix, without gs://".into(),
             Self::Bucket => "gs://bucket or gs://bucket/prefix".into(),
             Self::Providers => "a list with at least one of cpu and cuda, none of them twice".into(),
@@ -156,6 +156,18 @@ pub const KEYS: &[Key] = &[
         default: Some("60s"),
         kind: Kind::Duration(Duration::from_millis(10)..=Duration::from_secs(86_400)),
         hint: DURATION_HINT,
+    },
+    Key {
+        path: "models.cache",
+        default: Some(""),
+        kind: Kind::Path,
+        hint: "write the path of a directory of its own for each worker, or leave it out to keep nothing",
+    },
+    Key {
+        path: "models.cache_size",
+        default: Some("10GiB"),
+        kind: Kind::Size(1 << 20..=1 << 40),
+        hint: "write a whole number and a unit (KB, KiB, MB, MiB, GB or GiB), such as 10GiB",
     },
     Key {
         path: "batching.max_rows",

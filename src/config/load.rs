@@ -4,7 +4,8 @@
 //! another.
 
 use super::{
-    Batching, Config, Http, Inference, Models, Origin, Problem, Problems, Requests, Responses, Shutdown,
+    Batching, Cache, Config, Http, Inference, Models, Origin, Problem, Problems, Requests, Responses,
+    Shutdown,
     effective::Effective,
     keys::{KEYS, Key, Kind},
     layers::{Given, Layers, split},
@@ -72,6 +73,9 @@ impl Reader {
         let default = self.optional("models.default", |reader, path| reader.one(path, names::model));
         let updates = self.optional("models.updates", |reader, path| reader.resource(path, owner));
         let poll_interval = self.duration("models.poll_interval");
+        let directory =
+            self.optional("models.cache", |reader, path| reader.one(path, |text| Some(PathBuf::from(text))));
+        let cache_size = self.number("models.cache_size");
         let max_rows = self.number("batching.max_rows");
         let max_wait = self.duration("batching.max_wait");
         let library = self
@@ -102,6 +106,7 @@ impl Reader {
                 default: default?,
                 updates: updates?,
                 poll_interval: poll_interval?,
+                cache: Cache { directory: directory?, size: cache_size? as u64 },
             },
             batching: Batching { max_rows: max_rows?, max_wait: max_wait? },
             inference: Inference {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Location, Provider, Source};
+use crate::config::{Cache, Location, Provider, Source};
 use std::{fs, io::Write};
 use tempfile::NamedTempFile;
 
@@ -56,6 +56,7 @@ fn defaults_complete_the_least_configuration() {
             default: None,
             updates: None,
             poll_interval: Duration::from_secs(60),
+            cache: Cache::default(),
         },
         batching: Batching { max_rows: 128, max_wait: Duration::ZERO },
         inference: Inference {

@@ -69,6 +69,22 @@ pub struct Models {
     pub updates: Option<String>,
     /// Longest time before the source is listed again, whatever the notifications said.
     pub poll_interval: Duration,
+    pub cache: Cache,
+}
+
+/// Where downloaded versions lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Kept over restarts; `None`: the system's temporary directory, and nothing is kept.
+    pub directory: Option<PathBuf>,
+    /// Bytes that all versions may take together.
+    pub size: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { directory: None, size: 10 << 30 }
+    }
 }
 
 /// The root under which `<model>/<version>/model.onnx` lies.

@@ -3,12 +3,16 @@
 //! [`watch`] alone writes [`Models`]; the pipeline reads it, once a request to decode and once a batch to pin the version.
 
 pub mod bundle;
+pub mod cache;
 mod calls;
 mod chain;
 mod columns;
 pub mod declaration;
+mod download;
 pub mod engine;
 mod intake;
+pub mod load;
+mod memory;
 mod onnx;
 mod present;
 pub mod rows;

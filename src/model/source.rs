@@ -2,22 +2,22 @@
 //! What it lists is only a claim; [`super::bundle`] judges whether a version is complete.
 
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 use google_cloud_storage::client::{Storage, StorageControl};
-use tempfile::TempDir;
-use tokio::io::AsyncWriteExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
+use super::cache::{Cache, Lease};
+use super::download::{Object, in_time};
 use super::version::Version;
 use crate::cli::report::Hint as _;
 use crate::{config, google};
 
-/// A read of a model file that brings no byte for so long has stalled and is given up; the next poll tries again.
-const STALL: Duration = Duration::from_secs(30);
-
 /// One file of a version, at the generation that was listed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct File {
     /// Relative to the version's folder, `/` between levels.
     pub path: String,
@@ -45,23 +45,34 @@ pub struct Listing {
     pub ignored: Vec<String>,
 }
 
-/// A version's files on the local disk; a downloaded copy goes when this is dropped.
+/// A version's files on the local disk. A downloaded copy stays while this lives.
 #[derive(Debug)]
 pub struct Fetched {
     pub folder: PathBuf,
-    _downloaded: Option<TempDir>,
+    /// None where nothing was downloaded.
+    pub lease: Option<Lease>,
 }
 
 #[derive(Debug)]
 pub enum Source {
     Directory(PathBuf),
-    Bucket { storage: Box<Storage>, control: Box<StorageControl>, bucket: String, prefix: String },
+    Bucket(Box<Bucket>),
+}
+
+#[derive(Debug)]
+pub struct Bucket {
+    storage: Storage,
+    control: StorageControl,
+    bucket: String,
+    prefix: String,
+    cache: Arc<Cache>,
 }
 
 impl Source {
     /// # Errors
-    /// The directory or the bucket does not exist or may not be listed, or nobody answers for the bucket.
-    pub async fn connect(source: &config::Source) -> anyhow::Result<Self> {
+    /// The directory or the bucket does not exist or may not be listed, nobody answers for the bucket, or the cache cannot be
+    /// used.
+    pub async fn connect(source: &config::Source, cache: &config::Cache) -> anyhow::Result<Self> {
         Ok(match source {
             config::Source::Directory(root) => {
                 if !root.is_dir() {
@@ -75,12 +86,13 @@ impl Source {
             config::Source::Bucket { bucket, prefix } => {
                 let control = google::storage_control().await?;
                 check_bucket(&control, bucket).await?;
-                Self::Bucket {
-                    storage: Box::new(google::storage().await?),
-                    control: Box::new(control),
+                Self::Bucket(Box::new(Bucket {
+                    storage: google::storage().await?,
+                    control,
                     bucket: bucket.clone(),
                     prefix: prefix.clone(),
-                }
+                    cache: Arc::new(Cache::open(cache)?),
+                }))
             }
         })
     }
@@ -89,7 +101,8 @@ impl Source {
     pub fn address(&self, model: &str, version: &Version) -> String {
         match self {
             Self::Directory(root) => root.join(model).join(version.as_str()).display().to_string(),
-            Self::Bucket { bucket, prefix, .. } => {
+            Self::Bucket(source) => {
+                let Bucket { bucket, prefix, .. } = &**source;
                 format!("gs://{bucket}/{}{model}/{version}", folder(prefix))
             }
         }
@@ -99,8 +112,8 @@ impl Source {
     pub fn covers(&self, object_bucket: &str, object: &str) -> bool {
         match self {
             Self::Directory(_) => false,
-            Self::Bucket { bucket, prefix, .. } => {
-                bucket == object_bucket && object.starts_with(&folder(prefix))
+            Self::Bucket(source) => {
+                source.bucket == object_bucket && object.starts_with(&folder(&source.prefix))
             }
         }
     }
@@ -110,37 +123,51 @@ impl Source {
         match self {
             Self::Directory(root) => {
                 let root = root.clone();
-                tokio::task::spawn_blocking(move || list_directory(&root)).await?
+                spawn_blocking(move || list_directory(&root)).await?
             }
-            Self::Bucket { control, bucket, prefix, .. } => {
-                list_bucket(control, bucket, &folder(prefix)).await
+            Self::Bucket(source) => {
+                list_bucket(&source.control, &source.bucket, &folder(&source.prefix)).await
             }
         }
     }
 
     /// Brings exactly the listed generations to the local disk, sizes and checksums verified.
     /// `progress` hears of every so many bytes received.
+    ///
+    /// # Errors
+    /// A file cannot be read, whatever was tried, or the disk has no room. Nothing half is left.
     pub async fn fetch(&self, listed: &Listed, progress: impl Fn(u64)) -> anyhow::Result<Fetched> {
         match self {
             Self::Directory(root) => {
                 let folder = root.join(&listed.model).join(listed.version.as_str());
-                Ok(Fetched { folder, _downloaded: None })
+                Ok(Fetched { folder, lease: None })
             }
-            Self::Bucket { storage, bucket, prefix, .. } => {
-                let target = tempfile::Builder::new()
-                    .prefix("predictd-model-")
-                    .tempdir()
-                    .context("cannot make a folder for the model's files")?;
-                for file in &listed.files {
-                    let object =
-                        format!("{}{}/{}/{}", folder(prefix), listed.model, listed.version, file.path);
-                    download(storage, bucket, &object, file, target.path(), &progress)
-                        .await
-                        .with_context(|| format!("cannot read gs://{bucket}/{object}"))?;
-                }
-                Ok(Fetched { folder: target.path().to_owned(), _downloaded: Some(target) })
+            Self::Bucket(source) => {
+                let from = self.address(&listed.model, &listed.version);
+                source.fetch(from, listed, progress).await
             }
         }
+    }
+}
+
+impl Bucket {
+    async fn fetch(&self, from: String, listed: &Listed, progress: impl Fn(u64)) -> anyhow::Result<Fetched> {
+        let fetched = |(folder, lease)| Fetched { folder, lease: Some(lease) };
+        let (cache, at, wanted) = (Arc::clone(&self.cache), from.clone(), listed.clone());
+        if let Some(found) = spawn_blocking(move || cache.find(&at, &wanted)).await? {
+            tracing::info!(model = listed.model, version = listed.version.as_str(), "found in the cache");
+            return Ok(fetched(found));
+        }
+        let partial = self.cache.begin(listed.files.iter().map(|file| file.size).sum())?;
+        for file in &listed.files {
+            let name = format!("{}{}/{}/{}", folder(&self.prefix), listed.model, listed.version, file.path);
+            let object = Object { storage: &self.storage, bucket: &self.bucket, name, file };
+            object
+                .download(&Cache::files(&partial).join(&file.path), &progress)
+                .await
+                .with_context(|| format!("cannot fetch gs://{}/{}", self.bucket, object.name))?;
+        }
+        self.cache.finish(partial, &from, listed).map(fetched)
     }
 }
 
@@ -181,8 +208,9 @@ async fn list_bucket(control: &StorageControl, bucket: &str, prefix: &str) -> an
         .set_prefix(prefix)
         .by_item();
     let mut collected = Collected::default();
-    while let Some(object) = items.next().await {
-        let object = object.with_context(|| format!("cannot list gs://{bucket}/{prefix}"))?;
+    let failed = || format!("cannot list gs://{bucket}/{prefix}");
+    while let Some(object) = in_time(items.next()).await.with_context(failed)? {
+        let object = object.with_context(failed)?;
         let Some(path) = object.name.strip_prefix(prefix) else { continue };
         let file = File {
             path: String::new(),
@@ -264,46 +292,6 @@ impl Collected {
         }
         Listing { versions, ignored: self.ignored.into_iter().collect() }
     }
-}
-
-async fn download(
-    storage: &Storage,
-    bucket: &str,
-    object: &str,
-    file: &File,
-    target: &Path,
-    progress: &impl Fn(u64),
-) -> anyhow::Result<()> {
-    let path = target.join(&file.path);
-    if let Some(parent) = path.parent() {
-        tokio::fs::create_dir_all(parent).await?;
-    }
-    let mut out = tokio::fs::File::create(&path).await?;
-    let mut response = storage
-        .read_object(format!("projects/_/buckets/{bucket}"), object)
-        .set_generation(file.generation)
-        .send()
-        .await?;
-    let (mut size, mut crc) = (0, 0);
-    while let Some(chunk) = tokio::time::timeout(STALL, response.next())
-        .await
-        .with_context(|| format!("no byte came for {} seconds", STALL.as_secs()))?
-    {
-        let chunk = chunk?;
-        size += chunk.len() as u64;
-        crc = crc32c::crc32c_append(crc, &chunk);
-        if size > file.size {
-            bail!("it is larger than the {} bytes that were listed", file.size);
-        }
-        out.write_all(&chunk).await?;
-        progress(chunk.len() as u64);
-    }
-    out.flush().await?;
-    ensure!(size == file.size, "{size} bytes came, {} were listed", file.size);
-    if let Some(expected) = file.crc32c {
-        ensure!(crc == expected, "its crc32c is {crc:08x}, {expected:08x} was listed");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

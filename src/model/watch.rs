@@ -6,17 +6,17 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::bundle::{Bundle, Problem};
-use super::engine::Opened;
+use super::cache::Lease;
+use super::load::{difference, load};
 use super::runtime::Runtime;
 use super::source::{File, Listed, Source};
-use super::{Model, Models, Refusal, samples};
+use super::{Model, Models, Refusal, memory};
 use crate::metrics::Metrics;
 
 /// What could not be read is tried again after this, doubled up to the poll interval.
@@ -37,21 +37,31 @@ pub struct Watch {
 /// What is already known, so that no version is loaded or reported twice.
 #[derive(Debug, Default)]
 pub struct Judged {
-    /// The files that the serving version of each model was loaded from.
-    serving: HashMap<String, Files>,
-    /// Versions that failed with exactly these files, and why.
-    failed: HashMap<(String, String), (Files, String)>,
+    /// The files that the serving version of each model was loaded from, kept from eviction where they are cached.
+    serving: HashMap<String, (Files, Option<Lease>)>,
+    /// Versions that failed with exactly these files.
+    failed: HashMap<(String, String), Failed>,
     /// Folders that were warned about.
     ignored: std::collections::BTreeSet<String>,
 }
 
 type Files = Vec<File>;
 
+#[derive(Debug)]
+struct Failed {
+    files: Files,
+    reason: String,
+    /// Not the version's own fault: it is tried again.
+    passing: bool,
+}
+
 /// How the attempt to load one version ended.
 enum Attempt {
-    Serves(Box<Model>),
+    Serves(Box<Model>, Option<Lease>),
     /// For good, as long as its files stay the same.
     Fails(String),
+    /// For want of something that may be there later.
+    FailsForNow(String),
     /// Worth another try soon: the source could not be read.
     Unreadable(anyhow::Error),
 }
@@ -99,6 +109,10 @@ impl Watch {
                 );
             }
         }
+        self.judged.failed.retain(|(model, version), _| {
+            let is_it = |listed: &Listed| listed.model == *model && listed.version.as_str() == version;
+            listing.versions.iter().any(is_it)
+        });
         let mut by_model: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
         for listed in listing.versions {
             by_model.entry(listed.model.clone()).or_default().push(listed);
@@ -122,23 +136,37 @@ impl Watch {
             let serving = self.models.serving().get(model).cloned();
             let is_serving =
                 serving.as_ref().is_some_and(|serving| *serving.version == *listed.version.as_str());
-            if is_serving && self.judged.serving.get(model) == Some(&listed.files) {
+            if is_serving && self.judged.serving.get(model).is_some_and(|(files, _)| *files == listed.files) {
                 break;
             }
             let key = (model.to_owned(), listed.version.to_string());
-            let known = self.judged.failed.get(&key).filter(|(files, _)| *files == listed.files);
+            let known = self.judged.failed.get(&key).filter(|failed| failed.files == listed.files);
             let reason = match known {
-                Some((_, reason)) => reason.clone(),
-                None => match self.attempt(&listed, serving.as_deref()).await {
-                    Attempt::Serves(loaded) => {
+                Some(Failed { reason, passing: false, .. }) => reason.clone(),
+                _ => match self.attempt(&listed, serving.as_deref()).await {
+                    Attempt::Serves(loaded, lease) => {
                         self.models.swap(Arc::from(loaded));
-                        self.judged.serving.insert(model.to_owned(), listed.files);
+                        if let Some(old) = serving.filter(|_| !is_serving) {
+                            self.metrics.retire(&old.name, &old.version);
+                        }
+                        self.judged.serving.insert(model.to_owned(), (listed.files, lease));
                         self.judged.failed.remove(&key);
                         break;
                     }
                     Attempt::Fails(reason) => {
                         self.report(model, &listed, &reason);
-                        self.judged.failed.insert(key, (listed.files.clone(), reason.clone()));
+                        let failed =
+                            Failed { files: listed.files.clone(), reason: reason.clone(), passing: false };
+                        self.judged.failed.insert(key, failed);
+                        reason
+                    }
+                    Attempt::FailsForNow(reason) => {
+                        if known.is_none() {
+                            self.report(model, &listed, &reason);
+                        }
+                        let failed =
+                            Failed { files: listed.files.clone(), reason: reason.clone(), passing: true };
+                        self.judged.failed.insert(key, failed);
                         reason
                     }
                     Attempt::Unreadable(error) => {
@@ -176,6 +204,9 @@ impl Watch {
 
     async fn attempt(&self, listed: &Listed, serving: Option<&Model>) -> Attempt {
         let started = Instant::now();
+        if let Some(shortage) = memory::shortage(listed, self.runtime.threads()) {
+            return Attempt::FailsForNow(shortage);
+        }
         let fetched = match self.source.fetch(listed, |_| {}).await {
             Ok(fetched) => fetched,
             Err(error) => return Attempt::Unreadable(error),
@@ -185,12 +216,17 @@ impl Watch {
             let from = self.source.address(&listed.model, &listed.version);
             let (name, version) = (listed.model.clone(), listed.version.to_string());
             move || {
-                let loaded = load(&runtime, &metrics, &fetched.folder, &name, &version, from);
-                drop(fetched);
-                loaded
+                // A lease that stays goes with the model; without one, the downloaded copy goes here.
+                match load(&runtime, &metrics, &fetched.folder, &name, &version, from) {
+                    Ok(model) => Ok((model, fetched.lease.filter(Lease::stays))),
+                    Err(problem) => {
+                        fetched.lease.into_iter().for_each(Lease::discard);
+                        Err(problem)
+                    }
+                }
             }
         };
-        let loaded = match tokio::task::spawn_blocking(load).await.context("loading panicked") {
+        let (loaded, lease) = match tokio::task::spawn_blocking(load).await.context("loading panicked") {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(problem)) => return Attempt::Fails(problem.to_string()),
             Err(error) => return Attempt::Fails(format!("{error:#}")),
@@ -208,65 +244,6 @@ impl Watch {
             milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "version in service"
         );
-        Attempt::Serves(Box::new(loaded))
+        Attempt::Serves(Box::new(loaded), lease)
     }
-}
-
-/// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.
-pub fn load(
-    runtime: &Runtime,
-    metrics: &Metrics,
-    folder: &std::path::Path,
-    name: &str,
-    version: &str,
-    from: String,
-) -> Result<Model, Problem> {
-    let bundle = Bundle::open(folder)?;
-    let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
-    let Opened { engine, signature, metadata } = Opened::load(runtime, &bundle).map_err(refused)?;
-    let model = Model {
-        name: name.into(),
-        version: version.into(),
-        signature,
-        from,
-        metadata,
-        loaded_at: SystemTime::now(),
-        metrics: metrics.for_version(name, version),
-        engine,
-    };
-    for thread in 0..runtime.threads() {
-        // A model may rightly refuse zeros (an index out of its table); the first call was made all the same.
-        if let Err(reason) = crate::infer::warm_up(&model, thread) {
-            tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
-        }
-    }
-    samples::check(&model, &bundle.declaration.samples).map_err(Problem::Refused)?;
-    Ok(model)
-}
-
-/// Why `new` cannot take the place of `serving`: requests were decoded for the one and would run on the other.
-fn difference(serving: &Model, new: &Model) -> Option<String> {
-    let (old, new) = (&serving.signature, &new.signature);
-    let sides = [("input", &old.inputs, &new.inputs), ("output", &old.outputs, &new.outputs)];
-    for (kind, old, new) in sides {
-        let list = |specs: &[crate::tensor::TensorSpec]| {
-            let all: Vec<_> =
-                specs.iter().map(|spec| format!("{} {}", spec.name, spec.unnamed().describe())).collect();
-            all.join(", ")
-        };
-        if list(old) != list(new) {
-            let version = &serving.version;
-            return Some(format!(
-                "it has another signature than the serving version {version}: {kind} {}, expected {}",
-                list(new),
-                list(old)
-            ));
-        }
-    }
-    (old.columns != new.columns).then(|| {
-        format!(
-            "its columns are {:?}, those of the serving version {} are {:?}",
-            new.columns, serving.version, old.columns
-        )
-    })
 }

@@ -1,0 +1,183 @@
+//! Downloaded versions on the local disk: whole or not there, checked before each use, within a budget.
+//!
+//! A version is written into a hidden folder and renamed when it is complete, so that no half of one is ever taken for a
+//! version. What is in use is leased and never evicted; of the rest, the least recently used goes first.
+
+mod entry;
+mod lease;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
+
+use self::entry::{DESCRIPTION, Description, FILES, damage, describe, entry_name};
+pub use self::lease::Lease;
+use self::lease::Leases;
+use super::source::Listed;
+use crate::config;
+
+/// Folders that are being written begin so.
+const PARTIAL: &str = ".partial-";
+
+#[derive(Debug)]
+pub struct Cache {
+    root: PathBuf,
+    /// Bytes.
+    budget: u64,
+    leases: Leases,
+    /// Removes a temporary root at the end, or holds the lock of a lasting one.
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Temporary(#[expect(dead_code, reason = "held for its drop")] TempDir),
+    Lasting(#[expect(dead_code, reason = "held for its lock")] fs::File),
+}
+
+impl Cache {
+    /// Opens the configured directory, or a temporary one where none is configured or another worker has it.
+    ///
+    /// # Errors
+    /// The directory cannot be made or locked.
+    pub fn open(config: &config::Cache) -> anyhow::Result<Self> {
+        if let Some(root) = &config.directory {
+            let context = || format!("cannot use the models' cache {root:?}");
+            if let Some(lock) = lock(root).with_context(context)? {
+                remove_partials(root).with_context(context)?;
+                return Ok(Self::new(root.clone(), config.size, Place::Lasting(lock)));
+            }
+            tracing::warn!(cache = ?root, "another worker uses this cache, so this one keeps nothing; give each its own `models.cache`");
+        }
+        let root = tempfile::Builder::new()
+            .prefix("predictd-models-")
+            .tempdir()
+            .context("cannot make a temporary directory for the models' files")?;
+        Ok(Self::new(root.path().to_owned(), config.size, Place::Temporary(root)))
+    }
+
+    fn new(root: PathBuf, budget: u64, place: Place) -> Self {
+        Self { root, budget, leases: Leases::default(), place }
+    }
+
+    /// The files of `listed` if they are here and undamaged, and a lease on them. Reads all of them.
+    pub fn find(&self, from: &str, listed: &Listed) -> Option<(PathBuf, Lease)> {
+        let entry = self.root.join(entry_name(from, listed));
+        let description = describe(&entry)?;
+        let lease = self.lease(&entry);
+        let (wanted, files) = (Description::of(from, listed), entry.join(FILES));
+        let damage = if description == wanted { damage(&files, listed) } else { Some("is another's".into()) };
+        if let Some(damage) = damage {
+            tracing::warn!(cache = ?entry, damage, "a version in the cache is damaged and fetched anew");
+            drop(lease);
+            let _ = fs::remove_dir_all(&entry);
+            return None;
+        }
+        // Marks the use; where that fails, only the order of eviction suffers.
+        let touched = fs::File::options().append(true).open(entry.join(DESCRIPTION));
+        let _ = touched.and_then(|file| file.set_modified(SystemTime::now()));
+        Some((files, lease))
+    }
+
+    /// A folder to write a version of so many bytes into, once there is room for it.
+    ///
+    /// # Errors
+    /// The budget or the disk does not suffice, whatever is evicted; or the folder cannot be made.
+    pub fn begin(&self, bytes: u64) -> anyhow::Result<TempDir> {
+        let (mut idle, mut leased) = (Vec::new(), 0);
+        for entry in fs::read_dir(&self.root).context("cannot list the models' cache")? {
+            let entry = entry?.path();
+            let Some(description) = describe(&entry) else { continue };
+            let size = description.size();
+            if self.leases.contains(&entry) {
+                leased += size;
+            } else {
+                let used = fs::metadata(entry.join(DESCRIPTION)).and_then(|file| file.modified());
+                idle.push((used.unwrap_or(SystemTime::UNIX_EPOCH), entry, size));
+            }
+        }
+        ensure!(
+            leased + bytes <= self.budget,
+            "its {bytes} bytes do not fit into the cache of {} bytes, where versions in use hold {leased}; \
+             raise `models.cache_size`",
+            self.budget
+        );
+        idle.sort();
+        let mut held = leased + idle.iter().map(|(_, _, size)| size).sum::<u64>();
+        for (_, entry, size) in idle {
+            if held + bytes <= self.budget && self.free()? >= bytes {
+                break;
+            }
+            fs::remove_dir_all(&entry).with_context(|| format!("cannot evict {entry:?} from the cache"))?;
+            tracing::info!(version = ?entry, bytes = size, "evicted from the cache");
+            held -= size;
+        }
+        let free = self.free()?;
+        ensure!(
+            free >= bytes,
+            "its {bytes} bytes do not fit on the disk of {:?}, which has {free} left",
+            self.root
+        );
+        let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&self.root)?;
+        fs::create_dir(partial.path().join(FILES))?;
+        Ok(partial)
+    }
+
+    /// Bytes that the disk has left.
+    fn free(&self) -> anyhow::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.root)
+            .with_context(|| format!("cannot tell what is left on the disk of {:?}", self.root))?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Where the files go in a folder that [`Cache::begin`] gave.
+    pub fn files(partial: &TempDir) -> PathBuf {
+        partial.path().join(FILES)
+    }
+
+    /// Makes a complete folder of files the entry of `listed`.
+    pub fn finish(&self, partial: TempDir, from: &str, listed: &Listed) -> anyhow::Result<(PathBuf, Lease)> {
+        let entry = self.root.join(entry_name(from, listed));
+        let description = serde_json::to_vec_pretty(&Description::of(from, listed))?;
+        fs::write(partial.path().join(DESCRIPTION), description)?;
+        if entry.exists() {
+            fs::remove_dir_all(&entry)?;
+        }
+        fs::rename(partial.path(), &entry).with_context(|| format!("cannot put {entry:?} into the cache"))?;
+        // Moved away: nothing is left to be removed.
+        let _ = partial.keep();
+        let lease = self.lease(&entry);
+        Ok((entry.join(FILES), lease))
+    }
+
+    fn lease(&self, entry: &Path) -> Lease {
+        self.leases.take(entry, matches!(self.place, Place::Lasting(_)))
+    }
+}
+
+/// The lock of a cache directory, which is made where it is missing; `None` when another process holds it.
+fn lock(root: &Path) -> anyhow::Result<Option<fs::File>> {
+    fs::create_dir_all(root)?;
+    let lock = fs::File::create(root.join(".lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// What a worker that was killed left half written.
+fn remove_partials(root: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}

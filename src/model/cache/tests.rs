@@ -1,0 +1,76 @@
+use super::super::source::File;
+use super::super::version::Version;
+use super::entry::DESCRIPTION;
+use super::*;
+
+fn listed(version: &str, content: &[u8]) -> Listed {
+    let file = File {
+        path: "model.onnx".to_owned(),
+        size: content.len() as u64,
+        generation: 1,
+        crc32c: Some(crc32c::crc32c(content)),
+    };
+    Listed { model: "m".to_owned(), version: Version::parse(version).unwrap(), files: vec![file] }
+}
+
+fn put(cache: &Cache, listed: &Listed, content: &[u8]) -> anyhow::Result<(PathBuf, Lease)> {
+    let partial = cache.begin(content.len() as u64)?;
+    fs::write(Cache::files(&partial).join("model.onnx"), content)?;
+    cache.finish(partial, "gs://b/m", listed)
+}
+
+fn open(root: &Path, size: u64) -> Cache {
+    Cache::open(&config::Cache { directory: Some(root.to_owned()), size }).unwrap()
+}
+
+#[test]
+fn what_is_kept_is_found_again_unless_damaged() {
+    let root = tempfile::tempdir().unwrap();
+    let version = listed("1", b"abc");
+    {
+        let cache = open(root.path(), 10);
+        let _half = cache.begin(3).unwrap().keep();
+        drop(put(&cache, &version, b"abc").unwrap());
+    }
+    let cache = open(root.path(), 10);
+    let (files, _lease) = cache.find("gs://b/m", &version).unwrap();
+    assert_eq!(fs::read(files.join("model.onnx")).unwrap(), b"abc");
+    assert!(cache.find("gs://other/m", &version).is_none());
+    let folders = fs::read_dir(root.path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
+    assert_eq!(folders.count(), 1, "the half one is gone");
+    fs::write(files.join("model.onnx"), b"abX").unwrap();
+    assert!(cache.find("gs://b/m", &version).is_none());
+    assert!(!files.exists());
+}
+
+#[test]
+fn the_least_recently_used_goes_first_and_what_is_in_use_never() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 9);
+    let versions: Vec<Listed> = ["1", "2", "3", "4"].map(|name| listed(name, b"abc")).into();
+    let (_, serving) = put(&cache, &versions[0], b"abc").unwrap();
+    for (at, version) in versions.iter().enumerate().skip(1).take(2) {
+        let (files, _) = put(&cache, version, b"abc").unwrap();
+        let description = fs::File::options().append(true).open(files.with_file_name(DESCRIPTION)).unwrap();
+        description.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at as u64)).unwrap();
+    }
+    drop(cache.find("gs://b/m", &versions[1]).unwrap());
+    drop(put(&cache, &versions[3], b"abc").unwrap());
+    let is_there = |at: usize| cache.find("gs://b/m", &versions[at]).is_some();
+    assert_eq!([is_there(0), is_there(1), is_there(2), is_there(3)], [true, true, false, true]);
+    let refused = cache.begin(7).unwrap_err().to_string();
+    assert!(refused.contains("`models.cache_size`"), "{refused}");
+    drop(serving);
+    cache.begin(9).unwrap();
+    assert!(cache.find("gs://b/m", &versions[0]).is_none());
+}
+
+#[test]
+fn a_second_worker_keeps_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let (_first, second) = (open(root.path(), 10), open(root.path(), 10));
+    let (files, lease) = put(&second, &listed("1", b"abc"), b"abc").unwrap();
+    assert!(!lease.stays() && !files.starts_with(root.path()));
+    drop(lease);
+    assert!(!files.exists());
+}

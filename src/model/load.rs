@@ -1,0 +1,68 @@
+//! One version from its files to a model that may serve: loaded, warmed up, its samples right.
+
+use std::time::SystemTime;
+
+use super::bundle::{Bundle, Problem};
+use super::engine::Opened;
+use super::runtime::Runtime;
+use super::{Model, samples};
+use crate::metrics::Metrics;
+
+/// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.
+pub fn load(
+    runtime: &Runtime,
+    metrics: &Metrics,
+    folder: &std::path::Path,
+    name: &str,
+    version: &str,
+    from: String,
+) -> Result<Model, Problem> {
+    let bundle = Bundle::open(folder)?;
+    let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
+    let Opened { engine, signature, metadata } = Opened::load(runtime, &bundle).map_err(refused)?;
+    let model = Model {
+        name: name.into(),
+        version: version.into(),
+        signature,
+        from,
+        metadata,
+        loaded_at: SystemTime::now(),
+        metrics: metrics.for_version(name, version),
+        engine,
+    };
+    for thread in 0..runtime.threads() {
+        // A model may rightly refuse zeros (an index out of its table); the first call was made all the same.
+        if let Err(reason) = crate::infer::warm_up(&model, thread) {
+            tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
+        }
+    }
+    samples::check(&model, &bundle.declaration.samples).map_err(Problem::Refused)?;
+    Ok(model)
+}
+
+/// Why `new` cannot take the place of `serving`: requests were decoded for the one and would run on the other.
+pub(super) fn difference(serving: &Model, new: &Model) -> Option<String> {
+    let (old, new) = (&serving.signature, &new.signature);
+    let sides = [("input", &old.inputs, &new.inputs), ("output", &old.outputs, &new.outputs)];
+    for (kind, old, new) in sides {
+        let list = |specs: &[crate::tensor::TensorSpec]| {
+            let all: Vec<_> =
+                specs.iter().map(|spec| format!("{} {}", spec.name, spec.unnamed().describe())).collect();
+            all.join(", ")
+        };
+        if list(old) != list(new) {
+            let version = &serving.version;
+            return Some(format!(
+                "it has another signature than the serving version {version}: {kind} {}, expected {}",
+                list(new),
+                list(old)
+            ));
+        }
+    }
+    (old.columns != new.columns).then(|| {
+        format!(
+            "its columns are {:?}, those of the serving version {} are {:?}",
+            new.columns, serving.version, old.columns
+        )
+    })
+}

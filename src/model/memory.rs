@@ -1,0 +1,124 @@
+//! Whether a version fits into the memory that is left, judged before it is loaded: a worker that is killed for its memory
+//! serves nothing at all.
+
+use std::fs;
+use std::path::Path;
+
+use super::source::Listed;
+
+/// Why loading `listed` for so many inference threads would exhaust the memory; `None` where it would not, or where the
+/// system does not say what is left.
+pub(super) fn shortage(listed: &Listed, threads: usize) -> Option<String> {
+    let files: u64 = listed.files.iter().map(|file| file.size).sum();
+    let (needed, left) = (needed(files, threads), available(Path::new("/"))?);
+    (needed > left).then(|| {
+        format!(
+            "it is too large for the memory left: its files of {} take about {} with {threads} inference threads, \
+             {} are left; give the worker more memory or lower `inference.threads`",
+            mebibytes(files),
+            mebibytes(needed),
+            mebibytes(left)
+        )
+    })
+}
+
+/// Each thread's session holds the weights; while one is loaded, its file's parsed form lies beside them.
+fn needed(files: u64, threads: usize) -> u64 {
+    files.saturating_mul(threads as u64 + 1)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+/// Bytes that this process may still take: of the machine, and of every control group that it is in.
+fn available(root: &Path) -> Option<u64> {
+    let machine = fs::read_to_string(root.join("proc/meminfo")).ok().and_then(|text| {
+        let kibibytes: u64 = field(&text, "MemAvailable:")?;
+        kibibytes.checked_mul(1024)
+    });
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let limits = groups.lines().flat_map(|line| group_limits(root, line));
+    machine.into_iter().chain(limits).min()
+}
+
+/// What is left in one group and those above it. In a container the path is often the host's, which is not there: then
+/// the mount's root is the group.
+fn group_limits(root: &Path, line: &str) -> Vec<u64> {
+    let mut parts = line.splitn(3, ':');
+    let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+        return Vec::new();
+    };
+    let (mount, [limit, usage, reclaimable]) = if controllers.is_empty() {
+        ("sys/fs/cgroup", ["memory.max", "memory.current", "inactive_file"])
+    } else if controllers.split(',').any(|name| name == "memory") {
+        let names = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"];
+        ("sys/fs/cgroup/memory", names)
+    } else {
+        return Vec::new();
+    };
+    let left = |group: &Path| {
+        let group = root.join(mount).join(group);
+        let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
+        let statistics = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+        // The kernel gives pages of files back before it kills.
+        let used = number(usage)?.saturating_sub(field(&statistics, reclaimable).unwrap_or(0));
+        Some(number(limit)?.saturating_sub(used))
+    };
+    Path::new(path.trim_start_matches('/')).ancestors().filter_map(left).collect()
+}
+
+/// The number after `name` at the start of a line.
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == name).then(|| words.next()?.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(files: &[(&str, &str)]) -> Option<u64> {
+        let root = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        available(root.path())
+    }
+
+    const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:  9 kB\nMemAvailable:       8 kB\n");
+
+    #[test]
+    fn the_tightest_limit_counts() {
+        assert_eq!(machine(&[]), None);
+        assert_eq!(machine(&[MEMINFO]), Some(8192));
+        let group = ("proc/self/cgroup", "0::/a/b\n");
+        let v2 = [
+            MEMINFO,
+            group,
+            ("sys/fs/cgroup/a/memory.max", "5000\n"),
+            ("sys/fs/cgroup/a/memory.current", "3000\n"),
+            ("sys/fs/cgroup/a/memory.stat", "anon 1\ninactive_file 1000\n"),
+            ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("sys/fs/cgroup/a/b/memory.current", "1\n"),
+        ];
+        assert_eq!(machine(&v2), Some(3000));
+        let v1 = [
+            MEMINFO,
+            ("proc/self/cgroup", "5:cpu:/\n4:memory:/docker/of-the-host\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "4000\n"),
+            ("sys/fs/cgroup/memory/memory.usage_in_bytes", "3900\n"),
+            ("sys/fs/cgroup/memory/memory.stat", "inactive_file 7\ntotal_inactive_file 50\n"),
+        ];
+        assert_eq!(machine(&v1), Some(150));
+    }
+
+    #[test]
+    fn every_thread_needs_the_weights() {
+        assert_eq!((needed(100, 1), needed(100, 4), needed(u64::MAX, 2)), (200, 500, u64::MAX));
+    }
+}

@@ -1,0 +1,94 @@
+//! Faults 27 to 36 and 39: what goes wrong between a bucket and a serving model. Every test writes its row of the table into
+//! target/faults.
+
+mod download;
+mod limits;
+mod versions;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use local_gcp::history::What;
+
+use crate::harness::{PATIENCE, Worker, World, model_file, repository};
+use crate::oracle::{self, wine};
+
+const MEDIA: &str = "storage.objects.get.media";
+
+fn record(number: usize, injected: &str, allowed: &str, happened: &str) {
+    let folder = repository().join("target/faults");
+    std::fs::create_dir_all(&folder).unwrap();
+    let row = format!("| {number} | {injected} | {allowed} | {happened} |\n");
+    std::fs::write(folder.join(format!("{number}.md")), row).unwrap();
+}
+
+fn refusal_of(info: &serde_json::Value, version: &str) -> Option<String> {
+    let refused = info["models"]["wine"]["refused"].as_array()?;
+    let found = refused.iter().find(|refusal| refusal["version"] == version)?;
+    Some(found["reason"].as_str()?.to_owned())
+}
+
+/// Waits until `/info` gives a reason with these words for not serving `version`; the whole reason.
+async fn refusal(worker: &Worker, version: &str, words: &str) -> String {
+    let found = |info: &serde_json::Value| refusal_of(info, version).filter(|reason| reason.contains(words));
+    let what = format!("a refusal of {version} because of {words:?}");
+    found(&worker.until_info(&what, |info| found(info).is_some()).await).unwrap()
+}
+
+/// The worker is ready and answers with this version of wine.
+async fn serves(world: &World, worker: &Worker, version: &str) {
+    assert_eq!(worker.get("/ready").await.0, 200);
+    let response = world.ask(wine().request(&[3, 90]), &[]).await;
+    assert_eq!(wine().check(&[3, 90], &response), version);
+}
+
+async fn nothing_was_lost(world: &World) {
+    world.settled().await;
+    world.server.history.with(oracle::nothing_was_lost);
+}
+
+/// The generations of `object` whose bytes were asked for, in order.
+fn reads(world: &World, object: &str) -> Vec<i64> {
+    world.server.history.with(|events| {
+        let read = events.iter().filter_map(|event| match &event.what {
+            What::Read(read) if read.object == object => Some(read.generation),
+            _ => None,
+        });
+        read.collect()
+    })
+}
+
+/// Until so many faults are left for reads of objects.
+async fn faults_left(world: &World, left: usize) {
+    let end = Instant::now() + PATIENCE;
+    while world.server.faults.waiting(MEDIA) > left {
+        assert!(Instant::now() < end, "{} faults were never met", world.server.faults.waiting(MEDIA));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn crc(data: &[u8]) -> String {
+    predictd::model::bundle::base64_be(crc32c::crc32c(data))
+}
+
+/// Everything in a folder whose name begins so, however deep.
+fn found(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with(prefix) {
+            all.push(path.clone());
+        }
+        all.extend(found(&path, prefix));
+    }
+    all
+}
+
+fn local_gcp_target(object: &str) -> local_gcp::storage::Target {
+    local_gcp::storage::Target {
+        bucket: "models".to_owned(),
+        name: object.to_owned(),
+        generation: None,
+        conditions: local_gcp::storage::Conditions::default(),
+    }
+}
