@@ -16,6 +16,7 @@ use crate::encode::envelope::{Sealed, Sender, seal};
 use crate::error::{Code, Rejection};
 use crate::metrics::Metrics;
 use crate::model::Model;
+use crate::telemetry::traces::MessageTrace;
 
 /// The right, and the duty, to settle one message. Moves by value with it, is never cloned, is consumed once:
 /// [`Ticket::ack`] is called by publish alone, after the response was accepted. Dropping it nacks and counts.
@@ -27,21 +28,30 @@ pub struct Ticket {
     bytes: i64,
     /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes.
     _room: OwnedSemaphorePermit,
+    /// Its spans end with it.
+    pub trace: MessageTrace,
 }
 
 impl Ticket {
     /// For a request whose body has so many `bytes`.
-    pub fn new(handler: Handler, bytes: usize, room: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        handler: Handler,
+        bytes: usize,
+        room: OwnedSemaphorePermit,
+        metrics: Arc<Metrics>,
+        trace: MessageTrace,
+    ) -> Self {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         metrics.in_hand.inc();
         metrics.bytes_in_hand.inc_by(bytes);
-        Self { handler: Some(handler), metrics, bytes, _room: room }
+        Self { handler: Some(handler), metrics, bytes, _room: room, trace }
     }
 
     pub fn ack(mut self) {
         if let Some(handler) = self.handler.take() {
             handler.ack();
         }
+        self.trace.settled();
     }
 }
 

@@ -27,8 +27,8 @@ const CALLS_IN_FLIGHT: usize = 64;
 const MAX_MESSAGE_BYTES: usize = 10_000_000;
 const MAX_ATTRIBUTES: usize = 100;
 const MAX_ATTRIBUTE_BYTES: usize = 1024;
-/// Attributes that a response has of its own at most: 7 that every one has, what its body needs (2), a CloudEvent's (8).
-const OWN_ATTRIBUTES: usize = 17;
+/// Attributes that a response has of its own at most: 8 that a traced one has, what its body needs (2), a CloudEvent's (8).
+const OWN_ATTRIBUTES: usize = 18;
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
 const SLOW: Duration = Duration::from_secs(5);
 const MOST_PAUSE: Duration = Duration::from_secs(10);
@@ -124,11 +124,12 @@ async fn acquire(calls: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 fn publish(publisher: &Publisher, reply: Reply) -> Sent {
     let reply = fit(reply);
-    let Reply { body, attributes: own, outcome, model, id, origin } = reply;
+    let Reply { body, attributes: own, outcome, model, id, mut origin } = reply;
     let event_id = origin.delivery.event.map(|event| event.id);
     let body_id = id.as_ref().map(crate::decode::Id::as_str).filter(|id| is_attribute(id));
     let given_id = body_id.or(event_id.as_deref().filter(|id| is_attribute(id)));
-    let all = attributes(origin.attributes, &origin.message_id, given_id, model.as_deref(), outcome);
+    let mut all = attributes(origin.attributes, &origin.message_id, given_id, model.as_deref(), outcome);
+    origin.ticket.trace.publishing(&mut all, body.len(), outcome);
     let message = Message::new()
         .set_data(body)
         .set_attributes(
@@ -206,7 +207,7 @@ fn attributes(
 impl Shared {
     async fn settle(&self, sent: Vec<Sent>, publisher: &Publisher) {
         let mut refused: Option<String> = None;
-        for Sent { mut accepted, ticket, received_at, outcome, model, ordering_key } in sent {
+        for Sent { mut accepted, mut ticket, received_at, outcome, model, ordering_key } in sent {
             let answer = match tokio::time::timeout(SLOW, &mut accepted).await {
                 Ok(answer) => answer,
                 Err(_) => {
@@ -215,7 +216,8 @@ impl Shared {
                 }
             };
             match answer {
-                Ok(_id) => {
+                Ok(id) => {
+                    ticket.trace.published(&id);
                     ticket.ack();
                     let metrics = model.as_ref().map_or(&self.metrics.unrouted, |model| &model.metrics);
                     metrics.requests(outcome).inc();

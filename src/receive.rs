@@ -235,22 +235,23 @@ impl Receive {
 
     fn decode(
         &self,
-        message: Message,
+        mut message: Message,
         handler: Handler,
         weight: usize,
         room: OwnedSemaphorePermit,
     ) -> Result<Pending, Box<Reply>> {
+        let trace = crate::telemetry::traces::received(&mut message);
         let is_large = weight > LARGE_BODY;
         let open = || envelope::open(Headers(&message.attributes), &message.data, &LIMITS);
         let Envelope { delivery, content } =
             if is_large { tokio::task::block_in_place(open) } else { open() };
-        let origin = Origin {
+        let mut origin = Origin {
             attributes: message.attributes,
             message_id: message.message_id,
             ordering_key: message.ordering_key,
             received_at: Instant::now(),
             delivery,
-            ticket: Ticket::new(handler, weight, room, Arc::clone(&self.metrics)),
+            ticket: Ticket::new(handler, weight, room, Arc::clone(&self.metrics), trace),
         };
         let attribute = |name: &str| origin.attributes.get(name).map(String::as_str);
         let refused = |rejection: &Rejection, id, model, origin| {
@@ -267,6 +268,7 @@ impl Receive {
         let wanted_version = attribute("model_version").map(str::to_owned);
         let decode = || content.decode(&model.signature, &LIMITS);
         let decoded = if is_large { tokio::task::block_in_place(decode) } else { decode() };
+        origin.ticket.trace.decoded();
         match decoded {
             Ok(request) => Ok(Pending { request, model, wanted_version, origin }),
             Err(failure) => refused(&failure.rejection, failure.id, Some(model), origin),

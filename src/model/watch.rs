@@ -18,6 +18,7 @@ use super::runtime::Runtime;
 use super::source::{File, Listed, Source};
 use super::{Model, Models, Refusal, samples};
 use crate::metrics::Metrics;
+use crate::telemetry::reload::{blocking_phase, carried, phase, reload};
 
 /// What could not be read is tried again after this, doubled up to the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -90,7 +91,11 @@ impl Watch {
     /// # Errors
     /// The source could not be listed, or a version not be read. What serves goes on.
     pub async fn reconcile(&mut self) -> anyhow::Result<()> {
-        let listing = self.source.list().await?;
+        reload(self.reconcile_all()).await
+    }
+
+    async fn reconcile_all(&mut self) -> anyhow::Result<()> {
+        let listing = phase("list", None, self.source.list()).await?;
         for name in listing.ignored {
             if self.judged.ignored.insert(name.clone()) {
                 tracing::warn!(
@@ -131,7 +136,8 @@ impl Watch {
                 Some((_, reason)) => reason.clone(),
                 None => match self.attempt(&listed, serving.as_deref()).await {
                     Attempt::Serves(loaded) => {
-                        self.models.swap(Arc::from(loaded));
+                        let of = Some((model, listed.version.as_str()));
+                        blocking_phase("swap", of, || anyhow::Ok(self.models.swap(Arc::from(loaded))))?;
                         self.judged.serving.insert(model.to_owned(), listed.files);
                         self.judged.failed.remove(&key);
                         break;
@@ -176,7 +182,8 @@ impl Watch {
 
     async fn attempt(&self, listed: &Listed, serving: Option<&Model>) -> Attempt {
         let started = Instant::now();
-        let fetched = match self.source.fetch(listed, |_| {}).await {
+        let of = Some((listed.model.as_str(), listed.version.as_str()));
+        let fetched = match phase("fetch", of, self.source.fetch(listed, |_| {})).await {
             Ok(fetched) => fetched,
             Err(error) => return Attempt::Unreadable(error),
         };
@@ -190,7 +197,7 @@ impl Watch {
                 loaded
             }
         };
-        let loaded = match tokio::task::spawn_blocking(load).await.context("loading panicked") {
+        let loaded = match tokio::task::spawn_blocking(carried(load)).await.context("loading panicked") {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(problem)) => return Attempt::Fails(problem.to_string()),
             Err(error) => return Attempt::Fails(format!("{error:#}")),
@@ -221,9 +228,10 @@ pub fn load(
     version: &str,
     from: String,
 ) -> Result<Model, Problem> {
+    let of = Some((name, version));
     let bundle = Bundle::open(folder)?;
     let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
-    let Opened { engine, signature, metadata } = Opened::load(runtime, &bundle).map_err(refused)?;
+    let Opened { engine, signature, metadata } = blocking_phase("load", of, || Opened::load(runtime, &bundle).map_err(refused))?;
     let model = Model {
         name: name.into(),
         version: version.into(),
@@ -240,7 +248,8 @@ pub fn load(
             tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
         }
     }
-    samples::check(&model, &bundle.declaration.samples).map_err(Problem::Refused)?;
+    blocking_phase("check", of, || samples::check(&model, &bundle.declaration.samples))
+        .map_err(Problem::Refused)?;
     Ok(model)
 }
 
