@@ -229,9 +229,13 @@ pub fn load(
     from: String,
 ) -> Result<Model, Problem> {
     let of = Some((name, version));
-    let bundle = Bundle::open(folder)?;
-    let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
-    let Opened { engine, signature, metadata } = blocking_phase("load", of, || Opened::load(runtime, &bundle).map_err(refused))?;
+    let (bundle, opened) = blocking_phase("load", of, || {
+        let bundle = Bundle::open(folder)?;
+        let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
+        let opened = Opened::load(runtime, &bundle).map_err(refused)?;
+        Ok::<_, Problem>((bundle, opened))
+    })?;
+    let Opened { engine, signature, metadata } = opened;
     let model = Model {
         name: name.into(),
         version: version.into(),

@@ -84,7 +84,10 @@ mod tests {
             "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-what-comes",
         ] {
-            assert!(format(&parse(text).unwrap()).starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{text}");
+            assert!(
+                format(&parse(text).unwrap()).starts_with("00-0af7651916cd43dd8448eb211c80319c-"),
+                "{text}"
+            );
         }
     }
 

@@ -136,8 +136,7 @@ impl Snapshot {
     fn request(&self, text: &str, now: SystemTime) -> ExportMetricsServiceRequest {
         let families = openmetrics::read(text);
         let times = Times { since: nanoseconds(self.since), now: nanoseconds(now) };
-        let mut metrics: Vec<Metric> =
-            families.iter().map(|family| self.metric(family, times)).collect();
+        let mut metrics: Vec<Metric> = families.iter().map(|family| self.metric(family, times)).collect();
         let total = |name: &str| -> f64 {
             let family = families.iter().find(|family| family.name == name);
             family.map_or(0.0, |family| family.series.iter().map(|series| series.value).sum())
@@ -146,7 +145,13 @@ impl Snapshot {
         let received = (sent + total("predictd_nacks") + total("predictd_messages_in_hand")) as u64;
         let consumed = self.consumed.fetch_max(received, Ordering::Relaxed).max(received);
         let of_messages = [
-            ("messaging.client.consumed.messages", "Messages received", consumed as f64, "receive", &self.subscription),
+            (
+                "messaging.client.consumed.messages",
+                "Messages received",
+                consumed as f64,
+                "receive",
+                &self.subscription,
+            ),
             ("messaging.client.sent.messages", "Responses that were accepted", sent, "publish", &self.topic),
         ];
         for (name, description, count, operation, destination) in of_messages {
@@ -203,7 +208,8 @@ impl Snapshot {
                 aggregation_temporality: AggregationTemporality::Cumulative.into(),
             }),
         };
-        let name = if is_process { "messaging.process.duration".to_owned() } else { plain.replacen('_', ".", 1) };
+        let name =
+            if is_process { "messaging.process.duration".to_owned() } else { plain.replacen('_', ".", 1) };
         let (description, unit) = (family.help.clone(), unit.to_owned());
         Metric { name, description, unit, data: Some(data), ..Metric::default() }
     }
@@ -240,7 +246,12 @@ impl Times {
             count: series.buckets.last().map_or(0, |(_, count)| *count),
             sum: Some(series.value),
             bucket_counts: series.buckets.iter().map(own).collect(),
-            explicit_bounds: series.buckets.iter().map(|(bound, _)| *bound).filter(|b| b.is_finite()).collect(),
+            explicit_bounds: series
+                .buckets
+                .iter()
+                .map(|(bound, _)| *bound)
+                .filter(|b| b.is_finite())
+                .collect(),
             ..HistogramDataPoint::default()
         }
     }

@@ -13,5 +13,6 @@ mod oracle;
 mod payloads;
 mod prepared;
 mod push;
+mod telemetry;
 mod traffic;
 mod zoo;
