@@ -137,7 +137,10 @@ impl Watch {
                 None => match self.attempt(&listed, serving.as_deref()).await {
                     Attempt::Serves(loaded) => {
                         let of = Some((model, listed.version.as_str()));
-                        blocking_phase("swap", of, || anyhow::Ok(self.models.swap(Arc::from(loaded))))?;
+                        blocking_phase("swap", of, || {
+                            self.models.swap(Arc::from(loaded));
+                            anyhow::Ok(())
+                        })?;
                         self.judged.serving.insert(model.to_owned(), listed.files);
                         self.judged.failed.remove(&key);
                         break;

@@ -143,9 +143,9 @@ async fn a_sampled_request_is_traced_from_its_sender_to_its_response() {
     assert_eq!(process.parent_span_id, receive.span_id);
     assert_eq!(publish.parent_span_id, process.span_id);
     assert_eq!(predict.parent_span_id, process.span_id);
-    let links = |span: &Span| span.links.iter().map(|link| link.span_id.clone()).collect::<Vec<_>>();
-    assert_eq!(links(predict), [process.span_id.clone()]);
-    assert_eq!(links(process), [predict.span_id.clone()]);
+    let links = |span: &Span| span.links.iter().map(|link| hex(&link.span_id)).collect::<Vec<_>>();
+    assert_eq!(links(predict), [hex(&process.span_id)]);
+    assert_eq!(links(process), [hex(&predict.span_id)]);
     let sent = format!("00-{TRACE}-{}-01", hex(&publish.span_id));
     assert_eq!(response.attributes["traceparent"], sent);
     assert_eq!(response.attributes["tracestate"], "vendor=1");
