@@ -27,8 +27,8 @@ const CALLS_IN_FLIGHT: usize = 64;
 const MAX_MESSAGE_BYTES: usize = 10_000_000;
 const MAX_ATTRIBUTES: usize = 100;
 const MAX_ATTRIBUTE_BYTES: usize = 1024;
-/// Attributes that a response has of its own at most: 8 that a traced one has, what its body needs (2), a CloudEvent's (8).
-const OWN_ATTRIBUTES: usize = 18;
+/// Attributes that a response has of its own at most: 9 that a traced one has, what its body needs (2), a CloudEvent's (8).
+const OWN_ATTRIBUTES: usize = 19;
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
 const SLOW: Duration = Duration::from_secs(5);
 const MOST_PAUSE: Duration = Duration::from_secs(10);
@@ -110,9 +110,10 @@ impl Publish {
     ) -> impl Future<Output = ()> + use<> {
         let publisher = self.publishers[power].clone();
         let sent: Vec<Sent> = replies.into_iter().map(|reply| publish(&publisher, reply)).collect();
-        let shared = Arc::clone(&self.shared);
+        let (shared, started) = (Arc::clone(&self.shared), Instant::now());
         async move {
             shared.settle(sent, &publisher).await;
+            shared.metrics.publish.observe(started.elapsed().as_secs_f64());
             drop(call);
         }
     }

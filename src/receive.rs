@@ -240,7 +240,7 @@ impl Receive {
         weight: usize,
         room: OwnedSemaphorePermit,
     ) -> Result<Pending, Box<Reply>> {
-        let trace = crate::telemetry::traces::received(&mut message);
+        let trace = crate::telemetry::traces::received(&mut message, handler.delivery_attempt());
         let is_large = weight > LARGE_BODY;
         let open = || envelope::open(Headers(&message.attributes), &message.data, &LIMITS);
         let Envelope { delivery, content } =

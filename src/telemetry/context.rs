@@ -6,28 +6,33 @@ use std::str::FromStr as _;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
 pub const TRACEPARENT: &str = "traceparent";
-const OF_GOOGLES_CLIENTS: &str = "googclient_traceparent";
 const TRACESTATE: &str = "tracestate";
+/// Where a context may stand, with its vendors' state; the first valid one counts.
+const PLACES: [(&str, &str); 2] =
+    [(TRACEPARENT, TRACESTATE), ("googclient_traceparent", "googclient_tracestate")];
 /// Sampled, and the trace id is random: what version 00 knows of (Trace Context level 2).
 const KNOWN_FLAGS: u8 = 0b11;
 
-/// Where a message's trace was until now: the first of the two attributes that is valid.
-pub fn incoming(attributes: &HashMap<String, String>) -> Option<SpanContext> {
-    let parsed = [TRACEPARENT, OF_GOOGLES_CLIENTS].into_iter().find_map(|key| parse(attributes.get(key)?))?;
-    // What cannot be read of it must not cost the trace.
-    let state = attributes.get(TRACESTATE).and_then(|state| TraceState::from_str(state).ok());
-    let (trace, span, flags) = (parsed.trace_id(), parsed.span_id(), parsed.trace_flags());
-    Some(SpanContext::new(trace, span, flags, true, state.unwrap_or_default()))
+/// Where a message's trace was until now, and whether `traceparent` says so.
+pub fn incoming(attributes: &HashMap<String, String>) -> Option<(SpanContext, bool)> {
+    PLACES.into_iter().find_map(|(place, state)| {
+        let context = parse(attributes.get(place)?)?;
+        // What cannot be read of it must not cost the trace.
+        let state = attributes.get(state).and_then(|state| TraceState::from_str(state).ok());
+        let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
+        let context = SpanContext::new(trace, span, flags, true, state.unwrap_or_default());
+        Some((context, place == TRACEPARENT))
+    })
 }
 
-/// Makes `traceparent` say `context`, or nothing, whatever stood there.
+/// Makes `traceparent` and `tracestate` say `context`, or nothing, whatever stood there.
 pub fn replace(attributes: &mut HashMap<String, String>, context: Option<&SpanContext>) {
-    match context {
-        Some(context) => {
-            attributes.insert(TRACEPARENT.to_owned(), format(context));
-        }
-        None => {
-            attributes.remove(TRACEPARENT);
+    let state = context.map(|context| context.trace_state().header()).unwrap_or_default();
+    for (key, value) in [(TRACEPARENT, context.map(format).unwrap_or_default()), (TRACESTATE, state)] {
+        if value.is_empty() {
+            attributes.remove(key);
+        } else {
+            attributes.insert(key.to_owned(), value);
         }
     }
 }
@@ -115,18 +120,33 @@ mod tests {
 
     #[test]
     fn the_first_valid_attribute_counts() {
-        let of = |pairs: &[(&str, &str)]| incoming(&attributes(pairs)).map(|context| format(&context));
+        let google = PLACES[1].0;
+        let of = |pairs: &[(&str, &str)]| {
+            incoming(&attributes(pairs)).map(|(context, stands)| (format(&context), stands))
+        };
         assert_eq!(of(&[]), None);
-        assert_eq!(of(&[(TRACEPARENT, VALID), (OF_GOOGLES_CLIENTS, OTHER)]).unwrap(), VALID);
-        assert_eq!(of(&[(TRACEPARENT, "broken"), (OF_GOOGLES_CLIENTS, OTHER)]).unwrap(), OTHER);
-        assert_eq!(of(&[(OF_GOOGLES_CLIENTS, VALID)]).unwrap(), VALID);
-        assert_eq!(of(&[(TRACEPARENT, "broken"), (OF_GOOGLES_CLIENTS, "too")]), None);
+        assert_eq!(of(&[(TRACEPARENT, VALID), (google, OTHER)]), Some((VALID.to_owned(), true)));
+        assert_eq!(of(&[(TRACEPARENT, "broken"), (google, OTHER)]), Some((OTHER.to_owned(), false)));
+        assert_eq!(of(&[(google, VALID)]), Some((VALID.to_owned(), false)));
+        assert_eq!(of(&[(TRACEPARENT, "broken"), (google, "too")]), None);
     }
 
     #[test]
     fn the_trace_state_comes_along_and_never_costs_the_trace() {
-        let with = |state| incoming(&attributes(&[(TRACEPARENT, VALID), (TRACESTATE, state)])).unwrap();
+        let with = |state| incoming(&attributes(&[(TRACEPARENT, VALID), (TRACESTATE, state)])).unwrap().0;
         assert_eq!(with("vendor=1").trace_state().get("vendor"), Some("1"));
         assert_eq!(with("no pairs").trace_state().header(), "");
+    }
+
+    #[test]
+    fn what_goes_out_is_one_context_or_none() {
+        let (google, state) = PLACES[1];
+        let mut all =
+            attributes(&[(TRACEPARENT, "broken"), (TRACESTATE, "a=1"), (google, OTHER), (state, "b=2")]);
+        let (context, _) = incoming(&all).unwrap();
+        replace(&mut all, Some(&context));
+        assert_eq!((all[TRACEPARENT].as_str(), all[TRACESTATE].as_str()), (OTHER, "b=2"));
+        replace(&mut all, None);
+        assert!(!all.contains_key(TRACEPARENT) && !all.contains_key(TRACESTATE));
     }
 }

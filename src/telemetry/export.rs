@@ -103,6 +103,10 @@ impl Client {
         Ok(Self { what, timeout, client, runtime: Arc::new(Handle::current()) })
     }
 
+    pub(super) fn post(&self, url: &str) -> reqwest::RequestBuilder {
+        self.client.post(url)
+    }
+
     /// One call, whole, within the time limit. What goes wrong is logged.
     pub(super) async fn send(self, request: reqwest::Request) -> Result<Response<Bytes>, HttpError> {
         let call = async {

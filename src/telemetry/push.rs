@@ -32,7 +32,6 @@ static PUSH: OnceLock<Push> = OnceLock::new();
 struct Push {
     metrics: Arc<Metrics>,
     client: Client,
-    http: reqwest::Client,
     url: String,
     headers: Vec<(String, String)>,
     snapshot: Snapshot,
@@ -76,7 +75,7 @@ pub(super) async fn last() {
     let Some(push) = PUSH.get() else { return };
     let request = push.snapshot.request(&push.metrics.render(), SystemTime::now());
     let mut post = push
-        .http
+        .client
         .post(&push.url)
         .header("content-type", "application/x-protobuf")
         .body(request.encode_to_vec());
@@ -104,13 +103,11 @@ impl Push {
             }
         };
         let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
-        let http = reqwest::Client::builder().build().context("cannot set an HTTP client up")?;
         let attributes = export::resource();
         let attributes = attributes.iter().map(|(key, value)| text(key.as_str(), &value.as_str())).collect();
         Ok(Some(Self {
             metrics,
             client: Client::new("metrics", export::timeout(SIGNAL))?,
-            http,
             url,
             headers: export::of_signal(SIGNAL, "HEADERS").map(|list| headers(&list)).unwrap_or_default(),
             snapshot: Snapshot {
@@ -155,7 +152,8 @@ impl Snapshot {
             ("messaging.client.sent.messages", "Responses that were accepted", sent, "publish", &self.topic),
         ];
         for (name, description, count, operation, destination) in of_messages {
-            let attributes = messaging(operation, destination);
+            let kind = if operation == "publish" { "send" } else { operation };
+            let attributes = messaging(operation, kind, destination);
             let point = times.number(attributes, count);
             metrics.push(Metric {
                 name: name.to_owned(),
@@ -178,19 +176,23 @@ impl Snapshot {
     }
 
     fn metric(&self, family: &Family, times: Times) -> Metric {
-        let is_process = family.name == "predictd_request_seconds";
-        let (plain, unit) = match family.name.strip_suffix("_seconds") {
-            Some(plain) => (plain, "s"),
-            None => (family.name.as_str(), "1"),
+        // Those that the conventions have a name for, and what they say of themselves by them.
+        let (name, of_all) = match family.name.as_str() {
+            "predictd_request_seconds" => {
+                ("messaging.process.duration".to_owned(), messaging("process", "process", &self.subscription))
+            }
+            "predictd_publish_seconds" => {
+                ("messaging.client.operation.duration".to_owned(), messaging("publish", "send", &self.topic))
+            }
+            own => (own.trim_end_matches("_seconds").replacen('_', ".", 1), Vec::new()),
         };
+        let unit = if family.name.ends_with("_seconds") { "s" } else { "1" };
         let attributes = |series: &Series| {
-            let mut all = if is_process { messaging("process", &self.subscription) } else { Vec::new() };
-            all.extend(series.labels.iter().map(|(label, value)| match label.as_str() {
-                "model" => text("predictd.model", value),
+            let labels = series.labels.iter().map(|(label, value)| match label.as_str() {
                 "version" => text("predictd.model_version", value),
                 other => text(&format!("predictd.{other}"), value),
-            }));
-            all
+            });
+            of_all.iter().cloned().chain(labels).collect::<Vec<_>>()
         };
         let numbers = || {
             let points = family.series.iter().map(|series| times.number(attributes(series), series.value));
@@ -208,8 +210,6 @@ impl Snapshot {
                 aggregation_temporality: AggregationTemporality::Cumulative.into(),
             }),
         };
-        let name =
-            if is_process { "messaging.process.duration".to_owned() } else { plain.replacen('_', ".", 1) };
         let (description, unit) = (family.help.clone(), unit.to_owned());
         Metric { name, description, unit, data: Some(data), ..Metric::default() }
     }
@@ -262,10 +262,11 @@ fn sum(data_points: Vec<NumberDataPoint>) -> metric::Data {
     metric::Data::Sum(Sum { data_points, aggregation_temporality, is_monotonic: true })
 }
 
-fn messaging(operation: &str, destination: &str) -> Vec<KeyValue> {
+fn messaging(operation: &str, kind: &str, destination: &str) -> Vec<KeyValue> {
     vec![
         text("messaging.system", "gcp_pubsub"),
         text("messaging.operation.name", operation),
+        text("messaging.operation.type", kind),
         text("messaging.destination.name", destination),
     ]
 }

@@ -83,16 +83,17 @@ struct Spans {
 }
 
 /// Begins a message's trace, or continues the one that its attributes name. Not sampled or not traced: nothing.
-/// Afterwards the attribute `traceparent` is the context that was found, whichever attribute had it.
-pub fn received(message: &mut Message) -> MessageTrace {
+/// Afterwards the attribute `traceparent` is the context that was found, whichever attribute had it. `attempt` is the number of
+/// this delivery, where a dead-letter policy counts them.
+pub fn received(message: &mut Message, attempt: Option<i32>) -> MessageTrace {
     let Some(traces) = TRACES.get() else { return MessageTrace(None) };
     let incoming = context::incoming(&message.attributes);
-    if incoming.is_none() || !message.attributes.contains_key(context::TRACEPARENT) {
-        context::replace(&mut message.attributes, incoming.as_ref());
+    if !matches!(incoming, Some((_, true))) {
+        context::replace(&mut message.attributes, incoming.as_ref().map(|(context, _)| context));
     }
     let builder = SpanBuilder::from_name(traces.receive).with_kind(SpanKind::Client);
     let mut receive = match incoming {
-        Some(context) => {
+        Some((context, _)) => {
             let parent = Context::new().with_remote_span_context(context);
             traces.tracer.build_with_context(builder, &parent)
         }
@@ -103,6 +104,10 @@ pub fn received(message: &mut Message) -> MessageTrace {
     }
     receive.set_attributes(traces.of_subscription("receive", "receive", message.message_id.clone()));
     receive.set_attribute(body_size(message.data.len()));
+    if let Some(attempt) = attempt {
+        let attempt = KeyValue::new("messaging.gcp_pubsub.message.delivery_attempt", i64::from(attempt));
+        receive.set_attribute(attempt);
+    }
     if !message.ordering_key.is_empty() {
         let key = message.ordering_key.clone();
         receive.set_attribute(KeyValue::new("messaging.gcp_pubsub.message.ordering_key", key));

@@ -240,6 +240,8 @@ async fn what_is_not_sampled_leaves_no_span_and_the_rest_is_flushed_at_the_end()
         ask(&[("traceparent", UNSAMPLED), ("googclient_traceparent", SAMPLED)]).await.unwrap(),
         UNSAMPLED
     );
+    let both = [("traceparent", "broken"), ("googclient_traceparent", UNSAMPLED)];
+    assert_eq!(ask(&both).await.unwrap(), UNSAMPLED);
     let continued = ask(&[("googclient_traceparent", SAMPLED)]).await.unwrap();
     world.settled().await;
     assert!(collector.received.borrow().spans.is_empty());
@@ -355,6 +357,10 @@ async fn the_figures_of_metrics_are_pushed_under_the_conventions_names() {
     assert_eq!(point.bucket_counts.iter().sum::<u64>(), 6);
     assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
     assert!(point.sum.unwrap() > 0.0 && point.start_time_unix_nano < point.time_unix_nano);
+    let calls =
+        received.metrics.iter().find(|metric| metric.name == "messaging.client.operation.duration").unwrap();
+    let Some(metric::Data::Histogram(histogram)) = &calls.data else { panic!("{calls:?}") };
+    assert!((1..=6).contains(&histogram.data_points[0].count), "{calls:?}");
     assert!(received.spans.is_empty(), "no endpoint for traces was set");
 }
 
