@@ -13,6 +13,7 @@ use crate::encode::{self, Served};
 use crate::error::{Code, Rejection};
 use crate::message::{Batch, Origin, Reply};
 use crate::model::Model;
+use crate::telemetry::traces;
 use crate::tensor::{Elements, Output, Show, Tensor, View};
 
 /// The answer to one request: its body, or why there is none.
@@ -31,7 +32,8 @@ pub fn run(thread: usize, batches: &Mutex<mpsc::Receiver<Batch>>, replies: &mpsc
 }
 
 fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
-    let Batch { model, requests } = batch;
+    let Batch { model, mut requests } = batch;
+    let _span = traces::batch(&model, &mut requests);
     let started = Instant::now();
     let mut origins: Vec<Origin> = Vec::with_capacity(requests.len());
     let mut decoded: Vec<Request> = Vec::with_capacity(requests.len());

@@ -28,7 +28,7 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(args) => match Config::load(&args.config) {
             Ok(config) => {
-                telemetry::init(&config.project);
+                telemetry::init(&config.project, &config.requests.subscription, &config.responses.topic);
                 pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
             }
             Err(problems) => {

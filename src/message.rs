@@ -16,6 +16,7 @@ use crate::encode::envelope::{Sealed, Sender, seal};
 use crate::error::{Code, Rejection};
 use crate::metrics::Metrics;
 use crate::model::Model;
+use crate::telemetry::traces::MessageTrace;
 
 /// The right, and the duty, to settle one message. Moves by value with it, is never cloned, is consumed once:
 /// [`Ticket::ack`] is called by publish alone, after the response was accepted. Dropping it nacks and counts.
@@ -27,13 +28,15 @@ pub struct Ticket {
     bytes: i64,
     /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes. None while the request lies in a bucket.
     room: Option<OwnedSemaphorePermit>,
+    /// Its spans end with it.
+    pub trace: MessageTrace,
 }
 
 impl Ticket {
     /// For a request that has no body yet.
-    pub fn new(handler: Handler, metrics: Arc<Metrics>) -> Self {
+    pub fn new(handler: Handler, metrics: Arc<Metrics>, trace: MessageTrace) -> Self {
         metrics.in_hand.inc();
-        Self { handler: Some(handler), metrics, bytes: 0, room: None }
+        Self { handler: Some(handler), metrics, bytes: 0, room: None, trace }
     }
 
     /// The request's body has so many `bytes`, which take this room.
@@ -48,6 +51,7 @@ impl Ticket {
         if let Some(handler) = self.handler.take() {
             handler.ack();
         }
+        self.trace.settled();
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Metrics {
     pub bytes_in_hand: Gauge,
     pub nacked: Counter,
     pub publish_failures: Counter,
+    /// Once a call, not once a message.
+    pub publish: Histogram,
     pub stream_failures: Counter,
     pub models_serving: Gauge,
 }
@@ -106,6 +108,7 @@ impl Metrics {
         let (in_hand, bytes_in_hand, models_serving) = (Gauge::default(), Gauge::default(), Gauge::default());
         let (nacked, publish_failures, stream_failures) =
             (Counter::default(), Counter::default(), Counter::default());
+        let publish = seconds();
         registry.register("requests", "Requests answered, by status: ok or the error code", requests.clone());
         registry.register("rows", "Rows predicted", rows_total.clone());
         registry.register("batch_rows", "Rows in one call of ONNX Runtime", batch_rows.clone());
@@ -125,8 +128,14 @@ impl Metrics {
         registry.register_with_unit(
             "request",
             "From receiving a request to the acceptance of its response",
-            in_seconds,
+            in_seconds.clone(),
             request.clone(),
+        );
+        registry.register_with_unit(
+            "publish",
+            "One call that publishes responses, until all of it is answered",
+            in_seconds,
+            publish.clone(),
         );
         registry.register("reloads", "Model versions taken into service or refused", reloads.clone());
         registry.register("messages_in_hand", "Requests received and not settled yet", in_hand.clone());
@@ -168,6 +177,7 @@ impl Metrics {
             bytes_in_hand,
             nacked,
             publish_failures,
+            publish,
             stream_failures,
             models_serving,
         })

@@ -34,7 +34,7 @@ use crate::model::watch::{Judged, Watch};
 use crate::publish::{Large, Publish};
 use crate::receive::{self, Receive};
 use crate::reference::Objects;
-use crate::{batch, google, http, infer};
+use crate::{batch, google, http, infer, telemetry};
 
 /// Groups of requests between receive and batch, and of replies before publish. Small: waiting belongs to Pub/Sub.
 const GROUPS: usize = 16;
@@ -44,6 +44,8 @@ const NACK_TIME: Duration = Duration::from_secs(1);
 /// Runs the worker until `stop`, or until a stage fails.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new();
+    let grace = telemetry::Grace::from(stop.clone(), config.shutdown.grace);
+    telemetry::push::start(Arc::clone(&metrics), &config.requests.subscription, &config.responses.topic);
     let health = Arc::new(Health::starting());
     let models = Models::new(config.models.default.clone());
 
@@ -146,6 +148,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     });
 
     let ended = stages.supervise(&stop, config.shutdown.grace).await;
+    grace.flush().await;
     http.abort();
     ended
 }
@@ -220,7 +223,8 @@ impl Stages {
         tracing::warn!("the grace is over: what is still in hand goes back to Pub/Sub");
         self.0.abort_all();
         while self.0.join_next().await.is_some() {}
-        tokio::time::sleep(NACK_TIME.min(grace / 2)).await;
+        let rest = NACK_TIME.min(grace / 2);
+        tokio::join!(tokio::time::sleep(rest), telemetry::flush(rest));
         outcome
     }
 }

@@ -33,8 +33,8 @@ const CALLS_IN_FLIGHT: usize = 64;
 const MAX_MESSAGE_BYTES: usize = 10_000_000;
 const MAX_ATTRIBUTES: usize = 100;
 const MAX_ATTRIBUTE_BYTES: usize = 1024;
-/// Attributes that a response has of its own at most: 7 that every one has, what its body needs (2), where it lies
-/// (1), a CloudEvent's (9).
+/// Attributes that a response has of its own at most: 9 that a traced one has, what its body needs (2), where it lies (1), a
+/// CloudEvent's (9).
 const OWN_ATTRIBUTES: usize = 19;
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
 const SLOW: Duration = Duration::from_secs(5);
@@ -136,9 +136,10 @@ impl Publish {
     ) -> impl Future<Output = ()> + use<> {
         let publisher = self.publishers[power].clone();
         let sent: Vec<Sent> = replies.into_iter().map(|reply| publish(&publisher, reply)).collect();
-        let shared = Arc::clone(&self.shared);
+        let (shared, started) = (Arc::clone(&self.shared), Instant::now());
         async move {
             shared.settle(sent, &publisher).await;
+            shared.metrics.publish.observe(started.elapsed().as_secs_f64());
             drop(call);
         }
     }
@@ -178,11 +179,12 @@ async fn acquire(calls: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 fn publish(publisher: &Publisher, reply: Reply) -> Sent {
     let reply = fit(reply);
-    let Reply { body, attributes: own, outcome, model, id, origin } = reply;
+    let Reply { body, attributes: own, outcome, model, id, mut origin } = reply;
     let event_id = origin.delivery.event.map(|event| event.id);
     let body_id = id.as_ref().map(crate::decode::Id::as_str).filter(|id| is_attribute(id));
     let given_id = body_id.or(event_id.as_deref().filter(|id| is_attribute(id)));
-    let all = attributes(origin.attributes, &origin.message_id, given_id, model.as_deref(), outcome);
+    let mut all = attributes(origin.attributes, &origin.message_id, given_id, model.as_deref(), outcome);
+    origin.ticket.trace.publishing(&mut all, body.len(), outcome);
     let message = Message::new()
         .set_data(body)
         .set_attributes(
@@ -271,7 +273,7 @@ fn what_to_do(error: &PublishError) -> String {
 impl Shared {
     async fn settle(&self, sent: Vec<Sent>, publisher: &Publisher) {
         let mut refused: Option<String> = None;
-        for Sent { mut accepted, ticket, received_at, outcome, model, ordering_key } in sent {
+        for Sent { mut accepted, mut ticket, received_at, outcome, model, ordering_key } in sent {
             let answer = match tokio::time::timeout(SLOW, &mut accepted).await {
                 Ok(answer) => answer,
                 Err(_) => {
@@ -280,7 +282,8 @@ impl Shared {
                 }
             };
             match answer {
-                Ok(_id) => {
+                Ok(id) => {
+                    ticket.trace.published(&id);
                     ticket.ack();
                     let metrics = model.as_ref().map_or(&self.metrics.unrouted, |model| &model.metrics);
                     metrics.requests(outcome).inc();

@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::model::{Model, Models};
 use crate::order::Away;
 use crate::reference::{Budget, Objects};
+use crate::telemetry::traces;
 use follow::{Fetches, Follow, Referred};
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
@@ -269,7 +270,7 @@ impl Receive {
     }
 
     /// A request that came whole.
-    async fn take(&self, message: Message, handler: Handler, intake: &mut Intake) -> Result<(), Refused> {
+    async fn take(&self, mut message: Message, handler: Handler, intake: &mut Intake) -> Result<(), Refused> {
         let weight = envelope::weight(Headers(&message.attributes), &message.data, &LIMITS);
         let room = match intake.follow.budget.try_take(weight) {
             Some(room) => room,
@@ -279,7 +280,8 @@ impl Receive {
                 intake.follow.budget.take(weight).await
             }
         };
-        let mut ticket = Ticket::new(handler, Arc::clone(&self.metrics));
+        let trace = traces::received(&mut message, handler.delivery_attempt());
+        let mut ticket = Ticket::new(handler, Arc::clone(&self.metrics), trace);
         ticket.hold(weight, room);
         let is_large = weight > LARGE_BODY;
         let open = || envelope::open(Headers(&message.attributes), &message.data, &LIMITS);
@@ -309,12 +311,13 @@ impl Receive {
     /// A request that lies in a bucket.
     fn refer(
         &self,
-        message: Message,
+        mut message: Message,
         handler: Handler,
         mut reference: Box<Reference>,
         intake: &mut Intake,
     ) -> Result<(), Box<Reply>> {
-        let ticket = Ticket::new(handler, Arc::clone(&self.metrics));
+        let trace = traces::received(&mut message, handler.delivery_attempt());
+        let ticket = Ticket::new(handler, Arc::clone(&self.metrics), trace);
         let origin = Origin {
             attributes: message.attributes,
             message_id: message.message_id,
@@ -346,14 +349,16 @@ fn decode(
     content: Result<Content<'_>, Rejection>,
     model: Arc<Model>,
     id: Option<Id>,
-    origin: Origin,
+    mut origin: Origin,
 ) -> Result<Pending, Box<Reply>> {
     let content = match content {
         Ok(content) => content,
         Err(rejection) => return Err(Reply::refused(&rejection, id, Some(model), origin).into()),
     };
     let wanted_version = origin.attributes.get("model_version").cloned();
-    match content.decode(&model.signature, &LIMITS) {
+    let decoded = content.decode(&model.signature, &LIMITS);
+    origin.ticket.trace.decoded();
+    match decoded {
         Ok(mut request) => {
             request.answer.id = request.answer.id.or(id);
             Ok(Pending { request, model, wanted_version, origin })

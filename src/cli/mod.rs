@@ -51,6 +51,7 @@ Variables:
   PREDICTD_<SECTION>__<KEY>     Wins over the files; a list is separated by commas, such as
                                 PREDICTD_REQUESTS__ALLOWED_BUCKETS=images,tables/daily
   PREDICTD_LOG                  What to log, such as debug or info,predictd=trace [default: info]
+  OTEL_EXPORTER_OTLP_ENDPOINT   Where traces and metrics go, such as http://127.0.0.1:4318
   ORT_DYLIB_PATH                Path of libonnxruntime.so, where nothing else names it
   PUBSUB_EMULATOR_HOST          Host and port of a local Pub/Sub: plaintext, no credentials
   STORAGE_EMULATOR_HOST         The same for Cloud Storage

@@ -7,6 +7,7 @@ use super::engine::Opened;
 use super::runtime::Runtime;
 use super::{Model, samples};
 use crate::metrics::Metrics;
+use crate::telemetry::reload::blocking_phase;
 
 /// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.
 pub fn load(
@@ -17,9 +18,14 @@ pub fn load(
     version: &str,
     from: String,
 ) -> Result<Model, Problem> {
-    let bundle = Bundle::open(folder)?;
-    let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
-    let Opened { engine, signature, metadata } = Opened::load(runtime, &bundle).map_err(refused)?;
+    let of = Some((name, version));
+    let (bundle, opened) = blocking_phase("load", of, || {
+        let bundle = Bundle::open(folder)?;
+        let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
+        let opened = Opened::load(runtime, &bundle).map_err(refused)?;
+        Ok::<_, Problem>((bundle, opened))
+    })?;
+    let Opened { engine, signature, metadata } = opened;
     let model = Model {
         name: name.into(),
         version: version.into(),
@@ -36,7 +42,8 @@ pub fn load(
             tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
         }
     }
-    samples::check(&model, &bundle.declaration.samples).map_err(Problem::Refused)?;
+    blocking_phase("check", of, || samples::check(&model, &bundle.declaration.samples))
+        .map_err(Problem::Refused)?;
     Ok(model)
 }
 

@@ -18,6 +18,7 @@ use super::runtime::Runtime;
 use super::source::{File, Listed, Source};
 use super::{Model, Models, Refusal, memory};
 use crate::metrics::Metrics;
+use crate::telemetry::reload::{blocking_phase, carried, phase, reload};
 
 /// What could not be read is tried again after this, doubled up to the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -100,7 +101,11 @@ impl Watch {
     /// # Errors
     /// The source could not be listed, or a version not be read. What serves goes on.
     pub async fn reconcile(&mut self) -> anyhow::Result<()> {
-        let listing = self.source.list().await?;
+        reload(self.reconcile_all()).await
+    }
+
+    async fn reconcile_all(&mut self) -> anyhow::Result<()> {
+        let listing = phase("list", None, self.source.list()).await?;
         for name in listing.ignored {
             if self.judged.ignored.insert(name.clone()) {
                 tracing::warn!(
@@ -145,7 +150,11 @@ impl Watch {
                 Some(Failed { reason, passing: false, .. }) => reason.clone(),
                 _ => match self.attempt(&listed, serving.as_deref()).await {
                     Attempt::Serves(loaded, lease) => {
-                        self.models.swap(Arc::from(loaded));
+                        let of = Some((model, listed.version.as_str()));
+                        blocking_phase("swap", of, || {
+                            self.models.swap(Arc::from(loaded));
+                            anyhow::Ok(())
+                        })?;
                         if let Some(old) = serving.filter(|_| !is_serving) {
                             self.metrics.retire(&old.name, &old.version);
                         }
@@ -207,7 +216,8 @@ impl Watch {
         if let Some(shortage) = memory::shortage(listed, self.runtime.threads()) {
             return Attempt::FailsForNow(shortage);
         }
-        let fetched = match self.source.fetch(listed, |_| {}).await {
+        let of = Some((listed.model.as_str(), listed.version.as_str()));
+        let fetched = match phase("fetch", of, self.source.fetch(listed, |_| {})).await {
             Ok(fetched) => fetched,
             Err(error) => return Attempt::Unreadable(error),
         };
@@ -226,11 +236,12 @@ impl Watch {
                 }
             }
         };
-        let (loaded, lease) = match tokio::task::spawn_blocking(load).await.context("loading panicked") {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(problem)) => return Attempt::Fails(problem.to_string()),
-            Err(error) => return Attempt::Fails(format!("{error:#}")),
-        };
+        let (loaded, lease) =
+            match tokio::task::spawn_blocking(carried(load)).await.context("loading panicked") {
+                Ok(Ok(loaded)) => loaded,
+                Ok(Err(problem)) => return Attempt::Fails(problem.to_string()),
+                Err(error) => return Attempt::Fails(format!("{error:#}")),
+            };
         if let Some(serving) = serving
             && let Some(difference) = difference(serving, &loaded)
         {

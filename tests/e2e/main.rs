@@ -18,5 +18,6 @@ mod progress;
 mod push;
 mod references;
 mod results;
+mod telemetry;
 mod traffic;
 mod zoo;

@@ -1,12 +1,13 @@
 //! Logs: readable on a terminal, otherwise JSON lines with the fields that Cloud Logging knows.
 //!
-//! `PREDICTD_LOG` filters as `tracing` does (`info` when unset). Payloads are never logged.
+//! `PREDICTD_LOG` filters as `tracing` does (`info` when unset). Payloads are never logged. What an operator must act on (ERROR)
+//! is marked for Error Reporting, and a warning or an error that repeats itself is written once in ten seconds.
 
 use std::fmt;
 use std::io::IsTerminal as _;
+use std::time::Instant;
 
-use opentelemetry::trace::{SpanId, TraceId};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -15,8 +16,12 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The field of an event that carries a request's W3C `traceparent`.
-const TRACEPARENT: &str = "traceparent";
+use super::context::{self, TRACEPARENT};
+use super::repeats::Repeats;
+
+/// What Error Reporting knows an error by: <https://cloud.google.com/error-reporting/docs/formatting-error-messages>.
+const REPORTED_ERROR: &str =
+    "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent";
 
 /// Sets the process's logging up, to standard error. `project` names traces as Cloud Logging links them.
 pub fn init(project: &str) {
@@ -25,13 +30,20 @@ pub fn init(project: &str) {
     if std::io::stderr().is_terminal() {
         builder.with_target(false).init();
     } else {
-        builder.event_format(CloudLogging { project: project.to_owned() }).init();
+        builder.event_format(CloudLogging::of(project)).init();
     }
 }
 
 /// One JSON object a line: <https://cloud.google.com/logging/docs/structured-logging>.
 struct CloudLogging {
     project: String,
+    repeats: Repeats,
+}
+
+impl CloudLogging {
+    fn of(project: &str) -> Self {
+        Self { project: project.to_owned(), repeats: Repeats::default() }
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for CloudLogging
@@ -45,22 +57,35 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut time = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut time))?;
         let mut fields = Fields(Map::new());
         event.record(&mut fields);
         let mut line = fields.0;
-        if let Some(traceparent) = line.remove(TRACEPARENT)
-            && let Some((trace, span, sampled)) = traceparent.as_str().and_then(parse_traceparent)
-        {
-            let trace = format!("projects/{}/traces/{trace}", self.project);
-            line.insert("logging.googleapis.com/trace".to_owned(), trace.into());
-            line.insert("logging.googleapis.com/spanId".to_owned(), span.to_string().into());
-            line.insert("logging.googleapis.com/trace_sampled".to_owned(), sampled.into());
-        }
-        line.insert("severity".to_owned(), severity(*event.metadata().level()).into());
-        line.insert("time".to_owned(), time.into());
+        let level = *event.metadata().level();
         line.insert("target".to_owned(), event.metadata().target().into());
+        if level <= Level::WARN {
+            let said = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
+            let Some(suppressed) = self.repeats.admit(&said, Instant::now()) else { return Ok(()) };
+            if suppressed > 0 {
+                line.insert("suppressed".to_owned(), suppressed.into());
+            }
+        }
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        if let Some(traceparent) = line.remove(TRACEPARENT)
+            && let Some(context) = traceparent.as_str().and_then(context::parse)
+        {
+            let trace = format!("projects/{}/traces/{}", self.project, context.trace_id());
+            line.insert("logging.googleapis.com/trace".to_owned(), trace.into());
+            line.insert("logging.googleapis.com/spanId".to_owned(), context.span_id().to_string().into());
+            line.insert("logging.googleapis.com/trace_sampled".to_owned(), context.is_sampled().into());
+        }
+        if level == Level::ERROR {
+            line.insert("@type".to_owned(), REPORTED_ERROR.into());
+            let service = json!({"service": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")});
+            line.insert("serviceContext".to_owned(), service);
+        }
+        line.insert("severity".to_owned(), severity(level).into());
+        line.insert("time".to_owned(), time.into());
         writeln!(writer, "{}", Value::Object(line))
     }
 }
@@ -72,19 +97,6 @@ fn severity(level: Level) -> &'static str {
         Level::INFO => "INFO",
         Level::DEBUG | Level::TRACE => "DEBUG",
     }
-}
-
-/// W3C Trace Context, section 3.2: version, trace id, parent id, flags.
-fn parse_traceparent(text: &str) -> Option<(TraceId, SpanId, bool)> {
-    let mut parts = text.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let lengths = [version.len(), trace.len(), span.len(), flags.len()];
-    if lengths != [2, 32, 16, 2] || version == "ff" {
-        return None;
-    }
-    let trace = TraceId::from_hex(trace).ok().filter(|id| *id != TraceId::INVALID)?;
-    let span = SpanId::from_hex(span).ok().filter(|id| *id != SpanId::INVALID)?;
-    Some((trace, span, u8::from_str_radix(flags, 16).ok()? & 1 == 1))
 }
 
 struct Fields(Map<String, Value>);
@@ -130,19 +142,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_line_is_what_cloud_logging_reads() {
+    /// The lines that `say` writes.
+    fn lines(say: impl FnOnce()) -> Vec<Value> {
         let captured = Captured::default();
         let writer = captured.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
-            .event_format(CloudLogging { project: "p".to_owned() })
+            .event_format(CloudLogging::of("p"))
             .finish();
-        tracing::subscriber::with_default(subscriber, || {
+        tracing::subscriber::with_default(subscriber, say);
+        let bytes = captured.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_line_is_what_cloud_logging_reads() {
+        let lines = lines(|| {
             let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
             tracing::warn!(traceparent, rows = 3, "slow \"batch\"");
         });
-        let line: Value = serde_json::from_slice(&captured.0.lock().unwrap()).unwrap();
+        let line = &lines[0];
         assert_eq!(line["severity"], "WARNING");
         assert_eq!(line["message"], "slow \"batch\"");
         assert_eq!(line["rows"], 3);
@@ -153,17 +172,27 @@ mod tests {
         assert_eq!(line["logging.googleapis.com/spanId"], "b7ad6b7169203331");
         assert_eq!(line["logging.googleapis.com/trace_sampled"], true);
         assert!(line["time"].as_str().unwrap().ends_with('Z'));
+        assert!(line.get("@type").is_none() && line.get("suppressed").is_none());
     }
 
     #[test]
-    fn a_broken_traceparent_is_none() {
-        for text in [
-            "",
-            "00-0-0-0",
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-        ] {
-            assert!(parse_traceparent(text).is_none(), "{text}");
-        }
+    fn an_error_is_one_for_error_reporting() {
+        let lines = lines(|| tracing::error!(version = "7", "version refused, it will not serve"));
+        assert_eq!(lines[0]["@type"], REPORTED_ERROR);
+        assert_eq!(lines[0]["message"], "version refused, it will not serve");
+        assert_eq!(lines[0]["serviceContext"]["service"], "predictd");
+    }
+
+    #[test]
+    fn what_repeats_itself_is_written_once_and_what_differs_always() {
+        let lines = lines(|| {
+            for _ in 0..3 {
+                tracing::warn!(why = "gone", "the stream ended");
+                tracing::info!("receiving");
+            }
+            tracing::warn!(why = "reset", "the stream ended");
+        });
+        let said: Vec<_> = lines.iter().map(|line| line["why"].as_str().unwrap_or("info")).collect();
+        assert_eq!(said, ["gone", "info", "info", "info", "reset"]);
     }
 }

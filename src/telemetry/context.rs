@@ -1,0 +1,152 @@
+//! W3C Trace Context in a message's attributes: `traceparent`, or `googclient_traceparent` as Google's clients write it.
+
+use std::collections::HashMap;
+use std::str::FromStr as _;
+
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+
+pub const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+/// Where a context may stand, with its vendors' state; the first valid one counts.
+const PLACES: [(&str, &str); 2] =
+    [(TRACEPARENT, TRACESTATE), ("googclient_traceparent", "googclient_tracestate")];
+/// Sampled, and the trace id is random: what version 00 knows of (Trace Context level 2).
+const KNOWN_FLAGS: u8 = 0b11;
+
+/// Where a message's trace was until now, and whether `traceparent` says so.
+pub fn incoming(attributes: &HashMap<String, String>) -> Option<(SpanContext, bool)> {
+    PLACES.into_iter().find_map(|(place, state)| {
+        let context = parse(attributes.get(place)?)?;
+        // What cannot be read of it must not cost the trace.
+        let state = attributes.get(state).and_then(|state| TraceState::from_str(state).ok());
+        let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
+        let context = SpanContext::new(trace, span, flags, true, state.unwrap_or_default());
+        Some((context, place == TRACEPARENT))
+    })
+}
+
+/// Makes `traceparent` and `tracestate` say `context`, or nothing, whatever stood there.
+pub fn replace(attributes: &mut HashMap<String, String>, context: Option<&SpanContext>) {
+    let state = context.map(|context| context.trace_state().header()).unwrap_or_default();
+    for (key, value) in [(TRACEPARENT, context.map(format).unwrap_or_default()), (TRACESTATE, state)] {
+        if value.is_empty() {
+            attributes.remove(key);
+        } else {
+            attributes.insert(key.to_owned(), value);
+        }
+    }
+}
+
+/// Section 3.2 of the recommendation: version, trace id, parent id, flags, all in lower case. A later version may go on.
+pub fn parse(text: &str) -> Option<SpanContext> {
+    let is_lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let shape_holds = text.bytes().take(55).enumerate().all(|(at, byte)| match at {
+        2 | 35 | 52 => byte == b'-',
+        _ => is_lower_hex(byte),
+    });
+    let goes_on = text.as_bytes().get(55);
+    let version = text.get(..2)?;
+    let ends_well = goes_on.is_none() || (version != "00" && goes_on == Some(&b'-'));
+    if !shape_holds || !ends_well || version == "ff" {
+        return None;
+    }
+    let trace = TraceId::from_hex(text.get(3..35)?).ok()?;
+    let span = SpanId::from_hex(text.get(36..52)?).ok()?;
+    let flags = u8::from_str_radix(text.get(53..55)?, 16).ok()?;
+    let flags = TraceFlags::new(flags & KNOWN_FLAGS);
+    Some(SpanContext::new(trace, span, flags, true, TraceState::default())).filter(SpanContext::is_valid)
+}
+
+/// As version 00 writes it.
+pub fn format(context: &SpanContext) -> String {
+    let flags = context.trace_flags().to_u8() & KNOWN_FLAGS;
+    format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const OTHER: &str = "00-11111111111111111111111111111111-2222222222222222-00";
+
+    fn attributes(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_valid_is_read_and_written_back() {
+        for text in [VALID, OTHER, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03"] {
+            assert_eq!(format(&parse(text).unwrap()), text);
+        }
+        assert!(parse(VALID).unwrap().is_sampled());
+        assert!(!parse(OTHER).unwrap().is_sampled());
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        for text in [
+            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-what-comes",
+        ] {
+            assert!(
+                format(&parse(text).unwrap()).starts_with("00-0af7651916cd43dd8448eb211c80319c-"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_broken_is_none() {
+        for text in [
+            "",
+            "00-0-0-0",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-011",
+            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01.what",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333\u{e9}-01",
+            "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert!(parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_valid_attribute_counts() {
+        let google = PLACES[1].0;
+        let of = |pairs: &[(&str, &str)]| {
+            incoming(&attributes(pairs)).map(|(context, stands)| (format(&context), stands))
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[(TRACEPARENT, VALID), (google, OTHER)]), Some((VALID.to_owned(), true)));
+        assert_eq!(of(&[(TRACEPARENT, "broken"), (google, OTHER)]), Some((OTHER.to_owned(), false)));
+        assert_eq!(of(&[(google, VALID)]), Some((VALID.to_owned(), false)));
+        assert_eq!(of(&[(TRACEPARENT, "broken"), (google, "too")]), None);
+    }
+
+    #[test]
+    fn the_trace_state_comes_along_and_never_costs_the_trace() {
+        let with = |state| incoming(&attributes(&[(TRACEPARENT, VALID), (TRACESTATE, state)])).unwrap().0;
+        assert_eq!(with("vendor=1").trace_state().get("vendor"), Some("1"));
+        assert_eq!(with("no pairs").trace_state().header(), "");
+    }
+
+    #[test]
+    fn what_goes_out_is_one_context_or_none() {
+        let (google, state) = PLACES[1];
+        let mut all =
+            attributes(&[(TRACEPARENT, "broken"), (TRACESTATE, "a=1"), (google, OTHER), (state, "b=2")]);
+        let (context, _) = incoming(&all).unwrap();
+        replace(&mut all, Some(&context));
+        assert_eq!((all[TRACEPARENT].as_str(), all[TRACESTATE].as_str()), (OTHER, "b=2"));
+        replace(&mut all, None);
+        assert!(!all.contains_key(TRACEPARENT) && !all.contains_key(TRACESTATE));
+    }
+}

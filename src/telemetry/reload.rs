@@ -1,0 +1,79 @@
+//! The spans of a reload: one for a look at the source, and below it one for each phase: list, fetch, load, check, swap.
+//!
+//! Phases are recorded only below a reload: what the command line loads leaves no trace.
+
+use std::fmt::Display;
+
+use opentelemetry::trace::{FutureExt as _, SpanBuilder, Status, TraceContextExt as _, Tracer as _};
+use opentelemetry::{Context, KeyValue};
+
+use super::traces;
+
+/// A look at the source, with all that it leads to.
+pub async fn reload<T, E: Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let Some(tracer) = traces::tracer() else { return work.await };
+    let span = tracer.build_with_context(SpanBuilder::from_name("reload"), &Context::new());
+    let context = Context::new().with_span(span);
+    let outcome = work.with_context(context.clone()).await;
+    end(&context, &outcome);
+    outcome
+}
+
+/// One of its phases; `of` names the model and the version, where there is one.
+pub async fn phase<T, E: Display>(
+    name: &'static str,
+    of: Option<(&str, &str)>,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let Some(context) = begin(name, of) else { return work.await };
+    let outcome = work.with_context(context.clone()).await;
+    end(&context, &outcome);
+    outcome
+}
+
+/// The same for what blocks its thread.
+pub fn blocking_phase<T, E: Display>(
+    name: &'static str,
+    of: Option<(&str, &str)>,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let Some(context) = begin(name, of) else { return work() };
+    let attached = context.clone().attach();
+    let outcome = work();
+    drop(attached);
+    end(&context, &outcome);
+    outcome
+}
+
+/// `work` for another thread, below the same reload.
+pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let context = Context::current();
+    move || {
+        let _attached = context.attach();
+        work()
+    }
+}
+
+fn begin(name: &'static str, of: Option<(&str, &str)>) -> Option<Context> {
+    let tracer = traces::tracer()?;
+    let parent = Context::current();
+    if !parent.span().span_context().is_sampled() {
+        return None;
+    }
+    let attributes = of.into_iter().flat_map(|(model, version)| {
+        [
+            KeyValue::new("predictd.model", model.to_owned()),
+            KeyValue::new("predictd.model_version", version.to_owned()),
+        ]
+    });
+    let builder = SpanBuilder::from_name(name).with_attributes(attributes);
+    let span = tracer.build_with_context(builder, &parent);
+    Some(parent.with_span(span))
+}
+
+fn end<T, E: Display>(context: &Context, outcome: &Result<T, E>) {
+    if let Err(error) = outcome {
+        context.span().set_status(Status::error(error.to_string()));
+    }
+    context.span().end();
+}

@@ -1,0 +1,417 @@
+//! Traces and metrics arrive at an OTLP collector, linked as OpenTelemetry's conventions say, and cost the worker nothing
+//! when the collector is not well.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::post;
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::{Span, status};
+use prost::Message as _;
+use tokio::sync::watch;
+
+use crate::harness::{PATIENCE, World};
+use crate::oracle::wine;
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const UNSAMPLED: &str = "00-11111111111111111111111111111111-2222222222222222-00";
+
+#[derive(Debug, Default)]
+struct Received {
+    services: BTreeSet<String>,
+    spans: Vec<Span>,
+    /// Those of the latest export.
+    metrics: Vec<Metric>,
+}
+
+/// An OTLP receiver on a free port.
+struct Collector {
+    endpoint: String,
+    received: Arc<watch::Sender<Received>>,
+}
+
+impl Collector {
+    async fn start() -> Self {
+        let received = Arc::new(watch::Sender::new(Received::default()));
+        let (of_traces, of_metrics) = (Arc::clone(&received), Arc::clone(&received));
+        let traces = move |body: Bytes| async move {
+            let request = ExportTraceServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
+            of_traces.send_modify(|received| {
+                for exported in request.resource_spans {
+                    let attributes = exported.resource.unwrap_or_default().attributes;
+                    received.services.extend(text(&attributes, "service.name"));
+                    received.spans.extend(exported.scope_spans.into_iter().flat_map(|scope| scope.spans));
+                }
+            });
+            Ok::<_, StatusCode>(())
+        };
+        let metrics = move |body: Bytes| async move {
+            let request = ExportMetricsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
+            of_metrics.send_modify(|received| {
+                let scopes = request.resource_metrics.into_iter().flat_map(|exported| exported.scope_metrics);
+                received.metrics = scopes.flat_map(|scope| scope.metrics).collect();
+            });
+            Ok::<_, StatusCode>(())
+        };
+        let router = Router::new().route("/v1/traces", post(traces)).route("/v1/metrics", post(metrics));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { endpoint, received }
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Received) -> bool) {
+        let mut received = self.received.subscribe();
+        let came = tokio::time::timeout(PATIENCE, received.wait_for(|received| holds(received))).await;
+        if came.is_err() {
+            let received = self.received.borrow();
+            let names: Vec<_> = received.spans.iter().map(|span| &span.name).collect();
+            panic!("{what} never came; spans {names:?}, metrics {:?}", received.metrics);
+        }
+    }
+
+    /// The spans of one trace, once they are so many.
+    async fn trace(&self, trace: &str, spans: usize) -> Vec<Span> {
+        let of_trace = |received: &Received| -> Vec<Span> {
+            received.spans.iter().filter(|span| hex(&span.trace_id) == trace).cloned().collect()
+        };
+        self.until(&format!("{spans} spans of {trace}"), |received| of_trace(received).len() >= spans).await;
+        of_trace(&self.received.borrow())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
+    let value = attributes.iter().find(|attribute| attribute.key == key)?.value.clone()?.value?;
+    match value {
+        any_value::Value::StringValue(text) => Some(text),
+        any_value::Value::IntValue(number) => Some(number.to_string()),
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
+    let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
+    assert_eq!(found.len(), 1, "{name} in {:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
+    found[0]
+}
+
+fn is_error(span: &Span) -> bool {
+    span.status.as_ref().is_some_and(|status| status.code() == status::StatusCode::Error)
+}
+
+async fn world() -> World {
+    let world = World::start().await;
+    world.upload_version("wine/1", "wine", "1");
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sampled_request_is_traced_from_its_sender_to_its_response() {
+    let (world, collector) = (world().await, Collector::start().await);
+    let _worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+            ("OTEL_SERVICE_NAME", "wines"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ])
+        .await;
+    let body = wine().request(&[3]);
+    let id = world.publish(body.clone(), &[("traceparent", SAMPLED), ("tracestate", "vendor=1")]);
+    let response = world.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap();
+    wine().check(&[3], &response);
+
+    let spans = collector.trace(TRACE, 4).await;
+    assert_eq!(spans.len(), 4);
+    let receive = named(&spans, "receive prediction-requests");
+    let process = named(&spans, "process prediction-requests");
+    let publish = named(&spans, "publish prediction-responses");
+    let predict = named(&spans, "predict wine");
+    assert_eq!(hex(&receive.parent_span_id), "b7ad6b7169203331");
+    assert_eq!(process.parent_span_id, receive.span_id);
+    assert_eq!(publish.parent_span_id, process.span_id);
+    assert_eq!(predict.parent_span_id, process.span_id);
+    let links = |span: &Span| span.links.iter().map(|link| hex(&link.span_id)).collect::<Vec<_>>();
+    assert_eq!(links(predict), [hex(&process.span_id)]);
+    assert_eq!(links(process), [hex(&predict.span_id)]);
+    let sent = format!("00-{TRACE}-{}-01", hex(&publish.span_id));
+    assert_eq!(response.attributes["traceparent"], sent);
+    assert_eq!(response.attributes["tracestate"], "vendor=1");
+
+    assert_eq!(receive.kind(), SpanKind::Client);
+    assert_eq!(process.kind(), SpanKind::Consumer);
+    assert_eq!(publish.kind(), SpanKind::Producer);
+    for (span, key, value) in [
+        (receive, "messaging.system", "gcp_pubsub"),
+        (receive, "messaging.operation.type", "receive"),
+        (receive, "messaging.message.id", id.as_str()),
+        (receive, "messaging.message.body.size", &body.len().to_string()),
+        (process, "messaging.operation.type", "process"),
+        (process, "messaging.destination.subscription.name", "prediction-requests"),
+        (process, "predictd.model", "wine"),
+        (process, "predictd.model_version", "1"),
+        (publish, "messaging.operation.type", "send"),
+        (publish, "messaging.destination.name", "prediction-responses"),
+        (publish, "messaging.message.body.size", &response.data.len().to_string()),
+        (predict, "messaging.batch.message_count", "1"),
+        (predict, "predictd.batch.rows", "1"),
+    ] {
+        assert_eq!(text(&span.attributes, key).as_deref(), Some(value), "{key} of {}", span.name);
+    }
+    assert!(text(&publish.attributes, "messaging.message.id").is_some());
+    assert!(!spans.iter().any(is_error));
+    assert!(spans.iter().all(|span| span.start_time_unix_nano <= span.end_time_unix_nano));
+    assert!(collector.received.borrow().services.iter().eq(["wines"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_shows_its_phases() {
+    let (world, collector) = (world().await, Collector::start().await);
+    let worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ])
+        .await;
+    world.upload("models/wine/2/model.onnx", b"no model".to_vec());
+    worker.until_info("a refusal", |info| info["models"]["wine"]["refused"][0]["version"] == "2").await;
+    // The reload's own span ends, and so is exported, after those of its phases.
+    let reloads = |received: &Received| -> Vec<Vec<Span>> {
+        let reloads = received.spans.iter().filter(|span| span.name == "reload");
+        let children = reloads.map(|reload| {
+            let of_it = received.spans.iter().filter(|span| span.parent_span_id == reload.span_id);
+            of_it.cloned().collect()
+        });
+        children.collect()
+    };
+    let of_version = |phases: &[Span], version: &str| -> Vec<String> {
+        let has = |span: &&Span| text(&span.attributes, "predictd.model_version").as_deref() == Some(version);
+        phases.iter().filter(has).map(|span| span.name.clone()).collect()
+    };
+    collector
+        .until("a reload that swapped and one that failed", |received| {
+            let all = reloads(received);
+            let swapped = all.iter().any(|phases| {
+                named(phases, "list").trace_id == phases[0].trace_id
+                    && of_version(phases, "1") == ["fetch", "load", "check", "swap"]
+            });
+            let failed = all.iter().any(|phases| {
+                of_version(phases, "2") == ["fetch", "load"] && is_error(named(phases, "load"))
+            });
+            swapped && failed
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_sampled_leaves_no_span_and_the_rest_is_flushed_at_the_end() {
+    let (world, collector) = (world().await, Collector::start().await);
+    let mut worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &format!("{}/v1/traces", collector.endpoint)),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
+        ])
+        .await;
+    let ask = async |attributes: &[(&str, &str)]| {
+        let response = world.ask(wine().request(&[0]), attributes).await;
+        wine().check(&[0], &response);
+        assert!(!response.attributes.keys().any(|key| key.starts_with("goog")), "{:?}", response.attributes);
+        response.attributes.get("traceparent").cloned()
+    };
+    assert_eq!(ask(&[]).await, None);
+    assert_eq!(ask(&[("traceparent", "broken")]).await, None);
+    assert_eq!(ask(&[("traceparent", UNSAMPLED)]).await.unwrap(), UNSAMPLED);
+    assert_eq!(ask(&[("googclient_traceparent", UNSAMPLED)]).await.unwrap(), UNSAMPLED);
+    assert_eq!(
+        ask(&[("traceparent", UNSAMPLED), ("googclient_traceparent", SAMPLED)]).await.unwrap(),
+        UNSAMPLED
+    );
+    let both = [("traceparent", "broken"), ("googclient_traceparent", UNSAMPLED)];
+    assert_eq!(ask(&both).await.unwrap(), UNSAMPLED);
+    let continued = ask(&[("googclient_traceparent", SAMPLED)]).await.unwrap();
+    world.settled().await;
+    assert!(collector.received.borrow().spans.is_empty());
+    worker.signal("-TERM");
+    assert!(worker.end().await.success(), "{}", worker.log());
+
+    let spans = std::mem::take(&mut collector.received.send_replace(Received::default()).spans);
+    assert_eq!(spans.len(), 4, "{spans:#?}");
+    assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE));
+    let publish = named(&spans, "publish prediction-responses");
+    assert_eq!(continued, format!("00-{TRACE}-{}-01", hex(&publish.span_id)));
+    assert_eq!(collector.received.borrow().metrics.len(), 0, "no endpoint for metrics was set");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_links_every_message_that_it_ran() {
+    let (world, collector) = (world().await, Collector::start().await);
+    let parents: Vec<String> = (1..=20).map(|n| format!("00-{n:032x}-{n:016x}-01")).collect();
+    let ids: Vec<String> = parents
+        .iter()
+        .enumerate()
+        .map(|(row, parent)| world.publish(wine().request(&[row]), &[("traceparent", parent)]))
+        .collect();
+    let _worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+            ("PREDICTD_BATCHING__MAX_WAIT", "100ms"),
+        ])
+        .await;
+    world.responses(&ids).await;
+    collector
+        .until("links both ways", |received| {
+            let of = |name: &str| {
+                received.spans.iter().filter(|span| span.name.starts_with(name)).collect::<Vec<_>>()
+            };
+            let (batches, messages) = (of("predict "), of("process "));
+            let linked = |from: &Span, to: &Span| {
+                from.links.iter().any(|link| link.span_id == to.span_id && link.trace_id == to.trace_id)
+            };
+            let ran = |message: &&&Span| {
+                batches.iter().any(|batch| linked(batch, message) && linked(message, batch))
+            };
+            messages.len() == ids.len()
+                && messages.iter().filter(ran).count() == ids.len()
+                && batches.iter().any(|batch| batch.links.len() > 1)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_has_its_error_in_the_trace() {
+    let (world, collector) = (world().await, Collector::start().await);
+    let _worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ])
+        .await;
+    let response = world.ask("no request", &[("traceparent", SAMPLED), ("model", "wine")]).await;
+    let code = &response.attributes["error_code"];
+    let spans = collector.trace(TRACE, 3).await;
+    let process = named(&spans, "process prediction-requests");
+    assert!(is_error(process));
+    assert_eq!(text(&process.attributes, "error.type").as_ref(), Some(code));
+    assert!(!is_error(named(&spans, "publish prediction-responses")));
+}
+
+fn total(metrics: &[Metric], name: &str) -> Option<i64> {
+    let metric::Data::Sum(sum) = metrics.iter().find(|metric| metric.name == name)?.data.as_ref()? else {
+        panic!("{name} is no sum");
+    };
+    let value = |value: &Option<number_data_point::Value>| match value {
+        Some(number_data_point::Value::AsInt(number)) => *number,
+        other => panic!("{name}: {other:?}"),
+    };
+    Some(sum.data_points.iter().map(|point| value(&point.value)).sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_figures_of_metrics_are_pushed_under_the_conventions_names() {
+    let (world, collector) = (world().await, Collector::start().await);
+    let mut worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &format!("{}/v1/metrics", collector.endpoint)),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
+        ])
+        .await;
+    let ids: Vec<String> = (0..5).map(|row| world.publish(wine().request(&[row]), &[])).collect();
+    world.responses(&ids).await;
+    collector
+        .until("five messages", |received| {
+            total(&received.metrics, "messaging.client.sent.messages") == Some(5)
+                && total(&received.metrics, "messaging.client.consumed.messages") == Some(5)
+                && total(&received.metrics, "predictd.rows") == Some(5)
+        })
+        .await;
+    let id = world.publish(wine().request(&[5]), &[]);
+    world.responses(std::slice::from_ref(&id)).await;
+    world.settled().await;
+    worker.signal("-TERM");
+    assert!(worker.end().await.success(), "{}", worker.log());
+
+    let received = collector.received.borrow();
+    assert_eq!(total(&received.metrics, "messaging.client.sent.messages"), Some(6));
+    let duration =
+        received.metrics.iter().find(|metric| metric.name == "messaging.process.duration").unwrap();
+    assert_eq!(duration.unit, "s");
+    let Some(metric::Data::Histogram(histogram)) = &duration.data else { panic!("{duration:?}") };
+    let of_wine = |attributes: &[KeyValue]| text(attributes, "predictd.model").as_deref() == Some("wine");
+    let point = histogram.data_points.iter().find(|point| of_wine(&point.attributes)).unwrap();
+    assert_eq!(point.count, 6);
+    assert_eq!(point.bucket_counts.iter().sum::<u64>(), 6);
+    assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+    assert!(point.sum.unwrap() > 0.0 && point.start_time_unix_nano < point.time_unix_nano);
+    let calls =
+        received.metrics.iter().find(|metric| metric.name == "messaging.client.operation.duration").unwrap();
+    let Some(metric::Data::Histogram(histogram)) = &calls.data else { panic!("{calls:?}") };
+    assert!((1..=6).contains(&histogram.data_points[0].count), "{calls:?}");
+    assert!(received.spans.is_empty(), "no endpoint for traces was set");
+}
+
+/// A collector that takes calls and never answers: requests are answered all the same, and the end is not held up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_hangs_holds_nothing_up() {
+    let world = world().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let held = tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok((connection, _)) = silent.accept().await {
+            connections.push(connection);
+        }
+    });
+    let mut worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
+            ("PREDICTD_SHUTDOWN__GRACE", "3s"),
+        ])
+        .await;
+    for row in 0..20 {
+        let response = world.ask(wine().request(&[row]), &[("traceparent", SAMPLED)]).await;
+        wine().check(&[row], &response);
+    }
+    let asked = Instant::now();
+    worker.signal("-TERM");
+    assert!(worker.end().await.success(), "{}", worker.log());
+    // Ten seconds are OTLP's own time limit of one call.
+    assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
+    held.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_followed_is_said_and_costs_no_prediction() {
+    let world = world().await;
+    let worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ])
+        .await;
+    let response = world.ask(wine().request(&[1]), &[("traceparent", SAMPLED)]).await;
+    wine().check(&[1], &response);
+    // Not traced, so passed along like any attribute.
+    assert_eq!(response.attributes["traceparent"], SAMPLED);
+    let log = worker.log();
+    assert!(
+        log.contains("no traces will be exported") && log.contains("expected \\\"http/protobuf\\\""),
+        "{log}"
+    );
+}
