@@ -16,6 +16,8 @@ use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
 
+use super::sampling::Ids;
+
 /// Of OTLP's specification, where no variable says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -81,7 +83,11 @@ pub(super) fn start() -> anyhow::Result<Option<SdkTracerProvider>> {
         .with_http_client(client)
         .build()
         .context("cannot set the OTLP exporter up")?;
-    Ok(Some(SdkTracerProvider::builder().with_resource(resource()).with_batch_exporter(exporter).build()))
+    let provider = SdkTracerProvider::builder()
+        .with_id_generator(Ids::default())
+        .with_resource(resource())
+        .with_batch_exporter(exporter);
+    Ok(Some(provider.build()))
 }
 
 /// Sends from whatever thread asks, on the runtime that it was made on.

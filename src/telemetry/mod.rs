@@ -10,6 +10,7 @@ mod openmetrics;
 pub mod push;
 pub mod reload;
 mod repeats;
+mod sampling;
 pub mod traces;
 
 use std::time::{Duration, Instant};

@@ -17,6 +17,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 
 use super::context;
+use super::sampling::Gate;
 use crate::error::Code;
 use crate::message::Pending;
 use crate::model::Model;
@@ -28,6 +29,7 @@ static TRACES: OnceLock<Traces> = OnceLock::new();
 pub(super) struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
+    gate: Gate,
     root: Context,
     subscription: &'static str,
     topic: &'static str,
@@ -45,6 +47,7 @@ pub(super) fn start(provider: SdkTracerProvider, subscription: &str, topic: &str
     let traces = Traces {
         tracer: provider.tracer(env!("CARGO_PKG_NAME")),
         provider,
+        gate: Gate::new(),
         root: Context::new(),
         subscription,
         topic,
@@ -88,8 +91,11 @@ struct Spans {
 pub fn received(message: &mut Message, attempt: Option<i32>) -> MessageTrace {
     let Some(traces) = TRACES.get() else { return MessageTrace(None) };
     let incoming = context::incoming(&message.attributes);
-    if !matches!(incoming, Some((_, true))) {
+    if !matches!(incoming, Some((_, true))) && !message.attributes.is_empty() {
         context::replace(&mut message.attributes, incoming.as_ref().map(|(context, _)| context));
+    }
+    if !traces.gate.admits(incoming.as_ref().map(|(context, _)| context)) {
+        return MessageTrace(None);
     }
     let builder = SpanBuilder::from_name(traces.receive).with_kind(SpanKind::Client);
     let mut receive = match incoming {
