@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::deadline;
 use crate::decode::{Form, Id, Request};
 use crate::encode::{self, Served};
 use crate::error::{Code, Rejection};
@@ -40,6 +41,11 @@ fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
     let mut replies = Vec::new();
     for pending in requests {
         model.metrics.queue.observe((started - pending.origin.received_at).as_secs_f64());
+        if let Err(rejection) = deadline::check(pending.origin.deadline) {
+            let (id, model) = (pending.request.answer.id, Some(Arc::clone(&model)));
+            replies.push(Reply::refused(&rejection, id, model, pending.origin));
+            continue;
+        }
         match pending.wanted_version {
             Some(wanted) if *wanted != *model.version => {
                 let message = format!(

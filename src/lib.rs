@@ -7,6 +7,7 @@
 //! | [`pipeline`] | **the** file: every stage, channel and task, and how they end |
 //! | [`message`] | the types that cross its channels, and the [`message::Ticket`] |
 //! | [`receive`] → [`decode`] → [`batch`] → [`infer`] → [`encode`] → [`publish`] | the stages, in a request's order |
+//! | [`deadline`] | until when an answer is wanted |
 //! | [`reference`], [`order`] | requests that lie in a bucket, and what waits for them |
 //! | [`model`] | sources, versions, bundles, ONNX Runtime, and the watch that swaps them |
 //! | [`prepare`] | pictures and texts to tensors, as a bundle declares it |
@@ -18,6 +19,7 @@
 pub mod batch;
 pub mod cli;
 pub mod config;
+pub mod deadline;
 pub mod decode;
 pub mod encode;
 pub mod error;

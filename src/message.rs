@@ -73,6 +73,8 @@ pub struct Origin {
     pub message_id: String,
     pub ordering_key: String,
     pub received_at: Instant,
+    /// After this nobody waits for the answer.
+    pub deadline: Option<SystemTime>,
     /// How the answer must be sent.
     pub delivery: Delivery,
     pub ticket: Ticket,

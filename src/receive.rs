@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::report::Hint as _;
 use crate::config::Requests;
+use crate::deadline;
 use crate::decode::envelope::{self, Content, Envelope, Headers};
 use crate::decode::reference::{self, Reference};
 use crate::decode::{Id, Limits};
@@ -281,6 +282,7 @@ impl Receive {
             }
         };
         let trace = traces::received(&mut message, handler.delivery_attempt());
+        let deadline = message.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
         let mut ticket = Ticket::new(handler, Arc::clone(&self.metrics), trace);
         ticket.hold(weight, room);
         let is_large = weight > LARGE_BODY;
@@ -292,6 +294,7 @@ impl Receive {
             message_id: message.message_id,
             ordering_key: message.ordering_key,
             received_at: Instant::now(),
+            deadline: deadline.clone().ok().flatten(),
             delivery,
             ticket,
         };
@@ -302,6 +305,10 @@ impl Receive {
                 return Err(Refused::Reply(reply.into()));
             }
         };
+        // Expired work costs neither decoding nor inference.
+        if let Err(rejection) = deadline.and_then(deadline::check) {
+            return Err(Refused::Reply(Reply::refused(&rejection, None, Some(model), origin).into()));
+        }
         let decode = || decode(content, model, None, origin);
         let decoded = if is_large { tokio::task::block_in_place(decode) } else { decode() };
         intake.decoded.push(decoded.map_err(Refused::Reply)?);
@@ -317,12 +324,14 @@ impl Receive {
         intake: &mut Intake,
     ) -> Result<(), Box<Reply>> {
         let trace = traces::received(&mut message, handler.delivery_attempt());
+        let deadline = message.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
         let ticket = Ticket::new(handler, Arc::clone(&self.metrics), trace);
         let origin = Origin {
             attributes: message.attributes,
             message_id: message.message_id,
             ordering_key: message.ordering_key,
             received_at: Instant::now(),
+            deadline: deadline.clone().ok().flatten(),
             delivery: std::mem::take(&mut reference.delivery),
             ticket,
         };
@@ -331,6 +340,9 @@ impl Receive {
             Ok(model) => model,
             Err(rejection) => return Err(Reply::refused(&rejection, reference.id, None, origin).into()),
         };
+        if let Err(rejection) = deadline.and_then(deadline::check) {
+            return Err(Reply::refused(&rejection, reference.id, Some(model), origin).into());
+        }
         let object = reference.object.clone();
         let object = match object.and_then(|object| self.objects.check(&object).map(|()| object)) {
             Ok(object) => object,

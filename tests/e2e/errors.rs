@@ -97,3 +97,27 @@ async fn response_attributes_are_as_promised() {
     let body: serde_json::Value = serde_json::from_slice(&response.data).unwrap();
     assert_eq!(body["id"], "body-id");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passed_costs_nothing() {
+    let world = World::start().await;
+    world.upload_version("wine/2", "wine", "2");
+    let worker = world.ready_worker(&[]).await;
+    for (deadline, code) in [
+        ("2001-01-31T12:00:00Z", Some("DEADLINE_EXCEEDED")),
+        ("2001-01-31T12:00:00.5+02:00", Some("DEADLINE_EXCEEDED")),
+        ("tomorrow", Some("INVALID_INPUT")),
+    ] {
+        let response = world.ask(wine().request(&[0]), &[("deadline", deadline)]).await;
+        assert_eq!(response.attributes.get("error_code").map(String::as_str), code, "{deadline}");
+    }
+    let inferences = "predictd_inference_seconds_count";
+    assert_eq!(worker.metric(inferences).await.unwrap_or(0.0), 0.0);
+    let response = world.ask(wine().request(&[0]), &[("deadline", "2999-12-31T23:59:59Z")]).await;
+    assert_eq!(wine().check(&[0], &response), "2");
+    assert!(
+        worker.metric(inferences).await.is_some_and(|count| count >= 1.0),
+        "{}",
+        worker.get("/metrics").await.1
+    );
+}
