@@ -111,13 +111,9 @@ async fn a_deadline_that_passed_costs_nothing() {
         let response = world.ask(wine().request(&[0]), &[("deadline", deadline)]).await;
         assert_eq!(response.attributes.get("error_code").map(String::as_str), code, "{deadline}");
     }
-    let inferences = "predictd_inference_seconds_count";
+    let inferences = "predictd_inference_seconds_count{model=\"wine\"";
     assert_eq!(worker.metric(inferences).await.unwrap_or(0.0), 0.0);
     let response = world.ask(wine().request(&[0]), &[("deadline", "2999-12-31T23:59:59Z")]).await;
     assert_eq!(wine().check(&[0], &response), "2");
-    assert!(
-        worker.metric(inferences).await.is_some_and(|count| count >= 1.0),
-        "{}",
-        worker.get("/metrics").await.1
-    );
+    worker.until_metric(inferences, 1.0).await;
 }
