@@ -1,7 +1,7 @@
 //! Whether a message is sampled, told before anything is made for it.
 //!
-//! The sampler is the SDK's, as the standard variables say. Asking it through a span that is then thrown away costs a
-//! twentieth of a whole message; here the trace id is drawn first, and kept for the span if there is to be one.
+//! The sampler is the SDK's, as the standard variables say. Asking it through a span that is then thrown away would cost every
+//! message some percent of all its work; here the trace id is drawn first, and kept for the span if there is to be one.
 
 use std::cell::Cell;
 
