@@ -8,7 +8,7 @@
 //! | [`message`] | the types that cross its channels, and the [`message::Ticket`] |
 //! | [`receive`] → [`decode`] → [`batch`] → [`infer`] → [`encode`] → [`publish`] | the stages, in a request's order |
 //! | [`deadline`] | until when an answer is wanted |
-//! | [`reference`], [`order`] | requests that lie in a bucket, and what waits for them |
+//! | [`mod@reference`], [`order`] | requests that lie in a bucket, and what waits for them |
 //! | [`model`] | sources, versions, bundles, ONNX Runtime, and the watch that swaps them |
 //! | [`prepare`] | pictures and texts to tensors, as a bundle declares it |
 //! | [`tensor`], [`error`] | what the engine computes with, and the errors users see |
