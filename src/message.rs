@@ -16,6 +16,7 @@ use crate::encode::envelope::{Sealed, Sender, seal};
 use crate::error::{Code, Rejection};
 use crate::metrics::Metrics;
 use crate::model::Model;
+use crate::order::Turn;
 
 /// The right, and the duty, to settle one message. Moves by value with it, is never cloned, is consumed once:
 /// [`Ticket::ack`] is called by publish alone, after the response was accepted. Dropping it nacks and counts.
@@ -27,6 +28,8 @@ pub struct Ticket {
     bytes: i64,
     /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes.
     _room: OwnedSemaphorePermit,
+    /// What else ends with it.
+    _held: Option<OwnedSemaphorePermit>,
 }
 
 impl Ticket {
@@ -35,12 +38,30 @@ impl Ticket {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         metrics.in_hand.inc();
         metrics.bytes_in_hand.inc_by(bytes);
-        Self { handler: Some(handler), metrics, bytes, _room: room }
+        Self { handler: Some(handler), metrics, bytes, _room: room, _held: None }
     }
 
+    /// Keeps `permit` until it is settled.
+    pub fn hold(&mut self, permit: OwnedSemaphorePermit) {
+        self._held = Some(permit);
+    }
+
+    /// On a subscription with exactly-once delivery Pub/Sub says whether it took the acknowledgement: one that it did not
+    /// take, for want of a lease, is counted and never tried again, since the request comes again.
     pub fn ack(mut self) {
-        if let Some(handler) = self.handler.take() {
-            handler.ack();
+        match self.handler.take() {
+            Some(Handler::ExactlyOnce(handler)) => {
+                let metrics = Arc::clone(&self.metrics);
+                // The client waits for it at shutdown: the handler keeps its lease loop running.
+                tokio::spawn(async move {
+                    if let Err(error) = handler.confirmed_ack().await {
+                        metrics.ack_failures.inc();
+                        tracing::debug!(%error, "an acknowledgement was not taken, its request will come again");
+                    }
+                });
+            }
+            Some(handler) => handler.ack(),
+            None => {}
         }
     }
 }
@@ -63,6 +84,12 @@ pub struct Origin {
     pub message_id: String,
     pub ordering_key: String,
     pub received_at: Instant,
+    /// The attribute `deadline`.
+    pub deadline: Option<SystemTime>,
+    /// Which delivery this is, from 1; 0 when the subscription has no dead-letter policy, and so does not tell.
+    pub attempt: u32,
+    /// Its place among those of its ordering key, if it has one.
+    pub turn: Option<Turn>,
     /// How the answer must be sent.
     pub delivery: Delivery,
     pub ticket: Ticket,
@@ -76,6 +103,8 @@ pub struct Pending {
     pub model: Arc<Model>,
     /// The attribute `model_version`: only this version may answer.
     pub wanted_version: Option<String>,
+    /// Shares its call with nobody.
+    pub alone: bool,
     pub origin: Origin,
 }
 

@@ -49,7 +49,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let runtime = Arc::new(Runtime::load(&config.inference)?);
     let source = Arc::new(Source::connect(&config.models.source).await?);
     let admin = google::subscription_admin().await?;
-    receive::check_subscription(&admin, &config.requests.subscription).await?;
+    if let Some(found) = receive::check_subscription(&admin, &config.requests.subscription).await? {
+        tracing::info!(
+            subscription = config.requests.subscription,
+            exactly_once = found.enable_exactly_once_delivery,
+            ordering = found.enable_message_ordering,
+            dead_letters = found.dead_letter_policy.is_some(),
+            "the request subscription"
+        );
+    }
 
     let hint = Arc::new(Notify::new());
     let mut watch = Watch {
@@ -77,7 +85,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let http = tokio::spawn(http::serve(server, state));
 
     let publish = Publish::new(
-        &google::publisher().await?,
+        google::publisher().await?,
         &config.responses.topic,
         Arc::clone(&metrics),
         Arc::clone(&health),
@@ -90,12 +98,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let batches_in = Arc::new(Mutex::new(batches_in));
     for thread in 0..runtime.threads() {
         let (batches_in, replies) = (Arc::clone(&batches_in), replies.clone());
-        stages.spawn_thread(format!("infer-{thread}"), move || infer::run(thread, &batches_in, &replies))?;
+        let name = format!("infer-{thread}");
+        let pulse = health.pulse(&name);
+        stages.spawn_thread(name, move || infer::run(thread, &pulse, &batches_in, &replies))?;
     }
     drop(batches_in);
 
     let limits = batch::Limits { max_rows: config.batching.max_rows, max_wait: config.batching.max_wait };
-    let form_batches = batch::run(requests_in, batches, replies.clone(), Arc::clone(&models), limits);
+    let form_batches =
+        batch::run(requests_in, batches, replies.clone(), Arc::clone(&models), limits, health.pulse("batch"));
     stages.spawn("batch", async move {
         form_batches.await;
         Ok(())
@@ -108,6 +119,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         models: Arc::clone(&models),
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
+        order: Arc::default(),
         requests,
         replies,
     };

@@ -1,8 +1,11 @@
 //! Responses out: each is published, and its request acknowledged once Pub/Sub accepted it.
 //!
 //! Calls are full when busy and immediate when idle, without a linger: a group of replies is cut into powers of two, and
-//! there is one publisher for each power, which sends as soon as it holds that many. Ends when its input closes, after
-//! every response was accepted or given up.
+//! there is one publisher for each power, which sends as soon as it holds that many. Responses with an ordering key go one
+//! by one in the order of their requests (see [`Keys`]). Ends when its input closes, after every response was accepted or
+//! given up.
+
+mod keys;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +18,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::error::{Code, Rejection};
-use crate::health::{Health, Part};
+use crate::health::{Health, Part, Pulse};
 use crate::message::{Reply, Ticket};
 use crate::metrics::Metrics;
+use keys::Keys;
 
 /// Powers of two from 1 to 128 messages a call. Pub/Sub takes 1000, but beyond a hundred nothing is gained.
 const POWERS: usize = 8;
@@ -33,10 +37,19 @@ const OWN_ATTRIBUTES: usize = 17;
 const SLOW: Duration = Duration::from_secs(5);
 const MOST_PAUSE: Duration = Duration::from_secs(10);
 
+/// The client keeps a task for every ordering key that it ever saw: after so many messages it gets a new publisher.
+const ORDERED_MESSAGES: usize = 10_000;
+/// How often responses that wait for one before them are looked at, should that one have been given up.
+const HELD_INTERVAL: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 pub struct Publish {
+    client: BasePublisher,
+    topic: String,
     publishers: Vec<Publisher>,
+    ordered: Publisher,
     shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
 }
 
 #[derive(Debug)]
@@ -45,6 +58,7 @@ struct Shared {
     health: Arc<Health>,
     /// Calls refused in a row.
     failures: AtomicU32,
+    keys: Keys,
 }
 
 /// What is left to do once a message was handed to the client.
@@ -55,67 +69,91 @@ struct Sent {
     outcome: Result<(), Code>,
     model: Option<Arc<crate::model::Model>>,
     ordering_key: String,
+    message_id: String,
 }
 
 impl Publish {
-    pub fn new(client: &BasePublisher, topic: &str, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        let publishers = (0..POWERS)
-            .map(|power| {
-                client
-                    .publisher(topic)
-                    .set_message_count_threshold(1u32 << power)
-                    // Only for what a call's limit of bytes has cut off.
-                    .set_delay_threshold(Duration::from_millis(1))
-                    .build()
-            })
-            .collect();
-        Self { publishers, shared: Arc::new(Shared { metrics, health, failures: AtomicU32::new(0) }) }
+    pub fn new(client: BasePublisher, topic: &str, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+        let publishers = (0..POWERS).map(|power| publisher(&client, topic, 1 << power)).collect();
+        let ordered = publisher(&client, topic, 1);
+        let pulse = health.pulse("publish");
+        let shared = Shared { metrics, health, failures: AtomicU32::new(0), keys: Keys::default() };
+        Self { client, topic: topic.to_owned(), publishers, ordered, shared: Arc::new(shared), pulse }
     }
 
-    pub async fn run(self, mut replies: mpsc::Receiver<Vec<Reply>>) {
+    pub async fn run(mut self, mut replies: mpsc::Receiver<Vec<Reply>>) {
         let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
-        let mut settling = JoinSet::new();
-        while let Some(mut group) = replies.recv().await {
+        let (mut settling, mut in_order) = (JoinSet::new(), JoinSet::new());
+        let mut ordered_messages = 0;
+        loop {
+            let mut group = tokio::select! {
+                group = replies.recv() => match group {
+                    Some(group) => group,
+                    None => break,
+                },
+                () = tokio::time::sleep(HELD_INTERVAL), if self.shared.keys.holds_any() => Vec::new(),
+            };
             self.shared.pause().await;
             while group.len() < 1 << (POWERS - 1)
                 && let Ok(more) = replies.try_recv()
             {
                 group.extend(more);
             }
+            let working = self.pulse.work();
             let (ordered, mut plain): (Vec<Reply>, Vec<Reply>) =
-                group.into_iter().partition(|reply| !reply.origin.ordering_key.is_empty());
+                group.into_iter().partition(|reply| reply.origin.turn.is_some());
+            ordered.into_iter().for_each(|reply| self.shared.keys.hold(reply));
+            drop(working);
             // The client keeps the order within a key, as long as one publisher gets all of it.
-            for reply in ordered {
+            for reply in self.shared.keys.due() {
+                if !self.shared.keys.admits(&reply, |key| self.ordered.resume_publish(key)) {
+                    continue;
+                }
+                ordered_messages += 1;
+                if ordered_messages > ORDERED_MESSAGES {
+                    while in_order.join_next().await.is_some() {}
+                    self.ordered = publisher(&self.client, &self.topic, 1);
+                    ordered_messages = 0;
+                }
                 let call = acquire(&calls).await;
-                settling.spawn(self.send(0, vec![reply], call));
+                in_order.spawn(self.send(self.ordered.clone(), vec![reply], call));
             }
             while !plain.is_empty() {
                 let power = (POWERS - 1).min(plain.len().ilog2() as usize);
                 let rest = plain.split_off(1 << power);
                 let call = acquire(&calls).await;
-                settling.spawn(self.send(power, plain, call));
+                settling.spawn(self.send(self.publishers[power].clone(), plain, call));
                 plain = rest;
             }
             while settling.try_join_next().is_some() {}
+            while in_order.try_join_next().is_some() {}
         }
         while settling.join_next().await.is_some() {}
+        while in_order.join_next().await.is_some() {}
     }
 
     /// Hands replies to the client at once, in order; the future settles their tickets.
     fn send(
         &self,
-        power: usize,
+        publisher: Publisher,
         replies: Vec<Reply>,
         call: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + use<> {
-        let publisher = self.publishers[power].clone();
+        let working = self.pulse.work();
         let sent: Vec<Sent> = replies.into_iter().map(|reply| publish(&publisher, reply)).collect();
+        drop(working);
         let shared = Arc::clone(&self.shared);
         async move {
-            shared.settle(sent, &publisher).await;
+            shared.settle(sent).await;
             drop(call);
         }
     }
+}
+
+fn publisher(client: &BasePublisher, topic: &str, messages: u32) -> Publisher {
+    let builder = client.publisher(topic).set_message_count_threshold(messages);
+    // Only for what a call's limit of bytes has cut off.
+    builder.set_delay_threshold(Duration::from_millis(1)).build()
 }
 
 async fn acquire(calls: &Arc<Semaphore>) -> OwnedSemaphorePermit {
@@ -135,6 +173,7 @@ fn publish(publisher: &Publisher, reply: Reply) -> Sent {
             all.into_iter().chain(own.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned()))),
         )
         .set_ordering_key(origin.ordering_key.clone());
+    // Its turn ends here: the client keeps the order from now on.
     Sent {
         accepted: publisher.publish(message),
         ticket: origin.ticket,
@@ -142,6 +181,7 @@ fn publish(publisher: &Publisher, reply: Reply) -> Sent {
         outcome,
         model,
         ordering_key: origin.ordering_key,
+        message_id: origin.message_id,
     }
 }
 
@@ -204,9 +244,9 @@ fn attributes(
 }
 
 impl Shared {
-    async fn settle(&self, sent: Vec<Sent>, publisher: &Publisher) {
+    async fn settle(&self, sent: Vec<Sent>) {
         let mut refused: Option<String> = None;
-        for Sent { mut accepted, ticket, received_at, outcome, model, ordering_key } in sent {
+        for Sent { mut accepted, ticket, received_at, outcome, model, ordering_key, message_id } in sent {
             let answer = match tokio::time::timeout(SLOW, &mut accepted).await {
                 Ok(answer) => answer,
                 Err(_) => {
@@ -223,10 +263,10 @@ impl Shared {
                 }
                 Err(error) => {
                     self.metrics.publish_failures.inc();
-                    drop(ticket);
                     if !ordering_key.is_empty() {
-                        publisher.resume_publish(ordering_key);
+                        self.keys.pause(ordering_key, message_id);
                     }
+                    drop(ticket);
                     refused = Some(error.to_string());
                 }
             }

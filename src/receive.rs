@@ -5,28 +5,33 @@
 //! the pipeline are kept until the last ticket is settled.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use backoff::BackoffBuilder as _;
 use google_cloud_pubsub::client::{Subscriber, SubscriptionAdmin};
-use google_cloud_pubsub::model::Message;
+use google_cloud_pubsub::model::{Message, Subscription};
 use google_cloud_pubsub::subscriber::MessageStream;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::report::Hint as _;
 use crate::config::Requests;
+use crate::deadline;
 use crate::decode::Limits;
 use crate::decode::envelope::{self, Envelope, Headers};
 use crate::error::Rejection;
 use crate::google;
+use crate::guard::Guard;
 use crate::health::{Health, Part};
 use crate::message::{Origin, Pending, Reply, Ticket};
 use crate::metrics::Metrics;
 use crate::model::Models;
+use crate::order::Order;
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
 const TOGETHER: usize = 128;
@@ -40,6 +45,14 @@ const ROOM_UNIT: usize = 1 << 10;
 const LEASE: Duration = Duration::from_secs(20);
 /// How often an idle connection is looked at, so that `/ready` tells the truth.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// After a failure the stream must have been open for so long before `/ready` believes in it.
+const SETTLING: Duration = Duration::from_secs(2);
+/// Without any sign of life for so long a stream that is waited on is given up, and its connection with it. The client pings every
+/// 30 seconds and the server has 15 to answer, as Google's Java client has it. A server that never answers pings (the emulator)
+/// costs an idle worker a new stream in so long.
+const SILENCE: Duration = Duration::from_secs(45);
+/// A stream that lasted so long did not fail at its opening: the next attempt comes at once.
+const LASTED: Duration = Duration::from_secs(60);
 /// A subscription that does not exist for so many attempts in a row (about five minutes) will not come back.
 const MISSING_ATTEMPTS: usize = 12;
 
@@ -51,18 +64,22 @@ pub struct Receive {
     pub models: Arc<Models>,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
+    pub order: Arc<Order>,
     pub requests: mpsc::Sender<Vec<Pending>>,
     pub replies: mpsc::Sender<Vec<Reply>>,
 }
 
-/// Looks the subscription up before anything starts.
+/// Looks the subscription up before anything starts; `None` when that is not allowed.
 ///
 /// # Errors
 /// It does not exist, or nobody answers. A refusal for want of rights is none: receiving needs fewer.
-pub async fn check_subscription(admin: &SubscriptionAdmin, name: &str) -> anyhow::Result<()> {
+pub async fn check_subscription(
+    admin: &SubscriptionAdmin,
+    name: &str,
+) -> anyhow::Result<Option<Subscription>> {
     let asked = admin.get_subscription().set_subscription(name).send();
     let error = match tokio::time::timeout(google::CALL_TIMEOUT, asked).await {
-        Ok(Ok(_)) => return Ok(()),
+        Ok(Ok(found)) => return Ok(Some(found)),
         Ok(Err(error)) => error,
         Err(_) => {
             return Err(anyhow::anyhow!("no answer in {} seconds", google::CALL_TIMEOUT.as_secs()))
@@ -71,7 +88,7 @@ pub async fn check_subscription(admin: &SubscriptionAdmin, name: &str) -> anyhow
         }
     };
     match google::code(&error) {
-        Some("PERMISSION_DENIED") => Ok(()),
+        Some("PERMISSION_DENIED") => Ok(None),
         Some("NOT_FOUND") => Err(anyhow::anyhow!("the subscription {name:?} does not exist"))
             .hint("create it, or correct `requests.subscription` and `project`"),
         Some(_) => Err(error)
@@ -85,11 +102,13 @@ pub async fn check_subscription(admin: &SubscriptionAdmin, name: &str) -> anyhow
 
 impl Receive {
     /// Receives until `stop`; then waits until the last message in hand is settled.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let cap = self.config.max_outstanding_bytes;
         let room = Arc::new(Semaphore::new((cap / ROOM_UNIT).max(1)));
         let mut delays = reconnect_delays();
-        let mut missing = 0;
+        let (mut missing, mut failed) = (0, false);
+        // Streams that ended, each until the last message that it brought is settled.
+        let mut ending = JoinSet::new();
         loop {
             let mut stream = self
                 .subscriber
@@ -99,18 +118,26 @@ impl Receive {
                 .set_max_outstanding_bytes(i64::try_from(cap)?)
                 .build();
             let token = stream.shutdown_token();
-            let mut received = false;
+            let (opened, mut received) = (Instant::now(), false);
+            let mut guard = Guard::new(SILENCE);
+            let slowed = guard.slowed();
             let ended = tokio::select! {
-                ended = self.read(&mut stream, &room, &mut received, &stop) => ended,
-                () = self.probe() => unreachable!("the probe never ends"),
+                ended = self.read(&mut stream, &mut guard, &room, &mut received, &stop) => ended,
+                () = self.probe(failed, &slowed) => unreachable!("the probe never ends"),
             };
+            if matches!(ended, Ended::Stopped) {
+                self.give_back(&mut stream).await;
+            }
+            drop(stream);
+            ending.spawn(async move { token.shutdown().await });
+            while ending.try_join_next().is_some() {}
             let why = match ended {
-                Ended::Stopped => {
-                    self.give_back(&mut stream).await;
-                    // The stages behind see their channels close; their tickets keep their leases meanwhile.
-                    drop(self);
-                    token.shutdown().await;
-                    return Ok(());
+                Ended::Stopped => break,
+                Ended::Silent => {
+                    tracing::warn!("no sign of life on the request stream, trying over a new connection");
+                    self.connect_anew().await;
+                    self.metrics.stream_failures.inc();
+                    continue;
                 }
                 Ended::Closed => "the server closed the stream".to_owned(),
                 Ended::Failed(error) => {
@@ -124,29 +151,53 @@ impl Receive {
                 Ended::PipelineGone => return Ok(()),
             };
             self.metrics.stream_failures.inc();
-            if received {
+            if received || opened.elapsed() > LASTED {
                 delays = reconnect_delays();
                 missing = 0;
             }
             let delay = delays.next().unwrap_or(Duration::from_secs(30));
+            failed = true;
             if self.health.fails(Part::Requests, format!("the request stream ended: {why}")) {
                 tracing::warn!(why, "the request stream ended, it will be opened again");
             }
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => break,
+            }
+        }
+        // The stages behind see their channels close; their tickets keep their leases meanwhile.
+        drop(self);
+        while ending.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// What was sent over a dead connection is lost, and comes again when its leases are over.
+    async fn connect_anew(&mut self) {
+        match (google::subscriber().await, google::subscription_admin().await) {
+            (Ok(subscriber), Ok(admin)) => (self.subscriber, self.admin) = (subscriber, admin),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "no new connection, keeping the old one");
             }
         }
     }
 
     /// Keeps `/ready` truthful while the client connects by itself and says nothing. Never ends.
-    async fn probe(&self) {
+    async fn probe(&self, failed: bool, slowed: &AtomicBool) {
+        if failed {
+            tokio::time::sleep(SETTLING).await;
+        }
         loop {
-            match check_subscription(&self.admin, &self.config.subscription).await {
-                Ok(()) => self.connected(),
-                Err(error) => {
-                    if self.health.fails(Part::Requests, format!("{error:#}")) {
-                        tracing::warn!(error = format!("{error:#}"), "not receiving");
+            let trouble = if slowed.load(Ordering::Relaxed) {
+                Some("the request stream is broken again as soon as it is open".to_owned())
+            } else {
+                let checked = check_subscription(&self.admin, &self.config.subscription).await;
+                checked.err().map(|error| format!("{error:#}"))
+            };
+            match trouble {
+                None => self.connected(),
+                Some(why) => {
+                    if self.health.fails(Part::Requests, &*why) {
+                        tracing::warn!(error = why, "not receiving");
                     }
                 }
             }
@@ -172,14 +223,16 @@ impl Receive {
     async fn read(
         &self,
         stream: &mut MessageStream,
+        guard: &mut Guard,
         room: &Arc<Semaphore>,
         received: &mut bool,
         stop: &CancellationToken,
     ) -> Ended {
         let mut decoded = Vec::new();
         loop {
-            let mut next = std::pin::pin!(stream.next());
-            let item = match futures::poll!(next.as_mut()) {
+            let next = std::pin::pin!(stream.next());
+            let mut next = guard.watch(next);
+            let item = match futures::poll!(&mut next) {
                 Poll::Ready(item) if decoded.len() < TOGETHER => item,
                 ready => {
                     if !decoded.is_empty() && self.requests.send(std::mem::take(&mut decoded)).await.is_err()
@@ -196,9 +249,10 @@ impl Receive {
                 }
             };
             let (message, handler) = match item {
-                Some(Ok(delivery)) => delivery,
-                Some(Err(error)) => return Ended::Failed(error),
-                None => return Ended::Closed,
+                Some(Some(Ok(delivery))) => delivery,
+                Some(Some(Err(error))) => return Ended::Failed(error),
+                Some(None) => return Ended::Closed,
+                None => return Ended::Silent,
             };
             if !*received {
                 *received = true;
@@ -240,15 +294,26 @@ impl Receive {
         weight: usize,
         room: OwnedSemaphorePermit,
     ) -> Result<Pending, Box<Reply>> {
+        let attempt = match &handler {
+            Handler::AtLeastOnce(handler) => handler.delivery_attempt(),
+            Handler::ExactlyOnce(handler) => handler.delivery_attempt(),
+            _ => None,
+        };
+        let deadline = message.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
+        let on_time = deadline.clone().and_then(deadline::check);
         let is_large = weight > LARGE_BODY;
         let open = || envelope::open(Headers(&message.attributes), &message.data, &LIMITS);
         let Envelope { delivery, content } =
             if is_large { tokio::task::block_in_place(open) } else { open() };
+        let turn = (!message.ordering_key.is_empty()).then(|| self.order.take(&message.ordering_key));
         let origin = Origin {
             attributes: message.attributes,
             message_id: message.message_id,
             ordering_key: message.ordering_key,
             received_at: Instant::now(),
+            deadline: deadline.ok().flatten(),
+            attempt: attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0),
+            turn,
             delivery,
             ticket: Ticket::new(handler, weight, room, Arc::clone(&self.metrics)),
         };
@@ -260,6 +325,9 @@ impl Receive {
             Ok(model) => model,
             Err(rejection) => return refused(&rejection, None, None, origin),
         };
+        if let Err(rejection) = on_time {
+            return refused(&rejection, None, Some(model), origin);
+        }
         let content = match content {
             Ok(content) => content,
             Err(rejection) => return refused(&rejection, None, Some(model), origin),
@@ -268,7 +336,7 @@ impl Receive {
         let decode = || content.decode(&model.signature, &LIMITS);
         let decoded = if is_large { tokio::task::block_in_place(decode) } else { decode() };
         match decoded {
-            Ok(request) => Ok(Pending { request, model, wanted_version, origin }),
+            Ok(request) => Ok(Pending { request, model, wanted_version, alone: false, origin }),
             Err(failure) => refused(&failure.rejection, failure.id, Some(model), origin),
         }
     }
@@ -276,6 +344,8 @@ impl Receive {
 
 enum Ended {
     Stopped,
+    /// No sign of life for [`SILENCE`].
+    Silent,
     Closed,
     Failed(google_cloud_pubsub::Error),
     /// The stages behind are gone: the pipeline is failing.

@@ -3,6 +3,7 @@
 mod cli;
 mod emulator;
 mod errors;
+mod faults;
 mod harness;
 mod lifecycle;
 mod models;
