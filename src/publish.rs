@@ -38,7 +38,7 @@ const SLOW: Duration = Duration::from_secs(5);
 const MOST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The client keeps a task for every ordering key that it ever saw: after so many messages it gets a new publisher.
-const ORDERED_MESSAGES: usize = 10_000;
+const ORDERED_MESSAGES: u64 = 10_000;
 /// How often responses that wait for one before them are looked at, should that one have been given up.
 const HELD_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -70,6 +70,8 @@ struct Sent {
     model: Option<Arc<crate::model::Model>>,
     ordering_key: String,
     message_id: String,
+    /// Counts what has an ordering key from 1, in the order of publishing; else 0.
+    number: u64,
 }
 
 impl Publish {
@@ -84,7 +86,7 @@ impl Publish {
     pub async fn run(mut self, mut replies: mpsc::Receiver<Vec<Reply>>) {
         let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
         let (mut settling, mut in_order) = (JoinSet::new(), JoinSet::new());
-        let mut ordered_messages = 0;
+        let mut number = 1;
         loop {
             let mut group = tokio::select! {
                 group = replies.recv() => match group {
@@ -106,23 +108,23 @@ impl Publish {
             drop(working);
             // The client keeps the order within a key, as long as one publisher gets all of it.
             for reply in self.shared.keys.due() {
-                if !self.shared.keys.admits(&reply, |key| self.ordered.resume_publish(key)) {
+                let resume = |key: &str| self.ordered.resume_publish(key);
+                if !self.shared.keys.admits(&reply, number, resume) {
                     continue;
                 }
-                ordered_messages += 1;
-                if ordered_messages > ORDERED_MESSAGES {
+                if number.is_multiple_of(ORDERED_MESSAGES) {
                     while in_order.join_next().await.is_some() {}
                     self.ordered = publisher(&self.client, &self.topic, 1);
-                    ordered_messages = 0;
                 }
                 let call = acquire(&calls).await;
-                in_order.spawn(self.send(self.ordered.clone(), vec![reply], call));
+                in_order.spawn(self.send(self.ordered.clone(), vec![reply], number, call));
+                number += 1;
             }
             while !plain.is_empty() {
                 let power = (POWERS - 1).min(plain.len().ilog2() as usize);
                 let rest = plain.split_off(1 << power);
                 let call = acquire(&calls).await;
-                settling.spawn(self.send(self.publishers[power].clone(), plain, call));
+                settling.spawn(self.send(self.publishers[power].clone(), plain, 0, call));
                 plain = rest;
             }
             while settling.try_join_next().is_some() {}
@@ -132,15 +134,16 @@ impl Publish {
         while in_order.join_next().await.is_some() {}
     }
 
-    /// Hands replies to the client at once, in order; the future settles their tickets.
+    /// Hands replies to the client at once, in order; the future settles their tickets. `number`: 0 without an ordering key.
     fn send(
         &self,
         publisher: Publisher,
         replies: Vec<Reply>,
+        number: u64,
         call: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + use<> {
         let working = self.pulse.work();
-        let sent: Vec<Sent> = replies.into_iter().map(|reply| publish(&publisher, reply)).collect();
+        let sent: Vec<Sent> = replies.into_iter().map(|reply| publish(&publisher, reply, number)).collect();
         drop(working);
         let shared = Arc::clone(&self.shared);
         async move {
@@ -160,7 +163,7 @@ async fn acquire(calls: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     Arc::clone(calls).acquire_owned().await.expect("the semaphore is never closed")
 }
 
-fn publish(publisher: &Publisher, reply: Reply) -> Sent {
+fn publish(publisher: &Publisher, reply: Reply, number: u64) -> Sent {
     let reply = fit(reply);
     let Reply { body, attributes: own, outcome, model, id, origin } = reply;
     let event_id = origin.delivery.event.map(|event| event.id);
@@ -182,6 +185,7 @@ fn publish(publisher: &Publisher, reply: Reply) -> Sent {
         model,
         ordering_key: origin.ordering_key,
         message_id: origin.message_id,
+        number,
     }
 }
 
@@ -246,7 +250,9 @@ fn attributes(
 impl Shared {
     async fn settle(&self, sent: Vec<Sent>) {
         let mut refused: Option<String> = None;
-        for Sent { mut accepted, ticket, received_at, outcome, model, ordering_key, message_id } in sent {
+        for Sent { mut accepted, ticket, received_at, outcome, model, ordering_key, message_id, number } in
+            sent
+        {
             let answer = match tokio::time::timeout(SLOW, &mut accepted).await {
                 Ok(answer) => answer,
                 Err(_) => {
@@ -263,8 +269,8 @@ impl Shared {
                 }
                 Err(error) => {
                     self.metrics.publish_failures.inc();
-                    if !ordering_key.is_empty() {
-                        self.keys.pause(ordering_key, message_id);
+                    if number > 0 {
+                        self.keys.pause(ordering_key, message_id, number);
                     }
                     drop(ticket);
                     refused = Some(error.to_string());

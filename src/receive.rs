@@ -381,25 +381,27 @@ pub async fn run_updates(
     loop {
         let mut stream = subscriber.subscribe(&subscription).build();
         let token = stream.shutdown_token();
+        let mut guard = Guard::new(SILENCE);
         let why = loop {
+            let next = std::pin::pin!(stream.next());
             let next = tokio::select! {
-                next = stream.next() => next,
+                next = guard.watch(next) => next,
                 () = stop.cancelled() => {
-                    drop(stream);
                     token.shutdown().await;
                     return;
                 }
             };
             match next {
-                Some(Ok((message, handler))) => {
+                Some(Some(Ok((message, handler)))) => {
                     delays = reconnect_delays();
                     if announces(&message, &source) {
                         hint.notify_one();
                     }
                     handler.ack();
                 }
-                Some(Err(error)) => break error.to_string(),
-                None => break "the server closed the stream".to_owned(),
+                Some(Some(Err(error))) => break error.to_string(),
+                Some(None) => break "the server closed the stream".to_owned(),
+                None => break "no sign of life".to_owned(),
             }
         };
         tracing::warn!(

@@ -14,19 +14,23 @@ use crate::message::Reply;
 const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// Beyond so many, keys that did not come back are forgotten: their next response is refused once more, and then resumed.
-const MOST_PAUSED: usize = 10_000;
+const MOST_PAUSES: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     held: Mutex<HashMap<Arc<str>, Vec<Reply>>>,
     count: AtomicUsize,
-    paused: Mutex<HashMap<String, Refused>>,
+    pauses: Mutex<HashMap<String, Pause>>,
 }
 
-/// The first response of a key that was refused.
+/// How a key was interrupted.
 #[derive(Debug)]
-struct Refused {
-    message_id: String,
+struct Pause {
+    /// Publishes are numbered in their order. Until the key is resumed, the number of its first refused one; then the first
+    /// number after that: what was refused before it says nothing new.
+    number: u64,
+    /// The request of the first refused one, or `None` once the key is resumed.
+    waits_for: Option<String>,
     at: Instant,
 }
 
@@ -63,29 +67,38 @@ impl Keys {
         due
     }
 
-    /// Whether the response may be published now. If not, it must be dropped: its request comes again, in order.
-    pub(super) fn admits(&self, reply: &Reply, resume: impl FnOnce(&str)) -> bool {
-        let mut paused = lock(&self.paused);
+    /// Whether the response may be published now, as number `next`. If not, it must be dropped: its request comes again, in order.
+    pub(super) fn admits(&self, reply: &Reply, next: u64, resume: impl FnOnce(&str)) -> bool {
+        let mut pauses = lock(&self.pauses);
         let origin = &reply.origin;
-        let Some(refused) = paused.get(&origin.ordering_key) else { return true };
+        let Some(pause) = pauses.get_mut(&origin.ordering_key) else { return true };
+        let Some(first) = &pause.waits_for else { return true };
         // Another worker may have got the refused one: what comes after a while is in order again all the same.
-        let in_order = refused.at < origin.received_at
-            && (refused.message_id == origin.message_id || refused.at + UNDER_WAY < origin.received_at);
-        if in_order {
-            paused.remove(&origin.ordering_key);
+        let is_in_order = pause.at < origin.received_at
+            && (*first == origin.message_id || pause.at + UNDER_WAY < origin.received_at);
+        if is_in_order {
+            (pause.number, pause.waits_for) = (next, None);
             resume(&origin.ordering_key);
         }
-        in_order
+        is_in_order
     }
 
-    /// A response of `key` was refused: the client sends no more of it until it is told to resume.
-    pub(super) fn pause(&self, key: String, message_id: String) {
-        let refused = Refused { message_id, at: Instant::now() };
-        let mut paused = lock(&self.paused);
-        if paused.len() >= MOST_PAUSED {
-            paused.retain(|_, refused| refused.at.elapsed() < UNDER_WAY);
+    /// Publish `number`, of this key and request, was refused: the client sends no more of the key until it is told to resume.
+    pub(super) fn pause(&self, key: String, message_id: String, number: u64) {
+        let mut pauses = lock(&self.pauses);
+        if pauses.len() >= MOST_PAUSES {
+            pauses.retain(|_, pause| pause.at.elapsed() < UNDER_WAY);
         }
-        paused.entry(key).or_insert(refused);
+        let at = Instant::now();
+        let pause = pauses.entry(key).or_insert(Pause { number, waits_for: None, at });
+        // The client tells of the refused ones in any order.
+        let is_new = if pause.waits_for.is_some() { number < pause.number } else { number >= pause.number };
+        if is_new {
+            if pause.waits_for.is_none() {
+                pause.at = at;
+            }
+            (pause.number, pause.waits_for) = (number, Some(message_id));
+        }
     }
 }
 

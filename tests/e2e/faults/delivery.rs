@@ -19,25 +19,26 @@ fn steps(steps: u64) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_01_inference_outlives_its_lease() {
-    let injected = "inference takes 2.2 ack deadlines of 10 s (in place of 5)";
+    let injected = "inference takes more than 2 ack deadlines of 10 s (in place of 5)";
     let mut trial = Trial::new(1, injected, "no duplicate").await;
     trial.world.upload_version("faults/slow/1", "slow", "1");
     let worker = trial.worker(&[]).await;
-    // How fast this machine is just now.
     let slow = [("model", "slow")];
-    let started = Instant::now();
-    let id = trial.request(steps(20_000), &slow, End::Contains("20000".to_owned()));
-    trial.world.responses(&[id]).await;
-    let a_second = 20_000.0 / started.elapsed().as_secs_f64();
-    let long = (a_second * 24.0) as u64;
-    let started = Instant::now();
-    let id = trial.request(steps(long), &slow, End::Contains(long.to_string()));
-    trial.world.responses(&[id]).await;
-    let took = started.elapsed();
-    assert!(took > Duration::from_secs(20), "too short to mean anything: {took:?}");
+    let (mut count, mut took) = (20_000.0, Duration::ZERO);
+    let mut calls = 0;
+    // Longer each time: how fast this machine is changes with what else it does.
+    while took < Duration::from_secs(21) {
+        calls += 1;
+        let whole = count as u64;
+        let started = Instant::now();
+        let id = trial.request(steps(whole), &slow, End::Contains(whole.to_string()));
+        trial.world.responses(&[id]).await;
+        took = started.elapsed();
+        count *= 23.0 / took.as_secs_f64().clamp(1.0, 20.0);
+    }
     trial.judge(&worker, Allowed::default(), &format!("one call of {:.0} s", took.as_secs_f64())).await;
     assert_eq!(trial.count(is_expiry), 0);
-    assert_eq!(trial.count(is_delivery), 2);
+    assert_eq!(trial.count(is_delivery), calls);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,19 +144,20 @@ async fn fault_07_rights_are_gone_for_a_while() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_08_the_stream_is_accepted_and_reset() {
-    let injected = "every stream accepted and reset at once";
+    let injected = "both streams accepted and reset at once, always";
     let mut trial = Trial::new(8, injected, "bounded reconnects and processor time, not ready").await;
-    let worker = trial.worker(&[]).await;
+    // The stream of model updates is reset as well.
+    let worker = trial.worker(&[("PREDICTD_MODELS__UPDATES", "model-updates")]).await;
     trial.inject("StreamingPull", Fault::ResetAfter(0), 100_000);
     trial.world.server.reset_streams();
     worker.until_not_ready("broken again as soon as it is open").await;
     let (before, started, busy) =
         (trial.met("StreamingPull", 100_000), Instant::now(), worker.processor_time());
-    trial.until_met("StreamingPull", 100_000, before + 8).await;
+    trial.until_met("StreamingPull", 100_000, before + 10).await;
     let seconds = started.elapsed().as_secs_f64();
     let rate = (trial.met("StreamingPull", 100_000) - before) as f64 / seconds;
     let load = (worker.processor_time() - busy).as_secs_f64() / seconds;
-    assert!(rate < 4.0 && load < 0.5 && before < 200, "{before} at first, then {rate} a second, load {load}");
+    assert!(rate < 6.0 && load < 0.5 && before < 200, "{before} at first, then {rate} a second, load {load}");
     trial.world.server.faults.clear();
     trial.wines(100);
     let happened = format!("{before} reconnects, then {rate:.1} a second at {:.0} % of a core", load * 100.0);

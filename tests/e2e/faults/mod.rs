@@ -64,9 +64,10 @@ impl Trial {
         Self { world, number, injected, promise, ends: HashMap::new(), wines: 0, peak_mib: 0 }
     }
 
-    /// A worker whose default model is `wine`.
+    /// A worker whose default model is `wine`, and whose only stream is that of the requests: faults meet no other.
     async fn worker(&self, variables: &[(&str, &str)]) -> Worker {
-        let variables = [&[("PREDICTD_MODELS__DEFAULT", "wine")], variables].concat();
+        let own = [("PREDICTD_MODELS__DEFAULT", "wine"), ("PREDICTD_MODELS__UPDATES", "")];
+        let variables = [&own, variables].concat();
         self.world.ready_worker(&variables).await
     }
 
@@ -151,6 +152,8 @@ impl Trial {
             self.ends.iter().filter(|(_, end)| !matches!(end, End::Dead)).map(|(id, _)| id.clone()).collect();
         self.world.responses(&answered).await;
         self.world.settled().await;
+        // Of what was delivered twice, the second response may be under way still.
+        worker.until_metric("predictd_messages_in_hand", 0.0).await;
         worker.until_ready().await;
         assert_eq!(worker.get("/health").await.0, 200);
         self.weigh(worker);
