@@ -9,15 +9,17 @@ mod keys;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use google_cloud_pubsub::client::{BasePublisher, Publisher};
 use google_cloud_pubsub::model::Message;
+use google_cloud_pubsub::publisher::PublishFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::error::{Code, Rejection};
+use crate::google::{self, Heard};
 use crate::health::{Health, Part, Pulse};
 use crate::message::{Reply, Ticket};
 use crate::metrics::Metrics;
@@ -35,6 +37,9 @@ const MAX_ATTRIBUTE_BYTES: usize = 1024;
 const OWN_ATTRIBUTES: usize = 17;
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
 const SLOW: Duration = Duration::from_secs(5);
+/// A call without an answer for so long, while nothing was refused either: its connection is dead, though nobody
+/// said so. More than two of the client's pauses between attempts ([`google::PUBLISH_BACKOFF`]).
+const SILENCE: Duration = Duration::from_secs(30);
 const MOST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The client keeps a task for every ordering key that it ever saw: after so many messages it gets a new publisher.
@@ -59,11 +64,15 @@ struct Shared {
     /// Calls refused in a row.
     failures: AtomicU32,
     keys: Keys,
+    /// Refusals that the client tries again after.
+    heard: Arc<Heard>,
+    /// A connection was found dead: a new one is needed.
+    is_dead: AtomicBool,
 }
 
 /// What is left to do once a message was handed to the client.
 struct Sent {
-    accepted: google_cloud_pubsub::publisher::PublishFuture,
+    accepted: PublishFuture,
     ticket: Ticket,
     received_at: Instant,
     outcome: Result<(), Code>,
@@ -75,12 +84,23 @@ struct Sent {
 }
 
 impl Publish {
-    pub fn new(client: BasePublisher, topic: &str, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        let publishers = (0..POWERS).map(|power| publisher(&client, topic, 1 << power)).collect();
+    /// # Errors
+    /// Google's client cannot be set up.
+    pub async fn new(topic: &str, metrics: Arc<Metrics>, health: Arc<Health>) -> anyhow::Result<Self> {
+        let heard = Arc::<Heard>::default();
+        let client = google::publisher(Arc::clone(&heard)).await?;
+        let publishers = publishers(&client, topic);
         let ordered = publisher(&client, topic, 1);
         let pulse = health.pulse("publish");
-        let shared = Shared { metrics, health, failures: AtomicU32::new(0), keys: Keys::default() };
-        Self { client, topic: topic.to_owned(), publishers, ordered, shared: Arc::new(shared), pulse }
+        let shared = Arc::new(Shared {
+            metrics,
+            health,
+            failures: AtomicU32::new(0),
+            keys: Keys::default(),
+            heard,
+            is_dead: AtomicBool::new(false),
+        });
+        Ok(Self { client, topic: topic.to_owned(), publishers, ordered, shared, pulse })
     }
 
     pub async fn run(mut self, mut replies: mpsc::Receiver<Vec<Reply>>) {
@@ -95,6 +115,9 @@ impl Publish {
                 },
                 () = tokio::time::sleep(HELD_INTERVAL), if self.shared.keys.holds_any() => Vec::new(),
             };
+            if self.shared.is_dead.swap(false, Ordering::Relaxed) {
+                self.connect_anew().await;
+            }
             self.shared.pause().await;
             while group.len() < 1 << (POWERS - 1)
                 && let Ok(more) = replies.try_recv()
@@ -134,6 +157,18 @@ impl Publish {
         while in_order.join_next().await.is_some() {}
     }
 
+    /// What was sent over a dead connection was given back, and its requests come again.
+    async fn connect_anew(&mut self) {
+        match google::publisher(Arc::clone(&self.shared.heard)).await {
+            Ok(client) => self.client = client,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "no new connection, keeping the old one");
+            }
+        }
+        self.publishers = publishers(&self.client, &self.topic);
+        self.ordered = publisher(&self.client, &self.topic, 1);
+    }
+
     /// Hands replies to the client at once, in order; the future settles their tickets. `number`: 0 without an ordering key.
     fn send(
         &self,
@@ -151,6 +186,10 @@ impl Publish {
             drop(call);
         }
     }
+}
+
+fn publishers(client: &BasePublisher, topic: &str) -> Vec<Publisher> {
+    (0..POWERS).map(|power| publisher(client, topic, 1 << power)).collect()
 }
 
 fn publisher(client: &BasePublisher, topic: &str, messages: u32) -> Publisher {
@@ -253,13 +292,7 @@ impl Shared {
         for Sent { mut accepted, ticket, received_at, outcome, model, ordering_key, message_id, number } in
             sent
         {
-            let answer = match tokio::time::timeout(SLOW, &mut accepted).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    self.failing("no response was accepted for 5 seconds, still trying");
-                    accepted.await
-                }
-            };
+            let answer = self.answer(&mut accepted).await;
             match answer {
                 Ok(_id) => {
                     ticket.ack();
@@ -273,7 +306,7 @@ impl Shared {
                         self.keys.pause(ordering_key, message_id, number);
                     }
                     drop(ticket);
-                    refused = Some(error.to_string());
+                    refused = Some(error);
                 }
             }
         }
@@ -287,6 +320,21 @@ impl Shared {
                 if self.health.works(Part::Responses) {
                     tracing::info!("responses are accepted again");
                 }
+            }
+        }
+    }
+
+    /// Waits for as long as the client tries and the server says anything.
+    async fn answer(&self, accepted: &mut PublishFuture) -> Result<String, String> {
+        let since = Instant::now();
+        loop {
+            if let Ok(answer) = tokio::time::timeout(SLOW, &mut *accepted).await {
+                return answer.map_err(|error| error.to_string());
+            }
+            self.failing("no response was accepted for 5 seconds, still trying");
+            if since.elapsed() > SILENCE && self.heard.ago() > SILENCE {
+                self.is_dead.store(true, Ordering::Relaxed);
+                return Err("no answer at all for 30 seconds, trying over a new connection".to_owned());
             }
         }
     }

@@ -2,6 +2,7 @@
 //! `scripts/faults` runs them all and prints what happened.
 
 mod delivery;
+mod hole;
 mod life;
 mod messages;
 mod publishing;
@@ -173,7 +174,9 @@ impl Trial {
         );
         let happened = if happened.is_empty() { counts } else { format!("{happened}; {counts}") };
         let row = format!("{}\t{}\t{}\t{happened}\n", self.number, self.injected, self.promise);
-        std::fs::write(folder.join(format!("{:02}.tsv", self.number)), row).unwrap();
+        let thread = std::thread::current();
+        let test = thread.name().and_then(|name| name.rsplit("::").next()).unwrap().to_owned();
+        std::fs::write(folder.join(format!("{test}.tsv")), row).unwrap();
     }
 }
 
