@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::error::Rejection;
+use crate::health::Pulse;
 use crate::message::{Batch, Pending, Reply};
 use crate::model::Models;
+use crate::quarantine::Quarantine;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -41,7 +43,8 @@ impl Item for Pending {
     /// One model, and one shape a row of every input.
     fn goes_with(&self, other: &Self) -> bool {
         let mut inputs = self.request.inputs.iter().zip(&other.request.inputs);
-        self.model.signature.batched
+        !(self.alone || other.alone)
+            && self.model.signature.batched
             && self.model.name == other.model.name
             && inputs.all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
     }
@@ -79,21 +82,36 @@ pub async fn run(
     replies: mpsc::Sender<Vec<Reply>>,
     models: Arc<Models>,
     limits: Limits,
+    pulse: Arc<Pulse>,
 ) {
     let mut waiting = VecDeque::new();
+    let mut quarantine = Quarantine::starting();
     loop {
         if waiting.is_empty() {
-            match requests.recv().await {
-                Some(more) => waiting.extend(more),
-                None => return,
+            tokio::select! {
+                more = requests.recv() => match more {
+                    Some(more) => quarantine.admit(more, &mut waiting),
+                    None if quarantine.is_empty() => return,
+                    None => waiting.extend(quarantine.release()),
+                },
+                suspect = quarantine.next(), if !quarantine.is_empty() => waiting.extend(suspect),
+            }
+            if waiting.is_empty() {
+                continue;
             }
         }
         // Closed only when the inference threads are gone, and then the pipeline is failing.
         let Ok(slot) = batches.reserve().await else { return };
-        gather(&mut requests, &mut waiting, limits).await;
+        gather(&mut requests, &mut waiting, &mut quarantine, limits).await;
+        if let Some(suspect) = quarantine.next_now() {
+            waiting.push_front(suspect);
+        }
+        let working = pulse.work();
         let taken = take(&mut waiting, limits.max_rows);
         let Some(first) = taken.first() else { continue };
-        match models.resolve(Some(&first.model.name)) {
+        let resolved = models.resolve(Some(&first.model.name));
+        drop(working);
+        match resolved {
             Ok(model) => slot.send(Batch { model, requests: taken }),
             Err(rejection) => {
                 if replies.send(refuse(taken, &rejection)).await.is_err() {
@@ -108,22 +126,26 @@ pub async fn run(
 async fn gather(
     requests: &mut mpsc::Receiver<Vec<Pending>>,
     waiting: &mut VecDeque<Pending>,
+    quarantine: &mut Quarantine,
     limits: Limits,
 ) {
     let rows = |waiting: &VecDeque<Pending>| waiting.iter().map(Item::rows).sum::<usize>();
     while rows(waiting) < limits.max_rows
         && let Ok(more) = requests.try_recv()
     {
-        waiting.extend(more);
+        quarantine.admit(more, waiting);
     }
     if limits.max_wait.is_zero() {
         return;
     }
     let Some(first) = waiting.front() else { return };
+    if first.alone {
+        return;
+    }
     let until = tokio::time::Instant::from_std(first.origin.received_at + limits.max_wait);
     while rows(waiting) < limits.max_rows && Instant::now() < until.into_std() {
         match tokio::time::timeout_at(until, requests.recv()).await {
-            Ok(Some(more)) => waiting.extend(more),
+            Ok(Some(more)) => quarantine.admit(more, waiting),
             Ok(None) | Err(_) => return,
         }
     }

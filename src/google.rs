@@ -1,11 +1,18 @@
 //! Google's clients, built in one place. The emulator variables mean what they mean for Google's other clients:
 //! plaintext to that host, no credentials.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use google_cloud_auth::credentials::anonymous;
+use google_cloud_gax::exponential_backoff::ExponentialBackoffBuilder;
+use google_cloud_gax::retry_policy::{RetryPolicy, RetryPolicyExt as _};
+use google_cloud_gax::retry_result::RetryResult;
+use google_cloud_gax::retry_state::RetryState;
 use google_cloud_pubsub::client::{BasePublisher, Subscriber, SubscriptionAdmin};
+use google_cloud_pubsub::retry_policy::RetryableErrors;
 use google_cloud_storage::client::{Storage, StorageControl};
 
 /// How long a start-up or a probing call may take before the server counts as unreachable.
@@ -48,8 +55,60 @@ pub async fn subscriber() -> anyhow::Result<Subscriber> {
     build!(Subscriber::builder(), emulator("PUBSUB_EMULATOR_HOST"))
 }
 
-pub async fn publisher() -> anyhow::Result<BasePublisher> {
-    build!(BasePublisher::builder(), emulator("PUBSUB_EMULATOR_HOST"))
+/// Publishes are tried for ten minutes, as the client does by itself; each refusal is `heard`.
+pub async fn publisher(heard: Arc<Heard>) -> anyhow::Result<BasePublisher> {
+    let policy = Listening(heard).with_time_limit(PUBLISH_TIME);
+    let backoff = ExponentialBackoffBuilder::new()
+        .with_initial_delay(Duration::from_millis(100))
+        .with_maximum_delay(PUBLISH_BACKOFF)
+        .with_scaling(4)
+        .clamp();
+    let builder = BasePublisher::builder().with_retry_policy(policy).with_backoff_policy(backoff);
+    build!(builder, emulator("PUBSUB_EMULATOR_HOST"))
+}
+
+/// Between two attempts at most, where the client has a minute: a server in trouble is heard of often enough to be told from a
+/// dead connection.
+pub const PUBLISH_BACKOFF: Duration = Duration::from_secs(10);
+
+/// How long the client tries to publish one call's messages.
+const PUBLISH_TIME: Duration = Duration::from_secs(600);
+
+/// When the server last refused an attempt: what tells a server in trouble from a dead connection, which refuses nothing.
+#[derive(Debug)]
+pub struct Heard {
+    born: Instant,
+    /// Milliseconds after `born`.
+    last: AtomicU64,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self { born: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Heard {
+    pub fn now(&self) {
+        let since = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(since, Ordering::Relaxed);
+    }
+
+    pub fn ago(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.born.elapsed().saturating_sub(last)
+    }
+}
+
+/// The client's own policy, overheard.
+#[derive(Debug)]
+struct Listening(Arc<Heard>);
+
+impl RetryPolicy for Listening {
+    fn on_error(&self, state: &RetryState, error: google_cloud_pubsub::Error) -> RetryResult {
+        self.0.now();
+        RetryableErrors.on_error(state, error)
+    }
 }
 
 pub async fn subscription_admin() -> anyhow::Result<SubscriptionAdmin> {

@@ -1,6 +1,8 @@
-//! What `/ready` says: whether each part that must work does, and if not, why.
+//! What `/ready` says: whether each part that must work does, and if not, why. What `/health` says: whether a stage is stuck.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The parts that a ready worker needs, in the order of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,19 +13,63 @@ pub enum Part {
 }
 
 const PARTS: usize = 3;
+/// One piece of work (a batch, a body, a group of responses) that takes so long will not end: only a restart helps. Waiting for
+/// other stages or for Pub/Sub is no work.
+const STUCK: Duration = Duration::from_secs(600);
 
-/// Each part's trouble; `None` when it works.
+/// Each part's trouble; `None` when it works. And the pulse of each stage.
 #[derive(Debug)]
-pub struct Health(Mutex<[Option<String>; PARTS]>);
+pub struct Health {
+    parts: Mutex<[Option<String>; PARTS]>,
+    pulses: Mutex<Vec<Arc<Pulse>>>,
+}
+
+/// What one thread or task of the pipeline tells of its work.
+#[derive(Debug)]
+pub struct Pulse {
+    stage: String,
+    born: Instant,
+    /// Milliseconds after `born`, plus one; 0 when it waits for work.
+    busy_since: AtomicU64,
+}
+
+impl Pulse {
+    /// At work until the answer is dropped.
+    pub fn work(&self) -> Working<'_> {
+        let since = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.busy_since.store(since + 1, Ordering::Relaxed);
+        Working(self)
+    }
+
+    fn busy_for(&self, now: Instant) -> Duration {
+        match self.busy_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => now.saturating_duration_since(self.born + Duration::from_millis(since - 1)),
+        }
+    }
+}
+
+/// See [`Pulse::work`].
+#[derive(Debug)]
+pub struct Working<'a>(&'a Pulse);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.busy_since.store(0, Ordering::Relaxed);
+    }
+}
 
 impl Health {
     /// Nothing works yet.
     pub fn starting() -> Self {
-        Self(Mutex::new([
-            Some("no model is serving yet".to_owned()),
-            Some("the request subscription is not connected yet".to_owned()),
-            None,
-        ]))
+        Self {
+            parts: Mutex::new([
+                Some("no model is serving yet".to_owned()),
+                Some("the request subscription is not connected yet".to_owned()),
+                None,
+            ]),
+            pulses: Mutex::default(),
+        }
     }
 
     /// Whether this changed anything: what must be logged once.
@@ -44,7 +90,46 @@ impl Health {
         self.lock().iter().flatten().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, [Option<String>; PARTS]> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For a stage, or one of its threads, to tell when it works.
+    pub fn pulse(&self, stage: impl Into<String>) -> Arc<Pulse> {
+        let pulse =
+            Arc::new(Pulse { stage: stage.into(), born: Instant::now(), busy_since: AtomicU64::new(0) });
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&pulse));
+        pulse
+    }
+
+    /// The stages that are stuck, and since when; empty when alive.
+    pub fn stuck(&self, now: Instant) -> Vec<String> {
+        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        let stuck = pulses.iter().filter(|pulse| pulse.busy_for(now) >= STUCK);
+        stuck
+            .map(|pulse| {
+                format!("{} has made no progress for {} seconds", pulse.stage, pulse.busy_for(now).as_secs())
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [Option<String>; PARTS]> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_stuck_when_one_piece_of_work_never_ends() {
+        let health = Health::starting();
+        let (one, two) = (health.pulse("infer-0"), health.pulse("infer-1"));
+        let soon = Instant::now() + STUCK + Duration::from_secs(9);
+        assert!(health.stuck(soon).is_empty());
+        let working = one.work();
+        drop(two.work());
+        assert!(health.stuck(Instant::now()).is_empty());
+        let stuck = health.stuck(soon);
+        assert!(stuck.len() == 1 && stuck[0].starts_with("infer-0 has made no progress for 60"), "{stuck:?}");
+        drop(working);
+        assert!(health.stuck(soon).is_empty());
     }
 }

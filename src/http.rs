@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -41,7 +41,7 @@ pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Serves until its task is dropped.
 pub async fn serve(listener: TcpListener, state: State) {
     let router = Router::new()
-        .route("/health", get(|| async { "ok\n" }))
+        .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/info", get(info))
         .route("/metrics", get(metrics))
@@ -49,6 +49,15 @@ pub async fn serve(listener: TcpListener, state: State) {
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "http ended");
     }
+}
+
+/// Alive, unless a stage is stuck for good: what only a restart can help.
+async fn health(extract::State(state): extract::State<State>) -> Response {
+    let stuck = state.health.stuck(Instant::now());
+    if stuck.is_empty() {
+        return "ok\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {}\n", stuck.join("; "))).into_response()
 }
 
 async fn ready(extract::State(state): extract::State<State>) -> Response {

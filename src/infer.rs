@@ -12,7 +12,8 @@ use crate::deadline;
 use crate::decode::{Form, Id, Request};
 use crate::encode::{self, Served};
 use crate::error::{Code, Rejection};
-use crate::message::{Batch, Origin, Reply};
+use crate::health::Pulse;
+use crate::message::{Batch, Origin, Pending, Reply};
 use crate::model::Model;
 use crate::telemetry::traces;
 use crate::tensor::{Elements, Output, Show, Tensor, View};
@@ -21,12 +22,20 @@ use crate::tensor::{Elements, Output, Show, Tensor, View};
 pub type Answered = Result<encode::Body, Rejection>;
 
 /// One inference thread's life. Blocks.
-pub fn run(thread: usize, batches: &Mutex<mpsc::Receiver<Batch>>, replies: &mpsc::Sender<Vec<Reply>>) {
+pub fn run(
+    thread: usize,
+    pulse: &Pulse,
+    batches: &Mutex<mpsc::Receiver<Batch>>,
+    replies: &mpsc::Sender<Vec<Reply>>,
+) {
     loop {
         // Whoever holds the lock waits for the next batch, the others wait for the lock: a queue with several takers.
         let next = batches.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(batch) = next else { return };
-        if replies.blocking_send(answer(thread, batch)).is_err() {
+        let working = pulse.work();
+        let answers = answer(thread, batch);
+        drop(working);
+        if replies.blocking_send(answers).is_err() {
             return;
         }
     }
@@ -41,22 +50,12 @@ fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
     let mut replies = Vec::new();
     for pending in requests {
         model.metrics.queue.observe((started - pending.origin.received_at).as_secs_f64());
-        if let Err(rejection) = deadline::check(pending.origin.deadline) {
-            let (id, model) = (pending.request.answer.id, Some(Arc::clone(&model)));
-            replies.push(Reply::refused(&rejection, id, model, pending.origin));
-            continue;
-        }
-        match pending.wanted_version {
-            Some(wanted) if *wanted != *model.version => {
-                let message = format!(
-                    "version {wanted:?} of the model {:?} is not served, {} is",
-                    model.name, model.version
-                );
-                let rejection = Rejection::new(Code::ModelNotFound, message);
+        match refusal(&model, &pending) {
+            Some(rejection) => {
                 let (id, model) = (pending.request.answer.id, Some(Arc::clone(&model)));
                 replies.push(Reply::refused(&rejection, id, model, pending.origin));
             }
-            _ => {
+            None => {
                 decoded.push(pending.request);
                 origins.push(pending.origin);
             }
@@ -71,6 +70,20 @@ fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
         }
     }));
     replies
+}
+
+/// Why a request must not run, looked at last so that what has expired meanwhile costs nothing.
+fn refusal(model: &Model, pending: &Pending) -> Option<Rejection> {
+    match &pending.wanted_version {
+        Some(wanted) if **wanted != *model.version => {
+            let message = format!(
+                "version {wanted:?} of the model {:?} is not served, {} is",
+                model.name, model.version
+            );
+            Some(Rejection::new(Code::ModelNotFound, message))
+        }
+        _ => deadline::check(pending.origin.deadline).err(),
+    }
 }
 
 /// Elements of decoded pictures in memory at once, about: 16 MiB of float32.

@@ -7,8 +7,10 @@
 //! | [`pipeline`] | **the** file: every stage, channel and task, and how they end |
 //! | [`message`] | the types that cross its channels, and the [`message::Ticket`] |
 //! | [`receive`] → [`decode`] → [`batch`] → [`infer`] → [`encode`] → [`publish`] | the stages, in a request's order |
-//! | [`deadline`] | until when an answer is wanted |
-//! | [`mod@reference`], [`order`] | requests that lie in a bucket, and what waits for them |
+//! | [`deadline`], [`order`] | until when an answer is wanted, and in which order those of one key |
+//! | [`mod@reference`] | requests and results that lie in a bucket |
+//! | [`quarantine`] | keeps requests that may have ended the process apart |
+//! | [`guard`] | notices a request stream that is silent or reset again and again |
 //! | [`model`] | sources, versions, bundles, ONNX Runtime, and the watch that swaps them |
 //! | [`prepare`] | pictures and texts to tensors, as a bundle declares it |
 //! | [`tensor`], [`error`] | what the engine computes with, and the errors users see |
@@ -24,6 +26,7 @@ pub mod decode;
 pub mod encode;
 pub mod error;
 pub mod google;
+pub mod guard;
 pub mod health;
 pub mod http;
 pub mod infer;
@@ -34,6 +37,7 @@ pub mod order;
 pub mod pipeline;
 pub mod prepare;
 pub mod publish;
+pub mod quarantine;
 pub mod receive;
 pub mod reference;
 pub mod telemetry;

@@ -16,6 +16,7 @@ use crate::encode::envelope::{Sealed, Sender, seal};
 use crate::error::{Code, Rejection};
 use crate::metrics::Metrics;
 use crate::model::Model;
+use crate::order::Turn;
 use crate::telemetry::traces::MessageTrace;
 
 /// The right, and the duty, to settle one message. Moves by value with it, is never cloned, is consumed once:
@@ -28,6 +29,8 @@ pub struct Ticket {
     bytes: i64,
     /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes. None while the request lies in a bucket.
     room: Option<OwnedSemaphorePermit>,
+    /// The right to run alone, see [`crate::quarantine`].
+    alone: Option<OwnedSemaphorePermit>,
     /// Its spans end with it.
     pub trace: MessageTrace,
 }
@@ -36,7 +39,7 @@ impl Ticket {
     /// For a request that has no body yet.
     pub fn new(handler: Handler, metrics: Arc<Metrics>, trace: MessageTrace) -> Self {
         metrics.in_hand.inc();
-        Self { handler: Some(handler), metrics, bytes: 0, room: None, trace }
+        Self { handler: Some(handler), metrics, bytes: 0, room: None, alone: None, trace }
     }
 
     /// The request's body has so many `bytes`, which take this room.
@@ -47,9 +50,27 @@ impl Ticket {
         self.room = Some(room);
     }
 
+    /// No other suspect runs until this one is settled.
+    pub fn keep_alone(&mut self, alone: OwnedSemaphorePermit) {
+        self.alone = Some(alone);
+    }
+
+    /// On a subscription with exactly-once delivery Pub/Sub says whether it took the acknowledgement: one that it did not
+    /// take, for want of a lease, is counted and never tried again, since the request comes again.
     pub fn ack(mut self) {
-        if let Some(handler) = self.handler.take() {
-            handler.ack();
+        match self.handler.take() {
+            Some(Handler::ExactlyOnce(handler)) => {
+                let metrics = Arc::clone(&self.metrics);
+                // The client waits for it at shutdown: the handler keeps its lease loop running.
+                tokio::spawn(async move {
+                    if let Err(error) = handler.confirmed_ack().await {
+                        metrics.ack_failures.inc();
+                        tracing::debug!(%error, "an acknowledgement was not taken, its request will come again");
+                    }
+                });
+            }
+            Some(handler) => handler.ack(),
+            None => {}
         }
         self.trace.settled();
     }
@@ -75,9 +96,22 @@ pub struct Origin {
     pub received_at: Instant,
     /// After this nobody waits for the answer.
     pub deadline: Option<SystemTime>,
+    /// Which delivery this is, from 1; 0 when the subscription has no dead-letter policy, and so does not tell.
+    pub attempt: u32,
+    /// Its place among those of its ordering key, if it has one.
+    pub turn: Option<Turn>,
     /// How the answer must be sent.
     pub delivery: Delivery,
     pub ticket: Ticket,
+}
+
+impl Origin {
+    /// See [`Reply::give_up`].
+    pub fn give_up(self) {
+        if let Some(turn) = self.turn {
+            turn.give_up(self.message_id);
+        }
+    }
 }
 
 /// A decoded request that waits for its batch.
@@ -88,6 +122,8 @@ pub struct Pending {
     pub model: Arc<Model>,
     /// The attribute `model_version`: only this version may answer.
     pub wanted_version: Option<String>,
+    /// Shares its call with nobody.
+    pub alone: bool,
     pub origin: Origin,
 }
 
@@ -121,6 +157,11 @@ impl Reply {
     pub fn refused(rejection: &Rejection, id: Option<Id>, model: Option<Arc<Model>>, origin: Origin) -> Self {
         let body = encode::error(rejection, id.as_ref()).into();
         Self::sealed(body, Err(rejection.code), model, id, origin)
+    }
+
+    /// No answer for now: the request comes again, and the younger ones of its ordering key after it.
+    pub fn give_up(self) {
+        self.origin.give_up();
     }
 
     fn sealed(

@@ -84,6 +84,7 @@ pub struct Metrics {
     pub publish_failures: Counter,
     /// Once a call, not once a message.
     pub publish: Histogram,
+    pub ack_failures: Counter,
     pub stream_failures: Counter,
     pub models_serving: Gauge,
 }
@@ -106,8 +107,8 @@ impl Metrics {
             std::array::from_fn(|_| Family::new_with_constructor(seconds as fn() -> Histogram));
         let reloads = Family::default();
         let (in_hand, bytes_in_hand, models_serving) = (Gauge::default(), Gauge::default(), Gauge::default());
-        let (nacked, publish_failures, stream_failures) =
-            (Counter::default(), Counter::default(), Counter::default());
+        let [nacked, publish_failures, ack_failures, stream_failures]: [Counter; 4] =
+            std::array::from_fn(|_| Counter::default());
         let publish = seconds();
         registry.register("requests", "Requests answered, by status: ok or the error code", requests.clone());
         registry.register("rows", "Rows predicted", rows_total.clone());
@@ -151,6 +152,11 @@ impl Metrics {
             publish_failures.clone(),
         );
         registry.register(
+            "ack_failures",
+            "Acknowledgements that Pub/Sub did not take on an exactly-once subscription",
+            ack_failures.clone(),
+        );
+        registry.register(
             "stream_failures",
             "Times that the request stream ended or failed",
             stream_failures.clone(),
@@ -178,6 +184,7 @@ impl Metrics {
             nacked,
             publish_failures,
             publish,
+            ack_failures,
             stream_failures,
             models_serving,
         })

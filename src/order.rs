@@ -1,57 +1,78 @@
-//! Ordering keys whose next in line is away, being fetched from a bucket or written to one: what follows under the same key
-//! waits for it, everything else does not.
+//! The order of requests with an ordering key: which of a key's requests is the oldest in hand.
+//!
+//! Receive takes a [`Turn`] for each in the order of delivery; publish sends a key's responses in the order of turns. A
+//! turn that is dropped gives its place up; one that is [given up](Turn::give_up) makes the younger ones come again after it.
+//! Requests without a key never come here.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+mod pauses;
 
-use tokio::sync::Notify;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The keys that are away. One stage asks and lets go; the tasks that it lets go come back by dropping their [`Leave`].
+pub use pauses::{Pauses, UNPUBLISHED};
+
+/// The keys in hand, each with the numbers of its turns, oldest first.
 #[derive(Debug, Default)]
-pub struct Away {
-    keys: Mutex<HashSet<String>>,
-    back: Notify,
+pub struct Order {
+    keys: Mutex<HashMap<Arc<str>, Queue>>,
+    pub pauses: Pauses,
 }
 
-/// A key is away as long as this lives.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Numbers count up within a key, as long as it is in hand.
+    next: u64,
+    waiting: VecDeque<u64>,
+}
+
+/// One request's place in its key's order.
 #[derive(Debug)]
-pub struct Leave {
-    of: Arc<Away>,
-    key: String,
+pub struct Turn {
+    pub key: Arc<str>,
+    number: u64,
+    order: Arc<Order>,
 }
 
-impl Away {
-    /// `None` for what has no key: nothing ever waits for it.
-    pub fn leave(self: &Arc<Self>, key: &str) -> Option<Leave> {
-        if key.is_empty() {
-            return None;
-        }
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
-        Some(Leave { of: Arc::clone(self), key: key.to_owned() })
+impl Order {
+    /// The last place of `key`.
+    pub fn take(self: &Arc<Self>, key: &str) -> Turn {
+        let mut keys = self.keys();
+        let key = match keys.get_key_value(key) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::from(key),
+        };
+        let queue = keys.entry(Arc::clone(&key)).or_default();
+        let number = queue.next;
+        queue.next += 1;
+        queue.waiting.push_back(number);
+        Turn { key, number, order: Arc::clone(self) }
     }
 
-    pub fn has(&self, key: &str) -> bool {
-        !key.is_empty() && self.keys.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
-    }
-
-    /// Waits until the key is back; at once when it never left.
-    pub async fn returned(&self, key: &str) {
-        loop {
-            let mut back = std::pin::pin!(self.back.notified());
-            // Before looking, so that a return in between is not missed.
-            back.as_mut().enable();
-            if !self.has(key) {
-                return;
-            }
-            back.await;
-        }
+    fn keys(&self) -> MutexGuard<'_, HashMap<Arc<str>, Queue>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Leave {
+impl Turn {
+    /// Whether no older request of its key is in hand.
+    pub fn is_first(&self) -> bool {
+        self.order.keys().get(&self.key).and_then(|queue| queue.waiting.front().copied()) == Some(self.number)
+    }
+
+    /// The request of this turn gets no answer for now and comes again.
+    pub fn give_up(self, message_id: String) {
+        self.order.pauses.pause(&self.key, message_id, UNPUBLISHED);
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.of.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-        self.of.back.notify_waiters();
+        let mut keys = self.order.keys();
+        let Some(queue) = keys.get_mut(&self.key) else { return };
+        queue.waiting.retain(|number| *number != self.number);
+        if queue.waiting.is_empty() {
+            keys.remove(&self.key);
+        }
     }
 }
 
@@ -59,17 +80,18 @@ impl Drop for Leave {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn only_the_same_key_waits() {
-        let away = Arc::new(Away::default());
-        assert!(away.leave("").is_none());
-        let leave = away.leave("a").unwrap();
-        away.returned("b").await;
-        away.returned("").await;
-        let mut waits = std::pin::pin!(away.returned("a"));
-        assert!(futures::poll!(waits.as_mut()).is_pending());
-        drop(leave);
-        waits.await;
-        assert!(!away.has("a"));
+    #[test]
+    fn the_oldest_of_a_key_is_first_and_keys_are_forgotten() {
+        let order = Arc::new(Order::default());
+        let [a, b, other] = [order.take("k"), order.take("k"), order.take("l")];
+        assert!(a.is_first() && !b.is_first() && other.is_first());
+        drop(a);
+        assert!(b.is_first());
+        let c = order.take("k");
+        assert!(!c.is_first());
+        drop(b);
+        assert!(c.is_first());
+        drop((c, other));
+        assert!(order.keys().is_empty());
     }
 }

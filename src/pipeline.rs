@@ -31,8 +31,9 @@ use crate::model::Models;
 use crate::model::runtime::Runtime;
 use crate::model::source::Source;
 use crate::model::watch::{Judged, Watch};
+use crate::order::Order;
 use crate::publish::{Large, Publish};
-use crate::receive::{self, Receive};
+use crate::receive::{self, Receive, updates};
 use crate::reference::Objects;
 use crate::{batch, google, http, infer, telemetry};
 
@@ -52,7 +53,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let runtime = Arc::new(Runtime::load(&config.inference)?);
     let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
     let admin = google::subscription_admin().await?;
-    receive::check_subscription(&admin, &config.requests.subscription).await?;
+    if let Some(found) = receive::check_subscription(&admin, &config.requests.subscription).await? {
+        tracing::info!(
+            subscription = config.requests.subscription,
+            exactly_once = found.enable_exactly_once_delivery,
+            ordering = found.enable_message_ordering,
+            dead_letters = found.dead_letter_policy.is_some(),
+            "the request subscription"
+        );
+    }
 
     let hint = Arc::new(Notify::new());
     let mut watch = Watch {
@@ -79,13 +88,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     // Serves through the drain, so that probes see it; ends with the runtime.
     let http = tokio::spawn(http::serve(server, state));
 
-    let publish = Publish::new(
-        &google::publisher().await?,
-        &config.responses.topic,
-        Large::connect(&config.responses).await?,
-        Arc::clone(&metrics),
-        Arc::clone(&health),
-    );
+    let order = Arc::<Order>::default();
+    let large = Large::connect(&config.responses).await?;
+    let (topic, publish_order) = (&config.responses.topic, Arc::clone(&order));
+    let publish =
+        Publish::new(topic, large, publish_order, Arc::clone(&metrics), Arc::clone(&health)).await?;
     stages.spawn("publish", async move {
         publish.run(replies_in).await;
         Ok(())
@@ -94,12 +101,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let batches_in = Arc::new(Mutex::new(batches_in));
     for thread in 0..runtime.threads() {
         let (batches_in, replies) = (Arc::clone(&batches_in), replies.clone());
-        stages.spawn_thread(format!("infer-{thread}"), move || infer::run(thread, &batches_in, &replies))?;
+        let name = format!("infer-{thread}");
+        let pulse = health.pulse(&name);
+        stages.spawn_thread(name, move || infer::run(thread, &pulse, &batches_in, &replies))?;
     }
     drop(batches_in);
 
     let limits = batch::Limits { max_rows: config.batching.max_rows, max_wait: config.batching.max_wait };
-    let form_batches = batch::run(requests_in, batches, replies.clone(), Arc::clone(&models), limits);
+    let form_batches =
+        batch::run(requests_in, batches, replies.clone(), Arc::clone(&models), limits, health.pulse("batch"));
     stages.spawn("batch", async move {
         form_batches.await;
         Ok(())
@@ -114,11 +124,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         objects,
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
+        order,
         requests,
         replies,
     };
     if let Some(updates) = config.models.updates {
-        let listen = receive::run_updates(google::subscriber().await?, updates, source, hint, stop.clone());
+        let listen = updates::run(google::subscriber().await?, updates, source, hint, stop.clone());
         stages.spawn("model updates", async move {
             listen.await;
             Ok(())
@@ -203,7 +214,7 @@ impl Stages {
 
     /// Waits for every stage, from the first failure or stop on for `grace` at most.
     async fn supervise(mut self, stop: &CancellationToken, grace: Duration) -> anyhow::Result<()> {
-        let mut outcome = Ok(());
+        let (mut failed, mut ended_early) = (Ok(()), Ok(()));
         let drain_time = grace.saturating_sub(NACK_TIME.min(grace / 2));
         let deadline = async {
             stop.cancelled().await;
@@ -216,30 +227,38 @@ impl Stages {
                 ended = self.0.join_next() => ended,
                 () = &mut deadline => break,
             };
-            let Some(ended) = ended else { return outcome };
-            outcome = outcome.and(stage_outcome(ended, stop));
+            let Some(ended) = ended else { break };
+            match stage_outcome(ended) {
+                (_, Err(error)) => failed = failed.and(Err(error)),
+                (name, Ok(())) if !stop.is_cancelled() => {
+                    ended_early = Err(anyhow!("the stage `{name}` ended by itself"));
+                }
+                _ => {}
+            }
             stop.cancel();
         }
-        tracing::warn!("the grace is over: what is still in hand goes back to Pub/Sub");
-        self.0.abort_all();
-        while self.0.join_next().await.is_some() {}
-        let rest = NACK_TIME.min(grace / 2);
-        tokio::join!(tokio::time::sleep(rest), telemetry::flush(rest));
-        outcome
+        if !self.0.is_empty() {
+            tracing::warn!("the grace is over: what is still in hand goes back to Pub/Sub");
+            self.0.abort_all();
+            while self.0.join_next().await.is_some() {}
+            let rest = NACK_TIME.min(grace / 2);
+            tokio::join!(tokio::time::sleep(rest), telemetry::flush(rest));
+        }
+        // One that ended by itself may only have noticed first that another had failed.
+        failed.and(ended_early)
     }
 }
 
-fn stage_outcome(
-    ended: Result<(String, anyhow::Result<()>), JoinError>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let (name, result) = ended.context("a stage was lost")?;
-    match result {
-        Ok(()) if stop.is_cancelled() => Ok(()),
-        Ok(()) => Err(anyhow!("the stage `{name}` ended by itself")),
-        Err(error) if name == "receive" || name == "models" => Err(error),
-        Err(error) => Err(error.context(format!("the stage `{name}` failed"))),
-    }
+fn stage_outcome(ended: Result<(String, anyhow::Result<()>), JoinError>) -> (String, anyhow::Result<()>) {
+    let (name, result) = match ended {
+        Ok(ended) => ended,
+        Err(error) => return (String::new(), Err(error).context("a stage was lost")),
+    };
+    let result = match name.as_str() {
+        "receive" | "models" => result,
+        _ => result.with_context(|| format!("the stage `{name}` failed")),
+    };
+    (name, result)
 }
 
 /// A task that ends with its owner.
@@ -259,5 +278,43 @@ impl<T> Future for AbortOnDrop<T> {
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One stage panics; those behind it end as their channel closes, with what was in it.
+    #[tokio::test]
+    async fn a_panic_drains_the_rest_and_names_the_stage() {
+        let stop = CancellationToken::new();
+        let mut stages = Stages::default();
+        let (work, mut work_in) = mpsc::channel(4);
+        let (done, mut done_in) = mpsc::channel(4);
+        stages
+            .spawn_thread("infer-0".to_owned(), move || {
+                let _ = work.blocking_send(1);
+                panic!("a fault injected by the test");
+            })
+            .unwrap();
+        stages.spawn("publish", async move {
+            while let Some(item) = work_in.recv().await {
+                let _ = done.send(item).await;
+            }
+            Ok(())
+        });
+        let error = stages.supervise(&stop, Duration::from_secs(10)).await.unwrap_err();
+        assert_eq!(format!("{error:#}"), "the stage `infer-0` failed: panicked");
+        assert!(stop.is_cancelled());
+        assert_eq!((done_in.recv().await, done_in.recv().await), (Some(1), None));
+    }
+
+    #[tokio::test]
+    async fn a_stage_that_ends_by_itself_is_a_failure() {
+        let mut stages = Stages::default();
+        stages.spawn("batch", async { Ok(()) });
+        let ended = stages.supervise(&CancellationToken::new(), Duration::from_secs(10)).await;
+        assert_eq!(ended.unwrap_err().to_string(), "the stage `batch` ended by itself");
     }
 }

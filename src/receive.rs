@@ -4,37 +4,41 @@
 //! waited for with requests in hand. Listens to stop: the stream is then shut down, and the leases of all that is still in
 //! the pipeline are kept until the last ticket is settled. Requests that lie in a bucket are fetched beside the stream.
 
+mod away;
 mod follow;
+mod take;
+pub mod updates;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use backoff::BackoffBuilder as _;
 use google_cloud_pubsub::client::{Subscriber, SubscriptionAdmin};
-use google_cloud_pubsub::model::Message;
+use google_cloud_pubsub::model::Subscription;
 use google_cloud_pubsub::subscriber::MessageStream;
-use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::report::Hint as _;
 use crate::config::Requests;
-use crate::deadline;
-use crate::decode::envelope::{self, Content, Envelope, Headers};
-use crate::decode::reference::{self, Reference};
-use crate::decode::{Id, Limits};
-use crate::error::Rejection;
+use crate::decode::Limits;
+use crate::decode::envelope::Headers;
+use crate::decode::reference;
 use crate::google;
+use crate::guard::Guard;
 use crate::health::{Health, Part};
-use crate::message::{Origin, Pending, Reply, Ticket};
+use crate::message::{Pending, Reply};
 use crate::metrics::Metrics;
-use crate::model::{Model, Models};
-use crate::order::Away;
+use crate::model::Models;
+use crate::order::Order;
 use crate::reference::{Budget, Objects};
-use crate::telemetry::traces;
-use follow::{Fetches, Follow, Referred};
+use away::Away;
+use follow::{Fetches, Follow};
+use take::Refused;
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
 const TOGETHER: usize = 128;
@@ -46,6 +50,14 @@ const LIMITS: Limits = Limits::DEFAULT;
 const LEASE: Duration = Duration::from_secs(20);
 /// How often an idle connection is looked at, so that `/ready` tells the truth.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// After a failure the stream must have been open for so long before `/ready` believes in it.
+const SETTLING: Duration = Duration::from_secs(2);
+/// Without any sign of life for so long a stream that is waited on is given up, and its connection with it. The client pings every
+/// 30 seconds and the server has 15 to answer, as Google's Java client has it. A server that never answers pings (the emulator)
+/// costs an idle worker a new stream in so long.
+const SILENCE: Duration = Duration::from_secs(45);
+/// A stream that lasted so long did not fail at its opening: the next attempt comes at once.
+const LASTED: Duration = Duration::from_secs(60);
 /// A subscription that does not exist for so many attempts in a row (about five minutes) will not come back.
 const MISSING_ATTEMPTS: usize = 12;
 
@@ -56,20 +68,24 @@ pub struct Receive {
     pub config: Requests,
     pub models: Arc<Models>,
     pub objects: Arc<Objects>,
+    pub order: Arc<Order>,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     pub requests: mpsc::Sender<Vec<Pending>>,
     pub replies: mpsc::Sender<Vec<Reply>>,
 }
 
-/// Looks the subscription up before anything starts.
+/// Looks the subscription up before anything starts; `None` when that is not allowed.
 ///
 /// # Errors
 /// It does not exist, or nobody answers. A refusal for want of rights is none: receiving needs fewer.
-pub async fn check_subscription(admin: &SubscriptionAdmin, name: &str) -> anyhow::Result<()> {
+pub async fn check_subscription(
+    admin: &SubscriptionAdmin,
+    name: &str,
+) -> anyhow::Result<Option<Subscription>> {
     let asked = admin.get_subscription().set_subscription(name).send();
     let error = match tokio::time::timeout(google::CALL_TIMEOUT, asked).await {
-        Ok(Ok(_)) => return Ok(()),
+        Ok(Ok(found)) => return Ok(Some(found)),
         Ok(Err(error)) => error,
         Err(_) => {
             return Err(anyhow::anyhow!("no answer in {} seconds", google::CALL_TIMEOUT.as_secs()))
@@ -78,7 +94,7 @@ pub async fn check_subscription(admin: &SubscriptionAdmin, name: &str) -> anyhow
         }
     };
     match google::code(&error) {
-        Some("PERMISSION_DENIED") => Ok(()),
+        Some("PERMISSION_DENIED") => Ok(None),
         Some("NOT_FOUND") => Err(anyhow::anyhow!("the subscription {name:?} does not exist"))
             .hint("create it, or correct `requests.subscription` and `project`"),
         Some(_) => Err(error)
@@ -92,7 +108,7 @@ pub async fn check_subscription(admin: &SubscriptionAdmin, name: &str) -> anyhow
 
 impl Receive {
     /// Receives until `stop`; then waits until the last message in hand is settled.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let cap = self.config.max_outstanding_bytes;
         let channels = (self.requests.clone(), self.replies.clone());
         let budget = Budget::new(cap);
@@ -100,7 +116,9 @@ impl Receive {
         let mut intake =
             Intake { follow, fetches: Fetches::default(), away: Arc::default(), decoded: Vec::new() };
         let mut delays = reconnect_delays();
-        let mut missing = 0;
+        let (mut missing, mut failed) = (0, false);
+        // Streams that ended, each until the last message that it brought is settled.
+        let mut ending = JoinSet::new();
         loop {
             let mut stream = self
                 .subscriber
@@ -110,22 +128,26 @@ impl Receive {
                 .set_max_outstanding_bytes(i64::try_from(cap)?)
                 .build();
             let token = stream.shutdown_token();
-            let mut received = false;
+            let (opened, mut received) = (Instant::now(), false);
+            let mut guard = Guard::new(SILENCE);
+            let slowed = guard.slowed();
             let ended = tokio::select! {
-                ended = self.read(&mut stream, &mut intake, &mut received, &stop) => ended,
-                () = self.probe() => unreachable!("the probe never ends"),
+                ended = self.read(&mut stream, &mut guard, &mut intake, &mut received, &stop) => ended,
+                () = self.probe(failed, &slowed) => unreachable!("the probe never ends"),
             };
+            if matches!(ended, Ended::Stopped) {
+                self.give_back(&mut stream).await;
+            }
+            drop(stream);
+            ending.spawn(async move { token.shutdown().await });
+            while ending.try_join_next().is_some() {}
             let why = match ended {
-                Ended::Stopped => {
-                    self.give_back(&mut stream).await;
-                    // The stages behind see their channels close once the last object is fetched; the tickets of all that
-                    // is in hand keep their leases meanwhile.
-                    let finish = async move {
-                        intake.fetches.finish().await;
-                        drop((self, intake));
-                    };
-                    tokio::join!(finish, token.shutdown());
-                    return Ok(());
+                Ended::Stopped => break,
+                Ended::Silent => {
+                    tracing::warn!("no sign of life on the request stream, trying over a new connection");
+                    self.connect_anew().await;
+                    self.metrics.stream_failures.inc();
+                    continue;
                 }
                 Ended::Closed => "the server closed the stream".to_owned(),
                 Ended::Failed(error) => {
@@ -139,29 +161,55 @@ impl Receive {
                 Ended::PipelineGone => return Ok(()),
             };
             self.metrics.stream_failures.inc();
-            if received {
+            if received || opened.elapsed() > LASTED {
                 delays = reconnect_delays();
                 missing = 0;
             }
             let delay = delays.next().unwrap_or(Duration::from_secs(30));
+            failed = true;
             if self.health.fails(Part::Requests, format!("the request stream ended: {why}")) {
                 tracing::warn!(why, "the request stream ended, it will be opened again");
             }
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => break,
+            }
+        }
+        // The stages behind see their channels close once the last object is fetched; the tickets of all that is in hand keep
+        // their leases meanwhile.
+        intake.fetches.finish().await;
+        drop((self, intake));
+        while ending.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// What was sent over a dead connection is lost, and comes again when its leases are over.
+    async fn connect_anew(&mut self) {
+        match (google::subscriber().await, google::subscription_admin().await) {
+            (Ok(subscriber), Ok(admin)) => (self.subscriber, self.admin) = (subscriber, admin),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "no new connection, keeping the old one");
             }
         }
     }
 
     /// Keeps `/ready` truthful while the client connects by itself and says nothing. Never ends.
-    async fn probe(&self) {
+    async fn probe(&self, failed: bool, slowed: &AtomicBool) {
+        if failed {
+            tokio::time::sleep(SETTLING).await;
+        }
         loop {
-            match check_subscription(&self.admin, &self.config.subscription).await {
-                Ok(()) => self.connected(),
-                Err(error) => {
-                    if self.health.fails(Part::Requests, format!("{error:#}")) {
-                        tracing::warn!(error = format!("{error:#}"), "not receiving");
+            let trouble = if slowed.load(Ordering::Relaxed) {
+                Some("the request stream is broken again as soon as it is open".to_owned())
+            } else {
+                let checked = check_subscription(&self.admin, &self.config.subscription).await;
+                checked.err().map(|error| format!("{error:#}"))
+            };
+            match trouble {
+                None => self.connected(),
+                Some(why) => {
+                    if self.health.fails(Part::Requests, &*why) {
+                        tracing::warn!(error = why, "not receiving");
                     }
                 }
             }
@@ -187,13 +235,15 @@ impl Receive {
     async fn read(
         &self,
         stream: &mut MessageStream,
+        guard: &mut Guard,
         intake: &mut Intake,
         received: &mut bool,
         stop: &CancellationToken,
     ) -> Ended {
         loop {
-            let mut next = std::pin::pin!(stream.next());
-            let item = match futures::poll!(next.as_mut()) {
+            let next = std::pin::pin!(stream.next());
+            let mut next = guard.watch(next);
+            let item = match futures::poll!(&mut next) {
                 Poll::Ready(item) if intake.decoded.len() < TOGETHER => item,
                 ready => {
                     if self.hand_on(intake).await.is_err() {
@@ -209,14 +259,15 @@ impl Receive {
                 }
             };
             let (message, handler) = match item {
-                Some(Ok(delivery)) => delivery,
+                Some(Some(Ok(delivery))) => delivery,
                 ended => {
                     if self.hand_on(intake).await.is_err() {
                         return Ended::PipelineGone;
                     }
                     return match ended {
-                        Some(Err(error)) => Ended::Failed(error),
-                        _ => Ended::Closed,
+                        Some(Some(Err(error))) => Ended::Failed(error),
+                        Some(_) => Ended::Closed,
+                        None => Ended::Silent,
                     };
                 }
             };
@@ -269,116 +320,6 @@ impl Receive {
         }
         self.requests.send(std::mem::take(&mut intake.decoded)).await.map_err(drop)
     }
-
-    /// A request that came whole.
-    async fn take(&self, mut message: Message, handler: Handler, intake: &mut Intake) -> Result<(), Refused> {
-        let weight = envelope::weight(Headers(&message.attributes), &message.data, &LIMITS);
-        let room = match intake.follow.budget.try_take(weight) {
-            Some(room) => room,
-            None => {
-                // Hand on what is in hand first: only that can make room.
-                self.hand_on(intake).await.map_err(|()| Refused::PipelineGone)?;
-                intake.follow.budget.take(weight).await
-            }
-        };
-        let trace = traces::received(&mut message, handler.delivery_attempt());
-        let deadline = message.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
-        let mut ticket = Ticket::new(handler, Arc::clone(&self.metrics), trace);
-        ticket.hold(weight, room);
-        let is_large = weight > LARGE_BODY;
-        let open = || envelope::open(Headers(&message.attributes), &message.data, &LIMITS);
-        let Envelope { delivery, content } =
-            if is_large { tokio::task::block_in_place(open) } else { open() };
-        let origin = Origin {
-            attributes: message.attributes,
-            message_id: message.message_id,
-            ordering_key: message.ordering_key,
-            received_at: Instant::now(),
-            deadline: deadline.clone().ok().flatten(),
-            delivery,
-            ticket,
-        };
-        let model = match self.models.resolve(origin.attributes.get("model").map(String::as_str)) {
-            Ok(model) => model,
-            Err(rejection) => {
-                let reply = Reply::refused(&rejection, None, None, origin);
-                return Err(Refused::Reply(reply.into()));
-            }
-        };
-        // Expired work costs neither decoding nor inference.
-        if let Err(rejection) = deadline.and_then(deadline::check) {
-            return Err(Refused::Reply(Reply::refused(&rejection, None, Some(model), origin).into()));
-        }
-        let decode = || decode(content, model, None, origin);
-        let decoded = if is_large { tokio::task::block_in_place(decode) } else { decode() };
-        intake.decoded.push(decoded.map_err(Refused::Reply)?);
-        Ok(())
-    }
-
-    /// A request that lies in a bucket.
-    fn refer(
-        &self,
-        mut message: Message,
-        handler: Handler,
-        mut reference: Box<Reference>,
-        intake: &mut Intake,
-    ) -> Result<(), Box<Reply>> {
-        let trace = traces::received(&mut message, handler.delivery_attempt());
-        let deadline = message.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
-        let ticket = Ticket::new(handler, Arc::clone(&self.metrics), trace);
-        let origin = Origin {
-            attributes: message.attributes,
-            message_id: message.message_id,
-            ordering_key: message.ordering_key,
-            received_at: Instant::now(),
-            deadline: deadline.clone().ok().flatten(),
-            delivery: std::mem::take(&mut reference.delivery),
-            ticket,
-        };
-        let resolved = self.models.resolve(origin.attributes.get("model").map(String::as_str));
-        let model = match resolved {
-            Ok(model) => model,
-            Err(rejection) => return Err(Reply::refused(&rejection, reference.id, None, origin).into()),
-        };
-        if let Err(rejection) = deadline.and_then(deadline::check) {
-            return Err(Reply::refused(&rejection, reference.id, Some(model), origin).into());
-        }
-        let object = reference.object.clone();
-        let object = match object.and_then(|object| self.objects.check(&object).map(|()| object)) {
-            Ok(object) => object,
-            Err(rejection) => {
-                return Err(Reply::refused(&rejection, reference.id, Some(model), origin).into());
-            }
-        };
-        let leave = intake.away.leave(&origin.ordering_key);
-        intake.fetches.start(&intake.follow, Referred { object, reference, model, origin, leave });
-        Ok(())
-    }
-}
-
-/// Reads a request against the model's signature; `id` is what it has unless the body gives one.
-fn decode(
-    content: Result<Content<'_>, Rejection>,
-    model: Arc<Model>,
-    id: Option<Id>,
-    mut origin: Origin,
-) -> Result<Pending, Box<Reply>> {
-    let content = match content {
-        Ok(content) => content,
-        Err(rejection) => return Err(Reply::refused(&rejection, id, Some(model), origin).into()),
-    };
-    let wanted_version = origin.attributes.get("model_version").cloned();
-    let decoded = content.decode(&model.signature, &LIMITS);
-    origin.ticket.trace.decoded();
-    match decoded {
-        Ok(mut request) => {
-            request.answer.id = request.answer.id.or(id);
-            Ok(Pending { request, model, wanted_version, origin })
-        }
-        Err(failure) => {
-            Err(Reply::refused(&failure.rejection, failure.id.or(id), Some(model), origin).into())
-        }
-    }
 }
 
 /// What outlives a stream: requests that are in hand or on their way.
@@ -390,13 +331,10 @@ struct Intake {
     decoded: Vec<Pending>,
 }
 
-enum Refused {
-    Reply(Box<Reply>),
-    PipelineGone,
-}
-
 enum Ended {
     Stopped,
+    /// No sign of life for [`SILENCE`].
+    Silent,
     Closed,
     Failed(google_cloud_pubsub::Error),
     /// The stages behind are gone: the pipeline is failing.
@@ -412,58 +350,4 @@ fn reconnect_delays() -> impl Iterator<Item = Duration> {
         .with_jitter()
         .without_max_times()
         .build()
-}
-
-/// A bucket's notifications, as hints for the model watch. Runs until `stop`; trouble is logged and tried again.
-pub async fn run_updates(
-    subscriber: Subscriber,
-    subscription: String,
-    source: Arc<crate::model::source::Source>,
-    hint: Arc<tokio::sync::Notify>,
-    stop: CancellationToken,
-) {
-    let mut delays = reconnect_delays();
-    loop {
-        let mut stream = subscriber.subscribe(&subscription).build();
-        let token = stream.shutdown_token();
-        let why = loop {
-            let next = tokio::select! {
-                next = stream.next() => next,
-                () = stop.cancelled() => {
-                    drop(stream);
-                    token.shutdown().await;
-                    return;
-                }
-            };
-            match next {
-                Some(Ok((message, handler))) => {
-                    delays = reconnect_delays();
-                    if announces(&message, &source) {
-                        hint.notify_one();
-                    }
-                    handler.ack();
-                }
-                Some(Err(error)) => break error.to_string(),
-                None => break "the server closed the stream".to_owned(),
-            }
-        };
-        tracing::warn!(
-            subscription,
-            why,
-            "no notifications of model updates for now, the poll finds them meanwhile"
-        );
-        tokio::select! {
-            () = tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(30))) => {}
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-/// Anyone who can publish can forge a notification: it only ever makes the watch look at its own source.
-fn announces(message: &Message, source: &crate::model::source::Source) -> bool {
-    let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
-    match (attribute("bucketId"), attribute("objectId")) {
-        (Some(bucket), Some(object)) => source.covers(bucket, object),
-        _ => false,
-    }
 }

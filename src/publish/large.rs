@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use google_cloud_storage::client::Storage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -45,8 +44,8 @@ impl Large {
         Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Writes a result that this [`takes`](Self::takes); the reply that says where it is.
-    pub(super) async fn write(&self, mut reply: Reply) -> anyhow::Result<Reply> {
+    /// Writes a result that this [`takes`](Self::takes); the reply that says where it is, or the one that was not written.
+    pub(super) async fn write(&self, mut reply: Reply) -> Result<Reply, (Reply, anyhow::Error)> {
         let Some((storage, Location { bucket, prefix }, _)) = &self.bucket else { return Ok(reply) };
         let id = &reply.origin.message_id;
         let name = if prefix.is_empty() { id.clone() } else { format!("{prefix}/{id}") };
@@ -61,7 +60,9 @@ impl Large {
             content_encoding: attribute("content-encoding"),
             metadata: length.into_iter().collect(),
         };
-        write(storage, bucket, &name, std::mem::replace(&mut reply.body, Bytes::new()), &about).await?;
+        if let Err(error) = write(storage, bucket, &name, reply.body.clone(), &about).await {
+            return Err((reply, error));
+        }
         refer(&mut reply, format!("gs://{bucket}/{name}"));
         Ok(reply)
     }

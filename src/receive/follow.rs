@@ -9,12 +9,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::away::Leave;
 use super::{LARGE_BODY, LIMITS};
 use crate::decode::envelope::{self, Envelope, Headers};
 use crate::decode::reference::{Object, Reference};
 use crate::message::{Origin, Pending, Reply};
 use crate::model::Model;
-use crate::order::Leave;
 use crate::reference::{Budget, Failed, Fetched, Objects};
 
 /// Objects fetched at a time: enough for one connection's delays to hide behind the others.
@@ -100,7 +100,10 @@ impl Follow {
                 let _ = self.replies.send(vec![reply]).await;
                 return;
             }
-            Err(Failed::Unavailable(why)) => return self.warn(&object, &why),
+            Err(Failed::Unavailable(why)) => {
+                self.warn(&object, &why);
+                return origin.give_up();
+            }
         };
         let Fetched { attributes, body, weight, room } = fetched;
         origin.ticket.hold(weight, room);
@@ -108,7 +111,7 @@ impl Follow {
             let Envelope { delivery, content } = envelope::open(Headers(&attributes), &body, &LIMITS);
             // The message's own envelope is what its answer mirrors; an object's counts where the message has none.
             origin.delivery.event = origin.delivery.event.take().or(delivery.event);
-            super::decode(content, model, reference.id, origin)
+            super::take::decode(content, model, reference.id, origin)
         };
         let decoded = if weight > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
         match decoded {

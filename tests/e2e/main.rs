@@ -5,6 +5,7 @@ mod configuration;
 mod emulator;
 mod errors;
 mod failures;
+mod faults;
 mod faults_models;
 mod gallery;
 mod harness;

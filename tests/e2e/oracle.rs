@@ -120,3 +120,106 @@ impl Wine {
         version
     }
 }
+
+/// How a request may end.
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    /// With the predictions for these rows of the wine data.
+    Wine(Vec<usize>),
+    /// With a body that contains this and the status `ok`.
+    Contains(String),
+    /// With this error code.
+    Code(&'static str),
+    /// In the dead-letter topic, and nowhere else.
+    Dead,
+}
+
+/// What a fault excuses.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Allowed {
+    /// Responses beyond one a request, each with its request's `request_message_id`.
+    pub(crate) duplicates: usize,
+}
+
+/// What happened, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) asked: usize,
+    pub(crate) duplicates: usize,
+    pub(crate) dead: usize,
+}
+
+/// Judges the whole history of a world: every request ended in exactly its one way, every response is right for the version
+/// that it names, none was acknowledged before its response, duplicates are as many as allowed.
+pub(crate) fn judge(events: &[Event], ends: &HashMap<String, End>, allowed: Allowed) -> Verdict {
+    let mut answered: HashMap<&str, usize> = HashMap::new();
+    let mut dead: HashSet<&str> = HashSet::new();
+    for event in events {
+        match &event.what {
+            What::Published { topic, message: stored } if **topic == *RESPONSES => {
+                let response = &stored.message;
+                let id = response.attributes["request_message_id"].as_str();
+                let end = ends.get(id).unwrap_or_else(|| panic!("a response to nothing: {id}"));
+                end.check(id, response);
+                *answered.entry(id).or_default() += 1;
+            }
+            What::Acked(Delivery { subscription, message_id, .. })
+                if subscription.ends_with("/prediction-requests") =>
+            {
+                let id = message_id.as_str();
+                assert!(answered.contains_key(id), "{id} was acknowledged before its response");
+            }
+            What::DeadLettered(Delivery { message_id, .. }) => {
+                dead.insert(message_id);
+            }
+            _ => {}
+        }
+    }
+    for (id, end) in ends {
+        let (has_answer, is_dead) = (answered.contains_key(id.as_str()), dead.contains(id.as_str()));
+        let expected = matches!(end, End::Dead);
+        assert!(
+            has_answer != expected && is_dead == expected,
+            "request {id} should have ended with {end:?}, answered: {has_answer}, dead: {is_dead}"
+        );
+    }
+    let duplicates = answered.values().map(|count| count - 1).sum();
+    assert!(duplicates <= allowed.duplicates, "{duplicates} duplicates, {} were allowed", allowed.duplicates);
+    Verdict { asked: ends.len(), duplicates, dead: dead.len() }
+}
+
+impl End {
+    fn check(&self, id: &str, response: &PubsubMessage) {
+        let body = String::from_utf8_lossy(&response.data);
+        match self {
+            Self::Wine(rows) => drop(wine().check(rows, response)),
+            Self::Contains(part) => {
+                assert_eq!(response.attributes["status"], "ok", "{id}: {body:.500}");
+                assert!(body.contains(part), "{id}: expected {part:?} in {body:.500}");
+            }
+            Self::Code(code) => {
+                assert_eq!(
+                    response.attributes.get("error_code").map(String::as_str),
+                    Some(*code),
+                    "{id}: {body:.500}"
+                );
+                assert!(body.contains(code), "{id}: {body:.500}");
+            }
+            Self::Dead => panic!("{id} should never have been answered, but was: {body:.500}"),
+        }
+    }
+}
+
+/// Whether every key's first responses came in the order of its requests, given as their ids.
+pub(crate) fn in_order(events: &[Event], requests: &[&str]) -> bool {
+    let mut seen = HashSet::new();
+    let first = events.iter().filter_map(|event| match &event.what {
+        What::Published { topic, message: stored } if **topic == *RESPONSES => {
+            let id = stored.message.attributes["request_message_id"].as_str();
+            let place = requests.iter().position(|request| *request == id)?;
+            seen.insert(id).then_some(place)
+        }
+        _ => None,
+    });
+    first.is_sorted()
+}

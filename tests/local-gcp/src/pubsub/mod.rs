@@ -22,7 +22,7 @@ pub mod wire;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tonic::Status;
 
@@ -161,6 +161,14 @@ impl PubSub {
     /// Breaks every open stream with UNAVAILABLE, at once.
     pub fn reset_streams(&self) {
         self.registry().subscriptions.values().for_each(|subscription| subscription.reset_streams());
+    }
+
+    /// Ends every lease and every backoff of a subscription now, as if their time had passed.
+    pub fn expire_leases(&self, subscription: &str) -> Result<(), Status> {
+        let subscription = self.subscription(subscription)?;
+        let mut settled = subscription.queue().on_time(Instant::now() + Duration::from_secs(3600));
+        self.forward_dead(&subscription, &mut settled);
+        Ok(())
     }
 
     /// The numbers of a subscription.

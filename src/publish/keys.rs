@@ -1,0 +1,42 @@
+//! Responses with an ordering key, in the order of their requests, whichever inference thread is done first.
+//!
+//! A response waits until no older request of its key is in hand. Other keys never wait.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::message::Reply;
+
+#[derive(Debug, Default)]
+pub(super) struct Keys(HashMap<Arc<str>, Vec<Reply>>);
+
+impl Keys {
+    pub(super) fn holds_any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Takes in a response whose request has a turn.
+    pub(super) fn hold(&mut self, reply: Reply) {
+        let Some(turn) = &reply.origin.turn else { return };
+        let key = Arc::clone(&turn.key);
+        self.0.entry(key).or_default().push(reply);
+    }
+
+    /// Everything that nothing older of its key stands before, each key's in order. Ends their turns, except for those that
+    /// leave and will come back: what follows them waits on.
+    pub(super) fn due(&mut self, leaves: impl Fn(&Reply) -> bool) -> Vec<Reply> {
+        let mut due = Vec::new();
+        self.0.retain(|_, replies| {
+            let is_first = |reply: &Reply| reply.origin.turn.as_ref().is_none_or(|turn| turn.is_first());
+            while let Some(index) = replies.iter().position(is_first) {
+                let mut reply = replies.swap_remove(index);
+                if !leaves(&reply) {
+                    reply.origin.turn = None;
+                }
+                due.push(reply);
+            }
+            !replies.is_empty()
+        });
+        due
+    }
+}

@@ -1,0 +1,106 @@
+//! A reply as the message that Pub/Sub gets.
+
+use std::collections::HashMap;
+
+use google_cloud_pubsub::client::Publisher;
+use google_cloud_pubsub::model::Message;
+
+use super::settle::Sent;
+use crate::decode::Id;
+use crate::error::{Code, Rejection};
+use crate::message::Reply;
+use crate::model::Model;
+
+/// Pub/Sub's limit of one message, data and attributes together.
+const MAX_MESSAGE_BYTES: usize = 10_000_000;
+const MAX_ATTRIBUTES: usize = 100;
+const MAX_ATTRIBUTE_BYTES: usize = 1024;
+/// Attributes that a response has of its own at most: 9 that a traced one has, what its body needs (2), where it lies (1), a
+/// CloudEvent's (9).
+const OWN_ATTRIBUTES: usize = 19;
+
+/// Hands a reply to the client. `number`: see [`Sent`].
+pub(super) fn publish(publisher: &Publisher, reply: Reply, number: u64) -> Sent {
+    let reply = fit(reply);
+    let Reply { body, attributes: own, outcome, model, id, mut origin } = reply;
+    let event_id = origin.delivery.event.map(|event| event.id);
+    let body_id = id.as_ref().map(Id::as_str).filter(|id| is_attribute(id));
+    let given_id = body_id.or(event_id.as_deref().filter(|id| is_attribute(id)));
+    let mut all = attributes(origin.attributes, &origin.message_id, given_id, model.as_deref(), outcome);
+    origin.ticket.trace.publishing(&mut all, body.len(), outcome);
+    let message = Message::new()
+        .set_data(body)
+        .set_attributes(
+            all.into_iter().chain(own.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned()))),
+        )
+        .set_ordering_key(origin.ordering_key.clone());
+    Sent {
+        accepted: publisher.publish(message),
+        ticket: origin.ticket,
+        received_at: origin.received_at,
+        outcome,
+        model,
+        ordering_key: origin.ordering_key,
+        message_id: origin.message_id,
+        number,
+    }
+}
+
+/// A response that Pub/Sub would refuse becomes an error that it takes.
+fn fit(reply: Reply) -> Reply {
+    let attributes: usize = reply.origin.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let most = MAX_MESSAGE_BYTES - attributes - OWN_ATTRIBUTES * MAX_ATTRIBUTE_BYTES;
+    if reply.body.len() <= most {
+        return reply;
+    }
+    let message = format!("the response has {} bytes, at most {most} can be published", reply.body.len());
+    Reply::refused(&Rejection::new(Code::ResponseTooLarge, message), reply.id, reply.model, reply.origin)
+}
+
+/// Whether Pub/Sub takes it as an attribute's value, and it says something.
+fn is_attribute(value: &str) -> bool {
+    !value.is_empty() && value.len() <= MAX_ATTRIBUTE_BYTES
+}
+
+/// The request's own attributes, then the response's, but for those that tell of the body.
+fn attributes(
+    mut all: HashMap<String, String>,
+    message_id: &str,
+    given_id: Option<&str>,
+    model: Option<&Model>,
+    outcome: Result<(), Code>,
+) -> HashMap<String, String> {
+    let of_the_body =
+        ["content-type", "content-encoding", "inference-header-content-length", "dataref", "payloadFormat"];
+    all.retain(|key, _| {
+        !(key.starts_with("goog") || key.starts_with("ce-") || of_the_body.contains(&key.as_str()))
+    });
+    if all.len() > MAX_ATTRIBUTES - OWN_ATTRIBUTES {
+        // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed along.
+        let request_id = all.remove("request_id");
+        let kept = MAX_ATTRIBUTES - OWN_ATTRIBUTES;
+        all = all.into_iter().take(kept).collect();
+        all.extend(request_id.map(|id| ("request_id".to_owned(), id)));
+    }
+    all.reserve(OWN_ATTRIBUTES);
+    if !all.contains_key("request_id") {
+        all.insert("request_id".to_owned(), given_id.unwrap_or(message_id).to_owned());
+    }
+    let mut set = |key: &str, value: &str| all.insert(key.to_owned(), value.to_owned());
+    set("request_message_id", message_id);
+    if let Some(model) = model {
+        set("model", &model.name);
+        set("model_version", &model.version);
+    }
+    match outcome {
+        Ok(()) => {
+            set("status", "ok");
+            all.remove("error_code");
+        }
+        Err(code) => {
+            set("status", "error");
+            set("error_code", code.as_str());
+        }
+    }
+    all
+}

@@ -1,0 +1,94 @@
+//! Faults 37, 38, 40 and 41: how workers come and go.
+
+use std::time::{Duration, Instant};
+
+use local_gcp::faults::Fault;
+use local_gcp::history::What;
+
+use super::{Trial, with_dead_letters};
+use crate::harness::PATIENCE;
+use crate::oracle::{self, Allowed};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_37_sigterm_under_load() {
+    let injected = "SIGTERM under load with a grace of 3 s, the last responses never accepted";
+    let mut trial = Trial::new(37, injected, "out within the grace, the rest nacked").await;
+    let mut worker = trial.worker(&[("PREDICTD_SHUTDOWN__GRACE", "3s")]).await;
+    trial.wines(500);
+    let history = &trial.world.server.history;
+    assert!(history.wait_until(PATIENCE, |events| oracle::responses(events).len() > 100).await);
+    trial.inject("Publish", Fault::Hang, 10_000);
+    trial.wines(500);
+    trial.until_met("Publish", 10_000, 1).await;
+    trial.weigh(&worker);
+    let started = Instant::now();
+    worker.signal("-TERM");
+    assert!(worker.end().await.success(), "{}", worker.log());
+    let took = started.elapsed();
+    // Its own time, and some for a busy machine to notice.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let nacked = trial.count(|event| matches!(event.what, What::Nacked(_)));
+    assert!(nacked > 0);
+    trial.world.server.faults.clear();
+    let next = trial.worker(&[]).await;
+    let happened = format!("out after {:.1} s, {nacked} nacked", took.as_secs_f64());
+    trial.judge(&next, Allowed { duplicates: 128 }, &happened).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_38_sigkill() {
+    let mut trial = Trial::new(38, "SIGKILL under load, W = 300", "at most W duplicates").await;
+    let mut worker = trial.worker(&[("PREDICTD_REQUESTS__MAX_OUTSTANDING_MESSAGES", "300")]).await;
+    trial.wines(2000);
+    let history = &trial.world.server.history;
+    assert!(history.wait_until(PATIENCE, |events| oracle::responses(events).len() > 700).await);
+    trial.weigh(&worker);
+    worker.signal("-KILL");
+    assert!(!worker.end().await.success());
+    let next = trial.worker(&[]).await;
+    // What the dead one had in hand comes when its leases of 20 s are over.
+    trial.judge(&next, Allowed { duplicates: 300 }, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_40_no_credentials() {
+    let injected =
+        "every Pub/Sub call UNAUTHENTICATED until 20 were refused (in place of no token for 10 minutes)";
+    let mut trial = Trial::new(40, injected, "no crash, recovers").await;
+    let mut worker = trial.worker(&[]).await;
+    trial.wines(100);
+    let methods = ["StreamingPull", "Publish", "Acknowledge", "ModifyAckDeadline", "GetSubscription"];
+    for method in methods {
+        trial.inject(method, Fault::Fail("UNAUTHENTICATED".to_owned()), 10_000);
+    }
+    trial.world.server.reset_streams();
+    trial.wines(100);
+    worker.until_not_ready("UNAUTHENTICATED").await;
+    super::until("20 refusals", || {
+        methods.iter().map(|method| trial.met(method, 10_000)).sum::<usize>() >= 20
+    })
+    .await;
+    assert!(worker.is_alive());
+    trial.world.server.faults.clear();
+    // In hand when it began: 100 at most.
+    trial.judge(&worker, Allowed { duplicates: 100 }, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_41_rolling_restarts() {
+    let injected = "ten rolling restarts under load";
+    let promise = "nothing lost, nothing healthy in the dead-letter topic";
+    let mut trial = Trial::with(with_dead_letters(), 41, injected, promise).await;
+    let mut worker = trial.worker(&[]).await;
+    for _ in 0..10 {
+        trial.wines(150);
+        let next = trial.worker(&[]).await;
+        trial.wines(150);
+        trial.weigh(&worker);
+        worker.signal("-TERM");
+        assert!(worker.end().await.success(), "{}", worker.log());
+        worker = next;
+    }
+    let verdict = trial.judge(&worker, Allowed { duplicates: 300 }, "").await;
+    assert_eq!(verdict.dead, 0);
+}

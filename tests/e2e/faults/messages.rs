@@ -1,0 +1,188 @@
+//! Faults 15 to 21: what requests say.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::harness::model_file;
+use crate::oracle::{Allowed, End, wine};
+
+use super::{Trial, with_dead_letters};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_15_invalid_requests() {
+    let promise = "INVALID_INPUT, acked, neighbours fine";
+    let mut trial = Trial::new(15, "invalid JSON and shapes among good requests", promise).await;
+    let bad: [&[u8]; 8] = [
+        b"not JSON",
+        b"{\"instances\": [[1, 2, 3]]}",
+        b"{\"instances\": [[1,2,3,4,5,6,7,8,9,10,11,12,\"thirteen\"]]}",
+        b"{\"instances\": []}",
+        b"{\"instances\": [[1,2",
+        b"\xff\xfe\x00",
+        b"[]",
+        b"{\"inputs\": [{\"name\": \"unknown\", \"shape\": [1], \"datatype\": \"FP32\", \"data\": [1]}]}",
+    ];
+    for body in bad.iter().cycle().take(40) {
+        trial.request(*body, &[("content-type", "application/json")], End::Code("INVALID_INPUT"));
+        trial.wines(3);
+    }
+    // After the requests, so that good and bad share batches.
+    let worker = trial.worker(&[]).await;
+    trial.judge(&worker, Allowed::default(), "40 bad ones").await;
+}
+
+/// The least whole number divided by -1 ends the process with SIGFPE, inside ONNX Runtime. The test starts the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_16_a_request_that_kills_the_process() {
+    let injected = "a row that fails in ONNX Runtime; one that ends the process (SIGFPE)";
+    let promise =
+        "INFERENCE_FAILED for the one; the other dead-lettered after 5 attempts, neighbours answered";
+    let mut trial = Trial::with(with_dead_letters(), 16, injected, promise).await;
+    trial.world.upload_version("types/fragile/1", "fragile", "1");
+    trial.world.upload_version("faults/divide/1", "divide", "1");
+    let divide = [("model", "divide")];
+    for n in 0..20 {
+        let end = End::Contains(format!("{}", i64::MIN / 2));
+        trial.request("{\"instances\": [2]}", &divide, end);
+        match n {
+            5 => trial.request("{\"instances\": [-1]}", &divide, End::Dead),
+            7 => {
+                trial.request("{\"instances\": [99]}", &[("model", "fragile")], End::Code("INFERENCE_FAILED"))
+            }
+            _ => {
+                trial.request("{\"instances\": [3]}", &[("model", "fragile")], End::Contains("40".to_owned()))
+            }
+        };
+    }
+    let mut crashes = 0;
+    let last = loop {
+        let mut worker = trial.world.worker(&[("PREDICTD_MODELS__DEFAULT", "wine")]);
+        loop {
+            if !worker.is_alive() {
+                crashes += 1;
+                // What it had in hand comes again at once, not after 20 s.
+                trial.expire_leases();
+                break;
+            }
+            if trial.world.server.pubsub.counts(crate::harness::REQUEST_SUBSCRIPTION).unwrap().dead_lettered
+                > 0
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if worker.is_alive() {
+            break worker;
+        }
+        assert!(crashes < 6, "{crashes} crashes");
+    };
+    assert_eq!(crashes, 5);
+    trial.wines(20);
+    let verdict = trial.judge(&last, Allowed { duplicates: 40 }, "5 crashes").await;
+    assert_eq!(verdict.dead, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_17_hostile_json() {
+    let injected = "JSON 1000 deep, 100k elements, NaN, endless numbers";
+    let mut trial = Trial::new(17, injected, "INVALID_INPUT in bounded time").await;
+    let worker = trial.worker(&[]).await;
+    let deep = format!("{{\"instances\": {}1{}}}", "[".repeat(1000), "]".repeat(1000));
+    let wide = format!("{{\"instances\": [[{}1]]}}", "1,".repeat(100_000));
+    let nan = wine().request(&[0]).replacen("[[", "[[NaN, ", 1);
+    let keys = format!("{{{}\"instances\": [[1]]}}", "\"a\": 1,".repeat(100_000));
+    let digits = format!("{{\"instances\": [[{}]]}}", "9".repeat(1_000_000));
+    let open = "[".repeat(1_000_000);
+    let started = Instant::now();
+    let mut ids = Vec::new();
+    for body in [deep, wide, nan, keys, digits, open] {
+        ids.push(trial.request(body, &[("content-type", "application/json")], End::Code("INVALID_INPUT")));
+        ids.extend(trial.wines(5));
+    }
+    trial.world.responses(&ids).await;
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    trial.judge(&worker, Allowed::default(), &format!("all answered in {} ms", took.as_millis())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_18_a_picture_of_50_000_by_50_000() {
+    let promise = "INPUT_TOO_LARGE before allocating";
+    let mut trial = Trial::new(18, "a PNG whose header says 50,000 x 50,000", promise).await;
+    trial.world.upload("models/conv/1/model.yaml", b"image: {}".to_vec());
+    trial.world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    let worker = trial.worker(&[]).await;
+    let mut bomb = model_file("images", "rgb.png");
+    bomb[16..24].copy_from_slice(&[0, 0, 0xc3, 0x50, 0, 0, 0xc3, 0x50]);
+    bomb[29..33].copy_from_slice(&[0xc4, 0xcd, 0xaa, 0x9d]); // The header's checksum.
+    let picture = [("model", "conv"), ("content-type", "image/png")];
+    trial.request(model_file("zoo", "image.png"), &picture, End::Contains("predictions".to_owned()));
+    trial.wines(20);
+    trial.judge(&worker, Allowed::default(), "").await;
+    let before = trial.weigh(&worker);
+    for _ in 0..20 {
+        trial.request(bomb.clone(), &picture, End::Code("INPUT_TOO_LARGE"));
+    }
+    trial.judge(&worker, Allowed::default(), "20 such pictures").await;
+    // Decoded, one would take 7.5 GB.
+    assert!(trial.peak_mib - before <= 32, "{before} MiB before, then {}", trial.peak_mib);
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let output = std::process::Command::new("date")
+        .args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_19_deadlines() {
+    let injected = "deadlines passed before admission and while waiting for inference";
+    let mut trial = Trial::new(19, injected, "DEADLINE_EXCEEDED, no inference").await;
+    trial.world.upload_version("faults/slow/1", "slow", "1");
+    let worker = trial.worker(&[("PREDICTD_INFERENCE__THREADS", "1")]).await;
+    let now = SystemTime::now();
+    let passed = [("deadline", &*rfc3339(now - Duration::from_secs(2))), ("model", "slow")];
+    let coming = rfc3339(now + Duration::from_secs(600));
+    for _ in 0..10 {
+        trial.request("{\"instances\": [1]}", &passed, End::Code("DEADLINE_EXCEEDED"));
+    }
+    trial.request(
+        "{\"instances\": [1]}",
+        &[("deadline", "soon"), ("model", "slow")],
+        End::Code("INVALID_INPUT"),
+    );
+    let rows = trial.next_wine();
+    trial.request(wine().request(&rows), &[("deadline", &coming)], End::Wine(rows));
+    trial.judge(&worker, Allowed::default(), "").await;
+    let rows_of = "predictd_rows_total{model=\"slow\",version=\"1\"}";
+    assert_eq!(worker.metric(rows_of).await, Some(0.0));
+    // One that takes seconds, and behind it those whose deadline is sooner.
+    let long = End::Contains("90000".to_owned());
+    trial.request("{\"instances\": [90000]}", &[("model", "slow")], long);
+    trial.world.delivered(13).await;
+    let soon = rfc3339(SystemTime::now() + Duration::from_secs(2));
+    for _ in 0..10 {
+        let attributes = [("deadline", &*soon), ("model", "slow")];
+        trial.request("{\"instances\": [1]}", &attributes, End::Code("DEADLINE_EXCEEDED"));
+    }
+    trial.judge(&worker, Allowed::default(), "20 expired, none computed").await;
+    assert_eq!(worker.metric(rows_of).await, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_21_a_response_over_10_mb() {
+    let mut trial = Trial::new(21, "a response over 10 MB", "RESPONSE_TOO_LARGE").await;
+    trial.world.upload_version("types/strings/1", "strings", "1");
+    let worker = trial.worker(&[]).await;
+    let body = |length| serde_json::json!({ "instances": [["a".repeat(length), "b"]] }).to_string();
+    let strings = [("model", "strings")];
+    for _ in 0..3 {
+        // The model gives it back twice.
+        trial.request(body(6_000_000), &strings, End::Code("RESPONSE_TOO_LARGE"));
+        trial.request(body(4_000_000), &strings, End::Contains("aaaab".to_owned()));
+        trial.wines(5);
+    }
+    trial.judge(&worker, Allowed::default(), "12 MB refused, 8 MB published").await;
+}
