@@ -34,9 +34,10 @@ impl Large {
         Ok(Self { bucket, places: Arc::new(Semaphore::new(AT_A_TIME)) })
     }
 
-    /// Whether this response goes to the bucket.
+    /// Whether this response goes to the bucket, and has not been there.
     pub(super) fn takes(&self, reply: &Reply) -> bool {
-        self.bucket.as_ref().is_some_and(|(_, _, inline)| reply.body.len() > *inline) && reply.outcome.is_ok()
+        let is_long = self.bucket.as_ref().is_some_and(|(_, _, inline)| reply.body.len() > *inline);
+        is_long && reply.outcome.is_ok() && !reply.attributes.iter().any(|(name, _)| *name == REFERENCE)
     }
 
     /// Waits until one more may be written.
@@ -68,6 +69,7 @@ impl Large {
     }
 }
 
+const REFERENCE: &str = "dataref";
 const HEADER_LENGTH: &str = "inference-header-content-length";
 
 /// Makes the message say where the result lies. What its attributes said of how the bytes are packed is said beside those.
@@ -79,5 +81,5 @@ fn refer(reply: &mut Reply, address: String) {
         reply.attributes.push(("ce-dataref", Cow::Owned(address.clone())));
     }
     reply.attributes.push(("content-type", Cow::Borrowed("application/json")));
-    reply.attributes.push(("dataref", Cow::Owned(address)));
+    reply.attributes.push((REFERENCE, Cow::Owned(address)));
 }
