@@ -54,7 +54,7 @@ impl Shared {
         let started = Instant::now();
         let mut refused: Option<String> = None;
         for mut sent in sent {
-            match self.answer(&mut sent.accepted).await {
+            match self.answer(&mut sent.accepted, started).await {
                 Ok(id) => {
                     sent.ticket.trace.published(&id);
                     sent.ticket.ack();
@@ -87,15 +87,17 @@ impl Shared {
         }
     }
 
-    /// Waits for as long as the client tries and the server says anything.
-    async fn answer(&self, accepted: &mut PublishFuture) -> Result<String, String> {
-        let since = Instant::now();
+    /// Waits for as long as the client tries and the server says anything, `since` the call was made.
+    async fn answer(&self, accepted: &mut PublishFuture, since: Instant) -> Result<String, String> {
+        let is_silent = || since.elapsed() > SILENCE && self.heard.ago() > SILENCE;
         loop {
-            if let Ok(answer) = tokio::time::timeout(SLOW, &mut *accepted).await {
+            // One call's messages share its fate: what the first has waited for, the others need not.
+            let patience = if is_silent() { Duration::ZERO } else { SLOW };
+            if let Ok(answer) = tokio::time::timeout(patience, &mut *accepted).await {
                 return answer.map_err(|error| what_to_do(&error));
             }
             self.failing("no response was accepted for 5 seconds, still trying");
-            if since.elapsed() > SILENCE && self.heard.ago() > SILENCE {
+            if is_silent() {
                 self.is_dead.store(true, Ordering::Relaxed);
                 return Err("no answer at all for 30 seconds, trying over a new connection".to_owned());
             }
