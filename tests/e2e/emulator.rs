@@ -1,11 +1,14 @@
 //! The same smoke against Google's own Pub/Sub emulator, where it is installed: local-gcp is not its own judge.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use local_gcp::faults::Fault;
+use local_gcp::pubsub::wire::PubsubMessage;
 use serde_json::{Value, json};
 
 use crate::harness::{PATIENCE, World, http};
@@ -71,8 +74,13 @@ impl Emulator {
     }
 
     /// The next response, acknowledged: attributes and body.
-    async fn response(&self) -> local_gcp::pubsub::wire::PubsubMessage {
-        let subscription = "subscriptions/prediction-responses";
+    async fn response(&self) -> PubsubMessage {
+        self.next("prediction-responses").await
+    }
+
+    /// The next message of a subscription, acknowledged.
+    async fn next(&self, subscription: &str) -> PubsubMessage {
+        let subscription = format!("subscriptions/{subscription}");
         let end = Instant::now() + PATIENCE;
         loop {
             let pulled = self
@@ -86,8 +94,11 @@ impl Emulator {
                 let acknowledge = json!({"ackIds": [received["ackId"]]});
                 self.call(reqwest::Method::POST, &format!("{subscription}:acknowledge"), acknowledge).await;
                 let attributes = received["message"]["attributes"].as_object().unwrap();
-                return local_gcp::pubsub::wire::PubsubMessage {
-                    data: BASE64.decode(received["message"]["data"].as_str().unwrap()).unwrap().into(),
+                return PubsubMessage {
+                    data: BASE64
+                        .decode(received["message"]["data"].as_str().unwrap_or_default())
+                        .unwrap()
+                        .into(),
                     attributes: attributes
                         .iter()
                         .map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned()))
@@ -95,29 +106,35 @@ impl Emulator {
                     ..Default::default()
                 };
             }
-            assert!(Instant::now() < end, "no response came");
+            assert!(Instant::now() < end, "nothing came to {subscription}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn publish_predict_reload_on_googles_emulator() {
+/// An emulator with every topic and subscription; `requests` is what its request subscription has besides. `None`, and a
+/// visible line, where it is not installed.
+async fn prepared(requests: Value) -> Option<Emulator> {
     let Some(jar) = emulator() else {
         eprintln!("SKIPPED: Google's Pub/Sub emulator is not installed");
-        return;
+        return None;
     };
     let emulator = Emulator::start(jar).await;
-    for topic in ["prediction-requests", "prediction-responses", "model-updates"] {
-        let name = format!("projects/demo/topics/{topic}");
+    for topic in ["dead-letters", "prediction-requests", "prediction-responses", "model-updates"] {
+        let mut subscription =
+            json!({"topic": format!("projects/demo/topics/{topic}"), "ackDeadlineSeconds": 60});
+        if topic == "prediction-requests" {
+            subscription.as_object_mut()?.extend(requests.as_object()?.clone());
+        }
         emulator.call(reqwest::Method::PUT, &format!("topics/{topic}"), json!({})).await;
-        emulator
-            .call(
-                reqwest::Method::PUT,
-                &format!("subscriptions/{topic}"),
-                json!({"topic": name, "ackDeadlineSeconds": 60}),
-            )
-            .await;
+        emulator.call(reqwest::Method::PUT, &format!("subscriptions/{topic}"), subscription).await;
     }
+    Some(emulator)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publish_predict_reload_on_googles_emulator() {
+    let Some(emulator) = prepared(json!({})).await else { return };
     // Only the buckets are local-gcp's.
     let world = World::start().await;
     world.upload_version("wine/1", "wine", "1");
@@ -138,4 +155,62 @@ async fn publish_predict_reload_on_googles_emulator() {
 
     emulator.publish("prediction-requests", "no json", json!({})).await;
     assert_eq!(emulator.response().await.attributes["error_code"], "INVALID_INPUT");
+}
+
+/// Answers for every number below `count`, each once or more; how many came in all.
+async fn all_answered(emulator: &Emulator, count: usize) -> usize {
+    let (mut seen, mut came) = (HashSet::new(), 0);
+    while seen.len() < count {
+        let response = emulator.response().await;
+        let n: usize = response.attributes["request_id"].parse().unwrap();
+        assert_eq!(wine().check(&[n % wine().rows.len()], &response), "2");
+        seen.insert(n);
+        came += 1;
+    }
+    came
+}
+
+async fn publish_wines(emulator: &Emulator, count: usize) {
+    for n in 0..count {
+        let request = wine().request(&[n % wine().rows.len()]);
+        emulator.publish("prediction-requests", &request, json!({"request_id": n.to_string()})).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_worker_and_dead_letters_on_googles_emulator() {
+    let policy = json!({"deadLetterTopic": "projects/demo/topics/dead-letters", "maxDeliveryAttempts": 5});
+    let Some(emulator) = prepared(json!({"deadLetterPolicy": policy})).await else { return };
+    let world = World::start_with(|builder| builder.bucket("inputs")).await;
+    world.upload_version("wine/2", "wine", "2");
+    let variables = [
+        ("PUBSUB_EMULATOR_HOST", emulator.host.as_str()),
+        ("PREDICTD_MODELS__DEFAULT", "wine"),
+        ("PREDICTD_REQUESTS__ALLOWED_BUCKETS", "inputs"),
+    ];
+    let mut worker = world.ready_worker(&variables).await;
+    publish_wines(&emulator, 100).await;
+    worker.signal("-KILL");
+    worker.end().await;
+    let _next = world.ready_worker(&variables).await;
+    all_answered(&emulator, 100).await;
+    // What storage never gives goes back to Pub/Sub, until that gives it up.
+    world.server.faults.inject("storage.objects.get.media", Fault::Fail("UNAVAILABLE".to_owned()), 10_000);
+    emulator
+        .publish("prediction-requests", "", json!({"dataref": "gs://inputs/a", "request_id": "lost"}))
+        .await;
+    let dead = emulator.next("dead-letters").await;
+    assert_eq!(dead.attributes["request_id"], "lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_once_on_googles_emulator() {
+    let Some(emulator) = prepared(json!({"enableExactlyOnceDelivery": true})).await else { return };
+    let world = World::start().await;
+    world.upload_version("wine/2", "wine", "2");
+    let worker = world.ready_worker(&[("PUBSUB_EMULATOR_HOST", &emulator.host)]).await;
+    publish_wines(&emulator, 200).await;
+    assert_eq!(all_answered(&emulator, 200).await, 200);
+    worker.until_metric("predictd_messages_in_hand", 0.0).await;
+    assert_eq!(worker.metric("predictd_ack_failures_total").await, Some(0.0));
 }

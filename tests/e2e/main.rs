@@ -6,7 +6,6 @@ mod emulator;
 mod errors;
 mod failures;
 mod faults;
-mod faults_models;
 mod gallery;
 mod harness;
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! The judge: from the server's whole history and scikit-learn's own predictions.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use local_gcp::history::{Delivery, Event, What};
@@ -188,11 +189,17 @@ pub(crate) fn judge(events: &[Event], ends: &HashMap<String, End>, allowed: Allo
     Verdict { asked: ends.len(), duplicates, dead: dead.len() }
 }
 
+/// Versions 1, 3, 5… of a judged wine model have the files of wine/1, the even ones those of wine/2.
+pub(crate) fn wine_files(version: &str) -> String {
+    let number: u64 = version.parse().unwrap();
+    (2 - number % 2).to_string()
+}
+
 impl End {
     fn check(&self, id: &str, response: &PubsubMessage) {
         let body = String::from_utf8_lossy(&response.data);
         match self {
-            Self::Wine(rows) => drop(wine().check(rows, response)),
+            Self::Wine(rows) => drop(wine().check_as(rows, response, wine_files)),
             Self::Contains(part) => {
                 assert_eq!(response.attributes["status"], "ok", "{id}: {body:.500}");
                 assert!(body.contains(part), "{id}: expected {part:?} in {body:.500}");
@@ -210,16 +217,46 @@ impl End {
     }
 }
 
-/// Whether every key's first responses came in the order of its requests, given as their ids.
-pub(crate) fn in_order(events: &[Event], requests: &[&str]) -> bool {
-    let mut seen = HashSet::new();
-    let first = events.iter().filter_map(|event| match &event.what {
-        What::Published { topic, message: stored } if **topic == *RESPONSES => {
-            let id = stored.message.attributes["request_message_id"].as_str();
-            let place = requests.iter().position(|request| *request == id)?;
-            seen.insert(id).then_some(place)
+/// Panics unless a key's first responses came in the order of its requests, given as their ids.
+pub(crate) fn in_order<'a>(events: &[Event], requests: impl IntoIterator<Item = &'a str>) {
+    let places: HashMap<&str, usize> =
+        requests.into_iter().enumerate().map(|(place, id)| (id, place)).collect();
+    let (mut seen, mut last) = (HashSet::new(), None);
+    for event in events {
+        let What::Published { topic, message: stored } = &event.what else { continue };
+        let Some(id) = stored.message.attributes.get("request_message_id") else { continue };
+        let Some(place) = places.get(id.as_str()).filter(|_| **topic == *RESPONSES) else { continue };
+        if !seen.insert(id) {
+            continue;
         }
-        _ => None,
-    });
-    first.is_sorted()
+        if let Some((before, earlier)) = last.filter(|(before, _)| before > place) {
+            let story = story(events, &[id, earlier]);
+            panic!(
+                "request {place} of its key ({id}) was answered after request {before} ({earlier}):\n{story}"
+            );
+        }
+        last = Some((*place, id));
+    }
+}
+
+/// What happened to these requests, a line each event.
+fn story(events: &[Event], ids: &[&str]) -> String {
+    let mut story = String::new();
+    for event in events {
+        let (what, id) = match &event.what {
+            What::Published { topic, message: stored } if **topic == *RESPONSES => {
+                ("answered", stored.message.attributes.get("request_message_id"))
+            }
+            What::Published { message: stored, .. } => ("published", Some(&stored.message.message_id)),
+            What::Delivered(delivery) => ("delivered", Some(&delivery.message_id)),
+            What::Acked(delivery) => ("acknowledged", Some(&delivery.message_id)),
+            What::Nacked(delivery) => ("given back", Some(&delivery.message_id)),
+            What::Expired(delivery) => ("its lease ended", Some(&delivery.message_id)),
+            _ => continue,
+        };
+        if let Some(id) = id.filter(|id| ids.contains(&id.as_str())) {
+            let _ = writeln!(story, "{:?} {id} {what}", event.at);
+        }
+    }
+    story
 }

@@ -251,7 +251,7 @@ async fn an_uploaded_picture_is_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_allowed_is_not_even_asked_for() {
+async fn fault_20_what_is_not_allowed_is_not_even_asked_for() {
     let world = wine_world().await;
     let _worker = world.ready_worker(&[ALLOWED, ("PREDICTD_RESPONSES__BUCKET", "gs://inputs/results")]).await;
     let request = wine().request(&[1]);

@@ -75,9 +75,10 @@ async fn fault_16_a_request_that_kills_the_process() {
         }
         assert!(crashes < 6, "{crashes} crashes");
     };
-    assert_eq!(crashes, 5);
+    // A delivery to the connection of the worker that is just dying counts for Pub/Sub too.
+    assert!((3..=5).contains(&crashes), "{crashes} crashes");
     trial.wines(20);
-    let verdict = trial.judge(&last, Allowed { duplicates: 40 }, "5 crashes").await;
+    let verdict = trial.judge(&last, Allowed { duplicates: 40 }, &format!("{crashes} crashes")).await;
     assert_eq!(verdict.dead, 1);
 }
 

@@ -1,11 +1,14 @@
-//! What a worker survives, each fault injected for real and judged by the oracle; tests/FAULTS.md is the table of them.
+//! What a worker survives, each fault injected for real and judged by the oracle; tests/GUARANTEES.md is the table of them.
 //! `scripts/faults` runs them all and prints what happened.
 
 mod delivery;
 mod hole;
 mod life;
 mod messages;
+mod models;
 mod publishing;
+mod soak;
+pub(crate) mod table;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,7 +19,7 @@ use local_gcp::faults::Fault;
 use local_gcp::history::{Delivery, Event, What};
 use local_gcp::pubsub::wire::{DeadLetterPolicy, PubsubMessage, Subscription};
 
-use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, Worker, World, repository};
+use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, Worker, World};
 use crate::oracle::{self, Allowed, End, Verdict, wine};
 
 const DEAD: &str = "projects/demo/topics/dead-letters";
@@ -149,6 +152,12 @@ impl Trial {
 
     /// Waits until every request has ended, judges all that happened, and notes the row of the table.
     async fn judge(&mut self, worker: &Worker, allowed: Allowed, happened: &str) -> Verdict {
+        let verdict = self.verdict(worker, allowed).await;
+        self.note(&verdict, happened);
+        verdict
+    }
+
+    async fn verdict(&mut self, worker: &Worker, allowed: Allowed) -> Verdict {
         let answered: Vec<String> =
             self.ends.iter().filter(|(_, end)| !matches!(end, End::Dead)).map(|(id, _)| id.clone()).collect();
         self.world.responses(&answered).await;
@@ -159,24 +168,17 @@ impl Trial {
         assert_eq!(worker.get("/health").await.0, 200);
         self.weigh(worker);
         assert!(self.peak_mib <= MEMORY_CAP_MIB, "peak memory: {} MiB", self.peak_mib);
-        let verdict = self.world.server.history.with(|events| oracle::judge(events, &self.ends, allowed));
-        self.note(&verdict, happened);
-        verdict
+        self.world.server.history.with(|events| oracle::judge(events, &self.ends, allowed))
     }
 
     fn note(&self, verdict: &Verdict, happened: &str) {
-        let folder = repository().join("target/faults");
-        std::fs::create_dir_all(&folder).unwrap();
         let Verdict { asked, duplicates, dead } = verdict;
         let counts = format!(
             "{asked} requests, {duplicates} duplicates, {dead} dead-lettered, peak {} MiB",
             self.peak_mib
         );
         let happened = if happened.is_empty() { counts } else { format!("{happened}; {counts}") };
-        let row = format!("{}\t{}\t{}\t{happened}\n", self.number, self.injected, self.promise);
-        let thread = std::thread::current();
-        let test = thread.name().and_then(|name| name.rsplit("::").next()).unwrap().to_owned();
-        std::fs::write(folder.join(format!("{test}.tsv")), row).unwrap();
+        table::row(self.number, self.injected, self.promise, &happened);
     }
 }
 

@@ -210,7 +210,7 @@ impl Queue {
                         stream.notify.notify_one();
                     }
                 }
-                // Held by a unary pull: no more of this key until what it took is settled.
+                // Held by a unary pull or a stream that is gone: no more of this key until what it took is settled.
                 None => return,
             },
         }
@@ -252,8 +252,10 @@ impl Queue {
                 key.queued = false;
             }
         }
+        // A key with messages still leased to it stays with it: they go to one subscriber at a time.
         if !unary && self.config.ordering {
-            self.keys.values_mut().filter(|key| key.holder == Some(id)).for_each(|key| key.holder = None);
+            let free = |key: &&mut Key| key.holder == Some(id) && key.leased.is_empty();
+            self.keys.values_mut().filter(free).for_each(|key| key.holder = None);
         }
         for name in &stream.keys {
             self.queue_key(name);

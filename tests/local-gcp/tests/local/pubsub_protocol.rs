@@ -265,6 +265,37 @@ async fn a_key_stays_in_order_on_one_stream_while_others_move() {
 }
 
 #[tokio::test]
+async fn a_key_out_with_a_stream_that_is_gone_waits_for_its_lease() {
+    let (server, mut publisher, mut subscriber) = server().await;
+    let name = "projects/p/subscriptions/ordered".to_owned();
+    let ordered = Subscription {
+        name: name.clone(),
+        topic: TOPIC.to_owned(),
+        enable_message_ordering: true,
+        ..Subscription::default()
+    };
+    subscriber.create_subscription(ordered).await.unwrap();
+    let keyed = |data: &str| PubsubMessage { ordering_key: "k".to_owned(), ..message(data) };
+    publisher.publish(publish(vec![keyed("1")])).await.unwrap();
+    let first = StreamingPullRequest {
+        subscription: name.clone(),
+        stream_ack_deadline_seconds: 600,
+        ..StreamingPullRequest::default()
+    };
+    server.faults.inject("StreamingPull", Fault::CloseAfter(1), 1);
+    let requests = futures::StreamExt::chain(futures::stream::iter([first]), futures::stream::pending());
+    let mut stream = subscriber.streaming_pull(requests).await.unwrap().into_inner();
+    let delivered = stream.message().await.unwrap().unwrap().received_messages;
+    assert!(stream.message().await.unwrap().is_none());
+    publisher.publish(publish(vec![keyed("2")])).await.unwrap();
+    // Else 2 could be answered before 1, which only comes again when its lease is over.
+    assert!(server.pubsub.pull(&name, 10, true).await.unwrap().is_empty());
+    server.pubsub.acknowledge(&name, &[delivered[0].ack_id.clone()]).unwrap();
+    let next = server.pubsub.pull(&name, 10, false).await.unwrap();
+    assert_eq!(next[0].message.as_ref().unwrap().data, "2");
+}
+
+#[tokio::test]
 async fn streams_end_stall_and_repeat_as_told() {
     let (server, mut publisher, mut subscriber) = server().await;
     let mut open = async |fault: Fault| {

@@ -1,5 +1,4 @@
-//! Faults 27 to 36 and 39: what goes wrong between a bucket and a serving model. Every test writes its row of the table into
-//! target/faults.
+//! Faults 27 to 36 and 39: what goes wrong between a bucket and a serving model.
 
 mod download;
 mod limits;
@@ -10,17 +9,11 @@ use std::time::{Duration, Instant};
 
 use local_gcp::history::What;
 
+use super::table::row;
 use crate::harness::{PATIENCE, Worker, World, model_file, repository};
 use crate::oracle::{self, wine};
 
 const MEDIA: &str = "storage.objects.get.media";
-
-fn record(number: usize, injected: &str, allowed: &str, happened: &str) {
-    let folder = repository().join("target/faults");
-    std::fs::create_dir_all(&folder).unwrap();
-    let row = format!("| {number} | {injected} | {allowed} | {happened} |\n");
-    std::fs::write(folder.join(format!("{number}.md")), row).unwrap();
-}
 
 fn refusal_of(info: &serde_json::Value, version: &str) -> Option<String> {
     let refused = info["models"]["wine"]["refused"].as_array()?;

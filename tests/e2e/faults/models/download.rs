@@ -43,7 +43,7 @@ async fn fault_27_weights_there_manifest_not() {
     answers("2").await;
     assert!(!worker.log().contains("version refused"), "an upload under way is no error: {}", worker.log());
     nothing_was_lost(&world).await;
-    record(
+    row(
         27,
         "a version's weights without its model file, then with a manifest that names it",
         "old serves, no error reported",
@@ -73,7 +73,7 @@ async fn fault_28_wrong_checksum() {
     assert_eq!(world.server.faults.waiting(MEDIA), 0);
     serves(&world, &worker, "2").await;
     nothing_was_lost(&world).await;
-    record(
+    row(
         28,
         "a manifest with a wrong crc32c; then three downloads with a flipped bit",
         "refused by name, old serves; tried again",
@@ -121,7 +121,7 @@ async fn fault_29_breaks_stalls_and_503_at_half() {
     world.server.faults.clear();
     refusal(&worker, "3", "incomplete: waiting for \"model.onnx\"").await;
     nothing_was_lost(&world).await;
-    record(
+    row(
         29,
         "a download of 4 MB reset at half, answered 503, then stalled; another answered 503 six times",
         "resumes the same generation or gives up, old serves",
@@ -178,7 +178,7 @@ async fn fault_30_overwritten_while_downloading() {
         assert!(is("1") && Instant::now() < end, "a mix: {response:?}");
     }
     nothing_was_lost(&world).await;
-    record(
+    row(
         30,
         "files overwritten between two halves of their download",
         "never a mix",

@@ -80,7 +80,7 @@ async fn fault_35_reloads_under_load() {
     let shown = metrics.lines().filter(|line| line.starts_with("predictd_rows_total{model=\"wine\"")).count();
     assert!(shown <= 10, "{shown} versions are shown in /metrics");
     nothing_was_lost(&world).await;
-    record(
+    row(
         35,
         &format!("{RELOADS} reloads, two kinds of model in turn, under load"),
         "memory level, no failed request, each response names one version",
@@ -150,7 +150,7 @@ async fn fault_36_cache_disk_full() {
     assert_eq!(found(&inside, "z").len() + found(&inside, "assets.bin").len(), 0);
     assert_eq!(found(&inside, "version.json").len(), 2);
     nothing_was_lost(&world).await;
-    record(
+    row(
         36,
         "a version of 1 MB and one of 200 small files for a cache on a file system of 400 kB",
         "old serves, no half files",
@@ -241,7 +241,7 @@ async fn fault_39_sigterm_while_loading() {
     let next = world.ready_worker(&lasting).await;
     next.until_serving("wine", "3").await;
     nothing_was_lost(&world).await;
-    record(
+    row(
         39,
         "SIGTERM while a download hangs, at the start and under way, and while a model is loaded and checked",
         "clean exit, nothing lost",

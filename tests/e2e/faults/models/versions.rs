@@ -49,7 +49,7 @@ async fn fault_31_notifications_doubled_and_reordered() {
     let counted = worker.metric("predictd_reloads_total{model=\"wine\",outcome=\"serving\"}").await;
     assert_eq!(counted, Some(loads as f64));
     nothing_was_lost(&world).await;
-    record(
+    row(
         31,
         "five versions at once, each notification three times, newest first and oldest last",
         "ends on the highest version, one load each",
@@ -82,7 +82,7 @@ async fn fault_32_notification_lost() {
         assert_eq!(wine().check(&[row], &world.ask(wine().request(&[row]), &[]).await), "2");
     }
     nothing_was_lost(&world).await;
-    record(
+    row(
         32,
         "one of two replicas gets no notification",
         "all replicas converge by the poll",
@@ -150,7 +150,7 @@ async fn fault_33_bad_models() {
     let response = world.ask(wine().request(&[3]), &[]).await;
     wine().check_as(&[3], &response, |_| "2".to_owned());
     nothing_was_lost(&world).await;
-    record(
+    row(
         33,
         "versions that are no model, truncated, of another signature, failing a sample, giving NaN",
         "refused and named, old serves, still ready",
@@ -190,7 +190,7 @@ async fn fault_34_too_large_for_the_memory() {
     let log = worker.log();
     assert_eq!(log.matches("version refused").count(), 1, "said once: {log}");
     nothing_was_lost(&world).await;
-    record(
+    row(
         34,
         "a version with weights of 8 TiB",
         "refused before loading, old serves",
