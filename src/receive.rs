@@ -277,20 +277,17 @@ impl Receive {
             }
             let reference = reference::find(Headers(&message.attributes), &message.data);
             let key = &message.ordering_key;
-            if !key.is_empty() {
-                // What came before under the same key goes on first, whether it is in hand or being fetched.
-                let is_away = intake.away.has(key);
-                if (is_away || reference.is_some()) && self.hand_on(intake).await.is_err() {
+            if intake.away.has(key) {
+                // Nothing waits in hand for what is being fetched.
+                if self.hand_on(intake).await.is_err() {
                     return Ended::PipelineGone;
                 }
-                if is_away {
-                    tokio::select! {
-                        () = intake.away.returned(key) => {}
-                        () = stop.cancelled() => {
-                            self.metrics.nacked.inc();
-                            handler.nack();
-                            return Ended::Stopped;
-                        }
+                tokio::select! {
+                    () = intake.away.returned(key) => {}
+                    () = stop.cancelled() => {
+                        self.metrics.nacked.inc();
+                        handler.nack();
+                        return Ended::Stopped;
                     }
                 }
             }
