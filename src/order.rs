@@ -9,7 +9,7 @@ mod pauses;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use pauses::{Pauses, UNPUBLISHED};
+pub use pauses::{Admission, Pauses, UNPUBLISHED};
 
 /// The keys in hand, each with the numbers of its turns, oldest first.
 #[derive(Debug, Default)]

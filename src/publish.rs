@@ -20,10 +20,10 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::google::{self, Heard};
 use crate::health::{Health, Pulse};
-use crate::message::Reply;
+use crate::message::{Origin, Reply};
 use crate::metrics::Metrics;
-use crate::order::Order;
-use keys::Keys;
+use crate::order::{Admission, Order};
+use keys::{Keys, Next};
 pub use large::Large;
 use settle::{Sent, Shared};
 
@@ -105,13 +105,13 @@ impl Publish {
             }
             let (ordered, mut plain): (Vec<Reply>, Vec<Reply>) =
                 group.into_iter().partition(|reply| reply.origin.turn.is_some());
-            ordered.into_iter().for_each(|reply| keys.hold(reply));
+            for reply in ordered {
+                let Origin { ordering_key, message_id, received_at, .. } = &reply.origin;
+                self.shared.order.pauses.came(ordering_key, message_id, *received_at);
+                keys.hold(reply);
+            }
             // The client keeps the order within a key, as long as one publisher gets all of it.
-            for reply in keys.due(|reply| self.large.takes(reply)) {
-                let resume = |key: &str| self.ordered.resume_publish(key);
-                if !self.shared.order.pauses.admits(&reply.origin, number, resume) {
-                    continue;
-                }
+            for reply in keys.due(|reply| self.next(reply, number)) {
                 if self.large.takes(&reply) {
                     writing.spawn(self.write(reply).await);
                     continue;
@@ -139,6 +139,18 @@ impl Publish {
         }
         while settling.join_next().await.and_then(pass_panic_on).is_some() {}
         while in_order.join_next().await.and_then(pass_panic_on).is_some() {}
+    }
+
+    /// What becomes of the oldest response of a key, were it published as number `number`.
+    fn next(&self, reply: &Reply, number: u64) -> Next {
+        let Origin { ordering_key, message_id, received_at, .. } = &reply.origin;
+        let resume = |key: &str| self.ordered.resume_publish(key);
+        match self.shared.order.pauses.admits(ordering_key, message_id, *received_at, number, resume) {
+            Admission::Now if self.large.takes(reply) => Next::Leave,
+            Admission::Now => Next::Go,
+            Admission::Later => Next::Wait,
+            Admission::Never => Next::Drop,
+        }
     }
 
     /// What was sent over a dead connection was given back, and its requests come again.

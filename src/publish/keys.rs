@@ -22,21 +22,39 @@ impl Keys {
         self.0.entry(key).or_default().push(reply);
     }
 
-    /// Everything that nothing older of its key stands before, each key's in order. Ends their turns, except for those that
-    /// leave and will come back: what follows them waits on.
-    pub(super) fn due(&mut self, leaves: impl Fn(&Reply) -> bool) -> Vec<Reply> {
+    /// Everything that nothing older of its key stands before and `next` lets go, each key's in order.
+    pub(super) fn due(&mut self, mut next: impl FnMut(&Reply) -> Next) -> Vec<Reply> {
         let mut due = Vec::new();
         self.0.retain(|_, replies| {
             let is_first = |reply: &Reply| reply.origin.turn.as_ref().is_none_or(|turn| turn.is_first());
             while let Some(index) = replies.iter().position(is_first) {
-                let mut reply = replies.swap_remove(index);
-                if !leaves(&reply) {
-                    reply.origin.turn = None;
+                let next = next(&replies[index]);
+                if let Next::Wait = next {
+                    break;
                 }
-                due.push(reply);
+                let mut reply = replies.swap_remove(index);
+                match next {
+                    Next::Leave => due.push(reply),
+                    Next::Go => {
+                        reply.origin.turn = None;
+                        due.push(reply);
+                    }
+                    Next::Drop | Next::Wait => {}
+                }
             }
             !replies.is_empty()
         });
         due
     }
+}
+
+/// What becomes of the oldest response of a key.
+pub(super) enum Next {
+    /// It is published, and its turn ends.
+    Go,
+    /// It goes and comes back; what follows it waits on.
+    Leave,
+    Wait,
+    /// Its request comes again.
+    Drop,
 }

@@ -84,6 +84,27 @@ async fn fault_25_an_ordered_publish_fails() {
     assert!(worker.metric("predictd_publish_failures_total").await.unwrap() >= 1.0);
 }
 
+/// The request that must come first is given back, but Pub/Sub does not hear of it: it comes when its lease is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_25_and_its_request_is_not_given_back() {
+    let ordering = Subscription { enable_message_ordering: true, ..subscription() };
+    let injected = "an ordered publish refused, and its nack lost";
+    let mut trial = Trial::with(ordering, 25, injected, "what follows waits, in order").await;
+    let worker = trial.worker(&[]).await;
+    trial.inject("Publish", fails("PERMISSION_DENIED"), 1);
+    trial.inject("ModifyAckDeadline", fails("UNAVAILABLE"), 1);
+    let rows = trial.next_wine();
+    let first = trial.ordered(wine().request(&rows), &[], "key", End::Wine(rows));
+    trial.until_met("ModifyAckDeadline", 1, 1).await;
+    let rows = trial.next_wine();
+    let second = trial.ordered(wine().request(&rows), &[], "key", End::Wine(rows));
+    trial.world.delivered(2).await;
+    worker.until_metric("predictd_messages_in_hand", 1.0).await;
+    trial.expire_leases();
+    trial.judge(&worker, Allowed::default(), "").await;
+    trial.world.server.history.with(|events| oracle::in_order(events, [&*first, &*second]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_26_fewer_ids_than_messages() {
     let injected = "three Publish calls answered with an id too few";
