@@ -53,7 +53,7 @@ async fn fault_38_sigkill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_40_no_credentials() {
     let injected =
-        "every Pub/Sub call UNAUTHENTICATED until 20 were refused (in place of no token for 10 minutes)";
+        "every Pub/Sub call UNAUTHENTICATED until 8 were refused (in place of no token for 10 minutes)";
     let mut trial = Trial::new(40, injected, "no crash, recovers").await;
     let mut worker = trial.worker(&[]).await;
     trial.wines(100);
@@ -64,8 +64,8 @@ async fn fault_40_no_credentials() {
     trial.world.server.reset_streams();
     trial.wines(100);
     worker.until_not_ready("UNAUTHENTICATED").await;
-    super::until("20 refusals", || {
-        methods.iter().map(|method| trial.met(method, 10_000)).sum::<usize>() >= 20
+    super::until("8 refusals", || {
+        methods.iter().map(|method| trial.met(method, 10_000)).sum::<usize>() >= 8
     })
     .await;
     assert!(worker.is_alive());
