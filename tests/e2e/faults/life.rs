@@ -64,10 +64,8 @@ async fn fault_40_no_credentials() {
     trial.world.server.reset_streams();
     trial.wines(100);
     worker.until_not_ready("UNAUTHENTICATED").await;
-    super::until("8 refusals", || {
-        methods.iter().map(|method| trial.met(method, 10_000)).sum::<usize>() >= 8
-    })
-    .await;
+    super::until("8 refusals", || methods.iter().map(|method| trial.met(method, 10_000)).sum::<usize>() >= 8)
+        .await;
     assert!(worker.is_alive());
     trial.world.server.faults.clear();
     // In hand when it began: 100 at most.
