@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -41,6 +43,14 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
+/// The trace of one observation: where to look when a bucket has what it should not. OpenMetrics allows 128 characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Exemplar {
+    pub trace_id: String,
+    pub span_id: String,
+}
+
+type Requests = HistogramWithExemplars<Exemplar>;
 type Histograms = Family<VersionLabels, Histogram, fn() -> Histogram>;
 
 /// One version's handles. Requests by status are counted where they are published.
@@ -52,7 +62,7 @@ pub struct ModelMetrics {
     pub batch_rows: Histogram,
     pub queue: Histogram,
     pub inference: Histogram,
-    pub request: Histogram,
+    request: Requests,
 }
 
 impl ModelMetrics {
@@ -61,6 +71,12 @@ impl ModelMetrics {
             Ok(()) => &self.ok,
             Err(code) => &self.rejected[code as usize],
         }
+    }
+
+    /// From receiving a request to the acceptance of its response, with its trace where it is sampled.
+    pub fn answered(&self, took: Duration, exemplar: Option<Exemplar>) {
+        let at = exemplar.as_ref().map(|_| SystemTime::now());
+        self.request.observe(took.as_secs_f64(), exemplar, at);
     }
 }
 
@@ -72,7 +88,7 @@ pub struct Metrics {
     batch_rows: Histograms,
     queue: Histograms,
     inference: Histograms,
-    request: Histograms,
+    request: Family<VersionLabels, Requests, fn() -> Requests>,
     reloads: Family<ReloadLabels, Counter>,
     /// Versions that no longer serve and are still shown, the oldest first.
     retired: Mutex<VecDeque<VersionLabels>>,
@@ -93,6 +109,10 @@ fn seconds() -> Histogram {
     Histogram::new(SECONDS)
 }
 
+fn seconds_with_exemplars() -> Requests {
+    HistogramWithExemplars::new(SECONDS.into_iter())
+}
+
 fn rows() -> Histogram {
     Histogram::new(ROWS)
 }
@@ -103,8 +123,9 @@ impl Metrics {
         let requests = Family::default();
         let rows_total = Family::default();
         let batch_rows: Histograms = Family::new_with_constructor(rows);
-        let [queue, inference, request]: [Histograms; 3] =
+        let [queue, inference]: [Histograms; 2] =
             std::array::from_fn(|_| Family::new_with_constructor(seconds as fn() -> Histogram));
+        let request = Family::new_with_constructor(seconds_with_exemplars as fn() -> Requests);
         let reloads = Family::default();
         let (in_hand, bytes_in_hand, models_serving) = (Gauge::default(), Gauge::default(), Gauge::default());
         let [nacked, publish_failures, ack_failures, stream_failures]: [Counter; 4] =
@@ -165,7 +186,8 @@ impl Metrics {
         let unrouted = model_metrics(
             &requests,
             &rows_total,
-            [&batch_rows, &queue, &inference, &request],
+            [&batch_rows, &queue, &inference],
+            &request,
             VersionLabels { model: String::new(), version: String::new() },
         );
         Arc::new(Self {
@@ -197,7 +219,8 @@ impl Metrics {
         model_metrics(
             &self.requests,
             &self.rows,
-            [&self.batch_rows, &self.queue, &self.inference, &self.request],
+            [&self.batch_rows, &self.queue, &self.inference],
+            &self.request,
             labels,
         )
     }
@@ -211,9 +234,10 @@ impl Metrics {
         }
         let Some(labels) = retired.pop_front() else { return };
         self.rows.remove(&labels);
-        for family in [&self.batch_rows, &self.queue, &self.inference, &self.request] {
+        for family in [&self.batch_rows, &self.queue, &self.inference] {
             family.remove(&labels);
         }
+        self.request.remove(&labels);
         let VersionLabels { model, version } = labels;
         for status in std::iter::once("ok").chain(Code::ALL.map(Code::as_str)) {
             let labels = RequestLabels { model: model.clone(), version: version.clone(), status };
@@ -238,7 +262,8 @@ impl Metrics {
 fn model_metrics(
     requests: &Family<RequestLabels, Counter>,
     rows: &Family<VersionLabels, Counter>,
-    [batch_rows, queue, inference, request]: [&Histograms; 4],
+    [batch_rows, queue, inference]: [&Histograms; 3],
+    request: &Family<VersionLabels, Requests, fn() -> Requests>,
     labels: VersionLabels,
 ) -> ModelMetrics {
     let by_status = |status| {

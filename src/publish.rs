@@ -199,8 +199,8 @@ impl Publish {
             shared.metrics.publish_failures.inc();
             tracing::error!(
                 error = format!("{error:#}"),
-                "a result was not written, its request will come again; check `responses.bucket` and the rights \
-                 (roles/storage.objectUser)"
+                hint = "check `responses.bucket` and the rights (roles/storage.objectUser)",
+                "a result was not written, its request will come again"
             );
             reply.give_up();
             None

@@ -68,6 +68,8 @@ module "worker" {
   updates_subscription = module.models.updates_subscription
   default_model        = var.default_model
   input_buckets        = var.input_buckets
+  results_bucket       = var.results_bucket
+  otel                 = var.otel
   settings             = merge(var.ordering ? { "inference.threads" = "1" } : {}, var.settings)
   instances            = var.autoscaling == null ? var.instances : null
   cpu                  = var.cpu

@@ -160,10 +160,22 @@ variable "input_buckets" {
   default     = []
 }
 
+variable "results_bucket" {
+  description = "Bucket (BUCKET or BUCKET/PREFIX) that results too long for a message are written to; it exists already. Null: none, and such results are refused."
+  type        = string
+  default     = null
+}
+
 # Worker
 
 variable "settings" {
   description = "Further keys of predictd's configuration, such as {\"batching.max_rows\" = \"256\"}; config/predictd.yaml explains them."
+  type        = map(string)
+  default     = {}
+}
+
+variable "otel" {
+  description = "OpenTelemetry's variables, such as {OTEL_EXPORTER_OTLP_ENDPOINT = \"https://collector.example.com:4318\"}: where traces and metrics are sent. Nothing is without an endpoint."
   type        = map(string)
   default     = {}
 }

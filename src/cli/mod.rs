@@ -1,6 +1,7 @@
 //! The command line: its arguments and exit codes here, a file a command beside it.
 
 pub mod check;
+pub mod execute;
 pub mod generate;
 pub mod inspect;
 pub mod model;

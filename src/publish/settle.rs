@@ -57,10 +57,11 @@ impl Shared {
             match self.answer(&mut sent.accepted, started).await {
                 Ok(id) => {
                     sent.ticket.trace.published(&id);
+                    let exemplar = sent.ticket.trace.exemplar();
                     sent.ticket.ack();
                     let metrics = sent.model.as_ref().map_or(&self.metrics.unrouted, |model| &model.metrics);
                     metrics.requests(sent.outcome).inc();
-                    metrics.request.observe(sent.received_at.elapsed().as_secs_f64());
+                    metrics.answered(sent.received_at.elapsed(), exemplar);
                 }
                 Err(why) => {
                     self.metrics.publish_failures.inc();

@@ -129,8 +129,8 @@ impl Follow {
             tracing::error!(
                 %object,
                 why,
-                "cannot read what a request refers to, the request goes back to Pub/Sub; check the rights \
-                 (roles/storage.objectViewer) and the network"
+                hint = "check the rights (roles/storage.objectViewer) and the network",
+                "cannot read what a request refers to, it goes back to Pub/Sub"
             );
         }
     }

@@ -28,6 +28,16 @@ pub(super) struct Series {
     pub(super) value: f64,
     /// Upper bounds and cumulative counts; the last bound is infinite.
     pub(super) buckets: Vec<(f64, u64)>,
+    pub(super) exemplars: Vec<Exemplar>,
+}
+
+/// One observation of a histogram and the trace that it was made in.
+#[derive(Debug, PartialEq)]
+pub(super) struct Exemplar {
+    pub(super) labels: Labels,
+    pub(super) value: f64,
+    /// Seconds since 1970.
+    pub(super) at: f64,
 }
 
 /// The families of `text` that are counters, gauges or histograms.
@@ -69,16 +79,27 @@ fn sample(family: &mut Family, line: &str) -> Option<()> {
     };
     let place = family.series.iter().position(|series| series.labels == labels);
     let place = place.unwrap_or_else(|| {
-        family.series.push(Series { labels, value: 0.0, buckets: Vec::new() });
+        family.series.push(Series { labels, value: 0.0, buckets: Vec::new(), exemplars: Vec::new() });
         family.series.len() - 1
     });
     let series = &mut family.series[place];
     match (family.kind, suffix) {
         (Kind::Counter, "_total") | (Kind::Gauge, "") | (Kind::Histogram, "_sum") => series.value = value,
-        (Kind::Histogram, "_bucket") => series.buckets.push((bound?, value as u64)),
+        (Kind::Histogram, "_bucket") => {
+            series.buckets.push((bound?, value as u64));
+            series.exemplars.extend(exemplar(rest));
+        }
         _ => {}
     }
     Some(())
+}
+
+/// What follows a bucket's count: `# {trace_id="…"} value seconds`.
+fn exemplar(text: &str) -> Option<Exemplar> {
+    let (_, text) = text.split_once(" # ")?;
+    let (labels, rest) = labels(text)?;
+    let (value, at) = rest.trim_start().split_once(' ')?;
+    Some(Exemplar { labels, value: value.parse().ok()?, at: at.parse().ok()? })
 }
 
 /// `{a="1",b="2"}`, or nothing, and what follows.
@@ -109,15 +130,18 @@ fn labels(text: &str) -> Option<(Labels, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
+    use std::time::Duration;
+
+    use crate::metrics::{self, Metrics};
 
     #[test]
     fn what_metrics_renders_is_read_back() {
         let metrics = Metrics::new();
         let wine = metrics.for_version("wi\"ne\\", "1");
         wine.requests(Ok(())).inc_by(3);
-        wine.request.observe(0.2);
-        wine.request.observe(0.7);
+        wine.answered(Duration::from_millis(200), None);
+        let exemplar = metrics::Exemplar { trace_id: "0123".to_owned(), span_id: "45".to_owned() };
+        wine.answered(Duration::from_millis(700), Some(exemplar));
         metrics.in_hand.set(5);
         let families = read(&metrics.render());
         let family = |name: &str| families.iter().find(|family| family.name == name).unwrap();
@@ -141,5 +165,9 @@ mod tests {
         assert!(seconds.buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));
         assert_eq!(seconds.buckets.last().unwrap(), &(f64::INFINITY, 2));
         assert!(seconds.buckets.contains(&(0.25, 1)) && seconds.buckets.contains(&(1.0, 2)));
+        let [exemplar] = &seconds.exemplars[..] else { panic!("one was sampled: {seconds:?}") };
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(exemplar.labels, [label("trace_id", "0123"), label("span_id", "45")]);
+        assert!(exemplar.value == 0.7 && exemplar.at > 1.6e9, "{exemplar:?}");
     }
 }

@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
-    ScopeMetrics, Sum, metric, number_data_point,
+    AggregationTemporality, Exemplar, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
+    ResourceMetrics, ScopeMetrics, Sum, exemplar, metric, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use percent_encoding::percent_decode_str;
@@ -246,6 +246,7 @@ impl Times {
             count: series.buckets.last().map_or(0, |(_, count)| *count),
             sum: Some(series.value),
             bucket_counts: series.buckets.iter().map(own).collect(),
+            exemplars: series.exemplars.iter().map(exemplar).collect(),
             explicit_bounds: series
                 .buckets
                 .iter()
@@ -255,6 +256,27 @@ impl Times {
             ..HistogramDataPoint::default()
         }
     }
+}
+
+fn exemplar(seen: &openmetrics::Exemplar) -> Exemplar {
+    let id = |name: &str| {
+        let found = seen.labels.iter().find(|(label, _)| label == name);
+        found.map(|(_, digits)| bytes(digits)).unwrap_or_default()
+    };
+    Exemplar {
+        time_unix_nano: (seen.at * 1e9) as u64,
+        trace_id: id("trace_id"),
+        span_id: id("span_id"),
+        value: Some(exemplar::Value::AsDouble(seen.value)),
+        ..Exemplar::default()
+    }
+}
+
+/// Of hexadecimal digits, two a byte; none where there is anything else.
+fn bytes(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    pairs.map(byte).collect::<Option<_>>().unwrap_or_default()
 }
 
 fn sum(data_points: Vec<NumberDataPoint>) -> metric::Data {
@@ -288,11 +310,18 @@ mod tests {
     #[test]
     fn a_histogram_keeps_its_sum_count_and_buckets() {
         let buckets = vec![(0.1, 1), (1.0, 4), (f64::INFINITY, 6)];
-        let series = Series { labels: Vec::new(), value: 9.5, buckets };
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let labels = vec![label("trace_id", "0af7"), label("span_id", "00ff")];
+        let exemplars = vec![openmetrics::Exemplar { labels, value: 0.5, at: 2.0 }];
+        let series = Series { labels: Vec::new(), value: 9.5, buckets, exemplars };
         let point = Times { since: 1, now: 2 }.histogram(Vec::new(), &series);
         assert_eq!((point.count, point.sum), (6, Some(9.5)));
         assert_eq!(point.bucket_counts, [1, 3, 2]);
         assert_eq!(point.explicit_bounds, [0.1, 1.0]);
+        let [exemplar] = &point.exemplars[..] else { panic!("{point:?}") };
+        assert_eq!((&*exemplar.trace_id, &*exemplar.span_id), (&[0x0a, 0xf7][..], &[0, 0xff][..]));
+        assert_eq!(exemplar.time_unix_nano, 2_000_000_000);
+        assert_eq!(exemplar.value, Some(exemplar::Value::AsDouble(0.5)));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::context;
 use super::sampling::Gate;
 use crate::error::Code;
 use crate::message::Pending;
+use crate::metrics::Exemplar;
 use crate::model::Model;
 
 static TRACES: OnceLock<Traces> = OnceLock::new();
@@ -179,6 +180,13 @@ impl MessageTrace {
             publish.set_attribute(KeyValue::new("messaging.message.id", id.to_owned()));
             publish.end();
         }
+    }
+
+    /// What a histogram shows of it, if it is sampled: the trace, and in it the span that the figure is the length of.
+    pub fn exemplar(&self) -> Option<Exemplar> {
+        let spans = self.0.as_deref()?;
+        let context = spans.process.as_ref().unwrap_or(&spans.receive).span_context();
+        Some(Exemplar { trace_id: context.trace_id().to_string(), span_id: context.span_id().to_string() })
     }
 
     /// The request was acknowledged.

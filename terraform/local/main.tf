@@ -1,4 +1,5 @@
-# The messaging and models modules applied to local-gcp, which answers as Pub/Sub and Cloud Storage on one local port.
+# The messaging, models and grants modules applied to local-gcp, which answers as Pub/Sub and Cloud Storage on one local port and
+# holds the member below to what it is granted.
 # scripts/local-apply starts it and fills this in.
 
 variable "endpoint" {
@@ -10,6 +11,12 @@ variable "project" {
   description = "The project that local-gcp is told of; any id will do."
   type        = string
   default     = "demo"
+}
+
+variable "member" {
+  description = "Who gets the worker's grants; local-gcp has a port for it."
+  type        = string
+  default     = "serviceAccount:predictd@demo.iam.gserviceaccount.com"
 }
 
 variable "max_delivery_attempts" {
@@ -46,6 +53,43 @@ module "models" {
   location      = "europe-west1"
   force_destroy = true
   labels        = { app = "predictd" }
+}
+
+resource "google_storage_bucket" "other" {
+  for_each = toset(["inputs", "results"])
+
+  project                     = var.project
+  name                        = "${var.project}-${each.value}"
+  location                    = "europe-west1"
+  force_destroy               = true
+  uniform_bucket_level_access = true
+}
+
+module "grants" {
+  source = "../modules/grants"
+
+  member               = var.member
+  request_subscription = module.messaging.request_subscription
+  response_topic       = module.messaging.response_topic
+  models_url           = module.models.url
+  updates_subscription = module.models.updates_subscription
+  input_buckets        = [google_storage_bucket.other["inputs"].name]
+  results_bucket       = google_storage_bucket.other["results"].name
+}
+
+output "grants" {
+  description = "What the worker may do."
+  value       = module.grants.grants
+}
+
+output "inputs_bucket" {
+  description = "requests.allowed_buckets"
+  value       = google_storage_bucket.other["inputs"].name
+}
+
+output "results_bucket" {
+  description = "responses.bucket, without gs://"
+  value       = google_storage_bucket.other["results"].name
 }
 
 output "request_subscription" {

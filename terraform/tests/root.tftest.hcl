@@ -41,7 +41,7 @@ run "defaults" {
     error_message = "alerts by default, autoscaling only when asked for"
   }
   assert {
-    condition     = toset(keys(module.observability[0].alerts)) == toset(["backlog", "dead-letters", "not-serving", "reload"])
+    condition     = toset(keys(module.observability[0].alerts)) == toset(["backlog", "dead-letters", "not-serving", "reload", "unfinished"])
     error_message = "without the sidecar no alert may rest on predictd's own metrics"
   }
   assert {
@@ -123,7 +123,7 @@ run "example_complete" {
     source = "./examples/complete"
   }
   assert {
-    condition     = yamldecode(output.config).batching.max_rows == 256 && yamldecode(output.config).requests.allowed_buckets == ["my-project-inputs/photos"]
+    condition     = yamldecode(output.config).batching.max_rows == 256 && yamldecode(output.config).requests.allowed_buckets == ["my-project-inputs/photos"] && yamldecode(output.config).responses.bucket == "gs://my-project-results/predictions"
     error_message = "the example's settings must reach the configuration"
   }
 }

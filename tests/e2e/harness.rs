@@ -220,6 +220,11 @@ impl Worker {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
+    /// Waits until the worker has logged this, running or not.
+    pub(crate) async fn until_log(&self, text: &str) {
+        self.until(&format!("{text:?} in the log"), async || self.log().contains(text).then_some(())).await;
+    }
+
     pub(crate) async fn until_ready(&self) {
         self.until("readiness", async || (self.get("/ready").await.0 == 200).then_some(())).await;
     }

@@ -32,7 +32,7 @@ fn read_all(folder: &Path, extension: &str) -> String {
 fn exposed() -> (BTreeSet<String>, BTreeSet<String>) {
     let metrics = Metrics::new();
     let of_version = metrics.for_version("wine", "1");
-    of_version.request.observe(0.1);
+    of_version.answered(std::time::Duration::from_millis(100), None);
     metrics.reloaded("wine", "serving");
     let (mut series, mut labels) = (BTreeSet::new(), BTreeSet::new());
     for line in metrics.render().lines().filter(|line| !line.starts_with('#')) {
@@ -118,6 +118,20 @@ fn terraforms_alerts_and_charts_name_series_that_exist() {
     assert!(named.contains("predictd_requests_total"), "{named:?}");
     let unknown: Vec<_> = named.difference(&series).collect();
     assert!(unknown.is_empty(), "no such series: {unknown:?}");
+}
+
+/// What ALERTS.md tells to look for in the log is written there: phrases in backticks that are no commands.
+#[test]
+fn the_log_lines_that_a_person_looks_for_are_written() {
+    let sources = read_all(&root().join("src"), "rs");
+    let pages = read(&root().join("terraform/modules/observability/ALERTS.md"));
+    let quoted: Vec<&str> = pages.split('`').skip(1).step_by(2).collect();
+    let commands = ["gcloud ", "predictd ", "terraform "];
+    let phrases = quoted
+        .into_iter()
+        .filter(|phrase| phrase.contains(' ') && !commands.iter().any(|command| phrase.starts_with(command)));
+    let missing: Vec<&str> = phrases.filter(|phrase| !sources.contains(*phrase)).collect();
+    assert!(missing.is_empty(), "no log line says {missing:?}");
 }
 
 #[test]

@@ -364,6 +364,44 @@ async fn the_figures_of_metrics_are_pushed_under_the_conventions_names() {
     assert!(received.spans.is_empty(), "no endpoint for traces was set");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sampled_request_is_the_exemplar_of_its_latency() {
+    let (world, collector) = (world().await, Collector::start().await);
+    let worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ])
+        .await;
+    world.ask(wine().request(&[1]), &[("traceparent", UNSAMPLED)]).await;
+    world.settled().await;
+    assert!(!worker.get("/metrics").await.1.contains("trace_id"), "what is not sampled has no trace to show");
+    world.ask(wine().request(&[1]), &[("traceparent", SAMPLED)]).await;
+    world.settled().await;
+    let (_, metrics) = worker.get("/metrics").await;
+    let shown: Vec<&str> = metrics.lines().filter(|line| line.contains("trace_id")).collect();
+    let [line] = shown[..] else { panic!("one exemplar: {shown:?}") };
+    assert!(line.starts_with("predictd_request_seconds_bucket{") && line.contains(TRACE), "{line}");
+    let spans = collector.trace(TRACE, 3).await;
+    let span_id: String = named(&spans, "process prediction-requests")
+        .span_id
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert!(line.contains(&format!("span_id=\"{span_id}\"")), "{line}");
+    let is_pushed = |metric: &Metric| match &metric.data {
+        Some(metric::Data::Histogram(histogram)) => {
+            let exemplars = histogram.data_points.iter().flat_map(|point| &point.exemplars);
+            let ids: Vec<String> =
+                exemplars.map(|it| it.trace_id.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+            metric.name == "messaging.process.duration" && ids == [TRACE]
+        }
+        _ => false,
+    };
+    collector.until("the exemplar", |received| received.metrics.iter().any(is_pushed)).await;
+}
+
 /// A collector that takes calls and never answers: requests are answered all the same, and the end is not held up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_hangs_holds_nothing_up() {

@@ -1,8 +1,9 @@
 //! Resizing as Pillow does it: first the rows, then the columns, rounded to 8 bits in between; colours weighed by their
 //! opacity. (From version 13 on, Pillow takes the columns first where that is cheaper and the aspect ratio changes.)
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{InnerPixel, U8, U8x4};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::decode::Picture;
 use super::{Color, Filter, Size};
@@ -25,11 +26,12 @@ pub(super) fn resize(
     if weighed {
         each_pixel(&mut pixels, muldiv_255);
     }
-    let kind = if color == Color::Gray { PixelType::U8 } else { PixelType::U8x4 };
+    // Typed: the crate's own choice at run time would link its code for thirteen kinds of pixels, 1.5 MB of it.
+    let pass = if color == Color::Gray { pass::<U8> } else { pass::<U8x4> };
     let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
     let between = Size { width: target.width, height: size.height };
-    let pixels = pass(pixels, size, between, kind, &options)?;
-    let mut pixels = pass(pixels, between, target, kind, &options)?;
+    let pixels = pass(pixels, size, between, &options)?;
+    let mut pixels = pass(pixels, between, target, &options)?;
     if weighed {
         each_pixel(&mut pixels, |color, alpha| match alpha {
             0 | 255 => color,
@@ -39,21 +41,22 @@ pub(super) fn resize(
     Ok(Picture { size: target, pixels })
 }
 
-fn pass(
+fn pass<P: PixelTrait + InnerPixel>(
     pixels: Vec<u8>,
     from: Size,
     to: Size,
-    kind: PixelType,
     options: &ResizeOptions,
 ) -> Result<Vec<u8>, String> {
     if from == to {
         return Ok(pixels);
     }
-    let source = ImageRef::new(from.width, from.height, &pixels, kind).map_err(|error| error.to_string())?;
-    let mut resized = Image::new(to.width, to.height, kind);
-    let done: Result<(), ResizeError> = Resizer::new().resize(&source, &mut resized, options);
-    done.map_err(|error| error.to_string())?;
-    Ok(resized.into_vec())
+    let source = TypedImageRef::<P>::from_buffer(from.width, from.height, &pixels)
+        .map_err(|error| error.to_string())?;
+    let mut resized = vec![0; to.width as usize * to.height as usize * size_of::<P>()];
+    let mut target =
+        TypedImage::<P>::from_buffer(to.width, to.height, &mut resized).map_err(|error| error.to_string())?;
+    Resizer::new().resize_typed(&source, &mut target, options).map_err(|error| error.to_string())?;
+    Ok(resized)
 }
 
 fn each_pixel(pixels: &mut [u8], change: impl Fn(u8, u8) -> u8) {

@@ -44,14 +44,24 @@ module "predictd" {
 
   default_model = "wine"
   input_buckets = ["${var.project}-inputs/photos"]
-  settings      = { "batching.max_rows" = "256", "models.poll_interval" = "30s" }
-  cpu           = "4"
-  memory        = "8Gi"
-  autoscaling   = { min_instances = 2, max_instances = 20, requests_per_instance = 50000 }
+  settings      = { "batching.max_rows" = "256", "models.poll_interval" = "30s", "responses.inline_limit" = "1MiB" }
+
+  # Longer results than inline_limit are written there; the response says where.
+  results_bucket = "${var.project}-results/predictions"
+  cpu            = "4"
+  memory         = "8Gi"
+  autoscaling    = { min_instances = 2, max_instances = 20, requests_per_instance = 50000 }
 
   # Google's collector of Prometheus metrics for Cloud Run.
   metrics_sidecar = "us-docker.pkg.dev/cloud-ops-agents-artifacts/cloud-run-gmp-sidecar/cloud-run-gmp-sidecar:1.2.0"
   alert_emails    = [var.email]
+
+  # A collector in the project's network: one trace in a hundred, and all that their publishers sampled.
+  otel = {
+    OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector.internal:4318"
+    OTEL_TRACES_SAMPLER         = "parentbased_traceidratio"
+    OTEL_TRACES_SAMPLER_ARG     = "0.01"
+  }
 }
 
 output "config" {

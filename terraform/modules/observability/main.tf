@@ -19,6 +19,11 @@ locals {
       severity = "CRITICAL"
       messages = ["no model can serve yet, waiting for one; `/info` says why the versions found do not"]
     }
+    unfinished = {
+      title    = "requests cannot be finished"
+      severity = "ERROR"
+      messages = ["responses are not accepted, their requests will come again", "cannot read what a request refers to, it goes back to Pub/Sub", "a result was not written, its request will come again"]
+    }
     reload = {
       title    = "new model versions do not serve"
       severity = "WARNING"
@@ -112,6 +117,7 @@ resource "google_monitoring_alert_policy" "line" {
         model   = "EXTRACT(jsonPayload.model)"
         version = "EXTRACT(jsonPayload.version)"
         reason  = "EXTRACT(jsonPayload.reason)"
+        hint    = "EXTRACT(jsonPayload.hint)"
       }
     }
   }

@@ -1,7 +1,5 @@
-# The worker: a service account of its own, grants on exactly the resources that it uses, and a Cloud Run worker pool.
-# Owns no topic, subscription or bucket; it is told which.
-#
-# terraform/README.md lists every call that predictd makes beside the grant here that covers it.
+# The worker: a service account of its own, grants on exactly the resources that it uses (the grants module), and a Cloud Run
+# worker pool. Owns no topic, subscription or bucket; it is told which.
 
 locals {
   port = 8080
@@ -20,6 +18,7 @@ locals {
       "shutdown.grace" = "9s"
     },
     length(var.input_buckets) == 0 ? {} : { "requests.allowed_buckets" = join(",", var.input_buckets) },
+    var.results_bucket == null ? {} : { "responses.bucket" = "gs://${var.results_bucket}" },
     var.gpu == null ? {} : { "inference.providers" = "cuda,cpu" },
     var.settings,
   )
@@ -36,6 +35,7 @@ locals {
   environment = merge(
     { for key, value in local.given : "PREDICTD_${upper(replace(key, ".", "__"))}" => value },
     { PREDICTD_LOG = var.log },
+    var.otel,
   )
 }
 
@@ -43,6 +43,27 @@ resource "google_service_account" "worker" {
   project      = var.project
   account_id   = var.name
   display_name = "predictd worker ${var.name}"
+}
+
+module "grants" {
+  source = "../grants"
+
+  member               = "serviceAccount:${google_service_account.worker.email}"
+  request_subscription = var.request_subscription
+  response_topic       = var.response_topic
+  models_url           = var.models_url
+  updates_subscription = var.updates_subscription
+  input_buckets        = var.input_buckets
+  results_bucket       = var.results_bucket
+}
+
+# The one right on the whole project: it exists for projects alone, and comes with the sidecar.
+resource "google_project_iam_member" "metrics" {
+  count = var.metrics_sidecar == null ? 0 : 1
+
+  project = var.project
+  role    = "roles/monitoring.metricWriter"
+  member  = "serviceAccount:${google_service_account.worker.email}"
 }
 
 resource "google_cloud_run_v2_worker_pool" "worker" {
@@ -126,9 +147,5 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
   }
 
   # A revision that starts before its rights are there would fail its first calls.
-  depends_on = [
-    google_pubsub_subscription_iam_member.requests,
-    google_pubsub_topic_iam_member.responses,
-    google_storage_bucket_iam_member.models,
-  ]
+  depends_on = [module.grants]
 }

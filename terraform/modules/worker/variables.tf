@@ -97,21 +97,77 @@ variable "input_buckets" {
   }
 }
 
+variable "results_bucket" {
+  description = "Bucket (BUCKET or BUCKET/PREFIX) that results too long for a message are written to; it exists already. Null: none, and such results are refused. settings[\"responses.inline_limit\"] says what too long is."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.results_bucket == null || can(regex("^[a-z0-9][a-z0-9._-]+(/[^\\s]*[^/\\s])?$", var.results_bucket))
+    error_message = "results_bucket: expected BUCKET or BUCKET/PREFIX, without gs:// and a slash at its end, got ${jsonencode(var.results_bucket)}."
+  }
+}
+
+# The keys of predictd's configuration that have no variable of their own, and how a value of each looks.
+locals {
+  count    = "^[0-9]+$"
+  size     = "^[0-9]+(B|[KMGT]i?B)?$"
+  duration = "^(0|([0-9]+(ms|s|m|h))+)$"
+  setting_forms = {
+    "requests.max_outstanding_messages" = local.count
+    "requests.max_outstanding_bytes"    = local.size
+    "responses.inline_limit"            = local.size
+    "models.poll_interval"              = local.duration
+    "models.cache"                      = "^/"
+    "models.cache_size"                 = local.size
+    "batching.max_rows"                 = local.count
+    "batching.max_wait"                 = local.duration
+    "inference.library"                 = "^/"
+    "inference.providers"               = "^(cpu|cuda)(,(cpu|cuda))?$"
+    "inference.threads"                 = local.count
+    "shutdown.grace"                    = local.duration
+  }
+}
+
 variable "settings" {
-  description = "Further keys of predictd's configuration, such as {\"batching.max_rows\" = \"256\"}. config/predictd.yaml explains them all; predictd refuses those that it does not know."
+  description = "Further keys of predictd's configuration, such as {\"batching.max_rows\" = \"256\"}. config/predictd.yaml explains them all. models.cache is of little use on Cloud Run, whose disk is memory and goes with the instance."
   type        = map(string)
   default     = {}
 
   validation {
-    condition     = alltrue([for key, _ in var.settings : can(regex("^[a-z]+\\.[a-z_]+$", key))])
-    error_message = "settings: expected keys such as batching.max_rows, got ${jsonencode(keys(var.settings))}."
+    condition     = length(setsubtract(keys(var.settings), keys(local.setting_forms))) == 0
+    error_message = "settings: expected keys among ${join(", ", keys(local.setting_forms))} (subscription, topic, models, buckets and listening address have variables of their own: the grants and probes follow them), got ${join(", ", setsubtract(keys(var.settings), keys(local.setting_forms)))}."
   }
 
   validation {
-    condition = length(setintersection(keys(var.settings), [
-      "requests.subscription", "requests.allowed_buckets", "responses.topic", "models.source", "models.updates", "models.default", "http.listen",
-    ])) == 0
-    error_message = "settings: the subscription, topic, models and listening address have variables of their own (the grants and probes follow them); got ${jsonencode(keys(var.settings))}."
+    condition     = alltrue([for key, value in var.settings : can(regex(lookup(local.setting_forms, key, ""), value))])
+    error_message = "settings: expected whole numbers, sizes such as 128MiB, durations such as 500ms, absolute paths, or cuda,cpu, got ${join(", ", [for key, value in var.settings : "${key} = ${jsonencode(value)}" if !can(regex(lookup(local.setting_forms, key, ""), value))])}."
+  }
+
+  validation {
+    condition     = !contains(keys(var.settings), "responses.inline_limit") || var.results_bucket != null
+    error_message = "settings: responses.inline_limit says what goes to results_bucket, which is not given."
+  }
+}
+
+variable "otel" {
+  description = "OpenTelemetry's variables, such as {OTEL_EXPORTER_OTLP_ENDPOINT = \"https://collector.example.com:4318\", OTEL_TRACES_SAMPLER = \"parentbased_traceidratio\", OTEL_TRACES_SAMPLER_ARG = \"0.01\"}. Nothing is exported without an endpoint. Headers with secrets would stand in the state and in the pool's description in plain text."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key, _ in var.otel : can(regex("^OTEL_(EXPORTER_OTLP_((TRACES|METRICS)_)?(ENDPOINT|HEADERS|PROTOCOL|TIMEOUT)|(TRACES|METRICS)_EXPORTER|TRACES_SAMPLER(_ARG)?|METRIC_EXPORT_INTERVAL|SERVICE_NAME|RESOURCE_ATTRIBUTES|SDK_DISABLED|BSP_[A-Z_]+|SPAN_[A-Z_]+)$", key))])
+    error_message = "otel: expected OpenTelemetry's variables that predictd follows, such as OTEL_EXPORTER_OTLP_ENDPOINT, got ${jsonencode(keys(var.otel))}."
+  }
+
+  validation {
+    condition     = alltrue([for key, value in var.otel : can(regex("^https?://[^\\s/]+", value)) if endswith(key, "_ENDPOINT")])
+    error_message = "otel: expected an endpoint as a URL such as https://collector.example.com:4318, got ${jsonencode([for key, value in var.otel : value if endswith(key, "_ENDPOINT")])}."
+  }
+
+  validation {
+    condition     = alltrue([for key, value in var.otel : value == "http/protobuf" if endswith(key, "_PROTOCOL")])
+    error_message = "otel: predictd speaks http/protobuf alone (a collector's port 4318), got ${jsonencode([for key, value in var.otel : value if endswith(key, "_PROTOCOL")])}."
   }
 }
 

@@ -4,6 +4,8 @@
 //! server    one port for gRPC and REST, started and stopped as a whole
 //! pubsub    topics, subscriptions, deliveries; `grpc` and `rest` translate
 //! storage   buckets, objects by generation, notifications, uploads; `grpc` and `rest` translate
+//! grants    changes of policies, for tests
+//! iam       whose call it is, and what policies allow them; where it is enforced
 //! faults    what the next calls of a method do wrong
 //! history   what happened, for whoever judges a run
 //! control   faults, resets and numbers over HTTP
@@ -15,7 +17,9 @@
 mod codes;
 pub mod control;
 pub mod faults;
+mod grants;
 pub mod history;
+pub mod iam;
 pub mod pubsub;
 mod server;
 pub mod setup;

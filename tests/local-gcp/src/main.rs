@@ -15,6 +15,10 @@ async fn main() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let server = Options::parse().builder()?.start().await?;
+    // First, since whoever waits for the line below reads these too.
+    for (member, address) in &server.members {
+        println!("{member} calls http://{address}");
+    }
     println!("listening on {}", server.endpoint());
     tokio::select! {
         _ = terminate.recv() => {}

@@ -1,4 +1,5 @@
-//! One server: its own runtime, one port for gRPC (HTTP/2 without TLS) and REST (HTTP/1.1).
+//! One server: its own runtime, one port for gRPC (HTTP/2 without TLS) and REST (HTTP/1.1), and one more for each member whose
+//! rights are to count.
 //!
 //! Dropping it closes the port and every connection, whatever calls are in flight.
 
@@ -8,12 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
 use axum::serve::ListenerExt as _;
 
 use crate::codes;
 use crate::control;
 use crate::faults::Faults;
 use crate::history::History;
+use crate::iam::{Caller, Iam, STORAGE_AGENT};
 use crate::pubsub::{self, PubSub, wire};
 use crate::storage::{self, PublishFn, Storage};
 
@@ -38,6 +42,8 @@ pub struct Notification {
 pub struct Builder {
     listen: Option<SocketAddr>,
     record: bool,
+    enforce_iam: bool,
+    callers: Vec<(String, Option<SocketAddr>)>,
     topics: Vec<String>,
     subscriptions: Vec<wire::Subscription>,
     buckets: Vec<String>,
@@ -54,6 +60,10 @@ pub struct Server {
     pub faults: Arc<Faults>,
     /// What happened so far; empty unless it was built with `record()`.
     pub history: Arc<History>,
+    /// What policies were asked for.
+    pub iam: Arc<Iam>,
+    /// Where each member calls, in the order given.
+    pub members: Vec<(String, SocketAddr)>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -67,6 +77,18 @@ impl Builder {
     /// Keeps a history of every event; off by default, since it grows without bound.
     pub fn record(mut self) -> Builder {
         self.record = true;
+        self
+    }
+
+    /// Lets policies count: for members with a port of their own, and for Google's agents. The main port stays the owner's.
+    pub fn enforce_iam(mut self) -> Builder {
+        self.enforce_iam = true;
+        self
+    }
+
+    /// Listens on one port more, here or on a free one, where every call is this member's (`serviceAccount:EMAIL`).
+    pub fn calls_as(mut self, member: impl Into<String>, address: Option<SocketAddr>) -> Builder {
+        self.callers.push((member.into(), address));
         self
     }
 
@@ -108,11 +130,8 @@ impl Builder {
 
     /// Starts serving; a name or setting that the services refuse is an error here.
     pub async fn start(self) -> anyhow::Result<Server> {
-        let address = self.listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
-        let listener =
-            std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+        let address = self.listen.unwrap_or_else(free_port);
+        let (listener, address) = listen(address)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .thread_name("local-gcp")
@@ -120,12 +139,23 @@ impl Builder {
             .build()?;
         let faults = Arc::new(Faults::default());
         let history = History::new(self.record);
-        let pubsub = PubSub::new(faults.clone(), history.clone(), runtime.handle().clone());
-        let storage = Storage::new(faults.clone(), history.clone(), publishing(pubsub.clone()));
+        let iam = Arc::new(Iam::new(self.enforce_iam));
+        let pubsub = PubSub::new(faults.clone(), history.clone(), iam.clone(), runtime.handle().clone());
+        let storage = Storage::new(faults.clone(), history.clone(), iam.clone(), publishing(pubsub.clone()));
         storage.listens_at(address);
-        let server = Server { address, pubsub, storage, faults, history, runtime: Some(runtime) };
+        let mut listeners = vec![(listener, None)];
+        let mut members = Vec::new();
+        for (member, address) in &self.callers {
+            let (listener, address) = listen(address.unwrap_or_else(free_port))?;
+            members.push((member.clone(), address));
+            listeners.push((listener, Some(Caller::Member(member.as_str().into()))));
+        }
+        let server =
+            Server { address, pubsub, storage, faults, history, iam, members, runtime: Some(runtime) };
         self.create(&server)?;
-        server.serve(listener)?;
+        for (listener, caller) in listeners {
+            server.serve(listener, caller)?;
+        }
         Ok(server)
     }
 
@@ -151,11 +181,24 @@ impl Builder {
     }
 }
 
-/// Buckets publish to the topics of the same server.
+fn free_port() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<(std::net::TcpListener, SocketAddr)> {
+    let listener =
+        std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Buckets publish to the topics of the same server, in Cloud Storage's name.
 fn publishing(pubsub: Arc<PubSub>) -> PublishFn {
     Arc::new(move |topic, attributes, data| {
         let message = wire::PubsubMessage { data, attributes, ..wire::PubsubMessage::default() };
-        Ok(pubsub.publish(topic, vec![message])?.swap_remove(0))
+        let publish = || pubsub.publish(topic, vec![message]);
+        Ok(STORAGE_AGENT.does(publish)?.swap_remove(0))
     })
 }
 
@@ -169,6 +212,12 @@ impl Server {
         self.address.to_string()
     }
 
+    /// `127.0.0.1:PORT` of a member that has a port of its own.
+    pub fn host_as(&self, member: &str) -> Option<String> {
+        let found = self.members.iter().find(|(name, _)| name == member);
+        found.map(|(_, address)| address.to_string())
+    }
+
     /// `http://127.0.0.1:PORT`, for clients' `with_endpoint`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
@@ -179,12 +228,12 @@ impl Server {
         self.pubsub.reset_streams();
     }
 
-    fn serve(&self, listener: std::net::TcpListener) -> io::Result<()> {
+    fn serve(&self, listener: std::net::TcpListener, caller: Option<Caller>) -> io::Result<()> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let mut grpc = tonic::service::RoutesBuilder::default();
         pubsub::grpc::routes(self.pubsub.clone(), &mut grpc);
         storage::grpc::routes(self.storage.clone(), &mut grpc);
-        let app = grpc
+        let mut app = grpc
             .routes()
             .prepare()
             .into_axum_router()
@@ -194,6 +243,11 @@ impl Server {
             .merge(control::router(self.pubsub.clone(), self.storage.clone(), self.faults.clone()))
             .fallback(unknown)
             .method_not_allowed_fallback(unknown);
+        if let Some(caller) = caller {
+            app = app.layer(middleware::from_fn(move |request: Request, next: Next| {
+                caller.clone().calls(next.run(request))
+            }));
+        }
         let _guard = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
             // Small frames must not wait for each other; without it everything still works, later.
@@ -215,7 +269,7 @@ impl Drop for Server {
 }
 
 // What no route knows. Not 404: Terraform would take that for a resource that is gone.
-async fn unknown(request: axum::extract::Request) -> axum::response::Response {
+async fn unknown(request: Request) -> axum::response::Response {
     let message = format!("local-gcp does not serve {} {}", request.method(), request.uri().path());
     let status = tonic::Status::unimplemented(message);
     let content = request.headers().get(axum::http::header::CONTENT_TYPE);

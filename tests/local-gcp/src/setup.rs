@@ -32,6 +32,12 @@ pub struct Options {
     /// Notifications of a bucket's new objects to a topic
     #[arg(long, value_name = "BUCKET=TOPIC[,prefix=PREFIX]")]
     notification: Vec<String>,
+    /// Let IAM policies count: for Google's service agents, and on the ports that --as opens. The first port stays the owner's
+    #[arg(long)]
+    enforce_iam: bool,
+    /// One port more, where every call is this member's, such as serviceAccount:worker@demo.iam.gserviceaccount.com=127.0.0.1:0
+    #[arg(long = "as", value_name = "MEMBER=HOST:PORT", requires = "enforce_iam")]
+    callers: Vec<String>,
     /// JSON file with project, topics, subscriptions, buckets and notifications, written as on the command line
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
@@ -54,6 +60,16 @@ impl Options {
         let project = file.project.unwrap_or(self.project);
         let both = |file: Vec<String>, line: Vec<String>| file.into_iter().chain(line);
         let mut builder = Server::builder().listen(self.listen);
+        if self.enforce_iam {
+            builder = builder.enforce_iam();
+        }
+        for text in self.callers {
+            let (member, address) = text
+                .rsplit_once('=')
+                .with_context(|| format!("expected MEMBER=HOST:PORT, found no \"=\" in {text:?}"))?;
+            let address = address.parse().with_context(|| format!("not HOST:PORT: {address:?}"))?;
+            builder = builder.calls_as(member, Some(address));
+        }
         for name in both(file.topics, self.topic) {
             builder = builder.topic(full(&project, "topics", &name));
         }

@@ -18,8 +18,8 @@ variables {
 
 run "defaults" {
   assert {
-    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "not-serving", "reload"])
-    error_message = "these four must exist without predictd's own metrics"
+    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "not-serving", "reload", "unfinished"])
+    error_message = "these five must exist without predictd's own metrics"
   }
   assert {
     condition     = strcontains(google_monitoring_alert_policy.threshold["backlog"].conditions[0].condition_threshold[0].filter, "subscription_id=\"prediction-requests\"") && google_monitoring_alert_policy.threshold["backlog"].conditions[0].condition_threshold[0].threshold_value == 300
@@ -61,7 +61,7 @@ run "everything_on" {
   }
 
   assert {
-    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "error-ratio", "not-serving", "reload"])
+    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "error-ratio", "not-serving", "reload", "unfinished"])
     error_message = "predictd's own metrics bring the error ratio"
   }
   assert {

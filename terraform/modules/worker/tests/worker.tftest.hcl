@@ -54,16 +54,12 @@ run "defaults" {
     error_message = "no GPU unless asked for"
   }
   assert {
-    condition     = toset(keys(google_pubsub_subscription_iam_member.requests)) == toset(["roles/pubsub.subscriber", "roles/pubsub.viewer"]) && google_pubsub_topic_iam_member.responses.role == "roles/pubsub.publisher" && google_storage_bucket_iam_member.models.role == "roles/storage.objectViewer"
-    error_message = "the worker needs these grants and no others"
+    condition     = length(module.grants.grants) == 4 && length(google_project_iam_member.metrics) == 0
+    error_message = "the worker needs four grants, none on the project"
   }
   assert {
-    condition     = google_storage_bucket_iam_member.models.bucket == "my-models" && google_pubsub_topic_iam_member.responses.topic == "prediction-responses" && length(google_project_iam_member.metrics) == 0
-    error_message = "grants must be on single resources"
-  }
-  assert {
-    condition     = length(google_cloud_run_v2_worker_pool.worker.template[0].containers) == 1 && length(google_pubsub_subscription_iam_member.updates) == 0
-    error_message = "no sidecar and no notifications unless asked for"
+    condition     = length(google_cloud_run_v2_worker_pool.worker.template[0].containers) == 1
+    error_message = "no sidecar unless asked for"
   }
 }
 
@@ -74,21 +70,26 @@ run "everything_on" {
     memory               = "32Gi"
     updates_subscription = "projects/other/subscriptions/model-updates"
     input_buckets        = ["inputs/photos", "inputs/scans", "my-models/samples", "more"]
+    results_bucket       = "results/predictions"
     default_model        = "wine"
-    settings             = { "batching.max_rows" = "256", "shutdown.grace" = "5s" }
-    instances            = null
-    metrics_sidecar      = "example.com/collector:1"
-    deletion_protection  = false
+    settings = {
+      "batching.max_rows" = "256", "shutdown.grace" = "5s", "responses.inline_limit" = "0", "models.cache" = "/tmp/models",
+      "models.cache_size" = "2GiB", "inference.threads" = "2", "models.poll_interval" = "1m30s"
+    }
+    otel                = { OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4318", OTEL_TRACES_SAMPLER_ARG = "0.01" }
+    instances           = null
+    metrics_sidecar     = "example.com/collector:1"
+    deletion_protection = false
   }
 
   assert {
     condition = yamldecode(output.config) == {
       project   = "my-project"
       requests  = { subscription = "projects/my-project/subscriptions/prediction-requests", allowed_buckets = ["inputs/photos", "inputs/scans", "my-models/samples", "more"] }
-      responses = { topic = "projects/my-project/topics/prediction-responses" }
-      models    = { source = "gs://my-models/models", updates = "projects/other/subscriptions/model-updates", default = "wine" }
+      responses = { topic = "projects/my-project/topics/prediction-responses", bucket = "gs://results/predictions", inline_limit = 0 }
+      models    = { source = "gs://my-models/models", updates = "projects/other/subscriptions/model-updates", default = "wine", cache = "/tmp/models", cache_size = "2GiB", poll_interval = "1m30s" }
       batching  = { max_rows = 256 }
-      inference = { providers = ["cuda", "cpu"] }
+      inference = { providers = ["cuda", "cpu"], threads = 2 }
       http      = { listen = "0.0.0.0:8080" }
       shutdown  = { grace = "5s" }
     }
@@ -99,12 +100,17 @@ run "everything_on" {
     error_message = "a GPU is a node selector and a limit"
   }
   assert {
-    condition     = google_pubsub_subscription_iam_member.updates[0].project == "other" && google_pubsub_subscription_iam_member.updates[0].subscription == "model-updates"
-    error_message = "the notifications' grant must be in their own project"
+    condition = length(setsubtract([
+      "roles/pubsub.subscriber on projects/other/subscriptions/model-updates", "roles/storage.objectViewer on gs://inputs",
+      "roles/storage.objectViewer on gs://more", "roles/storage.objectUser on gs://results",
+    ], module.grants.grants)) == 0
+    error_message = "notifications, inputs and results need grants of their own"
   }
   assert {
-    condition     = toset(keys(google_storage_bucket_iam_member.inputs)) == toset(["inputs", "more"])
-    error_message = "one grant for each bucket, and none twice"
+    condition = {
+      for env in google_cloud_run_v2_worker_pool.worker.template[0].containers[0].env : env.name => env.value if startswith(env.name, "OTEL_")
+    } == { OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4318", OTEL_TRACES_SAMPLER_ARG = "0.01" }
+    error_message = "OpenTelemetry's variables must reach the worker"
   }
   assert {
     condition     = google_cloud_run_v2_worker_pool.worker.template[0].containers[1].image == "example.com/collector:1" && google_project_iam_member.metrics[0].role == "roles/monitoring.metricWriter"
@@ -127,14 +133,15 @@ run "wrong_values" {
     models_url           = "my-models"
     updates_subscription = "model-updates"
     input_buckets        = ["gs://inputs"]
-    settings             = { "http.listen" = "0.0.0.0:1" }
+    results_bucket       = "gs://results"
+    otel                 = { OTEL_EXPORTER_OTLP_ENDPOINT = "collector:4318" }
     instances            = -1
     cpu                  = "3"
     memory               = "1GB"
   }
   expect_failures = [
     var.location, var.name, var.image, var.request_subscription, var.response_topic, var.models_url, var.updates_subscription,
-    var.input_buckets, var.settings, var.instances, var.cpu, var.memory,
+    var.input_buckets, var.results_bucket, var.otel, var.instances, var.cpu, var.memory,
   ]
 }
 
@@ -161,10 +168,50 @@ run "a_gpu_needs_a_large_instance" {
   expect_failures = [var.gpu]
 }
 
+run "a_setting_that_has_a_variable_of_its_own" {
+  command = plan
+  variables {
+    settings = { "http.listen" = "0.0.0.0:1" }
+  }
+  expect_failures = [var.settings]
+}
+
 run "a_mistyped_setting" {
   command = plan
   variables {
     settings = { max_rows = "256" }
   }
   expect_failures = [var.settings]
+}
+
+run "a_value_of_the_wrong_form" {
+  command = plan
+  variables {
+    settings = { "models.cache_size" = "10 gigabytes" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "a_limit_without_a_bucket" {
+  command = plan
+  variables {
+    settings = { "responses.inline_limit" = "1MiB" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "a_variable_that_predictd_does_not_follow" {
+  command = plan
+  variables {
+    otel = { OTEL_LOGS_EXPORTER = "otlp" }
+  }
+  expect_failures = [var.otel]
+}
+
+run "a_protocol_that_predictd_does_not_speak" {
+  command = plan
+  variables {
+    otel = { OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4317", OTEL_EXPORTER_OTLP_PROTOCOL = "grpc" }
+  }
+  expect_failures = [var.otel]
 }

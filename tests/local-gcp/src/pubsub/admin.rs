@@ -42,6 +42,7 @@ impl PubSub {
 
     pub fn create_topic(&self, proto: wire::Topic) -> Result<wire::Topic, Status> {
         limits::resource_name(&proto.name, "topics")?;
+        self.may("pubsub.topics.create", project(&proto.name))?;
         let mut registry = self.registry_mut();
         if registry.topics.contains_key(&proto.name) {
             return Err(exists(&proto.name));
@@ -57,10 +58,12 @@ impl PubSub {
     }
 
     pub fn get_topic(&self, name: &str) -> Result<wire::Topic, Status> {
+        self.may("pubsub.topics.get", name)?;
         Ok(self.topic(name)?.proto.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     pub fn update_topic(&self, new: wire::Topic, mask: &[String]) -> Result<wire::Topic, Status> {
+        self.may("pubsub.topics.update", &new.name)?;
         let topic = self.topic(&new.name)?;
         let mut proto = topic.proto.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = proto.clone();
@@ -84,18 +87,20 @@ impl PubSub {
     }
 
     /// All topics of `projects/P`, by name.
-    pub fn list_topics(&self, project: &str) -> Vec<wire::Topic> {
+    pub fn list_topics(&self, project: &str) -> Result<Vec<wire::Topic>, Status> {
+        self.may("pubsub.topics.list", project)?;
         let registry = self.registry();
         let topics = registry.topics.values();
         let mut all: Vec<wire::Topic> =
             topics.map(|topic| topic.proto.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect();
         all.retain(|topic| is_of(&topic.name, project));
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
+        Ok(all)
     }
 
     /// Names of a topic's subscriptions, sorted.
     pub fn list_topic_subscriptions(&self, topic: &str) -> Result<Vec<String>, Status> {
+        self.may("pubsub.topics.get", topic)?;
         let topic = self.topic(topic)?;
         let subscriptions = topic.subscriptions.read().unwrap_or_else(PoisonError::into_inner);
         let mut names: Vec<String> =
@@ -106,6 +111,7 @@ impl PubSub {
 
     /// Its subscriptions stay with what they hold, and show `_deleted-topic_`.
     pub fn delete_topic(&self, name: &str) -> Result<(), Status> {
+        self.may("pubsub.topics.delete", name)?;
         let topic = self.topic(name)?;
         self.registry_mut().topics.remove(name);
         self.forget_policy(name);
@@ -123,6 +129,8 @@ impl PubSub {
         if proto.topic != DELETED_TOPIC {
             limits::resource_name(&proto.topic, "topics")?;
         }
+        self.may("pubsub.subscriptions.create", project(&proto.name))?;
+        self.may("pubsub.topics.attachSubscription", &proto.topic)?;
         limits::subscription(&proto)?;
         let filter = Filter::parse(&proto.filter).map_err(Status::invalid_argument)?;
         fill_defaults(&mut proto);
@@ -148,6 +156,7 @@ impl PubSub {
     }
 
     pub fn get_subscription(&self, name: &str) -> Result<wire::Subscription, Status> {
+        self.may("pubsub.subscriptions.get", name)?;
         Ok(self.subscription(name)?.proto())
     }
 
@@ -156,6 +165,7 @@ impl PubSub {
         new: wire::Subscription,
         mask: &[String],
     ) -> Result<wire::Subscription, Status> {
+        self.may("pubsub.subscriptions.update", &new.name)?;
         let subscription = self.subscription(&new.name)?;
         let mut changed = subscription.proto();
         check_mask(mask)?;
@@ -187,16 +197,18 @@ impl PubSub {
     }
 
     /// All subscriptions of `projects/P`, by name.
-    pub fn list_subscriptions(&self, project: &str) -> Vec<wire::Subscription> {
+    pub fn list_subscriptions(&self, project: &str) -> Result<Vec<wire::Subscription>, Status> {
+        self.may("pubsub.subscriptions.list", project)?;
         let mut all: Vec<wire::Subscription> =
             self.registry().subscriptions.values().map(|subscription| subscription.proto()).collect();
         all.retain(|subscription| is_of(&subscription.name, project));
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
+        Ok(all)
     }
 
     /// Its messages are lost and its streams end with NOT_FOUND.
     pub fn delete_subscription(&self, name: &str) -> Result<(), Status> {
+        self.may("pubsub.subscriptions.delete", name)?;
         let subscription = self.subscription(name)?;
         self.registry_mut().subscriptions.remove(name);
         self.forget_policy(name);
@@ -207,6 +219,11 @@ impl PubSub {
         subscription.delete();
         Ok(())
     }
+}
+
+/// `projects/P` of a full name.
+fn project(name: &str) -> &str {
+    name.match_indices('/').nth(1).map_or(name, |(end, _)| &name[..end])
 }
 
 fn is_of(name: &str, project: &str) -> bool {

@@ -82,7 +82,7 @@ impl Publisher for Grpc {
     async fn list_topics(&self, request: Request<ListTopicsRequest>) -> Answer<ListTopicsResponse> {
         let request = request.into_inner();
         let list = async || {
-            let all = self.0.list_topics(&request.project);
+            let all = self.0.list_topics(&request.project)?;
             let (topics, next_page_token) = page(all, request.page_size, &request.page_token)?;
             Ok(ListTopicsResponse { topics, next_page_token })
         };
@@ -139,7 +139,7 @@ impl Subscriber for Grpc {
     ) -> Answer<ListSubscriptionsResponse> {
         let request = request.into_inner();
         let list = async || {
-            let all = self.0.list_subscriptions(&request.project);
+            let all = self.0.list_subscriptions(&request.project)?;
             let (subscriptions, next_page_token) = page(all, request.page_size, &request.page_token)?;
             Ok(ListSubscriptionsResponse { subscriptions, next_page_token })
         };

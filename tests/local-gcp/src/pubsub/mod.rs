@@ -26,10 +26,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tonic::Status;
 
+pub(crate) use iam::Binding;
 pub use queue::{Counts, Stored};
 
 use crate::faults::Faults;
 use crate::history::{History, What};
+use crate::iam::{Iam, PUBSUB_AGENT};
 use queue::settle::Settled;
 use subscription::Subscription;
 use wire::{PublishRequest, PubsubMessage};
@@ -57,6 +59,7 @@ pub struct PubSub {
     registry: RwLock<Registry>,
     faults: Arc<Faults>,
     history: Arc<History>,
+    iam: Arc<Iam>,
     policies: iam::Policies,
     next_message: AtomicU64,
     next_subscription: AtomicU64,
@@ -65,12 +68,18 @@ pub struct PubSub {
 
 impl PubSub {
     /// Deadlines are watched by tasks on `runtime`.
-    pub fn new(faults: Arc<Faults>, history: Arc<History>, runtime: tokio::runtime::Handle) -> Arc<PubSub> {
+    pub fn new(
+        faults: Arc<Faults>,
+        history: Arc<History>,
+        iam: Arc<Iam>,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<PubSub> {
         let micros = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros() as u64);
         Arc::new(PubSub {
             registry: RwLock::default(),
             faults,
             history,
+            iam,
             policies: iam::Policies::default(),
             // Message ids do not come again after a restart: consumers deduplicate by them.
             next_message: AtomicU64::new(micros),
@@ -101,6 +110,7 @@ impl PubSub {
     }
 
     fn publish_request(&self, request: PublishRequest) -> Result<Vec<String>, Status> {
+        self.may("pubsub.topics.publish", &request.topic)?;
         limits::publish(&request)?;
         let topic = self.topic(&request.topic)?;
         Ok(self.publish_checked(&topic, request.messages))
@@ -130,13 +140,21 @@ impl PubSub {
         ids
     }
 
-    // Forwards what used up its attempts. When the topic is gone the message stays, as in the real service.
+    // Forwards what used up its attempts. When the topic is gone, or Pub/Sub's agent lacks a grant, the message stays, as in the
+    // real service.
     fn forward_dead(&self, subscription: &Arc<Subscription>, settled: &mut Settled) {
         if settled.dead.is_empty() {
             return;
         }
         let proto = subscription.proto();
-        let target = proto.dead_letter_policy.and_then(|policy| self.topic(&policy.dead_letter_topic).ok());
+        let target = proto.dead_letter_policy.and_then(|policy| {
+            let may = || {
+                self.may("pubsub.subscriptions.consume", &proto.name)?;
+                self.may("pubsub.topics.publish", &policy.dead_letter_topic)
+            };
+            PUBSUB_AGENT.does(may).ok()?;
+            self.topic(&policy.dead_letter_topic).ok()
+        });
         let (project, name) = errors::project_and_id(&proto.name);
         for entry in settled.dead.drain(..) {
             let Some(target) = &target else {

@@ -76,6 +76,7 @@ impl PubSub {
 
     /// Ends leases; on an exactly-once subscription refuses the ids that name no current lease.
     pub fn acknowledge(&self, subscription: &str, ids: &[String]) -> Result<(), Status> {
+        self.may("pubsub.subscriptions.consume", subscription)?;
         let subscription = self.subscription(subscription)?;
         limits::ack_ids(ids)?;
         self.acknowledge_on(&subscription, ids)
@@ -94,6 +95,7 @@ impl PubSub {
         ids: &[String],
         seconds: i32,
     ) -> Result<(), Status> {
+        self.may("pubsub.subscriptions.consume", subscription)?;
         let subscription = self.subscription(subscription)?;
         limits::ack_ids(ids)?;
         self.modify_on(&subscription, ids, &vec![seconds; ids.len()])
@@ -125,6 +127,7 @@ impl PubSub {
         max: i32,
         at_once: bool,
     ) -> Result<Vec<ReceivedMessage>, Status> {
+        self.may("pubsub.subscriptions.consume", subscription)?;
         let subscription = self.subscription(subscription)?;
         if max <= 0 {
             return Err(Status::invalid_argument(format!(

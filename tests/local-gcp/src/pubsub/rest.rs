@@ -134,7 +134,7 @@ fn list<T: serde::Serialize>(key: &str, all: Vec<T>, paging: &Paging) -> Result<
 
 async fn list_topics(State(app): App, Path(project): Path<String>, Query(paging): Query<Paging>) -> Answer {
     let all = async || {
-        let topics = app.list_topics(&format!("projects/{project}"));
+        let topics = app.list_topics(&format!("projects/{project}"))?;
         list("topics", topics.into_iter().map(Topic::from).collect(), &paging)
     };
     answer(app.call("ListTopics", all).await?)
@@ -146,7 +146,7 @@ async fn list_subscriptions(
     Query(paging): Query<Paging>,
 ) -> Answer {
     let all = async || {
-        let subscriptions = app.list_subscriptions(&format!("projects/{project}"));
+        let subscriptions = app.list_subscriptions(&format!("projects/{project}"))?;
         list("subscriptions", subscriptions.into_iter().map(Subscription::from).collect(), &paging)
     };
     answer(app.call("ListSubscriptions", all).await?)

@@ -59,6 +59,8 @@ pub(super) async fn open(
     let Some(first) = requests.message().await? else {
         return Err(Status::invalid_argument("the stream ended before its first request"));
     };
+    // Once a stream: what is revoked while it is open counts from the next one on.
+    pubsub.may("pubsub.subscriptions.consume", &first.subscription)?;
     let subscription = pubsub.subscription(&first.subscription)?;
     let stream_deadline = u64::try_from(first.stream_ack_deadline_seconds).unwrap_or(0);
     if !(10..=600).contains(&stream_deadline) {

@@ -38,7 +38,7 @@ pub(crate) struct Bucket {
     pub(crate) objects: BTreeMap<String, Vec<Arc<Version>>>,
     pub(crate) notifications: BTreeMap<u64, NotificationConfig>,
     next_notification: u64,
-    policy: Value,
+    pub(super) policy: Value,
     policy_changes: u64,
 }
 
@@ -96,6 +96,7 @@ impl Storage {
 
     /// Makes a bucket from its JSON resource and answers the full one.
     pub(crate) fn insert_bucket(&self, project: &str, resource: &Value, base: &str) -> Result<Value> {
+        self.may_in_project("storage.buckets.create", project)?;
         let name = resource["name"]
             .as_str()
             .ok_or_else(|| Error::new(Kind::Required, "Required parameter: name"))?;
@@ -134,14 +135,23 @@ impl Storage {
 
     /// Looks at a bucket under the lock.
     pub(crate) fn with_bucket<T>(&self, name: &str, look: impl FnOnce(&Bucket) -> T) -> Result<T> {
-        self.lock().bucket(name).map(look)
+        let state = self.lock();
+        self.may(&state, "storage.buckets.get", name)?;
+        state.bucket(name).map(look)
     }
 
     /// Looks at every bucket of a project, by name; buckets without a project belong to all.
-    pub(crate) fn buckets<T>(&self, project: &str, prefix: &str, look: impl Fn(&Bucket) -> T) -> Vec<T> {
+    pub(crate) fn buckets<T>(
+        &self,
+        project: &str,
+        prefix: &str,
+        look: impl Fn(&Bucket) -> T,
+    ) -> Result<Vec<T>> {
+        self.may_in_project("storage.buckets.list", project)?;
         let state = self.lock();
         let buckets = state.buckets.values().filter(|bucket| bucket.name.starts_with(prefix));
-        buckets.filter(|bucket| bucket.project.is_empty() || bucket.project == project).map(look).collect()
+        let of_project = buckets.filter(|bucket| bucket.project.is_empty() || bucket.project == project);
+        Ok(of_project.map(look).collect())
     }
 
     /// How many live objects each bucket holds, by name.
@@ -159,6 +169,7 @@ impl Storage {
         base: &str,
     ) -> Result<Value> {
         let mut state = self.lock();
+        self.may(&state, "storage.buckets.update", name)?;
         let now = state.clock.tick();
         let bucket = state.bucket_mut(name)?;
         let mut settings = Value::Object(bucket.settings.clone());
@@ -180,6 +191,7 @@ impl Storage {
 
     pub(crate) fn delete_bucket(&self, name: &str, metageneration: Option<i64>) -> Result<()> {
         let mut state = self.lock();
+        self.may(&state, "storage.buckets.delete", name)?;
         let bucket = state.bucket(name)?;
         if metageneration.is_some_and(|wanted| wanted != bucket.metageneration) {
             return Err(Error::precondition());
@@ -208,6 +220,7 @@ impl Storage {
         wish: NotificationConfig,
     ) -> Result<NotificationConfig> {
         let mut state = self.lock();
+        self.may(&state, "storage.buckets.update", bucket)?;
         let bucket = state.bucket_mut(bucket)?;
         let id = bucket.next_notification;
         let config = wish.complete(&bucket.name, id)?;
@@ -218,17 +231,21 @@ impl Storage {
 
     pub(crate) fn delete_notification(&self, bucket: &str, id: &str) -> Result<()> {
         let mut state = self.lock();
+        self.may(&state, "storage.buckets.update", bucket)?;
         let notifications = &mut state.bucket_mut(bucket)?.notifications;
         let removed = id.parse().ok().and_then(|id: u64| notifications.remove(&id));
         removed.map(drop).ok_or_else(|| no_notification(id))
     }
 
     pub(crate) fn policy(&self, bucket: &str) -> Result<Value> {
-        self.with_bucket(bucket, policy_resource)
+        let state = self.lock();
+        self.may(&state, "storage.buckets.getIamPolicy", bucket)?;
+        state.bucket(bucket).map(policy_resource)
     }
 
     pub(crate) fn set_policy(&self, bucket: &str, policy: Value) -> Result<Value> {
         let mut state = self.lock();
+        self.may(&state, "storage.buckets.setIamPolicy", bucket)?;
         let bucket = state.bucket_mut(bucket)?;
         let given = policy["etag"].as_str();
         if given.is_some_and(|etag| !etag.is_empty() && etag != policy_etag(bucket)) {

@@ -18,6 +18,7 @@ pub(crate) struct Refusal {
 pub enum Kind {
     Invalid,
     Required,
+    Forbidden,
     NotFound,
     Gone,
     AlreadyExists,
@@ -63,6 +64,7 @@ impl Error {
         match self.kind {
             Kind::Invalid => (StatusCode::BAD_REQUEST, "invalid"),
             Kind::Required => (StatusCode::BAD_REQUEST, "required"),
+            Kind::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             Kind::NotFound => (StatusCode::NOT_FOUND, "notFound"),
             Kind::Gone => (StatusCode::GONE, "uploadBrokenConnection"),
             Kind::AlreadyExists | Kind::NotEmpty => (StatusCode::CONFLICT, "conflict"),
@@ -77,6 +79,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self.kind {
             Kind::Invalid | Kind::Required => Code::InvalidArgument,
+            Kind::Forbidden => Code::PermissionDenied,
             Kind::NotFound | Kind::Gone => Code::NotFound,
             Kind::AlreadyExists => Code::AlreadyExists,
             Kind::NotEmpty | Kind::Precondition => Code::FailedPrecondition,

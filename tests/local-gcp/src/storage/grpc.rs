@@ -249,7 +249,7 @@ impl Service for Control {
         let request = request.into_inner();
         self.with_faults("ListBuckets", || {
             let project = request.parent.strip_prefix("projects/").unwrap_or_default();
-            let buckets = self.storage.buckets(project, &request.prefix, bucket_proto);
+            let buckets = self.storage.buckets(project, &request.prefix, bucket_proto)?;
             Ok(Response::new(proto::ListBucketsResponse { buckets, ..Default::default() }))
         })
         .await

@@ -2,7 +2,7 @@
 //!
 //! `Storage` owns everything under one lock that is never held across an await or a publish. Objects are
 //! `Arc<Version>` over `Bytes`: a read shares the bytes and copies nothing. `rest` and `grpc` translate the two
-//! protocols. Not modelled: access control lists, encryption, holds and retention, soft delete, compose,
+//! protocols. Not modelled: access control lists (policies count where [`crate::iam`] says so), encryption, holds and retention, soft delete, compose,
 //! decompressive transcoding; what a client sets there on a bucket is kept and shown, and has no effect.
 
 mod bucket;
@@ -10,6 +10,7 @@ mod clock;
 mod conditions;
 mod error;
 pub mod grpc;
+mod iam;
 mod listing;
 mod notify;
 mod object;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 
 use crate::faults::Faults;
 use crate::history::{Generation, History, What};
+use crate::iam::Iam;
 use bucket::Bucket;
 use clock::Clock;
 pub use conditions::Conditions;
@@ -44,6 +46,7 @@ pub type PublishFn = Arc<
 pub struct Storage {
     faults: Arc<Faults>,
     history: Arc<History>,
+    iam: Arc<Iam>,
     publish: PublishFn,
     address: OnceLock<SocketAddr>,
     state: Mutex<State>,
@@ -57,14 +60,14 @@ struct State {
 }
 
 impl Storage {
-    pub fn new(faults: Arc<Faults>, history: Arc<History>, publish: PublishFn) -> Arc<Self> {
+    pub fn new(faults: Arc<Faults>, history: Arc<History>, iam: Arc<Iam>, publish: PublishFn) -> Arc<Self> {
         let state = State {
             history: history.clone(),
             clock: Clock::default(),
             buckets: BTreeMap::new(),
             uploads: Uploads::default(),
         };
-        Arc::new(Self { faults, history, publish, address: OnceLock::new(), state: Mutex::new(state) })
+        Arc::new(Self { faults, history, iam, publish, address: OnceLock::new(), state: Mutex::new(state) })
     }
 
     /// Says where the server listens, for the links that it hands out. Needed for resumable uploads: Google's

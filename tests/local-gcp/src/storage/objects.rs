@@ -54,6 +54,7 @@ impl Storage {
         let md5 = md5::compute(&insert.body).0;
         insert.expected.check(crc32c, md5)?;
         let mut state = self.lock();
+        self.may_write(&state, &insert.bucket, &insert.name)?;
         let (version, messages) = state.insert(insert, crc32c, md5)?;
         drop(state);
         self.publish_all(messages);
@@ -63,6 +64,7 @@ impl Storage {
     /// One generation; the bytes are shared, not copied.
     pub fn get_object(&self, target: &Target) -> Result<Arc<Version>> {
         let state = self.lock();
+        self.may(&state, "storage.objects.get", &target.bucket)?;
         let version = state.bucket(&target.bucket)?.find(target)?;
         target.conditions.check_read(&version)?;
         Ok(version)
@@ -78,6 +80,7 @@ impl Storage {
     /// Deletes a generation, or without one ends the live one (kept as noncurrent where versioning is on).
     pub fn delete_object(&self, target: &Target) -> Result<()> {
         let mut state = self.lock();
+        self.may(&state, "storage.objects.delete", &target.bucket)?;
         let messages = state.delete(target)?;
         drop(state);
         self.publish_all(messages);
@@ -91,6 +94,7 @@ impl Storage {
         change: impl FnOnce(Attributes) -> Result<Attributes>,
     ) -> Result<Arc<Version>> {
         let mut state = self.lock();
+        self.may(&state, "storage.objects.update", &target.bucket)?;
         let old = state.bucket(&target.bucket)?.find(target)?;
         target.conditions.check_write(Some(&old))?;
         let attributes = change(old.attributes.clone())?;
@@ -124,7 +128,9 @@ impl Storage {
     }
 
     pub fn list_objects(&self, bucket: &str, query: &ListQuery) -> Result<Page> {
-        list(&self.lock().bucket(bucket)?.objects, query)
+        let state = self.lock();
+        self.may(&state, "storage.objects.list", bucket)?;
+        list(&state.bucket(bucket)?.objects, query)
     }
 }
 

@@ -68,6 +68,7 @@ impl Storage {
     /// Opens a session and answers its id.
     pub(crate) fn open_upload(&self, insert: Insert) -> Result<String> {
         let mut state = self.lock();
+        self.may_write(&state, &insert.bucket, &insert.name)?;
         let current = state.bucket(&insert.bucket)?.live(&insert.name);
         insert.conditions.check_write(current.as_deref())?;
         state.uploads.opened += 1;

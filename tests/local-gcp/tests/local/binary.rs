@@ -54,6 +54,27 @@ async fn serves_what_the_file_and_the_command_line_name_until_sigterm() {
     std::fs::remove_file(file).unwrap();
 }
 
+#[tokio::test]
+async fn a_members_port_is_held_to_policies() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let member = "serviceAccount:worker@demo.iam.gserviceaccount.com";
+    let port = format!("{member}=127.0.0.1:0");
+    let arguments = ["--topic", "requests", "--enforce-iam", "--as", &port];
+    let mut child = local_gcp(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let worker = lines.next().unwrap().strip_prefix(&format!("{member} calls ")).unwrap().to_owned();
+    let owner = lines.next().unwrap().strip_prefix("listening on ").unwrap().to_owned();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (address, expected) in [(worker, 403), (owner, 200)] {
+        let topic = format!("{address}/v1/projects/demo/topics/requests");
+        assert_eq!(client.get(topic).send().await.unwrap().status(), expected, "{address}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = local_gcp(&["--as", &port]).output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--enforce-iam"), "it would have no effect");
+}
+
 #[test]
 fn says_what_is_wrong_with_a_setting() {
     let output = local_gcp(&["--subscription", "work=requests,colour=red"]).output().unwrap();

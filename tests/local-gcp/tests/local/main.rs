@@ -1,6 +1,7 @@
 //! The server as its clients see it: Google's Rust clients, bare gRPC, bare HTTP, gcloud, and whoever runs the command.
 
 mod binary;
+mod iam;
 mod pubsub_client;
 mod pubsub_iam;
 mod pubsub_protocol;

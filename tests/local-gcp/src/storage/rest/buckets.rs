@@ -68,7 +68,7 @@ pub(super) async fn insert(
 pub(super) async fn list(State(storage): Shared, params: Params, headers: HeaderMap) -> Answer {
     let base = link_base(&storage, &headers);
     let prefix = params.text("prefix").unwrap_or_default();
-    let items = storage.buckets(params.required("project")?, prefix, |bucket| bucket.to_json(&base));
+    let items = storage.buckets(params.required("project")?, prefix, |bucket| bucket.to_json(&base))?;
     Ok(Json(json!({ "kind": "storage#buckets", "items": items })))
 }
 
@@ -172,18 +172,19 @@ pub(super) async fn set_policy(State(storage): Shared, Path(bucket): Path<String
     storage.set_policy(&bucket, parse_json(&body)?).map(Json)
 }
 
-/// Nobody is authenticated here, so everybody may do everything.
+/// Anybody may ask what they themselves may do.
 pub(super) async fn test_permissions(
     State(storage): Shared,
     Path(bucket): Path<String>,
     params: Params,
 ) -> Answer {
-    storage.with_bucket(&bucket, |_| ())?;
-    let permissions: Vec<&str> = params.all("permissions").collect();
+    let permissions = params.all("permissions").map(str::to_owned).collect();
+    let permissions = storage.test_permissions(&bucket, permissions)?;
     Ok(Json(json!({ "kind": "storage#testIamPermissionsResponse", "permissions": permissions })))
 }
 
-pub(super) async fn service_account(Path(project): Path<String>) -> Json<Value> {
-    let email_address = format!("service-1@{project}.local.test");
-    Json(json!({ "kind": "storage#serviceAccount", "email_address": email_address }))
+pub(super) async fn service_account(State(storage): Shared, Path(project): Path<String>) -> Answer {
+    storage.may_in_project("resourcemanager.projects.get", &project)?;
+    let email_address = "service-1@gs-project-accounts.iam.gserviceaccount.com";
+    Ok(Json(json!({ "kind": "storage#serviceAccount", "email_address": email_address })))
 }

@@ -1,0 +1,92 @@
+//! Arguments, configuration, telemetry, run, exit code.
+//!
+//! Here and not in the binary: an asynchronous function is compiled where it is waited for, and the library compiles in parallel.
+
+use std::process::ExitCode;
+
+use super::{Cli, Command, Exit, report};
+use crate::config::Config;
+use crate::{cli, pipeline, telemetry};
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Google's clients leave the choice of the TLS library to the program.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be started");
+    let exit = runtime.block_on(execute(cli.command)).unwrap_or_else(|error| {
+        report::report(&error);
+        Exit::Failure
+    });
+    // A download or a load that still blocks a thread must not hold the end up.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn execute(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(args) => match Config::load(&args.config) {
+            Ok(config) => {
+                telemetry::init(&config.project, &config.requests.subscription, &config.responses.topic);
+                pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
+            }
+            Err(problems) => {
+                eprintln!("error: {problems}");
+                Ok(Exit::BadConfig)
+            }
+        },
+        Command::Check(args) => cli::check::run(&args.config),
+        Command::Inspect(args) => {
+            let model = cli::model::open(&args.model, args.library.as_deref()).await?;
+            print!("{}", cli::inspect::render(&model, args.json)?);
+            Ok(Exit::Ok)
+        }
+        Command::Predict(args) => {
+            let model = cli::model::open(&args.model, args.library.as_deref()).await?;
+            let request = cli::predict::read(&args.input)?;
+            let attributes =
+                args.attributes.into_iter().chain(args.content_type.map(cli::predict::content_type));
+            let (answer, is_prediction) = cli::predict::predict(&model, &request, &attributes.collect());
+            cli::predict::write(&answer)?;
+            Ok(if is_prediction { Exit::Ok } else { Exit::Failure })
+        }
+        Command::Generate(what) => {
+            cli::generate::generate(&what, &mut std::io::stdout().lock())?;
+            Ok(Exit::Ok)
+        }
+        Command::Push(args) => {
+            println!("{}", cli::push::push(&args.folder, &args.address, args.library.as_deref()).await?);
+            Ok(Exit::Ok)
+        }
+        Command::Ready(args) => {
+            println!("{}", cli::ready::ready(args.address).await?);
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// The first SIGTERM or SIGINT begins the drain, the second ends at once.
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if stop.is_cancelled() {
+                    std::process::exit(1);
+                }
+                stop.cancel();
+            }
+        }
+    });
+    Ok(stop)
+}
