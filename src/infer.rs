@@ -283,7 +283,9 @@ impl Joined<'_> {
                     Output { shape, elements, ..*output }
                 })
                 .collect();
-            encode::response(&request.answer, &own, &served)
+            encode::cut::lend(request, &self.model.signature, &own, |own| {
+                encode::response(&request.answer, own, &served)
+            })
         };
         Some(requests.map(encode_one).collect())
     }

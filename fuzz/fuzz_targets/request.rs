@@ -40,6 +40,8 @@ fn signature(which: u8) -> Signature {
         outputs: vec![input("label", ElementType::I64, &[0])],
         columns: (which % 8 == 0).then(|| ["a", "b", "c"].map(str::to_owned).to_vec()),
         padding: if which % 4 == 2 { vec![padding] } else { Vec::new() },
+        cuts: Vec::new(),
+        defaults: Vec::new(),
         missing: Vec::new(),
         batched: which % 4 != 3,
         row_by_row: false,

@@ -25,7 +25,8 @@ pub struct Declaration {
     /// Named fields of a row, and which element of which input each of them is. Inputs that are named here are sent as these
     /// fields, one by one.
     pub columns: Vec<Column>,
-    /// Inputs whose rows may differ in length, as token sequences do, and how they are brought to one length.
+    /// Inputs whose rows may differ in length, as token sequences do, and how they are brought to one length. Outputs are cut back
+    /// to each row's own length in the dimensions that the model calls as it calls the padded one.
     pub padding: Vec<Pad>,
     /// Which outputs a response shows, in this order, and how; all of them as they come when left out.
     pub output: Vec<Shown>,

@@ -1,0 +1,117 @@
+//! Outputs of padded rows, cut back to what each row would have given alone.
+
+use crate::decode::{Form, Request};
+use crate::tensor::{Cut, Elements, Output, Show, Signature, View};
+
+/// Lends `outputs`, which have one row for each of the request's, cut as the signature says: in a list of rows each to its own
+/// length, in whole tensors all to the longest.
+pub fn lend<T>(
+    request: &Request,
+    signature: &Signature,
+    outputs: &[Output<'_>],
+    use_outputs: impl FnOnce(&[Output<'_>]) -> T,
+) -> T {
+    if signature.cuts.is_empty() {
+        return use_outputs(outputs);
+    }
+    let cut: Vec<Option<Rows>> = outputs
+        .iter()
+        .enumerate()
+        .map(|(position, output)| {
+            let cuts: Vec<&Cut> = signature.cuts.iter().filter(|cut| cut.output == position).collect();
+            Rows::of(request, signature, output, &cuts)
+        })
+        .collect();
+    let parts: Vec<Vec<Output<'_>>> = outputs
+        .iter()
+        .zip(&cut)
+        .map(|(output, cut)| cut.as_ref().map_or_else(Vec::new, |cut| cut.outputs(output)))
+        .collect();
+    let lent: Vec<Output<'_>> = outputs
+        .iter()
+        .zip(&parts)
+        .zip(&cut)
+        .map(|((output, parts), cut)| match cut {
+            None => *output,
+            Some(Rows::Whole { shape, elements }) => Output { shape, elements: elements.view(), ..*output },
+            Some(Rows::Each(_)) => {
+                Output { shape: &[0], elements: View::U8(&[]), show: Show::PerRow(parts), ..*output }
+            }
+        })
+        .collect();
+    use_outputs(&lent)
+}
+
+/// One output, cut.
+enum Rows {
+    Whole {
+        shape: Vec<usize>,
+        elements: Elements,
+    },
+    /// Each row's elements and their shape.
+    Each(Vec<(Elements, Vec<usize>)>),
+}
+
+impl Rows {
+    /// `None` where nothing is to be cut.
+    fn of(request: &Request, signature: &Signature, output: &Output<'_>, cuts: &[&Cut]) -> Option<Self> {
+        if !matches!(output.show, Show::Values | Show::Named(_) | Show::Ranked { .. }) {
+            return None;
+        }
+        let (rows, row) = output.shape.split_first()?;
+        // A dimension of the name of a padded one that is not as long was named by mistake.
+        let is_padded = |cut: &&&Cut| {
+            let padding = &signature.padding[cut.padding];
+            row.get(cut.axis - 1) == request.inputs[padding.input].shape.get(padding.axis)
+                && request.lengths.get(cut.padding).is_some_and(|lengths| lengths.len() == *rows)
+        };
+        let cuts: Vec<&&Cut> = cuts.iter().filter(is_padded).collect();
+        let kept = |number: usize| {
+            let mut kept = row.to_vec();
+            cuts.iter().for_each(|cut| kept[cut.axis - 1] = request.lengths[cut.padding][number]);
+            kept
+        };
+        let mut each: Vec<Vec<usize>> = (0..*rows).map(kept).collect();
+        if each.iter().all(|kept| *kept == *row) {
+            return None;
+        }
+        let longest = |axis| each.iter().map(|kept: &Vec<usize>| kept[axis]).max().unwrap_or(0);
+        let whole: Vec<usize> = (0..row.len()).map(longest).collect();
+        let ragged = matches!(request.answer.form, Form::Rows) && each.iter().any(|kept| *kept != whole);
+        if !ragged {
+            each.fill(whole.clone());
+        }
+        let width: usize = row.iter().product();
+        let cut_row = |elements: &mut Elements, number: usize, kept: &[usize]| {
+            extend_corner(elements, output.elements.slice(number * width..(number + 1) * width), row, kept);
+        };
+        if !ragged {
+            let mut elements = Elements::with_capacity(output.elements.element(), 0);
+            each.iter().enumerate().for_each(|(number, kept)| cut_row(&mut elements, number, kept));
+            return Some(Self::Whole { shape: [&[*rows], &whole[..]].concat(), elements });
+        }
+        let own = |(number, kept): (usize, Vec<usize>)| {
+            let mut elements = Elements::with_capacity(output.elements.element(), 0);
+            cut_row(&mut elements, number, &kept);
+            (elements, kept)
+        };
+        Some(Self::Each(each.into_iter().enumerate().map(own).collect()))
+    }
+
+    fn outputs<'a>(&'a self, output: &Output<'a>) -> Vec<Output<'a>> {
+        let Self::Each(rows) = self else { return Vec::new() };
+        rows.iter().map(|(elements, shape)| Output { shape, elements: elements.view(), ..*output }).collect()
+    }
+}
+
+/// Appends the first `kept` of every dimension of `elements`, which have this `shape`.
+fn extend_corner(out: &mut Elements, elements: View<'_>, shape: &[usize], kept: &[usize]) {
+    if shape == kept {
+        out.extend_from_view(elements);
+        return;
+    }
+    let width: usize = shape[1..].iter().product();
+    for index in 0..kept[0] {
+        extend_corner(out, elements.slice(index * width..(index + 1) * width), &shape[1..], &kept[1..]);
+    }
+}
