@@ -19,8 +19,8 @@ pub(crate) enum Intake {
     Columns(Box<Columns>),
     /// One of the inputs takes pictures.
     Image { input: usize, plan: Box<Plan> },
-    /// All inputs come from the one text of each row.
-    Text(Box<Tokenizer>),
+    /// All inputs come from the one text of each row, or its two; requests call them so.
+    Text { tokenizer: Box<Tokenizer>, fields: Vec<String> },
 }
 
 impl Intake {
@@ -85,7 +85,9 @@ impl Intake {
                     })
                     .and_then(|bytes| Tokenizer::load(&bytes, text, inputs));
                 match tokenizer {
-                    Ok(tokenizer) => Self::Text(Box::new(tokenizer)),
+                    Ok(tokenizer) => {
+                        Self::Text { tokenizer: Box::new(tokenizer), fields: text.fields.clone() }
+                    }
                     Err(more) => {
                         problems.extend(more);
                         Self::AsTheyAre
@@ -106,9 +108,13 @@ impl Intake {
                 requested[*input].element = ElementType::Blob;
                 requested[*input].shape = row();
             }
-            Self::Text(_) => {
-                requested =
-                    vec![TensorSpec { name: "text".to_owned(), element: ElementType::Text, shape: row() }];
+            Self::Text { fields, .. } => {
+                let spec = |name: &String| TensorSpec {
+                    name: name.clone(),
+                    element: ElementType::Text,
+                    shape: row(),
+                };
+                requested = fields.iter().map(spec).collect();
             }
         }
         requested
@@ -129,7 +135,7 @@ impl Intake {
         match self {
             Self::Image { plan, .. } => Some(plan.shape().iter().product()),
             Self::Columns(columns) => Some(columns.requested.len()),
-            Self::AsTheyAre | Self::Text(_) => None,
+            Self::AsTheyAre | Self::Text { .. } => None,
         }
     }
 
@@ -170,8 +176,14 @@ impl Intake {
         &self,
         requested: &[(Vec<usize>, View<'_>)],
     ) -> Result<Option<Vec<Tensor>>, Rejection> {
-        let (Self::Text(tokenizer), [(_, View::Text(texts))]) = (self, requested) else { return Ok(None) };
-        let mut tensors = tokenizer.prepare(texts)?;
+        let Self::Text { tokenizer, .. } = self else { return Ok(None) };
+        let mut tensors = match requested {
+            [(_, View::Text(texts))] => tokenizer.prepare(texts, None)?,
+            [(_, View::Text(firsts)), (_, View::Text(seconds))] => {
+                tokenizer.prepare(firsts, Some(seconds))?
+            }
+            _ => unreachable!("the signature says that the inputs take one text or two"),
+        };
         tensors.sort_by_key(|(input, _)| *input);
         Ok(Some(tensors.into_iter().map(|(_, tensor)| tensor).collect()))
     }

@@ -126,8 +126,14 @@ async fn a_text_becomes_the_tokens_of_its_tokenizer() {
     let worker = world.ready_worker(&[]).await;
     for (number, case) in cases.iter().enumerate() {
         let model = format!("case-{number}");
-        let response =
-            world.ask(json!({ "instances": case["texts"] }).to_string(), &[("model", &model)]).await;
+        let instances = match case["seconds"].as_array() {
+            None => case["texts"].clone(),
+            Some(seconds) => {
+                let pairs = case["texts"].as_array().unwrap().iter().zip(seconds);
+                pairs.map(|(text, second)| json!({ "passage": second, "question": text })).collect()
+            }
+        };
+        let response = world.ask(json!({ "instances": instances }).to_string(), &[("model", &model)]).await;
         let body: Value = serde_json::from_slice(&response.data).unwrap();
         assert_eq!(response.attributes["status"], "ok", "{case}: {body}; {}", worker.log());
         let column = |name: &str| -> Value {
@@ -136,6 +142,17 @@ async fn a_text_becomes_the_tokens_of_its_tokenizer() {
         assert_eq!(column("ids"), case["input_ids"], "{case}");
         assert_eq!(column("count"), case["tokens"], "{case}");
     }
+    let paired = cases.iter().position(|case| case["seconds"].is_array()).unwrap();
+    let model = format!("case-{paired}");
+    let table = "passage,question\nThe lazy worker,Who is lazy?\n";
+    let table = world.ask(table, &[("model", &model), ("content-type", "text/csv; header=present")]).await;
+    let rows = r#"{"instances": [{"question": "Who is lazy?", "passage": "The lazy worker"}]}"#;
+    let rows = world.ask(rows, &[("model", &model)]).await;
+    assert_eq!(rows.attributes["status"], "ok", "{}", String::from_utf8_lossy(&rows.data));
+    assert_eq!(table.data, rows.data);
+    let half = world.ask(r#"[{"question": "Who?"}]"#, &[("model", &model)]).await;
+    assert!(String::from_utf8_lossy(&half.data).contains("got none for \\\"passage\\\""), "{half:?}");
+
     let model = "case-0";
     let plain = world.ask("The lazy worker", &[("model", model), ("content-type", "text/plain")]).await;
     let rows = world.ask(r#"{"instances": ["The lazy worker"]}"#, &[("model", model)]).await;
