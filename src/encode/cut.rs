@@ -115,3 +115,80 @@ fn extend_corner(out: &mut Elements, elements: View<'_>, shape: &[usize], kept: 
         extend_corner(out, elements.slice(index * width..(index + 1) * width), &shape[1..], &kept[1..]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::decode::{Limits, decode};
+    use crate::encode::{Served, response};
+    use crate::tensor::{Dim, ElementType, PadTo, Padding, TensorSpec};
+
+    /// `ids` of any length, filled up to multiples of four, and an output of the same dimension.
+    fn echo() -> Signature {
+        let spec = |name: &str| TensorSpec {
+            name: name.to_owned(),
+            element: ElementType::I64,
+            shape: ["rows", "tokens"].map(|dim| Dim::Any(dim.to_owned())).to_vec(),
+        };
+        let padding =
+            vec![Padding { input: 0, axis: 1, value: Elements::I64(vec![0]), to: PadTo::Multiple(4) }];
+        let (inputs, outputs) = (vec![spec("ids")], vec![spec("echo")]);
+        Signature {
+            cuts: Signature::find_cuts(&inputs, &outputs, &padding),
+            inputs,
+            outputs,
+            padding,
+            columns: None,
+            defaults: Vec::new(),
+            missing: Vec::new(),
+            batched: true,
+            row_by_row: false,
+        }
+    }
+
+    fn answer(body: &Value) -> Value {
+        let signature = echo();
+        let request = decode(body.to_string().as_bytes(), &signature, &Limits::DEFAULT).unwrap();
+        let input = &request.inputs[0];
+        assert_eq!(input.shape[1] % 4, 0);
+        let output =
+            Output { name: "echo", shape: &input.shape, elements: input.elements.view(), show: Show::Values };
+        let served = Served { model: "m", version: "1", batched: true };
+        let body =
+            lend(&request, &signature, &[output], |outputs| response(&request.answer, outputs, &served));
+        serde_json::from_slice(&body.unwrap().bytes).unwrap()
+    }
+
+    #[test]
+    fn only_dimensions_of_the_padded_ones_name_are_cut() {
+        let Signature { mut inputs, mut outputs, padding, .. } = echo();
+        assert_eq!(
+            Signature::find_cuts(&inputs, &outputs, &padding),
+            [Cut { output: 0, axis: 1, padding: 0 }]
+        );
+        outputs[0].shape[1] = Dim::Any("others".to_owned());
+        assert_eq!(Signature::find_cuts(&inputs, &outputs, &padding), []);
+        // Exporters that name nothing say nothing.
+        inputs[0].shape[1] = Dim::Any(String::new());
+        outputs[0].shape[1] = Dim::Any(String::new());
+        assert_eq!(Signature::find_cuts(&inputs, &outputs, &padding), []);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_back_as_long_as_they_were(
+            rows in prop::collection::vec(prop::collection::vec(any::<i64>(), 0..9), 1..6),
+        ) {
+            prop_assert_eq!(&answer(&json!({ "instances": rows }))["predictions"], &json!(rows));
+            let longest = rows.iter().map(Vec::len).max().unwrap();
+            let whole: Vec<Vec<i64>> = rows.iter().cloned().map(|mut row| {
+                row.resize(longest, 0);
+                row
+            }).collect();
+            prop_assert_eq!(&answer(&json!({ "inputs": { "ids": rows } }))["outputs"], &json!(whole));
+        }
+    }
+}
