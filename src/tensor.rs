@@ -95,21 +95,28 @@ pub struct Cut {
     pub output: usize,
     /// Which of its dimensions; 0 counts rows and is none of them.
     pub axis: usize,
-    /// The position in [`Signature::padding`].
+    /// The position in [`Signature::padding`]; 0 for the tokens of `text`.
     pub padding: usize,
 }
 
 impl Signature {
     /// The dimensions of `outputs` that the model calls as it calls a padded one of `inputs`.
     pub fn find_cuts(inputs: &[TensorSpec], outputs: &[TensorSpec], padding: &[Padding]) -> Vec<Cut> {
-        let named = |dim: &Dim, padding: &Padding| match dim {
-            Dim::Any(name) => !name.is_empty() && *dim == inputs[padding.input].shape[padding.axis],
+        let padded: Vec<&Dim> =
+            padding.iter().map(|padding| &inputs[padding.input].shape[padding.axis]).collect();
+        Self::find_dims(&padded, outputs)
+    }
+
+    /// The dimensions of `outputs` that have the name of one of these.
+    pub fn find_dims(padded: &[&Dim], outputs: &[TensorSpec]) -> Vec<Cut> {
+        let named = |dim: &Dim, padded: &Dim| match dim {
+            Dim::Any(name) => !name.is_empty() && dim == padded,
             Dim::Fixed(_) => false,
         };
         let mut cuts = Vec::new();
         for (output, spec) in outputs.iter().enumerate() {
             for (axis, dim) in spec.shape.iter().enumerate().skip(1) {
-                let found = padding.iter().position(|padding| named(dim, padding));
+                let found = padded.iter().position(|padded| named(dim, padded));
                 cuts.extend(found.map(|padding| Cut { output, axis, padding }));
             }
         }

@@ -68,6 +68,9 @@ fuzz_target!(|data: &[u8]| {
             elements: input.elements.view(),
             show: Show::Values,
         };
-        cut::lend(&request, &signature, &[echo], |outputs| response(&request.answer, outputs, &served).ok());
+        let (form, lengths) = (&request.answer.form, cut::Lengths::of(&request, &signature));
+        cut::lend(form, &signature.cuts, &lengths, &[echo], |outputs| {
+            response(&request.answer, outputs, &served).ok()
+        });
     }
 });

@@ -3,23 +3,53 @@
 use crate::decode::{Form, Request};
 use crate::tensor::{Cut, Elements, Output, Show, Signature, View};
 
-/// Lends `outputs`, which have one row for each of the request's, cut as the signature says: in a list of rows each to its own
-/// length, in whole tensors all to the longest.
+/// How long the rows of one request were before they were filled up.
+#[derive(Debug)]
+pub struct Lengths<'a> {
+    /// Every padded dimension that [`Cut::padding`] may mean.
+    pub padded: Vec<Padded<'a>>,
+    /// Whether the padding stands before a row's own elements.
+    pub padded_before: bool,
+}
+
+/// One dimension.
+#[derive(Debug)]
+pub struct Padded<'a> {
+    /// Each row's own length.
+    pub own: &'a [usize],
+    /// All rows' length with padding.
+    pub length: usize,
+}
+
+impl<'a> Lengths<'a> {
+    /// Those that the request came with.
+    pub fn of(request: &'a Request, signature: &Signature) -> Self {
+        let padded = signature.padding.iter().zip(&request.lengths).map(|(padding, own)| {
+            let length = request.inputs[padding.input].shape.get(padding.axis).copied().unwrap_or(0);
+            Padded { own, length }
+        });
+        Self { padded: padded.collect(), padded_before: false }
+    }
+}
+
+/// Lends `outputs`, which have one row for each length: for a list of rows (`form`) each cut to its own length, in whole tensors
+/// all to the longest.
 pub fn lend<T>(
-    request: &Request,
-    signature: &Signature,
+    form: &Form,
+    cuts: &[Cut],
+    lengths: &Lengths<'_>,
     outputs: &[Output<'_>],
     use_outputs: impl FnOnce(&[Output<'_>]) -> T,
 ) -> T {
-    if signature.cuts.is_empty() {
+    if cuts.is_empty() {
         return use_outputs(outputs);
     }
     let cut: Vec<Option<Rows>> = outputs
         .iter()
         .enumerate()
         .map(|(position, output)| {
-            let cuts: Vec<&Cut> = signature.cuts.iter().filter(|cut| cut.output == position).collect();
-            Rows::of(request, signature, output, &cuts)
+            let cuts: Vec<&Cut> = cuts.iter().filter(|cut| cut.output == position).collect();
+            Rows::of(form, lengths, output, &cuts)
         })
         .collect();
     let parts: Vec<Vec<Output<'_>>> = outputs
@@ -54,21 +84,21 @@ enum Rows {
 
 impl Rows {
     /// `None` where nothing is to be cut.
-    fn of(request: &Request, signature: &Signature, output: &Output<'_>, cuts: &[&Cut]) -> Option<Self> {
+    fn of(form: &Form, lengths: &Lengths<'_>, output: &Output<'_>, cuts: &[&Cut]) -> Option<Self> {
         if !matches!(output.show, Show::Values | Show::Named(_) | Show::Ranked { .. }) {
             return None;
         }
         let (rows, row) = output.shape.split_first()?;
         // A dimension of the name of a padded one that is not as long was named by mistake.
         let is_padded = |cut: &&&Cut| {
-            let padding = &signature.padding[cut.padding];
-            row.get(cut.axis - 1) == request.inputs[padding.input].shape.get(padding.axis)
-                && request.lengths.get(cut.padding).is_some_and(|lengths| lengths.len() == *rows)
+            lengths.padded.get(cut.padding).is_some_and(|padded| {
+                row.get(cut.axis - 1) == Some(&padded.length) && padded.own.len() == *rows
+            })
         };
         let cuts: Vec<&&Cut> = cuts.iter().filter(is_padded).collect();
         let kept = |number: usize| {
             let mut kept = row.to_vec();
-            cuts.iter().for_each(|cut| kept[cut.axis - 1] = request.lengths[cut.padding][number]);
+            cuts.iter().for_each(|cut| kept[cut.axis - 1] = lengths.padded[cut.padding].own[number]);
             kept
         };
         let mut each: Vec<Vec<usize>> = (0..*rows).map(kept).collect();
@@ -77,13 +107,14 @@ impl Rows {
         }
         let longest = |axis| each.iter().map(|kept: &Vec<usize>| kept[axis]).max().unwrap_or(0);
         let whole: Vec<usize> = (0..row.len()).map(longest).collect();
-        let ragged = matches!(request.answer.form, Form::Rows) && each.iter().any(|kept| *kept != whole);
+        let ragged = matches!(form, Form::Rows) && each.iter().any(|kept| *kept != whole);
         if !ragged {
             each.fill(whole.clone());
         }
         let width: usize = row.iter().product();
         let cut_row = |elements: &mut Elements, number: usize, kept: &[usize]| {
-            extend_corner(elements, output.elements.slice(number * width..(number + 1) * width), row, kept);
+            let own = output.elements.slice(number * width..(number + 1) * width);
+            extend_corner(elements, own, row, kept, lengths.padded_before);
         };
         if !ragged {
             let mut elements = Elements::with_capacity(output.elements.element(), 0);
@@ -104,15 +135,17 @@ impl Rows {
     }
 }
 
-/// Appends the first `kept` of every dimension of `elements`, which have this `shape`.
-fn extend_corner(out: &mut Elements, elements: View<'_>, shape: &[usize], kept: &[usize]) {
+/// Appends the first `kept` of every dimension of `elements`, which have this `shape`; the last ones with `last`.
+fn extend_corner(out: &mut Elements, elements: View<'_>, shape: &[usize], kept: &[usize], last: bool) {
     if shape == kept {
         out.extend_from_view(elements);
         return;
     }
     let width: usize = shape[1..].iter().product();
-    for index in 0..kept[0] {
-        extend_corner(out, elements.slice(index * width..(index + 1) * width), &shape[1..], &kept[1..]);
+    let begin = if last { shape[0] - kept[0] } else { 0 };
+    for index in begin..begin + kept[0] {
+        let inner = elements.slice(index * width..(index + 1) * width);
+        extend_corner(out, inner, &shape[1..], &kept[1..], last);
     }
 }
 
@@ -157,8 +190,10 @@ mod tests {
         let output =
             Output { name: "echo", shape: &input.shape, elements: input.elements.view(), show: Show::Values };
         let served = Served { model: "m", version: "1", batched: true };
-        let body =
-            lend(&request, &signature, &[output], |outputs| response(&request.answer, outputs, &served));
+        let (form, lengths) = (&request.answer.form, Lengths::of(&request, &signature));
+        let body = lend(form, &signature.cuts, &lengths, &[output], |outputs| {
+            response(&request.answer, outputs, &served)
+        });
         serde_json::from_slice(&body.unwrap().bytes).unwrap()
     }
 

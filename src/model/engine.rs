@@ -98,7 +98,10 @@ impl Opened {
         let signature = Signature {
             inputs: requested_inputs,
             columns,
-            cuts: Signature::find_cuts(&inputs, &outputs, &padding),
+            cuts: match (&intake, inputs.first().map(|spec| &spec.shape[..])) {
+                (Intake::Text { .. }, Some([_, tokens])) => Signature::find_dims(&[tokens], &outputs),
+                _ => Signature::find_cuts(&inputs, &outputs, &padding),
+            },
             outputs,
             padding,
             defaults: first.defaults(),

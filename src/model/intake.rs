@@ -23,6 +23,15 @@ pub(crate) enum Intake {
     Text { tokenizer: Box<Tokenizer>, fields: Vec<String> },
 }
 
+/// The texts of a batch as the model takes them.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub(crate) tensors: Vec<Tensor>,
+    /// How many tokens of each text are its own.
+    pub(crate) lengths: Vec<usize>,
+    pub(crate) padded_before: bool,
+}
+
 impl Intake {
     /// Holds the declaration against the model's inputs and adds every problem that it finds to `problems`.
     pub(super) fn new(
@@ -175,17 +184,16 @@ impl Intake {
     pub(crate) fn prepare_batch(
         &self,
         requested: &[(Vec<usize>, View<'_>)],
-    ) -> Result<Option<Vec<Tensor>>, Rejection> {
+    ) -> Result<Option<Tokens>, Rejection> {
         let Self::Text { tokenizer, .. } = self else { return Ok(None) };
-        let mut tensors = match requested {
+        let (tensors, lengths) = match requested {
             [(_, View::Text(texts))] => tokenizer.prepare(texts, None)?,
             [(_, View::Text(firsts)), (_, View::Text(seconds))] => {
                 tokenizer.prepare(firsts, Some(seconds))?
             }
             _ => unreachable!("the signature says that the inputs take one text or two"),
         };
-        tensors.sort_by_key(|(input, _)| *input);
-        Ok(Some(tensors.into_iter().map(|(_, tensor)| tensor).collect()))
+        Ok(Some(Tokens { tensors, lengths, padded_before: tokenizer.pads_before() }))
     }
 }
 

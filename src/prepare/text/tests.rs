@@ -72,11 +72,14 @@ fn token_ids_equal_those_of_the_python_package() {
             let tokenizer = Tokenizer::load(&read(file), text, &inputs(element, None)).unwrap();
             let prepared = tokenizer.prepare(texts, seconds.as_deref());
             let prepared = prepared.unwrap_or_else(|error| panic!("{what}: {error}"));
-            let [(0, mask), (1, ids), (2, kinds)] = &prepared[..] else { panic!("{prepared:?}") };
+            let (prepared, lengths) = prepared;
+            let [mask, ids, kinds] = &prepared[..] else { panic!("{prepared:?}") };
             assert_eq!(ids.elements.element(), element);
             assert_eq!(rows(ids), *input_ids, "{what}");
             let sums = |tensor| rows(tensor).iter().map(|row| row.iter().sum()).collect::<Vec<i64>>();
             assert_eq!(sums(mask), *tokens, "{what}");
+            let lengths: Vec<i64> = lengths.iter().map(|length| i64::try_from(*length).unwrap()).collect();
+            assert_eq!(lengths, *tokens, "{what}");
             assert_eq!(sums(kinds), *types, "{what}");
         }
     }
@@ -87,9 +90,9 @@ fn the_mask_stands_where_the_tokens_are() {
     for (side, expected) in [("left", [0, 0, 1, 1, 1]), ("right", [1, 1, 1, 0, 0])] {
         let yaml = format!("{{padding: {{length: 5, side: {side}}}}}");
         let tokenizer = load("wordpiece.json", &yaml, &inputs(ElementType::I64, None)).unwrap();
-        let prepared = tokenizer.prepare(&texts(&["dog"]), None).unwrap();
-        assert_eq!(rows(&prepared[0].1), [expected]);
-        let padding: Vec<i64> = rows(&prepared[1].1)[0].iter().copied().filter(|id| *id == 0).collect();
+        let (prepared, _) = tokenizer.prepare(&texts(&["dog"]), None).unwrap();
+        assert_eq!(rows(&prepared[0]), [expected]);
+        let padding: Vec<i64> = rows(&prepared[1])[0].iter().copied().filter(|id| *id == 0).collect();
         assert_eq!(padding.len(), 2);
     }
 }
@@ -98,7 +101,7 @@ fn the_mask_stands_where_the_tokens_are() {
 fn a_length_fixed_by_the_model_holds_without_being_declared() {
     let tokenizer = load("wordpiece.json", "{}", &inputs(ElementType::I64, Some(6))).unwrap();
     let long = "the lazy dog and the worker ".repeat(20);
-    for (_, tensor) in tokenizer.prepare(&texts(&["dog", &long]), None).unwrap() {
+    for tensor in tokenizer.prepare(&texts(&["dog", &long]), None).unwrap().0 {
         assert_eq!(tensor.shape, [2, 6]);
     }
 }
@@ -107,10 +110,10 @@ fn a_length_fixed_by_the_model_holds_without_being_declared() {
 fn inputs_of_other_names_are_declared() {
     let model = [input("mask", ElementType::I64, None), input("tokens", ElementType::I64, None)];
     let yaml = "{inputs: {input_ids: tokens, attention_mask: mask}}";
-    let prepared = load("wordpiece.json", yaml, &model).unwrap().prepare(&texts(&["dog"]), None).unwrap();
-    assert_eq!(rows(&prepared[0].1), [[1, 1, 1]]);
-    assert_eq!(prepared[1].0, 1);
-    assert_ne!(rows(&prepared[1].1), [[1, 1, 1]]);
+    let tokenizer = load("wordpiece.json", yaml, &model).unwrap();
+    let (prepared, _) = tokenizer.prepare(&texts(&["dog"]), None).unwrap();
+    assert_eq!(rows(&prepared[0]), [[1, 1, 1]]);
+    assert_ne!(rows(&prepared[1]), [[1, 1, 1]]);
 }
 
 #[test]
@@ -183,7 +186,7 @@ fn a_request_without_any_token_is_refused() {
     let tokenizer =
         load("wordpiece.json", "{special_tokens: false}", &inputs(ElementType::I64, None)).unwrap();
     assert_eq!(tokenizer.prepare(&texts(&["", " "]), None).unwrap_err().code, Code::InvalidInput);
-    assert_eq!(tokenizer.prepare(&texts(&["", "dog"]), None).unwrap()[1].1.shape[0], 2);
+    assert_eq!(tokenizer.prepare(&texts(&["", "dog"]), None).unwrap().0[1].shape[0], 2);
 }
 
 #[test]
@@ -193,9 +196,9 @@ fn the_longest_text_allowed_is_tokenized() {
             load(file, "{truncation: {max_length: 64}}", &inputs(ElementType::I64, None)).unwrap();
         for piece in [" ", "a", "don't ", "模", "😀"] {
             let text = piece.repeat((256 << 10) / piece.len());
-            let prepared =
+            let (prepared, _) =
                 tokenizer.prepare(&[text], None).unwrap_or_else(|error| panic!("{file} {piece:?}: {error}"));
-            assert!(prepared[1].1.shape[1] <= 64, "{file} {piece:?}");
+            assert!(prepared[1].shape[1] <= 64, "{file} {piece:?}");
         }
     }
 }
@@ -208,8 +211,8 @@ proptest! {
         for file in ["wordpiece.json", "byte-level.json", "unigram.json"] {
             let yaml = format!("{{truncation: {{max_length: {cut}}}}}");
             let tokenizer = load(file, &yaml, &inputs(ElementType::I32, None)).unwrap();
-            if let Ok(prepared) = tokenizer.prepare(&given, None) {
-                for (_, tensor) in prepared {
+            if let Ok((prepared, _)) = tokenizer.prepare(&given, None) {
+                for tensor in prepared {
                     prop_assert_eq!(rows(&tensor).len(), given.len());
                     prop_assert!(tensor.shape[1] <= cut);
                 }

@@ -92,13 +92,18 @@ impl Tokenizer {
         }
     }
 
-    /// One tensor `[texts, tokens]` for each of the model's inputs, with the input's index. `seconds` has the second text of
+    /// Whether padding stands before a text's tokens.
+    pub fn pads_before(&self) -> bool {
+        self.pad.side == Side::Left
+    }
+
+    /// One tensor `[texts, tokens]` for each of the model's inputs, and how many tokens of each text are its own. `seconds` has the second text of
     /// every pair, where the declaration has two fields.
     pub fn prepare(
         &self,
         texts: &[String],
         seconds: Option<&[String]>,
-    ) -> Result<Vec<(usize, Tensor)>, Rejection> {
+    ) -> Result<(Vec<Tensor>, Vec<usize>), Rejection> {
         if texts.is_empty() {
             return Err(Rejection::invalid("expected at least one text, but none came"));
         }
@@ -136,11 +141,11 @@ impl Tokenizer {
         if width == 0 {
             return Err(Rejection::invalid("expected at least one token, but every text is empty"));
         }
-        let tensors = self.inputs.iter().enumerate().map(|(index, (role, element))| {
+        let tensors = self.inputs.iter().map(|(role, element)| {
             let elements = self.elements(&encodings, width, *role, *element);
-            (index, Tensor { shape: vec![encodings.len(), width], elements })
+            Tensor { shape: vec![encodings.len(), width], elements }
         });
-        Ok(tensors.collect())
+        Ok((tensors.collect(), encodings.iter().map(Encoding::len).collect()))
     }
 
     /// As the tokenizer's own `encode` of a pair, but cut as `tokenizers` has it since 0.23.3 and had it before 0.23: in between,
