@@ -62,7 +62,7 @@ pub struct Column {
 
 /// A value for a field that a row leaves out.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number or a text")]
 pub enum Missing {
     Number(f64),
     Text(String),
@@ -173,7 +173,10 @@ pub enum Activation {
 
 /// The names of classes.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a list of texts (numbers in quotes), or the name of a file with one a line"
+)]
 pub enum Labels {
     List(Vec<String>),
     File(String),
@@ -290,6 +293,10 @@ mod tests {
         assert!(problem("ouput: []").contains("unknown field `ouput`"));
         assert!(problem("batching: {max_rows: many}").contains("max_rows"));
         assert!(problem("image: {resize: {filter: cubic}}").contains("unknown variant `cubic`"));
+        let labels = problem("output: [{from: scores, labels: [0, 1]}]");
+        assert!(labels.contains("expected a list of texts (numbers in quotes)"), "{labels}");
+        let missing = problem("columns: [{name: a, missing: []}]");
+        assert!(missing.contains("expected a number or a text"), "{missing}");
         assert!(Declaration::parse("# nothing\n").unwrap().output.is_empty());
     }
 }
