@@ -2,7 +2,7 @@
 //!
 //! Calls are full when busy and immediate when idle, without a linger: a group of replies is cut into powers of two, and
 //! there is one publisher for each power, which sends as soon as it holds that many. Responses with an ordering key go one
-//! by one in the order of their requests (see [`Keys`]). Results that are too large for a message go to a bucket first, and
+//! by one in the order of their requests (see `Keys`). Results that are too large for a message go to a bucket first, and
 //! come back as a reference. Ends when its input closes, after every response was accepted or given up.
 
 mod keys;
