@@ -32,6 +32,8 @@ fn signature() -> Signature {
         ],
         columns: None,
         padding: Vec::new(),
+        cuts: Vec::new(),
+        defaults: Vec::new(),
         missing: Vec::new(),
         row_by_row: false,
         batched: true,

@@ -10,11 +10,13 @@ use tokio::sync::mpsc;
 
 use crate::deadline;
 use crate::decode::{Form, Id, Request};
+use crate::encode::cut::{Lengths, Padded};
 use crate::encode::{self, Served};
 use crate::error::{Code, Rejection};
 use crate::health::Pulse;
 use crate::message::{Batch, Origin, Pending, Reply};
 use crate::model::Model;
+use crate::model::intake::Tokens;
 use crate::telemetry::traces;
 use crate::tensor::{Elements, Output, Show, Tensor, View};
 
@@ -211,8 +213,9 @@ impl Joined<'_> {
         let (engine, metrics) = (&self.model.engine, &self.model.metrics);
         let mut inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, rows)).collect();
         let prepared = engine.intake.prepare_batch(&inputs)?;
-        if let Some(tensors) = &prepared {
-            inputs = tensors.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
+        if let Some(tokens) = &prepared {
+            inputs =
+                tokens.tensors.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
         }
         let started = Instant::now();
         // Requests to such models are alone in their batch: they share no call.
@@ -220,7 +223,7 @@ impl Joined<'_> {
         let ran = engine.run(self.thread, &inputs, rows.len(), one_by_one, |outputs| {
             metrics.inference.observe(started.elapsed().as_secs_f64());
             metrics.batch_rows.observe(rows.len() as f64);
-            self.encode(requests, rows, outputs)
+            self.encode(requests, rows, prepared.as_ref(), outputs)
         });
         let reason = match ran {
             Ok(Some(encoded)) => return Ok(encoded),
@@ -250,6 +253,7 @@ impl Joined<'_> {
         &self,
         requests: Range<usize>,
         rows: &Range<usize>,
+        tokens: Option<&Tokens>,
         outputs: &[Output<'_>],
     ) -> Option<Vec<Answered>> {
         let has_rows = |output: &Output<'_>| match output.show {
@@ -283,7 +287,18 @@ impl Joined<'_> {
                     Output { shape, elements, ..*output }
                 })
                 .collect();
-            encode::response(&request.answer, &own, &served)
+            let signature = &self.model.signature;
+            let lengths = match tokens {
+                Some(tokens) => {
+                    let length = tokens.tensors[0].shape[1];
+                    let padded = vec![Padded { own: &tokens.lengths[from..to], length }];
+                    Lengths { padded, padded_before: tokens.padded_before }
+                }
+                None => Lengths::of(request, signature),
+            };
+            encode::cut::lend(&request.answer.form, &signature.cuts, &lengths, &own, |own| {
+                encode::response(&request.answer, own, &served)
+            })
         };
         Some(requests.map(encode_one).collect())
     }

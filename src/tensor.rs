@@ -63,6 +63,10 @@ pub struct Signature {
     pub columns: Option<Vec<String>>,
     /// Dimensions of inputs that are filled up, so that rows of several lengths fit together.
     pub padding: Vec<Padding>,
+    /// Dimensions of outputs that are as long as a padded one: each row's is cut back to its own length.
+    pub cuts: Vec<Cut>,
+    /// Inputs for which the model has a value of its own, which is always taken.
+    pub defaults: Vec<String>,
     /// Inputs that a row may leave out, or give as `null`, and the one element that they then have.
     pub missing: Vec<(usize, Elements)>,
     /// Whether the first dimension of every input and output counts rows, so that requests may share a batch.
@@ -82,6 +86,42 @@ pub struct Padding {
     /// One element.
     pub value: Elements,
     pub to: PadTo,
+}
+
+/// A dimension of an output that has the padded length of an input's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The position of the output.
+    pub output: usize,
+    /// Which of its dimensions; 0 counts rows and is none of them.
+    pub axis: usize,
+    /// The position in [`Signature::padding`]; 0 for the tokens of `text`.
+    pub padding: usize,
+}
+
+impl Signature {
+    /// The dimensions of `outputs` that the model calls as it calls a padded one of `inputs`.
+    pub fn find_cuts(inputs: &[TensorSpec], outputs: &[TensorSpec], padding: &[Padding]) -> Vec<Cut> {
+        let padded: Vec<&Dim> =
+            padding.iter().map(|padding| &inputs[padding.input].shape[padding.axis]).collect();
+        Self::find_dims(&padded, outputs)
+    }
+
+    /// The dimensions of `outputs` that have the name of one of these.
+    pub fn find_dims(padded: &[&Dim], outputs: &[TensorSpec]) -> Vec<Cut> {
+        let named = |dim: &Dim, padded: &Dim| match dim {
+            Dim::Any(name) => !name.is_empty() && dim == padded,
+            Dim::Fixed(_) => false,
+        };
+        let mut cuts = Vec::new();
+        for (output, spec) in outputs.iter().enumerate() {
+            for (axis, dim) in spec.shape.iter().enumerate().skip(1) {
+                let found = padded.iter().position(|padded| named(dim, padded));
+                cuts.extend(found.map(|padding| Cut { output, axis, padding }));
+            }
+        }
+        cuts
+    }
 }
 
 /// The length that is filled up to, at least that of the longest row.

@@ -1,4 +1,4 @@
-//! Any body under any of the content types, against models of every kind: an answer or an error, never a panic.
+//! Any body under any of the content types, against models of every kind: a request, which is answered, or an error; never a panic.
 #![no_main]
 
 use std::collections::HashMap;
@@ -6,7 +6,10 @@ use std::collections::HashMap;
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
 use predictd::decode::envelope::{Headers, open};
-use predictd::tensor::{Dim, ElementType, Elements, PadTo, Padding, Signature, TensorSpec};
+use predictd::encode::{Served, cut, response};
+use predictd::tensor::{
+    Cut, Dim, ElementType, Elements, Output, PadTo, Padding, Show, Signature, TensorSpec,
+};
 
 const TYPES: [(&str, &str); 9] = [
     ("", ""),
@@ -40,6 +43,8 @@ fn signature(which: u8) -> Signature {
         outputs: vec![input("label", ElementType::I64, &[0])],
         columns: (which % 8 == 0).then(|| ["a", "b", "c"].map(str::to_owned).to_vec()),
         padding: if which % 4 == 2 { vec![padding] } else { Vec::new() },
+        cuts: if which % 4 == 2 { vec![Cut { output: 0, axis: 1, padding: 0 }] } else { Vec::new() },
+        defaults: Vec::new(),
         missing: Vec::new(),
         batched: which % 4 != 3,
         row_by_row: false,
@@ -52,6 +57,20 @@ fuzz_target!(|data: &[u8]| {
     let attributes = HashMap::from([(name.to_owned(), value.to_owned())]);
     let limits = Limits { max_elements: 1 << 16, max_body_bytes: 1 << 20, ..Limits::DEFAULT };
     if let Ok(content) = open(Headers(&attributes), body, &limits).content {
-        let _ = content.decode(&signature(*which), &limits);
+        let signature = signature(*which);
+        let Ok(request) = content.decode(&signature, &limits) else { return };
+        let served = Served { model: "m", version: "1", batched: signature.batched };
+        let Some(input) = request.inputs.first().filter(|_| signature.batched) else { return };
+        // Its first input comes back as it went in: padded, then cut.
+        let echo = Output {
+            name: "label",
+            shape: &input.shape,
+            elements: input.elements.view(),
+            show: Show::Values,
+        };
+        let (form, lengths) = (&request.answer.form, cut::Lengths::of(&request, &signature));
+        cut::lend(form, &signature.cuts, &lengths, &[echo], |outputs| {
+            response(&request.answer, outputs, &served).ok()
+        });
     }
 });

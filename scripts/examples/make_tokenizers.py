@@ -1,8 +1,9 @@
 """Trains three tiny tokenizers and notes what the `tokenizers` package makes of some texts.
 
 Writes `tests/models/text/{wordpiece,byte-level,unigram}.json` and `tests/models/text/cases.json`: for each case the
-tokenizer's file, the declaration as it stands under `text:` in a model.yaml, the texts, and the expected ids,
-how many of them are no padding, and the sum of the types, all texts padded to one length. Trained on the sentences below alone, whatever their worth.
+tokenizer's file, the declaration as it stands under `text:` in a model.yaml, the texts (and `seconds`, the other halves of
+pairs), and the expected ids, how many of them are no padding, and the sum of the types, all texts padded to one length.
+Trained on the sentences below alone, whatever their worth.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def unigram() -> Tokenizer:
     tokenizer.train_from_iterator(SENTENCES, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B:1 </s>:1",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")],
     )
     tokenizer.decoder = decoders.Metaspace()
@@ -94,7 +96,7 @@ def unigram() -> Tokenizer:
     return tokenizer
 
 
-def expected(tokenizer: Tokenizer, spec: dict[str, Any], texts: list[str]) -> dict[str, list[Any]]:
+def expected(tokenizer: Tokenizer, spec: dict[str, Any], texts: list[str], seconds: list[str] | None) -> dict[str, list]:
     """What the package itself gives, told in its own words what the declaration says."""
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     if "truncation" in spec:
@@ -110,7 +112,8 @@ def expected(tokenizer: Tokenizer, spec: dict[str, Any], texts: list[str]) -> di
         length=declared.get("length"),
         pad_to_multiple_of=declared.get("multiple_of"),
     )
-    rows = tokenizer.encode_batch(texts, add_special_tokens=spec.get("special_tokens", True))
+    inputs = texts if seconds is None else list(zip(texts, seconds, strict=True))
+    rows = tokenizer.encode_batch(inputs, add_special_tokens=spec.get("special_tokens", True))
     return {
         "input_ids": [row.ids for row in rows],
         "tokens": [sum(row.attention_mask) for row in rows],
@@ -153,7 +156,19 @@ def main() -> None:
         ]
         cases = [*specs, *(({}, [text]) for text in [*TEXTS[4:], LONG] if name != "byte-level" or text)]
         for spec, texts in cases:
-            noted.append({"file": f"{name}.json", "text": spec, "texts": texts, **expected(tokenizer, spec, texts)})
+            note = {"file": f"{name}.json", "text": spec, "texts": texts}
+            noted.append(note | expected(tokenizer, spec, texts, None))
+        # What is too long is cut from the longer text of a pair first.
+        pairs = {"fields": ["question", "passage"]}
+        for spec in (
+            pairs,
+            pairs | {"special_tokens": False, "padding": {"multiple_of": 8}},
+            pairs | {"truncation": {"max_length": 16}},
+            pairs | {"truncation": {"max_length": 15, "side": "left"}, "padding": {"length": 20, "side": "left"}},
+        ):
+            texts, seconds = [TEXTS[0], TEXTS[5], "", LONG, "one"], [TEXTS[1], LONG, TEXTS[3], TEXTS[2], "two"]
+            note = {"file": f"{name}.json", "text": spec, "texts": texts, "seconds": seconds}
+            noted.append(note | expected(tokenizer, spec, texts, seconds))
     lines = ",\n".join(json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in noted)
     (FOLDER / "cases.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 

@@ -47,8 +47,7 @@ pub(super) fn decode(
         in_order(&inputs)
     };
     let rows = rows(&mut reader, &mut inputs, &target, first.len())?;
-    let (inputs, rows) = inputs.finish(Some(rows))?;
-    Ok(Request { inputs, rows, answer: Answer { form: Form::Rows, id: None } })
+    inputs.finish(Some(rows), Answer { form: Form::Rows, id: None })
 }
 
 /// Refuses models that no table is for: each input must be one column, or the only one several.

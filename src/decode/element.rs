@@ -17,8 +17,18 @@ pub(super) trait Element: Default + Clone {
 fn number<'a>(scanner: &mut Scanner<'a>) -> Read<Number<'a>> {
     match scanner.peek() {
         Some(b'-' | b'0'..=b'9') => number::scan(scanner),
-        _ => Err(scanner.unexpected("a number")),
+        _ => Err(unexpected(scanner, "a number")),
     }
+}
+
+/// As the scanner says it; where a missing value was sent as `null`, also how one is sent.
+#[cold]
+fn unexpected(scanner: &mut Scanner<'_>, wanted: &str) -> Box<Fault> {
+    let fault = scanner.unexpected(wanted);
+    if !scanner.clone().word("null") {
+        return fault;
+    }
+    fault.and("a missing value is the string \"NaN\" for floats, or what columns.missing declares in the bundle's model.yaml")
 }
 
 #[cold]
@@ -110,7 +120,7 @@ impl Element for bool {
             return Ok(false);
         }
         if !matches!(scanner.peek(), Some(b'-' | b'0'..=b'9')) {
-            return Err(scanner.unexpected("true or false"));
+            return Err(unexpected(scanner, "true or false"));
         }
         let number = number::scan(scanner)?;
         match number.integer() {
@@ -127,7 +137,11 @@ impl Element for String {
         if scanner.peek() == Some(b'"') {
             return Ok(scanner.string()?.into_owned());
         }
-        let bytes = base64(scanner, "a string or {\"b64\": \"…\"}")?;
+        let wanted = "a string or {\"b64\": \"…\"}";
+        if scanner.peek() != Some(b'{') {
+            return Err(unexpected(scanner, wanted));
+        }
+        let bytes = base64(scanner, wanted)?;
         Self::from_utf8(bytes).map_err(|e| {
             let offset = e.utf8_error().valid_up_to();
             Fault::new(format!("expected UTF-8 in \"b64\", got an invalid sequence at its byte {offset}"))

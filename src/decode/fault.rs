@@ -29,6 +29,14 @@ impl Fault {
         Box::new(Self { code: Code::InputForbidden, place: String::new(), message: message.into() })
     }
 
+    /// What else there is to say.
+    #[cold]
+    pub(super) fn and(mut self: Box<Self>, more: &str) -> Box<Self> {
+        self.message += "; ";
+        self.message += more;
+        self
+    }
+
     /// It happened in element `index` of what encloses it.
     #[cold]
     pub(super) fn at(mut self: Box<Self>, index: usize) -> Box<Self> {

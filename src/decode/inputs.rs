@@ -3,7 +3,7 @@
 use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
-use super::{Limits, binary, fault};
+use super::{Answer, Limits, Request, binary, fault};
 use crate::for_each_element_type;
 use crate::tensor::{Dim, Elements, PadTo, Padding, Signature, Tensor, TensorSpec};
 use half::{bf16, f16};
@@ -79,6 +79,12 @@ impl<'s> Inputs<'s> {
             return Ok(guess);
         }
         self.list.iter().position(|input| input.spec.name == name).ok_or_else(|| {
+            if self.signature.defaults.iter().any(|input| input == name) {
+                let name = shown(name);
+                return Fault::new(format!(
+                    "input {name} has a value of its own in the model, which is always taken; leave it out"
+                ));
+            }
             let names: Vec<&str> = self.list.iter().map(|input| input.spec.name.as_str()).collect();
             Fault::new(format!("expected {}, got unknown input {}", named("input", &names), shown(name)))
         })
@@ -282,13 +288,16 @@ impl<'s> Inputs<'s> {
         }
     }
 
-    /// The tensors and how many rows they hold. `rows` is given where the body listed rows one by one.
-    pub(super) fn finish(self, rows: Option<usize>) -> Read<(Vec<Tensor>, usize)> {
+    /// The request, with `answer`'s form of a response. `rows` is given where the body listed rows one by one.
+    pub(super) fn finish(self, rows: Option<usize>, answer: Answer) -> Read<Request> {
+        let cuts = !self.signature.cuts.is_empty();
+        let mut own_lengths = vec![Vec::new(); if cuts { self.signature.padding.len() } else { 0 }];
         let batched = self.signature.batched;
         let max_rows = self.limits.max_rows;
         let mut first: Option<(&str, usize)> = None;
         let mut tensors = Vec::with_capacity(self.list.len());
-        for Input { spec, dims, mut elements, padding, lengths, .. } in self.list {
+        for (index, input) in self.list.into_iter().enumerate() {
+            let Input { spec, dims, mut elements, padding, lengths, .. } = input;
             // A length that no array showed is that of an array inside an empty one.
             let mut shape: Vec<usize> = dims.iter().map(|length| length.unwrap_or(0)).collect();
             if self.signature.row_by_row && rows.is_some() {
@@ -318,10 +327,15 @@ impl<'s> Inputs<'s> {
             if let Some(padding) = padding {
                 elements = fill_up(padding, &lengths, &mut shape, elements, self.limits.max_elements)
                     .map_err(|fault| fault.within(&format!("input {}", shown(&spec.name))))?;
+                let place = self.signature.padding.iter().position(|padding| padding.input == index);
+                if let Some(own) = place.and_then(|place| own_lengths.get_mut(place)) {
+                    *own = lengths;
+                }
             }
             tensors.push(Tensor { shape, elements });
         }
-        Ok((tensors, first.map_or(rows.unwrap_or(1), |(_, rows)| rows)))
+        let rows = first.map_or(rows.unwrap_or(1), |(_, rows)| rows);
+        Ok(Request { inputs: tensors, rows, lengths: own_lengths, answer })
     }
 }
 

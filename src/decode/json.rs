@@ -24,8 +24,7 @@ pub(super) fn decode(
         Some(b'[') => {
             let rows = rows::read(&mut scanner, &mut inputs)?;
             scanner.end()?;
-            let (inputs, rows) = inputs.finish(Some(rows))?;
-            return Ok(Request { inputs, rows, answer: Answer { form: Form::Rows, id: None } });
+            return inputs.finish(Some(rows), Answer { form: Form::Rows, id: None });
         }
         Some(b'{') => {}
         Some(_) => return Err(scanner.unexpected(FORMS)),
@@ -53,8 +52,7 @@ pub(super) fn decode(
     if let Some(section) = section {
         section.end()?;
     }
-    let (inputs, rows) = inputs.finish(found.rows)?;
-    Ok(Request { inputs, rows, answer: Answer { form, id: seen.id } })
+    inputs.finish(found.rows, Answer { form, id: seen.id })
 }
 
 /// The tensors of a body.

@@ -36,6 +36,8 @@ pub struct Request {
     pub inputs: Vec<Tensor>,
     /// How many rows each input holds, never 0. Where rows run one by one: how many times its shape's elements.
     pub rows: usize,
+    /// For each padded dimension, in the signature's order, how long it is in each row; empty where no output is cut.
+    pub lengths: Vec<Vec<usize>>,
     pub answer: Answer,
 }
 

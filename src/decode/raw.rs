@@ -55,6 +55,5 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
         shape.insert(0, rows);
     }
     inputs.read_binary(0, body, &shape).map_err(place)?;
-    let (inputs, rows) = inputs.finish(signature.batched.then_some(rows))?;
-    Ok(Request { inputs, rows, answer: Answer { form: Form::Rows, id: None } })
+    inputs.finish(signature.batched.then_some(rows), Answer { form: Form::Rows, id: None })
 }

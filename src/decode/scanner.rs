@@ -237,7 +237,7 @@ impl<'a> Scanner<'a> {
                 .iter()
                 .any(|name| self.text[self.at..].starts_with(name)) =>
             {
-                let message = "JSON has neither NaN nor Infinity: send a finite number";
+                let message = "JSON has neither NaN nor Infinity: for a float send them as strings";
                 return Fault::new(format!(
                     "expected {wanted}, got NaN or Infinity at byte {}; {message}",
                     self.at

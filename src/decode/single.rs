@@ -43,5 +43,5 @@ fn request(signature: &Signature, element: ElementType, what: &str, elements: El
         )));
     }
     let inputs = vec![Tensor { shape: vec![1; input.shape.len()], elements }];
-    Ok(Request { inputs, rows: 1, answer: Answer { form: Form::Rows, id: None } })
+    Ok(Request { inputs, rows: 1, lengths: Vec::new(), answer: Answer { form: Form::Rows, id: None } })
 }

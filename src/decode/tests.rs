@@ -23,6 +23,8 @@ fn signature(inputs: &[(&str, ElementType, &[usize])]) -> Signature {
         outputs: vec![spec("label", ElementType::I64, &[0]), spec("scores", ElementType::F32, &[0, 2])],
         columns: None,
         padding: Vec::new(),
+        cuts: Vec::new(),
+        defaults: Vec::new(),
         missing: Vec::new(),
         row_by_row: false,
         batched: true,

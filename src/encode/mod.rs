@@ -4,6 +4,7 @@
 //! they become the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. [`envelope`] then goes around the body.
 
 mod binary;
+pub mod cut;
 pub mod envelope;
 #[cfg(test)]
 mod tests;
@@ -105,6 +106,9 @@ fn check(outputs: &[Output<'_>], batched: bool) -> Result<usize, Rejection> {
         let Output { name, shape, elements, show } = output;
         let failed = |message: String| Err(Rejection::new(Code::InferenceFailed, message));
         let count: usize = shape.iter().product();
+        if let Show::PerRow(each) = show {
+            rows.get_or_insert(each.len());
+        }
         if let Show::Sequence(_) | Show::PerRow(_) | Show::Missing = show {
             continue;
         }

@@ -182,6 +182,8 @@ fn check_round_trip(tensor: &Tensor) {
         outputs: Vec::new(),
         columns: None,
         padding: Vec::new(),
+        cuts: Vec::new(),
+        defaults: Vec::new(),
         missing: Vec::new(),
         row_by_row: false,
         batched: true,

@@ -102,6 +102,12 @@ impl Chain {
         self.graphs.iter().map(|graph| &graph.session)
     }
 
+    /// The inputs whose value the graphs have themselves: ONNX Runtime lists them apart from those that must come.
+    pub(super) fn defaults(&self) -> Vec<String> {
+        let initializers = self.sessions().flat_map(Session::overridable_initializers);
+        initializers.map(|initializer| initializer.name().to_owned()).collect()
+    }
+
     pub(super) fn outputs_count_rows(&self) -> bool {
         self.graphs.last().is_some_and(|graph| graph.session.outputs().iter().all(counts_rows))
     }
@@ -157,6 +163,10 @@ fn open(environment: &Environment, file: &Path, options: Options) -> anyhow::Res
 fn input_spec(outlet: &Outlet) -> anyhow::Result<TensorSpec> {
     let spec = match outlet.dtype() {
         ValueType::Tensor { .. } => tensor_spec(outlet.name(), outlet.dtype()),
+        ValueType::Optional(_) => bail!(
+            "input {:?} is optional, which is not supported; export the model with a tensor in its place",
+            outlet.name()
+        ),
         other => bail!("input {:?} has the type {other}; only tensors can be sent", outlet.name()),
     };
     spec.with_context(|| format!("input {:?}", outlet.name()))

@@ -25,7 +25,8 @@ pub struct Declaration {
     /// Named fields of a row, and which element of which input each of them is. Inputs that are named here are sent as these
     /// fields, one by one.
     pub columns: Vec<Column>,
-    /// Inputs whose rows may differ in length, as token sequences do, and how they are brought to one length.
+    /// Inputs whose rows may differ in length, as token sequences do, and how they are brought to one length. Outputs are cut back
+    /// to each row's own length in the dimensions that the model calls as it calls the padded one.
     pub padding: Vec<Pad>,
     /// Which outputs a response shows, in this order, and how; all of them as they come when left out.
     pub output: Vec<Shown>,
@@ -61,7 +62,7 @@ pub struct Column {
 
 /// A value for a field that a row leaves out.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number or a text")]
 pub enum Missing {
     Number(f64),
     Text(String),
@@ -172,7 +173,10 @@ pub enum Activation {
 
 /// The names of classes.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a list of texts (numbers in quotes), or the name of a file with one a line"
+)]
 pub enum Labels {
     List(Vec<String>),
     File(String),
@@ -289,6 +293,10 @@ mod tests {
         assert!(problem("ouput: []").contains("unknown field `ouput`"));
         assert!(problem("batching: {max_rows: many}").contains("max_rows"));
         assert!(problem("image: {resize: {filter: cubic}}").contains("unknown variant `cubic`"));
+        let labels = problem("output: [{from: scores, labels: [0, 1]}]");
+        assert!(labels.contains("expected a list of texts (numbers in quotes)"), "{labels}");
+        let missing = problem("columns: [{name: a, missing: []}]");
+        assert!(missing.contains("expected a number or a text"), "{missing}");
         assert!(Declaration::parse("# nothing\n").unwrap().output.is_empty());
     }
 }

@@ -15,7 +15,7 @@ use super::intake::Intake;
 use super::present::Present;
 use super::rows::Rows;
 use super::runtime::Runtime;
-use crate::tensor::{Dim, Elements, Output, Show, Signature, TensorSpec, View};
+use crate::tensor::{Dim, Elements, Output, Padding, Show, Signature, TensorSpec, View};
 
 /// An input as a call takes it: its shape and its elements.
 pub type Input<'a> = (Vec<usize>, View<'a>);
@@ -77,17 +77,34 @@ impl Opened {
             problems.push(problem);
         }
         let padding = declaration.padding.iter().enumerate();
-        let padding = padding.filter_map(|(number, pad)| pad.check(number, &inputs, &mut problems)).collect();
+        let padding: Vec<_> =
+            padding.filter_map(|(number, pad)| pad.check(number, &inputs, &mut problems)).collect();
+        let requested_inputs = intake.requested(&inputs, rows);
+        for input in padding.iter().map(|padding: &Padding| padding.input) {
+            let as_sent = requested_inputs.get(input).map(|spec| (&spec.name, spec.shape.len()));
+            if as_sent != Some((&inputs[input].name, inputs[input].shape.len())) {
+                problems.push(format!(
+                    "padding: expected an input that requests send as it is, got {:?}, which image, text or columns make",
+                    inputs[input].name
+                ));
+            }
+        }
         if !problems.is_empty() {
             anyhow::bail!("{}", problems.join("; "));
         }
 
         let requested = |spec: &TensorSpec| rows.as_requested(spec);
+        let outputs: Vec<TensorSpec> = present.specs(&outputs).iter().map(requested).collect();
         let signature = Signature {
-            inputs: intake.requested(&inputs, rows),
-            outputs: present.specs(&outputs).iter().map(requested).collect(),
+            inputs: requested_inputs,
             columns,
+            cuts: match (&intake, inputs.first().map(|spec| &spec.shape[..])) {
+                (Intake::Text { .. }, Some([_, tokens])) => Signature::find_dims(&[tokens], &outputs),
+                _ => Signature::find_cuts(&inputs, &outputs, &padding),
+            },
+            outputs,
             padding,
+            defaults: first.defaults(),
             missing: intake.missing(),
             batched: matches!(rows, Rows::Any | Rows::Fixed(_)),
             row_by_row: rows == Rows::Single,

@@ -19,8 +19,17 @@ pub(crate) enum Intake {
     Columns(Box<Columns>),
     /// One of the inputs takes pictures.
     Image { input: usize, plan: Box<Plan> },
-    /// All inputs come from the one text of each row.
-    Text(Box<Tokenizer>),
+    /// All inputs come from the one text of each row, or its two; requests call them so.
+    Text { tokenizer: Box<Tokenizer>, fields: Vec<String> },
+}
+
+/// The texts of a batch as the model takes them.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub(crate) tensors: Vec<Tensor>,
+    /// How many tokens of each text are its own.
+    pub(crate) lengths: Vec<usize>,
+    pub(crate) padded_before: bool,
 }
 
 impl Intake {
@@ -85,7 +94,9 @@ impl Intake {
                     })
                     .and_then(|bytes| Tokenizer::load(&bytes, text, inputs));
                 match tokenizer {
-                    Ok(tokenizer) => Self::Text(Box::new(tokenizer)),
+                    Ok(tokenizer) => {
+                        Self::Text { tokenizer: Box::new(tokenizer), fields: text.fields.clone() }
+                    }
                     Err(more) => {
                         problems.extend(more);
                         Self::AsTheyAre
@@ -106,9 +117,13 @@ impl Intake {
                 requested[*input].element = ElementType::Blob;
                 requested[*input].shape = row();
             }
-            Self::Text(_) => {
-                requested =
-                    vec![TensorSpec { name: "text".to_owned(), element: ElementType::Text, shape: row() }];
+            Self::Text { fields, .. } => {
+                let spec = |name: &String| TensorSpec {
+                    name: name.clone(),
+                    element: ElementType::Text,
+                    shape: row(),
+                };
+                requested = fields.iter().map(spec).collect();
             }
         }
         requested
@@ -129,7 +144,7 @@ impl Intake {
         match self {
             Self::Image { plan, .. } => Some(plan.shape().iter().product()),
             Self::Columns(columns) => Some(columns.requested.len()),
-            Self::AsTheyAre | Self::Text(_) => None,
+            Self::AsTheyAre | Self::Text { .. } => None,
         }
     }
 
@@ -169,11 +184,16 @@ impl Intake {
     pub(crate) fn prepare_batch(
         &self,
         requested: &[(Vec<usize>, View<'_>)],
-    ) -> Result<Option<Vec<Tensor>>, Rejection> {
-        let (Self::Text(tokenizer), [(_, View::Text(texts))]) = (self, requested) else { return Ok(None) };
-        let mut tensors = tokenizer.prepare(texts)?;
-        tensors.sort_by_key(|(input, _)| *input);
-        Ok(Some(tensors.into_iter().map(|(_, tensor)| tensor).collect()))
+    ) -> Result<Option<Tokens>, Rejection> {
+        let Self::Text { tokenizer, .. } = self else { return Ok(None) };
+        let (tensors, lengths) = match requested {
+            [(_, View::Text(texts))] => tokenizer.prepare(texts, None)?,
+            [(_, View::Text(firsts)), (_, View::Text(seconds))] => {
+                tokenizer.prepare(firsts, Some(seconds))?
+            }
+            _ => unreachable!("the signature says that the inputs take one text or two"),
+        };
+        Ok(Some(Tokens { tensors, lengths, padded_before: tokenizer.pads_before() }))
     }
 }
 

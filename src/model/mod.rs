@@ -10,7 +10,7 @@ mod columns;
 pub mod declaration;
 mod download;
 pub mod engine;
-mod intake;
+pub(crate) mod intake;
 pub mod load;
 mod memory;
 mod onnx;

@@ -106,6 +106,10 @@ async fn a_bad_picture_gets_its_error_and_its_neighbours_their_predictions() {
     assert_eq!(json.attributes["error_code"], "INVALID_INPUT");
 }
 
+fn file_of(case: &Value) -> &str {
+    case["file"].as_str().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_becomes_the_tokens_of_its_tokenizer() {
     let world = World::start().await;
@@ -116,7 +120,7 @@ async fn a_text_becomes_the_tokens_of_its_tokenizer() {
         let mut text = case["text"].clone();
         text["tokenizer"] = case["file"].clone();
         let declaration = json!({ "text": text }).to_string();
-        let file = case["file"].as_str().unwrap();
+        let file = file_of(case);
         let folder = format!("models/case-{number}/1");
         world.upload(&format!("{folder}/model.yaml"), declaration.into_bytes());
         world.upload(&format!("{folder}/{file}"), model_file("text", file));
@@ -126,16 +130,41 @@ async fn a_text_becomes_the_tokens_of_its_tokenizer() {
     let worker = world.ready_worker(&[]).await;
     for (number, case) in cases.iter().enumerate() {
         let model = format!("case-{number}");
-        let response =
-            world.ask(json!({ "instances": case["texts"] }).to_string(), &[("model", &model)]).await;
+        let instances = match case["seconds"].as_array() {
+            None => case["texts"].clone(),
+            Some(seconds) => {
+                let pairs = case["texts"].as_array().unwrap().iter().zip(seconds);
+                pairs.map(|(text, second)| json!({ "passage": second, "question": text })).collect()
+            }
+        };
+        let response = world.ask(json!({ "instances": instances }).to_string(), &[("model", &model)]).await;
         let body: Value = serde_json::from_slice(&response.data).unwrap();
         assert_eq!(response.attributes["status"], "ok", "{case}: {body}; {}", worker.log());
         let column = |name: &str| -> Value {
             body["predictions"].as_array().unwrap().iter().map(|row| row[name].clone()).collect()
         };
-        assert_eq!(column("ids"), case["input_ids"], "{case}");
+        // The output has a score for every token; none for padding, which stands on the declared side or the tokenizer's own.
+        let side = case["text"]["padding"]["side"].as_str();
+        let is_left = side.map_or(file_of(case) == "byte-level.json", |side| side == "left");
+        let rows = case["input_ids"].as_array().unwrap().iter().zip(case["tokens"].as_array().unwrap());
+        let own = rows.map(|(row, tokens)| {
+            let (row, tokens) = (row.as_array().unwrap(), usize::try_from(tokens.as_u64().unwrap()).unwrap());
+            json!(if is_left { &row[row.len() - tokens..] } else { &row[..tokens] })
+        });
+        assert_eq!(column("ids"), own.collect::<Value>(), "{case}");
         assert_eq!(column("count"), case["tokens"], "{case}");
     }
+    let paired = cases.iter().position(|case| case["seconds"].is_array()).unwrap();
+    let model = format!("case-{paired}");
+    let table = "passage,question\nThe lazy worker,Who is lazy?\n";
+    let table = world.ask(table, &[("model", &model), ("content-type", "text/csv; header=present")]).await;
+    let rows = r#"{"instances": [{"question": "Who is lazy?", "passage": "The lazy worker"}]}"#;
+    let rows = world.ask(rows, &[("model", &model)]).await;
+    assert_eq!(rows.attributes["status"], "ok", "{}", String::from_utf8_lossy(&rows.data));
+    assert_eq!(table.data, rows.data);
+    let half = world.ask(r#"[{"question": "Who?"}]"#, &[("model", &model)]).await;
+    assert!(String::from_utf8_lossy(&half.data).contains("got none for \\\"passage\\\""), "{half:?}");
+
     let model = "case-0";
     let plain = world.ask("The lazy worker", &[("model", model), ("content-type", "text/plain")]).await;
     let rows = world.ask(r#"{"instances": ["The lazy worker"]}"#, &[("model", model)]).await;
@@ -204,5 +233,107 @@ async fn declared_columns_make_up_the_models_input() {
         "expected as many as the input \"input\" takes (float32[batch_size, 4]), got 2",
     ] {
         assert!(reason.contains(says), "{says:?} is missing in {reason:?}");
+    }
+}
+
+/// token-scores: two scores a token, and which tokens of the row are the same. Its inputs are filled up to multiples of four.
+fn scores_of(ids: &[i64]) -> Value {
+    const TABLE: [[f64; 2]; 4] = [[0.0, 0.0], [1.0, -1.0], [0.5, 8.0], [-2.0, 3.0]];
+    ids.iter().map(|id| json!(TABLE[usize::try_from(*id).unwrap()])).collect()
+}
+
+fn same_of(ids: &[i64]) -> Value {
+    ids.iter().map(|a| ids.iter().map(|b| json!(a == b)).collect::<Value>()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn padded_rows_give_outputs_of_their_own_length() {
+    let world = World::start().await;
+    for file in ["model.yaml", "model.onnx"] {
+        world.upload(&format!("models/tokens/1/{file}"), model_file("zoo/token-scores", file));
+    }
+    let rows: [&[i64]; 3] = [&[1, 2, 3, 1, 2], &[], &[3, 3]];
+    let short: [&[i64]; 2] = [&[2, 1, 3], &[3, 1, 1]];
+    // Published before the worker starts, so that they share calls where their padded lengths are the same.
+    let ids: Vec<String> = [
+        json!({ "instances": rows }),
+        json!({ "instances": [{"ids": short[0]}] }),
+        json!({ "inputs": {"ids": rows} }),
+        json!({ "inputs": [{"name": "ids", "datatype": "INT64", "shape": [2, 3], "data": short.concat()}] }),
+        json!({ "inputs": [{"name": "ids", "datatype": "INT64", "shape": [1, 3], "data": short[0]}],
+                "outputs": [{"name": "same", "parameters": {"binary_data": true}}] }),
+    ]
+    .iter()
+    .map(|body| world.publish(body.to_string(), &[]))
+    .collect();
+    let _worker = world.ready_worker(&[]).await;
+    let responses = world.responses(&ids).await;
+    let body = |number: usize| -> Value {
+        let response = &responses[&ids[number]];
+        let length = response.attributes.get("inference-header-content-length");
+        let end = length.map_or(response.data.len(), |length| length.parse().unwrap());
+        serde_json::from_slice(&response.data[..end]).unwrap()
+    };
+    let prediction = |body: &Value, row: usize, ids: &[i64]| {
+        let got = &body["predictions"][row];
+        assert_eq!((&got["scores"], &got["same"]), (&scores_of(ids), &same_of(ids)), "{ids:?}: {body}");
+    };
+    let ragged = body(0);
+    assert_eq!(ragged["predictions"].as_array().unwrap().len(), 3);
+    rows.iter().enumerate().for_each(|(row, ids)| prediction(&ragged, row, ids));
+    prediction(&body(1), 0, short[0]);
+
+    // A tensor is as long as its longest row; the padding is 0.
+    let longest: Vec<Vec<i64>> = rows.iter().map(|row| [*row, &[0; 5]].concat()[..5].to_vec()).collect();
+    let expected: Value = longest.iter().map(|ids| scores_of(ids)).collect();
+    assert_eq!(body(2)["outputs"]["scores"], expected);
+    let expected: Value = longest.iter().map(|ids| same_of(ids)).collect();
+    assert_eq!(body(2)["outputs"]["same"], expected);
+
+    let v2 = body(3);
+    let shapes: Vec<_> =
+        v2["outputs"].as_array().unwrap().iter().map(|output| output["shape"].clone()).collect();
+    assert_eq!(shapes, [json!([2, 3, 2]), json!([2, 3, 3]), json!([2, 2])]);
+    let flat = |rows: &[&[i64]]| -> Vec<Value> {
+        let nested = rows.iter().flat_map(|ids| scores_of(ids).as_array().unwrap().clone());
+        nested.flat_map(|pair| pair.as_array().unwrap().clone()).collect()
+    };
+    assert_eq!(v2["outputs"][0]["data"], Value::from(flat(&short)));
+    let binary = &responses[&ids[4]];
+    assert_eq!(body(4)["outputs"][0]["shape"], json!([1, 3, 3]));
+    assert_eq!(&binary.data[binary.data.len() - 9..], &[1, 0, 0, 0, 1, 0, 0, 0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_that_has_a_default_may_be_left_out() {
+    let world = World::start().await;
+    world.upload("models/scaled/1/model.onnx", model_file("zoo/default-input", "model.onnx"));
+    let _worker = world.ready_worker(&[]).await;
+    let left_out = [
+        (json!({"instances": [[1, 2, 3]]}), "/predictions/0", json!([2.0, 4.0, 6.0])),
+        (json!({"instances": [{"x": [1, 2, 3]}]}), "/predictions/0", json!([2.0, 4.0, 6.0])),
+        (json!({"inputs": {"x": [[1, 2, 3]]}}), "/outputs/0", json!([2.0, 4.0, 6.0])),
+        (
+            json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}),
+            "/outputs/0/data",
+            json!([2.0, 4.0, 6.0]),
+        ),
+    ];
+    for (request, place, expected) in left_out {
+        let response = world.ask(request.to_string(), &[]).await;
+        let body: Value = serde_json::from_slice(&response.data).unwrap();
+        assert_eq!(body.pointer(place), Some(&expected), "{request}: {body}");
+    }
+    for given in [
+        json!({"instances": [{"x": [1, 2, 3], "scale": [10]}]}),
+        json!({"inputs": {"x": [[1, 2, 3]], "scale": [10]}}),
+        json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]},
+                          {"name": "scale", "datatype": "FP32", "shape": [1], "data": [10]}]}),
+    ] {
+        let response = world.ask(given.to_string(), &[]).await;
+        let body: Value = serde_json::from_slice(&response.data).unwrap();
+        assert_eq!(response.attributes["error_code"], "INVALID_INPUT", "{given}: {body}");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("input \"scale\" has a value of its own in the model"), "{message}");
     }
 }

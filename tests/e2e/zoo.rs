@@ -11,8 +11,8 @@ use crate::harness::{Worker, World, repository};
 
 /// Models that must be refused, and what `/info` says of them.
 const REFUSED: &[(&str, &str)] = &[
-    ("optional-output", "is optional, which is not supported"),
-    ("optional-input", "only tensors can be sent"),
+    ("optional-output", "output \"there\" is optional, which is not supported"),
+    ("optional-input", "input \"x\" is optional, which is not supported"),
     ("sequence-input", "only tensors can be sent"),
     ("sklearn-dict-vectorizer", "only tensors can be sent"),
     ("sklearn-unloadable", "does not match expected type (tensor(double))"),

@@ -261,6 +261,34 @@ def default_inputs() -> list[Example]:
     return [default, example("weights-as-inputs", special, old, left_out)]
 
 
+def token_scores() -> Example:
+    """One score a token, as taggers give them, and which pairs of tokens are the same. 0 is the padding."""
+    nodes = [
+        node("Gather", "table ids", "scores"),
+        node("Unsqueeze", "ids last", "across"),
+        node("Unsqueeze", "ids middle", "down"),
+        node("Equal", "across down", "same"),
+        node("Gather", "table ids", "all"),
+        node("ReduceSum", "all middle", "total", keepdims=0),
+    ]
+    inputs = [tensor("ids", INT64, "batch", "tokens")]
+    outputs = [
+        tensor("scores", FLOAT, "batch", "tokens", 2),
+        tensor("same", TensorProto.BOOL, "batch", "tokens", "tokens"),
+        tensor("total", FLOAT, "batch", 2),
+    ]
+    table = np.array([[0, 0], [1, -1], [0.5, 8], [-2, 3]], np.float32)
+    constants = {"table": table, "middle": np.array([1], np.int64), "last": np.array([2], np.int64)}
+    cases = []
+    for name, ids in (("two rows", [[1, 2, 1], [3, 3, 2]]), ("a short row", [[2]])):
+        ids = np.array(ids, np.int64)
+        expected = {"scores": table[ids], "same": ids[:, :, None] == ids[:, None, :], "total": table[ids].sum(1)}
+        cases.append(Case(name, {"ids": ids}, expected, list(ids)))
+    files = {"model.yaml": b"padding: [{input: ids, multiple: 4}]\n"}
+    special = "outputs as long as the padded input, `[batch, tokens, 2]` and `[batch, tokens, tokens]`"
+    return example("token-scores", special, build(nodes, inputs, outputs, constants), *cases, files=files)
+
+
 def external_weights() -> Example:
     """Two tensors in one file, the second at an offset; a third, small one within the model."""
     matrix, bias = np.arange(12, dtype=np.float32).reshape(3, 4) / 4, np.arange(4, dtype=np.float32)
@@ -347,6 +375,7 @@ def main() -> None:
     made = [*every_same(), sequence_output(), sequence_input(), *maps(), optional_output(), optional_input()]
     made += [zero_size(), scalar(), symbolic_dims(), unknown_shape(), no_inputs(), no_batching_inputs()]
     made += [shared_input(), *default_inputs(), external_weights(), nan_output(), poison_row(), prepost_text()]
+    made += [token_scores()]
     for each in made:
         write(each)
 

@@ -74,11 +74,11 @@ fn numbers_that_are_none() {
         ("0x1", "expected `,` or `]`, got `x` at byte 3"),
         (
             "NaN",
-            "expected a number, got NaN or Infinity at byte 2; JSON has neither NaN nor Infinity: send a finite number",
+            "expected a number, got NaN or Infinity at byte 2; JSON has neither NaN nor Infinity: for a float send them as strings",
         ),
         (
             "-Infinity",
-            "expected a number, got NaN or Infinity at byte 2; JSON has neither NaN nor Infinity: send a finite number",
+            "expected a number, got NaN or Infinity at byte 2; JSON has neither NaN nor Infinity: for a float send them as strings",
         ),
     ] {
         let message = message(&format!("[[{number}, 2]]"), &single());

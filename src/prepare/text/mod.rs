@@ -1,5 +1,5 @@
 //! Texts: what `text:` in a `model.yaml` declares. [`Tokenizer::load`] judges it against the bundle's tokenizer and the
-//! model's inputs, [`Tokenizer::prepare`] turns the texts of one request into the model's tensors.
+//! model's inputs, [`Tokenizer::prepare`] turns the texts of one batch, or its pairs of texts, into the model's tensors.
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +16,10 @@ pub use tokenizer::Tokenizer;
 pub struct Text {
     /// The file in the bundle that holds the tokenizer, as the `tokenizers` and `transformers` packages save it.
     pub tokenizer: String,
+    /// What requests call the text of a row; two names for pairs of texts, such as a question and a passage, which the
+    /// tokenizer joins as its file says.
+    #[schemars(length(min = 1, max = 2))]
+    pub fields: Vec<String>,
     /// Whether the tokens that mark a text's begin and end are added, such as `[CLS]` and `[SEP]`.
     pub special_tokens: bool,
     /// Where longer texts are cut. Default: what the tokenizer's file says, and the model's own length if it is fixed.
@@ -37,6 +41,7 @@ impl Default for Text {
     fn default() -> Self {
         Self {
             tokenizer: "tokenizer.json".to_owned(),
+            fields: vec!["text".to_owned()],
             special_tokens: true,
             truncation: None,
             padding: Padding::default(),

@@ -15,6 +15,8 @@ struct Case {
     file: String,
     text: Text,
     texts: Vec<String>,
+    /// The second text of every pair.
+    seconds: Option<Vec<String>>,
     input_ids: Vec<Vec<i64>>,
     /// Of each text, without padding.
     tokens: Vec<i64>,
@@ -65,15 +67,19 @@ fn token_ids_equal_those_of_the_python_package() {
     let cases: Vec<Case> = serde_json::from_slice(&read("cases.json")).unwrap();
     assert!(cases.len() > 40);
     for element in [ElementType::I64, ElementType::I32, ElementType::F32] {
-        for Case { file, text, texts, input_ids, tokens, types } in &cases {
-            let what = format!("{file} {text:?} {texts:?}");
+        for Case { file, text, texts, seconds, input_ids, tokens, types } in &cases {
+            let what = format!("{file} {text:?} {texts:?} {seconds:?}");
             let tokenizer = Tokenizer::load(&read(file), text, &inputs(element, None)).unwrap();
-            let prepared = tokenizer.prepare(texts).unwrap_or_else(|error| panic!("{what}: {error}"));
-            let [(0, mask), (1, ids), (2, kinds)] = &prepared[..] else { panic!("{prepared:?}") };
+            let prepared = tokenizer.prepare(texts, seconds.as_deref());
+            let prepared = prepared.unwrap_or_else(|error| panic!("{what}: {error}"));
+            let (prepared, lengths) = prepared;
+            let [mask, ids, kinds] = &prepared[..] else { panic!("{prepared:?}") };
             assert_eq!(ids.elements.element(), element);
             assert_eq!(rows(ids), *input_ids, "{what}");
             let sums = |tensor| rows(tensor).iter().map(|row| row.iter().sum()).collect::<Vec<i64>>();
             assert_eq!(sums(mask), *tokens, "{what}");
+            let lengths: Vec<i64> = lengths.iter().map(|length| i64::try_from(*length).unwrap()).collect();
+            assert_eq!(lengths, *tokens, "{what}");
             assert_eq!(sums(kinds), *types, "{what}");
         }
     }
@@ -84,9 +90,9 @@ fn the_mask_stands_where_the_tokens_are() {
     for (side, expected) in [("left", [0, 0, 1, 1, 1]), ("right", [1, 1, 1, 0, 0])] {
         let yaml = format!("{{padding: {{length: 5, side: {side}}}}}");
         let tokenizer = load("wordpiece.json", &yaml, &inputs(ElementType::I64, None)).unwrap();
-        let prepared = tokenizer.prepare(&texts(&["dog"])).unwrap();
-        assert_eq!(rows(&prepared[0].1), [expected]);
-        let padding: Vec<i64> = rows(&prepared[1].1)[0].iter().copied().filter(|id| *id == 0).collect();
+        let (prepared, _) = tokenizer.prepare(&texts(&["dog"]), None).unwrap();
+        assert_eq!(rows(&prepared[0]), [expected]);
+        let padding: Vec<i64> = rows(&prepared[1])[0].iter().copied().filter(|id| *id == 0).collect();
         assert_eq!(padding.len(), 2);
     }
 }
@@ -95,7 +101,7 @@ fn the_mask_stands_where_the_tokens_are() {
 fn a_length_fixed_by_the_model_holds_without_being_declared() {
     let tokenizer = load("wordpiece.json", "{}", &inputs(ElementType::I64, Some(6))).unwrap();
     let long = "the lazy dog and the worker ".repeat(20);
-    for (_, tensor) in tokenizer.prepare(&texts(&["dog", &long])).unwrap() {
+    for tensor in tokenizer.prepare(&texts(&["dog", &long]), None).unwrap().0 {
         assert_eq!(tensor.shape, [2, 6]);
     }
 }
@@ -104,10 +110,10 @@ fn a_length_fixed_by_the_model_holds_without_being_declared() {
 fn inputs_of_other_names_are_declared() {
     let model = [input("mask", ElementType::I64, None), input("tokens", ElementType::I64, None)];
     let yaml = "{inputs: {input_ids: tokens, attention_mask: mask}}";
-    let prepared = load("wordpiece.json", yaml, &model).unwrap().prepare(&texts(&["dog"])).unwrap();
-    assert_eq!(rows(&prepared[0].1), [[1, 1, 1]]);
-    assert_eq!(prepared[1].0, 1);
-    assert_ne!(rows(&prepared[1].1), [[1, 1, 1]]);
+    let tokenizer = load("wordpiece.json", yaml, &model).unwrap();
+    let (prepared, _) = tokenizer.prepare(&texts(&["dog"]), None).unwrap();
+    assert_eq!(rows(&prepared[0]), [[1, 1, 1]]);
+    assert_ne!(rows(&prepared[1]), [[1, 1, 1]]);
 }
 
 #[test]
@@ -141,6 +147,10 @@ fn every_problem_is_named_at_once() {
         ),
         ("{inputs: {input_ids: absent}}", "absent"),
         ("{padding: {multiple_of: 0}}", "0 fills up nothing"),
+        ("{fields: []}", "text.fields: expected one name or two unlike ones, got []"),
+        ("{fields: [a, a]}", "got [\"a\", \"a\"]"),
+        ("{fields: [a, b, c]}", "got [\"a\", \"b\", \"c\"]"),
+        ("{fields: [a, b], truncation: {max_length: 2}}", "less than the 3 special token(s)"),
     ] {
         let model =
             [input("input_ids", ElementType::I64, Some(8)), input("attention_mask", ElementType::I64, None)];
@@ -158,10 +168,13 @@ fn every_problem_is_named_at_once() {
 fn too_much_text_is_refused() {
     let model = inputs(ElementType::I64, None);
     let tokenizer = load("wordpiece.json", "{max_bytes: 20, max_tokens: 12}", &model).unwrap();
-    let reject = |given: &[&str]| tokenizer.prepare(&texts(given)).unwrap_err();
+    let reject = |given: &[&str]| tokenizer.prepare(&texts(given), None).unwrap_err();
     let long = reject(&["dog", "a text of 21 bytes..."]);
     assert_eq!(long.code, Code::InputTooLarge);
     assert!(long.message.contains("text 1 has 21 bytes"), "{long}");
+    let pairs = load("wordpiece.json", "{fields: [a, b], max_bytes: 20}", &model).unwrap();
+    let second = pairs.prepare(&texts(&["dog"]), Some(&texts(&["a text of 21 bytes..."]))).unwrap_err();
+    assert!(second.message.contains("text 0 has 21 bytes"), "{second}");
     let many = reject(&["dog", "dog dog dog", "dog"]);
     assert_eq!(many.code, Code::InputTooLarge);
     assert!(many.message.contains("3 text(s) of 5 tokens with padding make 15"), "{many}");
@@ -172,8 +185,8 @@ fn too_much_text_is_refused() {
 fn a_request_without_any_token_is_refused() {
     let tokenizer =
         load("wordpiece.json", "{special_tokens: false}", &inputs(ElementType::I64, None)).unwrap();
-    assert_eq!(tokenizer.prepare(&texts(&["", " "])).unwrap_err().code, Code::InvalidInput);
-    assert_eq!(tokenizer.prepare(&texts(&["", "dog"])).unwrap()[1].1.shape[0], 2);
+    assert_eq!(tokenizer.prepare(&texts(&["", " "]), None).unwrap_err().code, Code::InvalidInput);
+    assert_eq!(tokenizer.prepare(&texts(&["", "dog"]), None).unwrap().0[1].shape[0], 2);
 }
 
 #[test]
@@ -183,9 +196,9 @@ fn the_longest_text_allowed_is_tokenized() {
             load(file, "{truncation: {max_length: 64}}", &inputs(ElementType::I64, None)).unwrap();
         for piece in [" ", "a", "don't ", "模", "😀"] {
             let text = piece.repeat((256 << 10) / piece.len());
-            let prepared =
-                tokenizer.prepare(&[text]).unwrap_or_else(|error| panic!("{file} {piece:?}: {error}"));
-            assert!(prepared[1].1.shape[1] <= 64, "{file} {piece:?}");
+            let (prepared, _) =
+                tokenizer.prepare(&[text], None).unwrap_or_else(|error| panic!("{file} {piece:?}: {error}"));
+            assert!(prepared[1].shape[1] <= 64, "{file} {piece:?}");
         }
     }
 }
@@ -198,8 +211,8 @@ proptest! {
         for file in ["wordpiece.json", "byte-level.json", "unigram.json"] {
             let yaml = format!("{{truncation: {{max_length: {cut}}}}}");
             let tokenizer = load(file, &yaml, &inputs(ElementType::I32, None)).unwrap();
-            if let Ok(prepared) = tokenizer.prepare(&given) {
-                for (_, tensor) in prepared {
+            if let Ok((prepared, _)) = tokenizer.prepare(&given, None) {
+                for tensor in prepared {
                     prop_assert_eq!(rows(&tensor).len(), given.len());
                     prop_assert!(tensor.shape[1] <= cut);
                 }

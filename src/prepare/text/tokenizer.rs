@@ -2,7 +2,7 @@
 
 use tokenizers::{
     Encoding, PaddingDirection, PaddingStrategy, PostProcessor, TruncationDirection, TruncationParams,
-    TruncationStrategy,
+    TruncationStrategy, truncate_encodings,
 };
 
 use super::{Side, Text};
@@ -15,7 +15,10 @@ const PAD_TOKENS: [&str; 2] = ["[PAD]", "<pad>"];
 /// Texts to token ids, checked against the model.
 #[derive(Debug)]
 pub struct Tokenizer {
+    /// Cuts single texts; pairs are not left to it.
     inner: tokenizers::Tokenizer,
+    /// How pairs are cut before special tokens are added.
+    cut_pairs: Option<TruncationParams>,
     special_tokens: bool,
     /// What each of the model's inputs takes, in the model's order.
     inputs: Vec<(Role, ElementType)>,
@@ -49,10 +52,25 @@ impl Tokenizer {
             vec![format!("text.tokenizer: {:?} is no tokenizer: {error}", text.tokenizer)]
         })?;
         let mut problems = Vec::new();
+        if !matches!(&text.fields[..], [_] | [_, _])
+            || text.fields.iter().any(String::is_empty)
+            || text.fields.get(1) == text.fields.first()
+        {
+            problems
+                .push(format!("text.fields: expected one name or two unlike ones, got {:?}", text.fields));
+        }
         let roles = roles(text, inputs, &mut problems);
         let fixed = fixed_length(inputs, &mut problems);
         set_truncation(&mut inner, text, fixed, &mut problems);
         let pad = pad(&inner, text, fixed, &mut problems);
+        let mut cut_pairs = None;
+        if text.fields.len() == 2 {
+            let added = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
+            let added = if text.special_tokens { added } else { 0 };
+            cut_pairs = inner.get_truncation().cloned();
+            cut_pairs.iter_mut().for_each(|cut| cut.max_length = cut.max_length.saturating_sub(added));
+            inner.with_truncation(None).map_err(|error| vec![format!("text.truncation: {error}")])?;
+        }
         inner.with_padding(None);
         if text.max_bytes == 0 || text.max_tokens == 0 {
             problems.push(
@@ -63,6 +81,7 @@ impl Tokenizer {
         match pad {
             Some(pad) if problems.is_empty() => Ok(Self {
                 inner,
+                cut_pairs,
                 special_tokens: text.special_tokens,
                 inputs: roles,
                 pad,
@@ -73,23 +92,37 @@ impl Tokenizer {
         }
     }
 
-    /// One tensor `[texts, tokens]` for each of the model's inputs, with the input's index.
-    pub fn prepare(&self, texts: &[String]) -> Result<Vec<(usize, Tensor)>, Rejection> {
+    /// Whether padding stands before a text's tokens.
+    pub fn pads_before(&self) -> bool {
+        self.pad.side == Side::Left
+    }
+
+    /// One tensor `[texts, tokens]` for each of the model's inputs, and how many tokens of each text are its own. `seconds` has the second text of
+    /// every pair, where the declaration has two fields.
+    pub fn prepare(
+        &self,
+        texts: &[String],
+        seconds: Option<&[String]>,
+    ) -> Result<(Vec<Tensor>, Vec<usize>), Rejection> {
         if texts.is_empty() {
             return Err(Rejection::invalid("expected at least one text, but none came"));
         }
         let mut encodings = Vec::with_capacity(texts.len());
         let mut longest = self.pad.length;
         for (index, text) in texts.iter().enumerate() {
-            if text.len() > self.max_bytes {
-                let (came, most) = (text.len(), self.max_bytes);
+            let second = seconds.map(|seconds| seconds[index].as_str());
+            let came = text.len().max(second.map_or(0, str::len));
+            if came > self.max_bytes {
+                let most = self.max_bytes;
                 let message =
                     format!("text {index} has {came} bytes, at most {most} are allowed; send a shorter one");
                 return Err(Rejection::new(Code::InputTooLarge, message));
             }
-            let encoding = self
-                .inner
-                .encode_fast(text.as_str(), self.special_tokens)
+            let encoded = match second {
+                Some(second) => self.encode_pair(text, second),
+                None => self.inner.encode_fast(text.as_str(), self.special_tokens),
+            };
+            let encoding = encoded
                 .map_err(|error| Rejection::invalid(format!("text {index} cannot be tokenized: {error}")))?;
             longest = longest.max(encoding.len());
             let width = longest.next_multiple_of(self.pad.multiple_of);
@@ -108,11 +141,25 @@ impl Tokenizer {
         if width == 0 {
             return Err(Rejection::invalid("expected at least one token, but every text is empty"));
         }
-        let tensors = self.inputs.iter().enumerate().map(|(index, (role, element))| {
+        let tensors = self.inputs.iter().map(|(role, element)| {
             let elements = self.elements(&encodings, width, *role, *element);
-            (index, Tensor { shape: vec![encodings.len(), width], elements })
+            Tensor { shape: vec![encodings.len(), width], elements }
         });
-        Ok(tensors.collect())
+        Ok((tensors.collect(), encodings.iter().map(Encoding::len).collect()))
+    }
+
+    /// As the tokenizer's own `encode` of a pair, but cut as `tokenizers` has it since 0.23.3 and had it before 0.23: in between,
+    /// both texts are cut to the whole length first, and which one is the longer is lost.
+    fn encode_pair(&self, first: &str, second: &str) -> tokenizers::Result<Encoding> {
+        let mut pair = [self.inner.encode(first, false)?, self.inner.encode(second, false)?];
+        let count = pair[1].len();
+        pair[1].set_type_ids(vec![1; count]);
+        let [first, second] = pair;
+        let (first, second) = match &self.cut_pairs {
+            Some(cut) => truncate_encodings(first, Some(second), cut)?,
+            None => (first, Some(second)),
+        };
+        self.inner.post_process(first, second, self.special_tokens)
     }
 
     fn elements(&self, encodings: &[Encoding], width: usize, role: Role, element: ElementType) -> Elements {
@@ -224,7 +271,8 @@ fn set_truncation(
     if let Some(fixed) = fixed.filter(|fixed| max_length > *fixed) {
         problems.push(format!("text.truncation: {max_length} tokens are kept, but the model takes {fixed}"));
     }
-    let added = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+    let added =
+        inner.get_post_processor().map_or(0, |processor| processor.added_tokens(text.fields.len() == 2));
     if max_length == 0 || max_length < added {
         problems.push(format!(
             "text.truncation: {max_length} token(s) are kept, which is less than the {added} special token(s) of {:?} and one",

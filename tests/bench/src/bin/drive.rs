@@ -2,10 +2,12 @@
 //! a message and peak memory from /proc, then the latency at a gentle rate. Prints one JSON object.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
 use clap::Parser;
 use local_gcp::Server;
 use local_gcp::pubsub::wire::PubsubMessage;
@@ -20,8 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug, Parser)]
 struct Args {
     /// The request's body.
-    #[arg(long)]
-    body: String,
+    #[arg(long, required_unless_present = "body_file")]
+    body: Option<String>,
+    /// A file that is the request's body.
+    #[arg(long, conflicts_with = "body")]
+    body_file: Option<PathBuf>,
+    /// Messages before anything is measured.
+    #[arg(long, default_value_t = 20_000)]
+    warm_up: usize,
     /// Messages of the throughput run.
     #[arg(long, default_value_t = 200_000)]
     messages: usize,
@@ -66,6 +74,11 @@ impl Worker {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let body: Bytes = match (&args.body, &args.body_file) {
+        (Some(body), _) => body.clone().into(),
+        (None, Some(path)) => std::fs::read(path)?.into(),
+        (None, None) => bail!("expected --body or --body-file"),
+    };
     let server = Server::builder()
         .topic(REQUESTS)
         .topic(RESPONSES)
@@ -78,10 +91,10 @@ async fn main() -> anyhow::Result<()> {
     let worker = Worker(command.spawn().context("cannot start the worker")?);
 
     // Connected, warm, and with everything allocated that steady work allocates.
-    publish(&server, &args.body, 20_000)?;
-    take(&server, 20_000).await?;
+    publish(&server, &body, args.warm_up)?;
+    take(&server, args.warm_up).await?;
     let (cpu, started) = (worker.processor_time()?, Instant::now());
-    publish(&server, &args.body, args.messages)?;
+    publish(&server, &body, args.messages)?;
     take(&server, args.messages).await?;
     let (wall, cpu) = (started.elapsed(), worker.processor_time()? - cpu);
 
@@ -90,12 +103,12 @@ async fn main() -> anyhow::Result<()> {
     for _ in 0..args.gentle {
         next.tick().await;
         let asked = Instant::now();
-        publish(&server, &args.body, 1)?;
+        publish(&server, &body, 1)?;
         take(&server, 1).await?;
         latencies.push(asked.elapsed().as_secs_f64() * 1e3);
     }
     latencies.sort_by(f64::total_cmp);
-    let percentile = |p: usize| latencies[(latencies.len() - 1) * p / 100];
+    let percentile = |p: usize| latencies.get(latencies.len().saturating_sub(1) * p / 100);
     println!(
         "{}",
         json!({
@@ -109,12 +122,13 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn publish(server: &Server, body: &str, count: usize) -> anyhow::Result<()> {
-    let message =
-        PubsubMessage { data: body.to_owned().into(), attributes: HashMap::new(), ..Default::default() };
+fn publish(server: &Server, body: &Bytes, count: usize) -> anyhow::Result<()> {
+    let message = PubsubMessage { data: body.clone(), attributes: HashMap::new(), ..Default::default() };
+    // A call may have 10 MB.
+    let most = (9_000_000 / body.len().max(1)).clamp(1, 500);
     let mut left = count;
     while left > 0 {
-        let together = left.min(500);
+        let together = left.min(most);
         server.pubsub.publish(REQUESTS, vec![message.clone(); together])?;
         left -= together;
     }

@@ -1,0 +1,87 @@
+//! What an image model costs at the least: one thread that decodes the same picture again and again and runs the model on it, with
+//! nothing around. Prints one JSON object.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use clap::Parser;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use predictd::model::declaration::Declaration;
+use predictd::tensor::{Dim, ElementType, Elements, TensorSpec};
+use serde_json::json;
+
+#[derive(Debug, Parser)]
+struct Args {
+    /// A version's folder: `model.onnx`, which takes float32 `[batch, …]`, and `model.yaml`, which declares `image`.
+    model: PathBuf,
+    /// The picture.
+    picture: PathBuf,
+    /// How often it is decoded and run.
+    #[arg(long, default_value_t = 2000)]
+    pictures: usize,
+    /// Pictures a call.
+    #[arg(long, default_value_t = 16)]
+    together: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let bytes = std::fs::read(&args.picture)?;
+    let (mut session, element, shape) = open(&args.model.join("model.onnx"))?;
+    let text = std::fs::read_to_string(args.model.join("model.yaml"))?;
+    let declaration = Declaration::parse(&text).map_err(anyhow::Error::msg)?;
+    let image = declaration.image.context("model.yaml declares no image")?;
+    let input = TensorSpec { name: "image".to_owned(), element, shape };
+    let plan = image.check(&input).map_err(|problems| anyhow!(problems.join("; ")))?;
+    let mut run = |pictures: usize| -> anyhow::Result<()> {
+        let shape = [&[pictures], &plan.shape()[..]].concat();
+        let mut out = Elements::with_capacity(element, shape.iter().product());
+        for _ in 0..pictures {
+            plan.prepare(&bytes, &mut out).map_err(|rejection| anyhow!(rejection.message))?;
+        }
+        let Elements::F32(values) = &out else {
+            return Err(anyhow!("expected a float32 input, got {element}"));
+        };
+        let outputs = session.run(ort::inputs![TensorRef::from_array_view((shape, &values[..]))?])?;
+        std::hint::black_box(&outputs[0]);
+        Ok(())
+    };
+    run(args.together)?;
+    let (cpu, started) = (processor_time()?, Instant::now());
+    for begin in (0..args.pictures).step_by(args.together) {
+        run(args.together.min(args.pictures - begin))?;
+    }
+    let (wall, cpu) = (started.elapsed(), processor_time()? - cpu);
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / args.pictures as f64;
+    println!("{}", json!({ "processor_us_per_picture": each(cpu), "us_per_picture": each(wall) }));
+    Ok(())
+}
+
+/// The session as predictd opens it, and what it takes.
+fn open(file: &Path) -> anyhow::Result<(Session, ElementType, Vec<Dim>)> {
+    let failed = |error: ort::Error<_>| anyhow!("{error}");
+    let library = std::env::var("ORT_DYLIB_PATH").context("ORT_DYLIB_PATH is not set")?;
+    let environment = ort::init_from(library).map_err(|error| anyhow!("{error}"))?;
+    let environment = environment.with_name("bare").build().map_err(|error| anyhow!("{error}"))?;
+    let session = Session::builder(&environment)?
+        .with_intra_threads(1)
+        .map_err(failed)?
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .map_err(failed)?
+        .commit_from_file(file)?;
+    let dims = session.inputs()[0].dtype().tensor_shape().context("the input is no tensor")?;
+    let free = |_| Dim::Any(String::new());
+    let shape = dims.iter().map(|&n| usize::try_from(n).map_or_else(free, Dim::Fixed)).collect();
+    Ok((session, ElementType::F32, shape))
+}
+
+/// User and system time of this process so far (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).
+fn processor_time() -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let behind_name = stat.rsplit_once(')').context("no name in stat")?.1;
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    Ok(Duration::from_millis((fields[11].parse::<u64>()? + fields[12].parse::<u64>()?) * 10))
+}
