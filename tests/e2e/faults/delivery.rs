@@ -168,7 +168,11 @@ async fn fault_08_the_stream_is_accepted_and_reset() {
     let seconds = started.elapsed().as_secs_f64();
     let rate = (trial.met("StreamingPull", 100_000) - before) as f64 / seconds;
     let load = (worker.processor_time() - busy).as_secs_f64() / seconds;
-    assert!(rate < 6.0 && load < 0.5 && before < 200, "{before} at first, then {rate} a second, load {load}");
+    // Some five a second; without a bound there are hundreds. Ten are too few for more than the order of it.
+    assert!(
+        rate < 20.0 && load < 0.5 && before < 200,
+        "{before} at first, then {rate} a second, load {load}"
+    );
     trial.world.server.faults.clear();
     trial.wines(100);
     let happened = format!("{before} reconnects, then {rate:.1} a second at {:.0} % of a core", load * 100.0);
