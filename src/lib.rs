@@ -5,6 +5,7 @@
 //! | room | what happens there |
 //! |---|---|
 //! | [`pipeline`] | **the** file: every stage, channel and task, and how they end |
+//! | [`stages`] | the tasks and threads by name, and their supervision |
 //! | [`message`] | the types that cross its channels, and the [`message::Ticket`] |
 //! | [`receive`] → [`decode`] → [`batch`] → [`infer`] → [`encode`] → [`publish`] | the stages, in a request's order |
 //! | [`deadline`], [`order`] | until when an answer is wanted, and in which order those of one key |
@@ -40,5 +41,6 @@ pub mod publish;
 pub mod quarantine;
 pub mod receive;
 pub mod reference;
+pub mod stages;
 pub mod telemetry;
 pub mod tensor;

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use google_cloud_pubsub::client::{BasePublisher, Publisher};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::google::{self, Heard};
 use crate::health::{Health, Pulse};
 use crate::message::{Origin, Reply};
 use crate::metrics::Metrics;
 use crate::order::{Admission, Order};
+use crate::stages::pass_panic_on;
 use keys::{Keys, Next};
 pub use large::Large;
 use settle::{Sent, Shared};
@@ -220,13 +221,4 @@ fn publisher(client: &BasePublisher, topic: &str, messages: u32) -> Publisher {
 
 async fn acquire(calls: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     Arc::clone(calls).acquire_owned().await.expect("the semaphore is never closed")
-}
-
-/// What a task gave, if it ended by itself.
-fn pass_panic_on<T>(ended: Result<T, JoinError>) -> Option<T> {
-    match ended {
-        Ok(value) => Some(value),
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => None,
-    }
 }
