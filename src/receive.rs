@@ -4,8 +4,8 @@
 //! waited for with requests in hand. Listens to stop: the stream is then shut down, and the leases of all that is still in
 //! the pipeline are kept until the last ticket is settled. Requests that lie in a bucket are fetched beside the stream.
 
-mod away;
 mod follow;
+mod lanes;
 mod take;
 pub mod updates;
 
@@ -35,10 +35,10 @@ use crate::message::{Pending, Reply};
 use crate::metrics::Metrics;
 use crate::model::Models;
 use crate::order::Order;
-use crate::reference::{Budget, Objects};
-use away::Away;
-use follow::{Fetches, Follow};
-use take::Refused;
+use crate::reference::Objects;
+use follow::Fetches;
+use lanes::Delivered;
+use take::Intake;
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
 const TOGETHER: usize = 128;
@@ -109,12 +109,8 @@ pub async fn check_subscription(
 impl Receive {
     /// Receives until `stop`; then waits until the last message in hand is settled.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        let cap = self.config.max_outstanding_bytes;
-        let channels = (self.requests.clone(), self.replies.clone());
-        let budget = Budget::new(cap);
-        let follow = Arc::new(Follow::new(Arc::clone(&self.objects), budget, channels, stop.clone()));
-        let mut intake =
-            Intake { follow, fetches: Fetches::default(), away: Arc::default(), decoded: Vec::new() };
+        let intake = Arc::new(Intake::new(&self, stop.clone()));
+        let mut hands = Hands { intake, fetches: Fetches::default(), decoded: Vec::new() };
         let mut delays = reconnect_delays();
         let (mut missing, mut failed) = (0, false);
         // Streams that ended, each until the last message that it brought is settled.
@@ -125,14 +121,14 @@ impl Receive {
                 .subscribe(&self.config.subscription)
                 .set_max_lease_extension(LEASE)
                 .set_max_outstanding_messages(i64::try_from(self.config.max_outstanding_messages)?)
-                .set_max_outstanding_bytes(i64::try_from(cap)?)
+                .set_max_outstanding_bytes(i64::try_from(self.config.max_outstanding_bytes)?)
                 .build();
             let token = stream.shutdown_token();
             let (opened, mut received) = (Instant::now(), false);
             let mut guard = Guard::new(SILENCE);
             let slowed = guard.slowed();
             let ended = tokio::select! {
-                ended = self.read(&mut stream, &mut guard, &mut intake, &mut received, &stop) => ended,
+                ended = self.read(&mut stream, &mut guard, &mut hands, &mut received, &stop) => ended,
                 () = self.probe(failed, &slowed) => unreachable!("the probe never ends"),
             };
             if matches!(ended, Ended::Stopped) {
@@ -177,8 +173,8 @@ impl Receive {
         }
         // The stages behind see their channels close once the last object is fetched; the tickets of all that is in hand keep
         // their leases meanwhile.
-        intake.fetches.finish().await;
-        drop((self, intake));
+        hands.fetches.finish().await;
+        drop((self, hands));
         while ending.join_next().await.is_some() {}
         Ok(())
     }
@@ -236,7 +232,7 @@ impl Receive {
         &self,
         stream: &mut MessageStream,
         guard: &mut Guard,
-        intake: &mut Intake,
+        hands: &mut Hands,
         received: &mut bool,
         stop: &CancellationToken,
     ) -> Ended {
@@ -244,9 +240,9 @@ impl Receive {
             let next = std::pin::pin!(stream.next());
             let mut next = guard.watch(next);
             let item = match futures::poll!(&mut next) {
-                Poll::Ready(item) if intake.decoded.len() < TOGETHER => item,
+                Poll::Ready(item) if hands.decoded.len() < TOGETHER => item,
                 ready => {
-                    if self.hand_on(intake).await.is_err() {
+                    if self.hand_on(hands).await.is_err() {
                         return Ended::PipelineGone;
                     }
                     match ready {
@@ -261,7 +257,7 @@ impl Receive {
             let (message, handler) = match item {
                 Some(Some(Ok(delivery))) => delivery,
                 ended => {
-                    if self.hand_on(intake).await.is_err() {
+                    if self.hand_on(hands).await.is_err() {
                         return Ended::PipelineGone;
                     }
                     return match ended {
@@ -276,57 +272,92 @@ impl Receive {
                 self.connected();
             }
             let reference = reference::find(Headers(&message.attributes), &message.data);
-            let key = &message.ordering_key;
-            if intake.away.has(key) {
-                // Nothing waits in hand for what is being fetched.
-                if self.hand_on(intake).await.is_err() {
-                    return Ended::PipelineGone;
-                }
-                tokio::select! {
-                    () = intake.away.returned(key) => {}
-                    () = stop.cancelled() => {
-                        self.metrics.nacked.inc();
-                        handler.nack();
-                        return Ended::Stopped;
-                    }
-                }
-            }
-            let taken = match reference {
-                Some(reference) => self.refer(message, handler, reference, intake).map_err(Refused::Reply),
-                None => self.take(message, handler, intake).await,
-            };
-            let sent = match taken {
-                Ok(()) => Ok(()),
-                Err(Refused::Reply(reply)) => self.replies.send(vec![*reply]).await.map_err(drop),
-                Err(Refused::PipelineGone) => Err(()),
-            };
-            if sent.is_err() {
+            if self.take(Delivered { message, handler, reference }, hands, stop).await.is_err() {
                 return Ended::PipelineGone;
             }
             if stop.is_cancelled() {
-                let _ = self.hand_on(intake).await;
+                let _ = self.hand_on(hands).await;
                 return Ended::Stopped;
             }
         }
     }
 
+    /// Decodes a message, or starts to fetch its request, or lets it wait for that of another.
+    async fn take(
+        &self,
+        mut delivered: Delivered,
+        hands: &mut Hands,
+        stop: &CancellationToken,
+    ) -> Result<(), PipelineGone> {
+        if hands.intake.lanes.is_open(&delivered.message.ordering_key) {
+            let room = match hands.intake.lanes.try_room(&delivered.message) {
+                Some(room) => room,
+                None => {
+                    // Nothing waits in hand for what is being fetched.
+                    self.hand_on(hands).await?;
+                    tokio::select! {
+                        room = hands.intake.lanes.room(&delivered.message) => room,
+                        () = stop.cancelled() => {
+                            self.metrics.nacked.inc();
+                            delivered.handler.nack();
+                            return Ok(());
+                        }
+                    }
+                }
+            };
+            match hands.intake.lanes.wait(delivered, room) {
+                None => return Ok(()),
+                Some(is_next) => delivered = is_next,
+            }
+        }
+        let Delivered { message, handler, reference } = delivered;
+        let refused = if let Some(reference) = reference {
+            match hands.intake.refer(message, handler, reference) {
+                Ok(referred) => {
+                    hands.fetches.start(&hands.intake, referred);
+                    return Ok(());
+                }
+                Err(reply) => reply,
+            }
+        } else {
+            let weight = Intake::weigh(&message);
+            let room = match hands.intake.budget.try_take(weight) {
+                Some(room) => room,
+                None => {
+                    // Hand on what is in hand first: only that can make room.
+                    self.hand_on(hands).await?;
+                    hands.intake.budget.take(weight).await
+                }
+            };
+            match hands.intake.take(message, handler, weight, room) {
+                Ok(pending) => {
+                    hands.decoded.push(pending);
+                    return Ok(());
+                }
+                Err(reply) => reply,
+            }
+        };
+        self.replies.send(vec![*refused]).await.map_err(|_| PipelineGone)
+    }
+
     /// Hands on what is decoded.
-    async fn hand_on(&self, intake: &mut Intake) -> Result<(), ()> {
-        if intake.decoded.is_empty() {
+    async fn hand_on(&self, hands: &mut Hands) -> Result<(), PipelineGone> {
+        if hands.decoded.is_empty() {
             return Ok(());
         }
-        self.requests.send(std::mem::take(&mut intake.decoded)).await.map_err(drop)
+        self.requests.send(std::mem::take(&mut hands.decoded)).await.map_err(|_| PipelineGone)
     }
 }
 
 /// What outlives a stream: requests that are in hand or on their way.
-struct Intake {
-    follow: Arc<Follow>,
+struct Hands {
+    intake: Arc<Intake>,
     fetches: Fetches,
-    /// Ordering keys whose next request is being fetched.
-    away: Arc<Away>,
     decoded: Vec<Pending>,
 }
+
+/// The stages behind are gone: the pipeline is failing.
+struct PipelineGone;
 
 enum Ended {
     Stopped,
@@ -334,7 +365,6 @@ enum Ended {
     Silent,
     Closed,
     Failed(google_cloud_pubsub::Error),
-    /// The stages behind are gone: the pipeline is failing.
     PipelineGone,
 }
 

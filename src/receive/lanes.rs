@@ -1,75 +1,81 @@
-//! Ordering keys whose next request is away, being fetched from a bucket: the stream waits before it takes what follows under
-//! the same key. Had that gone on, it would hold room that the one before it still needs.
+//! Ordering keys whose oldest request is being fetched from a bucket: what comes under such a key waits in its lane, without
+//! being unpacked or decoded, and the stream goes on with the others.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use google_cloud_pubsub::model::Message;
+use google_cloud_pubsub::subscriber::handler::Handler;
+use tokio::sync::OwnedSemaphorePermit;
 
-/// The keys that are away. A fetch comes back by dropping its [`Leave`].
-#[derive(Debug, Default)]
-pub(super) struct Away {
-    keys: Mutex<HashSet<String>>,
-    back: Notify,
+use crate::decode::reference::Reference;
+use crate::reference::Budget;
+
+/// A message as it came.
+pub(super) struct Delivered {
+    pub(super) message: Message,
+    pub(super) handler: Handler,
+    /// Where its request lies, unless that is in the message itself.
+    pub(super) reference: Option<Box<Reference>>,
 }
 
-/// A key is away as long as this lives.
-#[derive(Debug)]
-pub(super) struct Leave {
-    of: Arc<Away>,
-    key: String,
+/// One lane for each key, from the first fetch until nothing waits behind the last.
+pub(super) struct Lanes {
+    lanes: Mutex<HashMap<String, Lane>>,
+    room: Budget,
 }
 
-impl Away {
-    /// `None` for what has no key: nothing ever waits for it.
-    pub(super) fn leave(self: &Arc<Self>, key: &str) -> Option<Leave> {
-        if key.is_empty() {
-            return None;
+type Lane = VecDeque<(Delivered, OwnedSemaphorePermit)>;
+
+impl Lanes {
+    /// So many `bytes` wait in all lanes at most.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { lanes: Mutex::default(), room: Budget::new(bytes) }
+    }
+
+    /// What comes under `key` waits from now on.
+    pub(super) fn open(&self, key: &str) {
+        if !key.is_empty() {
+            self.lanes().insert(key.to_owned(), VecDeque::new());
         }
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
-        Some(Leave { of: Arc::clone(self), key: key.to_owned() })
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
-        !key.is_empty() && self.keys.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    pub(super) fn is_open(&self, key: &str) -> bool {
+        !key.is_empty() && self.lanes().contains_key(key)
     }
 
-    /// Waits until the key is back; at once when it never left.
-    pub(super) async fn returned(&self, key: &str) {
-        loop {
-            let mut back = std::pin::pin!(self.back.notified());
-            // Before looking, so that a return in between is not missed.
-            back.as_mut().enable();
-            if !self.has(key) {
-                return;
+    /// Room for a message, if there is some right now.
+    pub(super) fn try_room(&self, message: &Message) -> Option<OwnedSemaphorePermit> {
+        self.room.try_take(message.data.len())
+    }
+
+    /// Waits for room.
+    pub(super) async fn room(&self, message: &Message) -> OwnedSemaphorePermit {
+        self.room.take(message.data.len()).await
+    }
+
+    /// Puts a message into its key's lane; gives it back when that has closed meanwhile.
+    pub(super) fn wait(&self, delivered: Delivered, room: OwnedSemaphorePermit) -> Option<Delivered> {
+        match self.lanes().get_mut(&delivered.message.ordering_key) {
+            Some(lane) => {
+                lane.push_back((delivered, room));
+                None
             }
-            back.await;
+            None => Some(delivered),
         }
     }
-}
 
-impl Drop for Leave {
-    fn drop(&mut self) {
-        self.of.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-        self.of.back.notify_waiters();
+    /// The next message of `key`. The lane closes when there is none.
+    pub(super) fn next(&self, key: &str) -> Option<(Delivered, OwnedSemaphorePermit)> {
+        let mut lanes = self.lanes();
+        let next = lanes.get_mut(key)?.pop_front();
+        if next.is_none() {
+            lanes.remove(key);
+        }
+        next
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn only_the_same_key_waits() {
-        let away = Arc::new(Away::default());
-        assert!(away.leave("").is_none());
-        let leave = away.leave("a").unwrap();
-        away.returned("b").await;
-        away.returned("").await;
-        let mut waits = std::pin::pin!(away.returned("a"));
-        assert!(futures::poll!(waits.as_mut()).is_pending());
-        drop(leave);
-        waits.await;
-        assert!(!away.has("a"));
+    fn lanes(&self) -> MutexGuard<'_, HashMap<String, Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

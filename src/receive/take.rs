@@ -5,127 +5,135 @@ use std::time::Instant;
 
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
-use super::follow::Referred;
-use super::{Intake, LARGE_BODY, LIMITS, Receive};
+use super::follow::{AT_A_TIME, Referred};
+use super::lanes::Lanes;
+use super::{LARGE_BODY, LIMITS, Receive};
 use crate::deadline;
 use crate::decode::Id;
-use crate::decode::envelope::{self, Content, Envelope, Headers};
+use crate::decode::envelope::{self, Content, Delivery, Envelope, Headers};
 use crate::decode::reference::Reference;
 use crate::error::Rejection;
 use crate::message::{Origin, Pending, Reply, Ticket};
-use crate::model::Model;
-use crate::order::Turn;
+use crate::metrics::Metrics;
+use crate::model::{Model, Models};
+use crate::order::Order;
+use crate::reference::{Budget, Objects};
 use crate::telemetry::traces;
 
-pub(super) enum Refused {
-    Reply(Box<Reply>),
-    PipelineGone,
+/// What the stream and the fetches beside it share.
+pub(super) struct Intake {
+    pub(super) models: Arc<Models>,
+    pub(super) objects: Arc<Objects>,
+    pub(super) order: Arc<Order>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) requests: mpsc::Sender<Vec<Pending>>,
+    pub(super) replies: mpsc::Sender<Vec<Reply>>,
+    pub(super) budget: Budget,
+    pub(super) lanes: Lanes,
+    pub(super) stop: CancellationToken,
+    /// The right to fetch.
+    pub(super) slots: Semaphore,
+    /// When it was last said that an object could not be fetched.
+    pub(super) warned: std::sync::Mutex<Option<Instant>>,
 }
 
-impl Receive {
-    /// A request that came whole.
-    pub(super) async fn take(
+impl Intake {
+    pub(super) fn new(receive: &Receive, stop: CancellationToken) -> Self {
+        let cap = receive.config.max_outstanding_bytes;
+        Self {
+            models: Arc::clone(&receive.models),
+            objects: Arc::clone(&receive.objects),
+            order: Arc::clone(&receive.order),
+            metrics: Arc::clone(&receive.metrics),
+            requests: receive.requests.clone(),
+            replies: receive.replies.clone(),
+            budget: Budget::new(cap),
+            lanes: Lanes::new(cap / 8),
+            stop,
+            slots: Semaphore::new(AT_A_TIME),
+            warned: std::sync::Mutex::default(),
+        }
+    }
+
+    /// Bytes that the request takes while it is in hand, unpacked too.
+    pub(super) fn weigh(message: &Message) -> usize {
+        envelope::weight(Headers(&message.attributes), &message.data, &LIMITS)
+    }
+
+    /// A request that came whole, and has room for its `weight`.
+    pub(super) fn take(
         &self,
         mut message: Message,
         handler: Handler,
-        intake: &mut Intake,
-    ) -> Result<(), Refused> {
-        let weight = envelope::weight(Headers(&message.attributes), &message.data, &LIMITS);
-        let room = match intake.follow.budget.try_take(weight) {
-            Some(room) => room,
-            None => {
-                // Hand on what is in hand first: only that can make room.
-                self.hand_on(intake).await.map_err(|()| Refused::PipelineGone)?;
-                intake.follow.budget.take(weight).await
-            }
-        };
-        let attempt = handler.delivery_attempt();
-        let trace = traces::received(&mut message, attempt);
-        let deadline = message.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
-        let mut ticket = Ticket::new(handler, Arc::clone(&self.metrics), trace);
-        ticket.hold(weight, room);
+        weight: usize,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Pending, Box<Reply>> {
+        let body = std::mem::take(&mut message.data);
+        let mut origin = self.origin(message, handler);
+        origin.ticket.hold(weight, room);
         let is_large = weight > LARGE_BODY;
-        let open = || envelope::open(Headers(&message.attributes), &message.data, &LIMITS);
+        let open = || envelope::open(Headers(&origin.attributes), &body, &LIMITS);
         let Envelope { delivery, content } =
             if is_large { tokio::task::block_in_place(open) } else { open() };
-        let turn = self.turn(&message);
-        let origin = Origin {
-            attributes: message.attributes,
-            message_id: message.message_id,
-            ordering_key: message.ordering_key,
-            received_at: Instant::now(),
-            deadline: deadline.clone().ok().flatten(),
-            attempt: attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0),
-            turn,
-            delivery,
-            ticket,
-        };
-        let model = match self.models.resolve(origin.attributes.get("model").map(String::as_str)) {
-            Ok(model) => model,
-            Err(rejection) => {
-                let reply = Reply::refused(&rejection, None, None, origin);
-                return Err(Refused::Reply(reply.into()));
-            }
-        };
-        // Expired work costs neither decoding nor inference.
-        if let Err(rejection) = deadline.and_then(deadline::check) {
-            return Err(Refused::Reply(Reply::refused(&rejection, None, Some(model), origin).into()));
-        }
+        origin.delivery = delivery;
+        let (model, origin) = self.admit(origin, None)?;
         let decode = || decode(content, model, None, origin);
-        let decoded = if is_large { tokio::task::block_in_place(decode) } else { decode() };
-        intake.decoded.push(decoded.map_err(Refused::Reply)?);
-        Ok(())
+        if is_large { tokio::task::block_in_place(decode) } else { decode() }
     }
 
     /// A request that lies in a bucket.
     pub(super) fn refer(
         &self,
-        mut message: Message,
+        message: Message,
         handler: Handler,
         mut reference: Box<Reference>,
-        intake: &mut Intake,
-    ) -> Result<(), Box<Reply>> {
+    ) -> Result<Referred, Box<Reply>> {
+        let mut origin = self.origin(message, handler);
+        origin.delivery = std::mem::take(&mut reference.delivery);
+        let (model, origin) = self.admit(origin, reference.id.as_ref())?;
+        let object = reference.object.clone();
+        match object.and_then(|object| self.objects.check(&object).map(|()| object)) {
+            Ok(object) => Ok(Referred { object, reference, model, origin }),
+            Err(rejection) => Err(Reply::refused(&rejection, reference.id, Some(model), origin).into()),
+        }
+    }
+
+    /// Who asks, with its place in the order of its key: to be called in the order of delivery.
+    fn origin(&self, mut message: Message, handler: Handler) -> Origin {
         let attempt = handler.delivery_attempt();
         let trace = traces::received(&mut message, attempt);
-        let deadline = message.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
-        let ticket = Ticket::new(handler, Arc::clone(&self.metrics), trace);
-        let turn = self.turn(&message);
-        let origin = Origin {
+        let key = &message.ordering_key;
+        let turn = (!key.is_empty()).then(|| self.order.take(key));
+        Origin {
             attributes: message.attributes,
             message_id: message.message_id,
             ordering_key: message.ordering_key,
             received_at: Instant::now(),
-            deadline: deadline.clone().ok().flatten(),
+            deadline: None,
             attempt: attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0),
             turn,
-            delivery: std::mem::take(&mut reference.delivery),
-            ticket,
-        };
-        let resolved = self.models.resolve(origin.attributes.get("model").map(String::as_str));
-        let model = match resolved {
-            Ok(model) => model,
-            Err(rejection) => return Err(Reply::refused(&rejection, reference.id, None, origin).into()),
-        };
-        if let Err(rejection) = deadline.and_then(deadline::check) {
-            return Err(Reply::refused(&rejection, reference.id, Some(model), origin).into());
+            delivery: Delivery::default(),
+            ticket: Ticket::new(handler, Arc::clone(&self.metrics), trace),
         }
-        let object = reference.object.clone();
-        let object = match object.and_then(|object| self.objects.check(&object).map(|()| object)) {
-            Ok(object) => object,
-            Err(rejection) => {
-                return Err(Reply::refused(&rejection, reference.id, Some(model), origin).into());
-            }
-        };
-        let leave = intake.away.leave(&origin.ordering_key);
-        intake.fetches.start(&intake.follow, Referred { object, reference, model, origin, leave });
-        Ok(())
     }
 
-    /// Its place in the order of its key: to be taken in the order of delivery.
-    fn turn(&self, message: &Message) -> Option<Turn> {
-        let key = &message.ordering_key;
-        (!key.is_empty()).then(|| self.order.take(key))
+    /// The model that is asked for. Expired work costs neither decoding nor inference.
+    fn admit(&self, mut origin: Origin, id: Option<&Id>) -> Result<(Arc<Model>, Origin), Box<Reply>> {
+        let model = match self.models.resolve(origin.attributes.get("model").map(String::as_str)) {
+            Ok(model) => model,
+            Err(rejection) => return Err(Reply::refused(&rejection, id.cloned(), None, origin).into()),
+        };
+        let deadline = origin.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
+        match deadline.and_then(|deadline| deadline::check(deadline).map(|()| deadline)) {
+            Ok(deadline) => {
+                origin.deadline = deadline;
+                Ok((model, origin))
+            }
+            Err(rejection) => Err(Reply::refused(&rejection, id.cloned(), Some(model), origin).into()),
+        }
     }
 }
 

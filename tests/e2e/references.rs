@@ -368,6 +368,7 @@ async fn a_slow_object_holds_up_only_what_must_follow_it() {
     while !stuck() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+    let following = [ordered(wine().request(&[4]), "k"), ordered(refer("gs://inputs/fast"), "k")];
     let others = [
         world.publish(wine().request(&[2]), &[]),
         world.publish(refer("gs://inputs/fast"), &[]),
@@ -378,7 +379,6 @@ async fn a_slow_object_holds_up_only_what_must_follow_it() {
     wine().check(&[3], &responses[&others[1]]);
     let answered = |id: &str| world.server.history.with(|events| oracle::responses(events).contains_key(id));
     assert!(!answered(&slow));
-    let following = [ordered(wine().request(&[4]), "k"), ordered(refer("gs://inputs/fast"), "k")];
     world.responses(&following).await;
     world.settled().await;
     world.server.history.with(|events| {
