@@ -39,19 +39,22 @@ async fn fault_16_a_request_that_kills_the_process() {
     let mut trial = Trial::with(with_dead_letters(), 16, injected, promise).await;
     trial.world.upload_version("types/fragile/1", "fragile", "1");
     trial.world.upload_version("faults/divide/1", "divide", "1");
+    // All are there before the worker: they share their batches.
+    for n in 0..20 {
+        let (row, end) =
+            if n == 7 { (99, End::Code("INFERENCE_FAILED")) } else { (3, End::Contains("40".to_owned())) };
+        trial.request(format!("{{\"instances\": [{row}]}}"), &[("model", "fragile")], end);
+    }
+    let worker = trial.world.worker(&[("PREDICTD_MODELS__DEFAULT", "wine")]);
+    trial.world.settled().await;
+    drop(worker);
     let divide = [("model", "divide")];
     for n in 0..20 {
         let end = End::Contains(format!("{}", i64::MIN / 2));
         trial.request("{\"instances\": [2]}", &divide, end);
-        match n {
-            5 => trial.request("{\"instances\": [-1]}", &divide, End::Dead),
-            7 => {
-                trial.request("{\"instances\": [99]}", &[("model", "fragile")], End::Code("INFERENCE_FAILED"))
-            }
-            _ => {
-                trial.request("{\"instances\": [3]}", &[("model", "fragile")], End::Contains("40".to_owned()))
-            }
-        };
+        if n == 5 {
+            trial.request("{\"instances\": [-1]}", &divide, End::Dead);
+        }
     }
     let mut crashes = 0;
     let last = loop {
