@@ -36,8 +36,7 @@ pub(super) trait Cell: Element {
 
     fn parse(text: &str) -> Read<Self> {
         if text.is_empty() {
-            return Self::missing()
-                .ok_or_else(|| Fault::new(format!("expected {}, got an empty cell", Self::WANTED)));
+            return Self::missing().ok_or_else(|| empty(Self::WANTED));
         }
         if let Some(value) = Self::spelled(text) {
             return Ok(value);
@@ -54,6 +53,12 @@ pub(super) trait Cell: Element {
     fn unexpected(text: &str) -> Box<Fault> {
         Fault::new(format!("expected {}, got {}", Self::WANTED, shown(text)))
     }
+}
+
+#[cold]
+fn empty(wanted: &str) -> Box<Fault> {
+    let fault = Fault::new(format!("expected {wanted}, got an empty cell"));
+    fault.and("what a missing value becomes, columns.missing declares in the bundle's model.yaml")
 }
 
 macro_rules! integers {
@@ -110,7 +115,7 @@ impl Cell for String {
     fn read_cell(reader: &mut Reader<'_>) -> Read<Self> {
         let cell = reader.cell()?;
         if cell.text.is_empty() && !cell.is_quoted {
-            return Err(Fault::new(format!("expected {}, got an empty cell", Self::WANTED)));
+            return Err(empty(Self::WANTED));
         }
         Ok(cell.text.into_owned())
     }

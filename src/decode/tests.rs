@@ -1,10 +1,12 @@
 //! Every protocol, every type, and the full text of every error.
 
+mod binary;
 mod envelopes;
 mod errors;
 mod forms;
 mod padding;
 mod properties;
+mod tables;
 mod types;
 
 use super::{Failure, Form, Id, Limits, Request, Wanted, decode};
