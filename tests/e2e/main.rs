@@ -1,5 +1,6 @@
 //! The real binary against local-gcp, judged by one oracle: a module a promise.
 
+mod binary;
 mod cli;
 mod configuration;
 mod emulator;

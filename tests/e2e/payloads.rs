@@ -3,9 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
-use local_gcp::pubsub::wire::PubsubMessage;
 use serde_json::{Value, json};
 
+use crate::binary::open;
 use crate::harness::{World, model_file};
 use crate::oracle::{self, wine};
 
@@ -14,8 +14,6 @@ const ROWS: [usize; 3] = [0, 77, 160];
 type Attributes<'a> = Vec<(&'a str, &'a str)>;
 /// Kind, body, attributes.
 type Case = (&'static str, Vec<u8>, Attributes<'static>);
-/// An output's JSON and its binary data.
-type Output = (Value, Option<Vec<u8>>);
 
 fn gzip(data: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -232,142 +230,6 @@ async fn events_are_answered_by_events() {
     assert!(String::from_utf8_lossy(&batch.data).contains("one event a message"), "{batch:?}");
     world.settled().await;
     world.server.history.with(oracle::nothing_was_lost);
-}
-
-/// Bytes of a tensor as `expected.json` has it.
-fn bytes(tensor: &Value) -> Vec<u8> {
-    let data = tensor["data"].as_array().unwrap().iter();
-    let integer = |value: &Value| value.as_i64().unwrap_or_else(|| value.as_u64().unwrap() as i64);
-    let float = |value: &Value| value.as_f64().unwrap();
-    match tensor["datatype"].as_str().unwrap() {
-        "BOOL" => data.map(|value| u8::from(value.as_bool().unwrap())).collect(),
-        "UINT8" | "INT8" => data.map(|value| integer(value) as u8).collect(),
-        "UINT16" | "INT16" => data.flat_map(|value| (integer(value) as u16).to_le_bytes()).collect(),
-        "UINT32" | "INT32" => data.flat_map(|value| (integer(value) as u32).to_le_bytes()).collect(),
-        "UINT64" | "INT64" => data.flat_map(|value| integer(value).to_le_bytes()).collect(),
-        "FP16" => data.flat_map(|value| half::f16::from_f64(float(value)).to_le_bytes()).collect(),
-        "FP32" => data.flat_map(|value| (float(value) as f32).to_le_bytes()).collect(),
-        "FP64" => data.flat_map(|value| float(value).to_le_bytes()).collect(),
-        "BYTES" => data
-            .flat_map(|value| {
-                let text = value.as_str().unwrap().as_bytes();
-                [&u32::try_from(text.len()).unwrap().to_le_bytes()[..], text].concat()
-            })
-            .collect(),
-        other => panic!("no bytes for {other}"),
-    }
-}
-
-/// A response's JSON, with each output's binary data beside it.
-fn open(response: &PubsubMessage) -> (Value, Vec<Output>) {
-    let length = response.attributes.get("inference-header-content-length");
-    let json_length = length.map_or(response.data.len(), |length| length.parse().unwrap());
-    let json: Value = serde_json::from_slice(&response.data[..json_length]).unwrap();
-    let mut rest = &response.data[json_length..];
-    let outputs = json["outputs"].as_array().unwrap_or_else(|| panic!("{json}")).iter().map(|output| {
-        let size = output["parameters"]["binary_data_size"].as_u64()?;
-        let (own, left) = rest.split_at(usize::try_from(size).unwrap());
-        rest = left;
-        Some(own.to_vec())
-    });
-    let binary: Vec<_> = outputs.collect();
-    assert!(rest.is_empty());
-    let outputs = json["outputs"].as_array().unwrap().clone();
-    (json, outputs.into_iter().zip(binary).collect())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_type_travels_as_binary_data() {
-    let world = World::start().await;
-    let expected: Value = serde_json::from_slice(&model_file("types", "expected.json")).unwrap();
-    let models: Vec<&String> = expected
-        .as_object()
-        .unwrap()
-        .iter()
-        .filter(|(model, case)| {
-            let finite =
-                |side: &str| case[side].as_object().unwrap().values().all(|t| t["datatype"] != "BF16");
-            *model != "nan" && *model != "bfloat16" && finite("inputs") && finite("outputs")
-        })
-        .map(|(model, _)| model)
-        .collect();
-    assert!(models.len() >= 15, "{models:?}");
-    for model in &models {
-        world.upload_version(&format!("types/{model}/1"), model, "1");
-    }
-    let _worker = world.ready_worker(&[]).await;
-    for model in models {
-        let case = &expected[model];
-        let mut binary = Vec::new();
-        let inputs: Vec<Value> = case["inputs"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(name, tensor)| {
-                let own = bytes(tensor);
-                binary.extend_from_slice(&own);
-                json!({
-                    "name": name, "shape": tensor["shape"], "datatype": tensor["datatype"],
-                    "parameters": {"binary_data_size": own.len()},
-                })
-            })
-            .collect();
-        let json =
-            json!({"id": "b", "inputs": inputs, "parameters": {"binary_data_output": true}}).to_string();
-        let body = [json.as_bytes(), &binary].concat();
-        let length = json.len().to_string();
-        let attributes = [
-            ("model", model.as_str()),
-            ("content-type", "application/octet-stream"),
-            ("inference-header-content-length", &length),
-        ];
-        let response = world.ask(body, &attributes).await;
-        assert_eq!(
-            response.attributes["status"],
-            "ok",
-            "{model}: {}",
-            String::from_utf8_lossy(&response.data)
-        );
-        assert_eq!(response.attributes["content-type"], "application/octet-stream");
-        let (json, outputs) = open(&response);
-        assert_eq!(json["id"], "b");
-        for (output, binary) in outputs {
-            let wanted = &case["outputs"][output["name"].as_str().unwrap()];
-            assert_eq!(
-                (&output["datatype"], &output["shape"]),
-                (&wanted["datatype"], &wanted["shape"]),
-                "{model}"
-            );
-            assert_eq!(output.get("data"), None);
-            assert_eq!(binary.unwrap(), bytes(wanted), "{model}: {output}");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn outputs_are_binary_or_json_as_each_asks() {
-    let world = World::start().await;
-    world.upload_version("types/int64/1", "numbers", "1");
-    let _worker = world.ready_worker(&[]).await;
-    let tensor = json!({"name": "x", "shape": [1, 3], "datatype": "INT64", "data": [1, 2, 3]});
-    let request = json!({
-        "inputs": [tensor], "parameters": {"binary_data_output": true},
-        "outputs": [{"name": "changed", "parameters": {"binary_data": false}}, {"name": "same"}],
-    });
-    let (_, outputs) = open(&world.ask(request.to_string(), &[]).await);
-    assert_eq!(outputs[0].0["data"], json!([-2, -3, -4]));
-    let same: Vec<u8> = [1_i64, 2, 3].iter().flat_map(|value| value.to_le_bytes()).collect();
-    assert_eq!((&outputs[1].0["name"], outputs[1].1.as_ref()), (&json!("same"), Some(&same)));
-    // Nothing binary is wanted: plain JSON, whatever the request was.
-    let plain =
-        json!({"inputs": [tensor], "outputs": [{"name": "same", "parameters": {"binary_data": false}}]});
-    let response = world.ask(plain.to_string(), &[]).await;
-    assert_eq!(response.attributes["content-type"], "application/json");
-    assert!(!response.attributes.contains_key("inference-header-content-length"));
-    let short = world.ask("{}", &[("inference-header-content-length", "3")]).await;
-    assert_eq!(short.attributes["error_code"], "INVALID_INPUT");
-    assert_eq!(short.attributes["content-type"], "application/json");
-    assert!(!short.attributes.contains_key("inference-header-content-length"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
