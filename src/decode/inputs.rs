@@ -299,7 +299,7 @@ impl<'s> Inputs<'s> {
         for (index, input) in self.list.into_iter().enumerate() {
             let Input { spec, dims, mut elements, padding, lengths, .. } = input;
             // A length that no array showed is that of an array inside an empty one.
-            let mut shape: Vec<usize> = dims.iter().map(|length| length.unwrap_or(0)).collect();
+            let mut shape: Vec<usize> = dims.into_iter().map(|length| length.unwrap_or(0)).collect();
             if self.signature.row_by_row && rows.is_some() {
                 shape[0] = 1;
             }

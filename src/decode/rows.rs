@@ -1,5 +1,6 @@
 //! Rows: `instances`, a bare list and `dataframe_records`; each row a value, or an object by input or column name.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use super::fault::{Fault, Read, shown};
@@ -88,7 +89,8 @@ fn by_name(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> 
 /// The named columns of the one `[batch, columns]` input.
 pub(super) struct Columns<'s> {
     pub(super) names: &'s [String],
-    places: HashMap<&'s str, usize>,
+    /// Made when a key first comes out of order.
+    places: OnceCell<HashMap<&'s str, usize>>,
 }
 
 impl<'s> Columns<'s> {
@@ -96,15 +98,15 @@ impl<'s> Columns<'s> {
         let names = inputs.signature.columns.as_deref()?;
         let is_table =
             inputs.signature.batched && inputs.list.len() == 1 && inputs.list[0].spec.shape.len() == 2;
-        let places = || names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
-        is_table.then(|| Self { names, places: places() })
+        is_table.then(|| Self { names, places: OnceCell::new() })
     }
 
     pub(super) fn find(&self, name: &str, guess: usize) -> Option<usize> {
         if self.names.get(guess).is_some_and(|column| column == name) {
             return Some(guess);
         }
-        self.places.get(name).copied()
+        let places = || self.names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+        self.places.get_or_init(places).get(name).copied()
     }
 
     pub(super) fn unknown(&self, name: &str) -> Box<Fault> {
