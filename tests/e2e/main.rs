@@ -1,6 +1,7 @@
 //! The real binary against local-gcp, judged by one oracle: a module a promise.
 
 mod cli;
+mod collector;
 mod configuration;
 mod emulator;
 mod errors;
