@@ -28,7 +28,7 @@ const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VE
 /// What both signals' replies look like on the wire: how many spans, or points, were refused, and why.
 type Reply = ExportTraceServiceResponse;
 
-/// Where one signal goes. Cheap calls may go out from several tasks at once.
+/// Where one signal goes. Several tasks may send at once.
 #[derive(Debug)]
 pub(super) struct Collector {
     signal: Signal,
@@ -152,12 +152,13 @@ impl Transport {
     }
 
     fn grpc(url: &Url, headers: HeaderMap, gzip: bool, timeout: Duration) -> anyhow::Result<Self> {
+        // A collector that vanished without a word is found out within the time of a call.
+        let patience = (timeout / 4).max(Duration::from_secs(1));
         let mut endpoint = Endpoint::from_shared(url.to_string())?
             .user_agent(USER_AGENT)?
             .connect_timeout(timeout)
-            // A collector that vanished without a word is found out within the time of a call.
-            .http2_keep_alive_interval(timeout / 4)
-            .keep_alive_timeout(timeout / 4);
+            .http2_keep_alive_interval(patience)
+            .keep_alive_timeout(patience);
         if url.scheme() == "https" {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
