@@ -66,12 +66,13 @@ impl Intake {
     /// A request that came whole, and has room for its `weight`.
     pub(super) fn take(
         &self,
-        mut message: Message,
+        message: Message,
         handler: Handler,
         weight: usize,
         room: OwnedSemaphorePermit,
     ) -> Result<Pending, Box<Reply>> {
-        let body = std::mem::take(&mut message.data);
+        // Shared and not taken out: the message's span says how long it is.
+        let body = message.data.clone();
         let mut origin = self.origin(message, handler);
         origin.ticket.hold(weight, room);
         let is_large = weight > LARGE_BODY;

@@ -3,6 +3,7 @@
 //! [`logs`] always; [`traces`], [`reload`] and [`push`] once an endpoint is set by OpenTelemetry's standard variables. Without one
 //! a message costs a single load of a flag: no clock is read and nothing allocated.
 
+mod collector;
 pub mod context;
 mod export;
 pub mod logs;
@@ -12,6 +13,7 @@ pub mod reload;
 mod repeats;
 mod sampling;
 pub mod traces;
+mod variables;
 
 use std::time::{Duration, Instant};
 

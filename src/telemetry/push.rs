@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -15,14 +14,13 @@ use opentelemetry_proto::tonic::metrics::v1::{
     ResourceMetrics, ScopeMetrics, Sum, exemplar, metric, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use percent_encoding::percent_decode_str;
-use prost::Message as _;
 
-use super::export::{self, Client};
+use super::collector::Collector;
+use super::export;
 use super::openmetrics::{self, Family, Kind, Series};
+use super::variables::{self, Signal};
 use crate::metrics::Metrics;
 
-const SIGNAL: &str = "METRICS";
 /// Of OpenTelemetry's specification, where OTEL_METRIC_EXPORT_INTERVAL says nothing.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -31,9 +29,7 @@ static PUSH: OnceLock<Push> = OnceLock::new();
 #[derive(Debug)]
 struct Push {
     metrics: Arc<Metrics>,
-    client: Client,
-    url: String,
-    headers: Vec<(String, String)>,
+    collector: Collector,
     snapshot: Snapshot,
 }
 
@@ -62,7 +58,7 @@ pub fn start(metrics: Arc<Metrics>, subscription: &str, topic: &str) {
 }
 
 async fn every_interval() {
-    let given = export::variable("OTEL_METRIC_EXPORT_INTERVAL").and_then(|text| text.parse().ok());
+    let given = variables::value("OTEL_METRIC_EXPORT_INTERVAL").and_then(|text| text.parse().ok());
     let interval = given.map_or(DEFAULT_INTERVAL, Duration::from_millis).max(Duration::from_millis(10));
     loop {
         tokio::time::sleep(interval).await;
@@ -74,42 +70,19 @@ async fn every_interval() {
 pub(super) async fn last() {
     let Some(push) = PUSH.get() else { return };
     let request = push.snapshot.request(&push.metrics.render(), SystemTime::now());
-    let mut post = push
-        .client
-        .post(&push.url)
-        .header("content-type", "application/x-protobuf")
-        .body(request.encode_to_vec());
-    for (name, value) in &push.headers {
-        post = post.header(name, value);
-    }
-    match post.build() {
-        // What goes wrong is logged there.
-        Ok(request) => drop(push.client.clone().send(request).await),
-        Err(error) => tracing::error!(%error, "no metrics can be exported"),
-    }
+    // What goes wrong is logged there.
+    let _ = push.collector.send(request).await;
 }
 
 impl Push {
     fn new(metrics: Arc<Metrics>, subscription: &str, topic: &str) -> anyhow::Result<Option<Self>> {
-        if !export::is_on(SIGNAL)? {
-            return Ok(None);
-        }
-        // One for all signals is a base; one for this signal is used as it stands.
-        let url = match export::variable("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
-            Some(url) => url,
-            None => {
-                let base = export::of_signal(SIGNAL, "ENDPOINT").context("no endpoint is set")?;
-                format!("{}/v1/metrics", base.trim_end_matches('/'))
-            }
-        };
+        let Some(collector) = Collector::of(Signal::Metrics)? else { return Ok(None) };
         let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
         let attributes = export::resource();
         let attributes = attributes.iter().map(|(key, value)| text(key.as_str(), &value.as_str())).collect();
         Ok(Some(Self {
             metrics,
-            client: Client::new("metrics", export::timeout(SIGNAL))?,
-            url,
-            headers: export::of_signal(SIGNAL, "HEADERS").map(|list| headers(&list)).unwrap_or_default(),
+            collector,
             snapshot: Snapshot {
                 resource: Resource { attributes, ..Resource::default() },
                 subscription: last(subscription),
@@ -119,13 +92,6 @@ impl Push {
             },
         }))
     }
-}
-
-/// `name=value,…` with percent-encoded values, as W3C Baggage writes it.
-fn headers(list: &str) -> Vec<(String, String)> {
-    let pairs = list.split(',').filter_map(|pair| pair.split_once('='));
-    let decoded = |value: &str| percent_decode_str(value.trim()).decode_utf8_lossy().into_owned();
-    pairs.map(|(name, value)| (name.trim().to_owned(), decoded(value))).collect()
 }
 
 impl Snapshot {
@@ -322,12 +288,5 @@ mod tests {
         assert_eq!((&*exemplar.trace_id, &*exemplar.span_id), (&[0x0a, 0xf7][..], &[0, 0xff][..]));
         assert_eq!(exemplar.time_unix_nano, 2_000_000_000);
         assert_eq!(exemplar.value, Some(exemplar::Value::AsDouble(0.5)));
-    }
-
-    #[test]
-    fn headers_are_read_as_baggage_writes_them() {
-        let read = headers("authorization=Bearer%20t%3D1, x-scope = a,broken");
-        let expected = [("authorization", "Bearer t=1"), ("x-scope", "a")];
-        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }

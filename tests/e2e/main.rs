@@ -2,6 +2,7 @@
 
 mod binary;
 mod cli;
+mod collector;
 mod configuration;
 mod emulator;
 mod errors;

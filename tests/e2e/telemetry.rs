@@ -1,106 +1,47 @@
 //! Traces and metrics arrive at an OTLP collector, linked as OpenTelemetry's conventions say, and cost the worker nothing
 //! when the collector is not well.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::http::StatusCode;
-use axum::routing::post;
-use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, status};
-use prost::Message as _;
-use tokio::sync::watch;
+use tonic::transport::Identity;
 
-use crate::harness::{PATIENCE, World};
+use crate::collector::{Answer, Collector, Protocol, Received, hex, text};
+use crate::harness::{World, repository};
 use crate::oracle::wine;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-11111111111111111111111111111111-2222222222222222-00";
 
-#[derive(Debug, Default)]
-struct Received {
-    services: BTreeSet<String>,
-    spans: Vec<Span>,
-    /// Those of the latest export.
-    metrics: Vec<Metric>,
-}
+/// A promise that holds over either protocol is a test of each.
+macro_rules! over_both_protocols {
+    ($($promise:ident,)*) => {$(
+        mod $promise {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn over_http() {
+                super::$promise(crate::collector::Protocol::Http).await;
+            }
 
-/// An OTLP receiver on a free port.
-struct Collector {
-    endpoint: String,
-    received: Arc<watch::Sender<Received>>,
-}
-
-impl Collector {
-    async fn start() -> Self {
-        let received = Arc::new(watch::Sender::new(Received::default()));
-        let (of_traces, of_metrics) = (Arc::clone(&received), Arc::clone(&received));
-        let traces = move |body: Bytes| async move {
-            let request = ExportTraceServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-            of_traces.send_modify(|received| {
-                for exported in request.resource_spans {
-                    let attributes = exported.resource.unwrap_or_default().attributes;
-                    received.services.extend(text(&attributes, "service.name"));
-                    received.spans.extend(exported.scope_spans.into_iter().flat_map(|scope| scope.spans));
-                }
-            });
-            Ok::<_, StatusCode>(())
-        };
-        let metrics = move |body: Bytes| async move {
-            let request = ExportMetricsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-            of_metrics.send_modify(|received| {
-                let scopes = request.resource_metrics.into_iter().flat_map(|exported| exported.scope_metrics);
-                received.metrics = scopes.flat_map(|scope| scope.metrics).collect();
-            });
-            Ok::<_, StatusCode>(())
-        };
-        let router = Router::new().route("/v1/traces", post(traces)).route("/v1/metrics", post(metrics));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { endpoint, received }
-    }
-
-    async fn until(&self, what: &str, holds: impl Fn(&Received) -> bool) {
-        let mut received = self.received.subscribe();
-        let came = tokio::time::timeout(PATIENCE, received.wait_for(|received| holds(received))).await;
-        if came.is_err() {
-            let received = self.received.borrow();
-            let names: Vec<_> = received.spans.iter().map(|span| &span.name).collect();
-            panic!("{what} never came; spans {names:?}, metrics {:?}", received.metrics);
+            #[tokio::test(flavor = "multi_thread")]
+            async fn over_grpc() {
+                super::$promise(crate::collector::Protocol::Grpc).await;
+            }
         }
-    }
-
-    /// The spans of one trace, once they are so many.
-    async fn trace(&self, trace: &str, spans: usize) -> Vec<Span> {
-        let of_trace = |received: &Received| -> Vec<Span> {
-            received.spans.iter().filter(|span| hex(&span.trace_id) == trace).cloned().collect()
-        };
-        self.until(&format!("{spans} spans of {trace}"), |received| of_trace(received).len() >= spans).await;
-        of_trace(&self.received.borrow())
-    }
+    )*};
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
-    let value = attributes.iter().find(|attribute| attribute.key == key)?.value.clone()?.value?;
-    match value {
-        any_value::Value::StringValue(text) => Some(text),
-        any_value::Value::IntValue(number) => Some(number.to_string()),
-        other => panic!("{key}: {other:?}"),
-    }
-}
+over_both_protocols![
+    a_sampled_request_is_traced_from_its_sender_to_its_response,
+    what_is_not_sampled_leaves_no_span_and_the_rest_is_flushed_at_the_end,
+    the_figures_of_metrics_are_pushed_under_the_conventions_names,
+    a_collector_that_hangs_holds_nothing_up,
+    what_a_collector_refuses_for_now_is_sent_again_and_for_good_is_said,
+    what_is_sent_is_compressed_and_brings_its_key_if_asked_for,
+];
 
 fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
     let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
@@ -118,12 +59,13 @@ async fn world() -> World {
     world
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sampled_request_is_traced_from_its_sender_to_its_response() {
-    let (world, collector) = (world().await, Collector::start().await);
+async fn a_sampled_request_is_traced_from_its_sender_to_its_response(protocol: Protocol) {
+    let (world, collector) = (world().await, Collector::start(protocol).await);
+    let [endpoint, protocol] = collector.variables();
     let _worker = world
         .ready_worker(&[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+            endpoint,
+            protocol,
             ("OTEL_SERVICE_NAME", "wines"),
             ("OTEL_BSP_SCHEDULE_DELAY", "20"),
         ])
@@ -178,7 +120,7 @@ async fn a_sampled_request_is_traced_from_its_sender_to_its_response() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_shows_its_phases() {
-    let (world, collector) = (world().await, Collector::start().await);
+    let (world, collector) = (world().await, Collector::start(Protocol::Http).await);
     let worker = world
         .ready_worker(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
@@ -215,12 +157,12 @@ async fn a_reload_shows_its_phases() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_sampled_leaves_no_span_and_the_rest_is_flushed_at_the_end() {
-    let (world, collector) = (world().await, Collector::start().await);
+async fn what_is_not_sampled_leaves_no_span_and_the_rest_is_flushed_at_the_end(protocol: Protocol) {
+    let (world, collector) = (world().await, Collector::start(protocol).await);
     let mut worker = world
         .ready_worker(&[
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &format!("{}/v1/traces", collector.endpoint)),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &collector.endpoint_of("traces")),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol.variable()),
             ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
             ("OTEL_TRACES_SAMPLER_ARG", "0"),
             ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
@@ -258,7 +200,7 @@ async fn what_is_not_sampled_leaves_no_span_and_the_rest_is_flushed_at_the_end()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_links_every_message_that_it_ran() {
-    let (world, collector) = (world().await, Collector::start().await);
+    let (world, collector) = (world().await, Collector::start(Protocol::Http).await);
     let parents: Vec<String> = (1..=20).map(|n| format!("00-{n:032x}-{n:016x}-01")).collect();
     let ids: Vec<String> = parents
         .iter()
@@ -294,7 +236,7 @@ async fn a_batch_links_every_message_that_it_ran() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_request_has_its_error_in_the_trace() {
-    let (world, collector) = (world().await, Collector::start().await);
+    let (world, collector) = (world().await, Collector::start(Protocol::Http).await);
     let _worker = world
         .ready_worker(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
@@ -321,12 +263,12 @@ fn total(metrics: &[Metric], name: &str) -> Option<i64> {
     Some(sum.data_points.iter().map(|point| value(&point.value)).sum())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_figures_of_metrics_are_pushed_under_the_conventions_names() {
-    let (world, collector) = (world().await, Collector::start().await);
+async fn the_figures_of_metrics_are_pushed_under_the_conventions_names(protocol: Protocol) {
+    let (world, collector) = (world().await, Collector::start(protocol).await);
     let mut worker = world
         .ready_worker(&[
-            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &format!("{}/v1/metrics", collector.endpoint)),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &collector.endpoint_of("metrics")),
+            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", protocol.variable()),
             ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
         ])
         .await;
@@ -366,7 +308,7 @@ async fn the_figures_of_metrics_are_pushed_under_the_conventions_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sampled_request_is_the_exemplar_of_its_latency() {
-    let (world, collector) = (world().await, Collector::start().await);
+    let (world, collector) = (world().await, Collector::start(Protocol::Http).await);
     let worker = world
         .ready_worker(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
@@ -403,8 +345,7 @@ async fn a_sampled_request_is_the_exemplar_of_its_latency() {
 }
 
 /// A collector that takes calls and never answers: requests are answered all the same, and the end is not held up.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_hangs_holds_nothing_up() {
+async fn a_collector_that_hangs_holds_nothing_up(protocol: Protocol) {
     let world = world().await;
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
@@ -417,6 +358,7 @@ async fn a_collector_that_hangs_holds_nothing_up() {
     let mut worker = world
         .ready_worker(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol.variable()),
             ("OTEL_BSP_SCHEDULE_DELAY", "20"),
             ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
             ("PREDICTD_SHUTDOWN__GRACE", "3s"),
@@ -434,13 +376,119 @@ async fn a_collector_that_hangs_holds_nothing_up() {
     held.abort();
 }
 
+async fn what_a_collector_refuses_for_now_is_sent_again_and_for_good_is_said(protocol: Protocol) {
+    let answers = [Answer::NotNow, Answer::NotNow, Answer::InPart, Answer::Never];
+    let (world, collector) = (world().await, Collector::start_with(protocol, &answers, None).await);
+    let worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &collector.endpoint_of("traces")),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol.variable()),
+            ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+            // The four spans of a message are one export.
+            ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4"),
+        ])
+        .await;
+    let ask = async || {
+        let response = world.ask(wine().request(&[1]), &[("traceparent", SAMPLED)]).await;
+        wine().check(&[1], &response);
+    };
+    ask().await;
+    collector.trace(TRACE, 4).await;
+    worker.until_log("the collector refused a part of the telemetry").await;
+    let log = worker.log();
+    assert!(log.contains("one is too long") && !log.contains("telemetry was not exported"), "{log}");
+    ask().await;
+    worker.until_log("telemetry was not exported").await;
+    let why = match protocol {
+        Protocol::Http => "the collector answered 403 Forbidden",
+        Protocol::Grpc => "the collector answered PermissionDenied: never",
+    };
+    assert!(worker.log().contains(why), "{}", worker.log());
+}
+
+async fn what_is_sent_is_compressed_and_brings_its_key_if_asked_for(protocol: Protocol) {
+    let (world, collector) = (world().await, Collector::start(protocol).await);
+    let [endpoint, protocol] = collector.variables();
+    let _worker = world
+        .ready_worker(&[
+            endpoint,
+            protocol,
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=of%20all"),
+            ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "none"),
+            ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-key=of%20metrics"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ])
+        .await;
+    world.ask(wine().request(&[1]), &[("traceparent", SAMPLED)]).await;
+    collector.trace(TRACE, 4).await;
+    collector.until("metrics", |received| !received.metrics.is_empty()).await;
+    let call = |key: &str, encoding: Option<&str>| (Some(key.to_owned()), encoding.map(str::to_owned));
+    let calls = [call("of all", Some("gzip")), call("of metrics", None)];
+    assert!(collector.received.borrow().calls.iter().eq(&calls), "{:?}", collector.received.borrow().calls);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_signal_has_a_protocol_of_its_own() {
+    let (traces, metrics) = (Collector::start(Protocol::Http).await, Collector::start(Protocol::Grpc).await);
+    let world = world().await;
+    let _worker = world
+        .ready_worker(&[
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &metrics.endpoint),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &traces.endpoint_of("traces")),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ])
+        .await;
+    world.ask(wine().request(&[1]), &[("traceparent", SAMPLED)]).await;
+    traces.trace(TRACE, 4).await;
+    metrics.until("metrics", |received| !received.metrics.is_empty()).await;
+    assert!(traces.received.borrow().metrics.is_empty() && metrics.received.borrow().spans.is_empty());
+}
+
+/// The machine's roots decide: SSL_CERT_FILE stands for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_over_tls_trusts_whom_the_machine_trusts() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let file = |name: &str| repository().join("tests/e2e/tls").join(name);
+    let read = |name: &str| std::fs::read(file(name)).unwrap();
+    let identity = Identity::from_pem(read("collector.pem"), read("collector.key"));
+    let collector = Collector::start_with(Protocol::Grpc, &[], Some(identity)).await;
+    let world = world().await;
+    let worker = async |roots: &str| {
+        let [endpoint, protocol] = collector.variables();
+        world
+            .ready_worker(&[
+                endpoint,
+                protocol,
+                ("SSL_CERT_FILE", file(roots).to_str().unwrap()),
+                ("OTEL_METRICS_EXPORTER", "none"),
+                ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+            ])
+            .await
+    };
+    let distrustful = worker("stranger.pem").await;
+    distrustful.until_log("telemetry was not exported").await;
+    assert!(distrustful.log().contains("UnknownIssuer"), "{}", distrustful.log());
+    assert!(collector.received.borrow().spans.is_empty());
+    drop(distrustful);
+
+    let _worker = worker("collector.pem").await;
+    world.ask(wine().request(&[1]), &[("traceparent", SAMPLED)]).await;
+    collector.trace(TRACE, 4).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_followed_is_said_and_costs_no_prediction() {
     let world = world().await;
     let worker = world
         .ready_worker(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
         ])
         .await;
     let response = world.ask(wine().request(&[1]), &[("traceparent", SAMPLED)]).await;
@@ -449,7 +497,10 @@ async fn what_cannot_be_followed_is_said_and_costs_no_prediction() {
     assert_eq!(response.attributes["traceparent"], SAMPLED);
     let log = worker.log();
     assert!(
-        log.contains("no traces will be exported") && log.contains("expected \\\"http/protobuf\\\""),
+        log.contains("no traces will be exported")
+            && log.contains(
+                r#"OTEL_EXPORTER_OTLP_PROTOCOL is \"http/json\", expected \"http/protobuf\" (a collector's port 4318) or \"grpc\""#
+            ),
         "{log}"
     );
 }

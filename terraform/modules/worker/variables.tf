@@ -156,7 +156,7 @@ variable "otel" {
   default     = {}
 
   validation {
-    condition     = alltrue([for key, _ in var.otel : can(regex("^OTEL_(EXPORTER_OTLP_((TRACES|METRICS)_)?(ENDPOINT|HEADERS|PROTOCOL|TIMEOUT)|(TRACES|METRICS)_EXPORTER|TRACES_SAMPLER(_ARG)?|METRIC_EXPORT_INTERVAL|SERVICE_NAME|RESOURCE_ATTRIBUTES|SDK_DISABLED|BSP_[A-Z_]+|SPAN_[A-Z_]+)$", key))])
+    condition     = alltrue([for key, _ in var.otel : can(regex("^OTEL_(EXPORTER_OTLP_((TRACES|METRICS)_)?(COMPRESSION|ENDPOINT|HEADERS|PROTOCOL|TIMEOUT)|(TRACES|METRICS)_EXPORTER|TRACES_SAMPLER(_ARG)?|METRIC_EXPORT_INTERVAL|SERVICE_NAME|RESOURCE_ATTRIBUTES|SDK_DISABLED|BSP_[A-Z_]+|SPAN_[A-Z_]+)$", key))])
     error_message = "otel: expected OpenTelemetry's variables that predictd follows, such as OTEL_EXPORTER_OTLP_ENDPOINT, got ${jsonencode(keys(var.otel))}."
   }
 
@@ -166,8 +166,8 @@ variable "otel" {
   }
 
   validation {
-    condition     = alltrue([for key, value in var.otel : value == "http/protobuf" if endswith(key, "_PROTOCOL")])
-    error_message = "otel: predictd speaks http/protobuf alone (a collector's port 4318), got ${jsonencode([for key, value in var.otel : value if endswith(key, "_PROTOCOL")])}."
+    condition     = alltrue([for key, value in var.otel : contains(["http/protobuf", "grpc"], value) if endswith(key, "_PROTOCOL")])
+    error_message = "otel: expected the protocol http/protobuf (a collector's port 4318) or grpc (4317), got ${jsonencode([for key, value in var.otel : value if endswith(key, "_PROTOCOL")])}."
   }
 }
 

@@ -76,7 +76,7 @@ run "everything_on" {
       "batching.max_rows" = "256", "shutdown.grace" = "5s", "responses.inline_limit" = "0", "models.cache" = "/tmp/models",
       "models.cache_size" = "2GiB", "inference.threads" = "2", "models.poll_interval" = "1m30s"
     }
-    otel                = { OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4318", OTEL_TRACES_SAMPLER_ARG = "0.01" }
+    otel                = { OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4317", OTEL_EXPORTER_OTLP_PROTOCOL = "grpc", OTEL_EXPORTER_OTLP_COMPRESSION = "gzip" }
     instances           = null
     metrics_sidecar     = "example.com/collector:1"
     deletion_protection = false
@@ -109,7 +109,7 @@ run "everything_on" {
   assert {
     condition = {
       for env in google_cloud_run_v2_worker_pool.worker.template[0].containers[0].env : env.name => env.value if startswith(env.name, "OTEL_")
-    } == { OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4318", OTEL_TRACES_SAMPLER_ARG = "0.01" }
+    } == { OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4317", OTEL_EXPORTER_OTLP_PROTOCOL = "grpc", OTEL_EXPORTER_OTLP_COMPRESSION = "gzip" }
     error_message = "OpenTelemetry's variables must reach the worker"
   }
   assert {
@@ -211,7 +211,7 @@ run "a_variable_that_predictd_does_not_follow" {
 run "a_protocol_that_predictd_does_not_speak" {
   command = plan
   variables {
-    otel = { OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4317", OTEL_EXPORTER_OTLP_PROTOCOL = "grpc" }
+    otel = { OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4318", OTEL_EXPORTER_OTLP_TRACES_PROTOCOL = "http/json" }
   }
   expect_failures = [var.otel]
 }
