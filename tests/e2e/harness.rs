@@ -132,6 +132,14 @@ impl World {
         }
     }
 
+    /// Waits until this request was acknowledged.
+    pub(crate) async fn acknowledged(&self, id: &str) {
+        let is_ack =
+            |event: &Event| matches!(&event.what, What::Acked(delivery) if *delivery.message_id == *id);
+        let acked = self.server.history.wait_until(PATIENCE, |events| events.iter().any(is_ack));
+        assert!(acked.await, "{id} was never acknowledged");
+    }
+
     /// Waits until so many requests were delivered to workers.
     pub(crate) async fn delivered(&self, requests: usize) {
         let is_delivery = |event: &Event| matches!(&event.what, What::Delivered(Delivery { subscription, .. }) if **subscription == *REQUEST_SUBSCRIPTION);

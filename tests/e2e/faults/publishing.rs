@@ -98,7 +98,10 @@ async fn fault_25_and_its_request_is_not_given_back() {
     trial.until_met("ModifyAckDeadline", 1, 1).await;
     let rows = trial.next_wine();
     let second = trial.ordered(wine().request(&rows), &[], "key", End::Wine(rows));
-    trial.world.delivered(2).await;
+    // What comes after it under another key is published: it had its chance, and waits.
+    let rows = trial.next_wine();
+    let other = trial.ordered(wine().request(&rows), &[], "another key", End::Wine(rows));
+    trial.world.acknowledged(&other).await;
     worker.until_metric("predictd_messages_in_hand", 1.0).await;
     trial.expire_leases();
     trial.judge(&worker, Allowed::default(), "").await;
