@@ -132,9 +132,9 @@ async fn fault_18_a_picture_of_50_000_by_50_000() {
 }
 
 fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     let output = std::process::Command::new("date")
-        .args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"])
+        .args(["-u", "-d", &format!("@{seconds:.3}"), "+%Y-%m-%dT%H:%M:%S.%3NZ"])
         .output()
         .unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -165,8 +165,8 @@ async fn fault_19_deadlines() {
     // One that takes seconds, and behind it those whose deadline is sooner.
     let long = End::Contains("90000".to_owned());
     trial.request("{\"instances\": [90000]}", &[("model", "slow")], long);
-    trial.world.delivered(13).await;
-    let soon = rfc3339(SystemTime::now() + Duration::from_secs(2));
+    worker.until_metric("predictd_messages_in_hand ", 1.0).await;
+    let soon = rfc3339(SystemTime::now() + Duration::from_millis(500));
     for _ in 0..10 {
         let attributes = [("deadline", &*soon), ("model", "slow")];
         trial.request("{\"instances\": [1]}", &attributes, End::Code("DEADLINE_EXCEEDED"));
