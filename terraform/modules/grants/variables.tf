@@ -33,7 +33,7 @@ variable "models_url" {
   type        = string
 
   validation {
-    condition     = can(regex("^gs://[a-z0-9][a-z0-9._-]+(/.*[^/])?$", var.models_url))
+    condition     = can(regex("^gs://[a-z0-9][a-z0-9._-]+(/[^/\\s]+)*$", var.models_url))
     error_message = "models_url: expected gs://BUCKET or gs://BUCKET/PREFIX without a slash at its end, got ${jsonencode(var.models_url)}."
   }
 }

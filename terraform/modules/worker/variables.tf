@@ -65,7 +65,7 @@ variable "models_url" {
 
   validation {
     condition     = can(regex("^gs://[a-z0-9][a-z0-9._-]+(/[^/\\s]+)*$", var.models_url))
-    error_message = "models_url: expected gs://BUCKET/PREFIX without a slash at its end, got ${jsonencode(var.models_url)}."
+    error_message = "models_url: expected gs://BUCKET or gs://BUCKET/PREFIX without a slash at its end, got ${jsonencode(var.models_url)}."
   }
 }
 

@@ -229,22 +229,25 @@ async fn a_dropped_server_is_gone() {
     later.expect("an answer").unwrap_err();
 }
 
+/// Makes a subscription that delivers in order; answers its name.
+async fn ordered(subscriber: &mut SubscriberClient<Channel>, other: Subscription) -> String {
+    let name = "projects/p/subscriptions/ordered".to_owned();
+    let (topic, enable_message_ordering) = (TOPIC.to_owned(), true);
+    let made = Subscription { name: name.clone(), topic, enable_message_ordering, ..other };
+    subscriber.create_subscription(made).await.unwrap();
+    name
+}
+
+fn keyed(data: &str, key: &str) -> PubsubMessage {
+    PubsubMessage { ordering_key: key.to_owned(), ..message(data) }
+}
+
 #[tokio::test]
 async fn a_key_stays_in_order_on_one_stream_while_others_move() {
     let (server, mut publisher, mut subscriber) = server().await;
-    let name = "projects/p/subscriptions/ordered".to_owned();
-    let ordered = Subscription {
-        name: name.clone(),
-        topic: TOPIC.to_owned(),
-        enable_message_ordering: true,
-        retry_policy: Some(RetryPolicy {
-            minimum_backoff: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
-            maximum_backoff: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
-        }),
-        ..Subscription::default()
-    };
-    subscriber.create_subscription(ordered).await.unwrap();
-    let keyed = |data: &str, key: &str| PubsubMessage { ordering_key: key.to_owned(), ..message(data) };
+    let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let retry_policy = Some(RetryPolicy { minimum_backoff: second, maximum_backoff: second });
+    let name = ordered(&mut subscriber, Subscription { retry_policy, ..Subscription::default() }).await;
     publisher.publish(publish(vec![keyed("a1", "a"), keyed("b1", "b"), keyed("a2", "a")])).await.unwrap();
     let data = |batch: &[ReceivedMessage]| -> Vec<String> {
         let data = batch.iter().map(|it| it.message.as_ref().unwrap().data.to_vec());
@@ -267,16 +270,8 @@ async fn a_key_stays_in_order_on_one_stream_while_others_move() {
 #[tokio::test]
 async fn a_key_out_with_a_stream_that_is_gone_waits_for_its_lease() {
     let (server, mut publisher, mut subscriber) = server().await;
-    let name = "projects/p/subscriptions/ordered".to_owned();
-    let ordered = Subscription {
-        name: name.clone(),
-        topic: TOPIC.to_owned(),
-        enable_message_ordering: true,
-        ..Subscription::default()
-    };
-    subscriber.create_subscription(ordered).await.unwrap();
-    let keyed = |data: &str| PubsubMessage { ordering_key: "k".to_owned(), ..message(data) };
-    publisher.publish(publish(vec![keyed("1")])).await.unwrap();
+    let name = ordered(&mut subscriber, Subscription::default()).await;
+    publisher.publish(publish(vec![keyed("1", "k")])).await.unwrap();
     let first = StreamingPullRequest {
         subscription: name.clone(),
         stream_ack_deadline_seconds: 600,
@@ -287,7 +282,7 @@ async fn a_key_out_with_a_stream_that_is_gone_waits_for_its_lease() {
     let mut stream = subscriber.streaming_pull(requests).await.unwrap().into_inner();
     let delivered = stream.message().await.unwrap().unwrap().received_messages;
     assert!(stream.message().await.unwrap().is_none());
-    publisher.publish(publish(vec![keyed("2")])).await.unwrap();
+    publisher.publish(publish(vec![keyed("2", "k")])).await.unwrap();
     // Else 2 could be answered before 1, which only comes again when its lease is over.
     assert!(server.pubsub.pull(&name, 10, true).await.unwrap().is_empty());
     server.pubsub.acknowledge(&name, &[delivered[0].ack_id.clone()]).unwrap();
