@@ -290,8 +290,10 @@ impl<'s> Inputs<'s> {
 
     /// The request, with `answer`'s form of a response. `rows` is given where the body listed rows one by one.
     pub(super) fn finish(self, rows: Option<usize>, answer: Answer) -> Read<Request> {
-        let cuts = !self.signature.cuts.is_empty();
-        let mut own_lengths = vec![Vec::new(); if cuts { self.signature.padding.len() } else { 0 }];
+        let mut own_lengths = Vec::new();
+        if !self.signature.cuts.is_empty() {
+            own_lengths.resize(self.signature.padding.len(), Vec::new());
+        }
         let batched = self.signature.batched;
         let max_rows = self.limits.max_rows;
         let mut first: Option<(&str, usize)> = None;
