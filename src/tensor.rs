@@ -38,13 +38,27 @@ pub struct TensorSpec {
     pub element: ElementType,
     /// The whole shape, the batch dimension included.
     pub shape: Vec<Dim>,
+    pub kind: Kind,
+}
+
+/// What an input or output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    #[default]
+    Tensor,
+    /// A tensor that may be left out ([`Tensor::left_out`]), or an output that may be missing ([`Show::Missing`]).
+    Optional,
 }
 
 impl TensorSpec {
     /// `float32[batch, 13]`, as error messages and `inspect` show it.
     pub fn describe(&self) -> String {
         let dims: Vec<String> = self.shape.iter().map(Dim::to_string).collect();
-        format!("{}[{}]", self.element, dims.join(", "))
+        let tensor = format!("{}[{}]", self.element, dims.join(", "));
+        match self.kind {
+            Kind::Tensor => tensor,
+            Kind::Optional => format!("optional {tensor}"),
+        }
     }
 
     /// Without the names of its free dimensions, which two exports of one model may give differently.
@@ -302,6 +316,18 @@ for_each_element_type!(define_types);
 pub struct Tensor {
     pub shape: Vec<usize>,
     pub elements: Elements,
+}
+
+impl Tensor {
+    /// What stands for an optional input that a request leaves out: no dimensions and no element, which no tensor has.
+    pub fn left_out(element: ElementType) -> Self {
+        Self { shape: Vec::new(), elements: Elements::with_capacity(element, 0) }
+    }
+}
+
+/// Whether these are [`Tensor::left_out`]'s.
+pub fn is_left_out(shape: &[usize], elements: View<'_>) -> bool {
+    shape.is_empty() && elements.is_empty()
 }
 
 /// One output of one batch, borrowed from whoever holds it.

@@ -8,7 +8,7 @@ use predictd::decode::Limits;
 use predictd::decode::envelope::{Headers, open};
 use predictd::encode::{Served, cut, response};
 use predictd::tensor::{
-    Cut, Dim, ElementType, Elements, Output, PadTo, Padding, Show, Signature, TensorSpec,
+    Cut, Dim, ElementType, Elements, Kind, Output, PadTo, Padding, Show, Signature, TensorSpec,
 };
 
 const TYPES: [(&str, &str); 9] = [
@@ -25,7 +25,7 @@ const TYPES: [(&str, &str); 9] = [
 
 fn input(name: &str, element: ElementType, dims: &[usize]) -> TensorSpec {
     let dim = |n: &usize| if *n == 0 { Dim::Any(String::new()) } else { Dim::Fixed(*n) };
-    TensorSpec { name: name.to_owned(), element, shape: dims.iter().map(dim).collect() }
+    TensorSpec { name: name.to_owned(), element, shape: dims.iter().map(dim).collect(), kind: Kind::Tensor }
 }
 
 fn signature(which: u8) -> Signature {

@@ -5,7 +5,7 @@ use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
 use super::{Answer, Limits, Request, binary, fault};
 use crate::for_each_element_type;
-use crate::tensor::{Dim, Elements, PadTo, Padding, Signature, Tensor, TensorSpec};
+use crate::tensor::{Dim, Elements, Kind, PadTo, Padding, Signature, Tensor, TensorSpec};
 use half::{bf16, f16};
 
 /// One input as far as it was read.
@@ -20,9 +20,19 @@ pub(super) struct Input<'s> {
     missing: Option<&'s Elements>,
     /// Each row's length in the padded dimension.
     lengths: Vec<usize>,
+    /// How many times `null` came in place of an optional value.
+    nulls: usize,
 }
 
 impl Input<'_> {
+    #[cold]
+    fn in_some_rows(&self) -> Box<Fault> {
+        let (name, what) = (shown(&self.spec.name), self.spec.describe());
+        Fault::new(format!(
+            "expected input {name} ({what}) in all rows or in none, got it in some; send them apart"
+        ))
+    }
+
     /// The shape of a whole tensor, as the request gives it.
     fn take_shape(&mut self, shape: &[usize]) {
         self.dims = shape.iter().map(|length| Some(*length)).collect();
@@ -62,6 +72,7 @@ impl<'s> Inputs<'s> {
             padding: signature.padding.iter().find(|padding| padding.input == index),
             missing: signature.missing.iter().find(|(input, _)| *input == index).map(|(_, value)| value),
             lengths: Vec::new(),
+            nulls: 0,
             dims: spec
                 .shape
                 .iter()
@@ -92,6 +103,10 @@ impl<'s> Inputs<'s> {
 
     /// Appends one value whose shape is the input's from dimension `level` on: 1 for a row, 0 for the whole tensor.
     pub(super) fn read(&mut self, index: usize, scanner: &mut Scanner<'_>, level: usize) -> Read<()> {
+        if self.list[index].spec.kind == Kind::Optional && scanner.word("null") {
+            self.list[index].nulls += 1;
+            return Ok(());
+        }
         if level == 0 && self.list[index].padding.is_some() {
             return self.read_padded_rows(index, scanner);
         }
@@ -279,8 +294,13 @@ impl<'s> Inputs<'s> {
                 self.take_missing(index);
             }
         }
-        match self.list.iter().find(|input| input.times < times) {
+        let is_there = |input: &&Input<'_>| {
+            // What the others have, an optional one may leave out as a whole.
+            input.times >= times || (input.spec.kind == Kind::Optional && input.times == 0)
+        };
+        match self.list.iter().find(|input| !is_there(input)) {
             None => Ok(()),
+            Some(input) if input.spec.kind == Kind::Optional => Err(input.in_some_rows()),
             Some(input) => {
                 let (name, what) = (shown(&input.spec.name), input.spec.describe());
                 Err(Fault::new(format!("expected a value for every input, got none for {name} ({what})")))
@@ -297,6 +317,13 @@ impl<'s> Inputs<'s> {
         let mut first: Option<(&str, usize)> = None;
         let mut tensors = Vec::with_capacity(self.list.len());
         for (index, input) in self.list.into_iter().enumerate() {
+            if input.spec.kind == Kind::Optional && input.times == 0 {
+                tensors.push(Tensor::left_out(input.spec.element));
+                continue;
+            }
+            if input.nulls > 0 {
+                return Err(input.in_some_rows());
+            }
             let Input { spec, dims, mut elements, padding, lengths, .. } = input;
             // A length that no array showed is that of an array inside an empty one.
             let mut shape: Vec<usize> = dims.iter().map(|length| length.unwrap_or(0)).collect();

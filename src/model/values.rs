@@ -63,6 +63,8 @@ pub(super) enum Held {
         names: Vec<String>,
     },
     Sequence(Vec<(Elements, Vec<usize>)>),
+    /// An optional output that is not there.
+    Missing,
 }
 
 impl Held {
@@ -104,6 +106,9 @@ impl Held {
                 let elements = view(value, *element)?;
                 return Ok(Output { name, shape, elements, show: Show::Values });
             }
+            Self::Missing => {
+                return Ok(Output { name, shape: &[0], elements: View::U8(&[]), show: Show::Missing });
+            }
             Self::Owned { .. } => Show::Values,
             Self::Named { names, .. } => Show::Named(names),
             Self::Sequence(tensors) => {
@@ -127,6 +132,11 @@ impl Held {
         };
         Ok(Output { name, shape, elements: elements.view(), show })
     }
+}
+
+/// A scalar's value.
+pub(super) fn is_true(value: &DynValue) -> Result<bool, String> {
+    Ok(value.try_extract_tensor::<bool>().map_err(sentence)?.1.first() == Some(&true))
 }
 
 fn sentence(error: ort::Error) -> String {
@@ -185,7 +195,7 @@ fn tensors(value: &DynValue) -> Result<Held, String> {
                 Ok((elements, shape))
             }
             Held::Owned { elements, shape } => Ok((elements, shape)),
-            Held::Named { .. } | Held::Sequence(_) => {
+            Held::Named { .. } | Held::Sequence(_) | Held::Missing => {
                 Err("it is nested deeper than a sequence of tensors".to_owned())
             }
         }
