@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::composite;
 use crate::deadline;
 use crate::decode::{Form, Id, Request};
 use crate::encode::cut::{Lengths, Padded};
@@ -319,7 +320,7 @@ pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
         .map(|spec| {
             let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
             let count = shape.iter().product();
-            (shape, Elements::zeros(spec.element, count))
+            (shape, composite::zeros(spec, count))
         })
         .collect();
     let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();

@@ -1,5 +1,6 @@
 //! Owns the tensors while a body is read: typed buffers that fill in the body's order, and shapes held against the signature.
 
+use super::composite::{self, Left};
 use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
@@ -51,11 +52,11 @@ pub(super) struct Inputs<'s> {
 }
 
 /// What nested reading must know beside its buffer.
-struct Rule<'s> {
-    spec: &'s TensorSpec,
+pub(super) struct Rule<'s> {
+    pub(super) spec: &'s TensorSpec,
     /// The buffer may grow to this length.
-    limit: usize,
-    max_elements: usize,
+    pub(super) limit: usize,
+    pub(super) max_elements: usize,
 }
 
 impl<'s> Inputs<'s> {
@@ -103,9 +104,15 @@ impl<'s> Inputs<'s> {
 
     /// Appends one value whose shape is the input's from dimension `level` on: 1 for a row, 0 for the whole tensor.
     pub(super) fn read(&mut self, index: usize, scanner: &mut Scanner<'_>, level: usize) -> Read<()> {
-        if self.list[index].spec.kind == Kind::Optional && scanner.word("null") {
-            self.list[index].nulls += 1;
-            return Ok(());
+        match self.list[index].spec.kind {
+            Kind::Tensor => {}
+            Kind::Optional => {
+                if scanner.word("null") {
+                    self.list[index].nulls += 1;
+                    return Ok(());
+                }
+            }
+            Kind::Map { .. } | Kind::Sequence { .. } => return self.read_composite(index, scanner),
         }
         if level == 0 && self.list[index].padding.is_some() {
             return self.read_padded_rows(index, scanner);
@@ -126,6 +133,22 @@ impl<'s> Inputs<'s> {
         }
         input.times += 1;
         self.total += self.list[index].elements.len() - before;
+        Ok(())
+    }
+
+    /// A map or a sequence of tensors.
+    fn read_composite(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+        let max_elements = self.limits.max_elements;
+        let before = max_elements.saturating_sub(self.total);
+        let mut left = Left { elements: before, of: max_elements };
+        let input = &mut self.list[index];
+        let composite = composite::read(input.spec, scanner, &mut left)?;
+        let Elements::Composite(all) = &mut input.elements else {
+            unreachable!("the elements of such an input are composites")
+        };
+        all.push(composite);
+        input.times += 1;
+        self.total += before - left.elements;
         Ok(())
     }
 
@@ -515,7 +538,7 @@ fn leaf<T: Element>(out: &mut Vec<T>, scanner: &mut Scanner<'_>, rule: &Rule<'_>
 
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        fn read_nested(
+        pub(super) fn read_nested(
             elements: &mut Elements,
             scanner: &mut Scanner<'_>,
             dims: &mut [Option<usize>],

@@ -12,7 +12,7 @@ use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, ValueType};
 
 use super::optional;
-use super::values::{Held, element_type, input_value, is_true};
+use super::values::{Held, element_type, input_value, is_true, map_types};
 use crate::tensor::{self, Dim, ElementType, Kind, Output, TensorSpec, View};
 
 /// How ONNX Runtime runs a version's graphs.
@@ -135,7 +135,7 @@ impl Chain {
     fn request_input(&mut self, outlet: &Declared) -> anyhow::Result<usize> {
         let spec = input_spec(outlet)?;
         match self.inputs.iter().position(|known| known.name == spec.name) {
-            Some(at) if (self.inputs[at].element, self.inputs[at].kind) == (spec.element, spec.kind) => {
+            Some(at) if self.inputs[at].element == spec.element && self.inputs[at].kind == spec.kind => {
                 Ok(at)
             }
             Some(at) => bail!(
@@ -281,9 +281,29 @@ fn input_spec(outlet: &Declared) -> anyhow::Result<TensorSpec> {
         ValueType::Optional(inner) if matches!(**inner, ValueType::Tensor { .. }) => {
             tensor_spec(&outlet.name, inner).map(|spec| TensorSpec { kind: Kind::Optional, ..spec })
         }
-        other => bail!("input {:?} has the type {other}; only tensors can be sent", outlet.name),
+        ValueType::Map { key, value } => match map_types(*key, *value) {
+            Some((key, value)) => Ok(composite_spec(&outlet.name, Kind::Map { key, value })),
+            None => bail!(
+                "input {:?} is a map from {key} to {value}; ONNX's operators take those from strings to int64s and floats, \
+                 and from int64s to strings and floats",
+                outlet.name
+            ),
+        },
+        ValueType::Sequence(inner) if matches!(**inner, ValueType::Tensor { .. }) => {
+            tensor_spec(&outlet.name, inner).map(|TensorSpec { element, shape, .. }| {
+                composite_spec(&outlet.name, Kind::Sequence { element, shape })
+            })
+        }
+        other => bail!(
+            "input {:?} has the type {other}; only tensors, optional ones, sequences of tensors and maps can be sent",
+            outlet.name
+        ),
     };
     spec.with_context(|| format!("input {:?}", outlet.name))
+}
+
+fn composite_spec(name: &str, kind: Kind) -> TensorSpec {
+    TensorSpec { name: name.to_owned(), element: ElementType::Composite, shape: Vec::new(), kind }
 }
 
 /// Maps are shown as the tensor of their values, sequences of maps as one with a row each.

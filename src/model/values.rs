@@ -2,13 +2,14 @@
 
 use ort::session::SessionInputValue;
 use ort::value::{
-    DynMapValueType, DynSequenceValueType, DynTensorValueType, DynValue, Tensor as OrtTensor,
-    TensorElementType, TensorRef,
+    DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue, Map, Sequence,
+    Tensor as OrtTensor, TensorElementType, TensorRef,
 };
 use ort::value::{Value, ValueType};
 
+use crate::composite::Composite;
 use crate::for_each_number_type;
-use crate::tensor::{ElementType, Elements, Output, Show, View};
+use crate::tensor::{ElementType, Elements, Output, Show, Tensor, View};
 
 /// A tensor that ONNX Runtime reads where it lies; strings and booleans excepted, which it copies.
 pub(super) fn input_value<'a>(shape: &'a [usize], elements: View<'a>) -> ort::Result<SessionInputValue<'a>> {
@@ -17,11 +18,84 @@ pub(super) fn input_value<'a>(shape: &'a [usize], elements: View<'a>) -> ort::Re
             match elements {
                 View::Text(text) => OrtTensor::from_string_array((shape, text))?.into(),
                 View::Blob(_) => return Err(ort::Error::new("bytes are no input of an ONNX model")),
+                View::Composite([one]) => composite_value(one)?,
+                View::Composite(_) => return Err(ort::Error::new("several maps or sequences are no one input")),
                 $(View::$variant(values) => TensorRef::from_array_view((shape, values))?.into(),)+
             }
         };
     }
     Ok(for_each_number_type!(number_value))
+}
+
+/// A copy.
+fn composite_value(composite: &Composite) -> ort::Result<SessionInputValue<'static>> {
+    let (keys, values) = match composite {
+        Composite::Sequence(tensors) => {
+            let own = |tensor: &Tensor| owned(&tensor.shape, &tensor.elements);
+            let tensors = tensors.iter().map(own).collect::<ort::Result<Vec<DynTensor>>>()?;
+            return Ok(Sequence::new(tensors)?.into());
+        }
+        Composite::Map { keys, values } => (keys, values),
+    };
+    let length = [keys.len()];
+    macro_rules! map {
+        ($keys:expr, $values:ident) => {
+            Ok(Map::new_kv($keys, OrtTensor::from_array((length, $values.clone()))?)?.into())
+        };
+    }
+    match (keys, values) {
+        (Elements::Text(keys), values) => {
+            let keys = OrtTensor::from_string_array((length, &keys[..]))?;
+            match values {
+                Elements::I64(values) => map!(keys, values),
+                Elements::F32(values) => map!(keys, values),
+                Elements::F64(values) => map!(keys, values),
+                _ => Err(no_map()),
+            }
+        }
+        (Elements::I64(keys), values) => {
+            let keys = OrtTensor::from_array((length, keys.clone()))?;
+            match values {
+                Elements::F32(values) => map!(keys, values),
+                Elements::F64(values) => map!(keys, values),
+                Elements::Text(texts) => {
+                    Ok(Map::new_kv(keys, OrtTensor::from_string_array((length, &texts[..]))?)?.into())
+                }
+                _ => Err(no_map()),
+            }
+        }
+        _ => Err(no_map()),
+    }
+}
+
+fn no_map() -> ort::Error {
+    ort::Error::new("no operator takes a map of these types")
+}
+
+/// The types of the maps that ONNX's operators take.
+pub(super) fn map_types(
+    key: TensorElementType,
+    value: TensorElementType,
+) -> Option<(ElementType, ElementType)> {
+    use TensorElementType::{Float32, Float64, Int64, String};
+    let is_known =
+        matches!((key, value), (String, Int64 | Float32 | Float64) | (Int64, String | Float32 | Float64));
+    is_known.then(|| Some((element_type(key)?, element_type(value)?))).flatten()
+}
+
+fn owned(shape: &[usize], elements: &Elements) -> ort::Result<DynTensor> {
+    macro_rules! own {
+        ($(($variant:ident, $rust:ty)),+ $(,)?) => {
+            match elements {
+                Elements::Text(texts) => OrtTensor::from_string_array((shape, &texts[..]))?.upcast(),
+                $(Elements::$variant(values) => OrtTensor::from_array((shape, values.clone()))?.upcast(),)+
+                Elements::Blob(_) | Elements::Composite(_) => {
+                    return Err(ort::Error::new("only tensors of numbers and texts are in a sequence"));
+                }
+            }
+        };
+    }
+    Ok(for_each_number_type!(own))
 }
 
 pub(super) fn element_type(ort: TensorElementType) -> Option<ElementType> {
@@ -148,7 +222,9 @@ fn view(value: &DynValue, element: ElementType) -> Result<View<'_>, String> {
         ($(($variant:ident, $rust:ty)),+ $(,)?) => {
             match element {
                 $(ElementType::$variant => View::$variant(value.try_extract_tensor::<$rust>().map_err(sentence)?.1),)+
-                ElementType::Text | ElementType::Blob => return Err(format!("{element} elements cannot be lent")),
+                ElementType::Text | ElementType::Blob | ElementType::Composite => {
+                    return Err(format!("{element} elements cannot be lent"));
+                }
             }
         };
     }

@@ -12,8 +12,6 @@ use crate::harness::{Worker, World, outcome, repository};
 
 /// Models that must be refused, and what `/info` says of them.
 const REFUSED: &[(&str, &str)] = &[
-    ("sequence-input", "only tensors can be sent"),
-    ("sklearn-dict-vectorizer", "only tensors can be sent"),
     ("sklearn-unloadable", "does not match expected type (tensor(double))"),
     ("torch-bfloat16", "Could not find an implementation for Gemm"),
 ];
@@ -102,8 +100,8 @@ fn cases_of(model: &str) -> Vec<Case> {
             (!is_left_out(input)).then_some(tensor)
         };
         let tensors: Vec<Value> = inputs.iter().filter_map(v2).collect();
-        // Without inputs v2 has nothing to say.
-        if !tensors.is_empty() {
+        // Without inputs v2 has nothing to say, and of what is no tensor it cannot speak.
+        if !tensors.is_empty() && tensors.iter().all(|tensor| tensor.get("kind").is_none()) {
             add("v2", json!({ "inputs": tensors }));
         }
         let columns = |(name, input): (&String, &Value)| (name.clone(), plain(input));
@@ -128,7 +126,11 @@ fn is_left_out(input: &Value) -> bool {
 
 /// An input as JSON has it, `null` where it is left out.
 fn plain(input: &Value) -> Value {
-    if is_left_out(input) { Value::Null } else { nest(&input["data"], &input["shape"]) }
+    match input["kind"].as_str() {
+        None => nest(&input["data"], &input["shape"]),
+        Some("sequence of tensors") => input["data"].as_array().unwrap().iter().map(plain).collect(),
+        Some(_) => input["data"].clone(),
+    }
 }
 
 /// Flat data as arrays of this shape.
@@ -252,8 +254,15 @@ fn judge(case: &Case, response: &PubsubMessage) -> Result<(), String> {
 
 /// Models that count rows in their inputs only give other shapes row by row than for all rows together: judged in whole form.
 fn is_compared_by_rows(model: &str) -> bool {
-    !["optional-sequence", "sequence-output", "sklearn-multi-output", "torch-lstm", "symbolic-dims"]
-        .contains(&model)
+    ![
+        "sklearn-dict-vectorizer",
+        "optional-sequence",
+        "sequence-output",
+        "sklearn-multi-output",
+        "torch-lstm",
+        "symbolic-dims",
+    ]
+    .contains(&model)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,5 +334,28 @@ fn rows_that_run_one_by_one_each_have_their_optional_outputs() {
     ] {
         let answer = predicted("optional-sequence", &json!({ "instances": rows }));
         assert_eq!(answer, json!({ "predictions": expected }));
+    }
+}
+
+#[test]
+fn instances_that_are_no_tensors_run_one_by_one() {
+    for model in
+        ["sklearn-dict-vectorizer", "sequence-input", "map-inputs", "map-inputs-other", "sequence-inputs"]
+    {
+        let text = std::fs::read_to_string(zoo().join(model).join("expected.json")).unwrap();
+        let all: Value = serde_json::from_str(&text).unwrap();
+        let cases = all["cases"].as_array().unwrap();
+        let named = |key: &str, value: fn(&Value) -> Value, case: &Value| -> Value {
+            let all = case[key].as_object().unwrap();
+            let named: Map<String, Value> =
+                all.iter().map(|(name, one)| (name.clone(), value(one))).collect();
+            if named.len() == 1 { named.into_values().next().unwrap() } else { named.into() }
+        };
+        // Each twice, so that there are always several.
+        let twice = || cases.iter().chain(cases);
+        let instances: Vec<Value> = twice().map(|case| named("inputs", plain, case)).collect();
+        let expected: Value = twice().map(|case| named("expected", expected_value, case)).collect();
+        let answer = predicted(model, &json!({ "instances": instances }));
+        assert!(equal(&answer["predictions"], &expected, 1e-6), "{model}: {answer}, expected {expected}");
     }
 }

@@ -297,6 +297,66 @@ def optional_chain() -> Example:
     return example("optional-chain", special, model, *cases, files=files)
 
 
+def map_inputs() -> list[Example]:
+    """Every kind of map that an operator takes, and a tensor. Not all can be given to ONNX Runtime from Python."""
+    reachable = {
+        "text_to_float": (STRING, FLOAT, np.float32),
+        "integer_to_float": (INT64, FLOAT, np.float32),
+    }
+    others = {
+        "text_to_integer": (STRING, INT64, np.int64),
+        "text_to_double": (STRING, TensorProto.DOUBLE, np.float64),
+        "integer_to_double": (INT64, TensorProto.DOUBLE, np.float64),
+        "integer_to_text": (INT64, STRING, object),
+    }
+    special = "maps of texts and of int64s to float32, and a tensor"
+    beyond = "maps to int64, float64 and text, also empty, and a tensor; Python's ONNX Runtime cannot be given these"
+    model, full, _ = map_input(reachable)
+    return [example("map-inputs", special, model, full), example("map-inputs-other", beyond, *map_input(others))]
+
+
+def map_input(kinds: dict[str, tuple[int, int, type]]) -> tuple[ModelProto, Case, Case]:
+    vocabularies = {STRING: ["red", "grün", ""], INT64: [7, -1, 2**53 + 1]}
+    numbers = {np.float32: [0.5, -2], np.float64: [0.1, 1e300], np.int64: [2**53 + 1, -3], object: ["a", "ü"]}
+    nodes, inputs, outputs = [], [tensor("x", FLOAT, 2)], [tensor("twice", FLOAT, 2)]
+    given, expected, nothing = {}, {}, {}
+    for name, (key, value, dtype) in kinds.items():
+        words = vocabularies[key]
+        vocabulary = {"string_vocabulary" if key == STRING else "int64_vocabulary": words}
+        nodes.append(ml_node("DictVectorizer", name, f"{name}_row", **vocabulary))
+        inputs.append(typed(name, helper.make_map_type_proto(key, tensor_type(value))))
+        outputs.append(tensor(f"{name}_row", value, None, None))
+        # One word that the vocabulary lacks, and one of it that is not there.
+        unknown = "other" if key == STRING else 0
+        given[name] = {words[2]: numbers[dtype][0], unknown: numbers[dtype][1], words[0]: numbers[dtype][1]}
+        missing = "" if dtype is object else 0
+        expected[f"{name}_row"] = np.array([[given[name].get(word, missing) for word in words]], dtype)
+        nothing[f"{name}_row"] = np.array([[missing] * 3], dtype)
+    nodes.append(node("Add", "x x", "twice"))
+    x = np.array([1, -0.5], np.float32)
+    full = Case("maps", {"x": x, **given}, {"twice": x + x, **expected}, batched=False)
+    empty = Case("empty maps", {"x": x, **{name: {} for name in given}}, {"twice": x + x, **nothing}, batched=False)
+    return build(nodes, inputs, outputs), full, empty
+
+
+def sequence_inputs() -> Example:
+    """Sequences of every type, whose tensors need not have one shape or rank; the last of each comes back."""
+    integers = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+    nodes, inputs, outputs, given, expected = [], [], [], {}, {}
+    for name in ("bool", *integers, "float16", "float", "double", "string"):
+        element = TensorProto.DataType.Value(name.upper())
+        dtype = helper.tensor_dtype_to_np_dtype(element)
+        inputs.append(helper.make_tensor_sequence_value_info(name, element, None))
+        outputs.append(helper.make_tensor_value_info(f"last_{name}", element, None))
+        nodes.append(node("SequenceAt", f"{name} last", f"last_{name}"))
+        values = np.array([["a", "ü"], ["", "b"]], object) if name == "string" else np.array([[0, 1], [1, 0]], dtype)
+        given[name] = [values[0], values[0][:0], values]
+        expected[f"last_{name}"] = values
+    model = build(nodes, inputs, outputs, {"last": np.array(-1, np.int64)}, check=False)
+    special = "an input sequence of every type, of tensors of several ranks"
+    return example("sequence-inputs", special, model, Case("three each", given, expected, batched=False))
+
+
 def zero_size() -> Example:
     nodes = [node("Concat", "x nothing", "joined", axis=1), node("Identity", "nothing", "still_nothing")]
     inputs = [tensor("x", FLOAT, ROWS, 3), tensor("nothing", FLOAT, ROWS, 0)]
@@ -520,6 +580,7 @@ def prepost_text() -> Example:
 def main() -> None:
     made = [*every_same(), sequence_output(), sequence_input(), *maps(), optional_output(), optional_input()]
     made += [optional_weights(), optional_sequence(), optional_external(), optional_chain()]
+    made += [*map_inputs(), sequence_inputs()]
     made += [zero_size(), scalar(), symbolic_dims(), unknown_shape(), no_inputs(), no_batching_inputs()]
     made += [shared_input(), *default_inputs(), external_weights(), nan_output(), poison_row(), prepost_text()]
     made += [token_scores()]
