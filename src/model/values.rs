@@ -300,3 +300,18 @@ fn entries(map: &Value<DynMapValueType>) -> Result<(Vec<String>, Elements), Stri
         _ => Err(format!("it is a map from {key} to {value}, which is not supported")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_maps_that_operators_take_are_inputs() {
+        use TensorElementType::{Float16, Float32, Float64, Int32, Int64, String};
+        assert_eq!(map_types(String, Float32), Some((ElementType::Text, ElementType::F32)));
+        assert_eq!(map_types(Int64, String), Some((ElementType::I64, ElementType::Text)));
+        for (key, value) in [(String, String), (Int64, Int64), (String, Float16), (Int32, Float64)] {
+            assert_eq!(map_types(key, value), None);
+        }
+    }
+}

@@ -12,6 +12,7 @@ use crate::harness::{Worker, World, outcome, repository};
 
 /// Models that must be refused, and what `/info` says of them.
 const REFUSED: &[(&str, &str)] = &[
+    ("optional-sequence-input", "only tensors, optional ones, sequences of tensors and maps can be sent"),
     ("sklearn-unloadable", "does not match expected type (tensor(double))"),
     ("torch-bfloat16", "Could not find an implementation for Gemm"),
 ];

@@ -160,6 +160,14 @@ def either(condition: str, output: str, kind: TypeProto, then: list[NodeProto], 
     return node("If", condition, output, then_branch=branch("then", then), else_branch=branch("else", other))
 
 
+def optional_sequence_input() -> Example:
+    kind = helper.make_optional_type_proto(helper.make_sequence_type_proto(tensor_type(FLOAT, None)))
+    model = build([node("OptionalHasElement", "parts", "y")], [typed("parts", kind)], [tensor("y", TensorProto.BOOL)])
+    there = Case("there", {"parts": [np.array([1], np.float32)]}, {"y": np.array(True)}, batched=False)
+    absent = Case("absent", {"parts": None}, {"y": np.array(False)}, batched=False)
+    return example("optional-sequence-input", "the input is an optional sequence of tensors", model, there, absent)
+
+
 def optional_weights() -> Example:
     """y is x times the weights, where there are any; only then is there `total`, the sum of each row's weights."""
     matrix, total_type = tensor_type(FLOAT, ROWS, 3), tensor_type(FLOAT, ROWS)
@@ -579,7 +587,7 @@ def prepost_text() -> Example:
 
 def main() -> None:
     made = [*every_same(), sequence_output(), sequence_input(), *maps(), optional_output(), optional_input()]
-    made += [optional_weights(), optional_sequence(), optional_external(), optional_chain()]
+    made += [optional_sequence_input(), optional_weights(), optional_sequence(), optional_external(), optional_chain()]
     made += [*map_inputs(), sequence_inputs()]
     made += [zero_size(), scalar(), symbolic_dims(), unknown_shape(), no_inputs(), no_batching_inputs()]
     made += [shared_input(), *default_inputs(), external_weights(), nan_output(), poison_row(), prepost_text()]
