@@ -7,13 +7,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue, SessionOutputs};
-use ort::value::{Outlet, ValueType};
 
+use super::declared::{Declared, input_spec, output_spec};
 use super::optional;
-use super::values::{Held, element_type, input_value, is_true, map_types};
-use crate::tensor::{self, Dim, ElementType, Kind, Output, TensorSpec, View};
+use super::values::{Held, input_value, is_true};
+use crate::tensor::{self, Output, TensorSpec, View};
 
 /// How ONNX Runtime runs a version's graphs.
 #[derive(Debug, Clone, Copy)]
@@ -101,8 +101,7 @@ impl Chain {
         let mut given: Vec<(String, Given)> = Vec::new();
         for (number, file) in files.iter().enumerate() {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            let Opened { session, inputs: declared, outputs } = open(environment, file, options)
-                .with_context(|| format!("ONNX Runtime cannot load {name:?}"))?;
+            let Opened { session, inputs: declared, outputs } = Opened::open(environment, file, options)?;
             let mut inputs = Vec::new();
             let mut takes_from_before = number == 0;
             for outlet in &declared {
@@ -124,7 +123,7 @@ impl Chain {
             }
             chain.outputs = Given::all(number, &outputs);
             chain.output_specs = outputs.iter().map(output_spec).collect::<anyhow::Result<_>>()?;
-            chain.outputs_count_rows = outputs.iter().all(|outlet| counts_rows(&outlet.dtype));
+            chain.outputs_count_rows = outputs.iter().all(Declared::counts_rows);
             given.extend(outputs.iter().map(|outlet| outlet.name.clone()).zip(chain.outputs.clone()));
             chain.graphs.push(Graph { session, inputs });
         }
@@ -229,134 +228,43 @@ struct Opened {
     outputs: Vec<Declared>,
 }
 
-/// An input or output.
-struct Declared {
-    name: String,
-    dtype: ValueType,
+impl Opened {
+    fn open(environment: &Environment, file: &Path, options: Options) -> anyhow::Result<Self> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let cannot = || format!("ONNX Runtime cannot load {name:?}");
+        let mut builder = builder(environment, options).with_context(cannot)?;
+        let session = builder.commit_from_file(file).with_context(cannot)?;
+        let (inputs, outputs) = (Declared::all(session.inputs()), Declared::all(session.outputs()));
+        if !inputs.iter().chain(&outputs).any(Declared::is_optional) {
+            return Ok(Self { session, inputs, outputs });
+        }
+        // What cannot be made plain is refused by name.
+        inputs.iter().try_for_each(|input| input_spec(input).map(drop))?;
+        outputs.iter().try_for_each(|output| output_spec(output).map(drop))?;
+        drop(session);
+        let plain = optional::without(&std::fs::read(file)?).map_err(anyhow::Error::msg)?;
+        let folder = file.parent().unwrap_or(Path::new("")).to_string_lossy();
+        let in_words = |error: ort::Error<_>| anyhow::anyhow!("{error}");
+        let mut builder =
+            builder.with_config_entry(WEIGHTS_FOLDER, folder).map_err(in_words).with_context(cannot)?;
+        let cannot = || format!("{} with its optional values made plain ones", cannot());
+        let session = builder.commit_from_memory(&plain).with_context(cannot)?;
+        let count = |all: &[Declared]| all.len() + all.iter().filter(|one| one.is_optional()).count();
+        if (session.inputs().len(), session.outputs().len()) != (count(&inputs), count(&outputs)) {
+            bail!(
+                "the optional inputs and outputs of {name:?} cannot be made plain ones; export it without them"
+            );
+        }
+        Ok(Self { session, inputs, outputs })
+    }
 }
 
-impl Declared {
-    fn all(outlets: &[Outlet]) -> Vec<Self> {
-        let one = |outlet: &Outlet| Self { name: outlet.name().to_owned(), dtype: outlet.dtype().clone() };
-        outlets.iter().map(one).collect()
-    }
-
-    fn is_optional(&self) -> bool {
-        matches!(self.dtype, ValueType::Optional(_))
-    }
-}
-
-fn open(environment: &Environment, file: &Path, options: Options) -> anyhow::Result<Opened> {
-    let failed = |error: ort::Error<_>| anyhow::anyhow!("{error}");
-    let builder = Session::builder(environment)?.with_intra_threads(options.intra_threads).map_err(failed)?;
-    let mut builder = builder.with_optimization_level(options.optimization).map_err(failed)?;
-    let session = builder.commit_from_file(file)?;
-    let (inputs, outputs) = (Declared::all(session.inputs()), Declared::all(session.outputs()));
-    if !inputs.iter().chain(&outputs).any(Declared::is_optional) {
-        return Ok(Opened { session, inputs, outputs });
-    }
-    let specs = [
-        inputs.iter().map(input_spec).collect::<anyhow::Result<Vec<_>>>()?,
-        outputs.iter().map(output_spec).collect::<anyhow::Result<Vec<_>>>()?,
-    ];
-    drop(session);
-    let plain = optional::without(&std::fs::read(file)?).map_err(anyhow::Error::msg)?;
-    let folder = file.parent().unwrap_or(Path::new("")).to_string_lossy();
-    let mut builder = builder.with_config_entry(WEIGHTS_FOLDER, folder).map_err(failed)?;
-    let session = builder.commit_from_memory(&plain).context("with its optional values made plain ones")?;
-    let expected = specs
-        .map(|specs| specs.iter().map(|spec| 1 + usize::from(spec.kind == Kind::Optional)).sum::<usize>());
-    if [session.inputs().len(), session.outputs().len()] != expected {
-        bail!("its optional values cannot be made plain ones");
-    }
-    Ok(Opened { session, inputs, outputs })
+fn builder(environment: &Environment, options: Options) -> anyhow::Result<SessionBuilder> {
+    let in_words = |error: ort::Error<_>| anyhow::anyhow!("{error}");
+    let builder =
+        Session::builder(environment)?.with_intra_threads(options.intra_threads).map_err(in_words)?;
+    builder.with_optimization_level(options.optimization).map_err(in_words)
 }
 
 /// ONNX Runtime's option: where the weights' files lie of a model that is read from memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
-
-fn input_spec(outlet: &Declared) -> anyhow::Result<TensorSpec> {
-    let spec = match &outlet.dtype {
-        ValueType::Tensor { .. } => tensor_spec(&outlet.name, &outlet.dtype),
-        ValueType::Optional(inner) if matches!(**inner, ValueType::Tensor { .. }) => {
-            tensor_spec(&outlet.name, inner).map(|spec| TensorSpec { kind: Kind::Optional, ..spec })
-        }
-        ValueType::Map { key, value } => match map_types(*key, *value) {
-            Some((key, value)) => Ok(composite_spec(&outlet.name, Kind::Map { key, value })),
-            None => bail!(
-                "input {:?} is a map from {key} to {value}; ONNX's operators take those from strings to int64s and floats, \
-                 and from int64s to strings and floats",
-                outlet.name
-            ),
-        },
-        ValueType::Sequence(inner) if matches!(**inner, ValueType::Tensor { .. }) => {
-            tensor_spec(&outlet.name, inner).map(|TensorSpec { element, shape, .. }| {
-                composite_spec(&outlet.name, Kind::Sequence { element, shape })
-            })
-        }
-        other => bail!(
-            "input {:?} has the type {other}; only tensors, optional ones, sequences of tensors and maps can be sent",
-            outlet.name
-        ),
-    };
-    spec.with_context(|| format!("input {:?}", outlet.name))
-}
-
-fn composite_spec(name: &str, kind: Kind) -> TensorSpec {
-    TensorSpec { name: name.to_owned(), element: ElementType::Composite, shape: Vec::new(), kind }
-}
-
-/// Maps are shown as the tensor of their values, sequences of maps as one with a row each.
-fn output_spec(outlet: &Declared) -> anyhow::Result<TensorSpec> {
-    let name = &*outlet.name;
-    let any = |name: &str| Dim::Any(name.to_owned());
-    let of_map = |value: ort::value::TensorElementType, shape: Vec<Dim>| -> anyhow::Result<TensorSpec> {
-        let element =
-            element_type(value).with_context(|| format!("its values of type {value} are not supported"))?;
-        Ok(TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor })
-    };
-    let of_plain = |dtype: &ValueType| match dtype {
-        ValueType::Map { value, .. } => of_map(*value, vec![any("keys")]),
-        ValueType::Sequence(inner) => match &**inner {
-            ValueType::Map { value, .. } => of_map(*value, vec![any("rows"), any("keys")]),
-            inner => tensor_spec(name, inner).map(|spec| {
-                let shape = [vec![any("sequence")], spec.shape].concat();
-                TensorSpec { shape, ..spec }
-            }),
-        },
-        tensor => tensor_spec(name, tensor),
-    };
-    let spec = match &outlet.dtype {
-        ValueType::Optional(inner) => of_plain(inner).map(|spec| TensorSpec { kind: Kind::Optional, ..spec }),
-        plain => of_plain(plain),
-    };
-    spec.with_context(|| format!("output {name:?}"))
-}
-
-fn tensor_spec(name: &str, dtype: &ValueType) -> anyhow::Result<TensorSpec> {
-    let ValueType::Tensor { ty, shape, dimension_symbols } = dtype else {
-        bail!("it has the type {dtype}, which is not supported");
-    };
-    let element: ElementType =
-        element_type(*ty).with_context(|| format!("its element type {ty} is not supported"))?;
-    let shape = shape
-        .iter()
-        .zip(dimension_symbols.iter())
-        .map(|(&length, symbol)| match usize::try_from(length) {
-            Ok(length) => Dim::Fixed(length),
-            Err(_) => Dim::Any(symbol.clone()),
-        })
-        .collect();
-    Ok(TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor })
-}
-
-/// Whether rows of an output can be told apart: not in a sequence of tensors, nor in a lone map.
-fn counts_rows(dtype: &ValueType) -> bool {
-    match dtype {
-        // An output whose shape the model does not declare looks like a scalar; what it really is shows when it runs.
-        ValueType::Tensor { shape, .. } => shape.first().is_none_or(|length| *length < 0),
-        ValueType::Sequence(inner) => matches!(**inner, ValueType::Map { .. }),
-        ValueType::Optional(inner) => counts_rows(inner),
-        ValueType::Map { .. } => false,
-    }
-}

@@ -8,6 +8,7 @@ mod calls;
 mod chain;
 mod columns;
 pub mod declaration;
+mod declared;
 mod download;
 pub mod engine;
 pub(crate) mod intake;
