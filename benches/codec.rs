@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use predictd::decode::envelope::{Content, Headers, open};
 use predictd::decode::{Answer, Form, Limits, decode};
 use predictd::encode::{Served, response};
-use predictd::tensor::{Dim, ElementType, Output, Show, Signature, TensorSpec, View};
+use predictd::tensor::{Dim, ElementType, Kind, Output, Show, Signature, TensorSpec, View};
 
 const WIDTH: usize = 13;
 const ROWS: [usize; 3] = [1, 8, 128];
@@ -23,7 +23,8 @@ const WINE: [&str; WIDTH] = [
 
 fn signature() -> Signature {
     let batch = || Dim::Any("batch".to_owned());
-    let spec = |name: &str, element, shape| TensorSpec { name: name.to_owned(), element, shape };
+    let spec =
+        |name: &str, element, shape| TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor };
     Signature {
         inputs: vec![spec("input", ElementType::F32, vec![batch(), Dim::Fixed(WIDTH)])],
         outputs: vec![

@@ -18,7 +18,7 @@ use crate::cli::report::Hint as _;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::model::{Model, Models, Refusal};
-use crate::tensor::TensorSpec;
+use crate::tensor::{Kind, TensorSpec};
 
 #[derive(Debug, Clone)]
 pub struct State {
@@ -108,6 +108,9 @@ struct TensorInfo {
     datatype: &'static str,
     /// Free dimensions are -1, as in the Open Inference Protocol.
     shape: Vec<i64>,
+    /// What it is where it is no plain tensor: `map(string, float32)`, whose values the datatype is of.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
 }
 
 impl VersionInfo {
@@ -137,7 +140,8 @@ impl TensorInfo {
         };
         Self {
             name: spec.name.clone(),
-            datatype: spec.element.datatype(),
+            datatype: spec.kind.inner().unwrap_or(spec.element).datatype(),
+            kind: (spec.kind != Kind::Tensor).then(|| spec.describe()),
             shape: spec.shape.iter().map(length).collect(),
         }
     }

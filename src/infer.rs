@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::composite;
 use crate::deadline;
 use crate::decode::{Form, Id, Request};
 use crate::encode::cut::{Lengths, Padded};
@@ -18,7 +19,7 @@ use crate::message::{Batch, Origin, Pending, Reply};
 use crate::model::Model;
 use crate::model::intake::Tokens;
 use crate::telemetry::traces;
-use crate::tensor::{Elements, Output, Show, Tensor, View};
+use crate::tensor::{self, Elements, Output, Show, Tensor, View};
 
 /// The answer to one request: its body, or why there is none.
 pub type Answered = Result<encode::Body, Rejection>;
@@ -237,6 +238,9 @@ impl Joined<'_> {
     /// `rows` of one joined input.
     fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>) -> (Vec<usize>, View<'t>) {
         let mut shape = input.shape.clone();
+        if tensor::is_left_out(&shape, input.elements.view()) {
+            return (shape, input.elements.view());
+        }
         if !self.model.signature.batched {
             if one_by_one(self.model, &self.requests[0]) {
                 shape.insert(0, rows.len());
@@ -278,10 +282,13 @@ impl Joined<'_> {
                 .iter()
                 .zip(&mut shapes)
                 .map(|(output, shape)| {
-                    if let Show::Missing | Show::PerRow(_) = output.show {
+                    if let Show::PerRow(_) = output.show {
                         return *output;
                     }
                     shape[0] = to - from;
+                    if let Show::Missing = output.show {
+                        return Output { shape, ..*output };
+                    }
                     let row: usize = shape[1..].iter().product();
                     let elements = output.elements.slice(from * row..to * row);
                     Output { shape, elements, ..*output }
@@ -313,7 +320,7 @@ pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
         .map(|spec| {
             let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
             let count = shape.iter().product();
-            (shape, Elements::zeros(spec.element, count))
+            (shape, composite::zeros(spec, count))
         })
         .collect();
     let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();

@@ -14,13 +14,14 @@
 //! | [`guard`] | notices a request stream that is silent or reset again and again |
 //! | [`model`] | sources, versions, bundles, ONNX Runtime, and the watch that swaps them |
 //! | [`prepare`] | pictures and texts to tensors, as a bundle declares it |
-//! | [`tensor`], [`error`] | what the engine computes with, and the errors users see |
+//! | [`tensor`], [`composite`], [`error`] | what the engine computes with, and the errors users see |
 //! | [`config`], [`cli`] | the configuration and the commands |
 //! | [`http`], [`health`], [`metrics`], [`telemetry`] | what operators see |
 //! | [`google`] | Google's clients, emulators included |
 
 pub mod batch;
 pub mod cli;
+pub mod composite;
 pub mod config;
 pub mod deadline;
 pub mod decode;

@@ -38,19 +38,50 @@ pub struct TensorSpec {
     pub element: ElementType,
     /// The whole shape, the batch dimension included.
     pub shape: Vec<Dim>,
+    pub kind: Kind,
+}
+
+/// What an input or output is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Kind {
+    #[default]
+    Tensor,
+    /// A tensor that may be left out ([`Tensor::left_out`]), or an output that may be missing ([`Show::Missing`]).
+    Optional,
+    /// Inputs only: one value of its type for each key, which is a text or an int64. The input itself has no dimensions, and
+    /// its elements are whole maps.
+    Map { key: ElementType, value: ElementType },
+    /// Inputs only: tensors of one type. The shape is each one's; without dimensions, whatever a request gives. As for maps,
+    /// the input's elements are whole sequences.
+    Sequence { element: ElementType, shape: Vec<Dim> },
 }
 
 impl TensorSpec {
     /// `float32[batch, 13]`, as error messages and `inspect` show it.
     pub fn describe(&self) -> String {
-        let dims: Vec<String> = self.shape.iter().map(Dim::to_string).collect();
-        format!("{}[{}]", self.element, dims.join(", "))
+        let tensor = |element: ElementType, shape: &[Dim]| {
+            let dims: Vec<String> = shape.iter().map(Dim::to_string).collect();
+            format!("{element}[{}]", dims.join(", "))
+        };
+        match &self.kind {
+            Kind::Tensor => tensor(self.element, &self.shape),
+            Kind::Optional => format!("optional {}", tensor(self.element, &self.shape)),
+            Kind::Map { key, value } => format!("map({key}, {value})"),
+            Kind::Sequence { element, shape } if shape.is_empty() => format!("sequence({element})"),
+            Kind::Sequence { element, shape } => format!("sequence({})", tensor(*element, shape)),
+        }
     }
 
     /// Without the names of its free dimensions, which two exports of one model may give differently.
     pub fn unnamed(&self) -> Self {
         let forget = |dim: &Dim| if let Dim::Any(_) = dim { Dim::Any(String::new()) } else { dim.clone() };
-        Self { shape: self.shape.iter().map(forget).collect(), ..self.clone() }
+        let kind = match &self.kind {
+            Kind::Sequence { element, shape } => {
+                Kind::Sequence { element: *element, shape: shape.iter().map(forget).collect() }
+            }
+            kind => kind.clone(),
+        };
+        Self { shape: self.shape.iter().map(forget).collect(), kind, ..self.clone() }
     }
 }
 
@@ -162,6 +193,7 @@ macro_rules! for_each_element_type {
             (F64, f64, "float64", "FP64"),
             (Text, String, "string", "BYTES"),
             (Blob, Vec<u8>, "bytes", "BYTES"),
+            (Composite, $crate::composite::Composite, "composite", ""),
         }
     };
 }
@@ -180,6 +212,7 @@ macro_rules! for_each_number_type {
 macro_rules! define_types {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
         /// The type of a tensor's elements. No ONNX model takes or gives [`Self::Blob`]: pictures are bytes until prepared.
+        /// [`Self::Composite`] is what an input's elements are that is no tensor, as its [`Kind`] says.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ElementType { $($variant),+ }
 
@@ -304,6 +337,18 @@ pub struct Tensor {
     pub elements: Elements,
 }
 
+impl Tensor {
+    /// What stands for an optional input that a request leaves out: no dimensions and no element, which no tensor has.
+    pub fn left_out(element: ElementType) -> Self {
+        Self { shape: Vec::new(), elements: Elements::with_capacity(element, 0) }
+    }
+}
+
+/// Whether these are [`Tensor::left_out`]'s.
+pub fn is_left_out(shape: &[usize], elements: View<'_>) -> bool {
+    shape.is_empty() && elements.is_empty()
+}
+
 /// One output of one batch, borrowed from whoever holds it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Output<'a> {
@@ -338,7 +383,7 @@ impl Elements {
             ElementType::BF16 => Some(Self::BF16(vec![bf16::from_f64(value)])),
             ElementType::F32 => Some(Self::F32(vec![value as f32])),
             ElementType::F64 => Some(Self::F64(vec![value])),
-            ElementType::Bool | ElementType::Text | ElementType::Blob => None,
+            ElementType::Bool | ElementType::Text | ElementType::Blob | ElementType::Composite => None,
         }
     }
 }
@@ -362,6 +407,7 @@ impl View<'_> {
             Self::F64(v) => v.to_vec(),
             Self::Text(v) => vec![f64::NAN; v.len()],
             Self::Blob(v) => vec![f64::NAN; v.len()],
+            Self::Composite(v) => vec![f64::NAN; v.len()],
         }
     }
 }

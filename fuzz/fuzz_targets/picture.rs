@@ -3,13 +3,14 @@
 
 use libfuzzer_sys::fuzz_target;
 use predictd::prepare::image::{Image, Resize};
-use predictd::tensor::{Dim, ElementType, Elements, TensorSpec};
+use predictd::tensor::{Dim, ElementType, Elements, Kind, TensorSpec};
 
 fuzz_target!(|data: &[u8]| {
     let input = TensorSpec {
         name: "x".to_owned(),
         element: ElementType::F32,
         shape: vec![Dim::Any(String::new()), Dim::Fixed(3), Dim::Fixed(16), Dim::Fixed(16)],
+        kind: Kind::Tensor,
     };
     let resize = Resize { width: Some(16), height: Some(16), ..Resize::default() };
     let image = Image { resize: Some(resize), max_pixels: Some(1 << 20), ..Image::default() };

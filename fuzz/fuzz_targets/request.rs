@@ -8,7 +8,7 @@ use predictd::decode::Limits;
 use predictd::decode::envelope::{Headers, open};
 use predictd::encode::{Served, cut, response};
 use predictd::tensor::{
-    Cut, Dim, ElementType, Elements, Output, PadTo, Padding, Show, Signature, TensorSpec,
+    Cut, Dim, ElementType, Elements, Kind, Output, PadTo, Padding, Show, Signature, TensorSpec,
 };
 
 const TYPES: [(&str, &str); 9] = [
@@ -25,7 +25,11 @@ const TYPES: [(&str, &str); 9] = [
 
 fn input(name: &str, element: ElementType, dims: &[usize]) -> TensorSpec {
     let dim = |n: &usize| if *n == 0 { Dim::Any(String::new()) } else { Dim::Fixed(*n) };
-    TensorSpec { name: name.to_owned(), element, shape: dims.iter().map(dim).collect() }
+    TensorSpec { name: name.to_owned(), element, shape: dims.iter().map(dim).collect(), kind: Kind::Tensor }
+}
+
+fn composite(kind: Kind) -> TensorSpec {
+    TensorSpec { kind, ..input("x", ElementType::Composite, &[]) }
 }
 
 fn signature(which: u8) -> Signature {
@@ -33,9 +37,17 @@ fn signature(which: u8) -> Signature {
     let element = elements[usize::from(which) % elements.len()];
     let inputs = match which % 4 {
         0 => vec![input("x", element, &[0, 3])],
-        1 => vec![input("x", element, &[0]), input("y", ElementType::Text, &[0, 1])],
+        1 => {
+            let kind = if which % 8 == 1 { Kind::Optional } else { Kind::Tensor };
+            vec![input("x", element, &[0]), TensorSpec { kind, ..input("y", ElementType::Text, &[0, 1]) }]
+        }
         2 => vec![input("ids", ElementType::I64, &[0, 0])],
-        _ => vec![input("x", element, &[2, 2])],
+        _ => vec![match which / 4 % 4 {
+            0 => input("x", element, &[2, 2]),
+            1 => composite(Kind::Map { key: ElementType::Text, value: ElementType::F32 }),
+            2 => composite(Kind::Map { key: ElementType::I64, value: ElementType::Text }),
+            _ => composite(Kind::Sequence { element, shape: Vec::new() }),
+        }],
     };
     let padding = Padding { input: 0, axis: 1, value: Elements::I64(vec![0]), to: PadTo::Multiple(4) };
     Signature {

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 
 use crate::model::Model;
-use crate::tensor::{Dim, ElementType, Signature, TensorSpec};
+use crate::tensor::{Dim, ElementType, Kind, Signature, TensorSpec};
 
 /// A request for `predictd predict`, and for Pub/Sub.
 #[derive(Debug, serde::Serialize)]
@@ -20,20 +20,30 @@ pub fn samples(model: &Model) -> Vec<Sample> {
         model.engine.sample_picture().map(|bytes| base64::engine::general_purpose::STANDARD.encode(bytes));
     let zero = |element: ElementType| zero(element, picture.as_deref());
     let json = |protocol, body| Sample { protocol, content_type: "application/json", body };
+    let whole_input = |spec: &TensorSpec| match composite(spec) {
+        Some(composite) => composite,
+        None => value(&whole(spec), &zero(spec.element)),
+    };
+    // A bare map would be taken for inputs by name.
+    let whole_inputs = match &signature.inputs[..] {
+        [only] if matches!(only.kind, Kind::Map { .. }) => object(&signature.inputs, whole_input),
+        _ => named(signature, whole_input),
+    };
     let mut samples = vec![
         json(
             "rows",
             format!(
                 "{{\"instances\": [{}]}}",
-                named(signature, |spec| value(&row(spec, signature), &zero(spec.element)))
+                named(signature, |spec| match composite(spec) {
+                    Some(composite) => composite,
+                    None => value(&row(spec, signature), &zero(spec.element)),
+                })
             ),
         ),
-        json(
-            "columns",
-            format!("{{\"inputs\": {}}}", named(signature, |spec| value(&whole(spec), &zero(spec.element)))),
-        ),
+        json("columns", format!("{{\"inputs\": {whole_inputs}}}")),
     ];
-    if !signature.inputs.is_empty() {
+    let is_composite = |spec: &TensorSpec| spec.kind.is_composite();
+    if !signature.inputs.is_empty() && !signature.inputs.iter().any(is_composite) {
         let tensors: Vec<String> =
             signature.inputs.iter().map(|spec| v2(spec, &zero(spec.element))).collect();
         samples.push(json("v2", format!("{{\"inputs\": [{}]}}", tensors.join(", "))));
@@ -42,6 +52,21 @@ pub fn samples(model: &Model) -> Vec<Sample> {
         samples.push(Sample { protocol: "csv", content_type: "text/csv; header=present", body: table });
     }
     samples
+}
+
+/// A map of one zero, or a sequence of one tensor of zeros.
+fn composite(spec: &TensorSpec) -> Option<String> {
+    match &spec.kind {
+        Kind::Tensor | Kind::Optional => None,
+        Kind::Map { key, value } => {
+            let key = if *key == ElementType::I64 { "0" } else { "a" };
+            Some(format!("{{\"{key}\": {}}}", zero(*value, None)))
+        }
+        Kind::Sequence { element, shape } => {
+            let shape: Vec<usize> = shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
+            Some(format!("[{}]", value(&shape, &zero(*element, None))))
+        }
+    }
 }
 
 fn zero(element: ElementType, picture: Option<&str>) -> String {
@@ -59,9 +84,13 @@ fn named(signature: &Signature, value: impl Fn(&TensorSpec) -> String) -> String
     if let [only] = &signature.inputs[..] {
         return value(only);
     }
+    object(&signature.inputs, value)
+}
+
+fn object(inputs: &[TensorSpec], value: impl Fn(&TensorSpec) -> String) -> String {
     let pair =
         |spec: &TensorSpec| format!("{}: {}", serde_json::Value::from(spec.name.as_str()), value(spec));
-    let pairs: Vec<String> = signature.inputs.iter().map(pair).collect();
+    let pairs: Vec<String> = inputs.iter().map(pair).collect();
     format!("{{{}}}", pairs.join(", "))
 }
 

@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use super::fault::{Fault, Read};
+use crate::composite::Composite;
 use crate::for_each_element_type;
 use crate::tensor::{ElementType, Elements};
 
@@ -84,6 +85,15 @@ impl Binary for Vec<u8> {
 
     fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>> {
         with_lengths(bytes, count, |element| Ok(element.to_vec()))
+    }
+}
+
+/// The protocol has no bytes for them.
+impl Binary for Composite {
+    const WIDTH: Option<usize> = None;
+
+    fn read(_: &[u8], _: usize) -> Read<Vec<Self>> {
+        Err(Fault::new("expected JSON: maps and sequences have no binary form"))
     }
 }
 

@@ -6,6 +6,7 @@ use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
 use super::table::Reader;
+use crate::composite::Composite;
 use crate::for_each_element_type;
 use crate::tensor::{ElementType, Elements};
 
@@ -146,6 +147,15 @@ fn fill<T: Cell>(
         out[begin + place] = T::read_cell(reader).map_err(|fault| reader.place(fault, column))?;
     }
     Ok(())
+}
+
+/// No table has them.
+impl Cell for Composite {
+    const WANTED: &'static str = "JSON";
+
+    fn spelled(_: &str) -> Option<Self> {
+        None
+    }
 }
 
 macro_rules! dispatch {

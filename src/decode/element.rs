@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use super::fault::{Fault, Read};
 use super::number::{self, Number};
 use super::scanner::Scanner;
+use crate::composite::Composite;
 
 pub(super) trait Element: Default + Clone {
     /// Reads one element, wherever white space before it begins.
@@ -156,6 +157,13 @@ impl Element for Vec<u8> {
             return decode_base64(&scanner.string()?);
         }
         base64(scanner, "{\"b64\": \"…\"}")
+    }
+}
+
+/// Read by [`super::composite`], which knows what is in it.
+impl Element for Composite {
+    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+        Err(scanner.unexpected("a map or a sequence of a known type"))
     }
 }
 

@@ -1,11 +1,12 @@
 //! Owns the tensors while a body is read: typed buffers that fill in the body's order, and shapes held against the signature.
 
+use super::composite::{self, Left};
 use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
 use super::{Answer, Limits, Request, binary, fault};
 use crate::for_each_element_type;
-use crate::tensor::{Dim, Elements, PadTo, Padding, Signature, Tensor, TensorSpec};
+use crate::tensor::{Dim, Elements, Kind, PadTo, Padding, Signature, Tensor, TensorSpec};
 use half::{bf16, f16};
 
 /// One input as far as it was read.
@@ -20,9 +21,19 @@ pub(super) struct Input<'s> {
     missing: Option<&'s Elements>,
     /// Each row's length in the padded dimension.
     lengths: Vec<usize>,
+    /// How many times `null` came in place of an optional value.
+    nulls: usize,
 }
 
 impl Input<'_> {
+    #[cold]
+    fn in_some_rows(&self) -> Box<Fault> {
+        let (name, what) = (shown(&self.spec.name), self.spec.describe());
+        Fault::new(format!(
+            "expected input {name} ({what}) in all rows or in none, got it in some; send them apart"
+        ))
+    }
+
     /// The shape of a whole tensor, as the request gives it.
     fn take_shape(&mut self, shape: &[usize]) {
         self.dims = shape.iter().map(|length| Some(*length)).collect();
@@ -41,11 +52,11 @@ pub(super) struct Inputs<'s> {
 }
 
 /// What nested reading must know beside its buffer.
-struct Rule<'s> {
-    spec: &'s TensorSpec,
+pub(super) struct Rule<'s> {
+    pub(super) spec: &'s TensorSpec,
     /// The buffer may grow to this length.
-    limit: usize,
-    max_elements: usize,
+    pub(super) limit: usize,
+    pub(super) max_elements: usize,
 }
 
 impl<'s> Inputs<'s> {
@@ -62,6 +73,7 @@ impl<'s> Inputs<'s> {
             padding: signature.padding.iter().find(|padding| padding.input == index),
             missing: signature.missing.iter().find(|(input, _)| *input == index).map(|(_, value)| value),
             lengths: Vec::new(),
+            nulls: 0,
             dims: spec
                 .shape
                 .iter()
@@ -92,6 +104,16 @@ impl<'s> Inputs<'s> {
 
     /// Appends one value whose shape is the input's from dimension `level` on: 1 for a row, 0 for the whole tensor.
     pub(super) fn read(&mut self, index: usize, scanner: &mut Scanner<'_>, level: usize) -> Read<()> {
+        match self.list[index].spec.kind {
+            Kind::Tensor => {}
+            Kind::Optional => {
+                if scanner.word("null") {
+                    self.list[index].nulls += 1;
+                    return Ok(());
+                }
+            }
+            Kind::Map { .. } | Kind::Sequence { .. } => return self.read_composite(index, scanner),
+        }
         if level == 0 && self.list[index].padding.is_some() {
             return self.read_padded_rows(index, scanner);
         }
@@ -111,6 +133,22 @@ impl<'s> Inputs<'s> {
         }
         input.times += 1;
         self.total += self.list[index].elements.len() - before;
+        Ok(())
+    }
+
+    /// A map or a sequence of tensors.
+    fn read_composite(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+        let max_elements = self.limits.max_elements;
+        let before = max_elements.saturating_sub(self.total);
+        let mut left = Left { elements: before, of: max_elements };
+        let input = &mut self.list[index];
+        let composite = composite::read(input.spec, scanner, &mut left)?;
+        let Elements::Composite(all) = &mut input.elements else {
+            unreachable!("the elements of such an input are composites")
+        };
+        all.push(composite);
+        input.times += 1;
+        self.total += before - left.elements;
         Ok(())
     }
 
@@ -279,8 +317,13 @@ impl<'s> Inputs<'s> {
                 self.take_missing(index);
             }
         }
-        match self.list.iter().find(|input| input.times < times) {
+        let is_there = |input: &&Input<'_>| {
+            // What the others have, an optional one may leave out as a whole.
+            input.times >= times || (input.spec.kind == Kind::Optional && input.times == 0)
+        };
+        match self.list.iter().find(|input| !is_there(input)) {
             None => Ok(()),
+            Some(input) if input.spec.kind == Kind::Optional => Err(input.in_some_rows()),
             Some(input) => {
                 let (name, what) = (shown(&input.spec.name), input.spec.describe());
                 Err(Fault::new(format!("expected a value for every input, got none for {name} ({what})")))
@@ -299,6 +342,13 @@ impl<'s> Inputs<'s> {
         let mut first: Option<(&str, usize)> = None;
         let mut tensors = Vec::with_capacity(self.list.len());
         for (index, input) in self.list.into_iter().enumerate() {
+            if input.spec.kind == Kind::Optional && input.times == 0 {
+                tensors.push(Tensor::left_out(input.spec.element));
+                continue;
+            }
+            if input.nulls > 0 {
+                return Err(input.in_some_rows());
+            }
             let Input { spec, dims, mut elements, padding, lengths, .. } = input;
             // A length that no array showed is that of an array inside an empty one.
             let mut shape: Vec<usize> = dims.into_iter().map(|length| length.unwrap_or(0)).collect();
@@ -490,7 +540,7 @@ fn leaf<T: Element>(out: &mut Vec<T>, scanner: &mut Scanner<'_>, rule: &Rule<'_>
 
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        fn read_nested(
+        pub(super) fn read_nested(
             elements: &mut Elements,
             scanner: &mut Scanner<'_>,
             dims: &mut [Option<usize>],

@@ -5,6 +5,7 @@
 mod binary;
 mod cell;
 mod columns;
+mod composite;
 mod csv;
 mod element;
 pub mod envelope;

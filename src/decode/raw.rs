@@ -25,6 +25,9 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
             format!("content-type application/octet-stream cannot carry rows of {what}: {why}; {ELSE}");
         Fault::new(message).within(&format!("input {name}"))
     };
+    if spec.kind.is_composite() {
+        return Err(no_rows("it is no tensor"));
+    }
     let Some(width) = binary::width(spec.element) else {
         return Err(no_rows("strings have no fixed length"));
     };

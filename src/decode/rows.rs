@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::fault::{Fault, Read, shown};
 use super::inputs::{Inputs, check_rows, named};
 use super::scanner::Scanner;
+use crate::tensor::Kind;
 
 /// Reads the list of rows that comes next; answers how many there are. For a model without a batch dimension each is a
 /// whole input, and they run one after the other.
@@ -50,6 +51,10 @@ fn row(
     if !is_object {
         return Err(scanner.unexpected("an object with a value for every input"));
     }
+    let name = &inputs.list[0].spec.name;
+    if single && matches!(inputs.list[0].spec.kind, Kind::Map { .. }) && !is_named_object(scanner, name) {
+        return inputs.read(0, scanner, level(inputs));
+    }
     if single
         && inputs.is_text(0)
         && first_key_is(scanner, |key| key == "b64")
@@ -68,6 +73,14 @@ fn row(
 fn first_key_is(scanner: &Scanner<'_>, test: impl FnOnce(&str) -> bool) -> bool {
     let mut ahead = scanner.clone();
     matches!(ahead.open(b'{'), Ok(true)) && matches!(ahead.key(true), Ok(Some(key)) if test(&key))
+}
+
+/// Whether an object comes whose first value has this name and is an object: no map has such values.
+fn is_named_object(scanner: &Scanner<'_>, name: &str) -> bool {
+    let mut ahead = scanner.clone();
+    matches!(ahead.open(b'{'), Ok(true))
+        && matches!(ahead.key(true), Ok(Some(key)) if key == name)
+        && ahead.peek() == Some(b'{')
 }
 
 /// Reads `{"x": …, "y": …}` as row `index`.

@@ -8,14 +8,15 @@ mod padding;
 mod properties;
 mod tables;
 mod types;
+mod values;
 
 use super::{Failure, Form, Id, Limits, Request, Wanted, decode};
-use crate::tensor::{Dim, ElementType, Elements, Signature, Tensor, TensorSpec};
+use crate::tensor::{Dim, ElementType, Elements, Kind, Signature, Tensor, TensorSpec};
 
 fn spec(name: &str, element: ElementType, dims: &[usize]) -> TensorSpec {
     let shape =
         dims.iter().map(|n| if *n == 0 { Dim::Any("N".to_owned()) } else { Dim::Fixed(*n) }).collect();
-    TensorSpec { name: name.to_owned(), element, shape }
+    TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor }
 }
 
 /// A batched model; 0 stands for a symbolic dimension.

@@ -137,6 +137,12 @@ fn find(inputs: &Inputs<'_>, (name, datatype): (&str, &str), guess: usize) -> Re
     if input.times > 0 {
         return Err(Fault::new("expected each input once, got it twice"));
     }
+    if input.spec.kind.is_composite() {
+        let what = input.spec.describe();
+        return Err(Fault::new(format!(
+            "expected {{\"instances\": […]}} or {{\"inputs\": {{…}}}}: {what} is no tensor, and the protocol has only those"
+        )));
+    }
     let expected = input.spec.element.datatype();
     if datatype != expected {
         let what = input.spec.describe();

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use crate::composite::Composite;
 use crate::for_each_element_type;
 use crate::tensor::View;
 
@@ -53,6 +54,15 @@ macro_rules! with_lengths {
     )+ };
 }
 with_lengths!(String, Vec<u8>);
+
+/// Inputs only, and so in no response.
+impl Binary for Composite {
+    fn push_all(_: &[Self], _: &mut Vec<u8>) {}
+
+    fn size(_: &[Self]) -> usize {
+        0
+    }
+}
 
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::decode::{Limits, decode};
     use crate::encode::{Served, response};
-    use crate::tensor::{Dim, ElementType, PadTo, Padding, TensorSpec};
+    use crate::tensor::{Dim, ElementType, Kind, PadTo, Padding, TensorSpec};
 
     /// `ids` of any length, filled up to multiples of four, and an output of the same dimension.
     fn echo() -> Signature {
@@ -165,6 +165,7 @@ mod tests {
             name: name.to_owned(),
             element: ElementType::I64,
             shape: ["rows", "tokens"].map(|dim| Dim::Any(dim.to_owned())).to_vec(),
+            kind: Kind::Tensor,
         };
         let padding =
             vec![Padding { input: 0, axis: 1, value: Elements::I64(vec![0]), to: PadTo::Multiple(4) }];

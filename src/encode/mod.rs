@@ -109,6 +109,10 @@ fn check(outputs: &[Output<'_>], batched: bool) -> Result<usize, Rejection> {
         if let Show::PerRow(each) = show {
             rows.get_or_insert(each.len());
         }
+        // In nothing but its shape does a missing output tell how many rows miss it.
+        if let (Show::Missing, true, Some(length)) = (show, batched, shape.first()) {
+            rows.get_or_insert(*length);
+        }
         if let Show::Sequence(_) | Show::PerRow(_) | Show::Missing = show {
             continue;
         }

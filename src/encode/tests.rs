@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::{Limits, decode};
-use crate::tensor::{Dim, ElementType, Elements, Show, Signature, Tensor, TensorSpec, View};
+use crate::tensor::{Dim, ElementType, Elements, Kind, Show, Signature, Tensor, TensorSpec, View};
 
 const SERVED: Served<'static> = Served { model: "wine", version: "3", batched: true };
 
@@ -176,7 +176,7 @@ fn empty_dimensions_keep_their_brackets() {
 fn check_round_trip(tensor: &Tensor) {
     let element: ElementType = tensor.elements.element();
     let shape = tensor.shape.iter().map(|_| Dim::Any(String::new())).collect();
-    let inputs = vec![TensorSpec { name: "y".to_owned(), element, shape }];
+    let inputs = vec![TensorSpec { name: "y".to_owned(), element, shape, kind: Kind::Tensor }];
     let signature = Signature {
         inputs,
         outputs: Vec::new(),
@@ -295,6 +295,13 @@ fn names_rankings_sequences_and_missing_outputs_are_shown() {
         body(&answer(Form::Rows), &both, &whole),
         format!(r#"{{"predictions":[{{"s":[[1,2],[3,4]],"o":null}}],{tail}}}"#)
     );
+    let missing = [Output { name: "o", shape: &[2], elements: empty, show: Show::Missing }];
+    assert_eq!(
+        body(&answer(Form::Rows), &missing, &SERVED),
+        format!(r#"{{"predictions":[null,null],{tail}}}"#)
+    );
+    assert_eq!(body(&answer(Form::Columns), &missing, &SERVED), format!(r#"{{"outputs":null,{tail}}}"#));
+    assert!(body(&answer(v2(&[])), &missing, &SERVED).ends_with(r#""outputs":[]}"#));
     assert!(body(&answer(v2(&[])), &both, &whole).ends_with(
         r#"[{"name":"s.0","datatype":"INT64","shape":[2],"data":[1,2]},{"name":"s.1","datatype":"INT64","shape":[2],"data":[3,4]}]}"#
     ));

@@ -1,5 +1,6 @@
 //! Elements, shapes and strings as JSON.
 
+use crate::composite::Composite;
 use crate::for_each_element_type;
 use crate::tensor::View;
 use half::{bf16, f16};
@@ -97,6 +98,14 @@ impl Write for String {
     const WIDTH: usize = 3;
     fn push(&self, out: &mut Vec<u8>) {
         push_text(out, self);
+    }
+}
+
+/// Inputs only, and so in no response.
+impl Write for Composite {
+    const WIDTH: usize = 5;
+    fn push(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"null");
     }
 }
 

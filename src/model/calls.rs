@@ -2,7 +2,7 @@
 
 use super::chain::Chain;
 use super::engine::Input;
-use crate::tensor::{Elements, Output, Show, View};
+use crate::tensor::{self, Elements, Output, Show, View};
 
 /// What a call takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,14 +42,14 @@ pub(super) fn several<T>(
             filled.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
         chain.run(&views, |outputs| {
             if joined.is_empty() {
-                joined.extend(outputs.iter().map(|output| Joined::new(output, calls)));
+                joined.extend(outputs.iter().map(|output| Joined::new(output.name)));
             }
             joined.iter_mut().zip(outputs).try_for_each(|(joined, output)| joined.add(output, taken, calls))
         })??;
     }
     let parts: Vec<Vec<Vec<Output<'_>>>> = joined.iter().map(Joined::parts).collect();
     let per_row: Vec<Vec<Output<'_>>> =
-        joined.iter().zip(&parts).map(|(joined, parts)| joined.sequences(parts)).collect();
+        joined.iter().zip(&parts).map(|(joined, parts)| joined.rows(parts)).collect();
     let lent: Vec<Output<'_>> = joined.iter().zip(&per_row).map(|(joined, rows)| joined.lend(rows)).collect();
     Ok(use_outputs(&lent))
 }
@@ -61,6 +61,9 @@ fn call_input(
     taken: usize,
     calls: Calls,
 ) -> (Vec<usize>, Elements) {
+    if tensor::is_left_out(shape, elements) {
+        return (Vec::new(), Elements::with_capacity(elements.element(), 0));
+    }
     let width: usize = shape[1..].iter().product();
     let length = calls.length();
     let mut own = Elements::with_capacity(elements.element(), length * width);
@@ -76,9 +79,13 @@ fn call_input(
 /// One output of all calls so far.
 struct Joined {
     name: String,
+    /// Of the rows that have it.
     shape: Vec<usize>,
     elements: Elements,
-    kind: Kind,
+    /// None while no row had it.
+    kind: Option<Kind>,
+    /// For each row whether it has it: an optional output may be there for some and missing for others.
+    is_there: Vec<bool>,
 }
 
 enum Kind {
@@ -86,26 +93,46 @@ enum Kind {
     Named(Vec<String>),
     /// The tensors of each row's sequence.
     Sequences(Vec<Vec<(Elements, Vec<usize>)>>),
-    Missing,
+}
+
+impl Kind {
+    fn show(&self) -> Show<'_> {
+        match self {
+            Self::Named(names) => Show::Named(names),
+            Self::Values | Self::Sequences(_) => Show::Values,
+        }
+    }
 }
 
 impl Joined {
-    fn new(output: &Output<'_>, calls: Calls) -> Self {
-        let kind = match output.show {
+    fn new(name: &str) -> Self {
+        let elements = Elements::U8(Vec::new());
+        Self { name: name.to_owned(), shape: vec![0], elements, kind: None, is_there: Vec::new() }
+    }
+
+    /// Takes over what every row has in common from the first one that has it.
+    fn begin(&mut self, output: &Output<'_>, calls: Calls) {
+        self.kind = Some(match output.show {
             Show::Named(names) => Kind::Named(names.to_vec()),
             Show::Sequence(_) => Kind::Sequences(Vec::new()),
-            Show::Missing => Kind::Missing,
             _ => Kind::Values,
-        };
-        let shape = [&[0], inner(output.shape, calls)].concat();
-        let elements = Elements::with_capacity(output.elements.element(), output.elements.len());
-        Self { name: output.name.to_owned(), shape, elements, kind }
+        });
+        self.shape = [&[0], inner(output.shape, calls)].concat();
+        self.elements = Elements::with_capacity(output.elements.element(), output.elements.len());
     }
 
     fn add(&mut self, output: &Output<'_>, taken: usize, calls: Calls) -> Result<(), String> {
         let length = calls.length();
+        let is_there = !matches!(output.show, Show::Missing);
+        self.is_there.resize(self.is_there.len() + taken, is_there);
+        if !is_there {
+            return Ok(());
+        }
+        if self.kind.is_none() {
+            self.begin(output, calls);
+        }
         match (&mut self.kind, output.show) {
-            (Kind::Sequences(rows), Show::Sequence(parts)) if length == 1 => {
+            (Some(Kind::Sequences(rows)), Show::Sequence(parts)) if length == 1 => {
                 let own = |part: &Output<'_>| {
                     let mut elements = Elements::with_capacity(part.elements.element(), part.elements.len());
                     elements.extend_from_view(part.elements);
@@ -114,9 +141,8 @@ impl Joined {
                 rows.push(parts.iter().map(own).collect());
                 return Ok(());
             }
-            (Kind::Missing, Show::Missing) => return Ok(()),
-            (Kind::Named(names), Show::Named(others)) if names == others => {}
-            (Kind::Values, Show::Values) => {}
+            (Some(Kind::Named(names)), Show::Named(others)) if names == others => {}
+            (Some(Kind::Values), Show::Values) => {}
             _ => return Err(format!("the outputs {:?} of several rows cannot be joined", self.name)),
         }
         if let Calls::Rows(length) = calls
@@ -140,7 +166,7 @@ impl Joined {
     }
 
     fn parts(&self) -> Vec<Vec<Output<'_>>> {
-        let Kind::Sequences(rows) = &self.kind else { return Vec::new() };
+        let Some(Kind::Sequences(rows)) = &self.kind else { return Vec::new() };
         rows.iter()
             .map(|row| {
                 row.iter()
@@ -150,18 +176,37 @@ impl Joined {
             .collect()
     }
 
-    fn sequences<'a>(&'a self, parts: &'a [Vec<Output<'a>>]) -> Vec<Output<'a>> {
-        parts.iter().map(|parts| self.output(&[0], View::U8(&[]), Show::Sequence(parts))).collect()
+    /// One output a row, where they cannot be one tensor.
+    fn rows<'a>(&'a self, parts: &'a [Vec<Output<'a>>]) -> Vec<Output<'a>> {
+        let shape = &self.shape[1..];
+        let width: usize = shape.iter().product();
+        let mut there = 0..;
+        let mut row = |is_there: &bool| {
+            let Some(number) = is_there.then(|| there.next()).flatten() else { return self.missing(&[]) };
+            match &self.kind {
+                Some(Kind::Sequences(_)) => self.output(&[0], View::U8(&[]), Show::Sequence(&parts[number])),
+                Some(kind) => {
+                    let elements = self.elements.view().slice(number * width..(number + 1) * width);
+                    self.output(shape, elements, kind.show())
+                }
+                None => unreachable!("a row that has it gave its kind"),
+            }
+        };
+        self.is_there.iter().map(&mut row).collect()
     }
 
     fn lend<'a>(&'a self, rows: &'a [Output<'a>]) -> Output<'a> {
-        let show = match &self.kind {
-            Kind::Values => Show::Values,
-            Kind::Named(names) => Show::Named(names),
-            Kind::Missing => Show::Missing,
-            Kind::Sequences(_) => return self.output(&[0], View::U8(&[]), Show::PerRow(rows)),
-        };
-        self.output(&self.shape, self.elements.view(), show)
+        match &self.kind {
+            None => self.missing(&[0]),
+            Some(kind @ (Kind::Values | Kind::Named(_))) if !self.is_there.contains(&false) => {
+                self.output(&self.shape, self.elements.view(), kind.show())
+            }
+            Some(_) => self.output(&[0], View::U8(&[]), Show::PerRow(rows)),
+        }
+    }
+
+    fn missing<'a>(&'a self, shape: &'a [usize]) -> Output<'a> {
+        self.output(shape, View::U8(&[]), Show::Missing)
     }
 
     fn output<'a>(&'a self, shape: &'a [usize], elements: View<'a>, show: Show<'a>) -> Output<'a> {

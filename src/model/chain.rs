@@ -1,17 +1,19 @@
 //! The graphs of one version, run one after the other: preprocessing, the model, postprocessing.
 //!
-//! Values go from graph to graph by name, without a copy. An input that no earlier graph gives is the request's.
+//! Values go from graph to graph by name, without a copy. An input that no earlier graph gives is the request's. Optional inputs
+//! and outputs are two values of the session each ([`super::optional`]), and one here.
 
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue, SessionOutputs};
-use ort::value::{Outlet, ValueType};
 
-use super::values::{Held, element_type, input_value};
-use crate::tensor::{Dim, ElementType, Output, TensorSpec, View};
+use super::declared::{Declared, input_spec, output_spec};
+use super::optional;
+use super::values::{Held, input_value, is_true};
+use crate::tensor::{self, Output, TensorSpec, View};
 
 /// How ONNX Runtime runs a version's graphs.
 #[derive(Debug, Clone, Copy)]
@@ -23,10 +25,11 @@ pub(super) struct Options {
 #[derive(Debug)]
 pub(super) struct Chain {
     graphs: Vec<Graph>,
-    /// The graph and position of every output of the whole.
-    outputs: Vec<(usize, usize)>,
+    /// Every output of the whole.
+    outputs: Vec<Given>,
     pub(super) inputs: Vec<TensorSpec>,
     pub(super) output_specs: Vec<TensorSpec>,
+    pub(super) outputs_count_rows: bool,
 }
 
 #[derive(Debug)]
@@ -35,55 +38,105 @@ struct Graph {
     inputs: Vec<Feed>,
 }
 
-/// Where a graph's input comes from.
+/// Where a session's input comes from.
 #[derive(Debug, Clone, Copy)]
 enum Feed {
     Request(usize),
+    /// Whether the request gives this optional input.
+    IsGiven(usize),
     /// An earlier graph's output.
     Graph(usize, usize),
+    /// The flag of an optional input that an earlier graph always gives.
+    True,
+}
+
+/// An output of a graph.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    graph: usize,
+    /// Its position in the session.
+    value: usize,
+    /// The position of the bool that says whether it is there, where it is optional.
+    there: Option<usize>,
+}
+
+impl Given {
+    /// Those of a graph's declared outputs.
+    fn all(graph: usize, outputs: &[Declared]) -> Vec<Self> {
+        let mut next = 0;
+        let mut given = |outlet: &Declared| {
+            let value = next;
+            let there = outlet.is_optional().then_some(value + 1);
+            next = there.unwrap_or(value) + 1;
+            Self { graph, value, there }
+        };
+        outputs.iter().map(&mut given).collect()
+    }
+
+    /// What feeds a later graph's input of its name.
+    fn feeds(self, to: &Declared) -> anyhow::Result<Vec<Feed>> {
+        let value = Feed::Graph(self.graph, self.value);
+        Ok(match (self.there, to.is_optional()) {
+            (None, false) => vec![value],
+            (None, true) => vec![value, Feed::True],
+            (Some(there), true) => vec![value, Feed::Graph(self.graph, there)],
+            (Some(_), false) => bail!(
+                "input {:?} takes an optional output of an earlier graph, which may be missing; make it optional, too",
+                to.name
+            ),
+        })
+    }
 }
 
 impl Chain {
     /// Loads the graphs of `files`, in the order in which they run. The outputs are the last one's.
     pub(super) fn open(environment: &Environment, files: &[&Path], options: Options) -> anyhow::Result<Self> {
-        let mut chain =
-            Self { graphs: Vec::new(), outputs: Vec::new(), inputs: Vec::new(), output_specs: Vec::new() };
-        let mut given: Vec<(String, usize, usize)> = Vec::new();
+        let mut chain = Self {
+            graphs: Vec::new(),
+            outputs: Vec::new(),
+            inputs: Vec::new(),
+            output_specs: Vec::new(),
+            outputs_count_rows: false,
+        };
+        let mut given: Vec<(String, Given)> = Vec::new();
         for (number, file) in files.iter().enumerate() {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            let session = open(environment, file, options)
-                .with_context(|| format!("ONNX Runtime cannot load {name:?}"))?;
+            let Opened { session, inputs: declared, outputs } = Opened::open(environment, file, options)?;
             let mut inputs = Vec::new();
             let mut takes_from_before = number == 0;
-            for outlet in session.inputs() {
-                let feed = match given.iter().rev().find(|(given, ..)| given == outlet.name()) {
-                    Some((_, graph, output)) => {
+            for outlet in &declared {
+                match given.iter().rev().find(|(given, _)| *given == outlet.name) {
+                    Some((_, given)) => {
                         takes_from_before = true;
-                        Feed::Graph(*graph, *output)
+                        inputs.extend(given.feeds(outlet)?);
                     }
-                    None => Feed::Request(chain.request_input(outlet)?),
-                };
-                inputs.push(feed);
+                    None => {
+                        let input = chain.request_input(outlet)?;
+                        inputs.push(Feed::Request(input));
+                        inputs.extend(outlet.is_optional().then_some(Feed::IsGiven(input)));
+                    }
+                }
             }
             if !takes_from_before {
-                let names: Vec<&str> = given.iter().map(|(name, ..)| name.as_str()).collect();
+                let names: Vec<&str> = given.iter().map(|(name, _)| name.as_str()).collect();
                 bail!("no input of {name:?} has the name of an output of the graph before it ({names:?})");
             }
-            given.extend(
-                session.outputs().iter().enumerate().map(|(at, out)| (out.name().to_owned(), number, at)),
-            );
-            chain.outputs = (0..session.outputs().len()).map(|output| (number, output)).collect();
-            chain.output_specs = session.outputs().iter().map(output_spec).collect::<anyhow::Result<_>>()?;
+            chain.outputs = Given::all(number, &outputs);
+            chain.output_specs = outputs.iter().map(output_spec).collect::<anyhow::Result<_>>()?;
+            chain.outputs_count_rows = outputs.iter().all(Declared::counts_rows);
+            given.extend(outputs.iter().map(|outlet| outlet.name.clone()).zip(chain.outputs.clone()));
             chain.graphs.push(Graph { session, inputs });
         }
         Ok(chain)
     }
 
     /// The position of the request's input of this name; several graphs may take the same one.
-    fn request_input(&mut self, outlet: &Outlet) -> anyhow::Result<usize> {
+    fn request_input(&mut self, outlet: &Declared) -> anyhow::Result<usize> {
         let spec = input_spec(outlet)?;
         match self.inputs.iter().position(|known| known.name == spec.name) {
-            Some(at) if self.inputs[at].element == spec.element => Ok(at),
+            Some(at) if self.inputs[at].element == spec.element && self.inputs[at].kind == spec.kind => {
+                Ok(at)
+            }
             Some(at) => bail!(
                 "two graphs take {:?}, as {} and as {}",
                 spec.name,
@@ -108,10 +161,6 @@ impl Chain {
         initializers.map(|initializer| initializer.name().to_owned()).collect()
     }
 
-    pub(super) fn outputs_count_rows(&self) -> bool {
-        self.graphs.last().is_some_and(|graph| graph.session.outputs().iter().all(counts_rows))
-    }
-
     /// Runs all graphs and lends the outputs.
     pub(super) fn run<T>(
         &mut self,
@@ -123,8 +172,14 @@ impl Chain {
             let value = |feed: &Feed| match *feed {
                 Feed::Request(index) => {
                     let (shape, elements) = &inputs[index];
+                    let shape = if tensor::is_left_out(shape, *elements) { &[0] } else { &shape[..] };
                     input_value(shape, *elements)
                 }
+                Feed::IsGiven(index) => {
+                    let (shape, elements) = &inputs[index];
+                    flag(!tensor::is_left_out(shape, *elements))
+                }
+                Feed::True => flag(true),
                 Feed::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
             };
             let values: Vec<SessionInputValue<'_>> = feeds
@@ -136,12 +191,20 @@ impl Chain {
             drop(values);
             computed.push(outputs);
         }
-        let values: Vec<_> = self.outputs.iter().map(|&(graph, output)| &computed[graph][output]).collect();
+        let values: Vec<_> = self.outputs.iter().map(|given| &computed[given.graph][given.value]).collect();
         let about = |at: usize, reason: String| format!("output {:?}: {reason}", self.output_specs[at].name);
-        let held: Vec<Held> = values
+        let hold = |(at, given): (usize, &Given)| {
+            let is_missing = match given.there {
+                Some(there) => !is_true(&computed[given.graph][there])?,
+                None => false,
+            };
+            if is_missing { Ok(Held::Missing) } else { Held::of(values[at]) }
+        };
+        let held: Vec<Held> = self
+            .outputs
             .iter()
             .enumerate()
-            .map(|(at, value)| Held::of(value).map_err(|reason| about(at, reason)))
+            .map(|(at, given)| hold((at, given)).map_err(|reason| about(at, reason)))
             .collect::<Result<_, _>>()?;
         let mut parts: Vec<Vec<Output<'_>>> = held.iter().map(|_| Vec::new()).collect();
         let mut lent = Vec::with_capacity(held.len());
@@ -153,75 +216,55 @@ impl Chain {
     }
 }
 
-fn open(environment: &Environment, file: &Path, options: Options) -> anyhow::Result<Session> {
-    let failed = |error: ort::Error<_>| anyhow::anyhow!("{error}");
-    let builder = Session::builder(environment)?.with_intra_threads(options.intra_threads).map_err(failed)?;
-    let mut builder = builder.with_optimization_level(options.optimization).map_err(failed)?;
-    Ok(builder.commit_from_file(file)?)
+/// A scalar.
+fn flag(value: bool) -> ort::Result<SessionInputValue<'static>> {
+    input_value(&[], View::Bool(if value { &[true] } else { &[false] }))
 }
 
-fn input_spec(outlet: &Outlet) -> anyhow::Result<TensorSpec> {
-    let spec = match outlet.dtype() {
-        ValueType::Tensor { .. } => tensor_spec(outlet.name(), outlet.dtype()),
-        ValueType::Optional(_) => bail!(
-            "input {:?} is optional, which is not supported; export the model with a tensor in its place",
-            outlet.name()
-        ),
-        other => bail!("input {:?} has the type {other}; only tensors can be sent", outlet.name()),
-    };
-    spec.with_context(|| format!("input {:?}", outlet.name()))
+/// A session, and what its file declares.
+struct Opened {
+    session: Session,
+    inputs: Vec<Declared>,
+    outputs: Vec<Declared>,
 }
 
-/// Maps are shown as the tensor of their values, sequences of maps as one with a row each.
-fn output_spec(outlet: &Outlet) -> anyhow::Result<TensorSpec> {
-    let name = outlet.name();
-    let any = |name: &str| Dim::Any(name.to_owned());
-    let of_map = |value: ort::value::TensorElementType, shape: Vec<Dim>| -> anyhow::Result<TensorSpec> {
-        let element =
-            element_type(value).with_context(|| format!("its values of type {value} are not supported"))?;
-        Ok(TensorSpec { name: name.to_owned(), element, shape })
-    };
-    let spec = match outlet.dtype() {
-        ValueType::Map { value, .. } => of_map(*value, vec![any("keys")]),
-        ValueType::Sequence(inner) => match &**inner {
-            ValueType::Map { value, .. } => of_map(*value, vec![any("rows"), any("keys")]),
-            inner => tensor_spec(name, inner).map(|spec| {
-                let shape = [vec![any("sequence")], spec.shape].concat();
-                TensorSpec { shape, ..spec }
-            }),
-        },
-        // `ort` panics on one that is absent.
-        ValueType::Optional(_) => {
-            bail!("output {name:?} is optional, which is not supported; export the model without it")
+impl Opened {
+    fn open(environment: &Environment, file: &Path, options: Options) -> anyhow::Result<Self> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let cannot = || format!("ONNX Runtime cannot load {name:?}");
+        let mut builder = builder(environment, options).with_context(cannot)?;
+        let session = builder.commit_from_file(file).with_context(cannot)?;
+        let (inputs, outputs) = (Declared::all(session.inputs()), Declared::all(session.outputs()));
+        if !inputs.iter().chain(&outputs).any(Declared::is_optional) {
+            return Ok(Self { session, inputs, outputs });
         }
-        tensor => tensor_spec(name, tensor),
-    };
-    spec.with_context(|| format!("output {name:?}"))
-}
-
-fn tensor_spec(name: &str, dtype: &ValueType) -> anyhow::Result<TensorSpec> {
-    let ValueType::Tensor { ty, shape, dimension_symbols } = dtype else {
-        bail!("it has the type {dtype}, which is not supported");
-    };
-    let element: ElementType =
-        element_type(*ty).with_context(|| format!("its element type {ty} is not supported"))?;
-    let shape = shape
-        .iter()
-        .zip(dimension_symbols.iter())
-        .map(|(&length, symbol)| match usize::try_from(length) {
-            Ok(length) => Dim::Fixed(length),
-            Err(_) => Dim::Any(symbol.clone()),
-        })
-        .collect();
-    Ok(TensorSpec { name: name.to_owned(), element, shape })
-}
-
-/// Whether rows of this output can be told apart: not in a sequence of tensors, nor in a lone map.
-fn counts_rows(outlet: &Outlet) -> bool {
-    match outlet.dtype() {
-        // An output whose shape the model does not declare looks like a scalar; what it really is shows when it runs.
-        ValueType::Tensor { shape, .. } => shape.first().is_none_or(|length| *length < 0),
-        ValueType::Sequence(inner) => matches!(**inner, ValueType::Map { .. }),
-        ValueType::Map { .. } | ValueType::Optional(_) => false,
+        // What cannot be made plain is refused by name.
+        inputs.iter().try_for_each(|input| input_spec(input).map(drop))?;
+        outputs.iter().try_for_each(|output| output_spec(output).map(drop))?;
+        drop(session);
+        let plain = optional::without(&std::fs::read(file)?).map_err(anyhow::Error::msg)?;
+        let folder = file.parent().unwrap_or(Path::new("")).to_string_lossy();
+        let in_words = |error: ort::Error<_>| anyhow::anyhow!("{error}");
+        let mut builder =
+            builder.with_config_entry(WEIGHTS_FOLDER, folder).map_err(in_words).with_context(cannot)?;
+        let cannot = || format!("{} with its optional values made plain ones", cannot());
+        let session = builder.commit_from_memory(&plain).with_context(cannot)?;
+        let count = |all: &[Declared]| all.len() + all.iter().filter(|one| one.is_optional()).count();
+        if (session.inputs().len(), session.outputs().len()) != (count(&inputs), count(&outputs)) {
+            bail!(
+                "the optional inputs and outputs of {name:?} cannot be made plain ones; export it without them"
+            );
+        }
+        Ok(Self { session, inputs, outputs })
     }
 }
+
+fn builder(environment: &Environment, options: Options) -> anyhow::Result<SessionBuilder> {
+    let in_words = |error: ort::Error<_>| anyhow::anyhow!("{error}");
+    let builder =
+        Session::builder(environment)?.with_intra_threads(options.intra_threads).map_err(in_words)?;
+    builder.with_optimization_level(options.optimization).map_err(in_words)
+}
+
+/// ONNX Runtime's option: where the weights' files lie of a model that is read from memory.
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::declaration::{self, Missing};
 use crate::error::Rejection;
 use crate::for_each_element_type;
-use crate::tensor::{Dim, ElementType, Elements, Tensor, TensorSpec};
+use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec};
 
 /// The declaration, held against the model's inputs.
 #[derive(Debug)]
@@ -107,7 +107,12 @@ impl Columns {
             if column.unknown.is_some() && column.categories.is_none() {
                 problem("unknown: means nothing without categories".to_owned());
             }
-            columns.requested.push(TensorSpec { name: column.name.clone(), element, shape: vec![rows()] });
+            columns.requested.push(TensorSpec {
+                name: column.name.clone(),
+                element,
+                shape: vec![rows()],
+                kind: Kind::Tensor,
+            });
             of_input[input].push(Field { requested, categories });
         }
         for (input, fields) in inputs.iter().zip(of_input) {

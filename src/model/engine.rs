@@ -56,7 +56,7 @@ impl Opened {
         let (inputs, outputs) = (first.inputs.clone(), first.output_specs.clone());
 
         let mut problems = Vec::new();
-        let rows = Rows::of(&inputs, &outputs, first.outputs_count_rows(), declaration.batching.dimension);
+        let rows = Rows::of(&inputs, &outputs, first.outputs_count_rows, declaration.batching.dimension);
         let mut rows = rows.unwrap_or_else(|problem| {
             problems.push(problem);
             Rows::One

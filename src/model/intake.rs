@@ -8,7 +8,7 @@ use super::rows::Rows;
 use crate::error::Rejection;
 use crate::prepare::image::Plan;
 use crate::prepare::text::Tokenizer;
-use crate::tensor::{Dim, ElementType, Elements, Tensor, TensorSpec, View};
+use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec, View};
 
 /// How one version takes its requests.
 #[derive(Debug)]
@@ -116,12 +116,14 @@ impl Intake {
             Self::Image { input, .. } => {
                 requested[*input].element = ElementType::Blob;
                 requested[*input].shape = row();
+                requested[*input].kind = Kind::Tensor;
             }
             Self::Text { fields, .. } => {
                 let spec = |name: &String| TensorSpec {
                     name: name.clone(),
                     element: ElementType::Text,
                     shape: row(),
+                    kind: Kind::Tensor,
                 };
                 requested = fields.iter().map(spec).collect();
             }

@@ -1,5 +1,7 @@
 //! Just enough of ONNX's protobuf (onnx.proto3) to see which files beside the model its weights are in.
 
+use super::protobuf::Fields;
+
 /// The field numbers of ModelProto.graph, GraphProto.initializer, TensorProto.external_data, StringStringEntryProto.
 const GRAPH: u64 = 7;
 const INITIALIZER: u64 = 5;
@@ -31,72 +33,6 @@ pub(super) fn external_files(model: &[u8]) -> Result<Vec<String>, String> {
         }
     }
     Ok(files)
-}
-
-/// The length-delimited fields of one protobuf message.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    /// Those with this number; `None` once where the message is broken.
-    fn named(self, number: u64) -> impl Iterator<Item = Option<&'a [u8]>> {
-        self.filter_map(move |field| match field {
-            Some((n, bytes)) if n == number => Some(Some(bytes)),
-            Some(_) => None,
-            None => Some(None),
-        })
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    /// Number and content; a scalar's content is empty; `None` inside for a broken message, then the end.
-    type Item = Option<(u64, &'a [u8])>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = field(&mut self.0);
-        if field.is_none() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
-}
-
-fn field<'a>(rest: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
-    let tag = varint(rest)?;
-    let content = match tag & 7 {
-        0 => {
-            varint(rest)?;
-            &[][..]
-        }
-        1 => take(rest, 8)?,
-        2 => {
-            let length = varint(rest)?;
-            take(rest, usize::try_from(length).ok()?)?
-        }
-        5 => take(rest, 4)?,
-        _ => return None,
-    };
-    Some((tag >> 3, content))
-}
-
-fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (taken, left) = rest.split_at_checked(length)?;
-    *rest = left;
-    Some(taken)
-}
-
-fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *take(rest, 1)?.first()?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -133,6 +133,21 @@ impl Present {
         let mut shown = Vec::with_capacity(self.0.len());
         for (presented, computed) in self.0.iter().zip(&computed) {
             let output = outputs[presented.from];
+            if let Show::Missing = output.show {
+                shown.push(Output { name: &presented.name, ..output });
+                continue;
+            }
+            let changes = presented.activation != Activation::None
+                || presented.labels.is_some()
+                || presented.ranking.is_some();
+            if let Show::Sequence(_) | Show::PerRow(_) = output.show
+                && changes
+            {
+                return Err(format!(
+                    "output {:?}: expected one tensor to which activation, labels and ranking apply, got several",
+                    presented.name
+                ));
+            }
             let width = output.shape.last().copied().unwrap_or(1);
             if let Some(labels) = &presented.labels
                 && labels.len() != width

@@ -86,7 +86,7 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::ElementType;
+    use crate::tensor::{ElementType, Kind};
 
     fn specs(shapes: &[&[i64]]) -> Vec<TensorSpec> {
         let dim = |n: &i64| usize::try_from(*n).map_or_else(|_| Dim::Any(String::new()), Dim::Fixed);
@@ -94,6 +94,7 @@ mod tests {
             name: "x".to_owned(),
             element: ElementType::F32,
             shape: shape.iter().map(dim).collect(),
+            kind: Kind::Tensor,
         };
         shapes.iter().map(spec).collect()
     }

@@ -2,13 +2,14 @@
 
 use ort::session::SessionInputValue;
 use ort::value::{
-    DynMapValueType, DynSequenceValueType, DynTensorValueType, DynValue, Tensor as OrtTensor,
-    TensorElementType, TensorRef,
+    DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue, Map, Sequence,
+    Tensor as OrtTensor, TensorElementType, TensorRef,
 };
 use ort::value::{Value, ValueType};
 
+use crate::composite::Composite;
 use crate::for_each_number_type;
-use crate::tensor::{ElementType, Elements, Output, Show, View};
+use crate::tensor::{ElementType, Elements, Output, Show, Tensor, View};
 
 /// A tensor that ONNX Runtime reads where it lies; strings and booleans excepted, which it copies.
 pub(super) fn input_value<'a>(shape: &'a [usize], elements: View<'a>) -> ort::Result<SessionInputValue<'a>> {
@@ -17,11 +18,84 @@ pub(super) fn input_value<'a>(shape: &'a [usize], elements: View<'a>) -> ort::Re
             match elements {
                 View::Text(text) => OrtTensor::from_string_array((shape, text))?.into(),
                 View::Blob(_) => return Err(ort::Error::new("bytes are no input of an ONNX model")),
+                View::Composite([one]) => composite_value(one)?,
+                View::Composite(_) => return Err(ort::Error::new("several maps or sequences are no one input")),
                 $(View::$variant(values) => TensorRef::from_array_view((shape, values))?.into(),)+
             }
         };
     }
     Ok(for_each_number_type!(number_value))
+}
+
+/// A copy.
+fn composite_value(composite: &Composite) -> ort::Result<SessionInputValue<'static>> {
+    let (keys, values) = match composite {
+        Composite::Sequence(tensors) => {
+            let own = |tensor: &Tensor| owned(&tensor.shape, &tensor.elements);
+            let tensors = tensors.iter().map(own).collect::<ort::Result<Vec<DynTensor>>>()?;
+            return Ok(Sequence::new(tensors)?.into());
+        }
+        Composite::Map { keys, values } => (keys, values),
+    };
+    let length = [keys.len()];
+    macro_rules! map {
+        ($keys:expr, $values:ident) => {
+            Ok(Map::new_kv($keys, OrtTensor::from_array((length, $values.clone()))?)?.into())
+        };
+    }
+    match (keys, values) {
+        (Elements::Text(keys), values) => {
+            let keys = OrtTensor::from_string_array((length, &keys[..]))?;
+            match values {
+                Elements::I64(values) => map!(keys, values),
+                Elements::F32(values) => map!(keys, values),
+                Elements::F64(values) => map!(keys, values),
+                _ => Err(no_map()),
+            }
+        }
+        (Elements::I64(keys), values) => {
+            let keys = OrtTensor::from_array((length, keys.clone()))?;
+            match values {
+                Elements::F32(values) => map!(keys, values),
+                Elements::F64(values) => map!(keys, values),
+                Elements::Text(texts) => {
+                    Ok(Map::new_kv(keys, OrtTensor::from_string_array((length, &texts[..]))?)?.into())
+                }
+                _ => Err(no_map()),
+            }
+        }
+        _ => Err(no_map()),
+    }
+}
+
+fn no_map() -> ort::Error {
+    ort::Error::new("no operator takes a map of these types")
+}
+
+/// The types of the maps that ONNX's operators take.
+pub(super) fn map_types(
+    key: TensorElementType,
+    value: TensorElementType,
+) -> Option<(ElementType, ElementType)> {
+    use TensorElementType::{Float32, Float64, Int64, String};
+    let is_known =
+        matches!((key, value), (String, Int64 | Float32 | Float64) | (Int64, String | Float32 | Float64));
+    is_known.then(|| Some((element_type(key)?, element_type(value)?))).flatten()
+}
+
+fn owned(shape: &[usize], elements: &Elements) -> ort::Result<DynTensor> {
+    macro_rules! own {
+        ($(($variant:ident, $rust:ty)),+ $(,)?) => {
+            match elements {
+                Elements::Text(texts) => OrtTensor::from_string_array((shape, &texts[..]))?.upcast(),
+                $(Elements::$variant(values) => OrtTensor::from_array((shape, values.clone()))?.upcast(),)+
+                Elements::Blob(_) | Elements::Composite(_) => {
+                    return Err(ort::Error::new("only tensors of numbers and texts are in a sequence"));
+                }
+            }
+        };
+    }
+    Ok(for_each_number_type!(own))
 }
 
 pub(super) fn element_type(ort: TensorElementType) -> Option<ElementType> {
@@ -63,6 +137,8 @@ pub(super) enum Held {
         names: Vec<String>,
     },
     Sequence(Vec<(Elements, Vec<usize>)>),
+    /// An optional output that is not there.
+    Missing,
 }
 
 impl Held {
@@ -104,6 +180,9 @@ impl Held {
                 let elements = view(value, *element)?;
                 return Ok(Output { name, shape, elements, show: Show::Values });
             }
+            Self::Missing => {
+                return Ok(Output { name, shape: &[0], elements: View::U8(&[]), show: Show::Missing });
+            }
             Self::Owned { .. } => Show::Values,
             Self::Named { names, .. } => Show::Named(names),
             Self::Sequence(tensors) => {
@@ -129,6 +208,11 @@ impl Held {
     }
 }
 
+/// A scalar's value.
+pub(super) fn is_true(value: &DynValue) -> Result<bool, String> {
+    Ok(value.try_extract_tensor::<bool>().map_err(sentence)?.1.first() == Some(&true))
+}
+
 fn sentence(error: ort::Error) -> String {
     error.message().to_owned()
 }
@@ -138,7 +222,9 @@ fn view(value: &DynValue, element: ElementType) -> Result<View<'_>, String> {
         ($(($variant:ident, $rust:ty)),+ $(,)?) => {
             match element {
                 $(ElementType::$variant => View::$variant(value.try_extract_tensor::<$rust>().map_err(sentence)?.1),)+
-                ElementType::Text | ElementType::Blob => return Err(format!("{element} elements cannot be lent")),
+                ElementType::Text | ElementType::Blob | ElementType::Composite => {
+                    return Err(format!("{element} elements cannot be lent"));
+                }
             }
         };
     }
@@ -185,7 +271,7 @@ fn tensors(value: &DynValue) -> Result<Held, String> {
                 Ok((elements, shape))
             }
             Held::Owned { elements, shape } => Ok((elements, shape)),
-            Held::Named { .. } | Held::Sequence(_) => {
+            Held::Named { .. } | Held::Sequence(_) | Held::Missing => {
                 Err("it is nested deeper than a sequence of tensors".to_owned())
             }
         }
@@ -212,5 +298,20 @@ fn entries(map: &Value<DynMapValueType>) -> Result<(Vec<String>, Elements), Stri
         (TensorElementType::Int64, TensorElementType::Float64) => entries!(i64, f64, F64),
         (TensorElementType::Int64, TensorElementType::Int64) => entries!(i64, i64, I64),
         _ => Err(format!("it is a map from {key} to {value}, which is not supported")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_maps_that_operators_take_are_inputs() {
+        use TensorElementType::{Float16, Float32, Float64, Int32, Int64, String};
+        assert_eq!(map_types(String, Float32), Some((ElementType::Text, ElementType::F32)));
+        assert_eq!(map_types(Int64, String), Some((ElementType::I64, ElementType::Text)));
+        for (key, value) in [(String, String), (Int64, Int64), (String, Float16), (Int32, Float64)] {
+            assert_eq!(map_types(key, value), None);
+        }
     }
 }

@@ -7,14 +7,12 @@ use std::path::PathBuf;
 use local_gcp::pubsub::wire::PubsubMessage;
 use serde_json::{Map, Value, json};
 
-use crate::harness::{Worker, World, repository};
+use crate::cli::predictd;
+use crate::harness::{Worker, World, outcome, repository};
 
 /// Models that must be refused, and what `/info` says of them.
 const REFUSED: &[(&str, &str)] = &[
-    ("optional-output", "output \"there\" is optional, which is not supported"),
-    ("optional-input", "input \"x\" is optional, which is not supported"),
-    ("sequence-input", "only tensors can be sent"),
-    ("sklearn-dict-vectorizer", "only tensors can be sent"),
+    ("optional-sequence-input", "only tensors, optional ones, sequences of tensors and maps can be sent"),
     ("sklearn-unloadable", "does not match expected type (tensor(double))"),
     ("torch-bfloat16", "Could not find an implementation for Gemm"),
 ];
@@ -100,20 +98,40 @@ fn cases_of(model: &str) -> Vec<Case> {
         let v2 = |(name, input): (&String, &Value)| {
             let mut tensor = input.clone();
             tensor["name"] = name.as_str().into();
-            tensor
+            (!is_left_out(input)).then_some(tensor)
         };
-        // Without inputs v2 has nothing to say.
-        if !inputs.is_empty() {
-            add("v2", json!({ "inputs": inputs.iter().map(v2).collect::<Vec<_>>() }));
+        let tensors: Vec<Value> = inputs.iter().filter_map(v2).collect();
+        // Without inputs v2 has nothing to say, and of what is no tensor it cannot speak.
+        if !tensors.is_empty() && tensors.iter().all(|tensor| tensor.get("kind").is_none()) {
+            add("v2", json!({ "inputs": tensors }));
         }
-        let columns =
-            |(name, input): (&String, &Value)| (name.clone(), nest(&input["data"], &input["shape"]));
-        add("columns", json!({ "inputs": inputs.iter().map(columns).collect::<Map<_, _>>() }));
+        let columns = |(name, input): (&String, &Value)| (name.clone(), plain(input));
+        let all: Map<_, _> = inputs.iter().map(columns).collect();
+        let mut given = all.clone();
+        given.retain(|_, input| !input.is_null());
+        if given != all {
+            add("columns", json!({ "inputs": given }));
+        }
+        add("columns", json!({ "inputs": all }));
         if case["records"].is_array() {
             add("rows", json!({ "instances": case["records"] }));
         }
     }
     cases
+}
+
+/// An optional input that is not there.
+fn is_left_out(input: &Value) -> bool {
+    input["kind"] == "optional"
+}
+
+/// An input as JSON has it, `null` where it is left out.
+fn plain(input: &Value) -> Value {
+    match input["kind"].as_str() {
+        None => nest(&input["data"], &input["shape"]),
+        Some("sequence of tensors") => input["data"].as_array().unwrap().iter().map(plain).collect(),
+        Some(_) => input["data"].clone(),
+    }
 }
 
 /// Flat data as arrays of this shape.
@@ -154,8 +172,10 @@ fn outputs(case: &Case, body: &Value) -> Map<String, Value> {
         "rows" => {
             let rows: Vec<_> = body["predictions"].as_array().unwrap().iter().map(named).collect();
             let column = |name: &String| {
-                let column: Value = rows.iter().map(|row| row[name].clone()).collect();
-                (name.clone(), column)
+                let column: Vec<Value> = rows.iter().map(|row| row[name].clone()).collect();
+                // What is missing as a whole is missing in every row.
+                let is_missing = expected[name].is_null() && column.iter().all(Value::is_null);
+                (name.clone(), if is_missing { Value::Null } else { column.into() })
             };
             expected.keys().map(column).collect()
         }
@@ -235,7 +255,15 @@ fn judge(case: &Case, response: &PubsubMessage) -> Result<(), String> {
 
 /// Models that count rows in their inputs only give other shapes row by row than for all rows together: judged in whole form.
 fn is_compared_by_rows(model: &str) -> bool {
-    !["sequence-output", "sklearn-multi-output", "torch-lstm", "symbolic-dims"].contains(&model)
+    ![
+        "sklearn-dict-vectorizer",
+        "optional-sequence",
+        "sequence-output",
+        "sklearn-multi-output",
+        "torch-lstm",
+        "symbolic-dims",
+    ]
+    .contains(&model)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,4 +310,53 @@ async fn every_model_answers_as_its_framework_does() {
         })
         .collect();
     assert!(wrong.is_empty(), "{} of {} answers are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// What `predictd predict` answers to a request, but for the model's name.
+fn predicted(model: &str, request: &Value) -> Value {
+    let folder = zoo().join(model);
+    let (code, body, stderr) =
+        outcome(predictd(&["predict", "--model", folder.to_str().unwrap()]), &request.to_string());
+    let mut answer: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{code} {body} {stderr}"));
+    answer.as_object_mut().unwrap().retain(|key, _| !key.starts_with("model"));
+    answer
+}
+
+#[test]
+fn rows_that_run_one_by_one_each_have_their_optional_outputs() {
+    let columns = |a: f64, b: f64, c: f64| json!([[a], [b], [c]]);
+    let missing = json!({ "columns": null, "sum": null });
+    let first = json!({ "columns": columns(1.0, 2.0, 3.0), "sum": 6.0 });
+    let last = json!({ "columns": columns(4.0, 0.5, 1.0), "sum": 5.5 });
+    for (rows, expected) in [
+        (json!([[1, 2, 3], [-1, 2, 3], [4, 0.5, 1]]), json!([first, missing, last])),
+        (json!([[0, 2, 3], [4, 0.5, 1]]), json!([missing, last])),
+        (json!([[0, 2, 3], [0, 0, 0]]), json!([missing, missing])),
+    ] {
+        let answer = predicted("optional-sequence", &json!({ "instances": rows }));
+        assert_eq!(answer, json!({ "predictions": expected }));
+    }
+}
+
+#[test]
+fn instances_that_are_no_tensors_run_one_by_one() {
+    for model in
+        ["sklearn-dict-vectorizer", "sequence-input", "map-inputs", "map-inputs-other", "sequence-inputs"]
+    {
+        let text = std::fs::read_to_string(zoo().join(model).join("expected.json")).unwrap();
+        let all: Value = serde_json::from_str(&text).unwrap();
+        let cases = all["cases"].as_array().unwrap();
+        let named = |key: &str, value: fn(&Value) -> Value, case: &Value| -> Value {
+            let all = case[key].as_object().unwrap();
+            let named: Map<String, Value> =
+                all.iter().map(|(name, one)| (name.clone(), value(one))).collect();
+            if named.len() == 1 { named.into_values().next().unwrap() } else { named.into() }
+        };
+        // Each twice, so that there are always several.
+        let twice = || cases.iter().chain(cases);
+        let instances: Vec<Value> = twice().map(|case| named("inputs", plain, case)).collect();
+        let expected: Value = twice().map(|case| named("expected", expected_value, case)).collect();
+        let answer = predicted(model, &json!({ "instances": instances }));
+        assert!(equal(&answer["predictions"], &expected, 1e-6), "{model}: {answer}, expected {expected}");
+    }
 }

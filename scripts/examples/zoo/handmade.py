@@ -151,6 +151,220 @@ def optional_input() -> Example:
     return example("optional-input", "the input may be left out; output of rank 0", model, there, absent)
 
 
+def either(condition: str, output: str, kind: TypeProto, then: list[NodeProto], other: list[NodeProto]) -> NodeProto:
+    """An If whose branches give their last node's output."""
+
+    def branch(name: str, nodes: list[NodeProto]):
+        return helper.make_graph(nodes, name, [], [typed(nodes[-1].output[0], kind)])
+
+    return node("If", condition, output, then_branch=branch("then", then), else_branch=branch("else", other))
+
+
+def optional_sequence_input() -> Example:
+    kind = helper.make_optional_type_proto(helper.make_sequence_type_proto(tensor_type(FLOAT, None)))
+    model = build([node("OptionalHasElement", "parts", "y")], [typed("parts", kind)], [tensor("y", TensorProto.BOOL)])
+    there = Case("there", {"parts": [np.array([1], np.float32)]}, {"y": np.array(True)}, batched=False)
+    absent = Case("absent", {"parts": None}, {"y": np.array(False)}, batched=False)
+    return example("optional-sequence-input", "the input is an optional sequence of tensors", model, there, absent)
+
+
+def optional_weights() -> Example:
+    """y is x times the weights, where there are any; only then is there `total`, the sum of each row's weights."""
+    matrix, total_type = tensor_type(FLOAT, ROWS, 3), tensor_type(FLOAT, ROWS)
+    nodes = [
+        node("OptionalHasElement", "weights", "weighted"),
+        either(
+            "weighted",
+            "y",
+            matrix,
+            [node("OptionalGetElement", "weights", "factors"), node("Mul", "x factors", "product")],
+            [node("Identity", "x", "unchanged")],
+        ),
+        either(
+            "weighted",
+            "total",
+            helper.make_optional_type_proto(total_type),
+            [
+                node("OptionalGetElement", "weights", "summands"),
+                node("ReduceSum", "summands last", "sums", keepdims=0),
+                node("Optional", "sums", "some"),
+            ],
+            [node("Optional", "", "none", type=total_type)],
+        ),
+    ]
+    inputs = [tensor("x", FLOAT, ROWS, 3), typed("weights", helper.make_optional_type_proto(matrix))]
+    outputs = [tensor("y", FLOAT, ROWS, 3), typed("total", helper.make_optional_type_proto(total_type))]
+    model = build(nodes, inputs, outputs, {"last": np.array([1], np.int64)})
+    x, weights = ROWS_OF_THREE, np.array([[1, 0, -2], [4, 0.5, 0.25]], np.float32)
+    expected = {"y": x * weights, "total": weights.sum(1)}
+    records = [{"x": a, "weights": b} for a, b in zip(x, weights)]
+    given = Case("given", {"x": x, "weights": weights}, expected, records)
+    records = [{"x": row} for row in x]
+    left_out = Case("left out", {"x": x, "weights": None}, {"y": x, "total": None}, records)
+    special = "an optional input beside a plain one, and an optional output that is there when the input is"
+    return example("optional-weights", special, model, given, left_out)
+
+
+def optional_sequence() -> Example:
+    """Where all is above 0, the columns as a sequence of tensors and the sum; nothing otherwise."""
+    part, number = tensor_type(FLOAT, ROWS, 1), tensor_type(FLOAT)
+    parts = helper.make_sequence_type_proto(part)
+    several, one = helper.make_optional_type_proto(parts), helper.make_optional_type_proto(number)
+    nodes = [
+        node("ReduceMin", "x", "least", keepdims=0),
+        node("Greater", "least zero", "above"),
+        either(
+            "above",
+            "columns",
+            several,
+            [node("SplitToSequence", "x", "split", axis=1), node("Optional", "split", "some")],
+            [node("Optional", "", "none", type=parts)],
+        ),
+        either(
+            "above",
+            "sum",
+            one,
+            [node("ReduceSum", "x", "added", keepdims=0), node("Optional", "added", "some_sum")],
+            [node("Optional", "", "no_sum", type=number)],
+        ),
+    ]
+    model = build(
+        nodes,
+        [tensor("x", FLOAT, ROWS, 3)],
+        [typed("columns", several), typed("sum", one)],
+        {"zero": np.array(0, np.float32)},
+    )
+    cases = []
+    for name, x in (("above 0", abs(ROWS_OF_THREE)), ("not above 0", ROWS_OF_THREE)):
+        above = x.min() > 0
+        expected = {"columns": list(x.T[:, :, None]) if above else None, "sum": x.sum() if above else None}
+        cases.append(Case(name, {"x": x}, expected))
+    special = "the input decides whether an optional sequence of tensors and an optional number are there"
+    return example("optional-sequence", special, model, *cases)
+
+
+def optional_external() -> Example:
+    """y = x times a matrix that lies in a file beside the model."""
+    matrix = np.arange(12, dtype=np.float32).reshape(3, 4) / 4
+    kind = helper.make_optional_type_proto(tensor_type(FLOAT, ROWS, 4))
+    nodes = [node("MatMul", "x matrix", "product"), node("Optional", "product", "y")]
+    model = build(nodes, [tensor("x", FLOAT, ROWS, 3)], [typed("y", kind)], {"matrix": matrix})
+    (weight,) = model.graph.initializer
+    onnx.external_data_helper.set_external_data(weight, "matrix.bin", 0, len(weight.raw_data))
+    files = {"matrix.bin": bytes(weight.raw_data)}
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    x = ROWS_OF_THREE
+    case = Case("rows", {"x": x}, {"y": x @ matrix}, list(x))
+    return example("optional-external", "an optional output, and weights in `matrix.bin`", model, case, files=files)
+
+
+def optional_chain() -> Example:
+    """`preprocess.onnx` gives weights where all is above 0, the model the weights, `postprocess.onnx` what is there."""
+    row = tensor_type(FLOAT, ROWS, 3)
+    kind = helper.make_optional_type_proto(row)
+    x = tensor("x", FLOAT, ROWS, 3)
+    check = [
+        node("ReduceMin", "x", "least", keepdims=0),
+        node("Greater", "least zero", "above"),
+        either(
+            "above",
+            "weights",
+            kind,
+            [node("Add", "x x", "twice"), node("Optional", "twice", "some")],
+            [node("Optional", "", "none", type=row)],
+        ),
+    ]
+    before = build(check, [x], [typed("weights", kind)], {"zero": np.array(0, np.float32)})
+    nodes = [node("Identity", "weights", "maybe"), node("Neg", "x", "always")]
+    model = build(nodes, [x, typed("weights", kind)], [typed("maybe", kind), tensor("always", FLOAT, ROWS, 3)])
+    look = [
+        node("OptionalHasElement", "maybe", "has_maybe"),
+        node("OptionalHasElement", "always", "has_always"),
+        node("OptionalGetElement", "always", "result"),
+        node("Identity", "maybe", "kept"),
+    ]
+    flags = [tensor("has_maybe", TensorProto.BOOL), tensor("has_always", TensorProto.BOOL)]
+    after = build(
+        look,
+        [typed("maybe", kind), typed("always", kind)],
+        [*flags, tensor("result", FLOAT, ROWS, 3), typed("kept", kind)],
+    )
+    cases = []
+    for name, values in (("above 0", abs(ROWS_OF_THREE)), ("not above 0", ROWS_OF_THREE)):
+        above = values.min() > 0
+        expected = {"has_maybe": above, "has_always": True, "result": -values, "kept": 2 * values if above else None}
+        expected |= {key: np.array(expected[key]) for key in ("has_maybe", "has_always")}
+        cases.append(Case(name, {"x": values}, expected))
+    files = {
+        "preprocess.onnx": before.SerializeToString(deterministic=True),
+        "postprocess.onnx": after.SerializeToString(deterministic=True),
+        "model.yaml": b"preprocess: preprocess.onnx\npostprocess: postprocess.onnx\n",
+    }
+    special = "an optional value from graph to graph, and a plain one to a graph that takes it as optional"
+    return example("optional-chain", special, model, *cases, files=files)
+
+
+def map_inputs() -> list[Example]:
+    """Every kind of map that an operator takes, and a tensor. Not all can be given to ONNX Runtime from Python."""
+    reachable = {
+        "text_to_float": (STRING, FLOAT, np.float32),
+        "integer_to_float": (INT64, FLOAT, np.float32),
+    }
+    others = {
+        "text_to_integer": (STRING, INT64, np.int64),
+        "text_to_double": (STRING, TensorProto.DOUBLE, np.float64),
+        "integer_to_double": (INT64, TensorProto.DOUBLE, np.float64),
+        "integer_to_text": (INT64, STRING, object),
+    }
+    special = "maps of texts and of int64s to float32, and a tensor"
+    beyond = "maps to int64, float64 and text, also empty, and a tensor; Python's ONNX Runtime cannot be given these"
+    model, full, _ = map_input(reachable)
+    return [example("map-inputs", special, model, full), example("map-inputs-other", beyond, *map_input(others))]
+
+
+def map_input(kinds: dict[str, tuple[int, int, type]]) -> tuple[ModelProto, Case, Case]:
+    vocabularies = {STRING: ["red", "grün", ""], INT64: [7, -1, 2**53 + 1]}
+    numbers = {np.float32: [0.5, -2], np.float64: [0.1, 1e300], np.int64: [2**53 + 1, -3], object: ["a", "ü"]}
+    nodes, inputs, outputs = [], [tensor("x", FLOAT, 2)], [tensor("twice", FLOAT, 2)]
+    given, expected, nothing = {}, {}, {}
+    for name, (key, value, dtype) in kinds.items():
+        words = vocabularies[key]
+        vocabulary = {"string_vocabulary" if key == STRING else "int64_vocabulary": words}
+        nodes.append(ml_node("DictVectorizer", name, f"{name}_row", **vocabulary))
+        inputs.append(typed(name, helper.make_map_type_proto(key, tensor_type(value))))
+        outputs.append(tensor(f"{name}_row", value, None, None))
+        # One word that the vocabulary lacks, and one of it that is not there.
+        unknown = "other" if key == STRING else 0
+        given[name] = {words[2]: numbers[dtype][0], unknown: numbers[dtype][1], words[0]: numbers[dtype][1]}
+        missing = "" if dtype is object else 0
+        expected[f"{name}_row"] = np.array([[given[name].get(word, missing) for word in words]], dtype)
+        nothing[f"{name}_row"] = np.array([[missing] * 3], dtype)
+    nodes.append(node("Add", "x x", "twice"))
+    x = np.array([1, -0.5], np.float32)
+    full = Case("maps", {"x": x, **given}, {"twice": x + x, **expected}, batched=False)
+    empty = Case("empty maps", {"x": x, **{name: {} for name in given}}, {"twice": x + x, **nothing}, batched=False)
+    return build(nodes, inputs, outputs), full, empty
+
+
+def sequence_inputs() -> Example:
+    """Sequences of every type, whose tensors need not have one shape or rank; the last of each comes back."""
+    integers = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+    nodes, inputs, outputs, given, expected = [], [], [], {}, {}
+    for name in ("bool", *integers, "float16", "float", "double", "string"):
+        element = TensorProto.DataType.Value(name.upper())
+        dtype = helper.tensor_dtype_to_np_dtype(element)
+        inputs.append(helper.make_tensor_sequence_value_info(name, element, None))
+        outputs.append(helper.make_tensor_value_info(f"last_{name}", element, None))
+        nodes.append(node("SequenceAt", f"{name} last", f"last_{name}"))
+        values = np.array([["a", "ü"], ["", "b"]], object) if name == "string" else np.array([[0, 1], [1, 0]], dtype)
+        given[name] = [values[0], values[0][:0], values]
+        expected[f"last_{name}"] = values
+    model = build(nodes, inputs, outputs, {"last": np.array(-1, np.int64)}, check=False)
+    special = "an input sequence of every type, of tensors of several ranks"
+    return example("sequence-inputs", special, model, Case("three each", given, expected, batched=False))
+
+
 def zero_size() -> Example:
     nodes = [node("Concat", "x nothing", "joined", axis=1), node("Identity", "nothing", "still_nothing")]
     inputs = [tensor("x", FLOAT, ROWS, 3), tensor("nothing", FLOAT, ROWS, 0)]
@@ -373,6 +587,8 @@ def prepost_text() -> Example:
 
 def main() -> None:
     made = [*every_same(), sequence_output(), sequence_input(), *maps(), optional_output(), optional_input()]
+    made += [optional_sequence_input(), optional_weights(), optional_sequence(), optional_external(), optional_chain()]
+    made += [*map_inputs(), sequence_inputs()]
     made += [zero_size(), scalar(), symbolic_dims(), unknown_shape(), no_inputs(), no_batching_inputs()]
     made += [shared_input(), *default_inputs(), external_weights(), nan_output(), poison_row(), prepost_text()]
     made += [token_scores()]

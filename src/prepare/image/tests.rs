@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Image, Plan};
 use crate::error::Code;
-use crate::tensor::{Dim, ElementType, Elements, TensorSpec};
+use crate::tensor::{Dim, ElementType, Elements, Kind, TensorSpec};
 
 #[derive(Deserialize)]
 struct Case {
@@ -40,7 +40,7 @@ fn element(name: &str) -> ElementType {
 fn input(element: ElementType, shape: &[usize]) -> TensorSpec {
     let rows = std::iter::once(Dim::Any("batch".to_owned()));
     let shape = rows.chain(shape.iter().map(|length| Dim::Fixed(*length))).collect();
-    TensorSpec { name: "pixels".to_owned(), element, shape }
+    TensorSpec { name: "pixels".to_owned(), element, shape, kind: Kind::Tensor }
 }
 
 fn floats(elements: &Elements) -> Vec<f64> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Text, Tokenizer};
 use crate::error::Code;
-use crate::tensor::{Dim, ElementType, Elements, Tensor, TensorSpec};
+use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec};
 
 #[derive(Deserialize)]
 struct Case {
@@ -30,7 +30,12 @@ fn read(name: &str) -> Vec<u8> {
 
 fn input(name: &str, element: ElementType, length: Option<usize>) -> TensorSpec {
     let length = length.map_or_else(|| Dim::Any("tokens".to_owned()), Dim::Fixed);
-    TensorSpec { name: name.to_owned(), element, shape: vec![Dim::Any("batch".to_owned()), length] }
+    TensorSpec {
+        name: name.to_owned(),
+        element,
+        shape: vec![Dim::Any("batch".to_owned()), length],
+        kind: Kind::Tensor,
+    }
 }
 
 /// In an order of the model's own.

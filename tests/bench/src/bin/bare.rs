@@ -10,7 +10,7 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 use predictd::model::declaration::Declaration;
-use predictd::tensor::{Dim, ElementType, Elements, TensorSpec};
+use predictd::tensor::{Dim, ElementType, Elements, Kind, TensorSpec};
 use serde_json::json;
 
 #[derive(Debug, Parser)]
@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
     let text = std::fs::read_to_string(args.model.join("model.yaml"))?;
     let declaration = Declaration::parse(&text).map_err(anyhow::Error::msg)?;
     let image = declaration.image.context("model.yaml declares no image")?;
-    let input = TensorSpec { name: "image".to_owned(), element, shape };
+    let input = TensorSpec { name: "image".to_owned(), element, shape, kind: Kind::Tensor };
     let plan = image.check(&input).map_err(|problems| anyhow!(problems.join("; ")))?;
     let mut run = |pictures: usize| -> anyhow::Result<()> {
         let shape = [&[pictures], &plan.shape()[..]].concat();
