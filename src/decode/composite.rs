@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::fault::{Fault, Read, shown};
-use super::inputs::{Rule, read_nested};
+use super::nested::{Rule, read_nested};
 use super::scanner::Scanner;
 use crate::composite::Composite;
 use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec};

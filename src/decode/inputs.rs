@@ -1,13 +1,12 @@
 //! Owns the tensors while a body is read: typed buffers that fill in the body's order, and shapes held against the signature.
 
 use super::composite::{self, Left};
-use super::element::Element;
 use super::fault::{Fault, Read, shown};
+use super::nested::{Rule, grow, plural, read_nested, reserve, set_element};
+use super::padding::fill_up;
 use super::scanner::Scanner;
 use super::{Answer, Limits, Request, binary, fault};
-use crate::for_each_element_type;
-use crate::tensor::{Dim, Elements, Kind, PadTo, Padding, Signature, Tensor, TensorSpec};
-use half::{bf16, f16};
+use crate::tensor::{Dim, Elements, Kind, Padding, Signature, Tensor, TensorSpec};
 
 /// One input as far as it was read.
 pub(super) struct Input<'s> {
@@ -49,14 +48,6 @@ pub(super) struct Inputs<'s> {
     pub(super) list: Vec<Input<'s>>,
     /// Elements in all inputs.
     total: usize,
-}
-
-/// What nested reading must know beside its buffer.
-pub(super) struct Rule<'s> {
-    pub(super) spec: &'s TensorSpec,
-    /// The buffer may grow to this length.
-    pub(super) limit: usize,
-    pub(super) max_elements: usize,
 }
 
 impl<'s> Inputs<'s> {
@@ -391,49 +382,6 @@ impl<'s> Inputs<'s> {
     }
 }
 
-/// Brings every row to one length in the padded dimension, which `shape` learns.
-fn fill_up(
-    padding: &Padding,
-    lengths: &[usize],
-    shape: &mut [usize],
-    elements: Elements,
-    max_elements: usize,
-) -> Read<Elements> {
-    let axis = padding.axis;
-    let longest = lengths.iter().copied().max().unwrap_or(0);
-    let Some(length) = padding.to.length(longest) else {
-        let most = match &padding.to {
-            PadTo::Buckets(buckets) => buckets.last().copied().unwrap_or(0),
-            PadTo::Multiple(_) => max_elements,
-        };
-        return Err(Fault::too_large(format!(
-            "expected at most {most} values in dimension {axis}, got {longest}"
-        )));
-    };
-    shape[axis] = length;
-    if lengths.iter().all(|own| *own == length) {
-        return Ok(elements);
-    }
-    let outer: usize = shape[1..axis].iter().product();
-    let inner: usize = shape[axis + 1..].iter().product();
-    let count = [lengths.len(), outer, length, inner].into_iter().try_fold(1, usize::checked_mul);
-    let count = count.filter(|count| *count <= max_elements).ok_or_else(|| {
-        Fault::too_large(format!(
-            "expected at most {max_elements} elements when filled up to {length}, got more"
-        ))
-    })?;
-    let mut filled = Elements::with_capacity(elements.element(), count);
-    let mut from = 0;
-    for own in lengths {
-        for _ in 0..outer {
-            filled.extend_from(&elements, from..from + own * inner);
-            filled.extend_repeated(&padding.value, (length - own) * inner);
-            from += own * inner;
-        }
-    }
-    Ok(filled)
-}
-
 pub(super) fn check_rows(rows: usize, max_rows: usize) -> Read<()> {
     if rows <= max_rows {
         return Ok(());
@@ -452,115 +400,3 @@ pub(super) fn named(kind: &str, names: &[&str]) -> String {
     }
     format!("one of the {kind}s {}{more}", quoted.join(", "))
 }
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-impl Rule<'_> {
-    #[cold]
-    fn too_many(&self) -> Box<Fault> {
-        Fault::too_large(format!("expected at most {} elements in all inputs, got more", self.max_elements))
-    }
-
-    /// Whether every dimension from `dims` on is declared 1, so that brackets add nothing: a bare `5` for `[[5]]`.
-    #[cold]
-    fn is_single(&self, dims: &[Option<usize>]) -> bool {
-        let inner = self.spec.shape.len().checked_sub(dims.len());
-        inner.is_some_and(|level| self.spec.shape[level..].iter().all(|dim| *dim == Dim::Fixed(1)))
-    }
-
-    #[cold]
-    fn no_array(&self, scanner: &mut Scanner<'_>, length: Option<usize>) -> Box<Fault> {
-        let what = self.spec.describe();
-        scanner.unexpected(&match length {
-            Some(length) => format!("an array of {length} value{} ({what})", plural(length)),
-            None => format!("an array ({what})"),
-        })
-    }
-
-    #[cold]
-    fn length(&self, expected: usize, dims: usize, got: usize) -> Box<Fault> {
-        let level = self.spec.shape.len().checked_sub(dims).and_then(|level| self.spec.shape.get(level));
-        let why = if matches!(level, Some(Dim::Any(_))) { " as before it" } else { "" };
-        let (plural, what) = (plural(expected), self.spec.describe());
-        Fault::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"))
-    }
-}
-
-/// Reads a value nested as deep as `dims`, which learn the lengths that they do not know yet.
-fn nested<T: Element>(
-    out: &mut Vec<T>,
-    scanner: &mut Scanner<'_>,
-    dims: &mut [Option<usize>],
-    rule: &Rule<'_>,
-) -> Read<()> {
-    let rank = dims.len();
-    let Some((length, inner)) = dims.split_first_mut() else {
-        return leaf(out, scanner, rule);
-    };
-    if !scanner.open(b'[')? {
-        if rule.is_single(dims) && scanner.peek().is_some() {
-            return leaf(out, scanner, rule);
-        }
-        let length = dims[0];
-        return Err(rule.no_array(scanner, length));
-    }
-    let mut count = 0;
-    if inner.is_empty() {
-        while scanner.another(count == 0, b']')? {
-            if out.len() >= rule.limit {
-                return Err(rule.too_many());
-            }
-            out.push(T::read(scanner).map_err(|fault| fault.at(count))?);
-            count += 1;
-        }
-    } else {
-        while scanner.another(count == 0, b']')? {
-            nested(out, scanner, inner, rule).map_err(|fault| fault.at(count))?;
-            count += 1;
-        }
-    }
-    match *length {
-        Some(expected) if expected != count => Err(rule.length(expected, rank, count)),
-        _ => {
-            *length = Some(count);
-            Ok(())
-        }
-    }
-}
-
-fn leaf<T: Element>(out: &mut Vec<T>, scanner: &mut Scanner<'_>, rule: &Rule<'_>) -> Read<()> {
-    if out.len() >= rule.limit {
-        return Err(rule.too_many());
-    }
-    out.push(T::read(scanner)?);
-    Ok(())
-}
-
-macro_rules! dispatch {
-    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        pub(super) fn read_nested(
-            elements: &mut Elements,
-            scanner: &mut Scanner<'_>,
-            dims: &mut [Option<usize>],
-            rule: &Rule<'_>,
-        ) -> Read<()> {
-            match elements { $(Elements::$variant(out) => nested::<$rust>(out, scanner, dims, rule)),+ }
-        }
-
-        fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Read<()> {
-            match elements { $(Elements::$variant(out) => out[at] = <$rust>::read(scanner)?),+ }
-            Ok(())
-        }
-
-        fn grow(elements: &mut Elements, length: usize) {
-            match elements { $(Elements::$variant(out) => out.resize(length, Default::default())),+ }
-        }
-
-        fn reserve(elements: &mut Elements, more: usize) {
-            match elements { $(Elements::$variant(out) => out.reserve(more)),+ }
-        }
-    };
-}
-for_each_element_type!(dispatch);

@@ -1,0 +1,129 @@
+//! Elements from nested JSON arrays, straight into the buffer of their type, and shapes learnt on the way.
+
+use half::{bf16, f16};
+
+use super::element::Element;
+use super::fault::{Fault, Read};
+use super::scanner::Scanner;
+use crate::for_each_element_type;
+use crate::tensor::{Dim, Elements, TensorSpec};
+
+/// What nested reading must know beside its buffer.
+pub(super) struct Rule<'s> {
+    pub(super) spec: &'s TensorSpec,
+    /// The buffer may grow to this length.
+    pub(super) limit: usize,
+    pub(super) max_elements: usize,
+}
+
+pub(super) fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+impl Rule<'_> {
+    #[cold]
+    pub(super) fn too_many(&self) -> Box<Fault> {
+        Fault::too_large(format!("expected at most {} elements in all inputs, got more", self.max_elements))
+    }
+
+    /// Whether every dimension from `dims` on is declared 1, so that brackets add nothing: a bare `5` for `[[5]]`.
+    #[cold]
+    fn is_single(&self, dims: &[Option<usize>]) -> bool {
+        let inner = self.spec.shape.len().checked_sub(dims.len());
+        inner.is_some_and(|level| self.spec.shape[level..].iter().all(|dim| *dim == Dim::Fixed(1)))
+    }
+
+    #[cold]
+    fn no_array(&self, scanner: &mut Scanner<'_>, length: Option<usize>) -> Box<Fault> {
+        let what = self.spec.describe();
+        scanner.unexpected(&match length {
+            Some(length) => format!("an array of {length} value{} ({what})", plural(length)),
+            None => format!("an array ({what})"),
+        })
+    }
+
+    #[cold]
+    pub(super) fn length(&self, expected: usize, dims: usize, got: usize) -> Box<Fault> {
+        let level = self.spec.shape.len().checked_sub(dims).and_then(|level| self.spec.shape.get(level));
+        let why = if matches!(level, Some(Dim::Any(_))) { " as before it" } else { "" };
+        let (plural, what) = (plural(expected), self.spec.describe());
+        Fault::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"))
+    }
+}
+
+/// Reads a value nested as deep as `dims`, which learn the lengths that they do not know yet.
+fn nested<T: Element>(
+    out: &mut Vec<T>,
+    scanner: &mut Scanner<'_>,
+    dims: &mut [Option<usize>],
+    rule: &Rule<'_>,
+) -> Read<()> {
+    let rank = dims.len();
+    let Some((length, inner)) = dims.split_first_mut() else {
+        return leaf(out, scanner, rule);
+    };
+    if !scanner.open(b'[')? {
+        if rule.is_single(dims) && scanner.peek().is_some() {
+            return leaf(out, scanner, rule);
+        }
+        let length = dims[0];
+        return Err(rule.no_array(scanner, length));
+    }
+    let mut count = 0;
+    if inner.is_empty() {
+        while scanner.another(count == 0, b']')? {
+            if out.len() >= rule.limit {
+                return Err(rule.too_many());
+            }
+            out.push(T::read(scanner).map_err(|fault| fault.at(count))?);
+            count += 1;
+        }
+    } else {
+        while scanner.another(count == 0, b']')? {
+            nested(out, scanner, inner, rule).map_err(|fault| fault.at(count))?;
+            count += 1;
+        }
+    }
+    match *length {
+        Some(expected) if expected != count => Err(rule.length(expected, rank, count)),
+        _ => {
+            *length = Some(count);
+            Ok(())
+        }
+    }
+}
+
+fn leaf<T: Element>(out: &mut Vec<T>, scanner: &mut Scanner<'_>, rule: &Rule<'_>) -> Read<()> {
+    if out.len() >= rule.limit {
+        return Err(rule.too_many());
+    }
+    out.push(T::read(scanner)?);
+    Ok(())
+}
+
+macro_rules! dispatch {
+    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
+        pub(super) fn read_nested(
+            elements: &mut Elements,
+            scanner: &mut Scanner<'_>,
+            dims: &mut [Option<usize>],
+            rule: &Rule<'_>,
+        ) -> Read<()> {
+            match elements { $(Elements::$variant(out) => nested::<$rust>(out, scanner, dims, rule)),+ }
+        }
+
+        pub(super) fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+            match elements { $(Elements::$variant(out) => out[at] = <$rust>::read(scanner)?),+ }
+            Ok(())
+        }
+
+        pub(super) fn grow(elements: &mut Elements, length: usize) {
+            match elements { $(Elements::$variant(out) => out.resize(length, Default::default())),+ }
+        }
+
+        pub(super) fn reserve(elements: &mut Elements, more: usize) {
+            match elements { $(Elements::$variant(out) => out.reserve(more)),+ }
+        }
+    };
+}
+for_each_element_type!(dispatch);

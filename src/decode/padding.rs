@@ -1,0 +1,47 @@
+//! Rows of different lengths, filled up to one.
+
+use super::fault::{Fault, Read};
+use crate::tensor::{Elements, PadTo, Padding};
+
+/// Brings every row to one length in the padded dimension, which `shape` learns.
+pub(super) fn fill_up(
+    padding: &Padding,
+    lengths: &[usize],
+    shape: &mut [usize],
+    elements: Elements,
+    max_elements: usize,
+) -> Read<Elements> {
+    let axis = padding.axis;
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let Some(length) = padding.to.length(longest) else {
+        let most = match &padding.to {
+            PadTo::Buckets(buckets) => buckets.last().copied().unwrap_or(0),
+            PadTo::Multiple(_) => max_elements,
+        };
+        return Err(Fault::too_large(format!(
+            "expected at most {most} values in dimension {axis}, got {longest}"
+        )));
+    };
+    shape[axis] = length;
+    if lengths.iter().all(|own| *own == length) {
+        return Ok(elements);
+    }
+    let outer: usize = shape[1..axis].iter().product();
+    let inner: usize = shape[axis + 1..].iter().product();
+    let count = [lengths.len(), outer, length, inner].into_iter().try_fold(1, usize::checked_mul);
+    let count = count.filter(|count| *count <= max_elements).ok_or_else(|| {
+        Fault::too_large(format!(
+            "expected at most {max_elements} elements when filled up to {length}, got more"
+        ))
+    })?;
+    let mut filled = Elements::with_capacity(elements.element(), count);
+    let mut from = 0;
+    for own in lengths {
+        for _ in 0..outer {
+            filled.extend_from(&elements, from..from + own * inner);
+            filled.extend_repeated(&padding.value, (length - own) * inner);
+            from += own * inner;
+        }
+    }
+    Ok(filled)
+}
