@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, status};
 use tonic::transport::Identity;
 
 use crate::collector::{Answer, Collector, Protocol, Received, hex, text};
-use crate::harness::{World, repository};
+use crate::harness::{Worker, World, repository};
 use crate::oracle::wine;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -59,17 +59,15 @@ async fn world() -> World {
     world
 }
 
+/// A worker that sends to `collector`, spans at once.
+async fn exporting(world: &World, collector: &Collector, more: &[(&str, &str)]) -> Worker {
+    let own = [&collector.variables()[..], &[("OTEL_BSP_SCHEDULE_DELAY", "20")]].concat();
+    world.ready_worker(&[&own, more].concat()).await
+}
+
 async fn a_sampled_request_is_traced_from_its_sender_to_its_response(protocol: Protocol) {
     let (world, collector) = (world().await, Collector::start(protocol).await);
-    let [endpoint, protocol] = collector.variables();
-    let _worker = world
-        .ready_worker(&[
-            endpoint,
-            protocol,
-            ("OTEL_SERVICE_NAME", "wines"),
-            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-        ])
-        .await;
+    let _worker = exporting(&world, &collector, &[("OTEL_SERVICE_NAME", "wines")]).await;
     let body = wine().request(&[3]);
     let id = world.publish(body.clone(), &[("traceparent", SAMPLED), ("tracestate", "vendor=1")]);
     let response = world.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap();
@@ -121,12 +119,7 @@ async fn a_sampled_request_is_traced_from_its_sender_to_its_response(protocol: P
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_shows_its_phases() {
     let (world, collector) = (world().await, Collector::start(Protocol::Http).await);
-    let worker = world
-        .ready_worker(&[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
-            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-        ])
-        .await;
+    let worker = exporting(&world, &collector, &[]).await;
     world.upload("models/wine/2/model.onnx", b"no model".to_vec());
     worker.until_info("a refusal", |info| info["models"]["wine"]["refused"][0]["version"] == "2").await;
     // The reload's own span ends, and so is exported, after those of its phases.
@@ -207,13 +200,7 @@ async fn a_batch_links_every_message_that_it_ran() {
         .enumerate()
         .map(|(row, parent)| world.publish(wine().request(&[row]), &[("traceparent", parent)]))
         .collect();
-    let _worker = world
-        .ready_worker(&[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
-            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-            ("PREDICTD_BATCHING__MAX_WAIT", "100ms"),
-        ])
-        .await;
+    let _worker = exporting(&world, &collector, &[("PREDICTD_BATCHING__MAX_WAIT", "100ms")]).await;
     world.responses(&ids).await;
     collector
         .until("links both ways", |received| {
@@ -237,12 +224,7 @@ async fn a_batch_links_every_message_that_it_ran() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_request_has_its_error_in_the_trace() {
     let (world, collector) = (world().await, Collector::start(Protocol::Http).await);
-    let _worker = world
-        .ready_worker(&[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
-            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-        ])
-        .await;
+    let _worker = exporting(&world, &collector, &[]).await;
     let response = world.ask("no request", &[("traceparent", SAMPLED), ("model", "wine")]).await;
     let code = &response.attributes["error_code"];
     let spans = collector.trace(TRACE, 3).await;
@@ -309,13 +291,7 @@ async fn the_figures_of_metrics_are_pushed_under_the_conventions_names(protocol:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sampled_request_is_the_exemplar_of_its_latency() {
     let (world, collector) = (world().await, Collector::start(Protocol::Http).await);
-    let worker = world
-        .ready_worker(&[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
-            ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
-            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-        ])
-        .await;
+    let worker = exporting(&world, &collector, &[("OTEL_METRIC_EXPORT_INTERVAL", "50")]).await;
     world.ask(wine().request(&[1]), &[("traceparent", UNSAMPLED)]).await;
     world.settled().await;
     assert!(!worker.get("/metrics").await.1.contains("trace_id"), "what is not sampled has no trace to show");
@@ -409,19 +385,18 @@ async fn what_a_collector_refuses_for_now_is_sent_again_and_for_good_is_said(pro
 
 async fn what_is_sent_is_compressed_and_brings_its_key_if_asked_for(protocol: Protocol) {
     let (world, collector) = (world().await, Collector::start(protocol).await);
-    let [endpoint, protocol] = collector.variables();
-    let _worker = world
-        .ready_worker(&[
-            endpoint,
-            protocol,
+    let _worker = exporting(
+        &world,
+        &collector,
+        &[
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=of%20all"),
             ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "none"),
             ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-key=of%20metrics"),
             ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
-            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-        ])
-        .await;
+        ],
+    )
+    .await;
     world.ask(wine().request(&[1]), &[("traceparent", SAMPLED)]).await;
     collector.trace(TRACE, 4).await;
     collector.until("metrics", |received| !received.metrics.is_empty()).await;
@@ -460,16 +435,12 @@ async fn grpc_over_tls_trusts_whom_the_machine_trusts() {
     let collector = Collector::start_with(Protocol::Grpc, &[], Some(identity)).await;
     let world = world().await;
     let worker = async |roots: &str| {
-        let [endpoint, protocol] = collector.variables();
-        world
-            .ready_worker(&[
-                endpoint,
-                protocol,
-                ("SSL_CERT_FILE", file(roots).to_str().unwrap()),
-                ("OTEL_METRICS_EXPORTER", "none"),
-                ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-            ])
-            .await
+        exporting(
+            &world,
+            &collector,
+            &[("SSL_CERT_FILE", file(roots).to_str().unwrap()), ("OTEL_METRICS_EXPORTER", "none")],
+        )
+        .await
     };
     let distrustful = worker("stranger.pem").await;
     distrustful.until_log("telemetry was not exported").await;
