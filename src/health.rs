@@ -17,11 +17,27 @@ const PARTS: usize = 3;
 /// other stages or for Pub/Sub is no work.
 const STUCK: Duration = Duration::from_secs(600);
 
+/// Trouble that lasts is logged again so often: alerts that rest on the log would else close while it does.
+pub const REMINDER: Duration = Duration::from_secs(300);
+
 /// Each part's trouble; `None` when it works. And the pulse of each stage.
 #[derive(Debug)]
 pub struct Health {
-    parts: Mutex<[Option<String>; PARTS]>,
+    parts: Mutex<[Option<Trouble>; PARTS]>,
     pulses: Mutex<Vec<Arc<Pulse>>>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    why: String,
+    /// When it was last to be logged.
+    said: Instant,
+}
+
+impl Trouble {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), said: Instant::now() }
+    }
 }
 
 /// What one thread or task of the pipeline tells of its work.
@@ -64,8 +80,8 @@ impl Health {
     pub fn starting() -> Self {
         Self {
             parts: Mutex::new([
-                Some("no model is serving yet".to_owned()),
-                Some("the request subscription is not connected yet".to_owned()),
+                Some(Trouble::new("no model is serving yet")),
+                Some(Trouble::new("the request subscription is not connected yet")),
                 None,
             ]),
             pulses: Mutex::default(),
@@ -77,17 +93,22 @@ impl Health {
         self.lock()[part as usize].take().is_some()
     }
 
+    /// Whether this is to be logged: it is new, or a [`REMINDER`] is due.
     pub fn fails(&self, part: Part, why: impl Into<String>) -> bool {
-        let why = Some(why.into());
-        let mut parts = self.lock();
-        let changed = parts[part as usize] != why;
-        parts[part as usize] = why;
-        changed
+        let new = Trouble::new(why);
+        let known = &mut self.lock()[part as usize];
+        match known {
+            Some(known) if known.why == new.why && known.said.elapsed() < REMINDER => false,
+            _ => {
+                *known = Some(new);
+                true
+            }
+        }
     }
 
     /// Every trouble there is; empty when ready.
     pub fn troubles(&self) -> Vec<String> {
-        self.lock().iter().flatten().cloned().collect()
+        self.lock().iter().flatten().map(|trouble| trouble.why.clone()).collect()
     }
 
     /// For a stage, or one of its threads, to tell when it works.
@@ -109,7 +130,7 @@ impl Health {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Option<String>; PARTS]> {
+    fn lock(&self) -> MutexGuard<'_, [Option<Trouble>; PARTS]> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

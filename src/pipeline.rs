@@ -17,13 +17,13 @@
 //! panics starts the same drain and makes the exit code non-zero.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use anyhow::Context as _;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::health::{Health, Part};
+use crate::health::{Health, Part, REMINDER};
 use crate::metrics::Metrics;
 use crate::model::Models;
 use crate::model::runtime::Runtime;
@@ -138,7 +138,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         let stop = stop.clone();
         async move {
             tokio::select! {
-                served = first_model(&mut watch, &models) => served?,
+                () = first_model(&mut watch, &models) => {}
                 () = stop.cancelled() => return Ok(()),
             }
             health.works(Part::Models);
@@ -161,24 +161,23 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     ended
 }
 
-/// Reconciles until at least one model serves.
-async fn first_model(watch: &mut Watch, models: &Models) -> anyhow::Result<()> {
-    watch.reconcile().await.context("cannot load the models")?;
-    let mut said = false;
-    while models.serving().is_empty() {
-        if !said {
+/// Looks until at least one model serves. What cannot be read now may be later: rights take minutes to arrive where they are new.
+async fn first_model(watch: &mut Watch, models: &Models) {
+    let mut said: Option<Instant> = None;
+    loop {
+        let wait = watch.look().await;
+        if !models.serving().is_empty() {
+            return;
+        }
+        if said.is_none_or(|at| at.elapsed() >= REMINDER) {
+            said = Some(Instant::now());
             tracing::error!(
                 "no model can serve yet, waiting for one; `/info` says why the versions found do not"
             );
-            said = true;
         }
         tokio::select! {
             () = watch.hint.notified() => {}
-            () = tokio::time::sleep(watch.poll_interval) => {}
-        }
-        if let Err(error) = watch.reconcile().await {
-            tracing::warn!(error = format!("{error:#}"), "cannot look for new model versions");
+            () = tokio::time::sleep(wait) => {}
         }
     }
-    Ok(())
 }

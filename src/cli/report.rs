@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::telemetry::logs;
+
 /// What to do about an error; stands in its chain.
 #[derive(Debug)]
 struct Hinted {
@@ -30,18 +32,29 @@ impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     }
 }
 
-/// `error: …` and `hint: …`.
-pub fn render(error: &anyhow::Error) -> String {
-    let hint = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Hinted>())
-        .map_or_else(|| "PREDICTD_LOG=debug shows more of what led to this", |hinted| hinted.hint.as_str());
-    format!("error: {error:#}\nhint: {hint}\n")
+/// What to do about it, where that is known.
+pub fn hint(error: &anyhow::Error) -> Option<&str> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
 }
 
-/// Prints it to standard error.
+fn hint_or_usual(error: &anyhow::Error) -> &str {
+    hint(error).unwrap_or("PREDICTD_LOG=debug shows more of what led to this")
+}
+
+/// `error: …` and `hint: …`.
+pub fn render(error: &anyhow::Error) -> String {
+    format!("error: {error:#}\nhint: {}\n", hint_or_usual(error))
+}
+
+/// Prints it to standard error: where the log is for machines, as a line of the log, and then the hint.
 pub fn report(error: &anyhow::Error) {
-    eprint!("{}", render(error));
+    if logs::are_structured() {
+        let hint = hint_or_usual(error);
+        tracing::error!(hint, "predictd ends: {error:#}");
+        eprintln!("hint: {hint}");
+    } else {
+        eprint!("{}", render(error));
+    }
 }
 
 #[cfg(test)]

@@ -188,6 +188,8 @@ async fn check_bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<
     };
     let Err(error) = answered else { return Ok(()) };
     match google::code(&error) {
+        // The watch goes on asking: rights take minutes to arrive where they are new.
+        Some("PERMISSION_DENIED") => Ok(()),
         Some("NOT_FOUND") => Err(anyhow::anyhow!("the bucket {bucket:?} does not exist")).hint(
             "create it, or correct its name; `gcloud storage buckets list` prints the names that exist",
         ),
@@ -210,7 +212,12 @@ async fn list_bucket(control: &StorageControl, bucket: &str, prefix: &str) -> an
     let mut collected = Collected::default();
     let failed = || format!("cannot list gs://{bucket}/{prefix}");
     while let Some(object) = in_time(items.next()).await.with_context(failed)? {
-        let object = object.with_context(failed)?;
+        let object = match object {
+            Err(error) if google::code(&error) == Some("PERMISSION_DENIED") => {
+                return Err(error).with_context(failed).hint("check the rights (roles/storage.objectViewer)");
+            }
+            object => object.with_context(failed)?,
+        };
         let Some(path) = object.name.strip_prefix(prefix) else { continue };
         let file = File {
             path: String::new(),

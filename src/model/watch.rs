@@ -17,11 +17,14 @@ use super::load::{difference, load};
 use super::runtime::Runtime;
 use super::source::{File, Listed, Source};
 use super::{Model, Models, Refusal, memory};
+use crate::cli::report;
 use crate::metrics::Metrics;
 use crate::telemetry::reload::{blocking_phase, carried, phase, reload};
 
 /// What could not be read is tried again after this, doubled up to the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Trouble that lasts so long will not pass by itself.
+const LASTING: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub struct Watch {
@@ -35,9 +38,24 @@ pub struct Watch {
     pub judged: Judged,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Unreadable {
+    since: Instant,
+    /// Until the next look, longer each time.
+    wait: Duration,
+}
+
+impl Default for Unreadable {
+    fn default() -> Self {
+        Self { since: Instant::now(), wait: FIRST_RETRY }
+    }
+}
+
 /// What is already known, so that no version is loaded or reported twice.
 #[derive(Debug, Default)]
 pub struct Judged {
+    /// While the source cannot be read.
+    unreadable: Option<Unreadable>,
     /// The files that the serving version of each model was loaded from, kept from eviction where they are cached.
     serving: HashMap<String, (Files, Option<Lease>)>,
     /// Versions that failed with exactly these files.
@@ -68,9 +86,8 @@ enum Attempt {
 }
 
 impl Watch {
-    /// Runs until `stop`. The first reconciliation was the caller's: see [`Watch::reconcile`].
+    /// Runs until `stop`. The first look was the caller's: see [`Watch::look`].
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut retry = FIRST_RETRY;
         let mut wait = self.poll_interval;
         loop {
             tokio::select! {
@@ -78,29 +95,37 @@ impl Watch {
                 () = self.hint.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
-            let reconciled = tokio::select! {
+            wait = tokio::select! {
                 () = stop.cancelled() => return,
-                reconciled = self.reconcile() => reconciled,
-            };
-            wait = match reconciled {
-                Ok(()) => {
-                    retry = FIRST_RETRY;
-                    self.poll_interval
-                }
-                Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "cannot look for new model versions");
-                    retry = (retry * 2).min(self.poll_interval);
-                    retry
-                }
+                wait = self.look() => wait,
             };
         }
+    }
+
+    /// Brings the serving models in line with the source; answers how long to wait until the next look. What serves goes on,
+    /// whatever happens: trouble is logged, as an error once it lasts.
+    pub async fn look(&mut self) -> Duration {
+        let Err(error) = self.reconcile().await else {
+            self.judged.unreadable = None;
+            return self.poll_interval;
+        };
+        let Unreadable { since, wait } = self.judged.unreadable.unwrap_or_default();
+        let (error, hint) = (format!("{error:#}"), report::hint(&error));
+        if since.elapsed() < LASTING {
+            tracing::warn!(error, hint, "cannot look for new model versions, trying again");
+        } else {
+            tracing::error!(error, hint, "cannot look for new model versions");
+        }
+        let longer = (wait * 2).min(self.poll_interval);
+        self.judged.unreadable = Some(Unreadable { since, wait: longer });
+        wait.min(self.poll_interval)
     }
 
     /// Brings the serving models in line with the source as it is now.
     ///
     /// # Errors
     /// The source could not be listed, or a version not be read. What serves goes on.
-    pub async fn reconcile(&mut self) -> anyhow::Result<()> {
+    async fn reconcile(&mut self) -> anyhow::Result<()> {
         reload(self.reconcile_all()).await
     }
 

@@ -3,8 +3,10 @@
 //! `PREDICTD_LOG` filters as `tracing` does (`info` when unset). Payloads are never logged. What an operator must act on (ERROR)
 //! is marked for Error Reporting, and a warning or an error that repeats itself is written once in ten seconds.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::IsTerminal as _;
+use std::panic::PanicHookInfo;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
@@ -31,7 +33,23 @@ pub fn init(project: &str) {
         builder.with_target(false).init();
     } else {
         builder.event_format(CloudLogging::of(project)).init();
+        std::panic::set_hook(Box::new(panicked));
     }
+}
+
+/// Whether logs are set up, and are JSON.
+pub fn are_structured() -> bool {
+    tracing::dispatcher::has_been_set() && !std::io::stderr().is_terminal()
+}
+
+/// A panic is a line like any other, and not several that no filter finds.
+fn panicked(panic: &PanicHookInfo<'_>) {
+    let why = panic.payload_as_str().unwrap_or("no message");
+    let at = panic.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(why, at, backtrace, thread = thread.name(), "a panic, which is an error in predictd");
 }
 
 /// One JSON object a line: <https://cloud.google.com/logging/docs/structured-logging>.

@@ -10,15 +10,21 @@ pub(crate) fn predictd(arguments: &[&str]) -> Command {
     command
 }
 
-/// Exit code 1, one error, which says so and is not logged as well, and a hint as the last line.
+/// Exit code 1, one error, as text or in a log's JSON, which says so; and a hint as the last line.
 pub(crate) fn assert_fails(command: Command, says: &str) {
     let (code, _, stderr) = outcome(command, "");
     assert_eq!(code, 1, "{stderr}");
-    let errors: Vec<&str> = stderr
+    let errors: Vec<String> = stderr
         .lines()
-        .filter(|line| line.starts_with("error: ") || line.contains("\"severity\":\"ERROR\""))
+        .filter_map(|line| match serde_json::from_str::<serde_json::Value>(line) {
+            Ok(line) => (line["severity"] == "ERROR").then(|| line["message"].as_str().unwrap().to_owned()),
+            Err(_) => line.starts_with("error: ").then(|| line.to_owned()),
+        })
         .collect();
-    assert!(matches!(errors[..], [only] if only.contains(says)), "{says:?} is not the one error in {stderr}");
+    assert!(
+        matches!(&errors[..], [only] if only.contains(says)),
+        "{says:?} is not the one error in {stderr}"
+    );
     assert!(stderr.trim_end().lines().last().unwrap().starts_with("hint: "), "{stderr}");
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::cli::{assert_fails, predictd};
 use crate::harness::{World, outcome, temporary};
+use crate::oracle::wine;
 
 const LEAST: &str =
     "project: demo\nrequests: {subscription: abc}\nresponses: {topic: abc}\nmodels: {source: ./models}\n";
@@ -100,9 +101,25 @@ async fn a_storage_that_cannot_be_reached() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storage_that_refuses() {
     let world = World::start().await;
-    let refused = local_gcp::faults::Fault::Fail("PERMISSION_DENIED".to_owned());
+    let refused = local_gcp::faults::Fault::Fail("INVALID_ARGUMENT".to_owned());
     world.server.faults.inject("ListObjects", refused, 1);
     assert_ends(run(&world, &[]), "cannot list the bucket \"models\"").await;
+}
+
+/// Rights that are new take minutes to arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_permits_nothing_yet() {
+    let world = World::start().await;
+    world.upload_version("wine/1", "wine", "1");
+    let refused = local_gcp::faults::Fault::Fail("PERMISSION_DENIED".to_owned());
+    world.server.faults.inject("ListObjects", refused, 3);
+    let worker = world.worker(&[]);
+    worker.until_log("cannot look for new model versions, trying again").await;
+    worker.until_log("check the rights (roles/storage.objectViewer)").await;
+    worker.until_log("no model can serve yet").await;
+    worker.until_ready().await;
+    let response = world.ask(wine().request(&[1]), &[]).await;
+    wine().check(&[1], &response);
 }
 
 #[tokio::test(flavor = "multi_thread")]

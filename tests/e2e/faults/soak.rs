@@ -169,7 +169,7 @@ impl Soak {
     fn never_began(&self) -> bool {
         let log = self.worker.log();
         // Nothing said: it was stopped before it could.
-        log.is_empty() || log.contains("error: cannot reach") || log.contains("error: cannot load the models")
+        log.is_empty() || log.contains("predictd ends: cannot reach")
     }
 
     /// Nothing else may end a worker.
