@@ -7,10 +7,12 @@ use std::path::Path;
 use super::source::Listed;
 
 /// Why loading `listed` for so many inference threads would exhaust the memory; `None` where it would not, or where the
-/// system does not say what is left.
-pub(super) fn shortage(listed: &Listed, threads: usize) -> Option<String> {
+/// system does not say what is left. `downloads`: where its files are put first, if anywhere.
+pub(super) fn shortage(listed: &Listed, threads: usize, downloads: Option<&Path>) -> Option<String> {
+    let root = Path::new("/");
     let files: u64 = listed.files.iter().map(|file| file.size).sum();
-    let (needed, left) = (needed(files, threads), available(Path::new("/"))?);
+    let copies = usize::from(downloads.is_some_and(|folder| is_in_memory(root, folder)));
+    let (needed, left) = (needed(files, threads + copies), available(root)?);
     (needed > left).then(|| {
         format!(
             "it is too large for the memory left: its files of {} take about {} with {threads} inference threads, \
@@ -29,6 +31,21 @@ fn needed(files: u64, threads: usize) -> u64 {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+/// Whether what is written to `folder` takes memory: the innermost mount that it lies in is a tmpfs.
+fn is_in_memory(root: &Path, folder: &Path) -> bool {
+    let mounts = fs::read_to_string(root.join("proc/self/mounts")).unwrap_or_default();
+    let innermost = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            Some((Path::new(words.next()?), words.next()?))
+        })
+        .filter(|(mount, _)| folder.starts_with(mount))
+        // Of two at one place the later hides the earlier.
+        .max_by_key(|(mount, _)| mount.components().count());
+    innermost.is_some_and(|(_, kind)| kind == "tmpfs")
 }
 
 /// Bytes that this process may still take: of the machine, and of every control group that it is in.
@@ -115,6 +132,18 @@ mod tests {
             ("sys/fs/cgroup/memory/memory.stat", "inactive_file 7\ntotal_inactive_file 50\n"),
         ];
         assert_eq!(machine(&v1), Some(150));
+    }
+
+    #[test]
+    fn a_folder_in_memory_is_one_on_a_tmpfs() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("proc")).unwrap();
+        fs::create_dir(root.path().join("proc/self")).unwrap();
+        let mounts = "/dev/sda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/sdb /tmp/disk xfs rw 0 0\n";
+        fs::write(root.path().join("proc/self/mounts"), mounts).unwrap();
+        let is_in_memory = |folder: &str| is_in_memory(root.path(), Path::new(folder));
+        assert!(is_in_memory("/tmp/models") && is_in_memory("/tmp"));
+        assert!(!is_in_memory("/var/models") && !is_in_memory("/tmp/disk/models") && !is_in_memory("/tmpfs"));
     }
 
     #[test]

@@ -108,6 +108,14 @@ impl Source {
         }
     }
 
+    /// Where versions are put before they are loaded; `None` where they are loaded from where they lie.
+    pub fn downloads(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Bucket(source) => Some(source.cache.root()),
+        }
+    }
+
     /// Whether an object that a notification names lies under this source.
     pub fn covers(&self, object_bucket: &str, object: &str) -> bool {
         match self {

@@ -238,7 +238,7 @@ impl Watch {
 
     async fn attempt(&self, listed: &Listed, serving: Option<&Model>) -> Attempt {
         let started = Instant::now();
-        if let Some(shortage) = memory::shortage(listed, self.runtime.threads()) {
+        if let Some(shortage) = memory::shortage(listed, self.runtime.threads(), self.source.downloads()) {
             return Attempt::FailsForNow(shortage);
         }
         let of = Some((listed.model.as_str(), listed.version.as_str()));

@@ -41,6 +41,11 @@ enum Place {
 }
 
 impl Cache {
+    /// Where it lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Opens the configured directory, or a temporary one where none is configured or another worker has it.
     ///
     /// # Errors
