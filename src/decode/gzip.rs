@@ -9,11 +9,14 @@ use flate2::bufread::GzDecoder;
 
 use super::fault::{Fault, Read};
 
-/// How many bytes a body says it unpacks to; 0 where it is too short to be gzip.
+/// What gzip begins with, and the one way of packing that it knows.
+const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+
+/// How many bytes a body says it unpacks to; 0 where it is no gzip.
 pub(super) fn claimed(body: &[u8]) -> usize {
     // 10 bytes of header, 8 of trailer.
     match body.last_chunk::<4>() {
-        Some(size) if body.len() >= 18 => u32::from_le_bytes(*size) as usize,
+        Some(size) if body.len() >= 18 && body.starts_with(&MAGIC) => u32::from_le_bytes(*size) as usize,
         _ => 0,
     }
 }
@@ -21,9 +24,7 @@ pub(super) fn claimed(body: &[u8]) -> usize {
 pub(super) fn unpack(body: &[u8], max_bytes: usize) -> Read<Vec<u8>> {
     let claimed = claimed(body);
     if claimed > max_bytes {
-        return Err(Fault::too_large(format!(
-            "expected at most {max_bytes} bytes after unpacking, got {claimed}; send them in several messages"
-        )));
+        return Err(too_large_or_broken(body, max_bytes));
     }
     // Deflate packs a thousandfold at best (RFC 1951): a short body with a large claim gets no memory for it.
     let mut out = Vec::with_capacity(claimed.min(body.len().saturating_mul(1032)));
@@ -35,17 +36,38 @@ pub(super) fn unpack(body: &[u8], max_bytes: usize) -> Read<Vec<u8>> {
             "expected gzip that unpacks to the {claimed} bytes its trailer says, got more; pack the body as one member"
         )));
     }
-    read.map_err(|e| {
-        Fault::new(format!("expected a body packed by gzip, as content-encoding says, got an error: {e}"))
-    })?;
-    let rest = decoder.into_inner();
-    if !rest.is_empty() {
-        return Err(Fault::new(format!(
-            "expected one gzip member, got {} bytes behind it; pack the body as one member",
-            rest.len()
-        )));
+    read.map_err(|error| broken(&error))?;
+    match decoder.into_inner() {
+        [] => Ok(out),
+        rest => Err(beyond(rest)),
     }
-    Ok(out)
+}
+
+/// A body that was cut off, or has more behind it, claims anything: what it really has is counted, and kept nowhere.
+#[cold]
+fn too_large_or_broken(body: &[u8], max_bytes: usize) -> Box<Fault> {
+    let mut decoder = GzDecoder::new(body);
+    let room = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
+    match std::io::copy(&mut decoder.by_ref().take(room), &mut std::io::sink()) {
+        Ok(count) if count == room => Fault::too_large(format!(
+            "expected at most {max_bytes} bytes after unpacking, got more; send them in several messages"
+        )),
+        Ok(_) => beyond(decoder.into_inner()),
+        Err(error) => broken(&error),
+    }
+}
+
+#[cold]
+fn broken(error: &std::io::Error) -> Box<Fault> {
+    Fault::new(format!("expected a body packed by gzip, as content-encoding says, got an error: {error}"))
+}
+
+#[cold]
+fn beyond(rest: &[u8]) -> Box<Fault> {
+    Fault::new(format!(
+        "expected one gzip member, got {} bytes behind it; pack the body as one member",
+        rest.len()
+    ))
 }
 
 #[cfg(test)]
@@ -71,7 +93,18 @@ mod tests {
         assert_eq!(rejection.code, Code::InputTooLarge);
         assert_eq!(
             rejection.message,
-            "expected at most 524288 bytes after unpacking, got 1048576; send them in several messages"
+            "expected at most 524288 bytes after unpacking, got more; send them in several messages"
+        );
+        // Cut off, or with more behind it, it ends in no size.
+        let text: Vec<u8> = (0..9999_u32).flat_map(u32::to_le_bytes).collect();
+        let packed = pack(&text);
+        let cut = unpack(&packed[..packed.len() - 9], 1 << 19).unwrap_err().into_rejection();
+        assert_eq!(cut.code, Code::InvalidInput, "{cut}");
+        assert!(cut.message.starts_with("expected a body packed by gzip"), "{cut}");
+        let more = unpack(&[&packed, &[0xff; 9][..]].concat(), 1 << 19).unwrap_err().into_rejection();
+        assert_eq!(
+            more.message,
+            "expected one gzip member, got 9 bytes behind it; pack the body as one member"
         );
         // One that hides its size.
         let mut liar = bomb.clone();
@@ -93,6 +126,10 @@ mod tests {
         let at = damaged.len() - 8;
         damaged[at] ^= 1;
         for (body, says) in [
+            (
+                b"{\"instances\": [[1, 2]]}".to_vec(),
+                "expected a body packed by gzip, as content-encoding says, got an error: ",
+            ),
             (b"{}".to_vec(), "expected a body packed by gzip, as content-encoding says, got an error: "),
             (Vec::new(), "expected a body packed by gzip, as content-encoding says, got an error: "),
             (damaged, "expected a body packed by gzip, as content-encoding says, got an error: "),
