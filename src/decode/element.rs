@@ -81,6 +81,17 @@ fn not_finite(scanner: &mut Scanner<'_>) -> Read<f64> {
     Ok(value)
 }
 
+/// Of the two f32s around a value the odd one: rounding that again, to fewer bits, gives what rounding the value would have
+/// (Boldo and Melquiond, "Emulation of FMA and Correctly Rounded Sums", 2008).
+fn odd_f32(value: f64) -> f32 {
+    let near = value as f32;
+    let (bits, back) = (near.to_bits(), f64::from(near));
+    if back == value || bits & 1 == 1 || near.is_infinite() {
+        return near;
+    }
+    f32::from_bits(if back.abs() > value.abs() { bits - 1 } else { bits + 1 })
+}
+
 macro_rules! floats {
     ($($rust:ident $name:literal $short:expr, $convert:expr, $from:expr);+) => { $(
         impl Element for $rust {
@@ -105,8 +116,8 @@ macro_rules! floats {
     )+ };
 }
 floats!(
-    f16 "float16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| f16::from_f32(number.f32()), f16::from_f64;
-    bf16 "bfloat16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| bf16::from_f32(number.f32()), bf16::from_f64;
+    f16 "float16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| f16::from_f32(odd_f32(number.f64())), f16::from_f64;
+    bf16 "bfloat16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| bf16::from_f32(odd_f32(number.f64())), bf16::from_f64;
     f32 "float32" number::short_f32, Number::f32, |value: f64| value as f32;
     f64 "float64" number::short_f64, Number::f64, std::convert::identity
 );

@@ -160,6 +160,14 @@ impl<'s> Inputs<'s> {
         Ok(())
     }
 
+    /// Clients of other servers send a column as `[rows, 1]`, whatever the model says.
+    fn without_last_one<'a>(&self, index: usize, shape: &'a [usize]) -> &'a [usize] {
+        match shape {
+            [rest @ .., 1] if !rest.is_empty() && rest.len() == self.list[index].spec.shape.len() => rest,
+            _ => shape,
+        }
+    }
+
     /// How many elements a tensor of this input has whose shape the request gives; the shape fits the declared one, and the
     /// elements the limits.
     pub(super) fn check_shape(&self, index: usize, shape: &[usize]) -> Read<usize> {
@@ -182,6 +190,7 @@ impl<'s> Inputs<'s> {
 
     /// Takes a whole tensor from bytes: little-endian elements side by side, strings with their lengths before them.
     pub(super) fn read_binary(&mut self, index: usize, bytes: &[u8], shape: &[usize]) -> Read<()> {
+        let shape = self.without_last_one(index, shape);
         let count = self.check_shape(index, shape)?;
         let (input, rule) = self.rule(index);
         if count > rule.limit {
@@ -201,7 +210,8 @@ impl<'s> Inputs<'s> {
         scanner: &mut Scanner<'_>,
         shape: &[usize],
     ) -> Read<()> {
-        let count = self.check_shape(index, shape)?;
+        let fitting = self.without_last_one(index, shape);
+        let count = self.check_shape(index, fitting)?;
         let (input, rule) = self.rule(index);
         let mut ahead = scanner.clone();
         let flat = !(ahead.take(b'[') && ahead.peek() == Some(b'['));
@@ -215,7 +225,7 @@ impl<'s> Inputs<'s> {
             let plural = plural(count);
             return Err(Fault::new(format!("expected {count} value{plural} for shape {shape:?}, got {got}")));
         }
-        input.take_shape(shape);
+        input.take_shape(fitting);
         input.times += 1;
         self.total += got;
         Ok(())
@@ -341,6 +351,13 @@ impl<'s> Inputs<'s> {
                 return Err(input.in_some_rows());
             }
             let Input { spec, dims, mut elements, padding, lengths, .. } = input;
+            if let Elements::Text(texts) = &elements
+                && texts.iter().any(|text| text.contains('\0'))
+            {
+                let message =
+                    "expected strings without NUL (U+0000), which ONNX Runtime ends them at, got one";
+                return Err(Fault::new(message).within(&format!("input {}", shown(&spec.name))));
+            }
             // A length that no array showed is that of an array inside an empty one.
             let mut shape: Vec<usize> = dims.into_iter().map(|length| length.unwrap_or(0)).collect();
             if self.signature.row_by_row && rows.is_some() {

@@ -193,6 +193,10 @@ fn parameter<'a, T>(
     let mut first = true;
     while let Some(key) = scanner.key(first)? {
         first = false;
+        // As clients write what they do not say.
+        if key == name && scanner.word("null") {
+            continue;
+        }
         if key != name {
             scanner.skip()?;
             continue;
@@ -214,6 +218,10 @@ pub(super) fn wants_binary(scanner: &mut Scanner<'_>) -> Read<bool> {
 /// What stands under the request's own `outputs`, in order, each one the model has.
 pub(super) fn outputs(scanner: &mut Scanner<'_>, signature: &Signature) -> Read<Vec<Wanted>> {
     if !scanner.open(b'[')? {
+        // As clients write that have no wish.
+        if scanner.word("null") {
+            return Ok(Vec::new());
+        }
         return Err(scanner.unexpected("a list of objects with a name"));
     }
     let mut all: Vec<Wanted> = Vec::new();
@@ -245,6 +253,7 @@ fn output(scanner: &mut Scanner<'_>) -> Read<Wanted> {
         let seen = match &*key {
             "name" => name.replace(text(scanner, "name")?).is_some(),
             "parameters" => {
+                refuse_classification(scanner.clone())?;
                 let read = parameter(scanner, "binary_data", |scanner| bool::read(scanner));
                 parameters.replace(read.map_err(|fault| fault.within(".parameters"))?).is_some()
             }
@@ -259,4 +268,15 @@ fn output(scanner: &mut Scanner<'_>) -> Read<Wanted> {
     }
     let name = name.ok_or_else(|| Fault::new("expected an object with a name, got none"))?;
     Ok(Wanted { name, binary: parameters.flatten() })
+}
+
+/// Triton's own way to ask for the best classes. An answer without them would be taken for one with them.
+fn refuse_classification(mut scanner: Scanner<'_>) -> Read<()> {
+    match parameter(&mut scanner, "classification", Scanner::skip)? {
+        None => Ok(()),
+        Some(()) => Err(Fault::new(
+            "expected no parameter \"classification\", got one; the bundle's model.yaml says it, with output.top and output.labels",
+        )
+        .within(".parameters")),
+    }
 }

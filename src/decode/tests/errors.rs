@@ -145,7 +145,10 @@ fn ragged_rows_are_named() {
     let signature = signature(&[("x", ElementType::F32, &[0, 0])]);
     check(
         &signature,
-        &[("[[1, 2], [1, 2, 3]]", "[1]: expected 2 values as before it (float32[N, N]), got 3")],
+        &[(
+            "[[1, 2], [1, 2, 3]]",
+            "[1]: expected 2 values as before it in input \"x\" (float32[N, N]), got 3",
+        )],
     );
 }
 
@@ -233,7 +236,7 @@ fn v2_tensors_that_do_not_fit() {
         ),
         (format!(r#"{X}, "shape": [0, 2], "data": []"#), "input \"x\": expected at least one row, got none"),
         (format!(r#"{X}, "shape": [1, 2], "data": [[1, 2], [3, 4]]"#), {
-            "input \"x\": expected 1 value as before it (float32[N, 2]), got 2"
+            "input \"x\": expected 1 value as before it in input \"x\" (float32[N, 2]), got 2"
         }),
         (format!(r#"{X}, "shape": [1, -2], "data": []"#), {
             "input \"x\" shape[1]: expected a uint64 (0 to 18446744073709551615), got -2"
@@ -291,6 +294,26 @@ fn v2_tensors_that_do_not_fit() {
         let body = format!(r#"{{"outputs": {outputs}, "inputs": [{tensor}]}}"#);
         assert_eq!(message(&body, &single()), format!("outputs{expected}"), "{body}");
     }
+}
+
+#[test]
+fn what_would_be_answered_otherwise_than_asked() {
+    let strings = signature(&[("s", ElementType::Text, &[0])]);
+    check(
+        &strings,
+        &[(
+            r#"{"instances": ["a\u0000b"]}"#,
+            "input \"s\": expected strings without NUL (U+0000), which ONNX Runtime ends them at, got one",
+        )],
+    );
+    check(
+        &single(),
+        &[(
+            r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}],
+                "outputs": [{"name": "label", "parameters": {"classification": 3}}]}"#,
+            "outputs[0].parameters: expected no parameter \"classification\", got one; the bundle's model.yaml says it, with output.top and output.labels",
+        )],
+    );
 }
 
 #[test]

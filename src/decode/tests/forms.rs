@@ -147,3 +147,30 @@ fn v2_names_the_outputs_that_it_wants() {
         }
     }
 }
+
+/// As other servers' clients write it: null for what they do not say, and a column as `[rows, 1]`.
+#[test]
+fn v2_is_read_as_other_clients_write_it() {
+    let plain = r#"{"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]},
+        {"name": "n", "shape": [2], "datatype": "INT64", "data": [5, 6]}]}"#;
+    let expected = good(plain, &several());
+    for (from, to) in [
+        (
+            r#""data": [5, 6]}]"#,
+            r#""data": [5, 6], "parameters": null}], "outputs": null, "parameters": null, "id": null"#,
+        ),
+        (
+            r#""data": [5, 6]"#,
+            r#""data": [5, 6], "parameters": {"binary_data_size": null, "content_type": null}"#,
+        ),
+        (r#""shape": [2], "#, r#""shape": [2, 1], "#),
+        (
+            r#""shape": [2], "datatype": "INT64", "data": [5, 6]"#,
+            r#""shape": [2, 1], "datatype": "INT64", "data": [[5], [6]]"#,
+        ),
+    ] {
+        let body = plain.replace(from, to);
+        assert_ne!(body, plain);
+        assert_eq!(good(&body, &several()), expected, "{body}");
+    }
+}

@@ -215,7 +215,7 @@ numbers!(
     f32: |bits| Some(f32::from_bits(bits as u32)).filter(|value| value.is_finite()).unwrap_or_default(),
         serde_json::Value::from;
     f64: |bits| Some(f64::from_bits(bits)).filter(|value| value.is_finite()).unwrap_or_default(), serde_json::Value::from;
-    String: |bits: u64| bits.to_le_bytes().into_iter().map(char::from).collect(), serde_json::Value::from
+    String: |bits: u64| bits.to_le_bytes().into_iter().filter(|byte| *byte > 0).map(char::from).collect(), serde_json::Value::from
 );
 
 proptest! {
@@ -321,7 +321,7 @@ proptest! {
 
     #[test]
     fn tables_read_back(
-        cells in proptest::collection::vec(any::<(String, i64, f64)>(), 1..20),
+        cells in proptest::collection::vec(("[^\0]*", any::<i64>(), any::<f64>()), 1..20),
         crlf: bool,
         header: bool,
     ) {

@@ -1,10 +1,10 @@
-use half::f16;
+use half::{bf16, f16};
 
 use super::*;
 
 #[test]
 fn every_type_reads_its_extremes() {
-    let cases: [(&str, Elements); 13] = [
+    let cases: [(&str, Elements); 15] = [
         ("[true, false, 1, 0]", Elements::Bool(vec![true, false, true, false])),
         ("[0, 255, -0]", Elements::U8(vec![0, 255, 0])),
         ("[0, 65535]", Elements::U16(vec![0, u16::MAX])),
@@ -18,6 +18,15 @@ fn every_type_reads_its_extremes() {
             Elements::I64(vec![i64::MIN, i64::MAX, 3, 100, 12, 0, 3]),
         ),
         ("[0.1, -65504, 1e-7]", Elements::F16(vec![f16::from_f32(0.1), f16::MIN, f16::from_f32(1e-7)])),
+        // Rounded once, and not to a float32 first.
+        (
+            "[1.000488281250001, 1.00048828125, 1.000488281249999, -1.000488281250001]",
+            Elements::F16([1.000_976_6, 1.0, 1.0, -1.000_976_6].map(f16::from_f32).to_vec()),
+        ),
+        (
+            "[1.00390625000001, 1.00390625, 1e-45]",
+            Elements::BF16([1.007_812_5, 1.0, 0.0].map(bf16::from_f32).to_vec()),
+        ),
         ("[0.1, 3.4028235e38, 1e-45, 0]", Elements::F32(vec![0.1, f32::MAX, 1e-45, 0.0])),
         ("[0.1, 1.7976931348623157e308, 5e-324]", Elements::F64(vec![0.1, f64::MAX, 5e-324])),
         (
