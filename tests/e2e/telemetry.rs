@@ -1,16 +1,18 @@
 //! Traces and metrics arrive at an OTLP collector, linked as OpenTelemetry's conventions say, and cost the worker nothing
 //! when the collector is not well.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, status};
+use serde_json::json;
 use tonic::transport::Identity;
 
 use crate::collector::{Answer, Collector, Protocol, Received, hex, text};
-use crate::harness::{Worker, World, repository};
+use crate::harness::{Worker, World, outcome, repository};
 use crate::oracle::wine;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -308,6 +310,10 @@ async fn a_sampled_request_is_the_exemplar_of_its_latency() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     assert!(line.contains(&format!("span_id=\"{span_id}\"")), "{line}");
+    let read = as_prometheus_reads(&metrics);
+    assert_eq!(read["predictd_request_seconds"], json!({"type": "histogram", "exemplars": [TRACE]}));
+    assert_eq!(read["predictd_requests"]["type"], "counter");
+    assert_eq!(read["predictd_messages_in_hand"]["type"], "gauge");
     let is_pushed = |metric: &Metric| match &metric.data {
         Some(metric::Data::Histogram(histogram)) => {
             let exemplars = histogram.data_points.iter().flat_map(|point| &point.exemplars);
@@ -318,6 +324,25 @@ async fn a_sampled_request_is_the_exemplar_of_its_latency() {
         _ => false,
     };
     collector.until("the exemplar", |received| received.metrics.iter().any(is_pushed)).await;
+}
+
+/// What Prometheus' own parser makes of `/metrics`, by the families' names. It fails where it finds anything wrong.
+fn as_prometheus_reads(metrics: &str) -> serde_json::Value {
+    const READ: &str = "
+import json, sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read
+print(json.dumps({family.name: {
+    'type': family.type,
+    'exemplars': [sample.exemplar.labels['trace_id'] for sample in family.samples if sample.exemplar],
+} for family in read(sys.stdin.read())}))";
+    let fetched = Command::new(repository().join("scripts/fetch-prometheus-client")).output().unwrap();
+    assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
+    let path = String::from_utf8(fetched.stdout).unwrap();
+    let mut python = Command::new("python3");
+    python.args(["-c", READ]).env("PYTHONPATH", path.trim());
+    let (code, read, error) = outcome(python, metrics);
+    assert_eq!(code, 0, "{error}");
+    serde_json::from_str(&read).unwrap()
 }
 
 /// A collector that takes calls and never answers: requests are answered all the same, and the end is not held up.
