@@ -97,7 +97,11 @@ ENTRYPOINT ["/opt/predictd/predictd"]
 CMD ["run", "--config", "/etc/predictd/predictd.yaml"]
 
 FROM base AS cuda
-ENV LD_LIBRARY_PATH=/opt/predictd/cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# The driver's libcuda.so.1 is mounted when the container starts: by GKE and Cloud Run in /usr/local/nvidia/lib64, by NVIDIA's container
+# toolkit where it takes the libraries of this system, or those of the host, to be. Without a shell or ldconfig, nothing else finds it.
+ENV LD_LIBRARY_PATH=/opt/predictd/cuda:/usr/local/nvidia/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib64 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=onnxruntime-cuda /out/ /opt/predictd/
 
 # For compose.yaml: Pub/Sub and Cloud Storage in memory, no part of the worker.
