@@ -6,7 +6,8 @@ locals {
   labels = merge({ app = var.name }, var.labels)
 
   apis = concat(
-    ["iam", "logging", "monitoring", "pubsub", "run", "storage"],
+    # The first two are the provider's own: it looks the project up, its billing with it, before it sets the project's policy.
+    ["cloudresourcemanager", "cloudbilling", "iam", "logging", "monitoring", "pubsub", "run", "storage"],
     var.kms_key == null && var.models_kms_key == null ? [] : ["cloudkms"],
     var.autoscaling == null ? [] : ["parametermanager"],
   )
@@ -48,9 +49,12 @@ module "models" {
   bucket        = local.bucket
   location      = var.location
   prefix        = var.models_prefix
+  updates_name  = var.updates_name
   force_destroy = var.force_destroy
   kms_key       = var.models_kms_key
-  labels        = local.labels
+  # From the module that lets Pub/Sub use it: the topic is refused before that.
+  updates_kms_key = module.messaging.kms_key
+  labels          = local.labels
 
   depends_on = [google_project_service.api]
 }

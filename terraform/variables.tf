@@ -22,7 +22,7 @@ variable "location" {
 }
 
 variable "name" {
-  description = "Name of the worker: its pool, service account, alerts; also the label `app` of everything."
+  description = "Name of the worker: its pool, service account, alerts; also the label `app` of everything. A second worker in one project also needs requests_name, responses_name and updates_name of its own."
   type        = string
   default     = "predictd"
 
@@ -117,7 +117,7 @@ variable "schema" {
 }
 
 variable "kms_key" {
-  description = "Full name of the Cloud KMS key for the topics. Null: Google's own keys."
+  description = "Full name of the Cloud KMS key for the topics, that of the bucket's notifications too. Null: Google's own keys."
   type        = string
   default     = null
 }
@@ -128,6 +128,12 @@ variable "bucket" {
   description = "Name of the models' bucket. Null: PROJECT-NAME-models."
   type        = string
   default     = null
+}
+
+variable "updates_name" {
+  description = "Name of the topic of the bucket's notifications, and of the worker's subscription to it."
+  type        = string
+  default     = "model-updates"
 }
 
 variable "models_prefix" {

@@ -106,9 +106,14 @@ variable "image" {
 }
 
 variable "base_image" {
-  description = "The base image that Cloud Run puts under CREMA's and keeps patched; its region should be the service's."
+  description = "The base image that Cloud Run puts under CREMA's and keeps patched. One of the service's own region is best, but Google has none in some regions, and any region's will do."
   type        = string
   default     = "us-central1-docker.pkg.dev/serverless-runtimes/google-24/runtimes/java25"
+
+  validation {
+    condition     = can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/serverless-runtimes/", var.base_image))
+    error_message = "base_image: expected REGION-docker.pkg.dev/serverless-runtimes/…, got ${jsonencode(var.base_image)}."
+  }
 }
 
 variable "labels" {
