@@ -31,9 +31,14 @@ RUN mkdir -p src benches tests/e2e tests/bench/src tests/local-gcp/src \
   && cargo build --profile dist --locked --package predictd --bin predictd \
   && cargo clean --profile dist --locked --package predictd
 
+# Lists the crates in a section of the binary that survives stripping: scanners of images find them there.
+FROM rust AS auditable
+RUN cargo install cargo-auditable --version 0.7.7 --locked --root /out
+
 FROM dependencies AS build
+COPY --from=auditable /out/bin/cargo-auditable /usr/local/cargo/bin/
 COPY src src
-RUN cargo build --profile dist --locked --package predictd --bin predictd \
+RUN cargo auditable build --profile dist --locked --package predictd --bin predictd \
   && mkdir /out \
   && objcopy --only-keep-debug target/dist/predictd /out/predictd.debug \
   && objcopy --strip-all --add-gnu-debuglink=/out/predictd.debug target/dist/predictd /out/predictd
