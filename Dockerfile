@@ -31,9 +31,14 @@ RUN mkdir -p src benches tests/e2e tests/bench/src tests/local-gcp/src \
   && cargo build --profile dist --locked --package predictd --bin predictd \
   && cargo clean --profile dist --locked --package predictd
 
+# Lists the crates in a section of the binary that survives stripping: scanners of images find them there.
+FROM rust AS auditable
+RUN cargo install cargo-auditable --version 0.7.7 --locked --root /out
+
 FROM dependencies AS build
+COPY --from=auditable /out/bin/cargo-auditable /usr/local/cargo/bin/
 COPY src src
-RUN cargo build --profile dist --locked --package predictd --bin predictd \
+RUN cargo auditable build --profile dist --locked --package predictd --bin predictd \
   && mkdir /out \
   && objcopy --only-keep-debug target/dist/predictd /out/predictd.debug \
   && objcopy --strip-all --add-gnu-debuglink=/out/predictd.debug target/dist/predictd /out/predictd
@@ -97,7 +102,11 @@ ENTRYPOINT ["/opt/predictd/predictd"]
 CMD ["run", "--config", "/etc/predictd/predictd.yaml"]
 
 FROM base AS cuda
-ENV LD_LIBRARY_PATH=/opt/predictd/cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# The driver's libcuda.so.1 is mounted when the container starts: by GKE and Cloud Run in /usr/local/nvidia/lib64, by NVIDIA's container
+# toolkit where it takes the libraries of this system, or those of the host, to be. Without a shell or ldconfig, nothing else finds it.
+ENV LD_LIBRARY_PATH=/opt/predictd/cuda:/usr/local/nvidia/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib64 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=onnxruntime-cuda /out/ /opt/predictd/
 
 # For compose.yaml: Pub/Sub and Cloud Storage in memory, no part of the worker.

@@ -6,7 +6,8 @@ locals {
   labels = merge({ app = var.name }, var.labels)
 
   apis = concat(
-    ["iam", "logging", "monitoring", "pubsub", "run", "storage"],
+    # The first two are the provider's own: it looks the project up, its billing with it, before it sets the project's policy.
+    ["cloudresourcemanager", "cloudbilling", "iam", "logging", "monitoring", "pubsub", "run", "storage"],
     var.kms_key == null && var.models_kms_key == null ? [] : ["cloudkms"],
     var.autoscaling == null ? [] : ["parametermanager"],
   )
@@ -31,7 +32,10 @@ module "messaging" {
   existing_response_topic = var.existing_response_topic
   response_subscription   = var.response_subscription
   message_retention       = var.message_retention
+  ack_deadline_seconds    = var.ack_deadline_seconds
+  retry                   = var.retry
   max_delivery_attempts   = var.max_delivery_attempts
+  dead_letter_retention   = var.dead_letter_retention
   ordering                = var.ordering
   exactly_once            = var.exactly_once
   schema                  = var.schema
@@ -44,13 +48,18 @@ module "messaging" {
 module "models" {
   source = "./modules/models"
 
-  project       = var.project
-  bucket        = local.bucket
-  location      = var.location
-  prefix        = var.models_prefix
-  force_destroy = var.force_destroy
-  kms_key       = var.models_kms_key
-  labels        = local.labels
+  project          = var.project
+  bucket           = local.bucket
+  location         = var.location
+  prefix           = var.models_prefix
+  updates_name     = var.updates_name
+  force_destroy    = var.force_destroy
+  noncurrent_days  = var.noncurrent_days
+  soft_delete_days = var.soft_delete_days
+  kms_key          = var.models_kms_key
+  # From the module that lets Pub/Sub use it: the topic is refused before that.
+  updates_kms_key = module.messaging.kms_key
+  labels          = local.labels
 
   depends_on = [google_project_service.api]
 }
@@ -69,6 +78,7 @@ module "worker" {
   default_model        = var.default_model
   input_buckets        = var.input_buckets
   results_bucket       = var.results_bucket
+  log                  = var.log
   otel                 = var.otel
   settings             = merge(var.ordering ? { "inference.threads" = "1" } : {}, var.settings)
   instances            = var.autoscaling == null ? var.instances : null
@@ -106,15 +116,19 @@ module "autoscaling" {
   source = "./modules/autoscaling"
   count  = var.autoscaling == null ? 0 : 1
 
-  project                = var.project
-  name                   = "${var.name}-autoscaler"
-  worker_pool            = module.worker.id
-  worker_service_account = module.worker.service_account_id
-  request_subscription   = module.messaging.request_subscription
-  min_instances          = var.autoscaling.min_instances
-  max_instances          = var.autoscaling.max_instances
-  requests_per_instance  = var.autoscaling.requests_per_instance
-  labels                 = local.labels
+  project                  = var.project
+  name                     = "${var.name}-autoscaler"
+  worker_pool              = module.worker.id
+  worker_service_account   = module.worker.service_account_id
+  request_subscription     = module.messaging.request_subscription
+  min_instances            = var.autoscaling.min_instances
+  max_instances            = var.autoscaling.max_instances
+  requests_per_instance    = var.autoscaling.requests_per_instance
+  polling_interval_seconds = var.autoscaling.polling_interval_seconds
+  scale_down_delay_seconds = var.autoscaling.scale_down_delay_seconds
+  image                    = var.autoscaling.image
+  base_image               = var.autoscaling.base_image
+  labels                   = local.labels
 
   depends_on = [google_project_service.api]
 }

@@ -52,3 +52,8 @@ output "dashboard_url" {
   description = "The dashboard in the console; null without observability."
   value       = one(module.observability[*].dashboard_url)
 }
+
+output "location" {
+  description = "Region of the worker and of the bucket."
+  value       = var.location
+}

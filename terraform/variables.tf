@@ -22,7 +22,7 @@ variable "location" {
 }
 
 variable "name" {
-  description = "Name of the worker: its pool, service account, alerts; also the label `app` of everything."
+  description = "Name of the worker: its pool, service account, alerts; also the label `app` of everything. A second worker in one project also needs requests_name, responses_name and updates_name of its own."
   type        = string
   default     = "predictd"
 
@@ -94,6 +94,27 @@ variable "max_delivery_attempts" {
   default     = 10
 }
 
+variable "ack_deadline_seconds" {
+  description = "Seconds until an unanswered request is delivered again, for consumers that do not set their own; predictd does."
+  type        = number
+  default     = 20
+}
+
+variable "retry" {
+  description = "How long Pub/Sub waits before it delivers a request again that the worker gave back: from minimum_backoff, growing to maximum_backoff; 0s to 600s each."
+  type = object({
+    minimum_backoff = optional(string, "1s")
+    maximum_backoff = optional(string, "60s")
+  })
+  default = {}
+}
+
+variable "dead_letter_retention" {
+  description = "How long dead letters wait for somebody to look, in seconds with an s: 600s to 2678400s."
+  type        = string
+  default     = "2678400s"
+}
+
 variable "ordering" {
   description = "Whether requests of one ordering key are answered in order. The worker then runs one inference thread."
   type        = bool
@@ -117,7 +138,7 @@ variable "schema" {
 }
 
 variable "kms_key" {
-  description = "Full name of the Cloud KMS key for the topics. Null: Google's own keys."
+  description = "Full name of the Cloud KMS key for the topics, that of the bucket's notifications too. Null: Google's own keys."
   type        = string
   default     = null
 }
@@ -130,6 +151,12 @@ variable "bucket" {
   default     = null
 }
 
+variable "updates_name" {
+  description = "Name of the topic of the bucket's notifications, and of the worker's subscription to it."
+  type        = string
+  default     = "model-updates"
+}
+
 variable "models_prefix" {
   description = "Folder of the bucket with the models: PREFIX/MODEL/VERSION/model.onnx."
   type        = string
@@ -140,6 +167,18 @@ variable "models_kms_key" {
   description = "Full name of the Cloud KMS key for the bucket, in the bucket's location. Null: Google's own keys."
   type        = string
   default     = null
+}
+
+variable "noncurrent_days" {
+  description = "Days after which an overwritten or deleted model file is really gone."
+  type        = number
+  default     = 30
+}
+
+variable "soft_delete_days" {
+  description = "Days in which what was removed for good can still be restored: 0 (off), or 7 to 90."
+  type        = number
+  default     = 7
 }
 
 variable "force_destroy" {
@@ -172,6 +211,12 @@ variable "settings" {
   description = "Further keys of predictd's configuration, such as {\"batching.max_rows\" = \"256\"}; config/predictd.yaml explains them."
   type        = map(string)
   default     = {}
+}
+
+variable "log" {
+  description = "What is logged, as PREDICTD_LOG says it: info, debug, or per module. The alerts need info or more."
+  type        = string
+  default     = "info,ort=warn"
 }
 
 variable "otel" {
@@ -216,6 +261,11 @@ variable "autoscaling" {
     min_instances         = optional(number, 1)
     max_instances         = optional(number, 10)
     requests_per_instance = optional(number, 10000)
+    # Null, these are the module's own.
+    polling_interval_seconds = optional(number)
+    scale_down_delay_seconds = optional(number)
+    image                    = optional(string)
+    base_image               = optional(string)
   })
   default = null
 }

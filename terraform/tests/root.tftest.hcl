@@ -45,6 +45,10 @@ run "defaults" {
     error_message = "without the sidecar no alert may rest on predictd's own metrics"
   }
   assert {
+    condition     = alltrue([for api in ["cloudresourcemanager", "cloudbilling", "run"] : contains(keys(google_project_service.api), "${api}.googleapis.com")])
+    error_message = "the provider's own look-ups need their APIs too"
+  }
+  assert {
     condition     = output.upload_command == "predictd push ./my-model gs://my-project-predictd-models/models/my-model/1"
     error_message = "what people paste next"
   }
@@ -52,7 +56,7 @@ run "defaults" {
 
 run "autoscaling_alone" {
   variables {
-    autoscaling   = { max_instances = 3 }
+    autoscaling   = { max_instances = 3, scale_down_delay_seconds = 60 }
     observability = false
     enable_apis   = false
     ordering      = true
@@ -63,12 +67,34 @@ run "autoscaling_alone" {
     error_message = "the bounds must reach the autoscaler"
   }
   assert {
+    condition     = yamldecode(module.autoscaling[0].config).spec.scaledObjects[0].spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.stabilizationWindowSeconds == 60 && yamldecode(module.autoscaling[0].config).spec.pollingInterval == 30
+    error_message = "its delays too, and what is not given is the module's own"
+  }
+  assert {
     condition     = length(google_project_service.api) == 0 && output.dashboard_url == null
     error_message = "APIs and alerts can be left alone"
   }
   assert {
     condition     = yamldecode(output.config).inference.threads == 1
     error_message = "order needs one inference thread"
+  }
+}
+
+run "a_second_one_in_the_project" {
+  variables {
+    name           = "second"
+    requests_name  = "second-requests"
+    responses_name = "second-responses"
+    updates_name   = "second-updates"
+    kms_key        = "projects/my-project/locations/europe-west1/keyRings/r/cryptoKeys/k"
+  }
+  assert {
+    condition     = module.models.updates_topic == "projects/my-project/topics/second-updates" && module.models.updates_subscription == "projects/my-project/subscriptions/second-updates"
+    error_message = "every topic and subscription must be able to have a name of its own"
+  }
+  assert {
+    condition     = module.messaging.kms_key == var.kms_key
+    error_message = "the notifications' topic must get the key once Pub/Sub may use it"
   }
 }
 
@@ -86,9 +112,20 @@ run "example_minimal" {
   module {
     source = "./examples/minimal"
   }
+  variables {
+    location = "us-central1"
+  }
   assert {
     condition     = length(output.next) == 3
     error_message = "upload, publish, pull"
+  }
+  assert {
+    condition     = module.predictd.location == "us-central1" && yamldecode(output.config).project == "my-project"
+    error_message = "the region must be the given one"
+  }
+  assert {
+    condition     = startswith(output.logs_command, "gcloud ") && startswith(output.dead_letter_command, "gcloud ") && startswith(output.dashboard_url, "https://")
+    error_message = "what ALERTS.md tells to paste"
   }
 }
 

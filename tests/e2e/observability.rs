@@ -112,6 +112,21 @@ fn every_panel_of_the_grafana_dashboard_has_data() {
 }
 
 #[test]
+fn the_grafana_dashboard_shows_every_metric() {
+    let (series, _) = exposed();
+    let shown = series_in(&read(&root().join("config/grafana/predictd.json")));
+    let unseen: Vec<_> = series
+        .iter()
+        // Of a histogram one of its series is enough.
+        .filter(|name| {
+            let family = ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
+            !shown.iter().any(|seen| seen == *name || family.is_some_and(|family| seen.starts_with(family)))
+        })
+        .collect();
+    assert!(unseen.is_empty(), "on no panel: {unseen:?}");
+}
+
+#[test]
 fn terraforms_alerts_and_charts_name_series_that_exist() {
     let (series, _) = exposed();
     let named = series_in(&read_all(&root().join("terraform/modules/observability"), "tf"));

@@ -52,7 +52,7 @@ module "predictd" {
   memory         = "8Gi"
   autoscaling    = { min_instances = 2, max_instances = 20, requests_per_instance = 50000 }
 
-  # Google's collector of Prometheus metrics for Cloud Run.
+  # Google's collector of Prometheus metrics for Cloud Run. A release after 1.8.0 tells the metrics of several pools apart.
   metrics_sidecar = "us-docker.pkg.dev/cloud-ops-agents-artifacts/cloud-run-gmp-sidecar/cloud-run-gmp-sidecar:1.2.0"
   alert_emails    = [var.email]
 

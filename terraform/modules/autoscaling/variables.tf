@@ -81,6 +81,7 @@ variable "polling_interval_seconds" {
   description = "How often the backlog is looked at, in seconds. The figure itself changes once a minute."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
     condition     = var.polling_interval_seconds >= 10
@@ -92,6 +93,7 @@ variable "scale_down_delay_seconds" {
   description = "For how long fewer instances must have been enough before there are fewer, in seconds."
   type        = number
   default     = 300
+  nullable    = false
 
   validation {
     condition     = var.scale_down_delay_seconds >= 0 && var.scale_down_delay_seconds <= 3600
@@ -103,12 +105,19 @@ variable "image" {
   description = "CREMA's image, as Google publishes it."
   type        = string
   default     = "us-central1-docker.pkg.dev/cloud-run-oss-images/crema-v1/autoscaler:1.2"
+  nullable    = false
 }
 
 variable "base_image" {
-  description = "The base image that Cloud Run puts under CREMA's and keeps patched; its region should be the service's."
+  description = "The base image that Cloud Run puts under CREMA's and keeps patched. One of the service's own region is best, but Google has none in some regions, and any region's will do."
   type        = string
   default     = "us-central1-docker.pkg.dev/serverless-runtimes/google-24/runtimes/java25"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/serverless-runtimes/", var.base_image))
+    error_message = "base_image: expected REGION-docker.pkg.dev/serverless-runtimes/…, got ${jsonencode(var.base_image)}."
+  }
 }
 
 variable "labels" {

@@ -42,3 +42,8 @@ output "dead_letter_command" {
   description = "Shows dead letters without removing them."
   value       = "gcloud pubsub subscriptions pull ${local.dead_letter_subscription} --limit=10 --format=json"
 }
+
+output "kms_key" {
+  description = "The topics' key, once Pub/Sub's service agent may use it; null without one. Other topics can be given it."
+  value       = one(google_kms_crypto_key_iam_member.pubsub_agent[*].crypto_key_id)
+}

@@ -70,9 +70,10 @@ resource "google_storage_bucket" "models" {
 }
 
 resource "google_pubsub_topic" "updates" {
-  project = var.project
-  name    = var.updates_name
-  labels  = var.labels
+  project      = var.project
+  name         = var.updates_name
+  kms_key_name = var.updates_kms_key
+  labels       = var.labels
 }
 
 # News of an hour ago says nothing that the worker's poll has not found: kept for the shortest time there is.

@@ -89,6 +89,17 @@ variable "kms_key" {
   }
 }
 
+variable "updates_kms_key" {
+  description = "Full name of the Cloud KMS key that encrypts the notifications' topic: what it carries names the models. Null: Google's own keys. Pub/Sub's service agent must be allowed to use it already, as it is that of the messaging module's output kms_key."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.updates_kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.updates_kms_key))
+    error_message = "updates_kms_key: expected projects/P/locations/L/keyRings/R/cryptoKeys/K, got ${jsonencode(var.updates_kms_key)}."
+  }
+}
+
 variable "labels" {
   description = "Labels of the bucket, the topic and the subscription."
   type        = map(string)

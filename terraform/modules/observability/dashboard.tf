@@ -15,11 +15,21 @@ locals {
     { title = "Instances", filter = "metric.type=\"run.googleapis.com/container/instance_count\" resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${var.worker_pool}\"", aligner = "ALIGN_MAX", unit = "1" },
   ]
 
+  # The quantiles of a histogram that is still to be named, each a line of its own.
+  quantiles = [for q in [0.5, 0.99] : "label_replace(histogram_quantile(${q}, sum by (le) (rate(SERIES{${local.own}}[1m]))), \"quantile\", \"${q}\", \"\", \"\")"]
+  trouble = {
+    "requests given back"     = "predictd_nacks_total"
+    "failed publishes"        = "predictd_publish_failures_total"
+    "failed acknowledgements" = "predictd_ack_failures_total"
+    "broken streams"          = "predictd_stream_failures_total"
+  }
   own_charts = var.own_metrics ? [
-    { title = "Responses a second by status", query = "sum by (status) (rate(predictd_requests_total[1m]))" },
-    { title = "From receiving to accepted response: p50, p99", query = join(" or ", [for q in [0.5, 0.99] : "label_replace(histogram_quantile(${q}, sum by (le) (rate(predictd_request_seconds_bucket[1m]))), \"quantile\", \"${q}\", \"\", \"\")"]) },
-    { title = "Models serving, fewest of all workers", query = "min(predictd_models_serving)" },
-    { title = "Bytes in hand", query = "sum(predictd_bytes_in_hand)" },
+    { title = "Responses a second by status", query = "sum by (status) (rate(predictd_requests_total{${local.own}}[1m]))" },
+    { title = "From receiving to accepted response: p50, p99", query = join(" or ", [for query in local.quantiles : replace(query, "SERIES", "predictd_request_seconds_bucket")]) },
+    { title = "Publishing: p50, p99", query = join(" or ", [for query in local.quantiles : replace(query, "SERIES", "predictd_publish_seconds_bucket")]) },
+    { title = "Models serving, fewest of all workers", query = "min(predictd_models_serving{${local.own}})" },
+    { title = "Bytes in hand", query = "sum(predictd_bytes_in_hand{${local.own}})" },
+    { title = "Trouble in ten minutes", query = join(" or ", [for what, series in local.trouble : "label_replace(sum(increase(${series}{${local.own}}[10m])), \"what\", \"${what}\", \"\", \"\")"]) },
   ] : []
 
   widgets = concat(

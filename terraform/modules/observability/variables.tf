@@ -51,9 +51,20 @@ variable "log_filter" {
 }
 
 variable "own_metrics" {
-  description = "Whether predictd's own metrics reach Cloud Monitoring (the worker's sidecar, or GKE's managed collection). They bring the alert on the error ratio and four charts."
+  description = "Whether predictd's own metrics reach Cloud Monitoring (the worker's sidecar, or GKE's managed collection). They bring the alert on the error ratio and six charts."
   type        = bool
   default     = false
+}
+
+variable "metrics_matcher" {
+  description = "PromQL's matcher of the worker's own metrics among all in the project. Null: those of worker_pool, or all without one. On GKE: namespace=\"NAMESPACE\"."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.metrics_matcher == null || can(regex("^[a-z_]+(=|!=|=~|!~)\"[^\"]*\"(, *[a-z_]+(=|!=|=~|!~)\"[^\"]*\")*$", var.metrics_matcher))
+    error_message = "metrics_matcher: expected LABEL=\"VALUE\" without braces, such as namespace=\"predictions\", got ${jsonencode(var.metrics_matcher)}."
+  }
 }
 
 variable "max_request_age_seconds" {

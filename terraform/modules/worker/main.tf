@@ -22,12 +22,15 @@ locals {
     var.gpu == null ? {} : { "inference.providers" = "cuda,cpu" },
     var.settings,
   )
-  given    = { for key, value in local.settings : key => value if value != "" }
+  given = { for key, value in local.settings : key => value if value != "" }
+  # Only what is a number or a size: a model may be called 007.
+  numbers  = { for key, value in local.given : key => tonumber(value) if contains([local.count, local.size], lookup(local.setting_forms, key, "")) && can(tonumber(value)) }
   lists    = ["requests.allowed_buckets", "inference.providers"]
   sections = toset([for key, _ in local.given : split(".", key)[0] if key != "project"])
   config = merge({ project = var.project }, {
     for section in local.sections : section => merge(
-      { for key, value in local.given : split(".", key)[1] => try(tonumber(value), value) if startswith(key, "${section}.") && !contains(local.lists, key) },
+      { for key, value in local.given : split(".", key)[1] => value if startswith(key, "${section}.") && !contains(concat(local.lists, keys(local.numbers)), key) },
+      { for key, value in local.numbers : split(".", key)[1] => value if startswith(key, "${section}.") },
       { for key, value in local.given : split(".", key)[1] => split(",", value) if startswith(key, "${section}.") && contains(local.lists, key) },
     )
   })

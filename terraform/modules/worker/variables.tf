@@ -148,6 +148,11 @@ variable "settings" {
     condition     = !contains(keys(var.settings), "responses.inline_limit") || var.results_bucket != null
     error_message = "settings: responses.inline_limit says what goes to results_bucket, which is not given."
   }
+
+  validation {
+    condition     = sum([for part in concat([["0", "s"]], try(regexall("([0-9]+)(ms|s|m|h)", var.settings["shutdown.grace"]), [])) : tonumber(part[0]) * { ms = 0.001, s = 1, m = 60, h = 3600 }[part[1]]]) < 10
+    error_message = "settings: expected shutdown.grace to be shorter than the 10s after which Cloud Run kills, got ${jsonencode(try(var.settings["shutdown.grace"], ""))}."
+  }
 }
 
 variable "otel" {
@@ -199,6 +204,17 @@ variable "cpu" {
   }
 }
 
+# What Cloud Run's worker pools allow together, in Gi.
+locals {
+  memory_of_cpu = {
+    "1" = { least = 0.5, most = 4 }
+    "2" = { least = 0.5, most = 8 }
+    "4" = { least = 2, most = 16 }
+    "6" = { least = 4, most = 24 }
+    "8" = { least = 4, most = 32 }
+  }
+}
+
 variable "memory" {
   description = "Memory of an instance, such as 2Gi. It holds the messages in hand (128 MiB at most by default), every model once a thread, and a new version's files while it is loaded: Cloud Run's disk is memory."
   type        = string
@@ -207,6 +223,14 @@ variable "memory" {
   validation {
     condition     = can(regex("^[0-9]+(Mi|Gi)$", var.memory)) && try(tonumber(regex("^[0-9]+", var.memory)) * (endswith(var.memory, "Gi") ? 1024 : 1) >= 512, false)
     error_message = "memory: expected 512Mi or more, as Mi or Gi, got ${jsonencode(var.memory)}."
+  }
+
+  validation {
+    condition = try(
+      tonumber(regex("^[0-9]+", var.memory)) * (endswith(var.memory, "Gi") ? 1 : 1 / 1024) >= local.memory_of_cpu[var.cpu].least &&
+      tonumber(regex("^[0-9]+", var.memory)) * (endswith(var.memory, "Gi") ? 1 : 1 / 1024) <= local.memory_of_cpu[var.cpu].most, true
+    )
+    error_message = "memory: with cpu ${var.cpu} Cloud Run gives ${try("${local.memory_of_cpu[var.cpu].least}Gi to ${local.memory_of_cpu[var.cpu].most}Gi", "none")}, got ${jsonencode(var.memory)}."
   }
 }
 

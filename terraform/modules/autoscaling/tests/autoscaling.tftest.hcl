@@ -58,10 +58,11 @@ run "wrong_values" {
     requests_per_instance    = 0
     polling_interval_seconds = 1
     scale_down_delay_seconds = 7200
+    base_image               = "java25"
   }
   expect_failures = [
     var.name, var.worker_pool, var.worker_service_account, var.request_subscription, var.min_instances, var.requests_per_instance,
-    var.polling_interval_seconds, var.scale_down_delay_seconds,
+    var.polling_interval_seconds, var.scale_down_delay_seconds, var.base_image,
   ]
 }
 

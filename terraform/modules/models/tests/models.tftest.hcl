@@ -45,8 +45,9 @@ run "defaults" {
 
 run "whole_bucket_with_key" {
   variables {
-    prefix  = ""
-    kms_key = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+    prefix          = ""
+    kms_key         = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+    updates_kms_key = "projects/p/locations/l/keyRings/r/cryptoKeys/topics"
   }
 
   assert {
@@ -56,6 +57,10 @@ run "whole_bucket_with_key" {
   assert {
     condition     = google_storage_bucket.models.encryption[0].default_kms_key_name == var.kms_key && google_kms_crypto_key_iam_member.storage_agent[0].member == google_pubsub_topic_iam_member.storage_agent.member
     error_message = "the bucket must use the key, and Cloud Storage's agent be granted it"
+  }
+  assert {
+    condition     = google_pubsub_topic.updates.kms_key_name == var.updates_kms_key
+    error_message = "the notifications must be encrypted too"
   }
 }
 
@@ -69,8 +74,10 @@ run "wrong_values" {
     noncurrent_days  = 0
     soft_delete_days = 3
     kms_key          = "k"
+    updates_kms_key  = "k"
   }
   expect_failures = [
     var.bucket, var.location, var.prefix, var.updates_name, var.noncurrent_days, var.soft_delete_days, var.kms_key,
+    var.updates_kms_key,
   ]
 }

@@ -30,8 +30,14 @@ run "defaults" {
     error_message = "the dead letters' alert must look at the dead letters"
   }
   assert {
-    condition     = google_monitoring_alert_policy.line["reload"].conditions[0].condition_matched_log[0].filter == "${var.log_filter} AND jsonPayload.message=(\"version refused, it will not serve\" OR \"cannot look for new model versions\")"
+    condition     = google_monitoring_alert_policy.line["reload"].conditions[0].condition_matched_log[0].filter == "${var.log_filter} AND severity>=ERROR AND jsonPayload.message=(\"version refused, it will not serve\" OR \"cannot look for new model versions\")"
     error_message = "a refused version and an unreadable bucket are both failing reloads, of this worker"
+  }
+  assert {
+    condition = { for key, policy in google_monitoring_alert_policy.line : key => policy.alert_strategy[0].auto_close } == {
+      not-serving = "1800s", unfinished = "1800s", reload = "86400s"
+    }
+    error_message = "what is repeated every five minutes ends soon after, what is said once lasts for a day"
   }
   assert {
     condition = alltrue([
@@ -69,16 +75,42 @@ run "everything_on" {
     error_message = "the error ratio must carry its own section too"
   }
   assert {
-    condition     = endswith(google_monitoring_alert_policy.error_ratio[0].conditions[0].condition_prometheus_query_language[0].query, " > 0.1")
-    error_message = "the ratio must be the given one"
+    condition     = google_monitoring_alert_policy.error_ratio[0].conditions[0].condition_prometheus_query_language[0].query == "sum(rate(predictd_requests_total{status!=\"ok\", namespace=~\"predictd|\"}[5m])) / sum(rate(predictd_requests_total{namespace=~\"predictd|\"}[5m])) > 0.1"
+    error_message = "the ratio must be the given one, of this worker alone"
   }
   assert {
     condition     = google_monitoring_alert_policy.error_ratio[0].notification_channels == tolist(["projects/my-project/notificationChannels/1", "projects/my-project/notificationChannels/7"])
     error_message = "existing channels and new ones must both be called"
   }
   assert {
-    condition     = length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 11
-    error_message = "a chart of the instances and four of predictd's own metrics"
+    condition     = length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 13
+    error_message = "a chart of the instances and six of predictd's own metrics"
+  }
+  assert {
+    condition     = length(regexall("predictd_[a-z_]+", google_monitoring_dashboard.predictd.dashboard_json)) == 11 && length(regexall("predictd_[a-z_]+\\{namespace=~\\\\\"predictd\\|\\\\\"\\}", google_monitoring_dashboard.predictd.dashboard_json)) == 11
+    error_message = "the charts of its own metrics must be of this worker alone"
+  }
+}
+
+run "on_gke" {
+  variables {
+    own_metrics     = true
+    log_filter      = "resource.type=\"k8s_container\" AND resource.labels.container_name=\"predictd\""
+    metrics_matcher = "namespace=\"predictions\", cluster=\"c\""
+  }
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.error_ratio[0].conditions[0].condition_prometheus_query_language[0].query, "{status!=\"ok\", namespace=\"predictions\", cluster=\"c\"}")
+    error_message = "the matcher must be the given one"
+  }
+}
+
+run "all_of_the_project" {
+  variables {
+    own_metrics = true
+  }
+  assert {
+    condition     = startswith(google_monitoring_alert_policy.error_ratio[0].conditions[0].condition_prometheus_query_language[0].query, "sum(rate(predictd_requests_total{status!=\"ok\"}[5m])) / sum(rate(predictd_requests_total{}[5m]))")
+    error_message = "without a pool and a matcher it is every worker"
   }
 }
 
@@ -90,12 +122,13 @@ run "wrong_values" {
     dead_letter_subscription = "dead"
     log_filter               = "severity>=ERROR"
     max_error_ratio          = 5
+    metrics_matcher          = "{namespace=\"predictions\"}"
     max_request_age_seconds  = 1
     emails                   = ["team"]
     notification_channels    = ["7"]
   }
   expect_failures = [
     var.name, var.request_subscription, var.dead_letter_subscription, var.log_filter, var.max_error_ratio, var.max_request_age_seconds,
-    var.emails, var.notification_channels,
+    var.emails, var.notification_channels, var.metrics_matcher,
   ]
 }

@@ -71,7 +71,7 @@ run "everything_on" {
     updates_subscription = "projects/other/subscriptions/model-updates"
     input_buckets        = ["inputs/photos", "inputs/scans", "my-models/samples", "more"]
     results_bucket       = "results/predictions"
-    default_model        = "wine"
+    default_model        = "007"
     settings = {
       "batching.max_rows" = "256", "shutdown.grace" = "5s", "responses.inline_limit" = "0", "models.cache" = "/tmp/models",
       "models.cache_size" = "2GiB", "inference.threads" = "2", "models.poll_interval" = "1m30s"
@@ -87,7 +87,7 @@ run "everything_on" {
       project   = "my-project"
       requests  = { subscription = "projects/my-project/subscriptions/prediction-requests", allowed_buckets = ["inputs/photos", "inputs/scans", "my-models/samples", "more"] }
       responses = { topic = "projects/my-project/topics/prediction-responses", bucket = "gs://results/predictions", inline_limit = 0 }
-      models    = { source = "gs://my-models/models", updates = "projects/other/subscriptions/model-updates", default = "wine", cache = "/tmp/models", cache_size = "2GiB", poll_interval = "1m30s" }
+      models    = { source = "gs://my-models/models", updates = "projects/other/subscriptions/model-updates", default = "007", cache = "/tmp/models", cache_size = "2GiB", poll_interval = "1m30s" }
       batching  = { max_rows = 256 }
       inference = { providers = ["cuda", "cpu"], threads = 2 }
       http      = { listen = "0.0.0.0:8080" }
@@ -137,12 +137,60 @@ run "wrong_values" {
     otel                 = { OTEL_EXPORTER_OTLP_ENDPOINT = "collector:4318" }
     instances            = -1
     cpu                  = "3"
-    memory               = "1GB"
   }
   expect_failures = [
     var.location, var.name, var.image, var.request_subscription, var.response_topic, var.models_url, var.updates_subscription,
-    var.input_buckets, var.results_bucket, var.otel, var.instances, var.cpu, var.memory,
+    var.input_buckets, var.results_bucket, var.otel, var.instances, var.cpu,
   ]
+}
+
+run "memory_in_another_unit" {
+  command = plan
+  variables {
+    memory = "1GB"
+  }
+  expect_failures = [var.memory]
+}
+
+run "more_memory_than_the_processors_may_have" {
+  command = plan
+  variables {
+    cpu    = "2"
+    memory = "16Gi"
+  }
+  expect_failures = [var.memory]
+}
+
+run "less_memory_than_the_processors_must_have" {
+  command = plan
+  variables {
+    cpu    = "6"
+    memory = "4000Mi"
+  }
+  expect_failures = [var.memory]
+}
+
+run "the_most_memory" {
+  command = plan
+  variables {
+    cpu    = "1"
+    memory = "4096Mi"
+  }
+}
+
+run "a_drain_that_cloud_run_would_cut_short" {
+  command = plan
+  variables {
+    settings = { "shutdown.grace" = "0m9s1000ms" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "no_drain" {
+  command = plan
+  variables {
+    settings = { "shutdown.grace" = "0" }
+  }
 }
 
 run "an_image_without_a_tag" {
