@@ -258,6 +258,9 @@ impl<'s> Inputs<'s> {
             return Err(rule.length(expected, 1, width));
         }
         grow(&mut input.elements, begin + width);
+        if input.padding.is_some_and(|padding| padding.axis == 1) {
+            input.lengths.push(width);
+        }
         input.times += 1;
         self.total += width;
         Ok(begin)
@@ -391,6 +394,15 @@ impl<'s> Inputs<'s> {
                 if let Some(own) = place.and_then(|place| own_lengths.get_mut(place)) {
                     *own = lengths;
                 }
+            }
+            let instances = rows.filter(|_| !batched).unwrap_or(1);
+            let (count, expected) = (elements.len(), shape.iter().product::<usize>() * instances);
+            if count != expected {
+                // Joined with others it would end the worker.
+                let message = format!(
+                    "expected {expected} elements for shape {shape:?}, got {count}, which is an error in predictd"
+                );
+                return Err(Fault::new(message).within(&format!("input {}", shown(&spec.name))));
             }
             tensors.push(Tensor { shape, elements });
         }

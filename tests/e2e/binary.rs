@@ -9,7 +9,7 @@ use crate::harness::{World, model_file};
 type Output = (Value, Option<Vec<u8>>);
 
 /// Bytes of a tensor as `expected.json` has it.
-fn bytes(tensor: &Value) -> Vec<u8> {
+pub(crate) fn bytes(tensor: &Value) -> Vec<u8> {
     let data = tensor["data"].as_array().unwrap().iter();
     let integer = |value: &Value| value.as_i64().unwrap_or_else(|| value.as_u64().unwrap() as i64);
     let float = |value: &Value| value.as_f64().unwrap();

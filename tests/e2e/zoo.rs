@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use local_gcp::pubsub::wire::PubsubMessage;
 use serde_json::{Map, Value, json};
 
+use crate::binary::bytes;
 use crate::cli::predictd;
 use crate::harness::{Worker, World, outcome, repository};
 
@@ -24,7 +25,8 @@ struct Case {
     model: String,
     name: String,
     form: &'static str,
-    body: Value,
+    body: Vec<u8>,
+    attributes: Vec<(&'static str, String)>,
     /// By output name, as nested JSON; `None` when it must fail with INFERENCE_FAILED.
     expected: Option<Map<String, Value>>,
     tolerance: f64,
@@ -79,12 +81,13 @@ fn cases_of(model: &str) -> Vec<Case> {
         let expected = case["expected"].as_object().map(|outputs| {
             outputs.iter().map(|(name, output)| (name.clone(), expected_value(output))).collect::<Map<_, _>>()
         });
-        let mut add = |form, body| {
+        let mut send = |form, body, attributes| {
             cases.push(Case {
                 model: model.to_owned(),
                 name: case["name"].as_str().unwrap().to_owned(),
                 form,
                 body,
+                attributes,
                 expected: expected.clone(),
                 // Responses write the shortest number that reads back at its own width; bfloat16 has eight bits.
                 tolerance: if model == "bfloat16" {
@@ -95,6 +98,7 @@ fn cases_of(model: &str) -> Vec<Case> {
                 message_id: String::new(),
             });
         };
+        let mut add = |form, body: Value| send(form, body.to_string().into_bytes(), Vec::new());
         let v2 = |(name, input): (&String, &Value)| {
             let mut tensor = input.clone();
             tensor["name"] = name.as_str().into();
@@ -116,8 +120,68 @@ fn cases_of(model: &str) -> Vec<Case> {
         if case["records"].is_array() {
             add("rows", json!({ "instances": case["records"] }));
         }
+        if tensors.iter().all(has_bytes) && !tensors.is_empty() {
+            let (json, data) = v2_binary(&tensors);
+            let length = ("inference-header-content-length", json.len().to_string());
+            send("v2", [json, data].concat(), vec![length]);
+        }
+        let [tensor] = &tensors[..] else { continue };
+        let rank = tensor["shape"].as_array().map_or(0, Vec::len);
+        if !case["records"].is_array() || rank == 0 || inputs.len() > 1 {
+            continue;
+        }
+        let content_type = |name: &str| vec![("content-type", name.to_owned())];
+        // Rows of an open length have no bytes of a fixed number.
+        if has_bytes(tensor) && tensor["datatype"] != "BYTES" && model != "token-scores" {
+            send("rows", bytes(tensor), content_type("application/octet-stream"));
+        }
+        if let Some(table) = csv(&case["records"]) {
+            send("rows", table, content_type("text/csv; header=absent"));
+        }
     }
     cases
+}
+
+/// Whether [`bytes`] has any for it: not for scalars, nor for what JSON has only words for.
+fn has_bytes(tensor: &Value) -> bool {
+    let (kind, is_text) = (tensor.get("kind"), tensor["datatype"] == "BYTES");
+    let data = tensor["data"].as_array();
+    tensor["datatype"] != "BF16"
+        && kind.is_none()
+        && data.is_some_and(|data| data.iter().all(|value| value.is_string() == is_text))
+}
+
+/// Tensors with their data behind the JSON.
+fn v2_binary(tensors: &[Value]) -> (Vec<u8>, Vec<u8>) {
+    let mut data = Vec::new();
+    let described = tensors.iter().map(|tensor| {
+        let bytes = bytes(tensor);
+        let mut described = tensor.clone();
+        described.as_object_mut().unwrap().remove("data");
+        described["parameters"] = json!({ "binary_data_size": bytes.len() });
+        data.extend(bytes);
+        described
+    });
+    let json = json!({ "inputs": described.collect::<Vec<_>>() });
+    (json.to_string().into_bytes(), data)
+}
+
+/// Rows of plain values as a table; `None` for other rows.
+fn csv(records: &Value) -> Option<Vec<u8>> {
+    let mut table = String::new();
+    for record in records.as_array()? {
+        let cells: Option<Vec<String>> = record.as_array()?.iter().map(cell).collect();
+        table += &(cells?.join(",") + "\n");
+    }
+    Some(table.into_bytes())
+}
+
+fn cell(value: &Value) -> Option<String> {
+    match value {
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::String(text) => Some(format!("\"{}\"", text.replace('"', "\"\""))),
+        _ => None,
+    }
 }
 
 /// An optional input that is not there.
@@ -290,9 +354,11 @@ async fn every_model_answers_as_its_framework_does() {
 
     let mut cases: Vec<Case> = names.iter().flat_map(|name| cases_of(name)).collect();
     cases.retain(|case| case.form != "rows" || is_compared_by_rows(&case.model));
-    assert!(cases.len() > 150, "only {} cases", cases.len());
+    assert!(cases.len() > 300, "only {} cases", cases.len());
     for case in &mut cases {
-        case.message_id = world.publish(case.body.to_string(), &[("model", &case.model)]);
+        let attributes = case.attributes.iter().map(|(key, value)| (*key, value.as_str()));
+        let attributes: Vec<_> = attributes.chain([("model", case.model.as_str())]).collect();
+        case.message_id = world.publish(case.body.clone(), &attributes);
     }
     let ids: Vec<String> = cases.iter().map(|case| case.message_id.clone()).collect();
     let responses: HashMap<String, PubsubMessage> = world.responses(&ids).await;
@@ -301,11 +367,12 @@ async fn every_model_answers_as_its_framework_does() {
         .filter_map(|case| {
             let problem = judge(case, &responses[&case.message_id]).err()?;
             Some(format!(
-                "{} / {} / {}: {problem:.300}\n  {:.200}",
+                "{} / {} / {} {:?}: {problem:.300}\n  {:.200}",
                 case.model,
                 case.name,
                 case.form,
-                case.body.to_string()
+                case.attributes,
+                String::from_utf8_lossy(&case.body)
             ))
         })
         .collect();

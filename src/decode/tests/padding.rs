@@ -22,6 +22,10 @@ fn rows_of_several_lengths_are_filled_up_in_every_form() {
         assert_eq!(read(body, PadTo::Multiple(4)), expected, "{body}");
         assert_eq!(read(body, PadTo::Buckets(vec![2, 4, 8])), expected, "{body}");
     }
+    let table =
+        super::envelopes::asked(&[super::envelopes::CSV], b"1,2,3\n4,5,6\n", &tokens(PadTo::Multiple(4)));
+    let elements = Elements::I64(vec![1, 2, 3, 7, 4, 5, 6, 7]);
+    assert_eq!(table.inputs[0], Tensor { shape: vec![2, 4], elements });
     let v2 = r#"{"inputs": [{"name": "ids", "shape": [1, 3], "datatype": "INT64", "data": [1, 2, 3]}]}"#;
     let expected = Tensor { shape: vec![1, 5], elements: Elements::I64(vec![1, 2, 3, 7, 7]) };
     assert_eq!(read(v2, PadTo::Multiple(5)), expected);
