@@ -1,8 +1,13 @@
 //! What `/ready` says: whether each part that must work does, and if not, why. What `/health` says: whether a stage is stuck.
+//!
+//! A stage is stuck when one piece of its work goes on for too long. Waiting is no work: not for requests, for another stage, for
+//! Pub/Sub, nor for a download, which has its own limit of silence.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
 
 /// The parts that a ready worker needs, in the order of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,9 +18,11 @@ pub enum Part {
 }
 
 const PARTS: usize = 3;
-/// One piece of work (a batch, a body, a group of responses) that takes so long will not end: only a restart helps. Waiting for
-/// other stages or for Pub/Sub is no work.
+/// A batch, a body or a group of responses that takes so long will not end: only a restart helps.
 const STUCK: Duration = Duration::from_secs(600);
+/// The same for one version of a model, from its files to its last sample. ONNX Runtime says nothing while it loads; the largest models
+/// take minutes to read and to optimise, and what serves meanwhile must not be ended for them.
+const STUCK_LOADING: Duration = Duration::from_secs(1800);
 
 /// Trouble that lasts is logged again so often: alerts that rest on the log would else close while it does.
 pub const REMINDER: Duration = Duration::from_secs(300);
@@ -24,7 +31,9 @@ pub const REMINDER: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Health {
     parts: Mutex<[Option<Trouble>; PARTS]>,
-    pulses: Mutex<Vec<Arc<Pulse>>>,
+    /// Those whose owners still are.
+    pulses: Mutex<Vec<Weak<Pulse>>>,
+    stop: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -44,6 +53,7 @@ impl Trouble {
 #[derive(Debug)]
 pub struct Pulse {
     stage: String,
+    stuck: Duration,
     born: Instant,
     /// Milliseconds after `born`, plus one; 0 when it waits for work.
     busy_since: AtomicU64,
@@ -52,7 +62,12 @@ pub struct Pulse {
 impl Pulse {
     /// At work until the answer is dropped.
     pub fn work(&self) -> Working<'_> {
-        let since = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.work_since(Instant::now())
+    }
+
+    /// The same for who knows what time it is.
+    pub fn work_since(&self, now: Instant) -> Working<'_> {
+        let since = u64::try_from(now.duration_since(self.born).as_millis()).unwrap_or(u64::MAX - 1);
         self.busy_since.store(since + 1, Ordering::Relaxed);
         Working(self)
     }
@@ -76,8 +91,8 @@ impl Drop for Working<'_> {
 }
 
 impl Health {
-    /// Nothing works yet.
-    pub fn starting() -> Self {
+    /// Nothing works yet, and nothing is ready once `stop` is cancelled.
+    pub fn starting(stop: CancellationToken) -> Self {
         Self {
             parts: Mutex::new([
                 Some(Trouble::new("no model is serving yet")),
@@ -85,6 +100,7 @@ impl Health {
                 None,
             ]),
             pulses: Mutex::default(),
+            stop,
         }
     }
 
@@ -108,21 +124,34 @@ impl Health {
 
     /// Every trouble there is; empty when ready.
     pub fn troubles(&self) -> Vec<String> {
-        self.lock().iter().flatten().map(|trouble| trouble.why.clone()).collect()
+        let stopping = self.stop.is_cancelled().then(|| "stopping, nothing more is received".to_owned());
+        let failing: Vec<String> = self.lock().iter().flatten().map(|trouble| trouble.why.clone()).collect();
+        stopping.into_iter().chain(failing).chain(self.stuck(Instant::now())).collect()
     }
 
-    /// For a stage, or one of its threads, to tell when it works.
+    /// For a stage, or one of its threads or tasks, to tell when it works; each its own.
     pub fn pulse(&self, stage: impl Into<String>) -> Arc<Pulse> {
-        let pulse =
-            Arc::new(Pulse { stage: stage.into(), born: Instant::now(), busy_since: AtomicU64::new(0) });
-        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&pulse));
+        self.pulse_with(stage.into(), STUCK)
+    }
+
+    /// For who loads models: see [`STUCK_LOADING`].
+    pub fn loading_pulse(&self, stage: impl Into<String>) -> Arc<Pulse> {
+        self.pulse_with(stage.into(), STUCK_LOADING)
+    }
+
+    fn pulse_with(&self, stage: String, stuck: Duration) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse { stage, stuck, born: Instant::now(), busy_since: AtomicU64::new(0) });
+        let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        pulses.retain(|pulse| pulse.strong_count() > 0);
+        pulses.push(Arc::downgrade(&pulse));
         pulse
     }
 
     /// The stages that are stuck, and since when; empty when alive.
     pub fn stuck(&self, now: Instant) -> Vec<String> {
         let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
-        let stuck = pulses.iter().filter(|pulse| pulse.busy_for(now) >= STUCK);
+        let stuck =
+            pulses.iter().filter_map(Weak::upgrade).filter(|pulse| pulse.busy_for(now) >= pulse.stuck);
         stuck
             .map(|pulse| {
                 format!("{} has made no progress for {} seconds", pulse.stage, pulse.busy_for(now).as_secs())
@@ -141,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_stage_is_stuck_when_one_piece_of_work_never_ends() {
-        let health = Health::starting();
+        let health = Health::starting(CancellationToken::new());
         let (one, two) = (health.pulse("infer-0"), health.pulse("infer-1"));
         let soon = Instant::now() + STUCK + Duration::from_secs(9);
         assert!(health.stuck(soon).is_empty());
@@ -152,5 +181,35 @@ mod tests {
         assert!(stuck.len() == 1 && stuck[0].starts_with("infer-0 has made no progress for 60"), "{stuck:?}");
         drop(working);
         assert!(health.stuck(soon).is_empty());
+    }
+
+    #[test]
+    fn a_load_may_take_longer() {
+        let health = Health::starting(CancellationToken::new());
+        let pulse = health.loading_pulse("models");
+        let _working = pulse.work();
+        assert!(health.stuck(Instant::now() + STUCK * 2).is_empty());
+        assert_eq!(health.stuck(Instant::now() + STUCK_LOADING).len(), 1);
+    }
+
+    #[test]
+    fn a_pulse_ends_with_its_owner() {
+        let health = Health::starting(CancellationToken::new());
+        let pulse = health.pulse("receive");
+        std::mem::forget(pulse.work());
+        assert_eq!(health.stuck(Instant::now() + STUCK).len(), 1);
+        drop(pulse);
+        assert!(health.stuck(Instant::now() + STUCK).is_empty());
+    }
+
+    #[test]
+    fn a_worker_that_stops_is_not_ready() {
+        let stop = CancellationToken::new();
+        let health = Health::starting(stop.clone());
+        health.works(Part::Models);
+        health.works(Part::Requests);
+        assert!(health.troubles().is_empty());
+        stop.cancel();
+        assert_eq!(health.troubles(), ["stopping, nothing more is received"]);
     }
 }

@@ -44,7 +44,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let metrics = Metrics::new();
     let grace = telemetry::Grace::from(stop.clone(), config.shutdown.grace);
     telemetry::push::start(Arc::clone(&metrics), &config.requests.subscription, &config.responses.topic);
-    let health = Arc::new(Health::starting());
+    let health = Arc::new(Health::starting(stop.clone()));
     let models = Models::new(config.models.default.clone());
 
     let runtime = Arc::new(Runtime::load(&config.inference)?);
@@ -68,6 +68,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         metrics: Arc::clone(&metrics),
         poll_interval: config.models.poll_interval,
         hint: Arc::clone(&hint),
+        pulse: health.loading_pulse("models"),
         judged: Judged::default(),
     };
 

@@ -30,7 +30,7 @@ use crate::decode::envelope::Headers;
 use crate::decode::reference;
 use crate::google;
 use crate::guard::Guard;
-use crate::health::{Health, Part};
+use crate::health::{Health, Part, Pulse};
 use crate::message::{Pending, Reply};
 use crate::metrics::Metrics;
 use crate::model::Models;
@@ -110,7 +110,8 @@ impl Receive {
     /// Receives until `stop`; then waits until the last message in hand is settled.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let intake = Arc::new(Intake::new(&self, stop.clone()));
-        let mut hands = Hands { intake, fetches: Fetches::default(), decoded: Vec::new() };
+        let pulse = self.health.pulse("receive");
+        let mut hands = Hands { intake, fetches: Fetches::default(), decoded: Vec::new(), pulse };
         let mut delays = reconnect_delays();
         let (mut missing, mut failed) = (0, false);
         // Streams that ended, each until the last message that it brought is settled.
@@ -150,7 +151,10 @@ impl Receive {
                     let is_missing = google::code(&error) == Some("NOT_FOUND");
                     missing = if is_missing { missing + 1 } else { 0 };
                     if missing >= MISSING_ATTEMPTS {
-                        return Err(error).context("the request subscription is gone");
+                        let name = &self.config.subscription;
+                        return Err(error)
+                            .with_context(|| format!("the request subscription {name:?} is gone"))
+                            .hint("create it again, or correct `requests.subscription` and `project`");
                     }
                     error.to_string()
                 }
@@ -271,7 +275,9 @@ impl Receive {
                 *received = true;
                 self.connected();
             }
+            let working = hands.pulse.work();
             let reference = reference::find(Headers(&message.attributes), &message.data);
+            drop(working);
             if self.take(Delivered { message, handler, reference }, hands, stop).await.is_err() {
                 return Ended::PipelineGone;
             }
@@ -329,7 +335,7 @@ impl Receive {
                     hands.intake.budget.take(weight).await
                 }
             };
-            match hands.intake.take(message, handler, weight, room) {
+            match hands.intake.take(&hands.pulse, message, handler, weight, room) {
                 Ok(pending) => {
                     hands.decoded.push(pending);
                     return Ok(());
@@ -354,6 +360,7 @@ struct Hands {
     intake: Arc<Intake>,
     fetches: Fetches,
     decoded: Vec<Pending>,
+    pulse: Arc<Pulse>,
 }
 
 /// The stages behind are gone: the pipeline is failing.

@@ -1,5 +1,7 @@
 //! The tasks and threads of the pipeline: each under its name, so that one that fails is known.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -22,18 +24,19 @@ impl Stages {
         self.0.spawn(async move {
             let task = AbortOnDrop(tokio::spawn(stage));
             let ended = task.await;
-            (name, ended.unwrap_or_else(|error| Err(anyhow!("panicked: {error}"))))
+            (name, ended.unwrap_or_else(|error| Err(lost(error))))
         });
     }
 
     pub fn spawn_thread(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
         let (done, ended) = tokio::sync::oneshot::channel();
         let run = move || {
-            body();
-            let _ = done.send(());
+            // What the body owns is gone once this returns: the stages behind see their channels close.
+            let _ = done.send(catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panicked(&*panic)));
         };
         std::thread::Builder::new().name(name.clone()).spawn(run).context("cannot start a thread")?;
-        self.0.spawn(async move { (name, ended.await.map_err(|_| anyhow!("panicked"))) });
+        self.0
+            .spawn(async move { (name, ended.await.unwrap_or_else(|_| Err(anyhow!("its thread is gone")))) });
         Ok(())
     }
 
@@ -74,10 +77,27 @@ impl Stages {
     }
 }
 
+fn lost(error: JoinError) -> anyhow::Error {
+    match error.try_into_panic() {
+        Ok(panic) => panicked(&*panic),
+        Err(error) => error.into(),
+    }
+}
+
+/// What was said in a panic: `panic!` gives a text, `panic_any` may give anything.
+fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    match text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)) {
+        // On one line, since it becomes the one line that says why the worker ended.
+        Some(text) => anyhow!("panicked: {}", text.split_whitespace().collect::<Vec<_>>().join(" ")),
+        None => anyhow!("panicked without a text"),
+    }
+}
+
 fn stage_outcome(ended: Result<(String, anyhow::Result<()>), JoinError>) -> (String, anyhow::Result<()>) {
     let (name, result) = match ended {
         Ok(ended) => ended,
-        Err(error) => return (String::new(), Err(error).context("a stage was lost")),
+        Err(error) => return (String::new(), Err(lost(error)).context("a stage was lost")),
     };
     let result = match name.as_str() {
         "receive" | "models" => result,
@@ -141,9 +161,39 @@ mod tests {
             Ok(())
         });
         let error = stages.supervise(&stop, Duration::from_secs(10)).await.unwrap_err();
-        assert_eq!(format!("{error:#}"), "the stage `infer-0` failed: panicked");
+        assert_eq!(
+            format!("{error:#}"),
+            "the stage `infer-0` failed: panicked: a fault injected by the test"
+        );
         assert!(stop.is_cancelled());
         assert_eq!((done_in.recv().await, done_in.recv().await), (Some(1), None));
+    }
+
+    /// What `supervise` says when a task that a stage waits for ends so.
+    async fn last_words(end: fn(u32)) -> String {
+        let mut stages = Stages::default();
+        stages.spawn("publish", async move {
+            pass_panic_on(tokio::spawn(async move { end(7) }).await);
+            Ok(())
+        });
+        let ended = stages.supervise(&CancellationToken::new(), Duration::from_secs(10)).await;
+        format!("{:#}", ended.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn the_words_of_a_panic_are_told_on_one_line() {
+        assert_eq!(
+            last_words(|_| panic!("a plain text")).await,
+            "the stage `publish` failed: panicked: a plain text"
+        );
+        assert_eq!(
+            last_words(|number| assert_eq!(number, 8, "of lines")).await,
+            "the stage `publish` failed: panicked: assertion `left == right` failed: of lines left: 7 right: 8"
+        );
+        assert_eq!(
+            last_words(|number| std::panic::panic_any(number)).await,
+            "the stage `publish` failed: panicked without a text"
+        );
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use super::runtime::Runtime;
 use super::source::{File, Listed, Source};
 use super::{Model, Models, Refusal, memory};
 use crate::cli::report;
+use crate::health::Pulse;
 use crate::metrics::Metrics;
 use crate::telemetry::reload::{blocking_phase, carried, phase, reload};
 
@@ -35,6 +36,8 @@ pub struct Watch {
     pub poll_interval: Duration,
     /// Rung when the bucket announced something.
     pub hint: Arc<Notify>,
+    /// At work while a version loads and while it takes its place; a download has its own limit of silence.
+    pub pulse: Arc<Pulse>,
     pub judged: Judged,
 }
 
@@ -176,6 +179,7 @@ impl Watch {
                 _ => match self.attempt(&listed, serving.as_deref()).await {
                     Attempt::Serves(loaded, lease) => {
                         let of = Some((model, listed.version.as_str()));
+                        let _working = self.pulse.work();
                         blocking_phase("swap", of, || {
                             self.models.swap(Arc::from(loaded));
                             anyhow::Ok(())
@@ -248,9 +252,11 @@ impl Watch {
         };
         let load = {
             let (runtime, metrics) = (Arc::clone(&self.runtime), Arc::clone(&self.metrics));
+            let pulse = Arc::clone(&self.pulse);
             let from = self.source.address(&listed.model, &listed.version);
             let (name, version) = (listed.model.clone(), listed.version.to_string());
             move || {
+                let _working = pulse.work();
                 // A lease that stays goes with the model; without one, the downloaded copy goes here.
                 match load(&runtime, &metrics, &fetched.folder, &name, &version, from) {
                     Ok(model) => Ok((model, fetched.lease.filter(Lease::stays))),

@@ -67,7 +67,8 @@ impl Intake {
                 None => {
                     let weight = Self::weigh(&message);
                     let room = self.budget.take(weight).await;
-                    self.hand_on(self.take(message, handler, weight, room)).await;
+                    let pulse = self.health.pulse("receive");
+                    self.hand_on(self.take(&pulse, message, handler, weight, room)).await;
                 }
             }
         }
@@ -103,7 +104,11 @@ impl Intake {
             origin.delivery.event = origin.delivery.event.take().or(delivery.event);
             decode(content, model, reference.id, origin)
         };
+        // Its own: several decode at a time, for no longer than this.
+        let pulse = self.health.pulse("receive");
+        let working = pulse.work();
         let decoded = if weight > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
+        drop(working);
         self.hand_on(decoded).await;
     }
 

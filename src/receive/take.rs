@@ -16,6 +16,7 @@ use crate::decode::Id;
 use crate::decode::envelope::{self, Content, Delivery, Envelope, Headers};
 use crate::decode::reference::Reference;
 use crate::error::Rejection;
+use crate::health::{Health, Pulse};
 use crate::message::{Origin, Pending, Reply, Ticket};
 use crate::metrics::Metrics;
 use crate::model::{Model, Models};
@@ -29,6 +30,7 @@ pub(super) struct Intake {
     pub(super) objects: Arc<Objects>,
     pub(super) order: Arc<Order>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
     pub(super) requests: mpsc::Sender<Vec<Pending>>,
     pub(super) replies: mpsc::Sender<Vec<Reply>>,
     pub(super) budget: Budget,
@@ -48,6 +50,7 @@ impl Intake {
             objects: Arc::clone(&receive.objects),
             order: Arc::clone(&receive.order),
             metrics: Arc::clone(&receive.metrics),
+            health: Arc::clone(&receive.health),
             requests: receive.requests.clone(),
             replies: receive.replies.clone(),
             budget: Budget::new(cap),
@@ -63,9 +66,10 @@ impl Intake {
         envelope::weight(Headers(&message.attributes), &message.data, &LIMITS)
     }
 
-    /// A request that came whole, and has room for its `weight`.
+    /// A request that came whole, and has room for its `weight`. `pulse`: the caller's own.
     pub(super) fn take(
         &self,
+        pulse: &Pulse,
         message: Message,
         handler: Handler,
         weight: usize,
@@ -74,6 +78,7 @@ impl Intake {
         // Shared and not taken out: the message's span says how long it is.
         let body = message.data.clone();
         let mut origin = self.origin(message, handler);
+        let _working = pulse.work_since(origin.received_at);
         origin.ticket.hold(weight, room);
         let is_large = weight > LARGE_BODY;
         let open = || envelope::open(Headers(&origin.attributes), &body, &LIMITS);

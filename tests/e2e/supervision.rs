@@ -1,0 +1,204 @@
+//! The worker watches itself: `/health` and `/ready` tell of a stage that makes no progress, and one that fails ends the worker in
+//! order, with one line that says why.
+//!
+//! What takes minutes by the worker's clock is not waited for: its clock, and nothing else, is put forward. And no request makes a
+//! stage panic, but a clock that fails does.
+
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{REQUEST_SUBSCRIPTION, Worker, World, model_file, repository};
+use crate::oracle::{self, wine};
+
+/// What `clock.c` tells one worker: two whole numbers in a file.
+struct Clock {
+    folder: tempfile::TempDir,
+    file: std::fs::File,
+    ahead: i64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // What links Rust's programs, and so is there.
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+            .arg(folder.path().join("clock.so"))
+            .arg(repository().join("tests/e2e/clock.c"))
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let file = std::fs::File::create(folder.path().join("ahead")).unwrap();
+        let clock = Self { folder, file, ahead: 0 };
+        clock.tell(0, 0);
+        clock.tell(1, 0);
+        clock
+    }
+
+    fn put_forward(&mut self, by: Duration) {
+        self.ahead += i64::try_from(by.as_secs()).unwrap();
+        self.tell(0, self.ahead);
+    }
+
+    /// The next time that an inference thread asks what time it is.
+    fn fail_inference(&self) {
+        self.tell(1, 1);
+    }
+
+    fn tell(&self, place: u64, number: i64) {
+        self.file.write_all_at(&number.to_ne_bytes(), place * 8).unwrap();
+    }
+
+    async fn worker(&self, world: &World, variables: &[(&str, &str)]) -> Worker {
+        let path = |name: &str| Path::to_str(&self.folder.path().join(name)).unwrap().to_owned();
+        let (library, ahead) = (path("clock.so"), path("ahead"));
+        let clock = [("LD_PRELOAD", &*library), ("TEST_CLOCK", &*ahead)];
+        world.ready_worker(&[variables, &clock].concat()).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_without_progress_is_told() {
+    let world = World::start().await;
+    world.upload_version("faults/slow/1", "slow", "1");
+    let mut clock = Clock::new();
+    let worker = clock.worker(&world, &[]).await;
+    assert_eq!(worker.get("/health").await, (200, "ok\n".to_owned()));
+    let id = world.publish("{\"instances\": [60000]}", &[("model", "slow")]);
+    // Seen by the inference thread that has taken it.
+    worker.until_metric("predictd_queue_wait_seconds_count{model=\"slow\",version=\"1\"}", 1.0).await;
+    assert_eq!(worker.get("/health").await.0, 200);
+
+    clock.put_forward(Duration::from_secs(600));
+    let (status, health) = worker.get("/health").await;
+    assert!(status == 503 && health.starts_with("stuck: infer-"), "{status} {health}");
+    assert!(health.contains("has made no progress for 6") && health.ends_with(" seconds\n"), "{health}");
+    let (status, ready) = worker.get("/ready").await;
+    assert!(status == 503 && ready.contains("infer-"), "{status} {ready}");
+    assert_eq!(worker.info().await["ready"], false);
+
+    world.responses(&[id]).await;
+    worker.until_ready().await;
+    assert_eq!(worker.get("/health").await, (200, "ok\n".to_owned()));
+    world.settled().await;
+}
+
+/// Nobody writes into the pipe that stands where the second version's model should: its load never ends by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_without_progress_is_told() {
+    let world = World::start().await;
+    let models = tempfile::tempdir().unwrap();
+    let copy = |version: &str, file: &str, to: &str| {
+        let folder = models.path().join("wine").join(version);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(to), model_file(&format!("wine/{version}"), file)).unwrap();
+        folder
+    };
+    copy("1", "MLmodel", "MLmodel");
+    copy("1", "model.onnx", "model.onnx");
+    let mut clock = Clock::new();
+    let source = models.path().to_str().unwrap();
+    let quickly = ("PREDICTD_MODELS__POLL_INTERVAL", "1s");
+    let worker = clock.worker(&world, &[("PREDICTD_MODELS__SOURCE", source), quickly]).await;
+    let folder = copy("2", "model.onnx", "later");
+    let pipe = folder.join("model.onnx");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    copy("2", "MLmodel", "MLmodel");
+    // Opens once the worker reads at the other end.
+    let writer = tokio::task::spawn_blocking(move || std::fs::File::create(pipe).unwrap()).await.unwrap();
+
+    clock.put_forward(Duration::from_secs(1200));
+    assert_eq!(worker.get("/health").await, (200, "ok\n".to_owned()), "twenty minutes are not too long");
+    clock.put_forward(Duration::from_secs(600));
+    let (status, health) = worker.get("/health").await;
+    assert!(status == 503 && health.starts_with("stuck: models has made no progress"), "{status} {health}");
+    // What serves goes on meanwhile.
+    wine().check(&[5], &world.ask(wine().request(&[5]), &[]).await);
+
+    std::fs::rename(folder.join("later"), folder.join("model.onnx")).unwrap();
+    drop(writer);
+    worker.until_serving("wine", "2").await;
+    assert_eq!(worker.get("/health").await, (200, "ok\n".to_owned()));
+    worker.until_ready().await;
+}
+
+/// The stage that receives fails: what is in hand goes out, and the last words say why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_subscription_ends_the_worker_in_order() {
+    let world = World::start().await;
+    world.upload_version("faults/slow/1", "slow", "1");
+    let mut clock = Clock::new();
+    let mut worker = clock.worker(&world, &[("PREDICTD_SHUTDOWN__GRACE", "1h")]).await;
+    let id = world.publish("{\"instances\": [100000]}", &[("model", "slow")]);
+    worker.until_metric("predictd_queue_wait_seconds_count{model=\"slow\",version=\"1\"}", 1.0).await;
+    world.server.pubsub.delete_subscription(REQUEST_SUBSCRIPTION).unwrap();
+    let is_stopping = async || worker.get("/ready").await.1.contains("stopping, nothing more is received");
+    // Each pause between two attempts ends early; an attempt during which a minute goes by would count as a success.
+    let mut for_an_attempt = Duration::from_millis(100);
+    while !is_stopping().await {
+        assert!(clock.ahead < 3000, "{}", worker.log());
+        clock.put_forward(Duration::from_secs(25));
+        tokio::time::sleep(for_an_attempt).await;
+        for_an_attempt += for_an_attempt / 10;
+    }
+    assert!(world.server.history.with(|events| oracle::responses(events).is_empty()));
+    let status = worker.end().await;
+    assert_eq!(status.code(), Some(1), "{}", worker.log());
+    let response = world.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap();
+    assert!(String::from_utf8_lossy(&response.data).contains("100000"), "{response:?}");
+    let says = format!("predictd ends: the request subscription {REQUEST_SUBSCRIPTION:?} is gone: ");
+    let (why, hint) = last_words(&worker);
+    assert!(why.starts_with(&says), "{why}");
+    assert!(hint.starts_with("hint: create it again"), "{hint}");
+}
+
+/// One of two inference threads panics while the other computes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_ends_the_worker_in_order() {
+    let world = World::start().await;
+    world.upload_version("wine/1", "wine", "1");
+    world.upload_version("faults/slow/1", "slow", "1");
+    let clock = Clock::new();
+    let mut worker = clock
+        .worker(&world, &[("PREDICTD_INFERENCE__THREADS", "2"), ("PREDICTD_SHUTDOWN__GRACE", "1h")])
+        .await;
+    let computing = world.publish("{\"instances\": [30000]}", &[("model", "slow")]);
+    worker.until_metric("predictd_queue_wait_seconds_count{model=\"slow\",version=\"1\"}", 1.0).await;
+    clock.fail_inference();
+    let dropped = world.publish(wine().request(&[7]), &[("model", "wine")]);
+    let status = worker.end().await;
+    assert_eq!(status.code(), Some(1), "{}", worker.log());
+    let (why, _) = last_words(&worker);
+    assert!(
+        why.starts_with("predictd ends: the stage `infer-") && why.contains("` failed: panicked: "),
+        "{why}"
+    );
+    assert!(why.contains("Invalid argument"), "{why}");
+    let log = worker.log();
+    assert!(messages(&log).any(|message| message == "a panic, which is an error in predictd"), "{log}");
+    // Finished, and not only given back: nobody else was there.
+    world.acknowledged(&computing).await;
+    assert!(world.server.history.with(|events| oracle::responses(events).contains_key(&*computing)));
+    // Given back at once: by whom it is answered then depends on who is quicker, the drain or Pub/Sub.
+    let _next = world.ready_worker(&[]).await;
+    wine().check(&[7], &world.responses(std::slice::from_ref(&dropped)).await[&dropped]);
+    world.settled().await;
+    world.server.history.with(oracle::nothing_was_lost);
+}
+
+/// The only line that says why the worker ended, and what to do.
+fn last_words(worker: &Worker) -> (String, String) {
+    let log = worker.log();
+    let said: Vec<String> = messages(&log).filter(|message| message.starts_with("predictd ends: ")).collect();
+    let [why] = &said[..] else { panic!("{log}") };
+    let last: Vec<&str> = log.lines().rev().take(2).collect();
+    assert!(messages(last[1]).eq([why.clone()]), "{log}");
+    (why.clone(), last[0].to_owned())
+}
+
+fn messages(log: &str) -> impl Iterator<Item = String> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.filter_map(|line| Some(line["message"].as_str()?.to_owned()))
+}
