@@ -50,7 +50,7 @@ pub fn render(error: &anyhow::Error) -> String {
 pub fn report(error: &anyhow::Error) {
     if logs::are_structured() {
         let hint = hint_or_usual(error);
-        tracing::error!(hint, "predictd ends: {error:#}");
+        tracing::error!(why = format!("{error:#}"), hint, "predictd ends");
         eprintln!("hint: {hint}");
     } else {
         eprint!("{}", render(error));

@@ -41,7 +41,7 @@ run "defaults" {
     error_message = "alerts by default, autoscaling only when asked for"
   }
   assert {
-    condition     = toset(keys(module.observability[0].alerts)) == toset(["backlog", "dead-letters", "not-serving", "reload", "unfinished"])
+    condition     = toset(keys(module.observability[0].alerts)) == toset(["backlog", "dead-letters", "ends", "not-serving", "reload", "unfinished"])
     error_message = "without the sidecar no alert may rest on predictd's own metrics"
   }
   assert {

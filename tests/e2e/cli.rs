@@ -17,7 +17,8 @@ pub(crate) fn assert_fails(command: Command, says: &str) {
     let errors: Vec<String> = stderr
         .lines()
         .filter_map(|line| match serde_json::from_str::<serde_json::Value>(line) {
-            Ok(line) => (line["severity"] == "ERROR").then(|| line["message"].as_str().unwrap().to_owned()),
+            Ok(line) => (line["severity"] == "ERROR")
+                .then(|| format!("{}: {}", line["message"], line["why"].as_str().unwrap_or_default())),
             Err(_) => line.starts_with("error: ").then(|| line.to_owned()),
         })
         .collect();

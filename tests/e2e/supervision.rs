@@ -148,7 +148,7 @@ async fn a_deleted_subscription_ends_the_worker_in_order() {
     assert_eq!(status.code(), Some(1), "{}", worker.log());
     let response = world.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap();
     assert!(String::from_utf8_lossy(&response.data).contains("100000"), "{response:?}");
-    let says = format!("predictd ends: the request subscription {REQUEST_SUBSCRIPTION:?} is gone: ");
+    let says = format!("the request subscription {REQUEST_SUBSCRIPTION:?} is gone: ");
     let (why, hint) = last_words(&worker);
     assert!(why.starts_with(&says), "{why}");
     assert!(hint.starts_with("hint: create it again"), "{hint}");
@@ -171,13 +171,10 @@ async fn a_panic_ends_the_worker_in_order() {
     let status = worker.end().await;
     assert_eq!(status.code(), Some(1), "{}", worker.log());
     let (why, _) = last_words(&worker);
-    assert!(
-        why.starts_with("predictd ends: the stage `infer-") && why.contains("` failed: panicked: "),
-        "{why}"
-    );
+    assert!(why.starts_with("the stage `infer-") && why.contains("` failed: panicked: "), "{why}");
     assert!(why.contains("Invalid argument"), "{why}");
     let log = worker.log();
-    assert!(messages(&log).any(|message| message == "a panic, which is an error in predictd"), "{log}");
+    assert!(lines(&log).any(|line| line["message"] == "a panic, which is an error in predictd"), "{log}");
     // Finished, and not only given back: nobody else was there.
     world.acknowledged(&computing).await;
     assert!(world.server.history.with(|events| oracle::responses(events).contains_key(&*computing)));
@@ -191,14 +188,13 @@ async fn a_panic_ends_the_worker_in_order() {
 /// The only line that says why the worker ended, and what to do.
 fn last_words(worker: &Worker) -> (String, String) {
     let log = worker.log();
-    let said: Vec<String> = messages(&log).filter(|message| message.starts_with("predictd ends: ")).collect();
-    let [why] = &said[..] else { panic!("{log}") };
+    let said: Vec<_> = lines(&log).filter(|line| line["message"] == "predictd ends").collect();
+    let [line] = &said[..] else { panic!("{log}") };
     let last: Vec<&str> = log.lines().rev().take(2).collect();
-    assert!(messages(last[1]).eq([why.clone()]), "{log}");
-    (why.clone(), last[0].to_owned())
+    assert!(lines(last[1]).eq([line.clone()]), "{log}");
+    (line["why"].as_str().unwrap().to_owned(), last[0].to_owned())
 }
 
-fn messages(log: &str) -> impl Iterator<Item = String> {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    lines.filter_map(|line| Some(line["message"].as_str()?.to_owned()))
+fn lines(log: &str) -> impl Iterator<Item = serde_json::Value> {
+    log.lines().filter_map(|line| serde_json::from_str(line).ok())
 }

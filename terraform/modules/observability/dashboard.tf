@@ -52,7 +52,7 @@ locals {
     }],
     [{
       title     = "Warnings and errors"
-      logsPanel = { filter = "${var.log_filter} AND severity>=WARNING", resourceNames = ["projects/${var.project}"] }
+      logsPanel = { filter = "${var.log_filter} AND (severity>=WARNING OR textPayload:*)", resourceNames = ["projects/${var.project}"] }
     }],
   )
 }

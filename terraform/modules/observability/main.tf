@@ -34,6 +34,12 @@ locals {
       silence  = "1800s"
       messages = ["responses are not accepted, their requests will come again", "cannot read what a request refers to, it goes back to Pub/Sub", "a result was not written, its request will come again"]
     }
+    ends = {
+      title    = "workers end by themselves"
+      severity = "ERROR"
+      messages = ["predictd ends", "a panic, which is an error in predictd"]
+      silence  = "1800s"
+    }
     reload = {
       title    = "new model versions do not serve"
       severity = "WARNING"

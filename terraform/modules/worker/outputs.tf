@@ -30,5 +30,5 @@ output "log_filter" {
 
 output "logs_command" {
   description = "Shows the worker's warnings and errors of the last hour."
-  value       = "gcloud logging read 'resource.type=\"cloud_run_worker_pool\" AND resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.worker.name}\" AND severity>=WARNING' --project=${var.project} --freshness=1h"
+  value       = "gcloud logging read 'resource.type=\"cloud_run_worker_pool\" AND resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.worker.name}\" AND (severity>=WARNING OR textPayload:*)' --project=${var.project} --freshness=1h"
 }

@@ -169,7 +169,7 @@ impl Soak {
     fn never_began(&self) -> bool {
         let log = self.worker.log();
         // Nothing said: it was stopped before it could.
-        log.is_empty() || log.contains("predictd ends: cannot reach")
+        log.is_empty() || log.contains("\"why\":\"cannot reach")
     }
 
     /// Nothing else may end a worker.

@@ -18,7 +18,7 @@ variables {
 
 run "defaults" {
   assert {
-    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "not-serving", "reload", "unfinished"])
+    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "ends", "not-serving", "reload", "unfinished"])
     error_message = "these five must exist without predictd's own metrics"
   }
   assert {
@@ -35,7 +35,7 @@ run "defaults" {
   }
   assert {
     condition = { for key, policy in google_monitoring_alert_policy.line : key => policy.alert_strategy[0].auto_close } == {
-      not-serving = "1800s", unfinished = "1800s", reload = "86400s"
+      not-serving = "1800s", ends = "1800s", unfinished = "1800s", reload = "86400s"
     }
     error_message = "what is repeated every five minutes ends soon after, what is said once lasts for a day"
   }
@@ -67,7 +67,7 @@ run "everything_on" {
   }
 
   assert {
-    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "error-ratio", "not-serving", "reload", "unfinished"])
+    condition     = toset(keys(output.alerts)) == toset(["backlog", "dead-letters", "ends", "error-ratio", "not-serving", "reload", "unfinished"])
     error_message = "predictd's own metrics bring the error ratio"
   }
   assert {
