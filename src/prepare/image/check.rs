@@ -69,6 +69,12 @@ impl Image {
             ));
         }
         let size = self.size(input, height, width, problems)?;
+        let most = self.max_pixels.unwrap_or(0).max(MAX_PIXELS);
+        if u64::from(size.width) * u64::from(size.height) > most {
+            problems.push(format!(
+                "image: the size is {size}, which is more than the {most} pixels of the largest picture"
+            ));
+        }
         let matches = |dim: &Dim, length: u32| dim.fixed().is_none_or(|fixed| fixed == length as usize);
         if !matches(height, size.height) || !matches(width, size.width) {
             problems.push(format!(

@@ -133,6 +133,15 @@ fn the_layout_follows_the_input_where_it_is_unambiguous() {
 }
 
 #[test]
+fn a_row_is_no_larger_than_the_largest_picture() {
+    let open = TensorSpec { shape: vec![Dim::Any(String::new()); 4], ..input(ElementType::F32, &[]) };
+    for yaml in ["{crop: {width: 100000, height: 100000}}", "{resize: {width: 4000000000, height: 1000}}"] {
+        let [problem] = &problems(yaml, &open)[..] else { panic!("expected one problem") };
+        assert!(problem.contains("more than the 67108864 pixels"), "{problem}");
+    }
+}
+
+#[test]
 fn a_size_left_open_by_the_model_is_taken_from_the_declaration() {
     let open = TensorSpec { shape: vec![Dim::Any(String::new()); 4], ..input(ElementType::F16, &[]) };
     assert_eq!(declare("{resize: {width: 5, height: 7}}").check(&open).unwrap().shape(), [3, 7, 5]);
