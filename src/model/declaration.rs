@@ -145,10 +145,11 @@ pub struct Shown {
     /// Its name in the response; the output's own when left out.
     #[serde(default)]
     pub name: Option<String>,
-    /// Applied to the innermost dimension.
+    /// Applied to the innermost dimension; softmax needs one beside that of the rows.
     #[serde(default)]
     pub activation: Activation,
-    /// The innermost dimension's names: a list, or a file in the bundle with one name a line.
+    /// The innermost dimension's names: a list, or a file in the bundle with one name a line. Where a row is one whole number, a
+    /// class's position from 0 on, its name stands in the number's place.
     #[serde(default)]
     pub labels: Option<Labels>,
     /// Only so many of the best, from the best on, as `{"label", "score"}`.

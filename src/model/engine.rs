@@ -68,7 +68,7 @@ impl Opened {
             problems.push("batching.max_rows: expected 1 or more, got 0".to_owned());
         }
         let intake = Intake::new(declaration, &inputs, rows, &bundle.folder, &mut problems);
-        let present = Present::new(&declaration.output, &outputs, &bundle.folder, &mut problems);
+        let present = Present::new(&declaration.output, &outputs, rows, &bundle.folder, &mut problems);
         // A pandas signature may also name one input a column: then the inputs' own names say all.
         let is_input = |column: &String| inputs.iter().any(|input| input.name == *column);
         let columns = bundle.columns.clone().filter(|_| declaration.columns.is_empty());
@@ -195,7 +195,8 @@ impl Engine {
     ) -> Result<T, String> {
         let mut chain =
             self.chains[thread % self.chains.len()].lock().unwrap_or_else(PoisonError::into_inner);
-        let show = |outputs: &[Output<'_>]| self.present.apply(outputs, use_outputs);
+        let has_rows = one_by_one || matches!(self.rows, Rows::Any | Rows::Fixed(_));
+        let show = |outputs: &[Output<'_>]| self.present.apply(outputs, has_rows, use_outputs);
         match self.rows {
             Rows::Fixed(length) => calls::several(&mut chain, inputs, rows, Calls::Rows(length), show)?,
             Rows::Single if one_by_one => calls::several(&mut chain, inputs, rows, Calls::SingleRow, show)?,

@@ -22,6 +22,7 @@ mod provisioning;
 mod push;
 mod references;
 mod results;
+mod rows;
 mod telemetry;
 mod traffic;
 mod zoo;
