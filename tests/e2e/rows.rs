@@ -11,6 +11,88 @@ fn upload(world: &World, name: &str, model: &str, declaration: &str) {
     world.upload(&format!("models/{name}/1/model.onnx"), model_file(&format!("{model}/1"), "model.onnx"));
 }
 
+fn softmax(scores: &[f64]) -> Vec<f64> {
+    let sum: f64 = scores.iter().map(|score| score.exp()).sum();
+    scores.iter().map(|score| score.exp() / sum).collect()
+}
+
+fn assert_close(got: &Value, expected: &Value, about: &str) {
+    match (got, expected) {
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).for_each(|(a, b)| assert_close(a, b, about));
+        }
+        (a, b) => {
+            let is_close = a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| (a - b).abs() < 1e-6);
+            assert!(is_close, "{about}: expected {b}, got {a}");
+        }
+    }
+}
+
+/// A model, its request, and what comes under `outputs` or `predictions`; `None`: INVALID_INPUT.
+fn cases() -> Vec<(&'static str, Value, Option<Value>)> {
+    let column = softmax(&[1.0, 3.0, 5.0]);
+    let matrix = json!([[column[0], column[0]], [column[1], column[1]], [column[2], column[2]]]);
+    let ones = json!([[1, 1], [1, 1], [1, 1]]);
+    vec![
+        ("length", json!({"inputs": [1, 2]}), Some(json!(softmax(&[1.0, 2.0])))),
+        ("length", json!({"inputs": [3]}), Some(json!([1.0]))),
+        ("length", json!({"inputs": [0, 0, 1]}), Some(json!(softmax(&[0.0, 0.0, 1.0])))),
+        ("length", json!({"instances": [[1, 2], [4, 4]]}), Some(json!([softmax(&[1.0, 2.0]), [0.5, 0.5]]))),
+        ("refusing", json!({"inputs": [0]}), Some(json!([1.0]))),
+        ("refusing", json!({"inputs": [0, 0]}), Some(json!([0.5, 0.5]))),
+        ("refusing", json!({"inputs": [0]}), Some(json!([1.0]))),
+        ("vector", json!({"inputs": [1, 2, 3, 4]}), Some(json!(softmax(&[1.0, 2.0, 3.0, 4.0])))),
+        ("vector", json!({"instances": [[0, 0, 0, 0]]}), Some(json!([[0.25, 0.25, 0.25, 0.25]]))),
+        ("vector", json!({"inputs": [1, 2]}), None),
+        (
+            "vector",
+            json!({"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}]}),
+            None,
+        ),
+        ("matrix", json!({"inputs": [[1, 2], [3, 4], [5, 6]]}), Some(matrix)),
+        ("matrix", json!({"inputs": [[1, 2]]}), None),
+        ("weighted", json!({"inputs": ones}), Some(json!([[1, 1], [2, 2], [3, 3]]))),
+        ("weighted", json!({"inputs": [[1, 1]]}), None),
+        ("twice", json!({"instances": [1, 2.5]}), Some(json!([2, 5]))),
+        ("twice", json!({"inputs": [7]}), Some(json!([14]))),
+        ("declared", json!({"inputs": [[1, 1]]}), Some(json!([[1, 1]]))),
+        ("fixed-batch", json!({"instances": [[0, 1, 2]]}), Some(json!([3]))),
+        (
+            "fixed-batch",
+            json!({"inputs": [[1, 1, 1], [2, 2, 2], [3, 3, 3], [4, 4, 4], [5, 5, 5]]}),
+            Some(json!([3, 6, 9, 12, 15])),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_changes_the_answer_of_another() {
+    let world = World::start().await;
+    for model in ["length", "refusing", "vector", "matrix", "weighted", "twice"] {
+        upload(&world, model, &format!("rows/{model}"), "");
+    }
+    upload(&world, "declared", "rows/weighted", "batching: {dimension: rows}");
+    upload(&world, "fixed-batch", "types/fixed-batch", "");
+    let cases = cases();
+    // Published before the worker starts, so that what may share a call does.
+    let ids: Vec<String> =
+        cases.iter().map(|(model, body, _)| world.publish(body.to_string(), &[("model", *model)])).collect();
+    let worker = world.ready_worker(&[("PREDICTD_INFERENCE__THREADS", "1")]).await;
+    let responses = world.responses(&ids).await;
+    for ((model, request, expected), id) in cases.iter().zip(&ids) {
+        let about = format!("{model}, {request}");
+        let body: Value = serde_json::from_slice(&responses[id].data).unwrap();
+        match expected {
+            None => assert_eq!(body["error"]["code"], "INVALID_INPUT", "{about}: {body}"),
+            Some(expected) => {
+                let got = body.get("predictions").or(body.get("outputs"));
+                let Some(got) = got else { panic!("{about}: {body} {}", worker.log()) };
+                assert_close(got, expected, &about);
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_value_a_row_may_be_a_class_but_no_scores() {
     let world = World::start().await;
