@@ -214,7 +214,8 @@ pub struct Batching {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionOptions {
-    /// Threads that one call uses; 1 when left out, since several calls run side by side.
+    /// Threads that one call uses, 256 at most; 1 when left out, since several calls run side by side.
+    #[schemars(range(min = 1, max = 256))]
     pub intra_threads: Option<usize>,
     pub optimization: Optimization,
 }

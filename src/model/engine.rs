@@ -37,6 +37,9 @@ pub struct Engine {
     pub(crate) inputs: Vec<TensorSpec>,
 }
 
+/// More than any machine has use for in one call.
+const MAX_INTRA_THREADS: usize = 256;
+
 /// A version's engine, and what it says of itself.
 #[derive(Debug)]
 pub struct Opened {
@@ -52,6 +55,11 @@ impl Opened {
     /// What ONNX Runtime says, or every problem of the declaration.
     pub fn load(runtime: &Runtime, bundle: &Bundle) -> anyhow::Result<Self> {
         let declaration = &bundle.declaration;
+        if let Some(threads) = declaration.session.intra_threads
+            && !(1..=MAX_INTRA_THREADS).contains(&threads)
+        {
+            anyhow::bail!("session.intra_threads: expected 1 to {MAX_INTRA_THREADS}, got {threads}");
+        }
         let files: Vec<&Path> = bundle.graphs.iter().map(std::path::PathBuf::as_path).collect();
         let options = options(declaration);
         let mut first = Chain::open(runtime.environment(), &files, options)?;

@@ -105,6 +105,8 @@ async fn one_value_a_row_may_be_a_class_but_no_scores() {
     let several = "output: [{from: score, activation: softmax}, {from: score, name: b, top: 1}, \
                    {from: score, name: c, labels: [a]}, {from: class, name: d, threshold: 1}]";
     upload(&world, "several", "rows/classes", several);
+    upload(&world, "idle", "rows/classes", "session: {intra_threads: 0}");
+    upload(&world, "busy", "rows/classes", "session: {intra_threads: 1000000000}");
     let rows = [json!([[0, 5, 1]]), json!([[0, 0, 300]]), json!([[0, 0, 9], [0, -1, -1]])];
     let ids: Vec<String> = rows
         .iter()
@@ -134,6 +136,8 @@ async fn one_value_a_row_may_be_a_class_but_no_scores() {
                 "output[3]: top and threshold",
             ][..],
         ),
+        ("idle", &["session.intra_threads: expected 1 to 256, got 0"]),
+        ("busy", &["session.intra_threads: expected 1 to 256, got 1000000000"]),
     ] {
         let info = worker
             .until_info("the refusal", |info| info["models"][model]["refused"][0]["reason"].is_string())
