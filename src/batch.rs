@@ -45,6 +45,7 @@ impl Item for Pending {
         let mut inputs = self.request.inputs.iter().zip(&other.request.inputs);
         !(self.alone || other.alone)
             && self.model.signature.batched
+            && self.model.engine.shares_calls
             && self.model.name == other.model.name
             && inputs.all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
     }

@@ -89,7 +89,7 @@ fn refusal(model: &Model, pending: &Pending) -> Option<Rejection> {
     }
 }
 
-/// Elements of decoded pictures in memory at once, about: 16 MiB of float32.
+/// Elements of the decoded pictures of several requests in memory at once: 16 MiB of float32.
 const PREPARED: usize = 4 << 20;
 
 /// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave.
@@ -109,6 +109,12 @@ pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Opt
     };
     let mut refused = Vec::new();
     for (place, mut request) in requests.into_iter().enumerate() {
+        // Before its memory is taken: a large request is alone in it.
+        let more = request.rows.saturating_mul(width);
+        if elements > 0 && elements + more > PREPARED {
+            run(&mut group, &mut places);
+            elements = 0;
+        }
         let one_by_one = one_by_one(model, &request);
         if let Err(rejection) =
             model.engine.intake.prepare_request(&mut request.inputs, request.rows, one_by_one)
@@ -116,13 +122,9 @@ pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Opt
             refused.push((place, request.answer.id, rejection));
             continue;
         }
-        elements += request.rows * width;
+        elements += more;
         group.push(request);
         places.push(place);
-        if elements >= PREPARED {
-            run(&mut group, &mut places);
-            elements = 0;
-        }
     }
     run(&mut group, &mut places);
     for (place, id, rejection) in refused {

@@ -296,10 +296,12 @@ fn push_ranking(out: &mut Vec<u8>, scores: View<'_>, labels: Option<&[String]>, 
     out.push(b']');
 }
 
-/// The positions of the `top` best scores of `threshold` or more. NaN is never among them.
+/// The positions of the `top` best scores of `threshold` or more. A NaN, which has no rank, stands before all, so that it is seen.
 fn ranking(scores: View<'_>, top: usize, threshold: f64) -> Vec<usize> {
     let mut all: Vec<(usize, f64)> = scores.to_f64().into_iter().enumerate().collect();
-    all.retain(|(_, score)| *score >= threshold);
+    all.retain(|(_, score)| *score >= threshold || score.is_nan());
+    // The sign of a NaN says nothing.
+    all.iter_mut().filter(|(_, score)| score.is_nan()).for_each(|(_, score)| *score = f64::NAN);
     all.sort_by(|a, b| b.1.total_cmp(&a.1));
     all.truncate(top);
     all.into_iter().map(|(index, _)| index).collect()

@@ -283,6 +283,27 @@ fn names_rankings_sequences_and_missing_outputs_are_shown() {
         tensors(over),
         r#""outputs":[{"name":"p","datatype":"FP32","shape":[2,3],"data":[0.5,0.25,0.25,0.75,0.0,0.0]},{"name":"p.indices","datatype":"INT64","shape":[2,3],"data":[1,0,2,0,-1,-1]}]}"#
     );
+    // A NaN is neither hidden nor does it hide a score, whatever its sign.
+    let with_nan = [Output {
+        name: "p",
+        shape: &[2, 3],
+        elements: View::F32(&[0.25, -f32::NAN, 0.5, f32::NAN, 0.125, 0.75]),
+        show: ranked,
+    }];
+    let all = Show::Ranked { labels: None, top: 3, threshold: 0.5 };
+    let first = |show| body(&answer(Form::Rows), &[Output { show, ..with_nan[0] }], &SERVED);
+    assert_eq!(
+        first(ranked),
+        format!(
+            r#"{{"predictions":[[{{"label":"b\"","score":"NaN"}},{{"label":"c","score":0.5}}],[{{"label":"a","score":"NaN"}},{{"label":"c","score":0.75}}]],{tail}}}"#
+        )
+    );
+    assert_eq!(
+        first(all),
+        format!(
+            r#"{{"predictions":[[{{"index":1,"score":"NaN"}},{{"index":2,"score":0.5}}],[{{"index":0,"score":"NaN"}},{{"index":2,"score":0.75}}]],{tail}}}"#
+        )
+    );
     let part = |elements| Output { name: "s", shape: &[2], elements, show: Show::Values };
     let parts = [part(View::I64(&[1, 2])), part(View::I64(&[3, 4]))];
     let whole = Served { batched: false, ..SERVED };

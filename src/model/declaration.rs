@@ -145,10 +145,11 @@ pub struct Shown {
     /// Its name in the response; the output's own when left out.
     #[serde(default)]
     pub name: Option<String>,
-    /// Applied to the innermost dimension.
+    /// Applied to the innermost dimension; softmax needs one beside that of the rows.
     #[serde(default)]
     pub activation: Activation,
-    /// The innermost dimension's names: a list, or a file in the bundle with one name a line.
+    /// The innermost dimension's names: a list, or a file in the bundle with one name a line. Where a row is one whole number, a
+    /// class's position from 0 on, its name stands in the number's place.
     #[serde(default)]
     pub labels: Option<Labels>,
     /// Only so many of the best, from the best on, as `{"label", "score"}`.
@@ -213,7 +214,8 @@ pub struct Batching {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionOptions {
-    /// Threads that one call uses; 1 when left out, since several calls run side by side.
+    /// Threads that one call uses, 256 at most; 1 when left out, since several calls run side by side.
+    #[schemars(range(min = 1, max = 256))]
     pub intra_threads: Option<usize>,
     pub optimization: Optimization,
 }

@@ -13,9 +13,10 @@ use super::chain::{Chain, Options};
 use super::declaration::{Declaration, Optimization};
 use super::intake::Intake;
 use super::present::Present;
-use super::rows::Rows;
+use super::probe::{self, Verdict};
+use super::rows::{Declared, Rows};
 use super::runtime::Runtime;
-use crate::tensor::{Dim, Elements, Output, Padding, Show, Signature, TensorSpec, View};
+use crate::tensor::{Dim, ElementType, Output, Padding, Signature, TensorSpec, View};
 
 /// An input as a call takes it: its shape and its elements.
 pub type Input<'a> = (Vec<usize>, View<'a>);
@@ -26,6 +27,8 @@ pub struct Engine {
     /// waited for.
     chains: Vec<Mutex<Chain>>,
     pub rows: Rows,
+    /// Whether rows of several requests may be in one call, where there are rows.
+    pub shares_calls: bool,
     /// Rows in one call at most, where the bundle says so.
     pub max_rows: Option<usize>,
     present: Present,
@@ -33,6 +36,9 @@ pub struct Engine {
     /// What the model itself takes.
     pub(crate) inputs: Vec<TensorSpec>,
 }
+
+/// More than any machine has use for in one call.
+const MAX_INTRA_THREADS: usize = 256;
 
 /// A version's engine, and what it says of itself.
 #[derive(Debug)]
@@ -49,6 +55,11 @@ impl Opened {
     /// What ONNX Runtime says, or every problem of the declaration.
     pub fn load(runtime: &Runtime, bundle: &Bundle) -> anyhow::Result<Self> {
         let declaration = &bundle.declaration;
+        if let Some(threads) = declaration.session.intra_threads
+            && !(1..=MAX_INTRA_THREADS).contains(&threads)
+        {
+            anyhow::bail!("session.intra_threads: expected 1 to {MAX_INTRA_THREADS}, got {threads}");
+        }
         let files: Vec<&Path> = bundle.graphs.iter().map(std::path::PathBuf::as_path).collect();
         let options = options(declaration);
         let mut first = Chain::open(runtime.environment(), &files, options)?;
@@ -61,14 +72,18 @@ impl Opened {
             problems.push(problem);
             Rows::One
         });
-        if rows == Rows::Single && counts_rows_when_asked(&mut first, &inputs) {
+        if rows == Rows::Single && probe::counts_rows(&mut first, &inputs) {
             rows = Rows::Any;
+        }
+        let mut shares_calls = true;
+        if declaration.batching.dimension == Declared::Auto {
+            (rows, shares_calls) = proven(rows, &mut first, &inputs);
         }
         if declaration.batching.max_rows == Some(0) {
             problems.push("batching.max_rows: expected 1 or more, got 0".to_owned());
         }
         let intake = Intake::new(declaration, &inputs, rows, &bundle.folder, &mut problems);
-        let present = Present::new(&declaration.output, &outputs, &bundle.folder, &mut problems);
+        let present = Present::new(&declaration.output, &outputs, rows, &bundle.folder, &mut problems);
         // A pandas signature may also name one input a column: then the inputs' own names say all.
         let is_input = |column: &String| inputs.iter().any(|input| input.name == *column);
         let columns = bundle.columns.clone().filter(|_| declaration.columns.is_empty());
@@ -114,30 +129,25 @@ impl Opened {
             chains.push(Mutex::new(Chain::open(runtime.environment(), &files, options)?));
         }
         let max_rows = declaration.batching.max_rows;
-        let engine = Engine { chains, rows, max_rows, present, intake, inputs };
+        let engine = Engine { chains, rows, shares_calls, max_rows, present, intake, inputs };
         Ok(Self { engine, signature, metadata })
     }
 }
 
-/// Some exporters declare other shapes than the model gives (LightGBM's labels as `[1]`): two and three rows of zeros tell.
-fn counts_rows_when_asked(chain: &mut Chain, inputs: &[TensorSpec]) -> bool {
-    [2, 3].into_iter().all(|rows| {
-        let zeros: Vec<(Vec<usize>, Elements)> = inputs
-            .iter()
-            .map(|spec| {
-                let mut shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
-                shape[0] = rows;
-                let count = shape.iter().product();
-                (shape, Elements::zeros(spec.element, count))
-            })
-            .collect();
-        let views: Vec<Input<'_>> =
-            zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-        let has_rows = |output: &Output<'_>| {
-            matches!(output.show, Show::Values | Show::Named(_)) && output.shape.first() == Some(&rows)
-        };
-        chain.run(&views, |outputs| outputs.iter().all(has_rows)).unwrap_or(false)
-    })
+/// `rows` where shapes and a trial say so: a vector may look like rows, and rows of strangers must not change each other. And whether
+/// requests may share calls.
+fn proven(rows: Rows, chain: &mut Chain, inputs: &[TensorSpec]) -> (Rows, bool) {
+    // A text is a whole thing to say; numbers in a row may be one.
+    let is_list = |spec: &TensorSpec| spec.shape.len() == 1 && spec.element != ElementType::Text;
+    match rows {
+        Rows::Fixed(length) if length > 1 && !probe::fixed_rows(chain, inputs, length) => (Rows::One, true),
+        Rows::Any if inputs.iter().all(is_list) => match probe::free_rows(chain, inputs) {
+            Verdict::Apart => (Rows::Any, true),
+            Verdict::Mixed => (Rows::One, true),
+            Verdict::Unknown => (Rows::Any, false),
+        },
+        rows => (rows, true),
+    }
 }
 
 fn options(declaration: &Declaration) -> Options {
@@ -195,7 +205,8 @@ impl Engine {
     ) -> Result<T, String> {
         let mut chain =
             self.chains[thread % self.chains.len()].lock().unwrap_or_else(PoisonError::into_inner);
-        let show = |outputs: &[Output<'_>]| self.present.apply(outputs, use_outputs);
+        let has_rows = one_by_one || matches!(self.rows, Rows::Any | Rows::Fixed(_));
+        let show = |outputs: &[Output<'_>]| self.present.apply(outputs, has_rows, use_outputs);
         match self.rows {
             Rows::Fixed(length) => calls::several(&mut chain, inputs, rows, Calls::Rows(length), show)?,
             Rows::Single if one_by_one => calls::several(&mut chain, inputs, rows, Calls::SingleRow, show)?,

@@ -5,10 +5,14 @@ use std::path::Path;
 use super::columns::Columns;
 use super::declaration::Declaration;
 use super::rows::Rows;
-use crate::error::Rejection;
+use crate::error::{Code, Rejection};
 use crate::prepare::image::Plan;
 use crate::prepare::text::Tokenizer;
 use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec, View};
+
+/// Elements that the pictures of one request may become: 128 MiB of float32, 222 pictures of 224 x 224 in three colours. One
+/// picture is always taken, as large as the model wants it.
+const MAX_PREPARED: usize = 32 << 20;
 
 /// How one version takes its requests.
 #[derive(Debug)]
@@ -153,7 +157,7 @@ impl Intake {
     /// Decodes the pictures of one request, `rows` of them, or puts its columns together. Texts wait until their batch is known.
     ///
     /// # Errors
-    /// The first picture's that is none, or the first column's.
+    /// The first picture's that is none, or the first column's; more pictures than may be in memory at once, before it is taken.
     pub(crate) fn prepare_request(
         &self,
         tensors: &mut Vec<Tensor>,
@@ -169,7 +173,16 @@ impl Intake {
             unreachable!("the signature says that the input takes bytes")
         };
         let row = plan.shape();
-        let mut elements = Elements::with_capacity(plan.element(), rows * row.iter().product::<usize>());
+        let width: usize = row.iter().product();
+        let most = (MAX_PREPARED / width.max(1)).max(1);
+        if rows > most {
+            let message = format!(
+                "expected at most {most} picture(s) in one request, each of which becomes {width} elements, got {rows}; send them \
+                 in several requests"
+            );
+            return Err(Rejection::new(Code::InputTooLarge, message));
+        }
+        let mut elements = Elements::with_capacity(plan.element(), rows * width);
         for picture in pictures {
             plan.prepare(picture, &mut elements)?;
         }
@@ -206,4 +219,28 @@ fn with_rows(spec: &TensorSpec, rows: Rows) -> TensorSpec {
         spec.shape.insert(0, Dim::Any("rows".to_owned()));
     }
     spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prepare::image::Image;
+
+    #[test]
+    fn more_pictures_than_memory_is_meant_for_are_refused_before_it_is_taken() {
+        let shape = vec![Dim::Any("rows".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
+        let spec = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        let plan = Box::new(Image::default().check(&spec).unwrap());
+        let intake = Intake::Image { input: 0, plan };
+        // Their bytes are no pictures: as many as fit get as far as that.
+        for (rows, code) in
+            [(222, Code::InvalidInput), (223, Code::InputTooLarge), (90_000, Code::InputTooLarge)]
+        {
+            let pictures = Elements::Blob(vec![Vec::new(); rows]);
+            let mut tensors = vec![Tensor { shape: vec![rows], elements: pictures }];
+            let rejection = intake.prepare_request(&mut tensors, rows, false).unwrap_err();
+            assert_eq!(rejection.code, code, "{rows}: {}", rejection.message);
+            assert!(code == Code::InvalidInput || rejection.message.contains("at most 222 picture(s)"));
+        }
+    }
 }

@@ -17,6 +17,7 @@ mod memory;
 mod onnx;
 mod optional;
 mod present;
+mod probe;
 mod protobuf;
 pub mod rows;
 pub mod runtime;

@@ -20,7 +20,10 @@ pub enum Rows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Declared {
-    /// As the shapes tell: a free first dimension everywhere counts rows, and so does one of the same fixed length everywhere.
+    /// As the shapes tell: a free first dimension everywhere counts rows, and so does one of the same fixed length everywhere, where a
+    /// few calls at load show that no row changes another one's outputs and each gives the same in any place. Numbers that are
+    /// all that an input has (`[4]`, `[length]`) are a vector where the length is fixed, or where the calls show that they change
+    /// each other.
     #[default]
     Auto,
     /// The first dimension counts rows.
@@ -30,7 +33,8 @@ pub enum Declared {
 }
 
 impl Rows {
-    /// `outputs_count_rows` says for each output whether its kind and shape can tell rows apart when their number is free.
+    /// What the shapes alone allow; what they leave open is for a trial. `outputs_count_rows` says for each output whether its
+    /// kind and shape can tell rows apart when their number is free.
     ///
     /// # Errors
     /// A sentence when the shapes contradict the declaration.
@@ -58,7 +62,8 @@ impl Rows {
         if let Some(length) = fixed {
             let same = |dim: Option<&Dim>| dim == Some(&Dim::Fixed(length));
             let outputs_fit = outputs.iter().all(|spec| same(spec.shape.first()));
-            if firsts().all(same) && (outputs_fit || declared == Declared::Rows) {
+            let is_vector = length > 1 && inputs.iter().all(|spec| spec.shape.len() == 1);
+            if firsts().all(same) && (outputs_fit && !is_vector || declared == Declared::Rows) {
                 return Ok(Self::Fixed(length));
             }
         }
@@ -108,6 +113,9 @@ mod tests {
             (&[&[-1, 3]], &[&[7]], false, Auto, Some(Rows::Single)),
             (&[&[-1, 3]], &[&[7]], false, Declare, Some(Rows::Any)),
             (&[&[4, 3]], &[&[4, 2]], false, Auto, Some(Rows::Fixed(4))),
+            (&[&[4]], &[&[4]], false, Auto, Some(Rows::One)),
+            (&[&[4]], &[&[4]], false, Declare, Some(Rows::Fixed(4))),
+            (&[&[1]], &[&[1]], false, Auto, Some(Rows::Fixed(1))),
             (&[&[1, 3]], &[&[1, 2]], false, Auto, Some(Rows::Fixed(1))),
             (&[&[3, 32, 32]], &[&[10]], false, Auto, Some(Rows::One)),
             (&[&[4, 3], &[5]], &[&[4]], false, Auto, Some(Rows::One)),

@@ -22,6 +22,7 @@ mod provisioning;
 mod push;
 mod references;
 mod results;
+mod rows;
 mod supervision;
 mod telemetry;
 mod traffic;

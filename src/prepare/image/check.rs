@@ -11,6 +11,14 @@ pub(super) const MAX_PIXELS: u64 = 64 << 20;
 /// 8-bit values.
 const LEVELS: usize = 256;
 
+/// What every row is like.
+struct Fit {
+    layout: Layout,
+    size: Size,
+    /// Whether they have a dimension of their own.
+    has_channels: bool,
+}
+
 impl Image {
     /// What to do with every picture, or every reason why this declaration does not fit the model's `input`.
     pub fn check(&self, input: &TensorSpec) -> Result<Plan, Vec<String>> {
@@ -27,13 +35,14 @@ impl Image {
         let fit = self.fit(input, &mut problems);
         let table = self.table(input, &mut problems);
         match (fit, table) {
-            (Some((layout, size)), Some(table)) if problems.is_empty() => Ok(Plan {
+            (Some(Fit { layout, size, has_channels }), Some(table)) if problems.is_empty() => Ok(Plan {
                 input: input.name.clone(),
                 color: self.color,
                 resize: target.and_then(|(target, filter)| Some((target?, filter))),
                 size,
                 crop: self.crop.is_some(),
                 layout,
+                has_channels,
                 table,
                 max_pixels: self.max_pixels.unwrap_or(MAX_PIXELS),
             }),
@@ -41,24 +50,31 @@ impl Image {
         }
     }
 
-    /// The layout and the size of every row.
-    fn fit(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<(Layout, Size)> {
-        let [_, a, b, c] = input.shape.as_slice() else {
-            problems.push(format!(
-                "image: input {:?} is {}, expected four dimensions: batch, channels, height and width in either layout",
-                input.name,
-                input.describe()
-            ));
-            return None;
-        };
+    fn fit(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<Fit> {
         let channels = self.color.channels();
-        let layout = self.layout.unwrap_or_else(|| {
-            let fits = |dim: &Dim| dim.fixed() == Some(channels);
-            if fits(c) && !fits(a) { Layout::Nhwc } else { Layout::Nchw }
-        });
-        let (layout_name, depth, height, width) = match layout {
-            Layout::Nchw => ("nchw", a, b, c),
-            Layout::Nhwc => ("nhwc", c, a, b),
+        let one = Dim::Fixed(1);
+        let (layout, layout_name, depth, height, width) = match input.shape.as_slice() {
+            [_, a, b, c] => {
+                let fits = |dim: &Dim| dim.fixed() == Some(channels);
+                let nhwc = if fits(c) && !fits(a) { Layout::Nhwc } else { Layout::Nchw };
+                match self.layout.unwrap_or(nhwc) {
+                    Layout::Nchw => (Layout::Nchw, "nchw", a, b, c),
+                    Layout::Nhwc => (Layout::Nhwc, "nhwc", c, a, b),
+                }
+            }
+            // Without channels there is one.
+            [_, height, width] if self.color == Color::Gray => {
+                (Layout::Nchw, "batch, height, width", &one, height, width)
+            }
+            _ => {
+                problems.push(format!(
+                    "image: input {:?} is {}, expected four dimensions: batch, channels, height and width in either layout; \
+                     or three of them for color: gray, without channels; where there is no batch, declare batching.dimension: none",
+                    input.name,
+                    input.describe()
+                ));
+                return None;
+            }
         };
         if depth.fixed().is_some_and(|depth| depth != channels) {
             problems.push(format!(
@@ -69,6 +85,12 @@ impl Image {
             ));
         }
         let size = self.size(input, height, width, problems)?;
+        let most = self.max_pixels.unwrap_or(0).max(MAX_PIXELS);
+        if u64::from(size.width) * u64::from(size.height) > most {
+            problems.push(format!(
+                "image: the size is {size}, which is more than the {most} pixels of the largest picture"
+            ));
+        }
         let matches = |dim: &Dim, length: u32| dim.fixed().is_none_or(|fixed| fixed == length as usize);
         if !matches(height, size.height) || !matches(width, size.width) {
             problems.push(format!(
@@ -78,7 +100,7 @@ impl Image {
                 input.describe()
             ));
         }
-        Some((layout, size))
+        Some(Fit { layout, size, has_channels: input.shape.len() == 4 })
     }
 
     /// What resizing and cropping end with; the model's own size where neither fixes one.

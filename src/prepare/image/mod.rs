@@ -35,7 +35,8 @@ pub struct Image {
     pub mean: Option<PerChannel>,
     /// Divided by at last: one number, or one for each channel in the order of `color`. Default: 1.
     pub std: Option<PerChannel>,
-    /// Where the channels stand in the model's input. Default: as the input's shape says, `nchw` where it leaves both open.
+    /// Where the channels stand in the model's input. Default: as the input's shape says, `nchw` where it leaves both open. A gray picture
+    /// may also be `[batch, height, width]`.
     pub layout: Option<Layout>,
     /// The largest picture accepted, in pixels (width times height). Default: 67108864 (64 Mi).
     #[schemars(range(min = 1))]

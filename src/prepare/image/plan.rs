@@ -17,6 +17,8 @@ pub struct Plan {
     /// Of every row.
     pub(super) size: Size,
     pub(super) layout: Layout,
+    /// Whether a row has a dimension for its channels.
+    pub(super) has_channels: bool,
     /// What each 8-bit value of each channel becomes: 256 entries a channel, in the input's element type.
     pub(super) table: Elements,
     /// Whether a picture of another size is cropped, or padded with black; refused otherwise.
@@ -33,11 +35,12 @@ pub(super) enum Target {
 
 impl Plan {
     /// The shape of one row, without the batch dimension.
-    pub fn shape(&self) -> [usize; 3] {
+    pub fn shape(&self) -> Vec<usize> {
         let (height, width) = (self.size.height as usize, self.size.width as usize);
         match self.layout {
-            Layout::Nchw => [self.color.channels(), height, width],
-            Layout::Nhwc => [height, width, self.color.channels()],
+            _ if !self.has_channels => vec![height, width],
+            Layout::Nchw => vec![self.color.channels(), height, width],
+            Layout::Nhwc => vec![height, width, self.color.channels()],
         }
     }
 

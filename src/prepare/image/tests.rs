@@ -133,6 +133,37 @@ fn the_layout_follows_the_input_where_it_is_unambiguous() {
 }
 
 #[test]
+fn a_gray_picture_needs_no_channels() {
+    let with = declare("{color: gray}").check(&input(ElementType::U8, &[1, 9, 8])).unwrap();
+    let gray = declare("{color: gray, resize: {width: 8, height: 9}}");
+    let without = gray.check(&input(ElementType::U8, &[9, 8])).unwrap();
+    assert_eq!((without.shape(), without.size()), (vec![9, 8], (8, 9)));
+    let rows = [with, without].map(|plan| {
+        let plan =
+            Plan { resize: Some((super::plan::Target::Size(plan.size), super::Filter::Bilinear)), ..plan };
+        let mut out = Elements::with_capacity(ElementType::U8, 0);
+        plan.prepare(&read("gray.png"), &mut out).unwrap();
+        out
+    });
+    assert_eq!(rows[0], rows[1]);
+    assert_eq!(rows[1].len(), 72);
+    let found = problems("{}", &input(ElementType::U8, &[9, 8])).join("\n");
+    assert!(
+        found.contains("or three of them for color: gray") && found.contains("batching.dimension: none"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_row_is_no_larger_than_the_largest_picture() {
+    let open = TensorSpec { shape: vec![Dim::Any(String::new()); 4], ..input(ElementType::F32, &[]) };
+    for yaml in ["{crop: {width: 100000, height: 100000}}", "{resize: {width: 4000000000, height: 1000}}"] {
+        let [problem] = &problems(yaml, &open)[..] else { panic!("expected one problem") };
+        assert!(problem.contains("more than the 67108864 pixels"), "{problem}");
+    }
+}
+
+#[test]
 fn a_size_left_open_by_the_model_is_taken_from_the_declaration() {
     let open = TensorSpec { shape: vec![Dim::Any(String::new()); 4], ..input(ElementType::F16, &[]) };
     assert_eq!(declare("{resize: {width: 5, height: 7}}").check(&open).unwrap().shape(), [3, 7, 5]);
