@@ -25,6 +25,7 @@ pub mod source;
 mod values;
 pub mod version;
 pub mod watch;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
