@@ -78,8 +78,11 @@ impl Columns {
                 };
                 match value {
                     Some(value) => columns.missing.push((requested, value)),
-                    None => problem(format!("missing: expected a {element}, got {missing:?}")),
+                    None => problem(format!("missing: expected a {element}, got {missing}")),
                 }
+            }
+            if let Some(texts) = &column.categories {
+                categories_problems(column, texts, &mut problem);
             }
             let categories = column.categories.as_ref().and_then(|texts| {
                 let value = |number: f64| Elements::of_number(model_element, number);
@@ -176,6 +179,22 @@ impl Columns {
     }
 }
 
+fn categories_problems(column: &declaration::Column, texts: &[String], problem: &mut impl FnMut(String)) {
+    if texts.is_empty() {
+        problem("categories: expected at least one, got none".to_owned());
+    }
+    for (at, text) in texts.iter().enumerate() {
+        if texts[..at].contains(text) {
+            problem(format!("categories: expected each once, got {text:?} twice"));
+        }
+    }
+    if let (Some(Missing::Text(text)), None) = (&column.missing, column.unknown)
+        && !texts.contains(text)
+    {
+        problem(format!("missing: expected one of the categories, got {text:?}; or declare `unknown`"));
+    }
+}
+
 impl Field {
     fn append(&self, given: &Elements, row: usize, out: &mut Elements) -> Result<(), Rejection> {
         let Some(categories) = &self.categories else {
@@ -209,3 +228,30 @@ macro_rules! dispatch {
     };
 }
 for_each_element_type!(dispatch);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::declaration::Declaration;
+
+    fn columns(yaml: &str) -> Result<Columns, String> {
+        let rows = Dim::Any("N".to_owned());
+        let shape = vec![rows, Dim::Fixed(2)];
+        let input = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        let mut problems = Vec::new();
+        let columns = Columns::new(&Declaration::parse(yaml)?.columns, &[input], &mut problems);
+        if problems.is_empty() { Ok(columns) } else { Err(problems.join("; ")) }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_category_unless_unknown_ones_have_a_value() {
+        let yaml = "columns: [{name: a, categories: [r, s], missing: q}, {name: b}]";
+        let text = columns(yaml).unwrap_err();
+        assert_eq!(
+            text,
+            "columns[0]: missing: expected one of the categories, got \"q\"; or declare `unknown`"
+        );
+        assert!(columns(&yaml.replace("missing: q", "missing: q, unknown: 9")).is_ok());
+        assert!(columns(&yaml.replace("missing: q", "missing: s")).is_ok());
+    }
+}

@@ -219,7 +219,10 @@ async fn declared_columns_make_up_the_models_input() {
     }
     world.upload(
         "models/wrong/1/model.yaml",
-        b"columns: [{name: a}, {name: a, missing: x}, {name: b, input: y}]".to_vec(),
+        b"columns: [{name: a}, {name: a, missing: x}, {name: b, input: y}, {name: c, categories: []},
+            {name: d, categories: [r, s, r], missing: t}, {name: e}]
+output: [{from: output, labels: [a, b, a]}]"
+            .to_vec(),
     );
     world.upload("models/wrong/1/model.onnx", model());
     let info = worker
@@ -228,9 +231,13 @@ async fn declared_columns_make_up_the_models_input() {
     let reason = info["models"]["wrong"]["refused"][0]["reason"].as_str().unwrap();
     for says in [
         "columns[1]: name: expected each column once",
-        "missing: expected a float32",
+        "missing: expected a float32, got \"x\"",
+        "columns[3]: categories: expected at least one, got none",
+        "columns[4]: categories: expected each once, got \"r\" twice",
+        "columns[4]: missing: expected one of the categories, got \"t\"",
+        "output[0]: labels: expected each once, since they are the keys of an object, got \"a\" twice",
         "columns[2]: input: expected one of [\"input\"], got Some(\"y\")",
-        "expected as many as the input \"input\" takes (float32[batch_size, 4]), got 2",
+        "expected as many as the input \"input\" takes (float32[batch_size, 4]), got 5",
     ] {
         assert!(reason.contains(says), "{says:?} is missing in {reason:?}");
     }
