@@ -86,7 +86,9 @@ fn names(inputs: &Inputs<'_>) -> Vec<String> {
 
 /// Whether cells are elements of the one `[batch, columns]` input, and not inputs.
 fn is_whole(inputs: &Inputs<'_>) -> bool {
-    inputs.list.len() == 1 && inputs.list[0].spec.shape.len() == 2
+    inputs.list.len() == 1
+        && (inputs.signature.columns.is_some()
+            || matches!(&inputs.list[0].spec.shape[..], [_, width] if *width != Dim::Fixed(1)))
 }
 
 fn in_order(inputs: &Inputs<'_>) -> Target {

@@ -4,6 +4,7 @@ mod binary;
 mod envelopes;
 mod errors;
 mod forms;
+mod frame;
 mod padding;
 mod properties;
 mod tables;
