@@ -23,7 +23,7 @@ fn number<'a>(scanner: &mut Scanner<'a>) -> Read<Number<'a>> {
 }
 
 /// What `null` becomes is for the bundle to say.
-const DECLARE_MISSING: &str =
+pub(super) const DECLARE_MISSING: &str =
     "what a missing value becomes, columns.missing declares in the bundle's model.yaml";
 
 /// As the scanner says it; where a missing value was sent as `null`, also how one is declared.

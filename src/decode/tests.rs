@@ -30,6 +30,7 @@ fn signature(inputs: &[(&str, ElementType, &[usize])]) -> Signature {
         cuts: Vec::new(),
         defaults: Vec::new(),
         missing: Vec::new(),
+        frame: crate::tensor::Frame::default(),
         row_by_row: false,
         batched: true,
     }

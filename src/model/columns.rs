@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::declaration::{self, Missing};
+use super::mlflow::Table;
 use crate::error::Rejection;
 use crate::for_each_element_type;
-use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec};
+use crate::tensor::{Dim, ElementType, Elements, Frame, Kind, Tensor, TensorSpec};
 
 /// The declaration, held against the model's inputs.
 #[derive(Debug)]
@@ -13,7 +14,9 @@ pub(crate) struct Columns {
     /// What requests give: a field each, then the model's inputs that have no columns.
     pub(super) requested: Vec<TensorSpec>,
     /// Fields that a row may leave out.
-    pub(super) missing: Vec<(usize, Elements)>,
+    missing: Vec<(usize, Elements)>,
+    /// Fields of floats that it may not.
+    never_missing: Vec<usize>,
     /// Where each of the model's inputs comes from.
     sources: Vec<Source>,
 }
@@ -47,7 +50,12 @@ impl Columns {
         inputs: &[TensorSpec],
         problems: &mut Vec<String>,
     ) -> Self {
-        let mut columns = Self { requested: Vec::new(), missing: Vec::new(), sources: Vec::new() };
+        let mut columns = Self {
+            requested: Vec::new(),
+            missing: Vec::new(),
+            never_missing: Vec::new(),
+            sources: Vec::new(),
+        };
         let rows = || Dim::Any("rows".to_owned());
         let mut of_input: Vec<Vec<Field>> = inputs.iter().map(|_| Vec::new()).collect();
         for (number, column) in declared.iter().enumerate() {
@@ -68,8 +76,14 @@ impl Columns {
             let model_element = inputs[input].element;
             let element = if column.categories.is_some() { ElementType::Text } else { model_element };
             let requested = columns.requested.len();
+            if column.missing.is_none() && element.is_float() {
+                columns.never_missing.push(requested);
+            }
             if let Some(missing) = &column.missing {
                 let value = match missing {
+                    Missing::Text(text) if element.is_float() && is_nan(text) => {
+                        Elements::of_number(element, f64::NAN)
+                    }
                     Missing::Text(text) if element == ElementType::Text => {
                         Some(Elements::Text(vec![text.clone()]))
                     }
@@ -122,6 +136,12 @@ impl Columns {
             columns.add_input(input, fields, problems);
         }
         columns
+    }
+
+    /// What requests have to be told of them.
+    pub(super) fn table(&self) -> Table {
+        let frame = Frame { never_missing: self.never_missing.clone(), ..Frame::default() };
+        Table { columns: None, frame, missing: self.missing.clone() }
     }
 
     fn add_input(&mut self, input: &TensorSpec, fields: Vec<Field>, problems: &mut Vec<String>) {
@@ -177,6 +197,11 @@ impl Columns {
         *given = tensors;
         Ok(())
     }
+}
+
+/// YAML's own spelling of it, and the one of requests.
+fn is_nan(text: &str) -> bool {
+    text.strip_prefix('.').unwrap_or(text).eq_ignore_ascii_case("nan")
 }
 
 fn categories_problems(column: &declaration::Column, texts: &[String], problem: &mut impl FnMut(String)) {
@@ -241,6 +266,18 @@ mod tests {
         let mut problems = Vec::new();
         let columns = Columns::new(&Declaration::parse(yaml)?.columns, &[input], &mut problems);
         if problems.is_empty() { Ok(columns) } else { Err(problems.join("; ")) }
+    }
+
+    #[test]
+    fn a_missing_float_may_be_nan_in_every_spelling() {
+        for nan in [".nan", ".NaN", "NaN", "nan", "\"NaN\"", "'.nan'"] {
+            let columns = columns(&format!("columns: [{{name: a, missing: {nan}}}, {{name: b}}]")).unwrap();
+            let [(0, Elements::F32(values))] = &columns.missing[..] else { panic!("{columns:?}") };
+            assert!(values[0].is_nan(), "{nan}");
+            assert_eq!(columns.never_missing, [1]);
+        }
+        let text = columns("columns: [{name: a, missing: none}, {name: b}]").unwrap_err();
+        assert_eq!(text, "columns[0]: missing: expected a float32, got \"none\"");
     }
 
     #[test]

@@ -54,8 +54,8 @@ pub struct Column {
     /// What the model gets for a text that is not in `categories`; such a row is refused when this is left out.
     #[serde(default)]
     pub unknown: Option<f64>,
-    /// What stands for it where a row leaves it out or has `null`: a number, or a text for text and categories. Such a row is
-    /// refused when this is left out.
+    /// What stands for it where a row leaves it out, has `null` or an empty cell: a number, `NaN` for floats, or a text for text
+    /// and categories. Such a row is refused when this is left out.
     #[serde(default)]
     pub missing: Option<Missing>,
 }

@@ -14,6 +14,7 @@ pub mod engine;
 pub(crate) mod intake;
 pub mod load;
 mod memory;
+pub mod mlflow;
 mod onnx;
 mod optional;
 mod present;
