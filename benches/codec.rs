@@ -36,6 +36,7 @@ fn signature() -> Signature {
         cuts: Vec::new(),
         defaults: Vec::new(),
         missing: Vec::new(),
+        frame: predictd::tensor::Frame::default(),
         row_by_row: false,
         batched: true,
     }

@@ -92,6 +92,8 @@ pub struct Signature {
     pub outputs: Vec<TensorSpec>,
     /// Named columns of the one `[batch, columns]` input, in order, where the bundle says so (MLflow's pandas signature).
     pub columns: Option<Vec<String>>,
+    /// What is known of rows beyond the inputs' own types.
+    pub frame: Frame,
     /// Dimensions of inputs that are filled up, so that rows of several lengths fit together.
     pub padding: Vec<Padding>,
     /// Dimensions of outputs that are as long as a padded one: each row's is cut back to its own length.
@@ -105,6 +107,49 @@ pub struct Signature {
     /// Where that is not so: whether the first dimension of every input counts rows all the same, so that the instances of a
     /// list are rows and run one by one.
     pub row_by_row: bool,
+}
+
+/// What a bundle says of a row's columns beyond what the model's inputs say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The positions of the inputs in the order in which a row without names has them. Empty: the inputs' own.
+    pub order: Vec<usize>,
+    /// What each of [`Signature::columns`] takes or, where there are none, each input. Empty: whatever its element type takes.
+    pub rules: Vec<ColumnRule>,
+    /// Inputs of floats for which a missing value is refused: their columns are declared, and no value for that.
+    pub never_missing: Vec<usize>,
+}
+
+/// What a column takes of what its element type takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColumnRule {
+    pub kind: ColumnKind,
+    /// Where it is not, a row may leave it out, and it is NaN then.
+    pub required: bool,
+}
+
+/// The types of MLflow's columns that are narrower than the element types that take them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnKind {
+    Any,
+    /// Whole numbers of 32 bits.
+    Integer,
+    /// Whole numbers of 64 bits.
+    Long,
+    /// 0 and 1, in texts also `true` and `false`.
+    Boolean,
+}
+
+impl Frame {
+    /// Whether this column, or input that is one, takes `true` and `false` for 1 and 0.
+    pub fn is_boolean(&self, place: usize) -> bool {
+        self.rules.get(place).is_some_and(|rule| rule.kind == ColumnKind::Boolean)
+    }
+
+    /// Whether a row may leave this column out.
+    pub fn is_optional(&self, place: usize) -> bool {
+        self.rules.get(place).is_some_and(|rule| !rule.required)
+    }
 }
 
 /// A dimension of an input that is filled up to a common length.
@@ -357,6 +402,13 @@ pub struct Output<'a> {
     pub shape: &'a [usize],
     pub elements: View<'a>,
     pub show: Show<'a>,
+}
+
+impl ElementType {
+    /// Whether it has a NaN.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
+    }
 }
 
 impl Elements {

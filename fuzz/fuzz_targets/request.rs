@@ -59,6 +59,7 @@ fn signature(which: u8) -> Signature {
         defaults: Vec::new(),
         missing: Vec::new(),
         batched: which % 4 != 3,
+        frame: predictd::tensor::Frame::default(),
         row_by_row: false,
     }
 }

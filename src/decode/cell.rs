@@ -2,13 +2,13 @@
 
 use half::{bf16, f16};
 
-use super::element::Element;
+use super::element::{DECLARE_MISSING, Element};
 use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
 use super::table::Reader;
 use crate::composite::Composite;
 use crate::for_each_element_type;
-use crate::tensor::{ElementType, Elements};
+use crate::tensor::{ElementType, Elements, Frame};
 
 /// What a cell may be, beside what JSON has for its type.
 pub(super) trait Cell: Element {
@@ -57,9 +57,13 @@ pub(super) trait Cell: Element {
 }
 
 #[cold]
-fn empty(wanted: &str) -> Box<Fault> {
-    let fault = Fault::new(format!("expected {wanted}, got an empty cell"));
-    fault.and("what a missing value becomes, columns.missing declares in the bundle's model.yaml")
+pub(super) fn empty(wanted: &str) -> Box<Fault> {
+    Fault::new(format!("expected {wanted}, got an empty cell")).and(DECLARE_MISSING)
+}
+
+/// A cell of a column that takes `true` and `false` whatever its element type.
+fn read_boolean<T: Cell>(reader: &mut Reader<'_>) -> Read<T> {
+    reader.takes_boolean().map_or_else(|| T::read_cell(reader), T::parse)
 }
 
 macro_rules! integers {
@@ -137,6 +141,7 @@ fn fill<T: Cell>(
     begin: usize,
     width: usize,
     places: Option<&[usize]>,
+    frame: &Frame,
     reader: &mut Reader<'_>,
 ) -> Read<()> {
     for column in 0..width {
@@ -144,7 +149,8 @@ fn fill<T: Cell>(
             return Err(reader.too_few(width, column));
         }
         let place = places.map_or(column, |places| places[column]);
-        out[begin + place] = T::read_cell(reader).map_err(|fault| reader.place(fault, column))?;
+        let read = if frame.is_boolean(place) { read_boolean(reader) } else { T::read_cell(reader) };
+        out[begin + place] = read.map_err(|fault| reader.place(fault, column))?;
     }
     Ok(())
 }
@@ -166,19 +172,31 @@ macro_rules! dispatch {
             begin: usize,
             width: usize,
             places: Option<&[usize]>,
+            frame: &Frame,
             reader: &mut Reader<'_>,
         ) -> Read<()> {
-            match elements { $(Elements::$variant(out) => fill::<$rust>(out, begin, width, places, reader)),+ }
+            match elements { $(Elements::$variant(out) => fill::<$rust>(out, begin, width, places, frame, reader)),+ }
         }
 
         /// Reads one cell into element `at`.
-        pub(super) fn fill_one(elements: &mut Elements, at: usize, reader: &mut Reader<'_>) -> Read<()> {
-            match elements { $(Elements::$variant(out) => out[at] = <$rust as Cell>::read_cell(reader)?),+ }
+        pub(super) fn fill_one(
+            elements: &mut Elements,
+            at: usize,
+            is_boolean: bool,
+            reader: &mut Reader<'_>,
+        ) -> Read<()> {
+            match elements {
+                $(Elements::$variant(out) if is_boolean => out[at] = read_boolean::<$rust>(reader)?,)+
+                $(Elements::$variant(out) => out[at] = <$rust as Cell>::read_cell(reader)?),+
+            }
             Ok(())
         }
 
-        /// Whether a cell could be an element of this type.
-        pub(super) fn could_be(element: ElementType, text: &str) -> bool {
+        /// Whether a cell could be an element of this type, `is_boolean`: or stand for one.
+        pub(super) fn could_be(element: ElementType, is_boolean: bool, text: &str) -> bool {
+            if is_boolean && ["true", "false"].iter().any(|word| text.trim().eq_ignore_ascii_case(word)) {
+                return true;
+            }
             match element { $(ElementType::$variant => <$rust as Cell>::parse(text.trim()).is_ok()),+ }
         }
     };

@@ -3,18 +3,19 @@
 //!
 //! Whether there is a header says the content type's parameter `header`. Where it does not, the first line is a header if it
 //! holds the model's names and could be no row, and a row if it could be one and is no header; anything else is refused.
-//! An empty cell is a missing value: NaN for floats, an error for every other type. Blank lines are allowed at the end only.
+//! An empty cell is a missing value: what the bundle declares, otherwise NaN for floats, an error for every other type and where
+//! columns are declared. Blank lines are allowed at the end only.
 
 use std::borrow::Cow;
 
-use super::cell::{could_be, fill_one, fill_row};
+use super::cell::{could_be, empty, fill_one, fill_row};
 use super::fault::{Fault, Read, shown};
 use super::frame::Target;
 use super::inputs::{Inputs, check_rows};
 use super::rows::Columns;
 use super::table::Reader;
 use super::{Answer, Form, Limits, Request};
-use crate::tensor::{Dim, Signature};
+use crate::tensor::{Dim, ElementType, Signature};
 
 /// Sets what the message asks for.
 const DECLARE: &str = "set content-type to \"text/csv; header=present\" or \"text/csv; header=absent\"";
@@ -80,26 +81,31 @@ fn names(inputs: &Inputs<'_>) -> Vec<String> {
     match Columns::of(inputs) {
         Some(columns) => columns.names.to_vec(),
         None if is_whole(inputs) => Vec::new(),
-        None => inputs.list.iter().map(|input| input.spec.name.clone()).collect(),
+        None => inputs.in_order().into_iter().map(|input| inputs.list[input].spec.name.clone()).collect(),
     }
 }
 
 /// Whether cells are elements of the one `[batch, columns]` input, and not inputs.
 fn is_whole(inputs: &Inputs<'_>) -> bool {
-    inputs.list.len() == 1 && inputs.list[0].spec.shape.len() == 2
+    inputs.list.len() == 1
+        && (inputs.signature.columns.is_some()
+            || matches!(&inputs.list[0].spec.shape[..], [_, width] if *width != Dim::Fixed(1)))
 }
 
 fn in_order(inputs: &Inputs<'_>) -> Target {
-    if is_whole(inputs) { Target::Whole } else { Target::Inputs((0..inputs.list.len()).collect()) }
+    if is_whole(inputs) { Target::Whole } else { Target::Inputs(inputs.in_order()) }
 }
 
 fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Read<bool> {
     let names = names(inputs);
     let known: std::collections::HashSet<&str> = names.iter().map(String::as_str).collect();
     let named = first.iter().all(|cell| known.contains(cell.trim()));
+    let order = inputs.in_order();
     let is_row = first.iter().enumerate().all(|(column, cell)| {
-        let column = if is_whole(inputs) { 0 } else { column };
-        inputs.list.get(column).is_none_or(|input| could_be(input.spec.element, cell))
+        let place = if is_whole(inputs) { Some(&0) } else { order.get(column) };
+        let rule = if is_whole(inputs) { Some(&column) } else { place };
+        let is_boolean = rule.is_some_and(|rule| inputs.signature.frame.is_boolean(*rule));
+        place.is_none_or(|place| could_be(inputs.list[*place].spec.element, is_boolean, cell))
     });
     match (named, is_row) {
         (true, false) => Ok(true),
@@ -137,16 +143,19 @@ fn rows(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width
 /// Reads one line; `width` is how many cells the first one had.
 fn row(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width: usize) -> Read<()> {
     let here = |reader: &Reader<'_>, fault: Box<Fault>| fault.within(&reader.here());
+    let frame = &inputs.signature.frame;
     let expected = match target {
-        Target::Elements(places) => {
-            let begin = inputs.blank(0, places.len()).map_err(|fault| here(reader, fault))?;
-            fill_row(inputs.elements(0), begin, places.len(), Some(places), reader)?;
+        Target::Elements { places, left_out } => {
+            let width = places.len() + left_out.len();
+            let begin = inputs.blank(0, width).map_err(|fault| here(reader, fault))?;
+            left_out.iter().for_each(|place| inputs.set_missing(begin + place));
+            fill_row(inputs.elements(0), begin, places.len(), Some(places), frame, reader)?;
             places.len()
         }
         Target::Whole => {
             let width = inputs.list[0].spec.shape[1].fixed().unwrap_or(width);
             let begin = inputs.blank(0, width).map_err(|fault| here(reader, fault))?;
-            fill_row(inputs.elements(0), begin, width, None, reader)?;
+            fill_row(inputs.elements(0), begin, width, None, frame, reader)?;
             width
         }
         Target::Inputs(places) => {
@@ -154,11 +163,17 @@ fn row(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width:
                 if column > 0 && !reader.comma() {
                     return Err(reader.too_few(places.len(), column));
                 }
-                if reader.is_end_of_cell() && inputs.take_missing(*input) {
-                    continue;
+                let may_be_missing = inputs.has_missing(*input) || inputs.is_never_missing(*input);
+                if may_be_missing && reader.takes_empty(inputs.list[*input].spec.element == ElementType::Text)
+                {
+                    if inputs.take_missing(*input) {
+                        continue;
+                    }
+                    return Err(reader.place(empty("a number"), column));
                 }
                 let begin = inputs.blank(*input, 1).map_err(|fault| here(reader, fault))?;
-                let read = fill_one(inputs.elements(*input), begin, reader);
+                let is_boolean = frame.is_boolean(*input);
+                let read = fill_one(inputs.elements(*input), begin, is_boolean, reader);
                 read.map_err(|fault| reader.place(fault, column))?;
             }
             inputs.complete(reader.row).map_err(|fault| here(reader, fault))?;

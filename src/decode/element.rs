@@ -22,14 +22,18 @@ fn number<'a>(scanner: &mut Scanner<'a>) -> Read<Number<'a>> {
     }
 }
 
-/// As the scanner says it; where a missing value was sent as `null`, also how one is sent.
+/// What `null` becomes is for the bundle to say.
+pub(super) const DECLARE_MISSING: &str =
+    "what a missing value becomes, columns.missing declares in the bundle's model.yaml";
+
+/// As the scanner says it; where a missing value was sent as `null`, also how one is declared.
 #[cold]
 fn unexpected(scanner: &mut Scanner<'_>, wanted: &str) -> Box<Fault> {
     let fault = scanner.unexpected(wanted);
     if !scanner.clone().word("null") {
         return fault;
     }
-    fault.and("a missing value is the string \"NaN\" for floats, or what columns.missing declares in the bundle's model.yaml")
+    fault.and(DECLARE_MISSING)
 }
 
 #[cold]
@@ -103,6 +107,10 @@ macro_rules! floats {
                 }
                 if scanner.peek() == Some(b'"') {
                     return not_finite(scanner).map(|value| ($from)(value));
+                }
+                // A missing value, as an empty cell of a table is: pandas and JavaScript write NaN so.
+                if scanner.word("null") {
+                    return Ok(($from)(f64::NAN));
                 }
                 let number = number(scanner)?;
                 let value: Self = ($convert)(&number);

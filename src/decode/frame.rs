@@ -64,8 +64,8 @@ fn names(scanner: &mut Scanner<'_>) -> Read<Vec<String>> {
 
 /// Where the cells of a row go.
 pub(super) enum Target {
-    /// Cell i is element `places[i]` of the row.
-    Elements(Vec<usize>),
+    /// Cell i is element `places[i]` of the row, whose elements `left_out` have no cell.
+    Elements { places: Vec<usize>, left_out: Vec<usize> },
     /// Cell i is a row of input `inputs[i]`.
     Inputs(Vec<usize>),
     /// The row is the single input's, as it stands.
@@ -93,7 +93,10 @@ impl Target {
             places.push(place);
         }
         match table {
-            Some(table) => table.complete(&filled).map(|()| Self::Elements(places)),
+            Some(table) => {
+                let left_out = table.left_out(inputs.signature, &filled)?;
+                Ok(Self::Elements { places, left_out })
+            }
             // What is missing shows when the first row is complete.
             None => Ok(Self::Inputs(places)),
         }
@@ -109,9 +112,12 @@ fn table(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, target: &Target) ->
         check_rows(rows + 1, inputs.limits.max_rows)?;
         let read = match target {
             Target::Whole => inputs.read(0, scanner, 1),
-            Target::Elements(places) => inputs.blank_row(places.len()).and_then(|begin| {
-                cells(scanner, places, |place, scanner| inputs.set(begin + place, scanner))
-            }),
+            Target::Elements { places, left_out } => {
+                inputs.blank_row(places.len() + left_out.len()).and_then(|begin| {
+                    left_out.iter().for_each(|place| inputs.set_missing(begin + place));
+                    cells(scanner, places, |place, scanner| inputs.set(begin + place, scanner))
+                })
+            }
             Target::Inputs(places) => cells(scanner, places, |place, scanner| inputs.read(place, scanner, 1))
                 .and_then(|()| inputs.complete(rows + 1)),
         };
@@ -124,7 +130,8 @@ fn table(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, target: &Target) ->
     Ok(rows)
 }
 
-fn cells<'a>(
+/// Reads a list with a cell for each of `places`.
+pub(super) fn cells<'a>(
     scanner: &mut Scanner<'a>,
     places: &[usize],
     mut read: impl FnMut(usize, &mut Scanner<'a>) -> Read<()>,

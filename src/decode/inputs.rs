@@ -5,19 +5,23 @@ use super::fault::{Fault, Read, shown};
 use super::nested::{Rule, grow, plural, read_nested, reserve, set_element};
 use super::padding::fill_up;
 use super::scanner::Scanner;
-use super::{Answer, Limits, Request, binary, fault};
+use super::{Answer, Limits, Request, binary, fault, rules};
 use crate::tensor::{Dim, Elements, Kind, Padding, Signature, Tensor, TensorSpec};
 
 /// One input as far as it was read.
 pub(super) struct Input<'s> {
     pub(super) spec: &'s TensorSpec,
     /// Each dimension's length: declared, else as the first array has it, else not yet known.
-    dims: Vec<Option<usize>>,
-    elements: Elements,
+    pub(super) dims: Vec<Option<usize>>,
+    pub(super) elements: Elements,
     /// How many values were read: rows, or the whole tensor as one.
     pub(super) times: usize,
     padding: Option<&'s Padding>,
-    missing: Option<&'s Elements>,
+    pub(super) missing: Option<&'s Elements>,
+    /// Floats, and a missing value is refused all the same.
+    pub(super) never_missing: bool,
+    /// Takes `true` and `false` for 1 and 0.
+    is_boolean: bool,
     /// Each row's length in the padded dimension.
     lengths: Vec<usize>,
     /// How many times `null` came in place of an optional value.
@@ -25,6 +29,12 @@ pub(super) struct Input<'s> {
 }
 
 impl Input<'_> {
+    /// Whether its values must be looked at one by one, also those of a whole tensor.
+    fn is_read_by_row(&self) -> bool {
+        let is_list = !self.spec.shape.is_empty();
+        is_list && (self.padding.is_some() || self.missing.is_some() || self.never_missing || self.is_boolean)
+    }
+
     #[cold]
     fn in_some_rows(&self) -> Box<Fault> {
         let (name, what) = (shown(&self.spec.name), self.spec.describe());
@@ -47,7 +57,7 @@ pub(super) struct Inputs<'s> {
     pub(super) limits: Limits,
     pub(super) list: Vec<Input<'s>>,
     /// Elements in all inputs.
-    total: usize,
+    pub(super) total: usize,
 }
 
 impl<'s> Inputs<'s> {
@@ -63,6 +73,8 @@ impl<'s> Inputs<'s> {
             spec,
             padding: signature.padding.iter().find(|padding| padding.input == index),
             missing: signature.missing.iter().find(|(input, _)| *input == index).map(|(_, value)| value),
+            never_missing: signature.frame.never_missing.contains(&index),
+            is_boolean: signature.columns.is_none() && signature.frame.is_boolean(index),
             lengths: Vec::new(),
             nulls: 0,
             dims: spec
@@ -105,12 +117,16 @@ impl<'s> Inputs<'s> {
             }
             Kind::Map { .. } | Kind::Sequence { .. } => return self.read_composite(index, scanner),
         }
-        if level == 0 && self.list[index].padding.is_some() {
-            return self.read_padded_rows(index, scanner);
+        if level == 0 && self.list[index].is_read_by_row() {
+            return self.read_by_row(index, scanner);
         }
-        if level > 0 && self.list[index].missing.is_some() && scanner.word("null") {
-            self.take_missing(index);
+        if self.is_taken_as_missing(index, scanner)? {
             return Ok(());
+        }
+        if self.list[index].is_boolean
+            && let Some(digit) = boolean(scanner)
+        {
+            return self.read(index, &mut Scanner::new(digit)?, level);
         }
         let (input, rule) = self.rule(index);
         let before = input.elements.len();
@@ -143,8 +159,8 @@ impl<'s> Inputs<'s> {
         Ok(())
     }
 
-    /// A whole tensor whose rows may differ in length.
-    fn read_padded_rows(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+    /// A whole tensor whose rows may differ in length, or be missing.
+    fn read_by_row(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Read<()> {
         if !scanner.open(b'[')? {
             return Err(scanner.unexpected(&format!("an array ({})", self.list[index].spec.describe())));
         }
@@ -154,7 +170,12 @@ impl<'s> Inputs<'s> {
             self.read(index, scanner, 1).map_err(|fault| fault.at(rows))?;
             rows += 1;
         }
-        let input = &mut self.list[index];
+        let (input, rule) = self.rule(index);
+        if let Some(expected) = input.spec.shape[0].fixed()
+            && expected != rows
+        {
+            return Err(rule.length(expected, input.dims.len(), rows));
+        }
         input.dims[0] = Some(rows);
         input.times = 1;
         Ok(())
@@ -219,7 +240,14 @@ impl<'s> Inputs<'s> {
             if flat { vec![None] } else { shape.iter().map(|length| Some(*length)).collect() };
         // The shape is only a claim: the body's own length bounds what can come (a digit and a comma each).
         reserve(&mut input.elements, count.min(scanner.bytes.len() / 2));
-        read_nested(&mut input.elements, scanner, &mut dims, &rule)?;
+        if flat && shape.len() == 1 && input.padding.is_none() && input.is_read_by_row() {
+            self.read_by_row(index, scanner)?;
+            self.list[index].times = 0;
+        } else {
+            read_nested(&mut input.elements, scanner, &mut dims, &rule)?;
+            self.total += input.elements.len();
+        }
+        let input = &mut self.list[index];
         let got = input.elements.len();
         if got != count {
             let plural = plural(count);
@@ -227,7 +255,6 @@ impl<'s> Inputs<'s> {
         }
         input.take_shape(fitting);
         input.times += 1;
-        self.total += got;
         Ok(())
     }
 
@@ -271,9 +298,31 @@ impl<'s> Inputs<'s> {
         &mut self.list[index].elements
     }
 
-    /// Reads one element into place `at` of the one input.
+    /// Reads one element into place `at` of the one input, whose columns are named.
     pub(super) fn set(&mut self, at: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+        let rules = &self.signature.frame.rules;
+        if !rules.is_empty()
+            && self.signature.frame.is_boolean(at % rules.len())
+            && let Some(digit) = boolean(scanner)
+        {
+            return set_element(&mut self.list[0].elements, at, &mut Scanner::new(digit)?);
+        }
         set_element(&mut self.list[0].elements, at, scanner)
+    }
+
+    /// Takes the rows of [`Self::blank_row`] for one whole tensor.
+    pub(super) fn are_whole(&mut self, rows: usize) {
+        let input = &mut self.list[0];
+        input.dims[0] = Some(rows);
+        input.times = 1;
+    }
+
+    /// The inputs in the order in which a row without names has them.
+    pub(super) fn in_order(&self) -> Vec<usize> {
+        if self.signature.frame.order.is_empty() {
+            return (0..self.list.len()).collect();
+        }
+        self.signature.frame.order.clone()
     }
 
     /// Makes room for `times` as much as is there, within the limits.
@@ -287,31 +336,6 @@ impl<'s> Inputs<'s> {
     /// Whether a value for this input may be an object that is no mapping from names: `{"b64": …}`.
     pub(super) fn is_text(&self, index: usize) -> bool {
         matches!(self.list[index].elements, Elements::Text(_) | Elements::Blob(_))
-    }
-
-    /// The value that was declared for a row without one; false where none was.
-    pub(super) fn take_missing(&mut self, index: usize) -> bool {
-        let input = &mut self.list[index];
-        let Some(value) = input.missing else { return false };
-        input.elements.extend_from_view(value.view());
-        input.times += 1;
-        self.total += 1;
-        true
-    }
-
-    /// The same for whole tensors: as many values as the others have rows.
-    pub(super) fn complete_whole(&mut self) -> Read<()> {
-        let rows = self.list.iter().find(|input| input.times > 0).and_then(|input| *input.dims.first()?);
-        for index in 0..self.list.len() {
-            let Input { missing, times, dims, elements, .. } = &mut self.list[index];
-            if let (Some(value), Some(rows), 0) = (missing, rows, &times) {
-                elements.extend_repeated(value, rows);
-                dims[0] = Some(rows);
-                *times = 1;
-                self.total += rows;
-            }
-        }
-        self.complete(1)
     }
 
     /// Fails, naming it, where an input was read less than `times` times and nothing is declared for that.
@@ -407,8 +431,17 @@ impl<'s> Inputs<'s> {
             tensors.push(Tensor { shape, elements });
         }
         let rows = first.map_or(rows.unwrap_or(1), |(_, rows)| rows);
+        rules::check(self.signature, &tensors)?;
         Ok(Request { inputs: tensors, rows, lengths: own_lengths, answer })
     }
+}
+
+/// Consumes `true` or `false` and answers the digit that stands for it.
+fn boolean(scanner: &mut Scanner<'_>) -> Option<&'static [u8]> {
+    if scanner.word("true") {
+        return Some(b"1");
+    }
+    scanner.word("false").then_some(b"0")
 }
 
 pub(super) fn check_rows(rows: usize, max_rows: usize) -> Read<()> {

@@ -1,12 +1,14 @@
-//! Rows: `instances`, a bare list and `dataframe_records`; each row a value, or an object by input or column name.
+//! Rows: `instances`, a bare list and `dataframe_records`; each row a value, an object by input or column name, or a list of cells
+//! where each input is one column.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use super::fault::{Fault, Read, shown};
+use super::frame::cells;
 use super::inputs::{Inputs, check_rows, named};
 use super::scanner::Scanner;
-use crate::tensor::Kind;
+use crate::tensor::{Dim, Kind, Signature};
 
 /// Reads the list of rows that comes next; answers how many there are. For a model without a batch dimension each is a
 /// whole input, and they run one after the other.
@@ -16,6 +18,7 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
         return Err(scanner.unexpected("a list of rows"));
     }
     let columns = Columns::of(inputs);
+    let order = if are_cells(inputs) { inputs.in_order() } else { Vec::new() };
     let mut rows = 0;
     while scanner.another(rows == 0, b']')? {
         if rows == 1 {
@@ -23,7 +26,7 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
             inputs.expect_times((scanner.bytes.len() - scanner.at) / (scanner.at - begin) + 1);
         }
         check_rows(rows + 1, inputs.limits.max_rows)?;
-        row(scanner, inputs, columns.as_ref(), rows).map_err(|fault| fault.at(rows))?;
+        row(scanner, inputs, columns.as_ref(), &order, rows).map_err(|fault| fault.at(rows))?;
         rows += 1;
     }
     if rows == 0 {
@@ -41,12 +44,17 @@ fn row(
     scanner: &mut Scanner<'_>,
     inputs: &mut Inputs<'_>,
     columns: Option<&Columns<'_>>,
+    order: &[usize],
     index: usize,
 ) -> Read<()> {
     let is_object = scanner.peek() == Some(b'{');
     let single = inputs.list.len() == 1;
     if !is_object && single {
         return inputs.read(0, scanner, level(inputs));
+    }
+    if !is_object && !order.is_empty() {
+        cells(scanner, order, |place, scanner| inputs.read(place, scanner, 1))?;
+        return inputs.complete(index + 1);
     }
     if !is_object {
         return Err(scanner.unexpected("an object with a value for every input"));
@@ -70,7 +78,15 @@ fn row(
     by_name(scanner, inputs, index)
 }
 
-fn first_key_is(scanner: &Scanner<'_>, test: impl FnOnce(&str) -> bool) -> bool {
+/// Whether a row may be a list with one value for each of several inputs.
+fn are_cells(inputs: &Inputs<'_>) -> bool {
+    let is_cell = |shape: &[Dim]| matches!(shape, [_] | [_, Dim::Fixed(1)]);
+    level(inputs) == 1
+        && inputs.list.len() > 1
+        && inputs.list.iter().all(|input| input.spec.kind == Kind::Tensor && is_cell(&input.spec.shape))
+}
+
+pub(super) fn first_key_is(scanner: &Scanner<'_>, test: impl FnOnce(&str) -> bool) -> bool {
     let mut ahead = scanner.clone();
     matches!(ahead.open(b'{'), Ok(true)) && matches!(ahead.key(true), Ok(Some(key)) if test(&key))
 }
@@ -143,13 +159,18 @@ impl<'s> Columns<'s> {
                 .map_err(|fault| fault.within(&format!("[{}]", shown(&key))))?;
             keys += 1;
         }
-        self.complete(&filled)
+        for place in self.left_out(inputs.signature, &filled)? {
+            inputs.set_missing(begin + place);
+        }
+        Ok(())
     }
 
-    /// Fails, naming it, where a column was not filled.
-    pub(super) fn complete(&self, filled: &[bool]) -> Read<()> {
-        match filled.iter().position(|is_filled| !is_filled) {
-            None => Ok(()),
+    /// The columns that were not filled and may be left out; fails, naming it, where there is another one.
+    pub(super) fn left_out(&self, signature: &Signature, filled: &[bool]) -> Read<Vec<usize>> {
+        let may_be = |place: usize| signature.frame.is_optional(place);
+        let not_filled = || (0..filled.len()).filter(|place| !filled[*place]);
+        match not_filled().find(|place| !may_be(*place)) {
+            None => Ok(not_filled().collect()),
             Some(place) => {
                 let name = shown(&self.names[place]);
                 Err(Fault::new(format!(

@@ -39,6 +39,33 @@ impl<'a> Reader<'a> {
         matches!(self.next(), None | Some(b',' | b'\n' | b'\r'))
     }
 
+    /// Consumes a cell of nothing but spaces where one comes next; of texts, which may be spaces, only nothing at all.
+    pub(super) fn takes_empty(&mut self, is_text: bool) -> bool {
+        if self.is_end_of_cell() {
+            return true;
+        }
+        !is_text && self.takes(|text| text.is_empty().then_some(())).is_some()
+    }
+
+    /// Consumes `true` or `false`, in any case, and answers the digit that stands for it.
+    pub(super) fn takes_boolean(&mut self) -> Option<&'static str> {
+        self.takes(|text| match text {
+            _ if text.eq_ignore_ascii_case("true") => Some("1"),
+            _ if text.eq_ignore_ascii_case("false") => Some("0"),
+            _ => None,
+        })
+    }
+
+    /// Consumes the cell that comes next, without the spaces around it, if `find` finds something in it.
+    fn takes<T>(&mut self, find: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let (at, line) = (self.scanner.at, self.line);
+        let found = self.cell().ok().and_then(|cell| find(cell.text.trim()));
+        if found.is_none() {
+            (self.scanner.at, self.line) = (at, line);
+        }
+        found
+    }
+
     /// Consumes a comma where it comes next.
     #[inline(always)]
     pub(super) fn comma(&mut self) -> bool {

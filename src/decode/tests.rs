@@ -4,6 +4,7 @@ mod binary;
 mod envelopes;
 mod errors;
 mod forms;
+mod frame;
 mod padding;
 mod properties;
 mod tables;
@@ -29,6 +30,7 @@ fn signature(inputs: &[(&str, ElementType, &[usize])]) -> Signature {
         cuts: Vec::new(),
         defaults: Vec::new(),
         missing: Vec::new(),
+        frame: crate::tensor::Frame::default(),
         row_by_row: false,
         batched: true,
     }

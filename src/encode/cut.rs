@@ -179,6 +179,7 @@ mod tests {
             defaults: Vec::new(),
             missing: Vec::new(),
             batched: true,
+            frame: crate::tensor::Frame::default(),
             row_by_row: false,
         }
     }

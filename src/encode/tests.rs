@@ -185,6 +185,7 @@ fn check_round_trip(tensor: &Tensor) {
         cuts: Vec::new(),
         defaults: Vec::new(),
         missing: Vec::new(),
+        frame: crate::tensor::Frame::default(),
         row_by_row: false,
         batched: true,
     };

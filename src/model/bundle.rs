@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::declaration::Declaration;
-use super::onnx;
+use super::{mlflow, onnx};
 
 /// A version that is whole, ready to be loaded.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub struct Bundle {
     pub graphs: Vec<PathBuf>,
     /// Which of them is the model.
     pub model_graph: usize,
-    /// MLflow's pandas signature: the names of the columns of the one input, in order.
-    pub columns: Option<Vec<String>>,
+    /// MLflow's pandas signature: the columns of a row, in order.
+    pub columns: Option<Vec<mlflow::Column>>,
     pub declaration: Declaration,
 }
 
@@ -203,13 +203,14 @@ impl MlModel {
         Ok(data.unwrap_or("model.onnx").to_owned())
     }
 
-    /// The column names of a pandas signature; a tensor signature has none.
-    fn columns(&self) -> Result<Option<Vec<String>>, Problem> {
+    /// The columns of a pandas signature; a tensor signature has none, nor has one whose columns have no names.
+    fn columns(&self) -> Result<Option<Vec<mlflow::Column>>, Problem> {
         #[derive(Deserialize)]
         struct Column {
             #[serde(rename = "type")]
             kind: String,
             name: Option<String>,
+            required: Option<bool>,
         }
         let Some(inputs) = self.signature.as_ref().and_then(|signature| signature.inputs.as_ref()) else {
             return Ok(None);
@@ -220,7 +221,11 @@ impl MlModel {
         if columns.iter().any(|column| column.kind == "tensor") {
             return Ok(None);
         }
-        Ok(columns.into_iter().map(|column| column.name).collect())
+        let named = |column: Column| {
+            let Column { kind, name, required } = column;
+            Some(mlflow::Column { name: name?, kind, required: required.unwrap_or(true) })
+        };
+        Ok(columns.into_iter().map(named).collect())
     }
 }
 

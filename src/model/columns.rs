@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::declaration::{self, Missing};
+use super::mlflow::Table;
 use crate::error::Rejection;
 use crate::for_each_element_type;
-use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec};
+use crate::tensor::{Dim, ElementType, Elements, Frame, Kind, Tensor, TensorSpec};
 
 /// The declaration, held against the model's inputs.
 #[derive(Debug)]
@@ -13,7 +14,9 @@ pub(crate) struct Columns {
     /// What requests give: a field each, then the model's inputs that have no columns.
     pub(super) requested: Vec<TensorSpec>,
     /// Fields that a row may leave out.
-    pub(super) missing: Vec<(usize, Elements)>,
+    missing: Vec<(usize, Elements)>,
+    /// Fields of floats that it may not.
+    never_missing: Vec<usize>,
     /// Where each of the model's inputs comes from.
     sources: Vec<Source>,
 }
@@ -47,7 +50,12 @@ impl Columns {
         inputs: &[TensorSpec],
         problems: &mut Vec<String>,
     ) -> Self {
-        let mut columns = Self { requested: Vec::new(), missing: Vec::new(), sources: Vec::new() };
+        let mut columns = Self {
+            requested: Vec::new(),
+            missing: Vec::new(),
+            never_missing: Vec::new(),
+            sources: Vec::new(),
+        };
         let rows = || Dim::Any("rows".to_owned());
         let mut of_input: Vec<Vec<Field>> = inputs.iter().map(|_| Vec::new()).collect();
         for (number, column) in declared.iter().enumerate() {
@@ -68,8 +76,14 @@ impl Columns {
             let model_element = inputs[input].element;
             let element = if column.categories.is_some() { ElementType::Text } else { model_element };
             let requested = columns.requested.len();
+            if column.missing.is_none() && element.is_float() {
+                columns.never_missing.push(requested);
+            }
             if let Some(missing) = &column.missing {
                 let value = match missing {
+                    Missing::Text(text) if element.is_float() && is_nan(text) => {
+                        Elements::of_number(element, f64::NAN)
+                    }
                     Missing::Text(text) if element == ElementType::Text => {
                         Some(Elements::Text(vec![text.clone()]))
                     }
@@ -78,8 +92,11 @@ impl Columns {
                 };
                 match value {
                     Some(value) => columns.missing.push((requested, value)),
-                    None => problem(format!("missing: expected a {element}, got {missing:?}")),
+                    None => problem(format!("missing: expected a {element}, got {missing}")),
                 }
+            }
+            if let Some(texts) = &column.categories {
+                categories_problems(column, texts, &mut problem);
             }
             let categories = column.categories.as_ref().and_then(|texts| {
                 let value = |number: f64| Elements::of_number(model_element, number);
@@ -119,6 +136,12 @@ impl Columns {
             columns.add_input(input, fields, problems);
         }
         columns
+    }
+
+    /// What requests have to be told of them.
+    pub(super) fn table(&self) -> Table {
+        let frame = Frame { never_missing: self.never_missing.clone(), ..Frame::default() };
+        Table { columns: None, frame, missing: self.missing.clone() }
     }
 
     fn add_input(&mut self, input: &TensorSpec, fields: Vec<Field>, problems: &mut Vec<String>) {
@@ -176,6 +199,27 @@ impl Columns {
     }
 }
 
+/// YAML's own spelling of it, and the one of requests.
+fn is_nan(text: &str) -> bool {
+    text.strip_prefix('.').unwrap_or(text).eq_ignore_ascii_case("nan")
+}
+
+fn categories_problems(column: &declaration::Column, texts: &[String], problem: &mut impl FnMut(String)) {
+    if texts.is_empty() {
+        problem("categories: expected at least one, got none".to_owned());
+    }
+    for (at, text) in texts.iter().enumerate() {
+        if texts[..at].contains(text) {
+            problem(format!("categories: expected each once, got {text:?} twice"));
+        }
+    }
+    if let (Some(Missing::Text(text)), None) = (&column.missing, column.unknown)
+        && !texts.contains(text)
+    {
+        problem(format!("missing: expected one of the categories, got {text:?}; or declare `unknown`"));
+    }
+}
+
 impl Field {
     fn append(&self, given: &Elements, row: usize, out: &mut Elements) -> Result<(), Rejection> {
         let Some(categories) = &self.categories else {
@@ -209,3 +253,42 @@ macro_rules! dispatch {
     };
 }
 for_each_element_type!(dispatch);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::declaration::Declaration;
+
+    fn columns(yaml: &str) -> Result<Columns, String> {
+        let rows = Dim::Any("N".to_owned());
+        let shape = vec![rows, Dim::Fixed(2)];
+        let input = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        let mut problems = Vec::new();
+        let columns = Columns::new(&Declaration::parse(yaml)?.columns, &[input], &mut problems);
+        if problems.is_empty() { Ok(columns) } else { Err(problems.join("; ")) }
+    }
+
+    #[test]
+    fn a_missing_float_may_be_nan_in_every_spelling() {
+        for nan in [".nan", ".NaN", "NaN", "nan", "\"NaN\"", "'.nan'"] {
+            let columns = columns(&format!("columns: [{{name: a, missing: {nan}}}, {{name: b}}]")).unwrap();
+            let [(0, Elements::F32(values))] = &columns.missing[..] else { panic!("{columns:?}") };
+            assert!(values[0].is_nan(), "{nan}");
+            assert_eq!(columns.never_missing, [1]);
+        }
+        let text = columns("columns: [{name: a, missing: none}, {name: b}]").unwrap_err();
+        assert_eq!(text, "columns[0]: missing: expected a float32, got \"none\"");
+    }
+
+    #[test]
+    fn what_is_missing_is_a_category_unless_unknown_ones_have_a_value() {
+        let yaml = "columns: [{name: a, categories: [r, s], missing: q}, {name: b}]";
+        let text = columns(yaml).unwrap_err();
+        assert_eq!(
+            text,
+            "columns[0]: missing: expected one of the categories, got \"q\"; or declare `unknown`"
+        );
+        assert!(columns(&yaml.replace("missing: q", "missing: q, unknown: 9")).is_ok());
+        assert!(columns(&yaml.replace("missing: q", "missing: s")).is_ok());
+    }
+}

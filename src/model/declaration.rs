@@ -54,8 +54,8 @@ pub struct Column {
     /// What the model gets for a text that is not in `categories`; such a row is refused when this is left out.
     #[serde(default)]
     pub unknown: Option<f64>,
-    /// What stands for it where a row leaves it out or has `null`: a number, or a text for text and categories. Such a row is
-    /// refused when this is left out.
+    /// What stands for it where a row leaves it out, has `null` or an empty cell: a number, `NaN` for floats, or a text for text
+    /// and categories. Such a row is refused when this is left out.
     #[serde(default)]
     pub missing: Option<Missing>,
 }
@@ -66,6 +66,15 @@ pub struct Column {
 pub enum Missing {
     Number(f64),
     Text(String),
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Text(text) => write!(f, "{text:?}"),
+        }
+    }
 }
 
 /// A dimension of an input that is filled up. Give `multiple` or `buckets`; neither: up to the longest row of the request.
@@ -176,7 +185,7 @@ pub enum Activation {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(
     untagged,
-    expecting = "expected a list of texts (numbers in quotes), or the name of a file with one a line"
+    expecting = "expected a list of texts (numbers, true, false and null in quotes), or the name of a file with one a line"
 )]
 pub enum Labels {
     List(Vec<String>),
@@ -241,7 +250,7 @@ impl Declaration {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        serde_saphyr::from_str(text).map_err(|error| format!("\"model.yaml\" is not understood: {error}"))
+        super::yaml::parse(text).map_err(|error| format!("\"model.yaml\" is not understood: {error}"))
     }
 
     /// The files beside the model that must be there.
@@ -264,6 +273,8 @@ impl Labels {
             Self::File(name) => {
                 let text = std::fs::read_to_string(folder.join(name))
                     .map_err(|error| format!("cannot read the labels {name:?}: {error}"))?;
+                // Editors leave a byte order mark before the first one, and blank lines behind the last.
+                let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
                 Ok(text.lines().map(|line| line.trim_end().to_owned()).collect())
             }
         }
@@ -296,9 +307,39 @@ mod tests {
         assert!(problem("batching: {max_rows: many}").contains("max_rows"));
         assert!(problem("image: {resize: {filter: cubic}}").contains("unknown variant `cubic`"));
         let labels = problem("output: [{from: scores, labels: [0, 1]}]");
-        assert!(labels.contains("expected a list of texts (numbers in quotes)"), "{labels}");
+        assert!(
+            labels.contains("expected a list of texts (numbers, true, false and null in quotes)"),
+            "{labels}"
+        );
         let missing = problem("columns: [{name: a, missing: []}]");
         assert!(missing.contains("expected a number or a text"), "{missing}");
+        let negative = problem("batching: {max_rows: -1}");
+        assert!(
+            negative.contains("expected a whole number, 0 or more") && !negative.contains("u64"),
+            "{negative}"
+        );
+        let twice = problem("batching: {}\nbatching: {}");
+        assert!(twice.contains("expected each key once, got `batching` twice"), "{twice}");
+        assert!(!twice.contains("DuplicateKeyPolicy"), "{twice}");
         assert!(Declaration::parse("# nothing\n").unwrap().output.is_empty());
+    }
+
+    #[test]
+    fn words_are_texts_but_true_and_false() {
+        let read = |text: &str| Declaration::parse(text).unwrap();
+        let declaration = read("output: [{from: y, labels: [yes, no, y, on]}]");
+        let Some(Labels::List(labels)) = &declaration.output[0].labels else { panic!("a list expected") };
+        assert_eq!(labels, &["yes", "no", "y", "on"]);
+        let declaration = read("samples: [{request: {instances: [{c: yes, d: true, y: .inf}]}}]");
+        let expected = serde_json::json!({"instances": [{"c": "yes", "d": true, "y": ".inf"}]});
+        assert_eq!(declaration.samples[0].request, expected, "infinity is no null");
+    }
+
+    #[test]
+    fn a_file_of_labels_has_one_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("labels.txt"), "\u{feff}cat\r\ndog \r\n\r\n\n").unwrap();
+        let labels = Labels::File("labels.txt".to_owned()).read(folder.path()).unwrap();
+        assert_eq!(labels, ["cat", "dog"]);
     }
 }

@@ -12,11 +12,12 @@ use super::calls::{self, Calls};
 use super::chain::{Chain, Options};
 use super::declaration::{Declaration, Optimization};
 use super::intake::Intake;
+use super::mlflow;
 use super::present::Present;
 use super::probe::{self, Verdict};
 use super::rows::{Declared, Rows};
 use super::runtime::Runtime;
-use crate::tensor::{Dim, ElementType, Output, Padding, Signature, TensorSpec, View};
+use crate::tensor::{ElementType, Output, Padding, Signature, TensorSpec, View};
 
 /// An input as a call takes it: its shape and its elements.
 pub type Input<'a> = (Vec<usize>, View<'a>);
@@ -84,13 +85,12 @@ impl Opened {
         }
         let intake = Intake::new(declaration, &inputs, rows, &bundle.folder, &mut problems);
         let present = Present::new(&declaration.output, &outputs, rows, &bundle.folder, &mut problems);
-        // A pandas signature may also name one input a column: then the inputs' own names say all.
-        let is_input = |column: &String| inputs.iter().any(|input| input.name == *column);
-        let columns = bundle.columns.clone().filter(|_| declaration.columns.is_empty());
-        let columns = columns.filter(|columns| !columns.iter().all(is_input));
-        if let Some(problem) = columns_problem(columns.as_deref(), &inputs) {
-            problems.push(problem);
-        }
+        // Columns that model.yaml declares take the place of MLflow's.
+        let table = match (&intake, &bundle.columns) {
+            (Intake::Columns(columns), _) => columns.table(),
+            (_, Some(columns)) => mlflow::Table::new(columns, &inputs, &mut problems),
+            (_, None) => mlflow::Table::default(),
+        };
         let padding = declaration.padding.iter().enumerate();
         let padding: Vec<_> =
             padding.filter_map(|(number, pad)| pad.check(number, &inputs, &mut problems)).collect();
@@ -112,7 +112,8 @@ impl Opened {
         let outputs: Vec<TensorSpec> = present.specs(&outputs).iter().map(requested).collect();
         let signature = Signature {
             inputs: requested_inputs,
-            columns,
+            columns: table.columns,
+            frame: table.frame,
             cuts: match (&intake, inputs.first().map(|spec| &spec.shape[..])) {
                 (Intake::Text { .. }, Some([_, tokens])) => Signature::find_dims(&[tokens], &outputs),
                 _ => Signature::find_cuts(&inputs, &outputs, &padding),
@@ -120,7 +121,7 @@ impl Opened {
             outputs,
             padding,
             defaults: first.defaults(),
-            missing: intake.missing(),
+            missing: table.missing,
             batched: matches!(rows, Rows::Any | Rows::Fixed(_)),
             row_by_row: rows == Rows::Single,
         };
@@ -159,20 +160,6 @@ fn options(declaration: &Declaration) -> Options {
             Optimization::Extended => GraphOptimizationLevel::Level2,
             Optimization::All => GraphOptimizationLevel::All,
         },
-    }
-}
-
-fn columns_problem(columns: Option<&[String]>, inputs: &[TensorSpec]) -> Option<String> {
-    let columns = columns?;
-    let [TensorSpec { shape, .. }] = inputs else {
-        return Some("the bundle names columns, but the model has not one input [rows, columns]".to_owned());
-    };
-    match &shape[..] {
-        [_, Dim::Fixed(width)] if *width != columns.len() => {
-            Some(format!("the bundle names {} columns, the model takes {width}", columns.len()))
-        }
-        [_, _] => None,
-        _ => Some("the bundle names columns, but the model has not one input [rows, columns]".to_owned()),
     }
 }
 

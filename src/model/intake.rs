@@ -140,11 +140,6 @@ impl Intake {
         if let Self::Image { plan, .. } = self { Some(plan.size()) } else { None }
     }
 
-    /// Inputs that a row may leave out.
-    pub(super) fn missing(&self) -> Vec<(usize, Elements)> {
-        if let Self::Columns(columns) = self { columns.missing.clone() } else { Vec::new() }
-    }
-
     /// How many elements a row has once its request was prepared; none where requests are not prepared one by one.
     pub(crate) fn elements_of_a_row(&self) -> Option<usize> {
         match self {

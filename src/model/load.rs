@@ -66,6 +66,12 @@ pub(super) fn difference(serving: &Model, new: &Model) -> Option<String> {
             ));
         }
     }
+    if old.columns == new.columns && old.frame.order != new.frame.order {
+        return Some(format!(
+            "its \"MLmodel\" has the inputs in another order than that of the serving version {}",
+            serving.version
+        ));
+    }
     (old.columns != new.columns).then(|| {
         format!(
             "its columns are {:?}, those of the serving version {} are {:?}",

@@ -14,6 +14,7 @@ pub mod engine;
 pub(crate) mod intake;
 pub mod load;
 mod memory;
+pub mod mlflow;
 mod onnx;
 mod optional;
 mod present;
@@ -26,6 +27,7 @@ pub mod source;
 mod values;
 pub mod version;
 pub mod watch;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -107,6 +107,14 @@ impl Present {
                     labels.len()
                 ));
             }
+            if let (Some(labels), false) = (&labels, shown.top.is_some() || shown.threshold.is_some()) {
+                let mut seen = std::collections::HashSet::new();
+                if let Some(label) = labels.iter().find(|label| !seen.insert(*label)) {
+                    problem(format!(
+                        "labels: expected each once, since they are the keys of an object, got {label:?} twice"
+                    ));
+                }
+            }
             if shown.top == Some(0) {
                 problem("top: expected 1 or more, got 0".to_owned());
             }

@@ -219,7 +219,10 @@ async fn declared_columns_make_up_the_models_input() {
     }
     world.upload(
         "models/wrong/1/model.yaml",
-        b"columns: [{name: a}, {name: a, missing: x}, {name: b, input: y}]".to_vec(),
+        b"columns: [{name: a}, {name: a, missing: x}, {name: b, input: y}, {name: c, categories: []},
+            {name: d, categories: [r, s, r], missing: t}, {name: e}]
+output: [{from: output, labels: [a, b, a]}]"
+            .to_vec(),
     );
     world.upload("models/wrong/1/model.onnx", model());
     let info = worker
@@ -228,12 +231,94 @@ async fn declared_columns_make_up_the_models_input() {
     let reason = info["models"]["wrong"]["refused"][0]["reason"].as_str().unwrap();
     for says in [
         "columns[1]: name: expected each column once",
-        "missing: expected a float32",
+        "missing: expected a float32, got \"x\"",
+        "columns[3]: categories: expected at least one, got none",
+        "columns[4]: categories: expected each once, got \"r\" twice",
+        "columns[4]: missing: expected one of the categories, got \"t\"",
+        "output[0]: labels: expected each once, since they are the keys of an object, got \"a\" twice",
         "columns[2]: input: expected one of [\"input\"], got Some(\"y\")",
-        "expected as many as the input \"input\" takes (float32[batch_size, 4]), got 2",
+        "expected as many as the input \"input\" takes (float32[batch_size, 4]), got 5",
     ] {
         assert!(reason.contains(says), "{says:?} is missing in {reason:?}");
     }
+}
+
+/// An MLmodel whose signature has these columns: their types, names and whether a row must have them.
+fn mlmodel(columns: &[(&str, &str, bool)]) -> Vec<u8> {
+    let column = |(kind, name, required): &(&str, &str, bool)| json!({"type": kind, "name": name, "required": required});
+    let inputs: Vec<Value> = columns.iter().map(column).collect();
+    format!("flavors:\n  onnx: {{data: model.onnx}}\nsignature:\n  inputs: '{}'\n", json!(inputs))
+        .into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mlflows_signature_says_which_columns_in_which_order_and_what_they_take() {
+    let world = World::start().await;
+    world.upload("models/plain/1/model.onnx", model_file("zoo/torch-legacy", "model.onnx"));
+    let typed = [("double", "a", true), ("long", "n", true), ("boolean", "is", true), ("float", "z", false)];
+    world.upload("models/typed/1/MLmodel", mlmodel(&typed));
+    world.upload("models/typed/1/model.onnx", model_file("zoo/torch-legacy", "model.onnx"));
+    let turned = [
+        ("long", "siblings", true),
+        ("double", "fare", true),
+        ("string", "sex", true),
+        ("string", "embarked", true),
+        ("double", "age", false),
+    ];
+    world.upload("models/turned/1/MLmodel", mlmodel(&turned));
+    world.upload("models/turned/1/model.onnx", model_file("zoo/sklearn-columns", "model.onnx"));
+    let strings = [("string", "a", true), ("long", "n", true), ("long", "m", true), ("long", "k", false)];
+    world.upload("models/wrong/1/MLmodel", mlmodel(&strings));
+    world.upload("models/wrong/1/model.onnx", model_file("zoo/torch-legacy", "model.onnx"));
+    let worker = world.ready_worker(&[]).await;
+    let ask = async |model: &str, body: &str, kind: &str| {
+        let response = world.ask(body.to_owned(), &[("model", model), ("content-type", kind)]).await;
+        let body: Value = serde_json::from_slice(&response.data).unwrap();
+        (response.attributes["status"].clone(), body)
+    };
+    let (json, csv) = ("application/json", "text/csv");
+    let answer = async |model: &str, body: &str, kind: &str| {
+        let (status, got) = ask(model, body, kind).await;
+        assert_eq!(status, "ok", "{model} {body}: {got}");
+        got.get("predictions").or_else(|| got.get("outputs")).unwrap().clone()
+    };
+
+    let expected = answer("plain", "[[1.5, 3, 1, 0.5], [2, -4, 0, 7]]", json).await;
+    for (body, kind) in [
+        (r#"[{"a": 1.5, "n": 3, "is": true, "z": 0.5}, {"z": 7, "is": false, "n": -4, "a": 2}]"#, json),
+        (r#"{"inputs": {"n": [3, -4], "a": [1.5, 2], "is": [true, false], "z": [0.5, 7]}}"#, json),
+        ("is,a,n,z\nTrue,1.5,3,.5\nFalse,2,-4,7\n", csv),
+        ("1.5,3,true,.5\n2,-4,false,7\n", csv),
+    ] {
+        assert_eq!(answer("typed", body, kind).await, expected, "{body}");
+    }
+    let gap = answer("plain", r#"[[1.5, 3, 1, "NaN"]]"#, json).await;
+    for (model, body, kind) in [
+        ("plain", "[[1.5, 3, 1, null]]", json),
+        ("typed", r#"[{"a": 1.5, "n": 3, "is": true}]"#, json),
+        ("typed", r#"{"dataframe_split": {"columns": ["is", "n", "a"], "data": [[true, 3, 1.5]]}}"#, json),
+        ("typed", "a,n,is\n1.5,3,true\n", csv),
+    ] {
+        assert_eq!(answer(model, body, kind).await, gap, "{body}");
+    }
+    let (status, refused) = ask("typed", r#"[{"a": 1, "n": 2.5, "is": true}]"#, json).await;
+    assert_eq!(status, "error");
+    let says = "[0][\"n\"]: expected a whole number, as the signature's type long says, got 2.5";
+    assert_eq!(refused["error"]["message"], says);
+
+    let row = r#"[{"sex": "male", "embarked": "S", "age": 46, "fare": 83.83, "siblings": 0}]"#;
+    let expected = answer("turned", row, json).await;
+    assert_eq!(answer("turned", r#"{"instances": [[0, 83.83, "male", "S", 46]]}"#, json).await, expected);
+    assert_eq!(answer("turned", "0,83.83,male,S,46\n", csv).await, expected);
+    let gap = answer("turned", &row.replace("46", "\"NaN\""), json).await;
+    assert_eq!(answer("turned", &row.replace("\"age\": 46, ", ""), json).await, gap);
+    assert_eq!(answer("turned", &row.replace("46", "null"), json).await, gap);
+
+    let info = worker
+        .until_info("the refusal", |info| info["models"]["wrong"]["refused"][0]["reason"].is_string())
+        .await;
+    let reason = info["models"]["wrong"]["refused"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("column \"a\": expected a type for the input \"input\""), "{reason}");
 }
 
 /// token-scores: two scores a token, and which tokens of the row are the same. Its inputs are filled up to multiples of four.
