@@ -12,6 +12,8 @@ use local_gcp::history::{Delivery, Event, What};
 use local_gcp::pubsub::wire::PubsubMessage;
 use local_gcp::{Builder, Server};
 
+use crate::oracle::Contents;
+
 pub(crate) const REQUESTS: &str = "projects/demo/topics/prediction-requests";
 pub(crate) const RESPONSES: &str = "projects/demo/topics/prediction-responses";
 pub(crate) const REQUEST_SUBSCRIPTION: &str = "projects/demo/subscriptions/prediction-requests";
@@ -48,6 +50,8 @@ pub(crate) fn http() -> reqwest::Client {
 
 pub(crate) struct World {
     pub(crate) server: Server,
+    /// What was uploaded, for the judge.
+    pub(crate) contents: Contents,
 }
 
 impl World {
@@ -68,11 +72,12 @@ impl World {
             .subscription("projects/demo/subscriptions/model-updates", UPDATES)
             .bucket("models")
             .notification("models", UPDATES, Some("models/".to_owned()));
-        Self { server: change(builder).start().await.unwrap() }
+        Self { server: change(builder).start().await.unwrap(), contents: Contents::default() }
     }
 
     pub(crate) fn upload(&self, object: &str, data: Vec<u8>) {
-        self.server.storage.put("models", object, data).unwrap();
+        let stored = self.server.storage.put("models", object, data.clone()).unwrap();
+        self.contents.uploaded(stored.generation, &data);
     }
 
     /// A version of tests/models, the model file last.
