@@ -1,7 +1,7 @@
 //! A world for one test: its own server on a free port, its own worker process, all gone at its end.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -40,6 +40,18 @@ pub(crate) fn onnxruntime() -> &'static str {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     })
+}
+
+/// Says that the test that runs leaves something out, and why: cargo shows no word of a test that passes, so `scripts/test` lists
+/// these at its end.
+pub(crate) fn skip(what: &str) {
+    eprintln!("SKIPPED: {what}");
+    let folder = repository().join("target/skipped");
+    std::fs::create_dir_all(&folder).unwrap();
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("unnamed").replace("::", ".");
+    let mut file = std::fs::File::options().create(true).append(true).open(folder.join(test)).unwrap();
+    writeln!(file, "{what}").unwrap();
 }
 
 /// A client; the choice of the TLS library is the program's, even where none is spoken.
@@ -343,7 +355,6 @@ impl Drop for Worker {
 
 /// A command's exit code, standard output and standard error.
 pub(crate) fn outcome(mut command: Command, input: &str) -> (i32, String, String) {
-    use std::io::Write as _;
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
