@@ -3,6 +3,7 @@
 
 mod delivery;
 mod hole;
+mod keys;
 mod life;
 mod messages;
 mod models;

@@ -1,5 +1,6 @@
-//! Faults 27 to 36 and 39: what goes wrong between a bucket and a serving model.
+//! Faults 27 to 36 and 39: what goes wrong between a bucket and a serving model; and what its cache keeps.
 
+mod cache;
 mod download;
 mod limits;
 mod versions;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use local_gcp::history::What;
 
 use super::Trial;
-use crate::harness::{PATIENCE, Worker, World, model_file, repository};
+use crate::harness::{PATIENCE, Worker, World, model_file, repository, skip};
 use crate::oracle::{Allowed, End, wine};
 
 const MEDIA: &str = "storage.objects.get.media";

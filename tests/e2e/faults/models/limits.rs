@@ -1,4 +1,4 @@
-//! Faults 35, 36 and 39: memory over many reloads, a full disk, an end in the middle; and the cache over restarts.
+//! Faults 35, 36 and 39: memory over many reloads, a full disk, an end in the middle.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -107,7 +107,7 @@ fn worker_with_small_disk(world: &World, cache: &Path) -> Option<Worker> {
         .arg(cache)
         .status();
     if !may.is_ok_and(|status| status.success()) {
-        eprintln!("fault 36 is left out: this system does not let a test mount a small file system");
+        skip("fault 36: this system does not let a test mount a small file system");
         return None;
     }
     let mut command = Command::new("unshare");
@@ -154,26 +154,6 @@ async fn fault_36_cache_disk_full() {
     assert_eq!(found(&inside, "z").len() + found(&inside, "assets.bin").len(), 0);
     assert_eq!(found(&inside, "version.json").len(), 2);
     trial.judge(&worker, Allowed::default(), "the one refused before its download, the other with \"No space left on device\"; old served, nothing of them left; a smaller version served after them").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cache_is_used_again_after_a_restart() {
-    let mut trial = trial(0, "", "").await;
-    let cache = tempfile::tempdir().unwrap();
-    let variables = [("PREDICTD_MODELS__CACHE", cache.path().to_str().unwrap())];
-    for (restart, expected_reads) in [(0, 1), (1, 1), (2, 2)] {
-        if restart == 2 {
-            let model = found(cache.path(), "model.onnx").remove(0);
-            let mut damaged = std::fs::read(&model).unwrap();
-            damaged[100] ^= 1;
-            std::fs::write(model, damaged).unwrap();
-        }
-        let mut worker = trial.world.ready_worker(&variables).await;
-        trial.serves(&worker, "1").await;
-        assert_eq!(reads(&trial.world, "models/wine/1/model.onnx").len(), expected_reads, "start {restart}");
-        worker.signal("-TERM");
-        assert!(worker.end().await.success());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
