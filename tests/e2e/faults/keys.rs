@@ -3,7 +3,6 @@
 use local_gcp::pubsub::wire::Subscription;
 
 use super::{Trial, subscription};
-use crate::harness::Worker;
 use crate::oracle::{self, Allowed, End, wine};
 
 /// Messages before the first measurement, and between it and the second. The publisher is replaced after 10,000.
@@ -12,13 +11,6 @@ const MESSAGES: usize = 10_500;
 const MOST_GROWTH_KIB: u64 = 45 << 10;
 /// Keys that come again and again, among many that come once.
 const LASTING: usize = 10;
-
-/// Resident memory in KiB.
-fn resident(worker: &Worker) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.process())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_ordering_keys_leave_nothing_behind() {
@@ -40,7 +32,7 @@ async fn many_ordering_keys_leave_nothing_behind() {
         // Before the verdict, which looks at every event again while it waits.
         trial.world.settled().await;
         trial.verdict(&worker, Allowed::default()).await;
-        memory.push(resident(&worker));
+        memory.push(worker.resident_kib());
     }
     assert!(memory[1] < memory[0] + MOST_GROWTH_KIB, "the memory grows with the keys: {memory:?} KiB");
     trial.each_was_delivered_once();

@@ -9,13 +9,6 @@ use local_gcp::faults::Fault;
 
 use super::*;
 
-/// Resident memory in KiB.
-fn resident(worker: &Worker) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.process())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_35_reloads_under_load() {
     const RELOADS: usize = 500;
@@ -61,7 +54,7 @@ async fn fault_35_reloads_under_load() {
                 .delete_object(&local_gcp_target(&format!("models/wine/{}/MLmodel", version - 1)))
                 .unwrap();
             if version % 50 == 0 {
-                memory.push(resident(&worker));
+                memory.push(worker.resident_kib());
             }
         }
         done.store(true, Ordering::Relaxed);
