@@ -11,7 +11,7 @@ use local_gcp::faults::Fault;
 use local_gcp::pubsub::wire::PubsubMessage;
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, World, http, model_file};
+use crate::harness::{PATIENCE, World, http, model_file, skip};
 use crate::oracle::wine;
 
 /// The emulator's jar beside the gcloud on the PATH, and a java to run it.
@@ -112,11 +112,11 @@ impl Emulator {
     }
 }
 
-/// An emulator with every topic and subscription; `requests` is what its request subscription has besides. `None`, and a
-/// visible line, where it is not installed.
+/// An emulator with every topic and subscription; `requests` is what its request subscription has besides. `None`, and
+/// a word of it, where it is not installed.
 async fn prepared(requests: Value) -> Option<Emulator> {
     let Some(jar) = emulator() else {
-        eprintln!("SKIPPED: Google's Pub/Sub emulator is not installed");
+        skip("Google's Pub/Sub emulator is not installed: its tests did not run (tests/e2e/emulator.rs)");
         return None;
     };
     let emulator = Emulator::start(jar).await;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::harness::{World, onnxruntime, repository};
+use crate::harness::{World, onnxruntime, repository, skip};
 
 /// Where the blocks write, and where what they wrote is kept for machines without their packages.
 const WRITTEN: &str = "target/gallery/";
@@ -118,7 +118,7 @@ fn export(code: &str, updates: bool) {
             }
         }
         Err(missing) => {
-            eprintln!("SKIPPED: training and export of {names:?}: {missing}");
+            skip(&format!("the gallery's training and export of {names:?}: {missing}"));
             for name in names {
                 copy_bundle(KEPT, WRITTEN, name);
             }

@@ -10,6 +10,7 @@ mod failures;
 mod faults;
 mod gallery;
 mod grants;
+mod guarantees;
 mod harness;
 mod lifecycle;
 mod models;

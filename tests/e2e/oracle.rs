@@ -1,6 +1,10 @@
 //! The judge: from the server's whole history and scikit-learn's own predictions.
 
-use std::collections::{HashMap, HashSet};
+#[cfg(test)]
+mod tests;
+mod versions;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
@@ -8,7 +12,13 @@ use local_gcp::history::{Delivery, Event, What};
 use local_gcp::pubsub::wire::PubsubMessage;
 use serde_json::Value;
 
-use crate::harness::{REQUESTS, RESPONSES, repository};
+use self::versions::Versions;
+use crate::harness::{REQUEST_SUBSCRIPTION, REQUESTS, RESPONSES, repository};
+
+pub(crate) use self::versions::Contents;
+
+/// Messages in one call of Publish at most.
+const PUBLISHED_AT_ONCE: usize = 128;
 
 /// Every response so far by the id of its request's message, in order.
 pub(crate) fn responses(events: &[Event]) -> HashMap<&str, Vec<&PubsubMessage>> {
@@ -38,13 +48,9 @@ pub(crate) fn nothing_was_lost(events: &[Event]) {
                 assert!(asked.contains(id), "a response to nothing: {id}");
                 answered.insert(id);
             }
-            What::Acked(Delivery { subscription, message_id, .. })
-                if subscription.ends_with("/prediction-requests") =>
-            {
-                assert!(
-                    answered.contains(message_id.as_str()),
-                    "{message_id} was acknowledged before its response"
-                );
+            What::Acked(delivery) if is_request(delivery) => {
+                let id = delivery.message_id.as_str();
+                assert!(answered.contains(id), "{id} was acknowledged before its response");
             }
             _ => {}
         }
@@ -85,41 +91,57 @@ impl Wine {
         serde_json::json!({ "instances": rows }).to_string()
     }
 
-    /// The response is what scikit-learn says for the version that it names; that version.
+    /// The response is what scikit-learn says for the version that it names, where that has the name of its folder in
+    /// tests/models/wine; that version.
     pub(crate) fn check(&self, rows: &[usize], response: &PubsubMessage) -> String {
-        self.check_as(rows, response, str::to_owned)
-    }
-
-    /// The same where a version's name is not that of its files in tests/models/wine.
-    pub(crate) fn check_as(
-        &self,
-        rows: &[usize],
-        response: &PubsubMessage,
-        files: impl Fn(&str) -> String,
-    ) -> String {
-        let body: Value = serde_json::from_slice(&response.data).unwrap();
-        assert_eq!(response.attributes["status"], "ok", "{body}");
-        let version = response.attributes["model_version"].clone();
-        assert_eq!(body["model_version"], version.as_str());
-        assert_eq!(body["model"], "wine");
-        let predictions = body["predictions"].as_array().unwrap();
-        assert_eq!(predictions.len(), rows.len());
-        let expected = &self.versions[files(&version)];
-        for (prediction, row) in predictions.iter().zip(rows) {
-            assert_eq!(prediction["label"], expected["labels"][row], "row {row} of version {version}");
-            let pairs = prediction["probabilities"].as_array().unwrap().iter();
-            let expected = expected["probabilities"][row].as_array().unwrap();
-            assert_eq!(pairs.len(), expected.len());
-            for (got, expected) in pairs.zip(expected) {
-                let difference = (got.as_f64().unwrap() - expected.as_f64().unwrap()).abs();
-                assert!(
-                    difference <= self.tolerance,
-                    "row {row} of version {version}: {got}, expected {expected}"
-                );
-            }
-        }
+        let version = response.attributes.get("model_version").cloned().unwrap_or_default();
+        let difference = self.difference(rows, response, &version);
+        assert_eq!(difference, None, "{}", String::from_utf8_lossy(&response.data));
         version
     }
+
+    /// Whether the response is what the model in tests/models/wine/`files` computes for these rows.
+    pub(crate) fn is_of(&self, files: &str, rows: &[usize], response: &PubsubMessage) -> bool {
+        self.difference(rows, response, files).is_none()
+    }
+
+    /// Where the response is not what the model in tests/models/wine/`files` computes for these rows, or not one version's.
+    fn difference(&self, rows: &[usize], response: &PubsubMessage, files: &str) -> Option<String> {
+        let body: Value = serde_json::from_slice(&response.data).unwrap_or_default();
+        let attribute = |name: &str| response.attributes.get(name).map_or("", String::as_str);
+        let version = attribute("model_version");
+        let head = [attribute("status"), text(&body["model_version"]), text(&body["model"])];
+        if head != ["ok", version, "wine"] {
+            return Some(format!("expected an answer of wine {version}, got {head:?}"));
+        }
+        let expected = &self.versions[files];
+        let predictions = body["predictions"].as_array().map_or(&[][..], Vec::as_slice);
+        if predictions.len() != rows.len() {
+            return Some(format!("{} rows, expected {}", predictions.len(), rows.len()));
+        }
+        predictions.iter().zip(rows).find_map(|(prediction, row)| {
+            let (label, probabilities) = (&expected["labels"][row], &expected["probabilities"][row]);
+            let is_it =
+                prediction["label"] == *label && self.is_near(&prediction["probabilities"], probabilities);
+            (!is_it).then(|| {
+                format!("row {row} of version {version}: {prediction}, expected {label}, {probabilities}")
+            })
+        })
+    }
+
+    fn is_near(&self, got: &Value, expected: &Value) -> bool {
+        let (Some(got), Some(expected)) = (got.as_array(), expected.as_array()) else { return false };
+        let near = |(got, expected): (&Value, &Value)| {
+            got.as_f64()
+                .zip(expected.as_f64())
+                .is_some_and(|(got, expected)| (got - expected).abs() <= self.tolerance)
+        };
+        got.len() == expected.len() && got.iter().zip(expected).all(near)
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// How a request may end.
@@ -138,8 +160,14 @@ pub(crate) enum End {
 /// What a fault excuses.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Allowed {
-    /// Responses beyond one a request, each with its request's `request_message_id`.
+    /// Responses beyond one a request, each with its request's `request_message_id`. Whatever stands here, a request is
+    /// answered once a delivery at most, but for what was published again because a call's reply was lost.
     pub(crate) duplicates: usize,
+}
+
+impl Allowed {
+    /// As many duplicates as that explains.
+    pub(crate) const EXPLAINED: Self = Self { duplicates: usize::MAX };
 }
 
 /// What happened, counted.
@@ -150,28 +178,50 @@ pub(crate) struct Verdict {
     pub(crate) dead: usize,
 }
 
-/// Judges the whole history of a world: every request ended in exactly its one way, every response is right for the version
-/// that it names, none was acknowledged before its response, duplicates are as many as allowed.
-pub(crate) fn judge(events: &[Event], ends: &HashMap<String, End>, allowed: Allowed) -> Verdict {
+/// Judges the whole history of a world: every request ended in exactly its one way, every response is what the files compute
+/// of the version that it names, which was there by then, none was acknowledged before its response, duplicates are as many as
+/// allowed and each has its cause.
+pub(crate) fn judge(
+    events: &[Event],
+    ends: &HashMap<String, End>,
+    contents: &Contents,
+    allowed: Allowed,
+) -> Verdict {
+    let mut versions = Versions::new(contents);
+    let mut delivered: HashMap<&str, usize> = HashMap::new();
     let mut answered: HashMap<&str, usize> = HashMap::new();
     let mut dead: HashSet<&str> = HashSet::new();
+    // Responses beyond one a delivery, and how many the lost replies explain.
+    let (mut unasked, mut explained) = (0, 0);
     for event in events {
+        versions.pass(event);
         match &event.what {
             What::Published { topic, message: stored } if **topic == *RESPONSES => {
                 let response = &stored.message;
                 let id = response.attributes["request_message_id"].as_str();
                 let end = ends.get(id).unwrap_or_else(|| panic!("a response to nothing: {id}"));
-                end.check(id, response);
-                *answered.entry(id).or_default() += 1;
+                end.check(id, response, &versions.named(response, event.at));
+                let answers = answered.entry(id).or_default();
+                *answers += 1;
+                let deliveries = delivered.get(id).copied().unwrap_or_default();
+                unasked += usize::from(*answers > deliveries);
+                assert!(
+                    unasked <= explained,
+                    "answer {answers} to {id}, which was delivered {deliveries} times"
+                );
             }
-            What::Acked(Delivery { subscription, message_id, .. })
-                if subscription.ends_with("/prediction-requests") =>
-            {
-                let id = message_id.as_str();
+            What::Delivered(delivery) if is_request(delivery) => {
+                *delivered.entry(&delivery.message_id).or_default() += 1;
+            }
+            What::Acked(delivery) if is_request(delivery) => {
+                let id = delivery.message_id.as_str();
                 assert!(answered.contains_key(id), "{id} was acknowledged before its response");
             }
             What::DeadLettered(Delivery { message_id, .. }) => {
                 dead.insert(message_id);
+            }
+            What::Refused { method: "Publish", message, .. } if message.contains("the reply was lost") => {
+                explained += PUBLISHED_AT_ONCE;
             }
             _ => {}
         }
@@ -189,17 +239,22 @@ pub(crate) fn judge(events: &[Event], ends: &HashMap<String, End>, allowed: Allo
     Verdict { asked: ends.len(), duplicates, dead: dead.len() }
 }
 
-/// Versions 1, 3, 5… of a judged wine model have the files of wine/1, the even ones those of wine/2.
-pub(crate) fn wine_files(version: &str) -> String {
-    let number: u64 = version.parse().unwrap();
-    (2 - number % 2).to_string()
+fn is_request(delivery: &Delivery) -> bool {
+    *delivery.subscription == *REQUEST_SUBSCRIPTION
 }
 
 impl End {
-    fn check(&self, id: &str, response: &PubsubMessage) {
+    /// `wines`: what the version that the response names has held.
+    fn check(&self, id: &str, response: &PubsubMessage, wines: &BTreeSet<&str>) {
         let body = String::from_utf8_lossy(&response.data);
         match self {
-            Self::Wine(rows) => drop(wine().check_as(rows, response, wine_files)),
+            Self::Wine(rows) => {
+                if !wines.iter().any(|files| wine().is_of(files, rows, response)) {
+                    let all: Vec<_> =
+                        wines.iter().map(|files| wine().difference(rows, response, files)).collect();
+                    panic!("{id} is not what its version's files compute, {wines:?}: {all:?}; {body:.500}");
+                }
+            }
             Self::Contains(part) => {
                 assert_eq!(response.attributes["status"], "ok", "{id}: {body:.500}");
                 assert!(body.contains(part), "{id}: expected {part:?} in {body:.500}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{World, outcome};
+use crate::harness::{World, outcome, skip};
 use crate::oracle::wine;
 
 async fn world() -> World {
@@ -36,7 +36,7 @@ async fn no_terminal_gets_no_bar() {
 async fn a_terminal_gets_a_bar() {
     let script = Path::new("/usr/bin/script");
     if !script.exists() {
-        eprintln!("SKIPPED: {} is not installed, it gives a command a terminal", script.display());
+        skip(&format!("{} is not installed: no command was given a terminal", script.display()));
         return;
     }
     let world = world().await;

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, Worker, World, model_file};
 use crate::oracle::{self, wine};
 
-const ALLOWED: (&str, &str) = ("PREDICTD_REQUESTS__ALLOWED_BUCKETS", "inputs, shared/in");
+pub(crate) const ALLOWED: (&str, &str) = ("PREDICTD_REQUESTS__ALLOWED_BUCKETS", "inputs, shared/in");
 const MEDIA: &str = "storage.objects.get.media";
 
 /// A world with buckets for requests and the wine model.
-async fn wine_world() -> World {
+pub(crate) async fn wine_world() -> World {
     let world = World::start_with(|builder| {
         let requests = Subscription {
             name: REQUEST_SUBSCRIPTION.to_owned(),
@@ -36,7 +36,13 @@ async fn worker(world: &World) -> Worker {
 }
 
 /// The generation.
-fn store(world: &World, bucket: &str, name: &str, body: impl Into<bytes::Bytes>, kind: &str) -> i64 {
+pub(crate) fn store(
+    world: &World,
+    bucket: &str,
+    name: &str,
+    body: impl Into<bytes::Bytes>,
+    kind: &str,
+) -> i64 {
     let attributes = Attributes {
         content_type: Some(kind.to_owned()).filter(|kind| !kind.is_empty()),
         ..Attributes::default()
@@ -63,12 +69,17 @@ fn store_with(
     world.server.storage.insert_object(insert).unwrap().generation
 }
 
-fn refer(to: &str) -> String {
+pub(crate) fn refer(to: &str) -> String {
     json!({ "dataref": to }).to_string()
 }
 
-/// A bucket's notification; the attributes in place of its own.
-fn announce(world: &World, bucket: &str, name: &str, generation: i64, other: &[(&str, &str)]) -> String {
+/// The attributes of a bucket's notification; the `other` ones in place of its own.
+pub(crate) fn notification(
+    bucket: &str,
+    name: &str,
+    generation: i64,
+    other: &[(&str, &str)],
+) -> Vec<(String, String)> {
     let generation = generation.to_string();
     let own = [
         ("eventType", "OBJECT_FINALIZE"),
@@ -79,12 +90,17 @@ fn announce(world: &World, bucket: &str, name: &str, generation: i64, other: &[(
     ];
     let mut all: HashMap<&str, &str> = own.into_iter().collect();
     all.extend(other.iter().copied());
-    let all: Vec<_> = all.into_iter().collect();
+    all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn announce(world: &World, bucket: &str, name: &str, generation: i64, other: &[(&str, &str)]) -> String {
+    let all = notification(bucket, name, generation, other);
+    let all: Vec<(&str, &str)> = all.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     world.publish("", &all)
 }
 
 /// Objects whose bytes were asked for, and what storage refused; but for the models.
-fn asked_of_storage(events: &[Event]) -> Vec<String> {
+pub(crate) fn asked_of_storage(events: &[Event]) -> Vec<String> {
     let asked = events.iter().filter_map(|event| match &event.what {
         What::Read(read) if read.bucket != "models" => Some(format!("{}/{}", read.bucket, read.object)),
         What::Refused { method, message, .. }
@@ -97,7 +113,7 @@ fn asked_of_storage(events: &[Event]) -> Vec<String> {
     asked.collect()
 }
 
-fn error(response: &PubsubMessage) -> (String, String) {
+pub(crate) fn error(response: &PubsubMessage) -> (String, String) {
     let body: Value = serde_json::from_slice(&response.data).unwrap();
     let code = response.attributes.get("error_code").cloned().unwrap_or_default();
     (code, body["error"]["message"].as_str().unwrap_or_default().to_owned())
@@ -248,50 +264,6 @@ async fn an_uploaded_picture_is_a_request() {
     assert_eq!(code, "INVALID_INPUT");
     assert!(message.contains("OBJECT_DELETE"), "{message}");
     world.settled().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn fault_20_what_is_not_allowed_is_not_even_asked_for() {
-    let world = wine_world().await;
-    let _worker = world.ready_worker(&[ALLOWED, ("PREDICTD_RESPONSES__BUCKET", "gs://inputs/results")]).await;
-    let request = wine().request(&[1]);
-    for (bucket, name) in [("secret", "a"), ("shared", "inner/a"), ("shared", "a"), ("inputs", "results/1")] {
-        store(&world, bucket, name, request.clone(), "");
-    }
-    let mut ids: Vec<String> = [
-        "gs://secret/a",
-        "gs://shared/inner/a",
-        "gs://shared/a",
-        "gs://shared/in/../a",
-        "gs://inputs-2/a",
-        "gs://models/models/wine/2/model.onnx",
-        "https://example.com/a",
-        "file:///etc/passwd",
-    ]
-    .iter()
-    .flat_map(|address| [world.publish(refer(address), &[]), world.publish("", &[("dataref", address)])])
-    .collect();
-    ids.push(announce(&world, "secret", "a", 1, &[]));
-    // predictd's own results would go round for ever.
-    ids.push(announce(&world, "inputs", "results/1", 1, &[]));
-    let fine = world.publish(request, &[]);
-    let responses = world.responses(&[ids.clone(), vec![fine.clone()]].concat()).await;
-    for id in &ids {
-        let (code, message) = error(&responses[id]);
-        assert_eq!(code, "INPUT_FORBIDDEN", "{message}");
-    }
-    wine().check(&[1], &responses[&fine]);
-    world.settled().await;
-    world.server.history.with(|events| {
-        oracle::nothing_was_lost(events);
-        assert_eq!(asked_of_storage(events), [] as [String; 0]);
-    });
-    // The history would have told: what is allowed shows there, whether it exists or not.
-    store(&world, "shared", "in/a", wine().request(&[1]), "");
-    wine().check(&[1], &world.ask(refer("gs://shared/in/a"), &[]).await);
-    assert_eq!(error(&world.ask(refer("gs://shared/in/none"), &[]).await).0, "INVALID_INPUT");
-    let asked = world.server.history.with(asked_of_storage);
-    assert!(asked.len() == 2 && asked[0] == "shared/in/a" && asked[1].starts_with("storage."), "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::binary::bytes;
 use crate::cli::predictd;
-use crate::harness::{Worker, World, outcome, repository};
+use crate::harness::{Worker, World, outcome, repository, skip};
 
 /// Models that must be refused, and what `/info` says of them.
 const REFUSED: &[(&str, &str)] = &[
@@ -336,7 +336,7 @@ async fn every_model_answers_as_its_framework_does() {
     let mut names = models();
     names.retain(|name| !LEFT_OUT.contains(&name.as_str()));
     if !has_text_locale() {
-        eprintln!("skipped: sklearn-text needs the locale en_US.UTF-8, which this machine has not");
+        skip("the model sklearn-text: it needs the locale en_US.UTF-8, which this machine has not");
         names.retain(|name| name != "sklearn-text");
     }
     let root = lay_out(&names);

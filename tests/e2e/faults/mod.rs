@@ -3,10 +3,12 @@
 
 mod delivery;
 mod hole;
+mod keys;
 mod life;
 mod messages;
 mod models;
 mod publishing;
+mod references;
 mod soak;
 pub(crate) mod table;
 
@@ -65,6 +67,11 @@ impl Trial {
         let change = |builder: Builder| builder.topic(DEAD).subscription_with(subscription);
         let world = World::start_with(change).await;
         world.upload_version("wine/2", "wine", "2");
+        Self::of(world, number, injected, promise)
+    }
+
+    /// In a world that has what it needs.
+    fn of(world: World, number: u8, injected: &'static str, promise: &'static str) -> Self {
         Self { world, number, injected, promise, ends: HashMap::new(), wines: 0, peak_mib: 0 }
     }
 
@@ -113,6 +120,27 @@ impl Trial {
             self.request(wine().request(&rows), &[], End::Wine(rows))
         };
         (0..count).map(one).collect()
+    }
+
+    /// Asks and waits for the answer.
+    async fn ask(&mut self, body: impl Into<Bytes>, attributes: &[(&str, &str)], end: End) -> PubsubMessage {
+        let id = self.request(body, attributes, end);
+        self.world.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap()
+    }
+
+    /// The worker is ready and answers with this version of wine; what it answers is judged at the end.
+    async fn serves(&mut self, worker: &Worker, version: &str) {
+        assert_eq!(worker.get("/ready").await.0, 200);
+        let rows = vec![3, 90];
+        let response = self.ask(wine().request(&rows), &[], End::Wine(rows)).await;
+        assert_eq!(response.attributes["model_version"], version, "{response:?}");
+    }
+
+    /// Nothing went wrong with any request: none was given back or came again.
+    fn each_was_delivered_once(&self) {
+        assert_eq!(self.count(is_delivery), self.ends.len());
+        let is_nack = |event: &Event| matches!(&event.what, What::Nacked(delivery) if is_request(delivery));
+        assert_eq!((self.count(is_nack), self.count(is_expiry)), (0, 0), "given back, and leases that ended");
     }
 
     fn inject(&self, method: &str, fault: Fault, times: usize) {
@@ -168,7 +196,8 @@ impl Trial {
         assert_eq!(worker.get("/health").await.0, 200);
         self.weigh(worker);
         assert!(self.peak_mib <= MEMORY_CAP_MIB, "peak memory: {} MiB", self.peak_mib);
-        self.world.server.history.with(|events| oracle::judge(events, &self.ends, allowed))
+        let World { server, contents } = &self.world;
+        server.history.with(|events| oracle::judge(events, &self.ends, contents, allowed))
     }
 
     fn note(&self, verdict: &Verdict, happened: &str) {

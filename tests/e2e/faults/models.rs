@@ -1,5 +1,6 @@
-//! Faults 27 to 36 and 39: what goes wrong between a bucket and a serving model.
+//! Faults 27 to 36 and 39: what goes wrong between a bucket and a serving model; and what its cache keeps.
 
+mod cache;
 mod download;
 mod limits;
 mod versions;
@@ -9,11 +10,18 @@ use std::time::{Duration, Instant};
 
 use local_gcp::history::What;
 
-use super::table::row;
-use crate::harness::{PATIENCE, Worker, World, model_file, repository};
-use crate::oracle::{self, wine};
+use super::Trial;
+use crate::harness::{PATIENCE, Worker, World, model_file, repository, skip};
+use crate::oracle::{Allowed, End, wine};
 
 const MEDIA: &str = "storage.objects.get.media";
+
+/// A world with version 1 of wine, and nothing that faults could meet but what the worker does by itself.
+async fn trial(number: u8, injected: &'static str, promise: &'static str) -> Trial {
+    let world = World::start().await;
+    world.upload_version("wine/1", "wine", "1");
+    Trial::of(world, number, injected, promise)
+}
 
 fn refusal_of(info: &serde_json::Value, version: &str) -> Option<String> {
     let refused = info["models"]["wine"]["refused"].as_array()?;
@@ -26,18 +34,6 @@ async fn refusal(worker: &Worker, version: &str, words: &str) -> String {
     let found = |info: &serde_json::Value| refusal_of(info, version).filter(|reason| reason.contains(words));
     let what = format!("a refusal of {version} because of {words:?}");
     found(&worker.until_info(&what, |info| found(info).is_some()).await).unwrap()
-}
-
-/// The worker is ready and answers with this version of wine.
-async fn serves(world: &World, worker: &Worker, version: &str) {
-    assert_eq!(worker.get("/ready").await.0, 200);
-    let response = world.ask(wine().request(&[3, 90]), &[]).await;
-    assert_eq!(wine().check(&[3, 90], &response), version);
-}
-
-async fn nothing_was_lost(world: &World) {
-    world.settled().await;
-    world.server.history.with(oracle::nothing_was_lost);
 }
 
 /// The generations of `object` whose bytes were asked for, in order.

@@ -190,7 +190,7 @@ impl Soak {
     async fn judge(&mut self) -> Verdict {
         self.trial.world.server.faults.clear();
         self.supervise();
-        let verdict = self.trial.verdict(&self.worker, Allowed { duplicates: usize::MAX }).await;
+        let verdict = self.trial.verdict(&self.worker, Allowed::EXPLAINED).await;
         self.trial.world.server.history.with(|events| {
             for ids in self.ordered.values() {
                 oracle::in_order(events, ids.iter().map(String::as_str));

@@ -17,44 +17,43 @@ fn announcement(object: &str) -> PubsubMessage {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_31_notifications_doubled_and_reordered() {
-    let world = World::start().await;
-    world.upload_version("wine/1", "wine", "1");
-    let worker = world.ready_worker(&[]).await;
+    let injected = "five versions at once, each notification three times, newest first and oldest last";
+    let mut trial = trial(31, injected, "ends on the highest version, one load each").await;
+    let worker = trial.world.ready_worker(&[]).await;
     let file = |version: usize| if version.is_multiple_of(2) { "wine/2" } else { "wine/1" };
     for version in 2..=6 {
-        world.upload_version(file(version), "wine", &version.to_string());
+        trial.world.upload_version(file(version), "wine", &version.to_string());
     }
     // Beside the bucket's own: each twice, the newest first, the oldest last.
     for version in (1..=6).rev() {
         let message = announcement(&format!("models/wine/{version}/model.onnx"));
-        world.server.pubsub.publish(UPDATES, vec![message.clone(), message]).unwrap();
+        trial.world.server.pubsub.publish(UPDATES, vec![message.clone(), message]).unwrap();
     }
-    let heard = world.server.history.wait_until(PATIENCE, |events| {
+    let heard = trial.world.server.history.wait_until(PATIENCE, |events| {
         let acked = |event: &&local_gcp::history::Event| matches!(&event.what, What::Acked(delivery) if delivery.subscription.ends_with("/model-updates"));
         events.iter().filter(acked).count() >= 24
     });
     assert!(heard.await, "the notifications were never taken");
     worker.until_serving("wine", "6").await;
     // A folder that is no version is named by the first look after all this.
-    world.upload("models/wine/latest/model.onnx", vec![]);
+    trial.world.upload("models/wine/latest/model.onnx", vec![]);
     worker.until_info("a last look", |_| worker.log().contains("wine/latest")).await;
     worker.until_serving("wine", "6").await;
-    let response = world.ask(wine().request(&[3]), &[]).await;
-    assert_eq!(wine().check_as(&[3], &response, |_| "2".to_owned()), "6");
+    trial.serves(&worker, "6").await;
     for version in 1..=6 {
-        let times = reads(&world, &format!("models/wine/{version}/model.onnx")).len();
+        let times = reads(&trial.world, &format!("models/wine/{version}/model.onnx")).len();
         assert!(times <= 1, "version {version} was read {times} times");
     }
     let loads = worker.log().lines().filter(|line| line.contains("version in service")).count();
     let counted = worker.metric("predictd_reloads_total{model=\"wine\",outcome=\"serving\"}").await;
     assert_eq!(counted, Some(loads as f64));
-    nothing_was_lost(&world).await;
-    row(
-        31,
-        "five versions at once, each notification three times, newest first and oldest last",
-        "ends on the highest version, one load each",
-        &format!("version 6 serves after {loads} loads, no model read twice"),
-    );
+    trial
+        .judge(
+            &worker,
+            Allowed::default(),
+            &format!("version 6 serves after {loads} loads, no model read twice"),
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,34 +66,43 @@ async fn fault_32_notification_lost() {
             .subscription("projects/demo/subscriptions/silent", silent)
     })
     .await;
-    world.upload_version("wine/1", "wine", "1");
+    let injected = "one of two replicas gets no notification";
+    let mut trial = Trial::of(world, 32, injected, "all replicas converge by the poll");
+    trial.world.upload_version("wine/1", "wine", "1");
     // The one hears of everything and would poll after an hour; the other's notifications are all lost.
-    let told = world.ready_worker(&[("PREDICTD_MODELS__POLL_INTERVAL", "1h")]).await;
-    let untold = world
+    let told = trial.world.ready_worker(&[("PREDICTD_MODELS__POLL_INTERVAL", "1h")]).await;
+    let untold = trial
+        .world
         .ready_worker(&[("PREDICTD_MODELS__UPDATES", "silent"), ("PREDICTD_MODELS__POLL_INTERVAL", "500ms")])
         .await;
     let uploaded = Instant::now();
-    world.upload_version("wine/2", "wine", "2");
+    trial.world.upload_version("wine/2", "wine", "2");
     told.until_serving("wine", "2").await;
     untold.until_serving("wine", "2").await;
     let took = uploaded.elapsed();
-    for row in 0..20 {
-        assert_eq!(wine().check(&[row], &world.ask(wine().request(&[row]), &[]).await), "2");
+    for _ in 0..20 {
+        trial.serves(&untold, "2").await;
     }
-    nothing_was_lost(&world).await;
-    row(
-        32,
-        "one of two replicas gets no notification",
-        "all replicas converge by the poll",
-        &format!("both on the new version {:.1} s after its upload, polling every 0.5 s", took.as_secs_f64()),
-    );
+    told.until_metric("predictd_messages_in_hand", 0.0).await;
+    trial.weigh(&told);
+    trial
+        .judge(
+            &untold,
+            Allowed::default(),
+            &format!(
+                "both on the new version {:.1} s after its upload, polling every 0.5 s",
+                took.as_secs_f64()
+            ),
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_33_bad_models() {
-    let world = World::start().await;
-    world.upload_version("wine/1", "wine", "1");
-    let worker = world.ready_worker(&[]).await;
+    let injected =
+        "versions that are no model, truncated, of another signature, failing a sample, giving NaN";
+    let mut trial = trial(33, injected, "refused and named, old serves, still ready").await;
+    let worker = trial.world.ready_worker(&[]).await;
     let yaml =
         |expected: &str| format!("samples:\n  - request: {}\n{expected}", wine().request(&[0])).into_bytes();
     // The model that gives NaN: for the rows whose first elements are 0 and 0.
@@ -132,35 +140,30 @@ async fn fault_33_bad_models() {
     ];
     for (version, files, words) in bad {
         for (file, data) in files {
-            world.upload(&format!("models/wine/{version}/{file}"), data);
+            trial.world.upload(&format!("models/wine/{version}/{file}"), data);
         }
         let reason = refusal(&worker, version, words).await;
         assert!(!reason.starts_with("incomplete: "), "{reason}");
-        serves(&world, &worker, "1").await;
+        trial.serves(&worker, "1").await;
     }
     // Judged once: other news do not make the worker read the bad ones again.
-    let read = reads(&world, "models/wine/6/model.onnx");
+    let read = reads(&trial.world, "models/wine/6/model.onnx");
     assert_eq!(read.len(), 1);
-    world.upload("models/wine/latest/model.onnx", vec![]);
+    trial.world.upload("models/wine/latest/model.onnx", vec![]);
     worker.until_info("a last look", |_| worker.log().contains("wine/latest")).await;
-    assert_eq!(reads(&world, "models/wine/6/model.onnx"), read);
+    assert_eq!(reads(&trial.world, "models/wine/6/model.onnx"), read);
     // And again when it changed.
-    world.upload_version("wine/2", "wine", "6");
+    trial.world.upload_version("wine/2", "wine", "6");
     worker.until_serving("wine", "6").await;
-    let response = world.ask(wine().request(&[3]), &[]).await;
-    wine().check_as(&[3], &response, |_| "2".to_owned());
-    nothing_was_lost(&world).await;
-    row(
-        33,
-        "versions that are no model, truncated, of another signature, failing a sample, giving NaN",
-        "refused and named, old serves, still ready",
-        "each refused with its reason in `/info`, read once and again only when changed; ready and answering all the while",
-    );
+    trial.serves(&worker, "6").await;
+    trial.judge(&worker, Allowed::default(), "each refused with its reason in `/info`, read once and again only when changed; ready and answering all the while").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_34_too_large_for_the_memory() {
-    let world = World::start().await;
+    let injected = "a version with weights of 8 TiB";
+    let promise = "refused before loading, old serves";
+    let mut trial = Trial::of(World::start().await, 34, injected, promise);
     let root = tempfile::tempdir().unwrap();
     let put = |version: &str| {
         let folder = root.path().join("wine").join(version);
@@ -168,10 +171,11 @@ async fn fault_34_too_large_for_the_memory() {
         for file in ["MLmodel", "model.onnx"] {
             std::fs::write(folder.join(file), model_file(&format!("wine/{version}"), file)).unwrap();
         }
-        folder
+        trial.world.contents.placed("wine", version, &model_file(&format!("wine/{version}"), "model.onnx"));
     };
     put("1");
-    let worker = world
+    let worker = trial
+        .world
         .ready_worker(&[
             ("PREDICTD_MODELS__SOURCE", root.path().to_str().unwrap()),
             ("PREDICTD_MODELS__POLL_INTERVAL", "100ms"),
@@ -183,17 +187,13 @@ async fn fault_34_too_large_for_the_memory() {
     std::fs::File::create(&weights).unwrap().set_len(8 << 40).unwrap();
     put("2");
     let reason = refusal(&worker, "2", "too large for the memory left").await;
-    serves(&world, &worker, "1").await;
+    trial.serves(&worker, "1").await;
     std::fs::remove_file(weights).unwrap();
     worker.until_serving("wine", "2").await;
-    serves(&world, &worker, "2").await;
+    trial.serves(&worker, "2").await;
     let log = worker.log();
     assert_eq!(log.matches("version refused").count(), 1, "said once: {log}");
-    nothing_was_lost(&world).await;
-    row(
-        34,
-        "a version with weights of 8 TiB",
-        "refused before loading, old serves",
-        &format!("refused: \"{reason}\"; served once it was small"),
-    );
+    trial
+        .judge(&worker, Allowed::default(), &format!("refused: \"{reason}\"; served once it was small"))
+        .await;
 }

@@ -52,7 +52,13 @@ impl PubSub {
             self.refused(method, status);
         }
         match fault {
-            Some(Fault::LoseReply) => Err(Status::unavailable("injected fault: the reply was lost")),
+            Some(Fault::LoseReply) => {
+                let lost = Status::unavailable("injected fault: the reply was lost");
+                if result.is_ok() {
+                    self.refused(method, &lost);
+                }
+                Err(lost)
+            }
             _ => result,
         }
     }

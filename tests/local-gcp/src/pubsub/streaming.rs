@@ -17,6 +17,7 @@ use super::wire::streaming_pull_response::SubscriptionProperties;
 use super::wire::{ReceivedMessage, StreamingPullRequest, StreamingPullResponse};
 use super::{PubSub, errors, pull};
 use crate::faults::{self, Fault};
+use crate::history::{Delivery, What};
 use pull::Membership;
 
 /// Between signs of life to clients that asked for them.
@@ -30,6 +31,7 @@ struct End {
 }
 
 struct Session {
+    pubsub: Arc<PubSub>,
     member: Membership,
     end: Arc<End>,
     _reader: AbortOnDropHandle<()>,
@@ -86,7 +88,7 @@ pub(super) async fn open(
     let heartbeat = first.protocol_version >= 1;
     let end = Arc::new(End::default());
     let reader = {
-        let end = end.clone();
+        let (end, pubsub) = (end.clone(), pubsub.clone());
         tokio::spawn(async move {
             let mut next = Ok(Some(first));
             while let Ok(Some(request)) = next {
@@ -101,6 +103,7 @@ pub(super) async fn open(
         })
     };
     let session = Session {
+        pubsub,
         member,
         end,
         _reader: AbortOnDropHandle::new(reader),
@@ -147,6 +150,7 @@ impl Session {
                 return None;
             }
             if let Some(response) = self.again.take() {
+                self.record(&response.received_messages);
                 return Some(Ok(response));
             }
             if let Some(end) = self.ended() {
@@ -172,6 +176,20 @@ impl Session {
                 self.again = Some(response.clone());
             }
             return Some(Ok(response));
+        }
+    }
+
+    /// Second copies; of the first ones the queue tells.
+    fn record(&self, copies: &[ReceivedMessage]) {
+        for copy in copies {
+            self.pubsub.history.record(|| {
+                What::Delivered(Delivery {
+                    subscription: self.member.subscription.proto().name.into(),
+                    message_id: copy.message.as_ref().map_or_else(String::new, |it| it.message_id.clone()),
+                    ack_id: copy.ack_id.clone(),
+                    attempt: u32::try_from(copy.delivery_attempt).unwrap_or(0).max(1),
+                })
+            });
         }
     }
 
