@@ -74,6 +74,13 @@ impl Models {
         Arc::new(Self { serving: ArcSwap::default(), refused: Mutex::default(), default })
     }
 
+    /// One model, which serves every request that names no other.
+    pub fn of(model: Model) -> Arc<Self> {
+        let models = Self::new(None);
+        models.swap(Arc::new(model));
+        models
+    }
+
     pub fn serving(&self) -> Arc<BTreeMap<Arc<str>, Arc<Model>>> {
         self.serving.load_full()
     }
