@@ -241,6 +241,10 @@ impl<'s> Inputs<'s> {
         if begin + width > rule.limit {
             return Err(rule.too_many());
         }
+        if let Some(padding) = input.padding {
+            input.dims[padding.axis] = None;
+            input.lengths.push(width);
+        }
         if let Some(length) = input.dims.get_mut(1)
             && let Some(expected) = length.replace(width)
             && expected != width
