@@ -43,7 +43,7 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Check(args) => cli::check::run(&args.config),
         Command::Inspect(args) => {
             let model = cli::model::open(&args.model, args.library.as_deref()).await?;
-            print!("{}", cli::inspect::render(&model, args.json)?);
+            print!("{}", cli::inspect::render(&Models::of(model), args.json)?);
             Ok(Exit::Ok)
         }
         Command::Predict(args) => {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::declaration::{self, Missing};
 use crate::error::Rejection;
 use crate::for_each_element_type;
-use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec};
+use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec, with_article};
 
 /// The declaration, held against the model's inputs.
 #[derive(Debug)]
@@ -78,7 +78,10 @@ impl Columns {
                 };
                 match value {
                     Some(value) => columns.missing.push((requested, value)),
-                    None => problem(format!("missing: expected a {element}, got {missing:?}")),
+                    None => problem(format!(
+                        "missing: expected {}, got {missing:?}",
+                        with_article(&element.to_string())
+                    )),
                 }
             }
             let categories = column.categories.as_ref().and_then(|texts| {

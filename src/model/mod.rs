@@ -47,6 +47,7 @@ pub struct Model {
     pub from: String,
     /// What the model file says of itself: producer, domain, description and the like.
     pub metadata: BTreeMap<String, String>,
+    pub declaration: declaration::Declaration,
     pub loaded_at: SystemTime,
     pub metrics: ModelMetrics,
     pub engine: engine::Engine,
