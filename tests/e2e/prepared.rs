@@ -360,8 +360,8 @@ fn pictures_lead_to_the_top_5_that_torchvisions_preprocessing_leads_to() {
     for (file, expected) in top {
         let answer = predict(&models, model_file("images", file), HashMap::new());
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
-        let labels = body["predictions"][0].as_array().unwrap_or_else(|| panic!("{file}: {body}"));
-        let labels: Value = labels.iter().map(|one| one["label"].clone()).collect();
-        assert_eq!(labels, *expected, "{file}: {body}");
+        let best = body["predictions"][0].as_array().unwrap_or_else(|| panic!("{file}: {body}"));
+        let best: Value = best.iter().map(|one| one["index"].clone()).collect();
+        assert_eq!(best, *expected, "{file}: {body}");
     }
 }
