@@ -1,13 +1,16 @@
 """Times JPEG to 224 x 224 tensor with Pillow and numpy as a Python worker does it: both use one thread for this.
 
 Also writes the pictures to `target/bench-images`, where `cargo bench --bench prepare` finds them. Prints the best of
-several rounds, in milliseconds for one picture.
+several rounds, in milliseconds for one picture. `scripts/bench-images.py TARGET/picture` times predictd in turns with it,
+since machines drift, and prints the ratio.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -39,20 +42,45 @@ def prepare(data: bytes) -> np.ndarray:
     return np.ascontiguousarray(((pixels / 255 - MEAN) / STD).transpose(2, 0, 1))
 
 
+def seconds(data: bytes) -> float:
+    """For one picture."""
+    start = time.perf_counter()
+    for _ in range(REPEATS):
+        prepare(data)
+    return (time.perf_counter() - start) / REPEATS
+
+
+def in_turns(data: bytes, command: list[str]) -> tuple[float, float]:
+    """Pillow's seconds and predictd's, the best of each."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+
+        def ask() -> float:
+            other.stdin.write(f"{REPEATS}\n")
+            other.stdin.flush()
+            return float(other.stdout.readline())
+
+        rounds = [(seconds(data), ask()) for _ in range(ROUNDS)]
+        other.stdin.close()
+    pillow, predictd = zip(*rounds)
+    return min(pillow), min(predictd)
+
+
 def main() -> None:
+    binary = sys.argv[1:2]
     PICTURES.mkdir(parents=True, exist_ok=True)
     for width, height in SIZES:
         buffer = io.BytesIO()
         Image.fromarray(scene(width, height)).save(buffer, format="JPEG", quality=85)
         data = buffer.getvalue()
-        (PICTURES / f"{width}x{height}.jpg").write_bytes(data)
-        rounds = []
-        for _ in range(ROUNDS):
-            start = time.perf_counter()
-            for _ in range(REPEATS):
-                prepare(data)
-            rounds.append((time.perf_counter() - start) / REPEATS)
-        print(f"{width}x{height}, {len(data)} bytes: {min(rounds) * 1000:.3f} ms")
+        path = PICTURES / f"{width}x{height}.jpg"
+        path.write_bytes(data)
+        what = f"{width}x{height}, {len(data)} bytes"
+        if not binary:
+            print(f"{what}: {min(seconds(data) for _ in range(ROUNDS)) * 1000:.3f} ms")
+            continue
+        pillow, predictd = in_turns(data, [*binary, str(path)])
+        times = f"Pillow and numpy {pillow * 1000:.3f} ms, predictd {predictd * 1000:.3f} ms"
+        print(f"{what}: {times}; Pillow and numpy / predictd: {pillow / predictd:.2f}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ pub fn run(
     }
 }
 
-fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
+/// Runs a batch, on the session of this inference thread.
+pub fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
     let Batch { model, mut requests } = batch;
     let _span = traces::batch(&model, &mut requests);
     let started = Instant::now();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
+use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -36,10 +37,10 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// For a request that has no body yet.
-    pub fn new(handler: Handler, metrics: Arc<Metrics>, trace: MessageTrace) -> Self {
+    /// For a request that has no body yet. `handler`: none where no subscription gave the message.
+    pub fn new(handler: Option<Handler>, metrics: Arc<Metrics>, trace: MessageTrace) -> Self {
         metrics.in_hand.inc();
-        Self { handler: Some(handler), metrics, bytes: 0, room: None, alone: None, trace }
+        Self { handler, metrics, bytes: 0, room: None, alone: None, trace }
     }
 
     /// The request's body has so many `bytes`, which take this room.
@@ -106,6 +107,21 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Of a message that has no place in an order and was delivered for the first time.
+    pub fn of(message: Message, ticket: Ticket) -> Self {
+        Self {
+            attributes: message.attributes,
+            message_id: message.message_id,
+            ordering_key: message.ordering_key,
+            received_at: Instant::now(),
+            deadline: None,
+            attempt: 0,
+            turn: None,
+            delivery: Delivery::default(),
+            ticket,
+        }
+    }
+
     /// See [`Reply::give_up`].
     pub fn give_up(self) {
         if let Some(turn) = self.turn {

@@ -26,6 +26,7 @@ use crate::order::{Admission, Order};
 use crate::stages::pass_panic_on;
 use keys::{Keys, Next};
 pub use large::Large;
+pub use response::message;
 use settle::{Sent, Shared};
 
 /// Powers of two from 1 to 128 messages a call. Pub/Sub takes 1000, but beyond a hundred nothing is gained.

@@ -6,6 +6,7 @@
 
 mod follow;
 mod lanes;
+mod local;
 mod take;
 pub mod updates;
 
@@ -38,6 +39,7 @@ use crate::order::Order;
 use crate::reference::Objects;
 use follow::Fetches;
 use lanes::Delivered;
+pub use local::take as take_local;
 use take::Intake;
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.

@@ -91,7 +91,8 @@ pub enum Failed {
     Unavailable(String),
 }
 
-#[derive(Debug)]
+/// By default nothing is allowed.
+#[derive(Debug, Default)]
 pub struct Objects {
     allowed: Vec<Location>,
     /// Where predictd writes its own results: a notification of one is no request, or it would go round for ever.

@@ -375,6 +375,12 @@ macro_rules! define_types {
 }
 for_each_element_type!(define_types);
 
+/// `an int64`, `a float32`: a type in a sentence.
+pub fn with_article(name: &str) -> String {
+    let article = if name.starts_with('i') { "an" } else { "a" };
+    format!("{article} {name}")
+}
+
 /// An owned tensor: one input of one request, or of one batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::{Cli, Command, Exit, report};
 use crate::config::Config;
+use crate::model::Models;
 use crate::{cli, pipeline, telemetry};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,7 +43,7 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Check(args) => cli::check::run(&args.config),
         Command::Inspect(args) => {
             let model = cli::model::open(&args.model, args.library.as_deref()).await?;
-            print!("{}", cli::inspect::render(&model, args.json)?);
+            print!("{}", cli::inspect::render(&Models::of(model), args.json)?);
             Ok(Exit::Ok)
         }
         Command::Predict(args) => {
@@ -50,9 +51,9 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
             let request = cli::predict::read(&args.input)?;
             let attributes =
                 args.attributes.into_iter().chain(args.content_type.map(cli::predict::content_type));
-            let (answer, is_prediction) = cli::predict::predict(&model, &request, &attributes.collect());
-            cli::predict::write(&answer)?;
-            Ok(if is_prediction { Exit::Ok } else { Exit::Failure })
+            let answer = cli::predict::predict(&Models::of(model), request, attributes.collect());
+            cli::predict::write(&answer, args.print_attributes)?;
+            Ok(if answer.is_prediction { Exit::Ok } else { Exit::Failure })
         }
         Command::Generate(what) => {
             cli::generate::generate(&what, &mut std::io::stdout().lock())?;

@@ -1,12 +1,19 @@
-//! `predictd inspect`: what a model takes and gives, with requests that work when pasted back.
+//! `predictd inspect`: what a model takes and gives, and commands that ask it in every form that fits.
 
 use std::fmt::Write as _;
 
+use anyhow::Context as _;
+use serde_json::Value;
+
 use super::sample::{Sample, samples};
 use crate::http::VersionInfo;
-use crate::model::Model;
+use crate::model::declaration::Declaration;
 use crate::model::rows::Rows;
+use crate::model::{Model, Models};
 use crate::tensor::TensorSpec;
+
+/// A longer command is not for a terminal.
+const LONGEST_COMMAND: usize = 4096;
 
 /// What `--json` prints.
 #[derive(serde::Serialize)]
@@ -14,14 +21,21 @@ struct Inspected {
     #[serde(flatten)]
     version: VersionInfo,
     batching: String,
+    /// What holds of `model.yaml`, where it says anything.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    declared: Value,
     samples: Vec<Sample>,
 }
 
-/// The table, or JSON.
-pub fn render(model: &Model, json: bool) -> anyhow::Result<String> {
+/// The one model that serves, as a table or as JSON.
+pub fn render(models: &Models, json: bool) -> anyhow::Result<String> {
+    let serving = models.serving();
+    let model = serving.values().next().context("there is no model")?;
+    let samples = samples(models, model);
+    let declared = declared(&model.declaration)?;
     if json {
-        let inspected =
-            Inspected { version: VersionInfo::of(model), batching: batching(model), samples: samples(model) };
+        let (version, batching) = (VersionInfo::of(model), batching(model));
+        let inspected = Inspected { version, batching, declared, samples };
         return Ok(serde_json::to_string_pretty(&inspected)? + "\n");
     }
     let mut text = String::new();
@@ -51,13 +65,52 @@ pub fn render(model: &Model, json: bool) -> anyhow::Result<String> {
     if let Some(columns) = &signature.columns {
         writeln!(text, "columns\n  {}", columns.join(", "))?;
     }
-    for Sample { protocol, content_type, body } in samples(model) {
-        write!(text, "\na request of {protocol} (pipe it into `predictd predict --model {}", model.from)?;
-        let declared =
-            if protocol == "csv" { format!(" --content-type '{content_type}'") } else { String::new() };
-        writeln!(text, "{declared}`)\n{}", body.trim_end())?;
+    if !declared.is_null() {
+        let yaml = serde_saphyr::to_string(&declared)?;
+        let lines: Vec<String> = yaml.lines().map(|line| format!("  {line}\n")).collect();
+        write!(text, "declared in model.yaml\n{}", lines.concat())?;
+    }
+    if samples.is_empty() {
+        writeln!(text, "\nno requests to show: the model refuses zeros in every form")?;
+    }
+    for Sample { protocol, command, body, .. } in samples {
+        if command.len() <= LONGEST_COMMAND {
+            writeln!(text, "\n# {protocol}\n{command}")?;
+        } else {
+            let length = body.bytes().len();
+            writeln!(text, "\n# {protocol}: {length} bytes, which `predictd inspect --json` shows")?;
+        }
     }
     Ok(text)
+}
+
+/// What a declaration says, defaults of what it mentions included; null when it says nothing.
+fn declared(declaration: &Declaration) -> anyhow::Result<Value> {
+    let nothing = serde_json::to_value(Declaration::default())?;
+    let mut said = serde_json::to_value(declaration)?;
+    if let Value::Object(parts) = &mut said {
+        parts.retain(|name, part| nothing[name] != *part);
+        // Requests and answers of any length.
+        if let Some(Value::Array(samples)) = parts.get("samples") {
+            let count = samples.len();
+            parts
+                .insert("samples".to_owned(), format!("{count}, which the model answers as declared").into());
+        }
+    }
+    prune(&mut said);
+    Ok(if said == Value::Object(serde_json::Map::new()) { Value::Null } else { said })
+}
+
+/// Leaves out what is not set.
+fn prune(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.values_mut().for_each(prune);
+            members.retain(|_, member| !member.is_null());
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(prune),
+        _ => {}
+    }
 }
 
 fn table(text: &mut String, title: &str, specs: &[TensorSpec]) -> std::fmt::Result {

@@ -107,8 +107,9 @@ Examples:
 
     /// Make one prediction on this machine, without Pub/Sub
     ///
-    /// Reads one request's body and prints its response's body, exactly as `run` would send it. The response's
-    /// attributes go to standard error where they say more than plain JSON. An error response ends with 1.
+    /// Takes one request's body and attributes and prints its response's body, exactly as `run` would send it without
+    /// any configuration: no bucket is allowed, and no reference is followed. The response's attributes go to
+    /// standard error. An error response ends with 1.
     #[command(after_long_help = "\
 Examples:
   predictd predict --model models/wine/2 --input request.json
@@ -211,6 +212,9 @@ pub struct PredictArgs {
     /// Another attribute of the request, such as content-encoding=gzip; may be given several times
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = predict::attribute)]
     pub attributes: Vec<(String, String)>,
+    /// Print all attributes of the response, not only those without which its body cannot be read
+    #[arg(long)]
+    pub print_attributes: bool,
     /// Path of libonnxruntime.so
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,

@@ -1,41 +1,41 @@
-//! `predictd predict`: one request through the worker's own engine, without Pub/Sub.
+//! `predictd predict`: one request through the worker's own stages, without Pub/Sub between them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
+use bytes::Bytes;
+use google_cloud_pubsub::model::Message;
 
 use super::report::Hint as _;
-use crate::decode::envelope::{Envelope, Headers, open};
-use crate::decode::{Failure, Limits};
-use crate::encode::envelope::{Sealed, Sender, seal};
-use crate::model::Model;
-use crate::{encode, infer};
+use crate::message::Batch;
+use crate::model::Models;
+use crate::{infer, publish, receive};
 
 /// What stands for the message's id, which only Pub/Sub gives.
 const MESSAGE_ID: &str = "local";
 
-/// The response and whether it is a prediction: byte for byte what the worker would publish, but for a CloudEvent's id and time.
-pub fn predict(model: &Model, body: &[u8], attributes: &HashMap<String, String>) -> (Sealed, bool) {
-    let limits = Limits::default();
-    let Envelope { delivery, content } = open(Headers(attributes), body, &limits);
-    let decoded = content
-        .map_err(|rejection| Failure { rejection, id: None })
-        .and_then(|content| content.decode(&model.signature, &limits));
-    let (answered, id) = match decoded {
-        Ok(request) => {
-            let (mut ids, mut answers) = infer::predict(model, 0, vec![request]);
-            let answered = answers.pop().expect("one request has one answer");
-            (answered, ids.pop().flatten())
+/// The message that the worker would publish, but for what only Pub/Sub gives: ids and the times of CloudEvents.
+#[derive(Debug)]
+pub struct Answer {
+    pub body: Bytes,
+    pub attributes: HashMap<String, String>,
+    pub is_prediction: bool,
+}
+
+/// Answers one request as a worker that has these models and no configuration.
+pub fn predict(models: &Models, body: Vec<u8>, attributes: HashMap<String, String>) -> Answer {
+    let message = Message::new().set_message_id(MESSAGE_ID).set_data(body).set_attributes(attributes);
+    let reply = match receive::take_local(message, models) {
+        Ok(pending) => {
+            let batch = Batch { model: pending.model.clone(), requests: vec![pending] };
+            infer::answer(0, batch).pop().expect("one request has one answer")
         }
-        Err(failure) => (Err(failure.rejection), failure.id),
+        Err(refused) => *refused,
     };
-    let is_ok = answered.is_ok();
-    let body = answered.unwrap_or_else(|rejection| encode::error(&rejection, id.as_ref()).into());
-    let sender = Sender { model: Some(&model.name), message_id: MESSAGE_ID, is_ok, now: SystemTime::now() };
-    (seal(body, &delivery, &sender), is_ok)
+    let (message, reply) = publish::message(reply);
+    Answer { body: message.data, attributes: message.attributes, is_prediction: reply.outcome.is_ok() }
 }
 
 /// `KEY=VALUE`.
@@ -50,16 +50,22 @@ pub fn content_type(value: String) -> (String, String) {
     ("content-type".to_owned(), value)
 }
 
-/// The body alone to standard output; a terminal gets a line end. What its attributes say beyond plain JSON goes to
-/// standard error: without `inference-header-content-length`, for one, binary data cannot be read.
-pub fn write(answer: &Sealed) -> anyhow::Result<()> {
+/// The body alone to standard output; a terminal gets a line end. Attributes go to standard error, in order: all of them, or those
+/// without which the body cannot be read, such as `inference-header-content-length`.
+pub fn write(answer: &Answer, all: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(&answer.body).context("cannot write to standard output")?;
     if out.is_terminal() {
         out.write_all(b"\n").context("cannot write to standard output")?;
     }
     out.flush().context("cannot write to standard output")?;
-    for (key, value) in answer.attributes.iter().filter(|(_, value)| value != "application/json") {
+    let tells_of_the_body = |key: &str, value: &str| match key {
+        "content-type" => value != "application/json",
+        _ => ["content-encoding", "inference-header-content-length"].contains(&key) || key.starts_with("ce-"),
+    };
+    let attributes: BTreeMap<&String, &String> =
+        answer.attributes.iter().filter(|(key, value)| all || tells_of_the_body(key, value)).collect();
+    for (key, value) in attributes {
         eprintln!("{key}: {value}");
     }
     Ok(())

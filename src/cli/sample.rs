@@ -1,144 +1,365 @@
-//! Requests that a model takes as they stand: of the right shape and zeros all over, so not of sense.
+//! Requests that a model takes as they stand, one of each form that fits it: zeros of the right shape, so not of sense. Each was
+//! answered by the model before it is shown.
+
+use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
-use crate::model::Model;
-use crate::tensor::{Dim, ElementType, Kind, Signature, TensorSpec};
+use super::predict::predict;
+use crate::model::{Model, Models};
+use crate::tensor::{Dim, ElementType, Kind, TensorSpec};
+
+/// Lengths of free dimensions to try: convolutions and poolings need some height and width.
+const SIZES: [usize; 5] = [1, 8, 32, 64, 224];
+/// Texts to try: some models read numbers out of them.
+const TEXTS: [&str; 2] = ["a", "0"];
+/// No sample has more elements in an input.
+const MOST_ELEMENTS: usize = 1 << 20;
 
 /// A request for `predictd predict`, and for Pub/Sub.
 #[derive(Debug, serde::Serialize)]
 pub struct Sample {
     pub protocol: &'static str,
-    pub content_type: &'static str,
-    pub body: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<&'static str, String>,
+    #[serde(flatten)]
+    pub body: Body,
+    /// What asks it of the model, for a shell.
+    pub command: String,
 }
 
-/// One for each protocol that fits the model.
-pub fn samples(model: &Model) -> Vec<Sample> {
-    let signature = &model.signature;
-    let picture =
-        model.engine.sample_picture().map(|bytes| base64::engine::general_purpose::STANDARD.encode(bytes));
-    let zero = |element: ElementType| zero(element, picture.as_deref());
-    let json = |protocol, body| Sample { protocol, content_type: "application/json", body };
-    let whole_input = |spec: &TensorSpec| match composite(spec) {
-        Some(composite) => composite,
-        None => value(&whole(spec), &zero(spec.element)),
-    };
-    // A bare map would be taken for inputs by name.
-    let whole_inputs = match &signature.inputs[..] {
-        [only] if matches!(only.kind, Kind::Map { .. }) => object(&signature.inputs, whole_input),
-        _ => named(signature, whole_input),
-    };
-    let mut samples = vec![
-        json(
-            "rows",
-            format!(
-                "{{\"instances\": [{}]}}",
-                named(signature, |spec| match composite(spec) {
-                    Some(composite) => composite,
-                    None => value(&row(spec, signature), &zero(spec.element)),
-                })
-            ),
-        ),
-        json("columns", format!("{{\"inputs\": {whole_inputs}}}")),
-    ];
-    let is_composite = |spec: &TensorSpec| spec.kind.is_composite();
-    if !signature.inputs.is_empty() && !signature.inputs.iter().any(is_composite) {
-        let tensors: Vec<String> =
-            signature.inputs.iter().map(|spec| v2(spec, &zero(spec.element))).collect();
-        samples.push(json("v2", format!("{{\"inputs\": [{}]}}", tensors.join(", "))));
-    }
-    if let Some(table) = csv(signature) {
-        samples.push(Sample { protocol: "csv", content_type: "text/csv; header=present", body: table });
-    }
-    samples
+#[derive(Debug, serde::Serialize)]
+pub enum Body {
+    #[serde(rename = "body")]
+    Text(String),
+    #[serde(rename = "body_base64", serialize_with = "base64")]
+    Bytes(Vec<u8>),
 }
 
-/// A map of one zero, or a sequence of one tensor of zeros.
-fn composite(spec: &TensorSpec) -> Option<String> {
-    match &spec.kind {
-        Kind::Tensor | Kind::Optional => None,
-        Kind::Map { key, value } => {
-            let key = if *key == ElementType::I64 { "0" } else { "a" };
-            Some(format!("{{\"{key}\": {}}}", zero(*value, None)))
-        }
-        Kind::Sequence { element, shape } => {
-            let shape: Vec<usize> = shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
-            Some(format!("[{}]", value(&shape, &zero(*element, None))))
+fn base64<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(bytes))
+}
+
+impl Body {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
         }
     }
 }
 
-fn zero(element: ElementType, picture: Option<&str>) -> String {
-    match element {
-        ElementType::Bool => "false".to_owned(),
-        ElementType::Text => "\"a\"".to_owned(),
-        ElementType::Blob => format!("{{\"b64\": \"{}\"}}", picture.unwrap_or_default()),
-        ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64 => "0.0".to_owned(),
-        _ => "0".to_owned(),
+/// All forms in which the model that serves answers a sample; none when zeros are no request for it.
+pub fn samples(models: &Models, model: &Model) -> Vec<Sample> {
+    for (text, size) in TEXTS.into_iter().flat_map(|text| SIZES.map(|size| (text, size))) {
+        let zeros = Zeros { model, text, size, picture: model.engine.sample_picture() };
+        let count = |spec| zeros.whole(spec).into_iter().try_fold(1, usize::checked_mul);
+        if !model.signature.inputs.iter().all(|spec| count(spec).is_some_and(|count| count <= MOST_ELEMENTS))
+        {
+            continue;
+        }
+        let mut samples = zeros.samples();
+        samples.retain(|sample| {
+            let attributes = sample.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+            let attributes: HashMap<String, String> = attributes.collect();
+            predict(models, sample.body.bytes().to_vec(), attributes).is_prediction
+        });
+        if !samples.is_empty() {
+            return samples;
+        }
     }
+    Vec::new()
 }
 
-/// The bare value of a single input, else an object by name.
-fn named(signature: &Signature, value: impl Fn(&TensorSpec) -> String) -> String {
-    if let [only] = &signature.inputs[..] {
-        return value(only);
+/// Makes the samples of one model.
+struct Zeros<'a> {
+    model: &'a Model,
+    text: &'static str,
+    /// Of free dimensions, but for the rows.
+    size: usize,
+    /// For a model that takes pictures.
+    picture: Option<Vec<u8>>,
+}
+
+/// One row as cells: their names, where they have any, and their values in JSON.
+type Table = (Option<Vec<String>>, Vec<String>);
+
+impl<'a> Zeros<'a> {
+    fn inputs(&self) -> &'a [TensorSpec] {
+        &self.model.signature.inputs
     }
-    object(&signature.inputs, value)
+
+    /// What may fit; whether it does, the model says.
+    fn samples(&self) -> Vec<Sample> {
+        let json = |protocol, body: String| self.sample(protocol, &[], Body::Text(body));
+        let rows = format!("{{\"instances\": [{}]}}", self.named(|spec| self.row(spec)));
+        let event = format!(
+            "{{\"specversion\": \"1.0\", \"id\": \"1\", \"source\": \"//example\", \"type\": \"example.request\", \"data\": {rows}}}"
+        );
+        let mut samples =
+            vec![json("rows", rows), json("columns", format!("{{\"inputs\": {}}}", self.whole_inputs()))];
+        if self.inputs().iter().all(|spec| !spec.kind.is_composite()) {
+            let tensors: Vec<String> = self.inputs().iter().map(|spec| self.v2(spec)).collect();
+            samples.push(json("v2", format!("{{\"inputs\": [{}]}}", tensors.join(", "))));
+            samples.extend(self.v2_binary());
+        }
+        if let Some((names, cells)) = self.table() {
+            samples.extend(self.tables(names.as_deref(), &cells));
+        }
+        samples.extend(self.single());
+        let structured = [("content-type", "application/cloudevents+json".to_owned())];
+        samples.push(self.sample("cloudevent", &structured, Body::Text(event)));
+        samples
+    }
+
+    fn sample(&self, protocol: &'static str, attributes: &[(&'static str, String)], body: Body) -> Sample {
+        let mut command = match &body {
+            Body::Text(text) => format!("printf %s {}", quoted(text)),
+            Body::Bytes(bytes) => format!("printf %s {} | base64 -d", STANDARD.encode(bytes)),
+        };
+        command += &format!(" | predictd predict --model {}", quoted(&self.model.from));
+        for (key, value) in attributes {
+            command += &match *key {
+                "content-type" => format!(" --content-type {}", quoted(value)),
+                key => format!(" --attribute {}", quoted(&format!("{key}={value}"))),
+            };
+        }
+        Sample { protocol, attributes: attributes.iter().cloned().collect(), body, command }
+    }
+
+    fn whole_inputs(&self) -> String {
+        let whole = |spec: &TensorSpec| {
+            self.composite(spec).unwrap_or_else(|| value(&self.whole(spec), &self.element(spec)))
+        };
+        match self.inputs() {
+            // A bare map would be taken for inputs by name.
+            [only] if matches!(only.kind, Kind::Map { .. }) => object(self.inputs(), whole),
+            _ => self.named(whole),
+        }
+    }
+
+    /// The bare value of a single input, else an object by name.
+    fn named(&self, value: impl Fn(&TensorSpec) -> String) -> String {
+        if let [only] = self.inputs() { value(only) } else { object(self.inputs(), value) }
+    }
+
+    /// One row of an input.
+    fn row(&self, spec: &TensorSpec) -> String {
+        self.composite(spec).unwrap_or_else(|| {
+            let rows = usize::from(self.counts_rows());
+            let shape = self.whole(spec).split_off(rows.min(spec.shape.len()));
+            value(&shape, &self.element(spec))
+        })
+    }
+
+    fn counts_rows(&self) -> bool {
+        self.model.signature.batched || self.model.signature.row_by_row
+    }
+
+    fn whole(&self, spec: &TensorSpec) -> Vec<usize> {
+        let length = |(axis, dim): (usize, &Dim)| match dim {
+            Dim::Fixed(length) => *length,
+            Dim::Any(_) if axis == 0 && self.counts_rows() => 1,
+            Dim::Any(_) => self.size,
+        };
+        spec.shape.iter().enumerate().map(length).collect()
+    }
+
+    /// A map of one zero, or a sequence of one tensor of zeros.
+    fn composite(&self, spec: &TensorSpec) -> Option<String> {
+        match &spec.kind {
+            Kind::Tensor | Kind::Optional => None,
+            Kind::Map { key, value } => {
+                let key = if *key == ElementType::I64 { "0" } else { "a" };
+                Some(format!("{{\"{key}\": {}}}", self.zero(*value)))
+            }
+            Kind::Sequence { element, shape } => {
+                let shape: Vec<usize> = shape.iter().map(|dim| dim.fixed().unwrap_or(self.size)).collect();
+                Some(format!("[{}]", value(&shape, &self.zero(*element))))
+            }
+        }
+    }
+
+    /// One element of an input: the first category of a column that has some.
+    fn element(&self, spec: &TensorSpec) -> String {
+        if spec.element == ElementType::Text { string(&self.text(spec)) } else { self.zero(spec.element) }
+    }
+
+    fn text(&self, spec: &TensorSpec) -> String {
+        let mut columns = self.model.declaration.columns.iter();
+        let column = columns.find(|column| column.name == spec.name);
+        let categories = column.and_then(|column| column.categories.as_ref());
+        categories.and_then(|texts| texts.first().cloned()).unwrap_or_else(|| self.text.to_owned())
+    }
+
+    fn zero(&self, element: ElementType) -> String {
+        match element {
+            ElementType::Bool => "false".to_owned(),
+            ElementType::Text => string(self.text),
+            ElementType::Blob => {
+                format!("{{\"b64\": \"{}\"}}", STANDARD.encode(self.picture.as_deref().unwrap_or_default()))
+            }
+            ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64 => "0.0".to_owned(),
+            _ => "0".to_owned(),
+        }
+    }
+
+    fn v2(&self, spec: &TensorSpec) -> String {
+        let data = value(&[self.whole(spec).iter().product()], &self.element(spec));
+        format!("{{{}, \"data\": {data}}}", self.v2_head(spec))
+    }
+
+    fn v2_head(&self, spec: &TensorSpec) -> String {
+        let (name, shape, datatype) = (string(&spec.name), self.whole(spec), spec.element.datatype());
+        format!("\"name\": {name}, \"shape\": {shape:?}, \"datatype\": \"{datatype}\"")
+    }
+
+    fn v2_binary(&self) -> Option<Sample> {
+        let mut data = Vec::new();
+        let mut tensors = Vec::new();
+        for spec in self.inputs() {
+            let own = self.bytes(spec)?.repeat(self.whole(spec).iter().product());
+            let size = own.len();
+            tensors.push(format!(
+                "{{{}, \"parameters\": {{\"binary_data_size\": {size}}}}}",
+                self.v2_head(spec)
+            ));
+            data.extend(own);
+        }
+        let json = format!("{{\"inputs\": [{}]}}", tensors.join(", "));
+        let attributes = [
+            ("content-type", "application/octet-stream".to_owned()),
+            ("inference-header-content-length", json.len().to_string()),
+        ];
+        Some(self.sample("v2-binary", &attributes, Body::Bytes([json.into_bytes(), data].concat())))
+    }
+
+    /// One element as it stands in binary data.
+    fn bytes(&self, spec: &TensorSpec) -> Option<Vec<u8>> {
+        let with_length = |bytes: &[u8]| {
+            let length = u32::try_from(bytes.len()).ok()?;
+            Some([&length.to_le_bytes()[..], bytes].concat())
+        };
+        match spec.element {
+            ElementType::Text => with_length(self.text(spec).as_bytes()),
+            ElementType::Blob => with_length(self.picture.as_deref().unwrap_or_default()),
+            ElementType::Composite => None,
+            ElementType::Bool | ElementType::U8 | ElementType::I8 => Some(vec![0]),
+            ElementType::U16 | ElementType::I16 | ElementType::F16 | ElementType::BF16 => Some(vec![0; 2]),
+            ElementType::U32 | ElementType::I32 | ElementType::F32 => Some(vec![0; 4]),
+            ElementType::U64 | ElementType::I64 | ElementType::F64 => Some(vec![0; 8]),
+        }
+    }
+
+    /// For models of named columns, of inputs that are one column each, or of one input of several.
+    fn table(&self) -> Option<Table> {
+        let is_cell = |spec: &TensorSpec| {
+            let is_narrow = matches!(&spec.shape[..], [_] | [_, Dim::Fixed(1)]);
+            is_narrow && !matches!(spec.element, ElementType::Blob | ElementType::Composite)
+        };
+        match (&self.model.signature.columns, self.inputs()) {
+            (Some(columns), [only, ..]) => {
+                Some((Some(columns.clone()), vec![self.element(only); columns.len()]))
+            }
+            (None, inputs) if !inputs.is_empty() && inputs.iter().all(is_cell) => {
+                let names = inputs.iter().map(|spec| spec.name.clone()).collect();
+                Some((Some(names), inputs.iter().map(|spec| self.element(spec)).collect()))
+            }
+            (None, [only]) if only.shape.len() == 2 && only.element != ElementType::Blob => {
+                let width = self.whole(only)[1];
+                Some((None, vec![self.element(only); width]))
+            }
+            _ => None,
+        }
+    }
+
+    fn tables(&self, names: Option<&[String]>, cells: &[String]) -> Vec<Sample> {
+        let plain: Vec<String> = cells.iter().map(|cell| in_csv(&in_json(cell))).collect();
+        let line = plain.join(",") + "\n";
+        let csv = |protocol, header, body| {
+            let kind = format!("text/csv; header={header}");
+            self.sample(protocol, &[("content-type", kind)], Body::Text(body))
+        };
+        let mut samples = vec![csv("csv-without-header", "absent", line.clone())];
+        let Some(names) = names else { return samples };
+        let header: Vec<String> = names.iter().map(|name| in_csv(name)).collect();
+        samples.insert(0, csv("csv", "present", format!("{}\n{line}", header.join(","))));
+        let quoted: Vec<String> = names.iter().map(|name| string(name)).collect();
+        let (columns, data) = (quoted.join(", "), cells.join(", "));
+        let split = format!("{{\"dataframe_split\": {{\"columns\": [{columns}], \"data\": [[{data}]]}}}}");
+        samples.push(self.sample("pandas-split", &[], Body::Text(split)));
+        let pairs: Vec<String> =
+            quoted.iter().zip(cells).map(|(name, cell)| format!("{name}: {cell}")).collect();
+        let records = format!("{{\"dataframe_records\": [{{{}}}]}}", pairs.join(", "));
+        samples.push(self.sample("pandas-records", &[], Body::Text(records)));
+        samples
+    }
+
+    /// A body that is nothing but the one input's row: numbers, a text or a picture.
+    fn single(&self) -> Option<Sample> {
+        let [only] = self.inputs() else { return None };
+        let (protocol, kind, body) = match only.element {
+            ElementType::Text => ("text", "text/plain", Body::Text(self.text(only))),
+            ElementType::Blob => ("image", "image/png", Body::Bytes(self.picture.clone()?)),
+            _ => {
+                let rows = self.bytes(only)?.repeat(self.whole(only).iter().product());
+                ("raw", "application/octet-stream", Body::Bytes(rows))
+            }
+        };
+        Some(self.sample(protocol, &[("content-type", kind.to_owned())], body))
+    }
 }
 
 fn object(inputs: &[TensorSpec], value: impl Fn(&TensorSpec) -> String) -> String {
-    let pair =
-        |spec: &TensorSpec| format!("{}: {}", serde_json::Value::from(spec.name.as_str()), value(spec));
+    let pair = |spec: &TensorSpec| format!("{}: {}", string(&spec.name), value(spec));
     let pairs: Vec<String> = inputs.iter().map(pair).collect();
     format!("{{{}}}", pairs.join(", "))
-}
-
-/// Free dimensions are 1 long.
-fn whole(spec: &TensorSpec) -> Vec<usize> {
-    spec.shape.iter().map(|dim| if let Dim::Fixed(n) = dim { *n } else { 1 }).collect()
-}
-
-fn row(spec: &TensorSpec, signature: &Signature) -> Vec<usize> {
-    let rows = usize::from(signature.batched || signature.row_by_row);
-    whole(spec).split_off(rows.min(spec.shape.len()))
 }
 
 fn value(shape: &[usize], zero: &str) -> String {
     shape.iter().rev().fold(zero.to_owned(), |inner, length| format!("[{}]", vec![inner; *length].join(", ")))
 }
 
-fn v2(spec: &TensorSpec, zero: &str) -> String {
-    let shape = whole(spec);
-    let data = value(&[shape.iter().product()], zero);
-    let name = serde_json::Value::from(spec.name.as_str());
-    format!(
-        "{{\"name\": {name}, \"shape\": {shape:?}, \"datatype\": \"{}\", \"data\": {data}}}",
-        spec.element.datatype()
-    )
+fn string(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
-/// For models of named columns, or of inputs that are one column each.
-fn csv(signature: &Signature) -> Option<String> {
-    let is_column = |spec: &TensorSpec| {
-        let is_narrow = matches!(&spec.shape[..], [_] | [_, Dim::Fixed(1)]);
-        is_narrow && spec.element != ElementType::Blob
-    };
-    let (names, zeros): (Vec<String>, Vec<String>) = match &signature.columns {
-        Some(columns) => (columns.clone(), vec!["0".to_owned(); columns.len()]),
-        None if signature.batched
-            && !signature.inputs.is_empty()
-            && signature.inputs.iter().all(is_column) =>
+/// The text that a cell of JSON is.
+fn in_json(cell: &str) -> String {
+    serde_json::from_str::<String>(cell).unwrap_or_else(|_| cell.to_owned())
+}
+
+/// A field as RFC 4180 writes it.
+fn in_csv(text: &str) -> String {
+    let is_plain = !text.is_empty() && !text.contains([',', '"', '\n', '\r']) && text.trim() == text;
+    if is_plain { text.to_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
+}
+
+/// One word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+@%".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_cells_stay_whole() {
+        for (text, word) in
+            [("models/wine/2", "models/wine/2"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''")]
         {
-            let cell = |spec: &TensorSpec| match spec.element {
-                ElementType::Text => "a".to_owned(),
-                ElementType::Bool => "false".to_owned(),
-                _ => "0".to_owned(),
-            };
-            signature.inputs.iter().map(|spec| (spec.name.clone(), cell(spec))).unzip()
+            assert_eq!(quoted(text), word);
         }
-        None => return None,
-    };
-    let is_plain = |name: &String| !name.contains([',', '"', '\n', '\r']);
-    names.iter().all(is_plain).then(|| format!("{}\n{}\n", names.join(","), zeros.join(",")))
+        for (text, field) in [("a b", "a b"), ("", "\"\""), ("a,b", "\"a,b\""), ("5\"", "\"5\"\"\"")] {
+            assert_eq!(in_csv(text), field);
+        }
+        assert_eq!((in_json("\"a\\\"b\""), in_json("0.0")), ("a\"b".to_owned(), "0.0".to_owned()));
+    }
 }

@@ -8,6 +8,7 @@ use super::fault::{Fault, Read};
 use super::number::{self, Number};
 use super::scanner::Scanner;
 use crate::composite::Composite;
+use crate::tensor::with_article;
 
 pub(super) trait Element: Default + Clone {
     /// Reads one element, wherever white space before it begins.
@@ -43,7 +44,7 @@ fn out_of_range(
     low: impl std::fmt::Display,
     high: impl std::fmt::Display,
 ) -> Box<Fault> {
-    Fault::new(format!("expected a {name} ({low} to {high}), got {}", number.shown()))
+    Fault::new(format!("expected {} ({low} to {high}), got {}", with_article(name), number.shown()))
 }
 
 macro_rules! integers {
@@ -116,7 +117,9 @@ macro_rules! floats {
                 let value: Self = ($convert)(&number);
                 // Finite digits that round to infinity are beyond the type.
                 if value.is_infinite() {
-                    return Err(out_of_range(&number, $name, Self::MIN, Self::MAX));
+                    // Debug's form has an exponent where Display has hundreds of digits.
+                    let (low, high) = (format_args!("{:?}", Self::MIN), format_args!("{:?}", Self::MAX));
+                    return Err(out_of_range(&number, $name, low, high));
                 }
                 Ok(value)
             }

@@ -278,6 +278,10 @@ impl<'s> Inputs<'s> {
         if begin + width > rule.limit {
             return Err(rule.too_many());
         }
+        if let Some(padding) = input.padding {
+            input.dims[padding.axis] = None;
+            input.lengths.push(width);
+        }
         if let Some(length) = input.dims.get_mut(1)
             && let Some(expected) = length.replace(width)
             && expected != width
@@ -285,9 +289,6 @@ impl<'s> Inputs<'s> {
             return Err(rule.length(expected, 1, width));
         }
         grow(&mut input.elements, begin + width);
-        if input.padding.is_some_and(|padding| padding.axis == 1) {
-            input.lengths.push(width);
-        }
         input.times += 1;
         self.total += width;
         Ok(begin)

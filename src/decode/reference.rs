@@ -248,6 +248,8 @@ impl Object {
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::Strategy as _;
+
     use super::*;
 
     type Attributes<'a> = &'a [(&'a str, &'a str)];
@@ -351,6 +353,36 @@ mod tests {
         }
         let number = found(&[], r#"{"dataref": 7}"#).unwrap().object.unwrap_err();
         assert_eq!(number.message, "dataref: expected a string \"gs://bucket/object\"");
+    }
+
+    proptest::proptest! {
+        /// Whatever attributes say: an object's name that leaves no prefix, or a reason; and an event's attributes are read or refused.
+        #[test]
+        fn any_attributes_are_answered(
+            given in proptest::collection::vec((proptest::sample::select(vec![
+                "dataref", "payloadFormat", "eventType", "bucketId", "objectId", "objectGeneration", "content-type",
+                "content-encoding", "accept-encoding", "inference-header-content-length", "ce-specversion", "ce-id",
+                "ce-source", "ce-type", "ce-time", "ce-subject", "ce-datacontenttype", "ce-dataref",
+            ]), proptest::prop_oneof![
+                proptest::sample::select(vec![
+                    "gs://b/o", "gs://b/../o", "gs:///", "file:///o", "1.0", "7", "-1", "OBJECT_FINALIZE", "gzip",
+                    "application/cloudevents+json", "text/csv", "2026-01-31T12:00:00Z", "%25%zz", "",
+                ]).prop_map(str::to_owned),
+                ".{0,20}",
+            ]), 0..9),
+            body in proptest::sample::select(vec!["", "{}", "{\"dataref\": \"gs://b/o\"}", "1,2", "{\"specversion\": \"1.0\"}"]),
+        ) {
+            let attributes: HashMap<String, String> =
+                given.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            let _ = envelope::open(Headers(&attributes), body.as_bytes(), &crate::decode::Limits::DEFAULT);
+            let Some(reference) = find(Headers(&attributes), body.as_bytes()) else { return Ok(()) };
+            let said = reference.attributes("", "identity");
+            let _ = envelope::open(Headers(&said), body.as_bytes(), &crate::decode::Limits::DEFAULT);
+            if let Ok(object) = reference.object {
+                proptest::prop_assert!(!object.bucket.is_empty() && !object.name.is_empty());
+                proptest::prop_assert!(!object.name.split('/').any(|part| matches!(part, "." | "..")), "{object}");
+            }
+        }
     }
 
     #[test]

@@ -59,8 +59,10 @@ fn row(
     if !is_object {
         return Err(scanner.unexpected("an object with a value for every input"));
     }
-    let name = &inputs.list[0].spec.name;
-    if single && matches!(inputs.list[0].spec.kind, Kind::Map { .. }) && !is_named_object(scanner, name) {
+    if single
+        && matches!(inputs.list[0].spec.kind, Kind::Map { .. })
+        && !is_named_object(scanner, &inputs.list[0].spec.name)
+    {
         return inputs.read(0, scanner, level(inputs));
     }
     if single

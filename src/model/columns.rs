@@ -6,7 +6,7 @@ use super::declaration::{self, Missing};
 use super::mlflow::Table;
 use crate::error::Rejection;
 use crate::for_each_element_type;
-use crate::tensor::{Dim, ElementType, Elements, Frame, Kind, Tensor, TensorSpec};
+use crate::tensor::{Dim, ElementType, Elements, Frame, Kind, Tensor, TensorSpec, with_article};
 
 /// The declaration, held against the model's inputs.
 #[derive(Debug)]
@@ -92,7 +92,10 @@ impl Columns {
                 };
                 match value {
                     Some(value) => columns.missing.push((requested, value)),
-                    None => problem(format!("missing: expected a {element}, got {missing}")),
+                    None => problem(format!(
+                        "missing: expected {}, got {missing}",
+                        with_article(&element.to_string())
+                    )),
                 }
             }
             if let Some(texts) = &column.categories {

@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::rows::Declared;
 use crate::prepare::image::Image;
 use crate::prepare::text::Text;
-use crate::tensor::{Dim, Elements, PadTo, Padding, TensorSpec};
+use crate::tensor::{Dim, Elements, PadTo, Padding, TensorSpec, with_article};
 
 /// What turns requests into the model's inputs, and its outputs into responses.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Declaration {
     /// Pictures (JPEG, PNG or WebP) as the model's input: how they are decoded, resized and normalised.
@@ -39,7 +39,7 @@ pub struct Declaration {
 }
 
 /// A named field of a row.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
     /// What requests call it.
@@ -52,7 +52,7 @@ pub struct Column {
     #[serde(default)]
     pub categories: Option<Vec<String>>,
     /// What the model gets for a text that is not in `categories`; such a row is refused when this is left out.
-    #[serde(default)]
+    #[serde(default, serialize_with = "number_if_any")]
     pub unknown: Option<f64>,
     /// What stands for it where a row leaves it out, has `null` or an empty cell: a number, `NaN` for floats, or a text for text
     /// and categories. Such a row is refused when this is left out.
@@ -61,9 +61,10 @@ pub struct Column {
 }
 
 /// A value for a field that a row leaves out.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a number or a text")]
 pub enum Missing {
+    #[serde(serialize_with = "number")]
     Number(f64),
     Text(String),
 }
@@ -78,7 +79,7 @@ impl std::fmt::Display for Missing {
 }
 
 /// A dimension of an input that is filled up. Give `multiple` or `buckets`; neither: up to the longest row of the request.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pad {
     /// The input's name.
@@ -87,7 +88,7 @@ pub struct Pad {
     #[serde(default = "first_inner")]
     pub axis: usize,
     /// What it is filled up with.
-    #[serde(default)]
+    #[serde(default, serialize_with = "number")]
     pub value: f64,
     /// Up to the next multiple of this, so that requests of similar lengths share a call.
     #[serde(default)]
@@ -95,6 +96,18 @@ pub struct Pad {
     /// Up to the next of these lengths; longer rows are refused.
     #[serde(default)]
     pub buckets: Option<Vec<usize>>,
+}
+
+/// JSON, as which declarations are shown, has no non-finite numbers: they are texts.
+fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.is_finite() { value.serialize(serializer) } else { value.to_string().serialize(serializer) }
+}
+
+fn number_if_any<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => number(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn first_inner() -> usize {
@@ -127,7 +140,8 @@ impl Pad {
             ));
         }
         let Some(value) = Elements::of_number(spec.element, self.value) else {
-            return problem(format!("value: expected a {}, got {}", spec.element, self.value));
+            let wanted = with_article(&spec.element.to_string());
+            return problem(format!("value: expected {wanted}, got {}", self.value));
         };
         let to = match (self.multiple, &self.buckets) {
             (Some(_), Some(_)) => return problem("expected multiple or buckets, got both".to_owned()),
@@ -146,7 +160,7 @@ impl Pad {
 }
 
 /// One output of the response.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shown {
     /// The model's output, or that of the postprocessing graph.
@@ -170,7 +184,7 @@ pub struct Shown {
 }
 
 /// A function over the innermost dimension, computed in the output's own float type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
     #[default]
@@ -182,7 +196,7 @@ pub enum Activation {
 }
 
 /// The names of classes.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected a list of texts (numbers, true, false and null in quotes), or the name of a file with one a line"
@@ -193,7 +207,7 @@ pub enum Labels {
 }
 
 /// A request and its answer.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
     /// A JSON request, as it would be published.
@@ -211,7 +225,7 @@ fn default_tolerance() -> f64 {
 }
 
 /// How a model's requests share a call.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batching {
     /// Rows in one call at most, where that is less than the configuration's `batching.max_rows`.
@@ -220,7 +234,7 @@ pub struct Batching {
     pub dimension: Declared,
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionOptions {
     /// Threads that one call uses, 256 at most; 1 when left out, since several calls run side by side.
@@ -230,7 +244,7 @@ pub struct SessionOptions {
 }
 
 /// Graph optimisations at load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimization {
     None,

@@ -32,6 +32,7 @@ pub fn load(
         signature,
         from,
         metadata,
+        declaration: bundle.declaration,
         loaded_at: SystemTime::now(),
         metrics: metrics.for_version(name, version),
         engine,
@@ -42,7 +43,7 @@ pub fn load(
             tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
         }
     }
-    blocking_phase("check", of, || samples::check(&model, &bundle.declaration.samples))
+    blocking_phase("check", of, || samples::check(&model, &model.declaration.samples))
         .map_err(Problem::Refused)?;
     Ok(model)
 }

@@ -50,6 +50,7 @@ pub struct Model {
     pub from: String,
     /// What the model file says of itself: producer, domain, description and the like.
     pub metadata: BTreeMap<String, String>,
+    pub declaration: declaration::Declaration,
     pub loaded_at: SystemTime,
     pub metrics: ModelMetrics,
     pub engine: engine::Engine,
@@ -75,6 +76,13 @@ pub struct Models {
 impl Models {
     pub fn new(default: Option<String>) -> Arc<Self> {
         Arc::new(Self { serving: ArcSwap::default(), refused: Mutex::default(), default })
+    }
+
+    /// One model, which serves every request that names no other.
+    pub fn of(model: Model) -> Arc<Self> {
+        let models = Self::new(None);
+        models.swap(Arc::new(model));
+        models
     }
 
     pub fn serving(&self) -> Arc<BTreeMap<Arc<str>, Arc<Model>>> {

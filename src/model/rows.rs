@@ -17,7 +17,9 @@ pub enum Rows {
 }
 
 /// What a bundle says of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Declared {
     /// As the shapes tell: a free first dimension everywhere counts rows, and so does one of the same fixed length everywhere, where a

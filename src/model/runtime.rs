@@ -1,9 +1,11 @@
 //! ONNX Runtime: finding its library and setting it up.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 
 use crate::cli::report::Hint as _;
 use crate::config::{Inference, Provider};
@@ -25,6 +27,7 @@ impl Runtime {
                 builder
                     .with_name("predictd")
                     .with_telemetry(false)
+                    .with_logger(Arc::new(log))
                     .with_execution_providers(providers(&inference.providers))
                     .build()
                     .map_err(|error| anyhow::anyhow!("{error}"))
@@ -44,6 +47,18 @@ impl Runtime {
     /// How many inference threads there are.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+}
+
+/// What ONNX Runtime would write to standard error by itself. Its errors are results that somebody gets: the sender of a request, or
+/// whoever reads why a version does not serve. They may say what stands in a request, too, so only `debug` shows them.
+fn log(level: LogLevel, category: &str, _: &str, place: &str, text: &str) {
+    match level {
+        LogLevel::Fatal => tracing::error!(target: "onnxruntime", category, place, "{text}"),
+        LogLevel::Error => tracing::debug!(target: "onnxruntime", category, place, "{text}"),
+        LogLevel::Warning | LogLevel::Info | LogLevel::Verbose => {
+            tracing::trace!(target: "onnxruntime", category, place, "{text}");
+        }
     }
 }
 

@@ -21,19 +21,7 @@ const OWN_ATTRIBUTES: usize = 19;
 
 /// Hands a reply to the client. `number`: see [`Sent`].
 pub(super) fn publish(publisher: &Publisher, reply: Reply, number: u64) -> Sent {
-    let reply = fit(reply);
-    let Reply { body, attributes: own, outcome, model, id, mut origin } = reply;
-    let event_id = origin.delivery.event.map(|event| event.id);
-    let body_id = id.as_ref().map(Id::as_str).filter(|id| is_attribute(id));
-    let given_id = body_id.or(event_id.as_deref().filter(|id| is_attribute(id)));
-    let mut all = attributes(origin.attributes, &origin.message_id, given_id, model.as_deref(), outcome);
-    origin.ticket.trace.publishing(&mut all, body.len(), outcome);
-    let message = Message::new()
-        .set_data(body)
-        .set_attributes(
-            all.into_iter().chain(own.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned()))),
-        )
-        .set_ordering_key(origin.ordering_key.clone());
+    let (message, Reply { outcome, model, origin, .. }) = message(reply);
     Sent {
         accepted: publisher.publish(message),
         ticket: origin.ticket,
@@ -44,6 +32,26 @@ pub(super) fn publish(publisher: &Publisher, reply: Reply, number: u64) -> Sent 
         message_id: origin.message_id,
         number,
     }
+}
+
+/// The message, and the reply that it was made of without its body and attributes. Pub/Sub takes the message, whatever the reply is.
+pub fn message(reply: Reply) -> (Message, Reply) {
+    let mut reply = fit(reply);
+    let (body, own) = (std::mem::take(&mut reply.body), std::mem::take(&mut reply.attributes));
+    let Reply { outcome, model, id, origin, .. } = &mut reply;
+    let event_id = origin.delivery.event.as_ref().map(|event| event.id.as_str());
+    let body_id = id.as_ref().map(Id::as_str).filter(|id| is_attribute(id));
+    let given_id = body_id.or(event_id.filter(|id| is_attribute(id)));
+    let request = std::mem::take(&mut origin.attributes);
+    let mut all = attributes(request, &origin.message_id, given_id, model.as_deref(), *outcome);
+    origin.ticket.trace.publishing(&mut all, body.len(), *outcome);
+    let message = Message::new()
+        .set_data(body)
+        .set_attributes(
+            all.into_iter().chain(own.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned()))),
+        )
+        .set_ordering_key(origin.ordering_key.clone());
+    (message, reply)
 }
 
 /// A response that Pub/Sub would refuse becomes an error that it takes.

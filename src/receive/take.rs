@@ -13,7 +13,7 @@ use super::lanes::Lanes;
 use super::{LARGE_BODY, LIMITS, Receive};
 use crate::deadline;
 use crate::decode::Id;
-use crate::decode::envelope::{self, Content, Delivery, Envelope, Headers};
+use crate::decode::envelope::{self, Content, Envelope, Headers};
 use crate::decode::reference::Reference;
 use crate::error::Rejection;
 use crate::health::{Health, Pulse};
@@ -80,14 +80,8 @@ impl Intake {
         let mut origin = self.origin(message, handler);
         let _working = pulse.work_since(origin.received_at);
         origin.ticket.hold(weight, room);
-        let is_large = weight > LARGE_BODY;
-        let open = || envelope::open(Headers(&origin.attributes), &body, &LIMITS);
-        let Envelope { delivery, content } =
-            if is_large { tokio::task::block_in_place(open) } else { open() };
-        origin.delivery = delivery;
-        let (model, origin) = self.admit(origin, None)?;
-        let decode = || decode(content, model, None, origin);
-        if is_large { tokio::task::block_in_place(decode) } else { decode() }
+        let read = || read(&self.models, &body, origin);
+        if weight > LARGE_BODY { tokio::task::block_in_place(read) } else { read() }
     }
 
     /// A request that lies in a bucket.
@@ -95,16 +89,9 @@ impl Intake {
         &self,
         message: Message,
         handler: Handler,
-        mut reference: Box<Reference>,
+        reference: Box<Reference>,
     ) -> Result<Referred, Box<Reply>> {
-        let mut origin = self.origin(message, handler);
-        origin.delivery = std::mem::take(&mut reference.delivery);
-        let (model, origin) = self.admit(origin, reference.id.as_ref())?;
-        let object = reference.object.clone();
-        match object.and_then(|object| self.objects.check(&object).map(|()| object)) {
-            Ok(object) => Ok(Referred { object, reference, model, origin }),
-            Err(rejection) => Err(Reply::refused(&rejection, reference.id, Some(model), origin).into()),
-        }
+        refer(&self.models, &self.objects, reference, self.origin(message, handler))
     }
 
     /// Who asks, with its place in the order of its key: to be called in the order of delivery.
@@ -113,33 +100,49 @@ impl Intake {
         let trace = traces::received(&mut message, attempt);
         let key = &message.ordering_key;
         let turn = (!key.is_empty()).then(|| self.order.take(key));
-        Origin {
-            attributes: message.attributes,
-            message_id: message.message_id,
-            ordering_key: message.ordering_key,
-            received_at: Instant::now(),
-            deadline: None,
-            attempt: attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0),
-            turn,
-            delivery: Delivery::default(),
-            ticket: Ticket::new(handler, Arc::clone(&self.metrics), trace),
-        }
+        let ticket = Ticket::new(Some(handler), Arc::clone(&self.metrics), trace);
+        let attempt = attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0);
+        Origin { attempt, turn, ..Origin::of(message, ticket) }
     }
+}
 
-    /// The model that is asked for. Expired work costs neither decoding nor inference.
-    fn admit(&self, mut origin: Origin, id: Option<&Id>) -> Result<(Arc<Model>, Origin), Box<Reply>> {
-        let model = match self.models.resolve(origin.attributes.get("model").map(String::as_str)) {
-            Ok(model) => model,
-            Err(rejection) => return Err(Reply::refused(&rejection, id.cloned(), None, origin).into()),
-        };
-        let deadline = origin.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
-        match deadline.and_then(|deadline| deadline::check(deadline).map(|()| deadline)) {
-            Ok(deadline) => {
-                origin.deadline = deadline;
-                Ok((model, origin))
-            }
-            Err(rejection) => Err(Reply::refused(&rejection, id.cloned(), Some(model), origin).into()),
+/// Reads a request that came whole.
+pub(super) fn read(models: &Models, body: &[u8], mut origin: Origin) -> Result<Pending, Box<Reply>> {
+    let Envelope { delivery, content } = envelope::open(Headers(&origin.attributes), body, &LIMITS);
+    origin.delivery = delivery;
+    let (model, origin) = admit(models, origin, None)?;
+    decode(content, model, None, origin)
+}
+
+/// A request that lies in a bucket which is allowed.
+pub(super) fn refer(
+    models: &Models,
+    objects: &Objects,
+    mut reference: Box<Reference>,
+    mut origin: Origin,
+) -> Result<Referred, Box<Reply>> {
+    origin.delivery = std::mem::take(&mut reference.delivery);
+    let (model, origin) = admit(models, origin, reference.id.as_ref())?;
+    let object = reference.object.clone();
+    match object.and_then(|object| objects.check(&object).map(|()| object)) {
+        Ok(object) => Ok(Referred { object, reference, model, origin }),
+        Err(rejection) => Err(Reply::refused(&rejection, reference.id, Some(model), origin).into()),
+    }
+}
+
+/// The model that is asked for. Expired work costs neither decoding nor inference.
+fn admit(models: &Models, mut origin: Origin, id: Option<&Id>) -> Result<(Arc<Model>, Origin), Box<Reply>> {
+    let model = match models.resolve(origin.attributes.get("model").map(String::as_str)) {
+        Ok(model) => model,
+        Err(rejection) => return Err(Reply::refused(&rejection, id.cloned(), None, origin).into()),
+    };
+    let deadline = origin.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
+    match deadline.and_then(|deadline| deadline::check(deadline).map(|()| deadline)) {
+        Ok(deadline) => {
+            origin.deadline = deadline;
+            Ok((model, origin))
         }
+        Err(rejection) => Err(Reply::refused(&rejection, id.cloned(), Some(model), origin).into()),
     }
 }
 

@@ -1,8 +1,12 @@
 //! The one-shot commands, and the one clear message of each thing that keeps the worker from starting.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{REQUEST_SUBSCRIPTION, World, model_file, onnxruntime, outcome, repository, temporary};
+use crate::zoo::has_text_locale;
 
 pub(crate) fn predictd(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_predictd"));
@@ -74,57 +78,101 @@ fn check_prints_what_a_good_configuration_comes_to() {
     }
 }
 
+/// Asks what `inspect` shows of a model through a shell, as a person would paste it; the protocols that it showed.
+fn ask_samples(model: &str) -> BTreeSet<String> {
+    let (code, stdout, stderr) = outcome(predictd(&["inspect", model, "--json"]), "");
+    assert_eq!((code, stderr.as_str()), (0, ""), "{model}");
+    let inspected: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let folder = Path::new(env!("CARGO_BIN_EXE_predictd")).parent().unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let mut tried = BTreeSet::new();
+    for sample in inspected["samples"].as_array().unwrap() {
+        let mut shell = Command::new("sh");
+        shell.env("ORT_DYLIB_PATH", onnxruntime()).env("PATH", &path);
+        // A long command does not fit into an argument.
+        let (code, body, stderr) = outcome(shell, sample["command"].as_str().unwrap());
+        assert_eq!(code, 0, "{model}: {sample}: {body} {stderr}");
+        tried.insert(sample["protocol"].as_str().unwrap().to_owned());
+    }
+    tried
+}
+
 #[test]
 fn every_sample_request_works_when_pasted_back() {
+    let bundle = |model: &str, declared: &str| {
+        let bundle = tempfile::tempdir().unwrap();
+        std::fs::write(bundle.path().join("model.onnx"), model_file(model, "model.onnx")).unwrap();
+        std::fs::write(bundle.path().join("model.yaml"), declared).unwrap();
+        bundle
+    };
+    let shown = |model: &str| ask_samples(model).into_iter().collect::<Vec<_>>().join(" ");
+    let tables = "csv csv-without-header pandas-records pandas-split";
+    assert_eq!(
+        shown("tests/models/zoo/sklearn-kmeans"),
+        "cloudevent columns csv-without-header raw rows v2 v2-binary",
+        "one input of several unnamed columns"
+    );
+    let named = format!("cloudevent columns {tables} raw rows v2 v2-binary");
+    assert_eq!(shown("tests/models/wine/2"), named);
+    let picture = bundle("zoo/torch-conv", "image: {}\n");
+    assert_eq!(shown(picture.path().to_str().unwrap()), "cloudevent columns image rows v2 v2-binary");
+    let every_table = format!("cloudevent columns {tables} rows v2 v2-binary");
+    assert_eq!(shown("tests/models/zoo/sklearn-columns"), every_table);
+    assert_eq!(
+        shown("tests/models/zoo/sklearn-text-cased"),
+        format!("cloudevent columns {tables} rows text v2 v2-binary")
+    );
+    let names: Vec<String> = (0..13)
+        .map(|number| format!("{{name: \"it's, {number}\", categories: [\"b \\\"c\\\"\", d]}}"))
+        .collect();
+    let categories = bundle("wine/2", &format!("columns: [{}]\n", names.join(", ")));
+    assert_eq!(shown(categories.path().to_str().unwrap()), every_table);
+}
+
+/// Two at a time, as the machine may have no more cores.
+#[test]
+fn every_sample_of_every_model_of_the_zoo_works() {
+    let folders = |folder: &str| {
+        let entries = std::fs::read_dir(repository().join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let mut models = [folders("tests/models/zoo"), folders("tests/models/types")].concat();
+    // What cannot be loaded.
+    let without = ["optional-sequence-input", "sklearn-unloadable", "torch-bfloat16"];
+    models.retain(|path| !without.iter().any(|name| path.ends_with(name)));
+    models.retain(|path| !path.ends_with("sklearn-text") || has_text_locale());
+    assert!(models.len() > 70, "{models:?}");
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(model) = models.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let tried = ask_samples(model.to_str().unwrap());
+                    assert!(tried.contains("rows") || tried.contains("columns"), "{model:?}: {tried:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn inspect_shows_what_a_bundle_declares() {
     let bundle = tempfile::tempdir().unwrap();
     std::fs::write(bundle.path().join("model.onnx"), model_file("zoo/torch-conv", "model.onnx")).unwrap();
-    std::fs::write(bundle.path().join("model.yaml"), "image: {}\n").unwrap();
-    let picture = bundle.path().to_str().unwrap().to_owned();
-    let zoo = [
-        "bfloat16",
-        "keras-functional",
-        "lightgbm-multiclass",
-        "map-inputs",
-        "map-inputs-other",
-        "map-strings",
-        "optional-input",
-        "optional-sequence",
-        "optional-weights",
-        "scalar",
-        "sequence-input",
-        "sequence-inputs",
-        "sklearn-columns",
-        "sklearn-dict-vectorizer",
-        "sklearn-mlflow",
-        "sklearn-zipmap-strings",
-        "string-identity",
-        "torch-conv-batch4",
-        "torch-conv-no-batch",
-        "torch-dynamo",
-        "torch-lstm",
-        "torch-multi",
-        "uint64-max",
-        "zero-size",
-    ];
-    let zoo = zoo.map(|name| format!("tests/models/zoo/{name}"));
-    let mut tried = std::collections::BTreeSet::new();
-    for model in
-        ["tests/models/wine/1".to_owned(), "tests/models/wine/2".to_owned(), picture].iter().chain(&zoo)
-    {
-        let (code, stdout, stderr) = outcome(predictd(&["inspect", model, "--json"]), "");
-        assert_eq!(code, 0, "{stderr}");
-        let inspected: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-        for sample in inspected["samples"].as_array().unwrap() {
-            let text = |key: &str| sample[key].as_str().unwrap();
-            let arguments = ["predict", "--model", model, "--content-type", text("content_type")];
-            let (code, body, stderr) = outcome(predictd(&arguments), text("body"));
-            assert_eq!(code, 0, "{model}: {sample}: {body} {stderr}");
-            tried.insert(text("protocol").to_owned());
-        }
-        let (_, table, _) = outcome(predictd(&["inspect", model]), "");
-        assert!(table.contains("a request of rows (pipe it into `predictd predict --model"), "{table}");
+    let declared = "image: {resize: {width: 32, height: 32}, mean: 0.5}\n";
+    std::fs::write(bundle.path().join("model.yaml"), declared).unwrap();
+    let path = bundle.path().to_str().unwrap();
+    let (code, table, stderr) = outcome(predictd(&["inspect", path]), "");
+    assert_eq!(code, 0, "{stderr}");
+    for said in ["declared in model.yaml", "mean: 0.5", "filter: bilinear", "width: 32", "# image\n"] {
+        assert!(table.contains(said), "{said:?} is missing in {table}");
     }
-    assert_eq!(tried.into_iter().collect::<Vec<_>>(), ["columns", "csv", "rows", "v2"]);
+    assert!(!table.contains("null") && !table.contains("session"), "{table}");
+    let (_, json, _) = outcome(predictd(&["inspect", path, "--json"]), "");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["declared"]["image"]["resize"]["height"], 32);
+    let (_, plain, _) = outcome(predictd(&["inspect", "tests/models/zoo/torch-conv"]), "");
+    assert!(!plain.contains("declared in"), "{plain}");
 }
 
 #[test]

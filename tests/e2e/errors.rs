@@ -1,6 +1,7 @@
 //! Bad input of each kind gets its error, is acknowledged, and harms nobody.
 
-use crate::harness::World;
+use crate::cli::predictd;
+use crate::harness::{World, outcome};
 use crate::oracle::{self, wine};
 
 /// Kind, body, attributes, code, what the message says.
@@ -116,4 +117,29 @@ async fn a_deadline_that_passed_costs_nothing() {
     let response = world.ask(wine().request(&[0]), &[("deadline", "2999-12-31T23:59:59Z")]).await;
     assert_eq!(wine().check(&[0], &response), "2");
     worker.until_metric(inferences, 1.0).await;
+}
+
+/// The library would write coloured text of its own, one line a failed request; what stands in the request is for `debug` alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_onnx_runtime_says_is_a_line_of_the_log() {
+    let world = World::start().await;
+    for model in ["poison-row", "free-picture-size"] {
+        world.upload_version(&format!("zoo/{model}"), model, "1");
+    }
+    for filter in ["info", "info,onnxruntime=debug"] {
+        let worker = world.ready_worker(&[("PREDICTD_LOG", filter)]).await;
+        let response = world.ask(r#"{"instances": [4711]}"#, &[("model", "poison-row")]).await;
+        assert_eq!(response.attributes["error_code"], "INFERENCE_FAILED");
+        let log = worker.log();
+        let lines: Vec<serde_json::Value> =
+            log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+        let of_the_library: Vec<_> = lines.iter().filter(|line| line["target"] == "onnxruntime").collect();
+        assert_eq!(of_the_library.is_empty(), filter == "info", "{log}");
+        assert!(of_the_library.iter().all(|line| line["severity"] == "DEBUG"), "{log}");
+        assert_eq!(log.contains("4711"), filter != "info", "{log}");
+    }
+    let arguments = ["predict", "--model", "tests/models/zoo/poison-row"];
+    let predicted =
+        tokio::task::spawn_blocking(move || outcome(predictd(&arguments), "[4711]")).await.unwrap();
+    assert_eq!((predicted.0, predicted.2.as_str()), (1, ""), "{}", predicted.1);
 }

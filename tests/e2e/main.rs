@@ -4,6 +4,7 @@ mod binary;
 mod cli;
 mod collector;
 mod configuration;
+mod declarations;
 mod emulator;
 mod errors;
 mod failures;

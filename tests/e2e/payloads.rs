@@ -1,5 +1,6 @@
 //! Every form of request and response through real Pub/Sub, and the same through `predictd predict`, byte for byte.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
@@ -315,19 +316,28 @@ async fn bombs_are_refused_and_harm_nobody() {
     world.server.history.with(oracle::nothing_was_lost);
 }
 
-/// Without the id and the time of an event, which are the message's own.
+/// What only Pub/Sub or the clock gives.
+const OWN: [&str; 3] = ["ce-id", "ce-time", "request_message_id"];
+
+/// Without the id and the time of an event, which are the message's own, and how late a request is.
 fn comparable(body: &[u8]) -> Vec<u8> {
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(mut event)) if event.contains_key("specversion") => {
             assert!(event.remove("id").is_some() && event.remove("time").is_some());
             Value::Object(event).to_string().into_bytes()
         }
+        Ok(mut error) if error["error"]["code"] == "DEADLINE_EXCEEDED" => {
+            let message = error["error"]["message"].take();
+            let (before, after) = message.as_str().unwrap().split_once("passed ").unwrap();
+            error["error"]["message"] = [before, after.split_once(' ').unwrap().1].concat().into();
+            error.to_string().into_bytes()
+        }
         _ => body.to_vec(),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn predict_takes_the_same_forms_and_prints_the_same_bytes() {
+async fn predict_takes_and_prints_what_the_worker_does() {
     let (world, worker) = wine_world().await;
     let name = input(&worker.info().await);
     let in_order: Vec<usize> = (0..13).collect();
@@ -338,21 +348,59 @@ async fn predict_takes_the_same_forms_and_prints_the_same_bytes() {
     let event = json!({
         "specversion": "1.0", "id": "e", "source": "//s", "type": "t", "data": {"instances": [wine().rows[3]]},
     });
-    let cases: Vec<(Vec<u8>, Attributes<'_>)> = vec![
-        (csv(&ROWS, None, &in_order, "\n").into(), vec![("content-type", "text/csv")]),
-        (b"1,2\n".to_vec(), vec![("content-type", "text/csv")]),
-        (floats(&ROWS), vec![("content-type", "application/octet-stream"), ("accept-encoding", "gzip")]),
-        (
-            [header.as_bytes(), &floats(&ROWS)].concat(),
-            vec![("content-type", "application/octet-stream"), ("inference-header-content-length", &length)],
-        ),
-        (gzip(wine().request(&ROWS).as_bytes()), vec![("content-encoding", "gzip")]),
-        (event.to_string().into(), vec![("content-type", "application/cloudevents+json")]),
+    let event_attributes =
+        [("ce-specversion", "1.0"), ("ce-id", "e"), ("ce-source", "//s"), ("ce-type", "t")];
+    let with_event = |more: Attributes<'static>| [&event_attributes[..], &more].concat();
+    let row = || wine().request(&[1]).into_bytes();
+    let (binary, packed, v2_binary) = (
+        ("content-type", "application/octet-stream"),
+        ("content-encoding", "gzip"),
+        "inference-header-content-length",
+    );
+    let notification = vec![
+        ("eventType", "OBJECT_FINALIZE"),
+        ("payloadFormat", "JSON_API_V1"),
+        ("bucketId", "images"),
+        ("objectId", "a.jpg"),
+        ("objectGeneration", "17"),
     ];
-    for (body, attributes) in cases {
-        let published = world.ask(body.clone(), &attributes).await;
+    // Body, attributes, the code of the error that is expected.
+    let cases: Vec<(Vec<u8>, Attributes<'_>, Option<&str>)> = vec![
+        (csv(&ROWS, None, &in_order, "\n").into(), vec![("content-type", "text/csv")], None),
+        (b"1,2\n".to_vec(), vec![("content-type", "text/csv")], Some("INVALID_INPUT")),
+        (floats(&ROWS), vec![binary, ("accept-encoding", "gzip")], None),
+        ([header.as_bytes(), &floats(&ROWS)].concat(), vec![binary, (v2_binary, &length)], None),
+        (gzip(wine().request(&ROWS).as_bytes()), vec![packed], None),
+        (event.to_string().into(), vec![("content-type", "application/cloudevents+json")], None),
+        (row(), with_event(vec![("ce-subject", "cellar"), ("ce-correlationid", "c")]), None),
+        (b"[]".to_vec(), with_event(vec![]), Some("INVALID_INPUT")),
+        (
+            row(),
+            vec![("request_id", "mine"), ("tenant", "t"), ("model", "wine"), ("model_version", "2")],
+            None,
+        ),
+        (row(), vec![("deadline", "2999-01-01T00:00:00Z")], None),
+        (row(), vec![("deadline", "2020-01-01T00:00:00Z")], Some("DEADLINE_EXCEEDED")),
+        (row(), vec![("deadline", "soon")], Some("INVALID_INPUT")),
+        (row(), vec![("model", "beer")], Some("MODEL_NOT_FOUND")),
+        (row(), vec![("model_version", "9")], Some("MODEL_NOT_FOUND")),
+        (br#"{"dataref": "gs://images/a.jpg", "id": "i"}"#.to_vec(), vec![], Some("INPUT_FORBIDDEN")),
+        (br#"{"dataref": "gs://images"}"#.to_vec(), vec![], Some("INVALID_INPUT")),
+        (
+            vec![],
+            vec![("dataref", "gs://images/a.jpg"), ("accept-encoding", "gzip")],
+            Some("INPUT_FORBIDDEN"),
+        ),
+        (vec![], with_event(vec![("ce-dataref", "gs://images/a.jpg")]), Some("INPUT_FORBIDDEN")),
+        (b"{}".to_vec(), notification, Some("INPUT_FORBIDDEN")),
+    ];
+    for (body, attributes, code) in cases {
+        // Pub/Sub takes no message without data and attributes; what has attributes may be empty.
+        let id = world.publish(body.clone(), &attributes);
+        let published = world.responses(std::slice::from_ref(&id)).await.remove(&id).unwrap();
+        assert_eq!(published.attributes.get("error_code").map(String::as_str), code, "{attributes:?}");
         let mut command = world.command();
-        command.args(["predict", "--model", "gs://models/models/wine"]);
+        command.args(["predict", "--print-attributes", "--model", "gs://models/models/wine"]);
         for (key, value) in &attributes {
             match *key {
                 "content-type" => command.args(["--content-type", value]),
@@ -367,10 +415,22 @@ async fn predict_takes_the_same_forms_and_prints_the_same_bytes() {
         };
         let output = tokio::task::spawn_blocking(run).await.unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.success(), published.attributes["status"] == "ok", "{stderr}");
+        assert_eq!(output.status.success(), code.is_none(), "{stderr}");
         assert_eq!(comparable(&output.stdout), comparable(&published.data), "{attributes:?}: {stderr}");
-        if let Some(length) = published.attributes.get("inference-header-content-length") {
-            assert!(stderr.contains(&format!("inference-header-content-length: {length}\n")), "{stderr}");
+        let printed: BTreeMap<String, String> = stderr
+            .lines()
+            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no attribute: {line}")))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let mut expected: BTreeMap<String, String> = published.attributes.clone().into_iter().collect();
+        // The message's id stands for a request's that has none.
+        if expected["request_id"] == id {
+            expected.insert("request_id".to_owned(), "local".to_owned());
         }
+        assert!(printed.keys().eq(expected.keys()), "{attributes:?}: {printed:?} {expected:?}");
+        for (key, value) in expected.iter().filter(|(key, _)| !OWN.contains(&key.as_str())) {
+            assert_eq!(printed[key], *value, "{attributes:?}: {key}");
+        }
+        assert_eq!(printed["request_message_id"], "local");
     }
 }

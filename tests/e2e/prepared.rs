@@ -1,8 +1,14 @@
 //! Pictures and texts as requests, prepared as the bundle's model.yaml declares it.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
+use predictd::cli::predict::predict;
+use predictd::metrics::Metrics;
+use predictd::model::{Models, load};
 use serde_json::{Value, json};
 
+use crate::declarations::RUNTIME;
 use crate::harness::{World, model_file, repository};
 
 fn base64(bytes: &[u8]) -> String {
@@ -420,5 +426,27 @@ async fn an_input_that_has_a_default_may_be_left_out() {
         assert_eq!(response.attributes["error_code"], "INVALID_INPUT", "{given}: {body}");
         let message = body["error"]["message"].as_str().unwrap();
         assert!(message.contains("input \"scale\" has a value of its own in the model"), "{message}");
+    }
+}
+
+/// What Pillow and numpy prepare as torchvision does leads a classifier to the same five classes, in the same order.
+#[test]
+fn pictures_lead_to_the_top_5_that_torchvisions_preprocessing_leads_to() {
+    let noted: Value = serde_json::from_slice(&model_file("", "top5.json")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.onnx"), model_file("zoo/torch-conv", "model.onnx")).unwrap();
+    // JSON is YAML.
+    let declared = json!({"image": noted["image"], "output": [{"from": "output", "top": 5}]});
+    std::fs::write(folder.path().join("model.yaml"), declared.to_string()).unwrap();
+    let model = load::load(&RUNTIME, &Metrics::new(), folder.path(), "m", "1", String::new()).unwrap();
+    let models = Models::of(model);
+    let top = noted["top"].as_object().unwrap();
+    assert!(top.len() > 25, "{top:?}");
+    for (file, expected) in top {
+        let answer = predict(&models, model_file("images", file), HashMap::new());
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let best = body["predictions"][0].as_array().unwrap_or_else(|| panic!("{file}: {body}"));
+        let best: Value = best.iter().map(|one| one["index"].clone()).collect();
+        assert_eq!(best, *expected, "{file}: {body}");
     }
 }

@@ -63,7 +63,7 @@ fn lay_out(names: &[String]) -> tempfile::TempDir {
     root
 }
 
-fn has_text_locale() -> bool {
+pub(crate) fn has_text_locale() -> bool {
     let output = std::process::Command::new("locale").arg("-a").output();
     output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).to_lowercase().contains("en_us.utf"))
 }

@@ -546,6 +546,20 @@ def poison_row() -> Example:
     )
 
 
+def free_picture_size() -> Example:
+    """Sums over 3 x 3 pixels: any height and width, but none below 3."""
+    inputs = [tensor("x", FLOAT, ROWS, 1, "height", "width")]
+    outputs = [tensor("y", FLOAT, ROWS, 1, "rest of height", "rest of width")]
+    model = build([node("Conv", "x ones", "y")], inputs, outputs, {"ones": np.ones((1, 1, 3, 3), np.float32)})
+    cases = []
+    for name, shape in (("two rows", (2, 1, 3, 4)), ("one larger row", (1, 1, 5, 3))):
+        x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) / 2
+        sums = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3)).sum(axis=(4, 5))
+        cases.append(Case(name, {"x": x}, {"y": sums}, list(x)))
+    special = "any height and width, but none below 3, which zeros of size 1 are"
+    return example("free-picture-size", special, model, *cases)
+
+
 def prepost_text() -> Example:
     """A line of numbers with commas to standardised features, a linear model, softmax and the best class."""
     split = [
@@ -591,7 +605,7 @@ def main() -> None:
     made += [*map_inputs(), sequence_inputs()]
     made += [zero_size(), scalar(), symbolic_dims(), unknown_shape(), no_inputs(), no_batching_inputs()]
     made += [shared_input(), *default_inputs(), external_weights(), nan_output(), poison_row(), prepost_text()]
-    made += [token_scores()]
+    made += [token_scores(), free_picture_size()]
     for each in made:
         write(each)
 

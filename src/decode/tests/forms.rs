@@ -174,3 +174,15 @@ fn v2_is_read_as_other_clients_write_it() {
         assert_eq!(good(&body, &several()), expected, "{body}");
     }
 }
+
+#[test]
+fn a_model_without_inputs_takes_empty_objects() {
+    let signature = Signature { batched: false, ..signature(&[]) };
+    for body in [r#"{"instances": [{}]}"#, "[{}]", r#"{"inputs": {}}"#] {
+        let request = decode(body.as_bytes(), &signature, &Limits::DEFAULT);
+        assert_eq!(request.unwrap_or_else(|failure| panic!("{body}: {failure:?}")).inputs, [], "{body}");
+    }
+    for body in ["[1]", r#"{"instances": [{"x": 1}]}"#] {
+        assert!(decode(body.as_bytes(), &signature, &Limits::DEFAULT).is_err(), "{body}");
+    }
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::decode::envelope;
 use crate::tensor::{PadTo, Padding};
 
 fn tokens(to: PadTo) -> Signature {
@@ -33,6 +34,26 @@ fn rows_of_several_lengths_are_filled_up_in_every_form() {
     assert_eq!(longest, Tensor { shape: vec![2, 2], elements: Elements::I64(vec![1, 7, 2, 3]) });
     assert_eq!(read("[[1, 2]]", PadTo::Multiple(2)).shape, [1, 2]);
     assert_eq!(read("[[]]", PadTo::Multiple(3)).elements, Elements::I64(vec![7, 7, 7]));
+}
+
+/// Rows of cells too: they know their length at once, where lists show it one by one.
+#[test]
+fn rows_of_tables_are_filled_up() {
+    let expected = Tensor { shape: vec![2, 4], elements: Elements::I64(vec![1, 2, 3, 7, 4, 5, 6, 7]) };
+    let signature = tokens(PadTo::Multiple(4));
+    let headers = [("content-type".to_owned(), "text/csv".to_owned())].into();
+    let table = envelope::open(envelope::Headers(&headers), b"1,2,3\n4,5,6\n", &Limits::DEFAULT);
+    let request = table.content.unwrap().decode(&signature, &Limits::DEFAULT).unwrap();
+    assert_eq!(request.inputs, std::slice::from_ref(&expected));
+    let named = Signature { columns: Some(["a", "b", "c"].map(str::to_owned).to_vec()), ..signature };
+    for body in [
+        r#"{"dataframe_split": {"columns": ["a", "b", "c"], "data": [[1, 2, 3], [4, 5, 6]]}}"#,
+        r#"{"dataframe_split": {"columns": ["c", "b", "a"], "data": [[3, 2, 1], [6, 5, 4]]}}"#,
+        r#"{"instances": [{"a": 1, "b": 2, "c": 3}, {"a": 4, "b": 5, "c": 6}]}"#,
+    ] {
+        let request = decode(body.as_bytes(), &named, &Limits::DEFAULT).unwrap();
+        assert_eq!(request.inputs, std::slice::from_ref(&expected), "{body}");
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
             "1,2\n3,1e99\n",
             &table(),
             &format!(
-                "row 2 (line 2), column \"b\": expected a float32 ({} to {}), got 1e99",
+                "row 2 (line 2), column \"b\": expected a float32 ({:?} to {:?}), got 1e99",
                 f32::MIN,
                 f32::MAX
             ),

@@ -66,7 +66,8 @@ fn a_negative_zero_keeps_its_sign() {
 fn what_a_type_cannot_hold_is_refused() {
     let whole = |name: &str, got: &str| format!("expected a whole number for {name}, got {got}");
     let range = |name: &str, low: &str, high: &str, got: &str| {
-        format!("expected a {name} ({low} to {high}), got {got}")
+        let article = if name.starts_with("int") { "an" } else { "a" };
+        format!("expected {article} {name} ({low} to {high}), got {got}")
     };
     let missing = "; what a missing value becomes, columns.missing declares in the bundle's model.yaml";
     let far = format!("1{}", "0".repeat(60));
@@ -88,14 +89,10 @@ fn what_a_type_cannot_hold_is_refused() {
         }),
         (ElementType::I32, "3.5", whole("int32", "3.5")),
         (ElementType::I64, "1e-1", whole("int64", "1e-1")),
-        (ElementType::F16, "65520", range("float16", "-65504", "65504", "65520")),
-        (ElementType::F32, "1e39", {
-            range(
-                "float32",
-                "-340282350000000000000000000000000000000",
-                "340282350000000000000000000000000000000",
-                "1e39",
-            )
+        (ElementType::F16, "65520", range("float16", "-65504.0", "65504.0", "65520")),
+        (ElementType::F32, "1e39", { range("float32", "-3.4028235e38", "3.4028235e38", "1e39") }),
+        (ElementType::F64, "1e999", {
+            range("float64", "-1.7976931348623157e308", "1.7976931348623157e308", "1e999")
         }),
         (ElementType::Bool, "2", "expected true or false (or 1 or 0), got 2".to_owned()),
         (ElementType::Bool, "\"true\"", "expected true or false, got a string at byte 14".to_owned()),

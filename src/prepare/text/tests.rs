@@ -211,6 +211,42 @@ fn the_longest_text_allowed_is_tokenized() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// A tokenizer's file with some bytes or numbers changed: a reason, or rows within the limit.
+    #[test]
+    fn a_damaged_tokenizer_is_survived(
+        file in proptest::sample::select(vec!["wordpiece.json", "byte-level.json", "unigram.json"]),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        number in proptest::option::of((any::<prop::sample::Index>(), proptest::sample::select(vec![
+            "-1", "0", "1", "4294967295", "18446744073709551615", "1e300", "null", "\"\"", "[]", "{}",
+        ]))),
+        text in "[a-z .,é模😀]{0,40}",
+    ) {
+        let mut bytes = read(file);
+        if let Some((at, value)) = number {
+            // The value behind some colon.
+            let colons: Vec<usize> = bytes.windows(2).enumerate().filter(|(_, two)| two == b": ").map(|(at, _)| at).collect();
+            if !colons.is_empty() {
+                let from = colons[at.index(colons.len())] + 2;
+                let to = bytes[from..].iter().position(|byte| b",\n}]".contains(byte)).map_or(bytes.len(), |end| from + end);
+                bytes.splice(from..to, value.bytes());
+            }
+        }
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let declared = declare("{max_tokens: 4096}");
+        if let Ok(tokenizer) = Tokenizer::load(&bytes, &declared, &inputs(ElementType::I64, None))
+            && let Ok((prepared, lengths)) = tokenizer.prepare(&[text, "a b".to_owned()], None)
+        {
+            prop_assert_eq!(lengths.len(), 2);
+            for tensor in prepared {
+                prop_assert_eq!(tensor.elements.len(), 2 * tensor.shape[1]);
+                prop_assert!(tensor.elements.len() <= 4096);
+            }
+        }
+    }
+
     #[test]
     fn any_text_gives_rows_of_one_length(given in proptest::collection::vec(any::<String>(), 1..5), cut in 3..20_usize) {
         for file in ["wordpiece.json", "byte-level.json", "unigram.json"] {

@@ -1,5 +1,7 @@
 //! The bundle's tokenizer, fitted to the model's inputs. Encodes on the caller's thread; safe to share.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tokenizers::{
     Encoding, PaddingDirection, PaddingStrategy, PostProcessor, TruncationDirection, TruncationParams,
     TruncationStrategy, truncate_encodings,
@@ -48,7 +50,7 @@ struct Pad {
 impl Tokenizer {
     /// From the bytes of the tokenizer's file, or every reason why it and its declaration do not fit the model.
     pub fn load(bytes: &[u8], text: &Text, inputs: &[TensorSpec]) -> Result<Self, Vec<String>> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| {
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(|error| {
             vec![format!("text.tokenizer: {:?} is no tokenizer: {error}", text.tokenizer)]
         })?;
         let mut problems = Vec::new();
@@ -118,10 +120,10 @@ impl Tokenizer {
                     format!("text {index} has {came} bytes, at most {most} are allowed; send a shorter one");
                 return Err(Rejection::new(Code::InputTooLarge, message));
             }
-            let encoded = match second {
+            let encoded = guarded(|| match second {
                 Some(second) => self.encode_pair(text, second),
                 None => self.inner.encode_fast(text.as_str(), self.special_tokens),
-            };
+            });
             let encoding = encoded
                 .map_err(|error| Rejection::invalid(format!("text {index} cannot be tokenized: {error}")))?;
             longest = longest.max(encoding.len());
@@ -182,6 +184,11 @@ impl Tokenizer {
             other => unreachable!("an input of {other} was accepted"),
         }
     }
+}
+
+/// A file that `tokenizers` panics on, or a text, must cost no more than its version or its request.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("it defeats the tokenizer".into()))
 }
 
 /// What each input takes; every input of the model must take something.

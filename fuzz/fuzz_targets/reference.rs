@@ -1,0 +1,70 @@
+//! Any attributes beside any body: a reference, an event or neither; never a panic, and an answer can be sealed for each.
+#![no_main]
+
+use std::collections::HashMap;
+use std::time::UNIX_EPOCH;
+
+use libfuzzer_sys::fuzz_target;
+use predictd::decode::Limits;
+use predictd::decode::envelope::{Headers, open};
+use predictd::decode::reference::find;
+use predictd::encode::envelope::{Sender, seal};
+use predictd::encode::error;
+use predictd::error::Rejection;
+
+const KEYS: [&str; 20] = [
+    "dataref",
+    "payloadFormat",
+    "eventType",
+    "bucketId",
+    "objectId",
+    "objectGeneration",
+    "content-type",
+    "content-encoding",
+    "accept-encoding",
+    "inference-header-content-length",
+    "ce-specversion",
+    "ce-id",
+    "ce-source",
+    "ce-type",
+    "ce-time",
+    "ce-subject",
+    "ce-correlationid",
+    "ce-datacontenttype",
+    "ce-dataref",
+    "ce-data",
+];
+
+/// Each line: a letter for the attribute, then its value. What follows an empty line is the body.
+fn message(data: &[u8]) -> (HashMap<String, String>, &[u8]) {
+    let mut attributes = HashMap::new();
+    let mut rest = data;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        let Some((key, value)) = line.split_first() else { break };
+        let key = KEYS[usize::from(key.wrapping_sub(b'a')) % KEYS.len()];
+        attributes.insert(key.to_owned(), String::from_utf8_lossy(value).into_owned());
+    }
+    (attributes, rest)
+}
+
+fuzz_target!(|data: &[u8]| {
+    let (attributes, body) = message(data);
+    let limits = Limits { max_body_bytes: 1 << 20, ..Limits::default() };
+    let delivery = match find(Headers(&attributes), body) {
+        Some(reference) => {
+            let said = reference.attributes("application/octet-stream", "identity");
+            let _ = open(Headers(&said), body, &limits);
+            if let Ok(object) = &reference.object {
+                assert!(!object.bucket.is_empty() && !object.name.is_empty());
+                assert!(!object.name.split('/').any(|part| part == ".."));
+            }
+            reference.delivery
+        }
+        None => open(Headers(&attributes), body, &limits).delivery,
+    };
+    let sender = Sender { model: Some("a model"), message_id: "1", is_ok: false, now: UNIX_EPOCH };
+    let sealed = seal(error(&Rejection::invalid("no"), None).into(), &delivery, &sender);
+    assert!(!sealed.body.is_empty());
+});

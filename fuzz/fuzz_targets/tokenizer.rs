@@ -1,0 +1,31 @@
+//! Any tokenizer.json and any texts, which a zero byte parts: rows of one length within the limit, or a reason; never a panic.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use predictd::prepare::text::{Text, Tokenizer};
+use predictd::tensor::{Dim, ElementType, Kind, TensorSpec};
+
+const MOST: usize = 1 << 12;
+
+fuzz_target!(|data: &[u8]| {
+    let mut parts = data.split(|byte| *byte == 0);
+    let file = parts.next().unwrap_or_default();
+    let texts: Vec<String> = parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+    let dims = ["batch", "tokens"].map(|name| Dim::Any(name.to_owned()));
+    let inputs = ["input_ids", "attention_mask"].map(|name| TensorSpec {
+        name: name.to_owned(),
+        element: ElementType::I64,
+        shape: dims.to_vec(),
+        kind: Kind::Tensor,
+    });
+    let text = Text { max_tokens: MOST, max_bytes: 1 << 10, ..Text::default() };
+    let Ok(tokenizer) = Tokenizer::load(file, &text, &inputs) else { return };
+    if let Ok((tensors, lengths)) = tokenizer.prepare(&texts, None) {
+        assert_eq!(lengths.len(), texts.len());
+        for tensor in tensors {
+            assert_eq!(tensor.shape[0], texts.len());
+            assert_eq!(tensor.elements.len(), tensor.shape[0] * tensor.shape[1]);
+            assert!(tensor.elements.len() <= MOST);
+        }
+    }
+});
