@@ -141,7 +141,9 @@ async fn what_is_in_hand_stays_under_the_byte_cap() {
 async fn one_bad_row_harms_nobody() {
     let world = World::start().await;
     world.upload_version("types/fragile/1", "fragile", "1");
-    let worker = world.ready_worker(&[("PREDICTD_BATCHING__MAX_WAIT", "200ms")]).await;
+    let worker = world
+        .ready_worker(&[("PREDICTD_BATCHING__MAX_WAIT", "200ms"), ("PREDICTD_LOG", "info,onnxruntime=debug")])
+        .await;
     let ids: Vec<String> = (0..64)
         .map(|n| world.publish(format!("{{\"instances\": [{}]}}", if n == 37 { 99 } else { n % 4 }), &[]))
         .collect();
