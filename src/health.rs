@@ -134,7 +134,7 @@ impl Health {
         self.pulse_with(stage.into(), STUCK)
     }
 
-    /// For who loads models: see [`STUCK_LOADING`].
+    /// For who loads models: which may take half an hour.
     pub fn loading_pulse(&self, stage: impl Into<String>) -> Arc<Pulse> {
         self.pulse_with(stage.into(), STUCK_LOADING)
     }
