@@ -63,7 +63,7 @@ RUN mkdir /out \
   && library=$(python3 scripts/fetch-onnxruntime) \
   && cp "$library" /out/libonnxruntime.so \
   && cp "${library%/*}/LICENSE" /out/LICENSE.onnxruntime \
-  && cp "${library%/*}/ThirdPartyNotices.txt" /out/
+  && gzip -9 -n -c "${library%/*}/ThirdPartyNotices.txt" > /out/ThirdPartyNotices.txt.gz
 
 FROM python:3.12-slim-${DEBIAN} AS onnxruntime-cuda
 WORKDIR /fetch
@@ -72,7 +72,8 @@ COPY scripts/fetch-onnxruntime scripts/cuda-requirements.txt scripts/
 RUN mkdir /out \
   && library=$(python3 scripts/fetch-onnxruntime --cuda) \
   && cp "$library" /out/libonnxruntime.so \
-  && cp "${library%/*}"/libonnxruntime_providers_*.so "${library%/*}/ThirdPartyNotices.txt" /out/ \
+  && cp "${library%/*}"/libonnxruntime_providers_*.so /out/ \
+  && gzip -9 -n -c "${library%/*}/ThirdPartyNotices.txt" > /out/ThirdPartyNotices.txt.gz \
   && cp "${library%/*}/LICENSE" /out/LICENSE.onnxruntime
 RUN python3 -m pip --disable-pip-version-check install --quiet --no-cache-dir --no-deps --require-hashes \
       --requirement scripts/cuda-requirements.txt --target /cuda \
