@@ -82,10 +82,15 @@ impl Drop for Ticket {
         self.metrics.in_hand.dec();
         self.metrics.bytes_in_hand.dec_by(self.bytes);
         if let Some(handler) = self.handler.take() {
-            self.metrics.nacked.inc();
-            handler.nack();
+            give_back(handler, &self.metrics);
         }
     }
+}
+
+/// The message comes again, at once.
+pub fn give_back(handler: Handler, metrics: &Metrics) {
+    metrics.nacked.inc();
+    handler.nack();
 }
 
 /// Where a request came from and how its response is addressed.

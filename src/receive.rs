@@ -32,7 +32,7 @@ use crate::decode::reference;
 use crate::google;
 use crate::guard::Guard;
 use crate::health::{Health, Part, Pulse};
-use crate::message::{Pending, Reply};
+use crate::message::{self, Pending, Reply};
 use crate::metrics::Metrics;
 use crate::model::Models;
 use crate::order::Order;
@@ -228,8 +228,7 @@ impl Receive {
     /// What the client has read and nobody took goes back at once, instead of when its lease is over.
     async fn give_back(&self, stream: &mut MessageStream) {
         while let Poll::Ready(Some(Ok((_, handler)))) = futures::poll!(std::pin::pin!(stream.next())) {
-            self.metrics.nacked.inc();
-            handler.nack();
+            message::give_back(handler, &self.metrics);
         }
     }
 
@@ -306,8 +305,7 @@ impl Receive {
                     tokio::select! {
                         room = hands.intake.lanes.room(&delivered.message) => room,
                         () = stop.cancelled() => {
-                            self.metrics.nacked.inc();
-                            delivered.handler.nack();
+                            message::give_back(delivered.handler, &self.metrics);
                             return Ok(());
                         }
                     }

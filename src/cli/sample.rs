@@ -53,8 +53,9 @@ impl Body {
 
 /// All forms in which the model that serves answers a sample; none when zeros are no request for it.
 pub fn samples(models: &Models, model: &Model) -> Vec<Sample> {
+    let picture = model.engine.sample_picture();
     for (text, size) in TEXTS.into_iter().flat_map(|text| SIZES.map(|size| (text, size))) {
-        let zeros = Zeros { model, text, size, picture: model.engine.sample_picture() };
+        let zeros = Zeros { model, text, size, picture: picture.as_deref() };
         let count = |spec| zeros.whole(spec).into_iter().try_fold(1, usize::checked_mul);
         if !model.signature.inputs.iter().all(|spec| count(spec).is_some_and(|count| count <= MOST_ELEMENTS))
         {
@@ -80,7 +81,7 @@ struct Zeros<'a> {
     /// Of free dimensions, but for the rows.
     size: usize,
     /// For a model that takes pictures.
-    picture: Option<Vec<u8>>,
+    picture: Option<&'a [u8]>,
 }
 
 /// One row as cells: their names, where they have any, and their values in JSON.
@@ -199,7 +200,7 @@ impl<'a> Zeros<'a> {
             ElementType::Bool => "false".to_owned(),
             ElementType::Text => string(self.text),
             ElementType::Blob => {
-                format!("{{\"b64\": \"{}\"}}", STANDARD.encode(self.picture.as_deref().unwrap_or_default()))
+                format!("{{\"b64\": \"{}\"}}", STANDARD.encode(self.picture.unwrap_or_default()))
             }
             ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64 => "0.0".to_owned(),
             _ => "0".to_owned(),
@@ -244,7 +245,7 @@ impl<'a> Zeros<'a> {
         };
         match spec.element {
             ElementType::Text => with_length(self.text(spec).as_bytes()),
-            ElementType::Blob => with_length(self.picture.as_deref().unwrap_or_default()),
+            ElementType::Blob => with_length(self.picture.unwrap_or_default()),
             ElementType::Composite => None,
             ElementType::Bool | ElementType::U8 | ElementType::I8 => Some(vec![0]),
             ElementType::U16 | ElementType::I16 | ElementType::F16 | ElementType::BF16 => Some(vec![0; 2]),
@@ -302,7 +303,7 @@ impl<'a> Zeros<'a> {
         let [only] = self.inputs() else { return None };
         let (protocol, kind, body) = match only.element {
             ElementType::Text => ("text", "text/plain", Body::Text(self.text(only))),
-            ElementType::Blob => ("image", "image/png", Body::Bytes(self.picture.clone()?)),
+            ElementType::Blob => ("image", "image/png", Body::Bytes(self.picture?.to_vec())),
             _ => {
                 let rows = self.bytes(only)?.repeat(self.whole(only).iter().product());
                 ("raw", "application/octet-stream", Body::Bytes(rows))

@@ -13,7 +13,7 @@ use super::take::{Intake, decode};
 use super::{LARGE_BODY, LIMITS};
 use crate::decode::envelope::{self, Envelope, Headers};
 use crate::decode::reference::{Object, Reference};
-use crate::message::{Origin, Pending, Reply};
+use crate::message::{self, Origin, Pending, Reply};
 use crate::model::Model;
 use crate::reference::{Failed, Fetched};
 use crate::stages::pass_panic_on;
@@ -55,8 +55,7 @@ impl Intake {
         while let Some((delivered, _room)) = self.lanes.next(&key) {
             let Delivered { message, handler, reference } = delivered;
             if self.stop.is_cancelled() {
-                self.metrics.nacked.inc();
-                handler.nack();
+                message::give_back(handler, &self.metrics);
                 continue;
             }
             match reference {
