@@ -31,14 +31,8 @@ fn signature() -> Signature {
             spec("label", ElementType::I64, vec![batch()]),
             spec("probabilities", ElementType::F32, vec![batch(), Dim::Fixed(3)]),
         ],
-        columns: None,
-        padding: Vec::new(),
-        cuts: Vec::new(),
-        defaults: Vec::new(),
-        missing: Vec::new(),
-        frame: predictd::tensor::Frame::default(),
-        row_by_row: false,
         batched: true,
+        ..Signature::default()
     }
 }
 

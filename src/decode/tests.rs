@@ -25,14 +25,8 @@ fn signature(inputs: &[(&str, ElementType, &[usize])]) -> Signature {
     Signature {
         inputs: inputs.iter().map(|(name, element, dims)| spec(name, *element, dims)).collect(),
         outputs: vec![spec("label", ElementType::I64, &[0]), spec("scores", ElementType::F32, &[0, 2])],
-        columns: None,
-        padding: Vec::new(),
-        cuts: Vec::new(),
-        defaults: Vec::new(),
-        missing: Vec::new(),
-        frame: crate::tensor::Frame::default(),
-        row_by_row: false,
         batched: true,
+        ..Signature::default()
     }
 }
 

@@ -175,12 +175,8 @@ mod tests {
             inputs,
             outputs,
             padding,
-            columns: None,
-            defaults: Vec::new(),
-            missing: Vec::new(),
             batched: true,
-            frame: crate::tensor::Frame::default(),
-            row_by_row: false,
+            ..Signature::default()
         }
     }
 

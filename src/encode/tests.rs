@@ -177,18 +177,7 @@ fn check_round_trip(tensor: &Tensor) {
     let element: ElementType = tensor.elements.element();
     let shape = tensor.shape.iter().map(|_| Dim::Any(String::new())).collect();
     let inputs = vec![TensorSpec { name: "y".to_owned(), element, shape, kind: Kind::Tensor }];
-    let signature = Signature {
-        inputs,
-        outputs: Vec::new(),
-        columns: None,
-        padding: Vec::new(),
-        cuts: Vec::new(),
-        defaults: Vec::new(),
-        missing: Vec::new(),
-        frame: crate::tensor::Frame::default(),
-        row_by_row: false,
-        batched: true,
-    };
+    let signature = Signature { inputs, batched: true, ..Signature::default() };
     let output =
         [Output { name: "y", shape: &tensor.shape, elements: tensor.elements.view(), show: Show::Values }];
     for (form, ours, theirs) in [
