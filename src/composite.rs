@@ -24,7 +24,7 @@ impl Default for Composite {
 /// One that an input takes: a map with one zero, or a sequence of one tensor of zeros. `None` for tensors.
 pub fn zero(spec: &TensorSpec) -> Option<Composite> {
     match &spec.kind {
-        Kind::Tensor | Kind::Optional => None,
+        Kind::Tensor | Kind::Optional | Kind::OpenRank => None,
         Kind::Map { key, value } => {
             Some(Composite::Map { keys: Elements::zeros(*key, 1), values: Elements::zeros(*value, 1) })
         }
@@ -48,7 +48,7 @@ impl Kind {
     /// The type of what is in a composite; `None` for tensors, whose own it is.
     pub fn inner(&self) -> Option<ElementType> {
         match self {
-            Self::Tensor | Self::Optional => None,
+            Self::Tensor | Self::Optional | Self::OpenRank => None,
             Self::Map { value, .. } => Some(*value),
             Self::Sequence { element, .. } => Some(*element),
         }

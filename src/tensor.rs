@@ -48,6 +48,9 @@ pub enum Kind {
     Tensor,
     /// A tensor that may be left out ([`Tensor::left_out`]), or an output that may be missing ([`Show::Missing`]).
     Optional,
+    /// A tensor for which the model says not even how many dimensions it has. The shape has those that are known; of an input,
+    /// each request gives its own.
+    OpenRank,
     /// Inputs only: one value of its type for each key, which is a text or an int64. The input itself has no dimensions, and
     /// its elements are whole maps.
     Map { key: ElementType, value: ElementType },
@@ -66,6 +69,10 @@ impl TensorSpec {
         match &self.kind {
             Kind::Tensor => tensor(self.element, &self.shape),
             Kind::Optional => format!("optional {}", tensor(self.element, &self.shape)),
+            Kind::OpenRank => {
+                let known: String = self.shape.iter().map(|dim| format!("{dim}, ")).collect();
+                format!("{}[{known}…]", self.element)
+            }
             Kind::Map { key, value } => format!("map({key}, {value})"),
             Kind::Sequence { element, shape } if shape.is_empty() => format!("sequence({element})"),
             Kind::Sequence { element, shape } => format!("sequence({})", tensor(*element, shape)),

@@ -171,7 +171,7 @@ impl<'a> Zeros<'a> {
     /// A map of one zero, or a sequence of one tensor of zeros.
     fn composite(&self, spec: &TensorSpec) -> Option<String> {
         match &spec.kind {
-            Kind::Tensor | Kind::Optional => None,
+            Kind::Tensor | Kind::Optional | Kind::OpenRank => None,
             Kind::Map { key, value } => {
                 let key = if *key == ElementType::I64 { "0" } else { "a" };
                 Some(format!("{{\"{key}\": {}}}", self.zero(*value)))

@@ -40,7 +40,9 @@ pub(super) fn read(spec: &TensorSpec, scanner: &mut Scanner<'_>, left: &mut Left
     match &spec.kind {
         Kind::Map { key, value } => map(spec, *key, *value, scanner, left),
         Kind::Sequence { element, shape } => sequence(spec, *element, shape, scanner, left),
-        Kind::Tensor | Kind::Optional => unreachable!("tensors are read by their element type"),
+        Kind::Tensor | Kind::Optional | Kind::OpenRank => {
+            unreachable!("tensors are read by their element type")
+        }
     }
 }
 
@@ -126,7 +128,7 @@ fn sequence(
 }
 
 /// How many arrays open here: where the model does not say how many dimensions there are, the request does.
-fn rank(scanner: &Scanner<'_>) -> usize {
+pub(super) fn rank(scanner: &Scanner<'_>) -> usize {
     let mut ahead = scanner.clone();
     (0..MAX_RANK).take_while(|_| ahead.take(b'[')).count()
 }

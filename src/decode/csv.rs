@@ -15,7 +15,7 @@ use super::inputs::{Inputs, check_rows};
 use super::rows::Columns;
 use super::table::Reader;
 use super::{Answer, Form, Limits, Request};
-use crate::tensor::{Dim, ElementType, Signature};
+use crate::tensor::{Dim, ElementType, Kind, Signature};
 
 /// Sets what the message asks for.
 const DECLARE: &str = "set content-type to \"text/csv; header=present\" or \"text/csv; header=absent\"";
@@ -61,6 +61,7 @@ fn check_inputs(inputs: &Inputs<'_>) -> Read<()> {
     let single = inputs.list.len() == 1;
     for input in &inputs.list {
         let fits = match &*input.spec.shape {
+            _ if input.spec.kind == Kind::OpenRank => false,
             [_] => true,
             [_, width] => single || *width == Dim::Fixed(1),
             _ => false,

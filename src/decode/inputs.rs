@@ -109,6 +109,7 @@ impl<'s> Inputs<'s> {
     pub(super) fn read(&mut self, index: usize, scanner: &mut Scanner<'_>, level: usize) -> Read<()> {
         match self.list[index].spec.kind {
             Kind::Tensor => {}
+            Kind::OpenRank => self.learn_rank(index, scanner, level),
             Kind::Optional => {
                 if scanner.word("null") {
                     self.list[index].nulls += 1;
@@ -141,6 +142,14 @@ impl<'s> Inputs<'s> {
         input.times += 1;
         self.total += self.list[index].elements.len() - before;
         Ok(())
+    }
+
+    /// Where the model does not say how many dimensions there are, the first value does.
+    fn learn_rank(&mut self, index: usize, scanner: &Scanner<'_>, level: usize) {
+        let input = &mut self.list[index];
+        if input.times == 0 {
+            input.dims.resize(input.dims.len().max(level + composite::rank(scanner)), None);
+        }
     }
 
     /// A map or a sequence of tensors.
@@ -183,8 +192,10 @@ impl<'s> Inputs<'s> {
 
     /// Clients of other servers send a column as `[rows, 1]`, whatever the model says.
     fn without_last_one<'a>(&self, index: usize, shape: &'a [usize]) -> &'a [usize] {
+        let spec = self.list[index].spec;
         match shape {
-            [rest @ .., 1] if !rest.is_empty() && rest.len() == self.list[index].spec.shape.len() => rest,
+            _ if spec.kind == Kind::OpenRank => shape,
+            [rest @ .., 1] if !rest.is_empty() && rest.len() == spec.shape.len() => rest,
             _ => shape,
         }
     }
@@ -194,7 +205,11 @@ impl<'s> Inputs<'s> {
     pub(super) fn check_shape(&self, index: usize, shape: &[usize]) -> Read<usize> {
         let declared = self.list[index].spec;
         let fits = |(dim, length): (&Dim, &usize)| matches!(dim, Dim::Any(_)) || *dim == Dim::Fixed(*length);
-        if shape.len() != declared.shape.len() || !declared.shape.iter().zip(shape).all(fits) {
+        let has_rank = match declared.kind {
+            Kind::OpenRank => shape.len() >= declared.shape.len(),
+            _ => shape.len() == declared.shape.len(),
+        };
+        if !has_rank || !declared.shape.iter().zip(shape).all(fits) {
             return Err(Fault::new(format!(
                 "expected a shape that fits {}, got {shape:?}",
                 declared.describe()

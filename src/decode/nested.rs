@@ -6,7 +6,7 @@ use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
 use crate::for_each_element_type;
-use crate::tensor::{Dim, Elements, TensorSpec};
+use crate::tensor::{Dim, Elements, Kind, TensorSpec};
 
 /// What nested reading must know beside its buffer.
 pub(super) struct Rule<'s> {
@@ -45,12 +45,13 @@ impl Rule<'_> {
     #[cold]
     pub(super) fn length(&self, expected: usize, dims: usize, got: usize) -> Box<Fault> {
         let level = self.spec.shape.len().checked_sub(dims).and_then(|level| self.spec.shape.get(level));
-        let why = match level {
-            Some(Dim::Any(_)) if !self.spec.name.is_empty() => {
+        let is_open = self.spec.kind == Kind::OpenRank || matches!(level, Some(Dim::Any(_)));
+        let why = match is_open {
+            true if !self.spec.name.is_empty() => {
                 format!(" as before it in input {}", shown(&self.spec.name))
             }
-            Some(Dim::Any(_)) => " as before it".to_owned(),
-            _ => String::new(),
+            true => " as before it".to_owned(),
+            false => String::new(),
         };
         let (plural, what) = (plural(expected), self.spec.describe());
         Fault::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"))

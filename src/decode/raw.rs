@@ -3,7 +3,7 @@
 use super::fault::{Fault, Read, shown};
 use super::inputs::{Inputs, check_rows};
 use super::{Answer, Form, Limits, Request, binary};
-use crate::tensor::{Dim, ElementType, Signature};
+use crate::tensor::{Dim, ElementType, Kind, Signature};
 
 const ELSE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
 
@@ -27,6 +27,9 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
     };
     if spec.kind.is_composite() {
         return Err(no_rows("it is no tensor"));
+    }
+    if spec.kind == Kind::OpenRank {
+        return Err(no_rows("the model leaves the shape open"));
     }
     let Some(width) = binary::width(spec.element) else {
         return Err(no_rows("strings have no fixed length"));

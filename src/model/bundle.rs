@@ -13,12 +13,20 @@ use super::{mlflow, onnx};
 pub struct Bundle {
     pub folder: PathBuf,
     /// The graphs in the order in which they run: preprocessing, the model, postprocessing.
-    pub graphs: Vec<PathBuf>,
+    pub graphs: Vec<GraphFile>,
     /// Which of them is the model.
     pub model_graph: usize,
     /// MLflow's pandas signature: the columns of a row, in order.
     pub columns: Option<Vec<mlflow::Column>>,
     pub declaration: Declaration,
+}
+
+/// An ONNX file.
+#[derive(Debug)]
+pub struct GraphFile {
+    pub path: PathBuf,
+    /// The inputs and outputs for which it declares no shape at all.
+    pub without_shape: Vec<String>,
 }
 
 /// Why a version cannot be loaded.
@@ -87,19 +95,21 @@ impl Bundle {
     }
 
     /// A model file by itself, with nothing declared beside it.
-    pub fn of_file(path: &Path) -> Self {
-        Self {
-            folder: path.parent().unwrap_or(path).to_owned(),
-            graphs: vec![path.to_owned()],
+    pub fn of_file(path: &Path) -> Result<Self, Problem> {
+        let folder = path.parent().unwrap_or(path);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self {
+            folder: folder.to_owned(),
+            graphs: vec![graph(folder, &name)?],
             model_graph: 0,
             columns: None,
             declaration: Declaration::default(),
-        }
+        })
     }
 }
 
 /// An ONNX file whose external weights are there, too.
-fn graph(folder: &Path, name: &str) -> Result<PathBuf, Problem> {
+fn graph(folder: &Path, name: &str) -> Result<GraphFile, Problem> {
     let file = folder.join(plain(name)?);
     let bytes = std::fs::read(&file).map_err(|error| missing_or_unreadable(&error, name))?;
     for external in onnx::external_files(&bytes).map_err(Problem::Refused)? {
@@ -107,7 +117,8 @@ fn graph(folder: &Path, name: &str) -> Result<PathBuf, Problem> {
             return Err(Problem::Incomplete(format!("waiting for {external:?}, which {name:?} names")));
         }
     }
-    Ok(file)
+    let without_shape = onnx::without_shape(&bytes).map_err(Problem::Refused)?;
+    Ok(GraphFile { path: file, without_shape })
 }
 
 fn read_declaration(folder: &Path) -> Result<Declaration, Problem> {

@@ -3,13 +3,13 @@
 //! Values go from graph to graph by name, without a copy. An input that no earlier graph gives is the request's. Optional inputs
 //! and outputs are two values of the session each ([`super::optional`]), and one here.
 
-use std::path::Path;
-
 use anyhow::{Context as _, bail};
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue, SessionOutputs};
+use ort::value::Outlet;
 
+use super::bundle::GraphFile;
 use super::declared::{Declared, input_spec, output_spec};
 use super::optional;
 use super::values::{Held, input_value, is_true};
@@ -90,7 +90,11 @@ impl Given {
 
 impl Chain {
     /// Loads the graphs of `files`, in the order in which they run. The outputs are the last one's.
-    pub(super) fn open(environment: &Environment, files: &[&Path], options: Options) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        environment: &Environment,
+        files: &[GraphFile],
+        options: Options,
+    ) -> anyhow::Result<Self> {
         let mut chain = Self {
             graphs: Vec::new(),
             outputs: Vec::new(),
@@ -100,7 +104,7 @@ impl Chain {
         };
         let mut given: Vec<(String, Given)> = Vec::new();
         for (number, file) in files.iter().enumerate() {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
             let Opened { session, inputs: declared, outputs } = Opened::open(environment, file, options)?;
             let mut inputs = Vec::new();
             let mut takes_from_before = number == 0;
@@ -229,12 +233,14 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(environment: &Environment, file: &Path, options: Options) -> anyhow::Result<Self> {
+    fn open(environment: &Environment, graph: &GraphFile, options: Options) -> anyhow::Result<Self> {
+        let file = graph.path.as_path();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let cannot = || format!("ONNX Runtime cannot load {name:?}");
         let mut builder = builder(environment, options).with_context(cannot)?;
         let session = builder.commit_from_file(file).with_context(cannot)?;
-        let (inputs, outputs) = (Declared::all(session.inputs()), Declared::all(session.outputs()));
+        let declared = |outlets: &[Outlet]| Declared::all(outlets, &graph.without_shape);
+        let (inputs, outputs) = (declared(session.inputs()), declared(session.outputs()));
         if !inputs.iter().chain(&outputs).any(Declared::is_optional) {
             return Ok(Self { session, inputs, outputs });
         }
@@ -243,7 +249,7 @@ impl Opened {
         outputs.iter().try_for_each(|output| output_spec(output).map(drop))?;
         drop(session);
         let plain = optional::without(&std::fs::read(file)?).map_err(anyhow::Error::msg)?;
-        let folder = file.parent().unwrap_or(Path::new("")).to_string_lossy();
+        let folder = file.parent().unwrap_or(file).to_string_lossy();
         let in_words = |error: ort::Error<_>| anyhow::anyhow!("{error}");
         let mut builder =
             builder.with_config_entry(WEIGHTS_FOLDER, folder).map_err(in_words).with_context(cannot)?;

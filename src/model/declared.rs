@@ -10,16 +10,28 @@ use crate::tensor::{Dim, ElementType, Kind, TensorSpec};
 pub(super) struct Declared {
     pub(super) name: String,
     dtype: ValueType,
+    /// The model says not even how many dimensions it has, which ONNX Runtime shows as none.
+    has_open_rank: bool,
 }
 
 impl Declared {
-    pub(super) fn all(outlets: &[Outlet]) -> Vec<Self> {
-        let one = |outlet: &Outlet| Self { name: outlet.name().to_owned(), dtype: outlet.dtype().clone() };
+    /// `without_shape`: the names of those for which the model declares none.
+    pub(super) fn all(outlets: &[Outlet], without_shape: &[String]) -> Vec<Self> {
+        let one = |outlet: &Outlet| Self {
+            name: outlet.name().to_owned(),
+            dtype: outlet.dtype().clone(),
+            has_open_rank: without_shape.iter().any(|name| name == outlet.name()),
+        };
         outlets.iter().map(one).collect()
     }
 
     pub(super) fn is_optional(&self) -> bool {
         matches!(self.dtype, ValueType::Optional(_))
+    }
+
+    fn ranked(&self, spec: TensorSpec) -> TensorSpec {
+        let is_open = self.has_open_rank && spec.shape.is_empty();
+        TensorSpec { kind: if is_open { Kind::OpenRank } else { Kind::Tensor }, ..spec }
     }
 
     /// Whether rows of this output can be told apart: not in a sequence of tensors, nor in a lone map.
@@ -30,7 +42,7 @@ impl Declared {
 
 pub(super) fn input_spec(outlet: &Declared) -> anyhow::Result<TensorSpec> {
     let spec = match &outlet.dtype {
-        ValueType::Tensor { .. } => tensor_spec(&outlet.name, &outlet.dtype),
+        ValueType::Tensor { .. } => tensor_spec(&outlet.name, &outlet.dtype).map(|spec| outlet.ranked(spec)),
         ValueType::Optional(inner) if matches!(**inner, ValueType::Tensor { .. }) => {
             tensor_spec(&outlet.name, inner).map(|spec| TensorSpec { kind: Kind::Optional, ..spec })
         }
@@ -81,6 +93,7 @@ pub(super) fn output_spec(outlet: &Declared) -> anyhow::Result<TensorSpec> {
     };
     let spec = match &outlet.dtype {
         ValueType::Optional(inner) => of_plain(inner).map(|spec| TensorSpec { kind: Kind::Optional, ..spec }),
+        ValueType::Tensor { .. } => of_plain(&outlet.dtype).map(|spec| outlet.ranked(spec)),
         plain => of_plain(plain),
     };
     spec.with_context(|| format!("output {name:?}"))

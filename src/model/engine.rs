@@ -1,7 +1,6 @@
 //! One version, loaded: its graphs, how it takes rows, and how its outputs are shown.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ort::session::Session;
@@ -61,11 +60,10 @@ impl Opened {
         {
             anyhow::bail!("session.intra_threads: expected 1 to {MAX_INTRA_THREADS}, got {threads}");
         }
-        let files: Vec<&Path> = bundle.graphs.iter().map(std::path::PathBuf::as_path).collect();
         let options = options(declaration);
-        let mut first = Chain::open(runtime.environment(), &files, options)?;
+        let mut first = Chain::open(runtime.environment(), &bundle.graphs, options)?;
         let metadata = metadata(&first, bundle.model_graph);
-        let (inputs, outputs) = (first.inputs.clone(), first.output_specs.clone());
+        let (mut inputs, outputs) = (first.inputs.clone(), first.output_specs.clone());
 
         let mut problems = Vec::new();
         let rows = Rows::of(&inputs, &outputs, first.outputs_count_rows, declaration.batching.dimension);
@@ -73,6 +71,7 @@ impl Opened {
             problems.push(problem);
             Rows::One
         });
+        rows.add_to(&mut inputs);
         if rows == Rows::Single && probe::counts_rows(&mut first, &inputs) {
             rows = Rows::Any;
         }
@@ -127,7 +126,7 @@ impl Opened {
         };
         let mut chains = vec![Mutex::new(first)];
         for _ in 1..runtime.threads() {
-            chains.push(Mutex::new(Chain::open(runtime.environment(), &files, options)?));
+            chains.push(Mutex::new(Chain::open(runtime.environment(), &bundle.graphs, options)?));
         }
         let max_rows = declaration.batching.max_rows;
         let engine = Engine { chains, rows, shares_calls, max_rows, present, intake, inputs };

@@ -1,6 +1,6 @@
 //! How a model takes rows: many at once, a fixed number at a time, or one request at a time.
 
-use crate::tensor::{Dim, TensorSpec};
+use crate::tensor::{Dim, Kind, TensorSpec};
 
 /// The rule of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,11 @@ impl Rows {
             return Ok(Self::One);
         }
         let firsts = || inputs.iter().map(|spec| spec.shape.first());
-        let free = !inputs.is_empty() && firsts().all(|dim| matches!(dim, Some(Dim::Any(_))));
+        let is_free = |spec: &TensorSpec| match spec.shape.first() {
+            Some(dim) => matches!(dim, Dim::Any(_)),
+            None => spec.kind == Kind::OpenRank && declared == Declared::Rows,
+        };
+        let free = !inputs.is_empty() && inputs.iter().all(is_free);
         if free && (outputs_count_rows || declared == Declared::Rows) {
             return Ok(Self::Any);
         }
@@ -80,6 +84,14 @@ impl Rows {
         Ok(Self::One)
     }
 
+    /// Gives inputs whose rank the model leaves open the dimension that counts rows, where there is one.
+    pub fn add_to(self, inputs: &mut [TensorSpec]) {
+        let has_none = |spec: &&mut TensorSpec| spec.kind == Kind::OpenRank && spec.shape.is_empty();
+        if self == Self::Any {
+            inputs.iter_mut().filter(has_none).for_each(|spec| spec.shape.push(Dim::Any("rows".to_owned())));
+        }
+    }
+
     /// An input or output as requests see it: the number of rows is free.
     pub fn as_requested(self, spec: &TensorSpec) -> TensorSpec {
         let mut spec = spec.clone();
@@ -93,7 +105,7 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{ElementType, Kind};
+    use crate::tensor::ElementType;
 
     fn specs(shapes: &[&[i64]]) -> Vec<TensorSpec> {
         let dim = |n: &i64| usize::try_from(*n).map_or_else(|_| Dim::Any(String::new()), Dim::Fixed);

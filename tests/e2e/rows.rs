@@ -56,6 +56,15 @@ fn cases() -> Vec<(&'static str, Value, Option<Value>)> {
         ("twice", json!({"instances": [1, 2.5]}), Some(json!([2, 5]))),
         ("twice", json!({"inputs": [7]}), Some(json!([14]))),
         ("declared", json!({"inputs": [[1, 1]]}), Some(json!([[1, 1]]))),
+        ("open", json!({"inputs": 3}), Some(json!(6))),
+        ("open", json!({"inputs": [[1, 2]]}), Some(json!([[2, 4]]))),
+        ("open", json!({"instances": [[1, 2], [3, 4]]}), Some(json!([[2, 4], [6, 8]]))),
+        ("open", json!({"instances": [[1, 2], [3]]}), None),
+        ("open-rows", json!({"instances": [[1, 2], [3, 4]]}), Some(json!([[2, 4], [6, 8]]))),
+        ("open-rows", json!({"instances": [[[1]], [[2]]]}), Some(json!([[[2]], [[4]]]))),
+        ("open-rows", json!({"instances": [5]}), Some(json!([10]))),
+        ("open-rows", json!({"inputs": [[1, 2]]}), Some(json!([[2, 4]]))),
+        ("open-rows", json!({"inputs": 5}), None),
         ("fixed-batch", json!({"instances": [[0, 1, 2]]}), Some(json!([3]))),
         (
             "fixed-batch",
@@ -73,6 +82,10 @@ async fn no_request_changes_the_answer_of_another() {
     }
     upload(&world, "declared", "rows/weighted", "batching: {dimension: rows}");
     upload(&world, "fixed-batch", "types/fixed-batch", "");
+    for model in ["open", "open-rows"] {
+        world.upload(&format!("models/{model}/1/model.onnx"), model_file("zoo/unknown-shape", "model.onnx"));
+    }
+    world.upload("models/open-rows/1/model.yaml", b"batching: {dimension: rows}".to_vec());
     let cases = cases();
     // Published before the worker starts, so that what may share a call does.
     let ids: Vec<String> =

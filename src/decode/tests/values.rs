@@ -66,6 +66,52 @@ fn an_optional_input_is_in_all_rows_or_in_none() {
     assert!(message(r#"[{"w": [1, 2]}]"#, &optional()).contains("got none for \"x\""));
 }
 
+/// `x: float32[…]`, or `float32[N, …]` where there are rows.
+fn open_rank(batched: bool) -> Signature {
+    let dims: &[usize] = if batched { &[0] } else { &[] };
+    let mut signature = signature(&[("x", ElementType::F32, dims)]);
+    signature.inputs[0].kind = Kind::OpenRank;
+    Signature { batched, ..signature }
+}
+
+#[test]
+fn where_the_rank_is_open_the_request_gives_the_shape() {
+    let v2 = |shape: &str, data: &str| {
+        format!(r#"{{"inputs": [{{"name": "x", "shape": {shape}, "datatype": "FP32", "data": {data}}}]}}"#)
+    };
+    for (batched, body, shape, rows) in [
+        (false, r#"{"inputs": 7}"#, &[][..], 1),
+        (false, r#"{"inputs": [[7, 8]]}"#, &[1, 2], 1),
+        (false, r#"{"inputs": {"x": [[[]]]}}"#, &[1, 1, 0], 1),
+        (false, r#"{"instances": [[7, 8], [9, 1]]}"#, &[2], 2),
+        (false, &v2("[]", "[7]"), &[], 1),
+        (false, &v2("[2, 1]", "[7, 8]"), &[2, 1], 1),
+        (true, r#"{"instances": [7, 8]}"#, &[2], 2),
+        (true, r#"{"instances": [{"x": [[7, 8]]}, {"x": [[9, 1]]}]}"#, &[2, 1, 2], 2),
+        (true, r#"{"inputs": [[7, 8]]}"#, &[1, 2], 1),
+        (true, &v2("[2, 1]", "[7, 8]"), &[2, 1], 2),
+        (true, r#"{"dataframe_split": {"columns": ["x"], "data": [[7], [8]]}}"#, &[2], 2),
+    ] {
+        let request = good(body, &open_rank(batched));
+        assert_eq!((&*request.inputs[0].shape, request.rows), (shape, rows), "{body}");
+    }
+    for (batched, body, said) in [
+        (false, "[[1, 2], [3]]", "[1]: expected 2 values as before it in input \"x\" (float32[…]), got 1"),
+        (false, "[[1], [[2]]]", "[1][0]: expected a number, got an array at byte 7"),
+        (true, "[[1], 2]", "[1]: expected an array of 1 value (float32[N, …]), got a number at byte 6"),
+        (true, r#"{"inputs": 5}"#, "inputs: expected an array (float32[N, …]), got a number at byte 11"),
+        (true, &v2("[]", "[7]"), "input \"x\": expected a shape that fits float32[N, …], got []"),
+    ] {
+        assert_eq!(message(body, &open_rank(batched)), said, "{body}");
+    }
+    for content_type in ["text/csv", "application/octet-stream"] {
+        let headers = [("content-type".to_owned(), content_type.to_owned())].into();
+        let content = open(Headers(&headers), b"1.5,2", &Limits::DEFAULT).content.unwrap();
+        let failure = content.decode(&open_rank(true), &Limits::DEFAULT).unwrap_err();
+        assert!(failure.rejection.message.contains("float32[N, …]"), "{}", failure.rejection);
+    }
+}
+
 fn of_kind(kind: Kind) -> Signature {
     let mut signature = signature(&[("v", ElementType::Composite, &[])]);
     signature.inputs[0].kind = kind;
