@@ -7,12 +7,20 @@ use half::{bf16, f16};
 use super::fault::{Fault, Read};
 use super::number::{self, Number};
 use super::scanner::Scanner;
+use super::usual;
 use crate::composite::Composite;
 use crate::tensor::with_article;
 
 pub(super) trait Element: Default + Clone {
     /// Reads one element, wherever white space before it begins.
     fn read(scanner: &mut Scanner<'_>) -> Read<Self>;
+
+    /// Appends elements of a list as far as that is simple, `most` at most; answers how many. The first one comes at once; what
+    /// stands behind the last one is not consumed.
+    #[inline(always)]
+    fn read_run(_: &mut Scanner<'_>, _: &mut Vec<Self>, _most: usize) -> usize {
+        0
+    }
 }
 
 #[inline(never)]
@@ -53,11 +61,9 @@ macro_rules! integers {
             #[inline(always)]
             fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
                 scanner.peek();
-                let begin = scanner.at;
-                if let Some(Ok(value)) = number::short_integer(scanner).map(Self::try_from) {
+                if let Some(value) = usual::read(scanner) {
                     return Ok(value);
                 }
-                scanner.at = begin;
                 let number = number(scanner)?;
                 match number.integer().map(Self::try_from) {
                     Some(Ok(value)) => Ok(value),
@@ -66,6 +72,11 @@ macro_rules! integers {
                     }
                     _ => Err(out_of_range(&number, $name, Self::MIN, Self::MAX)),
                 }
+            }
+
+            #[inline(always)]
+            fn read_run(scanner: &mut Scanner<'_>, out: &mut Vec<Self>, most: usize) -> usize {
+                usual::read_run(scanner, out, most)
             }
         }
     )+ };
@@ -97,13 +108,17 @@ fn odd_f32(value: f64) -> f32 {
     f32::from_bits(if back.abs() > value.abs() { bits - 1 } else { bits + 1 })
 }
 
+fn no_run<T>(_: &mut Scanner<'_>, _: &mut Vec<T>, _: usize) -> usize {
+    0
+}
+
 macro_rules! floats {
-    ($($rust:ident $name:literal $short:expr, $convert:expr, $from:expr);+) => { $(
+    ($($rust:ident $name:literal $usual:expr, $run:expr, $convert:expr, $from:expr);+) => { $(
         impl Element for $rust {
             #[inline(always)]
             fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
                 scanner.peek();
-                if let Some(value) = ($short)(scanner) {
+                if let Some(value) = ($usual)(scanner) {
                     return Ok(value);
                 }
                 if scanner.peek() == Some(b'"') {
@@ -123,14 +138,19 @@ macro_rules! floats {
                 }
                 Ok(value)
             }
+
+            #[inline(always)]
+            fn read_run(scanner: &mut Scanner<'_>, out: &mut Vec<Self>, most: usize) -> usize {
+                ($run)(scanner, out, most)
+            }
         }
     )+ };
 }
 floats!(
-    f16 "float16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| f16::from_f32(odd_f32(number.f64())), f16::from_f64;
-    bf16 "bfloat16" |_: &mut Scanner<'_>| None, |number: &Number<'_>| bf16::from_f32(odd_f32(number.f64())), bf16::from_f64;
-    f32 "float32" number::short_f32, Number::f32, |value: f64| value as f32;
-    f64 "float64" number::short_f64, Number::f64, std::convert::identity
+    f16 "float16" |_: &mut Scanner<'_>| None, no_run, |number: &Number<'_>| f16::from_f32(odd_f32(number.f64())), f16::from_f64;
+    bf16 "bfloat16" |_: &mut Scanner<'_>| None, no_run, |number: &Number<'_>| bf16::from_f32(odd_f32(number.f64())), bf16::from_f64;
+    f32 "float32" usual::read, usual::read_run, Number::f32, |value: f64| value as f32;
+    f64 "float64" usual::read, usual::read_run, Number::f64, std::convert::identity
 );
 
 /// `true` and `false`, and 1 and 0 as the Open Inference Protocol's clients also write them.

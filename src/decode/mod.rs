@@ -29,6 +29,7 @@ mod single;
 mod table;
 #[cfg(test)]
 mod tests;
+mod usual;
 mod v2;
 
 use crate::error::Rejection;

@@ -58,6 +58,9 @@ impl Rule<'_> {
     }
 }
 
+/// So many elements are read at once where they are simple: room is made for all of them before.
+const RUN: usize = 64;
+
 /// Reads a value nested as deep as `dims`, which learn the lengths that they do not know yet.
 fn nested<T: Element>(
     out: &mut Vec<T>,
@@ -79,6 +82,12 @@ fn nested<T: Element>(
     let mut count = 0;
     if inner.is_empty() {
         while scanner.another(count == 0, b']')? {
+            let most = length.map_or(RUN, |length| length.saturating_sub(count).min(RUN));
+            let run = T::read_run(scanner, out, most.min(rule.limit.saturating_sub(out.len())));
+            count += run;
+            if run > 0 {
+                continue;
+            }
             if out.len() >= rule.limit {
                 return Err(rule.too_many());
             }

@@ -17,6 +17,8 @@ pub(super) struct Scanner<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
     depth: u8,
+    /// Whether a space stood behind the last comma between numbers: the next ones are likely to be written alike.
+    pub(super) is_spaced: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -26,7 +28,7 @@ impl<'a> Scanner<'a> {
             Fault::new(format!("expected UTF-8 text, got an invalid sequence at byte {}", e.valid_up_to()))
         })?;
         let at = if text.starts_with('\u{feff}') { 3 } else { 0 };
-        Ok(Self { text, bytes: body, at, depth: 0 })
+        Ok(Self { text, bytes: body, at, depth: 0, is_spaced: true })
     }
 
     /// The next byte that is no white space, not consumed.

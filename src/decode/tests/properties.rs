@@ -66,6 +66,57 @@ proptest! {
         }
     }
 
+    /// Lists are read in runs where their numbers are simple; whatever stands between simple ones changes none of them.
+    #[test]
+    fn numbers_of_a_list_are_those_that_they_are_alone(
+        numbers in proptest::collection::vec(
+            ("-?(0|[1-9][0-9]{0,8})(\\.[0-9]{1,17})?", "(e-?[0-9])?", proptest::sample::select(vec![",", ", ", " ,", ",  ", ",\n"])),
+            1..90,
+        ),
+        plain: bool,
+        even: bool,
+    ) {
+        let numbers: Vec<(String, &str)> = numbers
+            .into_iter()
+            .map(|(number, exponent, comma)| {
+                (if plain { number } else { number + &exponent }, if even { ", " } else { comma })
+            })
+            .collect();
+        let mut body = String::from("[");
+        for (number, comma) in &numbers {
+            body += number;
+            body += comma;
+        }
+        let body = body.trim_end().trim_end_matches(',').trim_end().to_owned() + "]";
+        let texts = || numbers.iter().map(|(number, _)| number);
+        let singles: Vec<f32> = texts().map(|text| text.parse().unwrap()).collect();
+        let doubles: Vec<f64> = texts().map(|text| text.parse().unwrap()).collect();
+        let elements = |element| {
+            read(&format!("{{\"inputs\": {body}}}"), &signature(&[("x", element, &[0])]))
+                .map(|request| request.inputs.into_iter().next().unwrap().elements)
+        };
+        prop_assert_eq!(elements(ElementType::F32).unwrap(), Elements::F32(singles), "{}", body);
+        prop_assert_eq!(elements(ElementType::F64).unwrap(), Elements::F64(doubles), "{}", body);
+        let whole: Option<Vec<i64>> = texts().map(|text| text.parse().ok()).collect();
+        if let Some(whole) = whole {
+            prop_assert_eq!(elements(ElementType::I64).unwrap(), Elements::I64(whole.clone()), "{}", body);
+            let small: Option<Vec<u8>> = whole.iter().map(|number| u8::try_from(*number).ok()).collect();
+            prop_assert_eq!(elements(ElementType::U8).ok(), small.map(Elements::U8), "{}", body);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_of_a_list_are_those_that_they_are_alone(
+        numbers in proptest::collection::vec(any::<i16>(), 1..200),
+        wide in proptest::collection::vec(any::<i64>(), 1..200),
+    ) {
+        let body = format!("{{\"inputs\": {numbers:?}}}");
+        let request = good(&body, &signature(&[("x", ElementType::I16, &[0])]));
+        prop_assert_eq!(&request.inputs[0].elements, &Elements::I16(numbers));
+        let body = format!("{{\"inputs\": {wide:?}}}");
+        prop_assert_eq!(&good(&body, &signature(&[("x", ElementType::I64, &[0])])).inputs[0], &i64s(&wide));
+    }
+
     #[test]
     fn every_float_reads_back(bits: u64) {
         let (single, double) = (f32::from_bits(bits as u32), f64::from_bits(bits));

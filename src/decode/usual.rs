@@ -1,0 +1,377 @@
+//! Usual numbers, eight bytes at a time: fewer than 19 digits, no exponent. What is not usual, malformed or at the very end of the
+//! body is left to [`super::number`], byte by byte; both give the same.
+
+use super::number::{POWERS, rounds_to_f32};
+use super::scanner::Scanner;
+
+/// `(-1)^negative * mantissa / 10^fraction`.
+pub(super) struct Usual {
+    negative: bool,
+    mantissa: i64,
+    /// Digits behind the point.
+    fraction: usize,
+    length: usize,
+}
+
+/// A type that usual numbers are read as.
+pub(super) trait FromUsual: Copy + Default {
+    /// Of at most 7 digits.
+    fn from_short(number: &Usual) -> Option<Self>;
+    /// `None` where it may not be exact.
+    fn from_long(number: &Usual) -> Option<Self>;
+}
+
+/// The number that comes next.
+#[inline(always)]
+pub(super) fn read<T: FromUsual>(scanner: &mut Scanner<'_>) -> Option<T> {
+    let bytes = scanner.bytes.get(scanner.at..)?;
+    let (value, length) = match short(bytes) {
+        Some(number) => (T::from_short(&number)?, number.length),
+        None => {
+            let number = long(bytes)?;
+            (T::from_long(&number)?, number.length)
+        }
+    };
+    if bytes.get(length).is_some_and(|byte| byte | 0x20 == b'e') {
+        return None;
+    }
+    scanner.at += length;
+    Some(value)
+}
+
+/// The numbers of a list that come next, `most` at most, as long as they are usual, with a `,` between them and at most one space
+/// behind that; answers how many. What stands behind the last one is not consumed.
+#[inline(never)]
+pub(super) fn read_run<T: FromUsual>(scanner: &mut Scanner<'_>, out: &mut Vec<T>, most: usize) -> usize {
+    scanner.peek();
+    let begin = out.len();
+    out.resize(begin + most, T::default());
+    let count = fill(scanner, &mut out[begin..]);
+    out.truncate(begin + count);
+    count
+}
+
+#[inline(always)]
+fn fill<T: FromUsual>(scanner: &mut Scanner<'_>, places: &mut [T]) -> usize {
+    let bytes = scanner.bytes;
+    let mut at = scanner.at;
+    // Known before, so that where a number begins does not wait for the bytes before it.
+    let step = 1 + usize::from(scanner.is_spaced);
+    let mut count = 0;
+    for place in places {
+        let Some(window) = bytes.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>()) else { break };
+        let delimiters = delimiters(word(window));
+        let (value, length, ahead) = match layout_of(window, delimiters) {
+            Some((layout, digits)) => {
+                let number = layout.number(digits);
+                let after = usize::from(layout.end) & 7;
+                (T::from_short(&number), first(delimiters), [window[after], window[after + 1]])
+            }
+            None => {
+                let Some(number) = long(&bytes[at..]) else { break };
+                let ahead = bytes.get(at + number.length..).and_then(|rest| rest.first_chunk::<2>());
+                let Some(ahead) = ahead else { break };
+                (T::from_long(&number), number.length, *ahead)
+            }
+        };
+        let Some(value) = value else { break };
+        if ahead[0] != b',' && ahead[0] != b']' {
+            break;
+        }
+        *place = value;
+        count += 1;
+        at += length;
+        scanner.at = at;
+        if ahead[0] == b']' {
+            break;
+        }
+        if (ahead[1] == b' ') != (step == 2) {
+            scanner.is_spaced = ahead[1] == b' ';
+            break;
+        }
+        at += step;
+    }
+    count
+}
+
+const EACH: u64 = 0x0101_0101_0101_0101;
+
+/// As many bytes as [`layout_of`] may look at: a word, and one behind it.
+const WINDOW: usize = 9;
+
+#[inline(always)]
+fn word(window: &[u8; WINDOW]) -> u64 {
+    u64::from_le_bytes(*window.first_chunk().expect("a window is longer than a word"))
+}
+
+/// For each of eight bytes less `'0'`, its high bit where it is no digit. Carries stay inside their bytes.
+#[inline(always)]
+fn others(values: u64) -> u64 {
+    (((values & (EACH * 0x7f)) + EACH * 0x76) | values) & (EACH * 0x80)
+}
+
+/// For each of eight bytes its high bit where no number without an exponent goes on: all but digits, `.`, `-` and `/`.
+#[inline(always)]
+fn delimiters(word: u64) -> u64 {
+    let from_minus = (word | (EACH * 0x80)) - EACH * 0x2d;
+    let above_nine = (word & (EACH * 0x7f)) + EACH * 0x46;
+    (!from_minus | above_nine | word) & (EACH * 0x80)
+}
+
+/// The first byte whose high bit is set; 8 without any.
+#[inline(always)]
+fn first(bits: u64) -> usize {
+    bits.trailing_zeros() as usize / 8
+}
+
+/// The number that eight digits spell, the first in the lowest byte, each less `'0'`. No branch depends on how many there
+/// are, so numbers of mixed lengths do not stall the processor (Lemire, "Number Parsing at a Gigabyte per Second", 2021).
+#[inline(always)]
+fn eight_digits(digits: u64) -> u64 {
+    const PAIRS: u64 = 0x0000_00ff_0000_00ff;
+    let twos = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let low = (twos & PAIRS).wrapping_mul(100 + (1_000_000 << 32));
+    let high = ((twos >> 16) & PAIRS).wrapping_mul(1 + (10_000 << 32));
+    low.wrapping_add(high) >> 32
+}
+
+/// What a number of up to 7 bytes is, by the places of its sign, its point and its end.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// The bytes of the sign and the point, and what they must be.
+    signs: u64,
+    are: u64,
+    /// The digits before the point, and those behind it once the gap is closed.
+    whole: u64,
+    behind: u64,
+    /// Of several digits before the point the first one, which must not be zero; where there is one, `single` instead.
+    leading: u16,
+    single: u16,
+    /// Bits by which the digits move to the end of their word.
+    shift: u8,
+    fraction: u8,
+    end: u8,
+    negative: bool,
+}
+
+/// By the places of all bytes that are no digits, up to the number's end.
+static LAYOUTS: [Layout; 256] = {
+    /// Of what is no number: no byte is as it must be.
+    const NONE: Layout = Layout {
+        signs: 0,
+        are: 1,
+        whole: 0,
+        behind: 0,
+        leading: 0,
+        single: 0,
+        shift: 0,
+        fraction: 0,
+        end: 0,
+        negative: false,
+    };
+    let mut all = [NONE; 256];
+    let mut end = 1;
+    while end < 8 {
+        let mut sign = 0;
+        while sign < 2 {
+            // A point at the end is none.
+            let mut point = sign + 1;
+            while point <= end {
+                if point + 1 != end {
+                    all[sign | 1 << point | 1 << end] = layout(sign, point, end);
+                }
+                point += 1;
+            }
+            sign += 1;
+        }
+        end += 1;
+    }
+    all
+};
+
+/// Of a number with so many signs.
+const fn layout(sign: usize, point: usize, end: usize) -> Layout {
+    const fn byte(at: usize, byte: u8) -> u64 {
+        (byte as u64) << (8 * at)
+    }
+    const fn before(at: usize) -> u64 {
+        (1 << (8 * at)) - 1
+    }
+    let has_point = point < end;
+    let digits_end = if has_point { end - 1 } else { end };
+    let is_single = point == sign + 1;
+    Layout {
+        signs: byte(0, 0xff * sign as u8) | byte(point, 0xff * has_point as u8),
+        are: byte(0, (b'-' ^ b'0') * sign as u8) | byte(point, (b'.' ^ b'0') * has_point as u8),
+        whole: before(point) ^ before(sign),
+        behind: before(digits_end) ^ before(point),
+        leading: if is_single { 0 } else { 0xff << (8 * sign) },
+        single: is_single as u16,
+        shift: 64 - 8 * digits_end as u8,
+        fraction: (digits_end - point) as u8,
+        end: end as u8,
+        negative: sign == 1,
+    }
+}
+
+impl Layout {
+    #[inline(always)]
+    fn number(&self, values: u64) -> Usual {
+        let digits = (values & self.whole) | ((values >> 8) & self.behind);
+        Usual {
+            negative: self.negative,
+            mantissa: eight_digits(digits << (self.shift & 63)) as i64,
+            fraction: usize::from(self.fraction),
+            length: usize::from(self.end),
+        }
+    }
+}
+
+/// The layout of the short number in `window`, and its bytes less `'0'`. What stands at its end is still to be looked at.
+#[inline(always)]
+fn layout_of(window: &[u8; WINDOW], delimiters: u64) -> Option<(&'static Layout, u64)> {
+    if delimiters == 0 {
+        return None;
+    }
+    let values = word(window) ^ (EACH * 0x30);
+    let places = others(values) & (delimiters ^ delimiters.wrapping_sub(1));
+    // Gathers the high bits of all bytes in the highest byte.
+    let layout = &LAYOUTS[(places.wrapping_mul(0x0002_0408_1020_4081) >> 56) as usize];
+    let is_number =
+        values & layout.signs == layout.are && (values as u16 & layout.leading) | layout.single != 0;
+    is_number.then_some((layout, values))
+}
+
+/// A number of up to 7 bytes.
+#[inline(always)]
+fn short(bytes: &[u8]) -> Option<Usual> {
+    let window = bytes.first_chunk()?;
+    let delimiters = delimiters(word(window));
+    let (layout, values) = layout_of(window, delimiters)?;
+    Some(layout.number(values))
+}
+
+/// As many digits as always fit an i64, which turns into a float in one instruction.
+const LONG_DIGITS: usize = 18;
+
+/// A number of more than 7 bytes and at most [`LONG_DIGITS`] digits.
+#[inline(always)]
+fn long(bytes: &[u8]) -> Option<Usual> {
+    let (head, tail) = bytes.split_first_chunk()?;
+    let word = u64::from_le_bytes(*head) ^ (EACH * 0x30);
+    let negative = head[0] == b'-';
+    let sign = usize::from(negative);
+    // A sign is a digit 0 from here on.
+    let values = if negative { word & !0xff } else { word };
+    let others = others(values);
+    let (mantissa, whole, fraction, length);
+    if others == 0 {
+        let (number, more) = digits(tail, eight_digits(values))?;
+        whole = 8 - sign + more;
+        if tail[more] == b'.' {
+            (mantissa, fraction) = digits(&tail[more + 1..], number)?;
+            length = 8 + more + 1 + fraction;
+            if fraction == 0 {
+                return None;
+            }
+        } else {
+            (mantissa, fraction, length) = (number, 0, 8 + more);
+        }
+    } else {
+        let point = first(others);
+        if others & (others - 1) != 0 || head[point] != b'.' {
+            return None;
+        }
+        let before = (1 << (8 * point)) - 1;
+        let closed = (values & before) | ((values >> 8) & !before);
+        let more;
+        (mantissa, more) = digits(tail, eight_digits(closed << 8))?;
+        (whole, fraction, length) = (point - sign, 7 - point + more, 8 + more);
+        if whole == 0 || fraction == 0 {
+            return None;
+        }
+    }
+    if whole + fraction > LONG_DIGITS || (whole > 1 && head[sign] == b'0') {
+        return None;
+    }
+    Some(Usual { negative, mantissa: mantissa as i64, fraction, length })
+}
+
+/// The digits that come next, appended to those of `number`, and how many they are. Beyond 19 digits in all the number is wrong.
+#[inline(always)]
+fn digits(bytes: &[u8], mut number: u64) -> Option<(u64, usize)> {
+    const POWERS: [u64; 8] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
+    let mut at = 0;
+    loop {
+        let word: &[u8; 8] = bytes.get(at..)?.first_chunk()?;
+        let values = u64::from_le_bytes(*word) ^ (EACH * 0x30);
+        let others = others(values);
+        if others != 0 {
+            let count = first(others);
+            // The digits move to the end, zeros go before them; in two steps, since shifting by 64 is no shift.
+            let last = eight_digits((values << (4 * (8 - count))) << (4 * (8 - count)));
+            return Some((number.wrapping_mul(POWERS[count & 7]).wrapping_add(last), at + count));
+        }
+        // A step of a known length: where the next digits are does not wait for these.
+        number = number.wrapping_mul(100_000_000).wrapping_add(eight_digits(values));
+        at += 8;
+        if at > LONG_DIGITS {
+            return None;
+        }
+    }
+}
+
+/// Inverses of powers of ten, each the nearest f64.
+const INVERSES: [f64; LONG_DIGITS + 1] = [
+    1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13, 1e-14, 1e-15,
+    1e-16, 1e-17, 1e-18,
+];
+
+impl FromUsual for f32 {
+    #[inline(always)]
+    fn from_short(number: &Usual) -> Option<Self> {
+        /// f32 holds these exactly, as it does every whole number of 7 digits: one division rounds once.
+        const POWERS: [f32; 8] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7];
+        let value = number.mantissa as Self / POWERS[number.fraction & 7];
+        Some(if number.negative { -value } else { value })
+    }
+
+    #[inline(always)]
+    fn from_long(number: &Usual) -> Option<Self> {
+        let value = number.mantissa as f64 * INVERSES[number.fraction];
+        let signed = if number.negative { -value } else { value };
+        rounds_to_f32(value).then_some(signed as Self)
+    }
+}
+
+impl FromUsual for f64 {
+    #[inline(always)]
+    fn from_short(number: &Usual) -> Option<Self> {
+        let value = number.mantissa as Self / POWERS[number.fraction & 7];
+        Some(if number.negative { -value } else { value })
+    }
+
+    #[inline(always)]
+    fn from_long(number: &Usual) -> Option<Self> {
+        let value = number.mantissa as Self / POWERS[number.fraction];
+        (number.mantissa <= 1 << 53).then_some(if number.negative { -value } else { value })
+    }
+}
+
+macro_rules! integers {
+    ($($rust:ident),+) => { $(
+        impl FromUsual for $rust {
+            #[inline(always)]
+            fn from_short(number: &Usual) -> Option<Self> {
+                Self::from_long(number)
+            }
+
+            #[inline(always)]
+            fn from_long(number: &Usual) -> Option<Self> {
+                let value = if number.negative { -number.mantissa } else { number.mantissa };
+                if number.fraction > 0 { None } else { Self::try_from(value).ok() }
+            }
+        }
+    )+ };
+}
+integers!(u8, u16, u32, u64, i8, i16, i32, i64);
