@@ -42,7 +42,10 @@ def slow() -> ModelProto:
         [tensor("step", INT64), tensor("go", BOOL), tensor("before", FLOAT, SIDE, SIDE)],
         [tensor("still", BOOL), tensor("after", FLOAT, SIDE, SIDE)],
     )
+    # Made when the model loads: the file stays small.
+    value = numpy_helper.from_array(np.array([1 / SIDE], np.float32), "value")
     nodes = [
+        helper.make_node("ConstantOfShape", ["sides"], ["matrix"], value=value),
         helper.make_node("ReduceMax", ["x"], ["steps"], keepdims=0),
         helper.make_node("Loop", ["steps", "", "matrix"], ["product"], body=body),
         # Uses the product, so that the loop cannot be left out: nothing times zero.
@@ -51,9 +54,8 @@ def slow() -> ModelProto:
         helper.make_node("Mul", ["whole", "zero"], ["nothing"]),
         helper.make_node("Add", ["x", "nothing"], ["y"]),
     ]
-    matrix = np.full((SIDE, SIDE), 1 / SIDE, np.float32)
-    constants = [numpy_helper.from_array(matrix, "matrix"), numpy_helper.from_array(np.array(0, np.int64), "zero")]
-    return build(nodes, constants)
+    sides, zero = np.array([SIDE, SIDE], np.int64), np.array(0, np.int64)
+    return build(nodes, [numpy_helper.from_array(sides, "sides"), numpy_helper.from_array(zero, "zero")])
 
 
 def divide() -> ModelProto:

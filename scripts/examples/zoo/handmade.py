@@ -205,14 +205,18 @@ def optional_weights() -> Example:
     return example("optional-weights", special, model, given, left_out)
 
 
+def is_above_zero() -> list:
+    """The nodes that compute whether all of `x` is above `zero`."""
+    return [node("ReduceMin", "x", "least", keepdims=0), node("Greater", "least zero", "above")]
+
+
 def optional_sequence() -> Example:
     """Where all is above 0, the columns as a sequence of tensors and the sum; nothing otherwise."""
     part, number = tensor_type(FLOAT, ROWS, 1), tensor_type(FLOAT)
     parts = helper.make_sequence_type_proto(part)
     several, one = helper.make_optional_type_proto(parts), helper.make_optional_type_proto(number)
     nodes = [
-        node("ReduceMin", "x", "least", keepdims=0),
-        node("Greater", "least zero", "above"),
+        *is_above_zero(),
         either(
             "above",
             "columns",
@@ -265,8 +269,7 @@ def optional_chain() -> Example:
     kind = helper.make_optional_type_proto(row)
     x = tensor("x", FLOAT, ROWS, 3)
     check = [
-        node("ReduceMin", "x", "least", keepdims=0),
-        node("Greater", "least zero", "above"),
+        *is_above_zero(),
         either(
             "above",
             "weights",
