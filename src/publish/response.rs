@@ -18,6 +18,8 @@ const MAX_ATTRIBUTE_BYTES: usize = 1024;
 /// Attributes that a response has of its own at most: 9 that a traced one has, what its body needs (2), where it lies (1), a
 /// CloudEvent's (9).
 const OWN_ATTRIBUTES: usize = 19;
+/// Those that each response has: who asked and who answered, how it went, and what its body is.
+const USUAL_ATTRIBUTES: usize = 6;
 
 /// Hands a reply to the client. `number`: see [`Sent`].
 pub(super) fn publish(publisher: &Publisher, reply: Reply, number: u64) -> Sent {
@@ -45,12 +47,10 @@ pub fn message(reply: Reply) -> (Message, Reply) {
     let request = std::mem::take(&mut origin.attributes);
     let mut all = attributes(request, &origin.message_id, given_id, model.as_deref(), *outcome);
     origin.ticket.trace.publishing(&mut all, body.len(), *outcome);
-    let message = Message::new()
-        .set_data(body)
-        .set_attributes(
-            all.into_iter().chain(own.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned()))),
-        )
-        .set_ordering_key(origin.ordering_key.clone());
+    all.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned())));
+    let mut message = Message::new().set_data(body).set_ordering_key(origin.ordering_key.clone());
+    // The setter would fill another table.
+    message.attributes = all;
     (message, reply)
 }
 
@@ -90,7 +90,7 @@ fn attributes(
         all = all.into_iter().take(kept).collect();
         all.extend(request_id.map(|id| ("request_id".to_owned(), id)));
     }
-    all.reserve(OWN_ATTRIBUTES);
+    all.reserve(USUAL_ATTRIBUTES);
     if !all.contains_key("request_id") {
         all.insert("request_id".to_owned(), given_id.unwrap_or(message_id).to_owned());
     }
