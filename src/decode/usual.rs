@@ -248,7 +248,8 @@ fn short(bytes: &[u8]) -> Option<Usual> {
     let window = bytes.first_chunk()?;
     let delimiters = delimiters(word(window));
     let (layout, values) = layout_of(window, delimiters)?;
-    Some(layout.number(values))
+    // The same as the layout's end, and known before it.
+    Some(Usual { length: first(delimiters), ..layout.number(values) })
 }
 
 /// As many digits as always fit an i64, which turns into a float in one instruction.
