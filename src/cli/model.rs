@@ -43,9 +43,8 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Model> 
 }
 
 fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Model> {
-    let cannot = || format!("cannot load {}", path.display());
-    let bundle = Bundle::of_file(path).with_context(cannot)?;
-    let opened = Opened::load(runtime, &bundle).with_context(cannot)?;
+    let bundle = Bundle::of_file(path);
+    let opened = Opened::load(runtime, &bundle).with_context(|| format!("cannot load {}", path.display()))?;
     let (name, version) = names(path.parent().unwrap_or(path));
     Ok(Model {
         metrics: Metrics::new().for_version(&name, &version),

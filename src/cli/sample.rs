@@ -13,6 +13,8 @@ use crate::tensor::{Dim, ElementType, Kind, TensorSpec};
 
 /// Lengths of free dimensions to try: convolutions and poolings need some height and width.
 const SIZES: [usize; 5] = [1, 8, 32, 64, 224];
+/// As many more dimensions to try where a model leaves their number open.
+const MOST_OPEN: usize = 4;
 /// Texts to try: some models read numbers out of them.
 const TEXTS: [&str; 2] = ["a", "0"];
 /// No sample has more elements in an input.
@@ -54,8 +56,12 @@ impl Body {
 /// All forms in which the model that serves answers a sample; none when zeros are no request for it.
 pub fn samples(models: &Models, model: &Model) -> Vec<Sample> {
     let picture = model.engine.sample_picture();
-    for (text, size) in TEXTS.into_iter().flat_map(|text| SIZES.map(|size| (text, size))) {
-        let zeros = Zeros { model, text, size, picture: picture.as_deref() };
+    let has_open_rank = model.signature.inputs.iter().any(|spec| spec.kind == Kind::OpenRank);
+    let ranks = if has_open_rank { 0..=MOST_OPEN } else { 0..=0 };
+    let tries =
+        ranks.flat_map(|open| TEXTS.into_iter().flat_map(move |text| SIZES.map(|size| (open, text, size))));
+    for (open, text, size) in tries {
+        let zeros = Zeros { model, text, size, open, picture: picture.as_deref() };
         let count = |spec| zeros.whole(spec).into_iter().try_fold(1, usize::checked_mul);
         if !model.signature.inputs.iter().all(|spec| count(spec).is_some_and(|count| count <= MOST_ELEMENTS))
         {
@@ -80,6 +86,8 @@ struct Zeros<'a> {
     text: &'static str,
     /// Of free dimensions, but for the rows.
     size: usize,
+    /// How many dimensions an input has beyond those that are known, where the model leaves that open.
+    open: usize,
     /// For a model that takes pictures.
     picture: Option<&'a [u8]>,
 }
@@ -150,7 +158,8 @@ impl<'a> Zeros<'a> {
     fn row(&self, spec: &TensorSpec) -> String {
         self.composite(spec).unwrap_or_else(|| {
             let rows = usize::from(self.counts_rows());
-            let shape = self.whole(spec).split_off(rows.min(spec.shape.len()));
+            let mut shape = self.whole(spec);
+            let shape = shape.split_off(rows.min(shape.len()));
             value(&shape, &self.element(spec))
         })
     }
@@ -165,7 +174,11 @@ impl<'a> Zeros<'a> {
             Dim::Any(_) if axis == 0 && self.counts_rows() => 1,
             Dim::Any(_) => self.size,
         };
-        spec.shape.iter().enumerate().map(length).collect()
+        let mut shape: Vec<usize> = spec.shape.iter().enumerate().map(length).collect();
+        if spec.kind == Kind::OpenRank {
+            shape.extend(std::iter::repeat_n(self.size, self.open));
+        }
+        shape
     }
 
     /// A map of one zero, or a sequence of one tensor of zeros.

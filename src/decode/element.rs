@@ -15,8 +15,8 @@ pub(super) trait Element: Default + Clone {
     /// Reads one element, wherever white space before it begins.
     fn read(scanner: &mut Scanner<'_>) -> Read<Self>;
 
-    /// Appends elements of a list as far as that is simple, `most` at most; answers how many. The first one comes at once; what
-    /// stands behind the last one is not consumed.
+    /// Appends elements of a list as far as that is simple, `most` at most; answers how many. What stands behind the last one
+    /// is not consumed.
     #[inline(always)]
     fn read_run(_: &mut Scanner<'_>, _: &mut Vec<Self>, _most: usize) -> usize {
         0

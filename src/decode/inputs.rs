@@ -248,7 +248,8 @@ impl<'s> Inputs<'s> {
     ) -> Read<()> {
         let fitting = self.without_last_one(index, shape);
         let count = self.check_shape(index, fitting)?;
-        let (input, rule) = self.rule(index);
+        let (input, mut rule) = self.rule(index);
+        rule.has_shape = true;
         let mut ahead = scanner.clone();
         let flat = !(ahead.take(b'[') && ahead.peek() == Some(b'['));
         let mut dims: Vec<Option<usize>> =
@@ -277,7 +278,7 @@ impl<'s> Inputs<'s> {
         let max_elements = self.limits.max_elements;
         let input = &mut self.list[index];
         let limit = input.elements.len() + max_elements.saturating_sub(self.total);
-        let rule = Rule { spec: input.spec, limit, max_elements };
+        let rule = Rule { spec: input.spec, limit, max_elements, has_shape: false };
         (input, rule)
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Rule<'s> {
     /// The buffer may grow to this length.
     pub(super) limit: usize,
     pub(super) max_elements: usize,
+    /// The request says what the shape is, and not the first row.
+    pub(super) has_shape: bool,
 }
 
 pub(super) fn plural(count: usize) -> &'static str {
@@ -47,6 +49,7 @@ impl Rule<'_> {
         let level = self.spec.shape.len().checked_sub(dims).and_then(|level| self.spec.shape.get(level));
         let is_open = self.spec.kind == Kind::OpenRank || matches!(level, Some(Dim::Any(_)));
         let why = match is_open {
+            true if self.has_shape => " by its shape".to_owned(),
             true if !self.spec.name.is_empty() => {
                 format!(" as before it in input {}", shown(&self.spec.name))
             }
@@ -58,7 +61,7 @@ impl Rule<'_> {
     }
 }
 
-/// So many elements are read at once where they are simple: room is made for all of them before.
+/// So many elements are read at once where they are simple, in room that is there; and so many one by one where they are not.
 const RUN: usize = 64;
 
 /// Reads a value nested as deep as `dims`, which learn the lengths that they do not know yet.
@@ -80,13 +83,19 @@ fn nested<T: Element>(
         return Err(rule.no_array(scanner, length));
     }
     let mut count = 0;
+    let mut next_run = 0;
     if inner.is_empty() {
         while scanner.another(count == 0, b']')? {
-            let most = length.map_or(RUN, |length| length.saturating_sub(count).min(RUN));
-            let run = T::read_run(scanner, out, most.min(rule.limit.saturating_sub(out.len())));
-            count += run;
-            if run > 0 {
-                continue;
+            let left = length.map_or(RUN, |length| length.saturating_sub(count).min(RUN));
+            let room = out.capacity().min(rule.limit).saturating_sub(out.len());
+            let most = left.min(room);
+            if most > 1 && count >= next_run {
+                let run = T::read_run(scanner, out, most);
+                if run > 0 {
+                    count += run;
+                    continue;
+                }
+                next_run = count + RUN;
             }
             if out.len() >= rule.limit {
                 return Err(rule.too_many());

@@ -95,16 +95,17 @@ impl Bundle {
     }
 
     /// A model file by itself, with nothing declared beside it.
-    pub fn of_file(path: &Path) -> Result<Self, Problem> {
-        let folder = path.parent().unwrap_or(path);
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Self {
-            folder: folder.to_owned(),
-            graphs: vec![graph(folder, &name)?],
+    pub fn of_file(path: &Path) -> Self {
+        // What is wrong with the file, ONNX Runtime says.
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let without_shape = onnx::without_shape(&bytes).unwrap_or_default();
+        Self {
+            folder: path.parent().unwrap_or(path).to_owned(),
+            graphs: vec![GraphFile { path: path.to_owned(), without_shape }],
             model_graph: 0,
             columns: None,
             declaration: Declaration::default(),
-        })
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::bundle::GraphFile;
 use super::declared::{Declared, input_spec, output_spec};
 use super::optional;
 use super::values::{Held, input_value, is_true};
-use crate::tensor::{self, Output, TensorSpec, View};
+use crate::tensor::{self, Kind, Output, TensorSpec, View};
 
 /// How ONNX Runtime runs a version's graphs.
 #[derive(Debug, Clone, Copy)]
@@ -134,24 +134,26 @@ impl Chain {
         Ok(chain)
     }
 
-    /// The position of the request's input of this name; several graphs may take the same one.
+    /// The position of the request's input of this name; several graphs may take the same one, and one of them may leave its
+    /// rank to the others.
     fn request_input(&mut self, outlet: &Declared) -> anyhow::Result<usize> {
         let spec = input_spec(outlet)?;
-        match self.inputs.iter().position(|known| known.name == spec.name) {
-            Some(at) if self.inputs[at].element == spec.element && self.inputs[at].kind == spec.kind => {
-                Ok(at)
+        let Some(at) = self.inputs.iter().position(|known| known.name == spec.name) else {
+            self.inputs.push(spec);
+            return Ok(self.inputs.len() - 1);
+        };
+        let known = &mut self.inputs[at];
+        match (&known.kind, &spec.kind) {
+            _ if known.element != spec.element => {}
+            (Kind::OpenRank, Kind::Tensor) => {
+                *known = spec;
+                return Ok(at);
             }
-            Some(at) => bail!(
-                "two graphs take {:?}, as {} and as {}",
-                spec.name,
-                self.inputs[at].describe(),
-                spec.describe()
-            ),
-            None => {
-                self.inputs.push(spec);
-                Ok(self.inputs.len() - 1)
-            }
+            (Kind::Tensor, Kind::OpenRank) => return Ok(at),
+            (one, other) if one == other => return Ok(at),
+            _ => {}
         }
+        bail!("two graphs take {:?}, as {} and as {}", spec.name, known.describe(), spec.describe())
     }
 
     /// The graphs' sessions, in order.

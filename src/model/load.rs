@@ -8,6 +8,7 @@ use super::runtime::Runtime;
 use super::{Model, samples};
 use crate::metrics::Metrics;
 use crate::telemetry::reload::blocking_phase;
+use crate::tensor::{Kind, TensorSpec};
 
 /// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.
 pub fn load(
@@ -53,10 +54,16 @@ pub(super) fn difference(serving: &Model, new: &Model) -> Option<String> {
     let (old, new) = (&serving.signature, &new.signature);
     let sides = [("input", &old.inputs, &new.inputs), ("output", &old.outputs, &new.outputs)];
     for (kind, old, new) in sides {
-        let list = |specs: &[crate::tensor::TensorSpec]| {
-            let all: Vec<_> =
-                specs.iter().map(|spec| format!("{} {}", spec.name, spec.unnamed().describe())).collect();
-            all.join(", ")
+        let list = |specs: &[TensorSpec]| {
+            let one = |spec: &TensorSpec| {
+                let mut spec = spec.unnamed();
+                // Whether an output's shape is declared changes no answer.
+                if kind == "output" && spec.kind == Kind::OpenRank {
+                    spec.kind = Kind::Tensor;
+                }
+                format!("{} {}", spec.name, spec.describe())
+            };
+            specs.iter().map(one).collect::<Vec<_>>().join(", ")
         };
         if list(old) != list(new) {
             let version = &serving.version;

@@ -433,6 +433,22 @@ def unknown_shape() -> Example:
     return example("unknown-shape", "no shape is declared, any rank goes", model, *cases)
 
 
+def unknown_shape_chain() -> Example:
+    """`preprocess.onnx` says how many dimensions `x` has, the model, which takes it too, does not."""
+    x, twice = tensor("x", FLOAT, ROWS, 3), tensor("twice", FLOAT, ROWS, 3)
+    before = build([node("Add", "x x", "twice")], [x], [twice])
+    open_x = helper.make_tensor_value_info("x", FLOAT, None)
+    y = tensor("y", FLOAT, ROWS, 3)
+    model = build([node("Mul", "x twice", "y")], [twice, open_x], [y], check=False)
+    case = Case("rows", {"x": ROWS_OF_THREE}, {"y": 2 * ROWS_OF_THREE**2}, list(ROWS_OF_THREE))
+    files = {
+        "preprocess.onnx": before.SerializeToString(deterministic=True),
+        "model.yaml": b"preprocess: preprocess.onnx\n",
+    }
+    special = "two graphs take `x`, of which one declares its shape"
+    return example("unknown-shape-chain", special, model, case, files=files)
+
+
 def no_inputs() -> Example:
     values = np.array([1, 2, 3], np.float32)
     model = build([node("Identity", "kept", "y")], [], [tensor("y", FLOAT, 3)], {"kept": values})
@@ -606,7 +622,7 @@ def main() -> None:
     made = [*every_same(), sequence_output(), sequence_input(), *maps(), optional_output(), optional_input()]
     made += [optional_sequence_input(), optional_weights(), optional_sequence(), optional_external(), optional_chain()]
     made += [*map_inputs(), sequence_inputs()]
-    made += [zero_size(), scalar(), symbolic_dims(), unknown_shape(), no_inputs(), no_batching_inputs()]
+    made += [zero_size(), scalar(), symbolic_dims(), unknown_shape(), unknown_shape_chain(), no_inputs(), no_batching_inputs()]
     made += [shared_input(), *default_inputs(), external_weights(), nan_output(), poison_row(), prepost_text()]
     made += [token_scores(), free_picture_size()]
     for each in made:

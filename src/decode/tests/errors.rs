@@ -236,7 +236,7 @@ fn v2_tensors_that_do_not_fit() {
         ),
         (format!(r#"{X}, "shape": [0, 2], "data": []"#), "input \"x\": expected at least one row, got none"),
         (format!(r#"{X}, "shape": [1, 2], "data": [[1, 2], [3, 4]]"#), {
-            "input \"x\": expected 1 value as before it in input \"x\" (float32[N, 2]), got 2"
+            "input \"x\": expected 1 value by its shape (float32[N, 2]), got 2"
         }),
         (format!(r#"{X}, "shape": [1, -2], "data": []"#), {
             "input \"x\" shape[1]: expected a uint64 (0 to 18446744073709551615), got -2"

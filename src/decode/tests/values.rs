@@ -100,6 +100,11 @@ fn where_the_rank_is_open_the_request_gives_the_shape() {
         (false, "[[1], [[2]]]", "[1][0]: expected a number, got an array at byte 7"),
         (true, "[[1], 2]", "[1]: expected an array of 1 value (float32[N, …]), got a number at byte 6"),
         (true, r#"{"inputs": 5}"#, "inputs: expected an array (float32[N, …]), got a number at byte 11"),
+        (
+            false,
+            &v2("[2, 2]", "[[1, 2], [3]]"),
+            "input \"x\"[1]: expected 2 values by its shape (float32[…]), got 1",
+        ),
         (true, &v2("[]", "[7]"), "input \"x\": expected a shape that fits float32[N, …], got []"),
     ] {
         assert_eq!(message(body, &open_rank(batched)), said, "{body}");
@@ -162,6 +167,18 @@ fn maps_are_objects() {
     let request =
         good(r#"[{"-9223372036854775808": "x", "7": ""}]"#, &map_of(ElementType::I64, ElementType::Text));
     assert_eq!(values(&request), [map(Elements::I64(vec![i64::MIN, 7]), texts(&["x", ""]))]);
+}
+
+/// A tensor of a sequence counts for few elements, so it must not take room for many.
+#[test]
+fn tensors_of_a_sequence_take_the_room_that_they_need() {
+    let request = good("[[[1.5], [2.5, 3.5]]]", &sequence_of(ElementType::F64, &[]));
+    let [Composite::Sequence(tensors)] = values(&request) else { panic!("{request:?}") };
+    let capacity = |tensor: &Tensor| match &tensor.elements {
+        Elements::F64(values) => values.capacity(),
+        other => panic!("{other:?}"),
+    };
+    assert!(tensors.iter().all(|tensor| capacity(tensor) <= 4), "{tensors:?}");
 }
 
 #[test]
