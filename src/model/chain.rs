@@ -143,17 +143,18 @@ impl Chain {
             return Ok(self.inputs.len() - 1);
         };
         let known = &mut self.inputs[at];
-        match (&known.kind, &spec.kind) {
-            _ if known.element != spec.element => {}
-            (Kind::OpenRank, Kind::Tensor) => {
-                *known = spec;
-                return Ok(at);
-            }
-            (Kind::Tensor, Kind::OpenRank) => return Ok(at),
-            (one, other) if one == other => return Ok(at),
-            _ => {}
+        let kinds_agree = known.kind == spec.kind
+            || matches!(
+                (&known.kind, &spec.kind),
+                (Kind::Tensor, Kind::OpenRank) | (Kind::OpenRank, Kind::Tensor)
+            );
+        if known.element != spec.element || !kinds_agree {
+            bail!("two graphs take {:?}, as {} and as {}", spec.name, known.describe(), spec.describe());
         }
-        bail!("two graphs take {:?}, as {} and as {}", spec.name, known.describe(), spec.describe())
+        if known.kind == Kind::OpenRank {
+            *known = spec;
+        }
+        Ok(at)
     }
 
     /// The graphs' sessions, in order.
