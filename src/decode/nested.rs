@@ -48,13 +48,14 @@ impl Rule<'_> {
     pub(super) fn length(&self, expected: usize, dims: usize, got: usize) -> Box<Fault> {
         let level = self.spec.shape.len().checked_sub(dims).and_then(|level| self.spec.shape.get(level));
         let is_open = self.spec.kind == Kind::OpenRank || matches!(level, Some(Dim::Any(_)));
-        let why = match is_open {
-            true if self.has_shape => " by its shape".to_owned(),
-            true if !self.spec.name.is_empty() => {
-                format!(" as before it in input {}", shown(&self.spec.name))
-            }
-            true => " as before it".to_owned(),
-            false => String::new(),
+        let why = if !is_open {
+            String::new()
+        } else if self.has_shape {
+            " by its shape".to_owned()
+        } else if self.spec.name.is_empty() {
+            " as before it".to_owned()
+        } else {
+            format!(" as before it in input {}", shown(&self.spec.name))
         };
         let (plural, what) = (plural(expected), self.spec.describe());
         Fault::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"))
