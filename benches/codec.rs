@@ -11,7 +11,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use predictd::decode::envelope::{Content, Headers, open};
 use predictd::decode::{Answer, Form, Limits, decode};
 use predictd::encode::{Served, response};
-use predictd::tensor::{Dim, ElementType, Kind, Output, Show, Signature, TensorSpec, View};
+use predictd::signature::{Dim, Kind, Signature, TensorSpec};
+use predictd::tensor::{ElementType, Output, Show, View};
 
 const WIDTH: usize = 13;
 const ROWS: [usize; 3] = [1, 8, 128];

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use predictd::prepare::image::Image;
-use predictd::tensor::{Dim, ElementType, Elements, Kind, TensorSpec};
+use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::{ElementType, Elements};
 
 const CLASSIFIER: &str = r#"{"resize": {"shorter": 256}, "crop": {"width": 224, "height": 224},
     "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}"#;

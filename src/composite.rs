@@ -2,7 +2,8 @@
 //!
 //! They travel as elements: a request that gives three maps to a model that takes one has three [`Composite`]s and runs it thrice.
 
-use crate::tensor::{ElementType, Elements, Kind, Tensor, TensorSpec};
+use crate::signature::{Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements, Tensor};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Composite {

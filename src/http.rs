@@ -18,7 +18,7 @@ use crate::cli::report::Hint as _;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::model::{Model, Models, Refusal};
-use crate::tensor::{Kind, TensorSpec};
+use crate::signature::{Kind, TensorSpec};
 
 #[derive(Debug, Clone)]
 pub struct State {
@@ -134,9 +134,9 @@ impl VersionInfo {
 
 impl TensorInfo {
     fn of(spec: &TensorSpec) -> Self {
-        let length = |dim: &crate::tensor::Dim| match dim {
-            crate::tensor::Dim::Fixed(n) => i64::try_from(*n).unwrap_or(i64::MAX),
-            crate::tensor::Dim::Any(_) => -1,
+        let length = |dim: &crate::signature::Dim| match dim {
+            crate::signature::Dim::Fixed(n) => i64::try_from(*n).unwrap_or(i64::MAX),
+            crate::signature::Dim::Any(_) => -1,
         };
         Self {
             name: spec.name.clone(),

@@ -14,6 +14,7 @@
 //! | [`guard`] | notices a request stream that is silent or reset again and again |
 //! | [`model`] | sources, versions, bundles, ONNX Runtime, and the watch that swaps them |
 //! | [`prepare`] | pictures and texts to tensors, as a bundle declares it |
+//! | [`signature`] | what a model takes and gives, as requests are read against it |
 //! | [`tensor`], [`composite`], [`error`] | what the engine computes with, and the errors users see |
 //! | [`config`], [`cli`] | the configuration and the commands |
 //! | [`http`], [`health`], [`metrics`], [`telemetry`] | what operators see |
@@ -42,6 +43,7 @@ pub mod publish;
 pub mod quarantine;
 pub mod receive;
 pub mod reference;
+pub mod signature;
 pub mod stages;
 pub mod telemetry;
 pub mod tensor;

@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use predictd::prepare::image::{Image, Resize};
-use predictd::tensor::{Dim, ElementType, Elements, Kind, TensorSpec};
+use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::{ElementType, Elements};
 
 fuzz_target!(|data: &[u8]| {
     let input = TensorSpec {

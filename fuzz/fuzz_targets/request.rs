@@ -7,9 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
 use predictd::decode::envelope::{Headers, open};
 use predictd::encode::{Served, cut, response};
-use predictd::tensor::{
-    Cut, Dim, ElementType, Elements, Kind, Output, PadTo, Padding, Show, Signature, TensorSpec,
-};
+use predictd::signature::{Cut, Dim, Kind, PadTo, Padding, Signature, TensorSpec};
+use predictd::tensor::{ElementType, Elements, Output, Show};
 
 const TYPES: [(&str, &str); 9] = [
     ("", ""),
@@ -59,7 +58,7 @@ fn signature(which: u8) -> Signature {
         defaults: Vec::new(),
         missing: Vec::new(),
         batched: which % 4 != 3,
-        frame: predictd::tensor::Frame::default(),
+        frame: predictd::signature::Frame::default(),
         row_by_row: false,
     }
 }

@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use predictd::prepare::text::{Text, Tokenizer};
-use predictd::tensor::{Dim, ElementType, Kind, TensorSpec};
+use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::ElementType;
 
 const MOST: usize = 1 << 12;
 

@@ -10,7 +10,7 @@ use crate::http::VersionInfo;
 use crate::model::declaration::Declaration;
 use crate::model::rows::Rows;
 use crate::model::{Model, Models};
-use crate::tensor::TensorSpec;
+use crate::signature::TensorSpec;
 
 /// A longer command is not for a terminal.
 const LONGEST_COMMAND: usize = 4096;

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::predict::predict;
 use crate::model::{Model, Models};
-use crate::tensor::{Dim, ElementType, Kind, TensorSpec};
+use crate::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::ElementType;
 
 /// Lengths of free dimensions to try: convolutions and poolings need some height and width.
 const SIZES: [usize; 5] = [1, 8, 32, 64, 224];

@@ -8,7 +8,8 @@ use super::scanner::Scanner;
 use super::table::Reader;
 use crate::composite::Composite;
 use crate::for_each_element_type;
-use crate::tensor::{ElementType, Elements, Frame};
+use crate::signature::Frame;
+use crate::tensor::{ElementType, Elements};
 
 /// What a cell may be, beside what JSON has for its type.
 pub(super) trait Cell: Element {

@@ -6,7 +6,8 @@ use super::fault::{Fault, Read, shown};
 use super::nested::{Rule, read_nested};
 use super::scanner::Scanner;
 use crate::composite::Composite;
-use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec};
+use crate::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements, Tensor};
 
 /// What a tensor of a sequence counts for beside its elements: empty ones take memory, too.
 const TENSOR: usize = 16;

@@ -15,7 +15,8 @@ use super::inputs::{Inputs, check_rows};
 use super::rows::Columns;
 use super::table::Reader;
 use super::{Answer, Form, Limits, Request};
-use crate::tensor::{Dim, ElementType, Kind, Signature};
+use crate::signature::{Dim, Kind, Signature};
+use crate::tensor::ElementType;
 
 /// Sets what the message asks for.
 const DECLARE: &str = "set content-type to \"text/csv; header=present\" or \"text/csv; header=absent\"";

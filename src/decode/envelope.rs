@@ -8,7 +8,7 @@ use super::fault::{Fault, Read, shown};
 use super::media::{self, Kind, MediaType};
 use super::{Failure, Limits, Request, gzip, json};
 use crate::error::Rejection;
-use crate::tensor::Signature;
+use crate::signature::Signature;
 
 /// The attributes that came with a body. Their names are in lower case, as the contract has them.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,8 @@ use super::nested::{Rule, grow, plural, read_nested, reserve, set_element};
 use super::padding::fill_up;
 use super::scanner::Scanner;
 use super::{Answer, Limits, Request, binary, fault, rules};
-use crate::tensor::{Dim, Elements, Kind, Padding, Signature, Tensor, TensorSpec};
+use crate::signature::{Dim, Kind, Padding, Signature, TensorSpec};
+use crate::tensor::{Elements, Tensor};
 
 /// One input as far as it was read.
 pub(super) struct Input<'s> {

@@ -5,7 +5,7 @@ use super::fault::{Fault, Read, shown};
 use super::inputs::Inputs;
 use super::scanner::Scanner;
 use super::{Answer, Form, Id, Limits, Request, columns, frame, rows, v2};
-use crate::tensor::Signature;
+use crate::signature::Signature;
 
 const FORMS: &str = "{\"instances\": […]}, {\"inputs\": …} or an Open Inference Protocol v2 request";
 

@@ -33,7 +33,8 @@ mod usual;
 mod v2;
 
 use crate::error::Rejection;
-use crate::tensor::{Signature, Tensor};
+use crate::signature::Signature;
+use crate::tensor::Tensor;
 
 /// A request as the engine knows it: what to compute, and how the answer must look.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,8 @@ use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
 use crate::for_each_element_type;
-use crate::tensor::{Dim, Elements, Kind, TensorSpec};
+use crate::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::Elements;
 
 /// What nested reading must know beside its buffer.
 pub(super) struct Rule<'s> {

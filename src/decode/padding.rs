@@ -1,7 +1,8 @@
 //! Rows of different lengths, filled up to one.
 
 use super::fault::{Fault, Read};
-use crate::tensor::{Elements, PadTo, Padding};
+use crate::signature::{PadTo, Padding};
+use crate::tensor::Elements;
 
 /// Brings every row to one length in the padded dimension, which `shape` learns.
 pub(super) fn fill_up(

@@ -3,7 +3,8 @@
 use super::fault::{Fault, Read, shown};
 use super::inputs::{Inputs, check_rows};
 use super::{Answer, Form, Limits, Request, binary};
-use crate::tensor::{Dim, ElementType, Kind, Signature};
+use crate::signature::{Dim, Kind, Signature};
+use crate::tensor::ElementType;
 
 const ELSE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
 

@@ -8,7 +8,7 @@ use super::fault::{Fault, Read, shown};
 use super::frame::cells;
 use super::inputs::{Inputs, check_rows, named};
 use super::scanner::Scanner;
-use crate::tensor::{Dim, Kind, Signature};
+use crate::signature::{Dim, Kind, Signature};
 
 /// Reads the list of rows that comes next; answers how many there are. For a model without a batch dimension each is a
 /// whole input, and they run one after the other.

@@ -2,7 +2,8 @@
 //! where the model takes floats. Values are read as the input's; this looks at them once all are there.
 
 use super::fault::{Fault, Read, shown};
-use crate::tensor::{ColumnKind, ColumnRule, Signature, Tensor};
+use crate::signature::{ColumnKind, ColumnRule, Signature};
+use crate::tensor::Tensor;
 
 /// Fails for the first value that its column does not take. Rows are counted from 0.
 pub(super) fn check(signature: &Signature, tensors: &[Tensor]) -> Read<()> {

@@ -2,7 +2,8 @@
 
 use super::fault::{Fault, Read, shown};
 use super::{Answer, Form, Limits, Request};
-use crate::tensor::{ElementType, Elements, Signature, Tensor};
+use crate::signature::Signature;
+use crate::tensor::{ElementType, Elements, Tensor};
 
 /// One row of the model's one input, which takes pictures or other bytes.
 pub(super) fn decode_bytes(body: &[u8], signature: &Signature, _: &Limits) -> Read<Request> {

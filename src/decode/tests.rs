@@ -12,7 +12,8 @@ mod types;
 mod values;
 
 use super::{Failure, Form, Id, Limits, Request, Wanted, decode};
-use crate::tensor::{Dim, ElementType, Elements, Kind, Signature, Tensor, TensorSpec};
+use crate::signature::{Dim, Kind, Signature, TensorSpec};
+use crate::tensor::{ElementType, Elements, Tensor};
 
 fn spec(name: &str, element: ElementType, dims: &[usize]) -> TensorSpec {
     let shape =

@@ -7,7 +7,7 @@ use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::inputs::{Inputs, named};
 use super::scanner::Scanner;
-use crate::tensor::Signature;
+use crate::signature::Signature;
 
 /// Whether the list that comes next holds v2 tensors and not a column's values.
 pub(super) fn is_next(scanner: &Scanner<'_>) -> bool {

@@ -1,7 +1,8 @@
 //! Outputs of padded rows, cut back to what each row would have given alone.
 
 use crate::decode::{Form, Request};
-use crate::tensor::{Cut, Elements, Output, Show, Signature, View};
+use crate::signature::{Cut, Signature};
+use crate::tensor::{Elements, Output, Show, View};
 
 /// How long the rows of one request were before they were filled up.
 #[derive(Debug)]
@@ -157,7 +158,8 @@ mod tests {
     use super::*;
     use crate::decode::{Limits, decode};
     use crate::encode::{Served, response};
-    use crate::tensor::{Dim, ElementType, Kind, PadTo, Padding, TensorSpec};
+    use crate::signature::{Dim, Kind, PadTo, Padding, TensorSpec};
+    use crate::tensor::ElementType;
 
     /// `ids` of any length, filled up to multiples of four, and an output of the same dimension.
     fn echo() -> Signature {

@@ -13,7 +13,8 @@ use super::bundle::GraphFile;
 use super::declared::{Declared, input_spec, output_spec};
 use super::optional;
 use super::values::{Held, input_value, is_true};
-use crate::tensor::{self, Kind, Output, TensorSpec, View};
+use crate::signature::{Kind, TensorSpec};
+use crate::tensor::{self, Output, View};
 
 /// How ONNX Runtime runs a version's graphs.
 #[derive(Debug, Clone, Copy)]

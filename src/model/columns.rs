@@ -6,7 +6,8 @@ use super::declaration::{self, Missing};
 use super::mlflow::Table;
 use crate::error::Rejection;
 use crate::for_each_element_type;
-use crate::tensor::{Dim, ElementType, Elements, Frame, Kind, Tensor, TensorSpec, with_article};
+use crate::signature::{Dim, Frame, Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements, Tensor, with_article};
 
 /// The declaration, held against the model's inputs.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::rows::Declared;
 use crate::prepare::image::Image;
 use crate::prepare::text::Text;
-use crate::tensor::{Dim, Elements, PadTo, Padding, TensorSpec, with_article};
+use crate::signature::{Dim, PadTo, Padding, TensorSpec};
+use crate::tensor::{Elements, with_article};
 
 /// What turns requests into the model's inputs, and its outputs into responses.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]

@@ -4,7 +4,8 @@ use anyhow::{Context as _, bail};
 use ort::value::{Outlet, ValueType};
 
 use super::values::{element_type, map_types};
-use crate::tensor::{Dim, ElementType, Kind, TensorSpec};
+use crate::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::ElementType;
 
 /// An input or output.
 pub(super) struct Declared {

@@ -16,7 +16,8 @@ use super::present::Present;
 use super::probe::{self, Verdict};
 use super::rows::{Declared, Rows};
 use super::runtime::Runtime;
-use crate::tensor::{ElementType, Output, Padding, Signature, TensorSpec, View};
+use crate::signature::{Padding, Signature, TensorSpec};
+use crate::tensor::{ElementType, Output, View};
 
 /// An input as a call takes it: its shape and its elements.
 pub type Input<'a> = (Vec<usize>, View<'a>);

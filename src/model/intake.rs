@@ -8,7 +8,8 @@ use super::rows::Rows;
 use crate::error::{Code, Rejection};
 use crate::prepare::image::Plan;
 use crate::prepare::text::Tokenizer;
-use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec, View};
+use crate::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements, Tensor, View};
 
 /// Elements that the pictures of one request may become: 128 MiB of float32, 222 pictures of 224 x 224 in three colours. One
 /// picture is always taken, as large as the model wants it.

@@ -7,8 +7,8 @@ use super::engine::Opened;
 use super::runtime::Runtime;
 use super::{Model, samples};
 use crate::metrics::Metrics;
+use crate::signature::{Kind, TensorSpec};
 use crate::telemetry::reload::blocking_phase;
-use crate::tensor::{Kind, TensorSpec};
 
 /// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.
 pub fn load(

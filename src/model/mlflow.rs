@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::tensor::{ColumnKind, ColumnRule, Dim, ElementType, Elements, Frame, Kind, TensorSpec};
+use crate::signature::{ColumnKind, ColumnRule, Dim, Frame, Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements};
 
 /// A column as `MLmodel` declares it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

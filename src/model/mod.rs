@@ -38,7 +38,7 @@ use serde::Serialize;
 
 use crate::error::{Code, Rejection};
 use crate::metrics::ModelMetrics;
-use crate::tensor::Signature;
+use crate::signature::Signature;
 
 /// One loaded version of one model.
 #[derive(Debug)]

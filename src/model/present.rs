@@ -6,7 +6,8 @@ use half::{bf16, f16};
 
 use super::declaration::{Activation, Shown};
 use super::rows::Rows;
-use crate::tensor::{Dim, ElementType, Elements, Output, Show, TensorSpec, View};
+use crate::signature::{Dim, TensorSpec};
+use crate::tensor::{ElementType, Elements, Output, Show, View};
 
 /// The declaration, held against the model's outputs.
 #[derive(Debug, Default)]
@@ -319,7 +320,7 @@ fn activate(activation: Activation, scores: View<'_>, width: usize) -> Option<El
 mod tests {
     use super::*;
     use crate::model::declaration::Declaration;
-    use crate::tensor::Kind;
+    use crate::signature::Kind;
 
     fn present(yaml: &str, element: ElementType, shape: &[i64], rows: Rows) -> (Present, String) {
         let dim = |n: &i64| usize::try_from(*n).map_or_else(|_| Dim::Any("n".to_owned()), Dim::Fixed);

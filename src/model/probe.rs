@@ -3,7 +3,8 @@
 
 use super::chain::Chain;
 use super::engine::Input;
-use crate::tensor::{ElementType, Elements, Kind, Output, Show, TensorSpec, View};
+use crate::signature::{Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements, Output, Show, View};
 
 /// What becomes of rows that run in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

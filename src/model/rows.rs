@@ -1,6 +1,6 @@
 //! How a model takes rows: many at once, a fixed number at a time, or one request at a time.
 
-use crate::tensor::{Dim, Kind, TensorSpec};
+use crate::signature::{Dim, Kind, TensorSpec};
 
 /// The rule of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

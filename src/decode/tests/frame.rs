@@ -2,7 +2,7 @@
 
 use super::envelopes::{CSV, asked, refused};
 use super::*;
-use crate::tensor::{ColumnKind, ColumnRule, Frame};
+use crate::signature::{ColumnKind, ColumnRule, Frame};
 
 const REQUIRED: ColumnRule = ColumnRule { kind: ColumnKind::Any, required: true };
 

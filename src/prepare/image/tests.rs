@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::{Image, Plan};
 use crate::error::Code;
-use crate::tensor::{Dim, ElementType, Elements, Kind, TensorSpec};
+use crate::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements};
 
 #[derive(Deserialize)]
 struct Case {

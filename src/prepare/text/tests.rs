@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::{Text, Tokenizer};
 use crate::error::Code;
-use crate::tensor::{Dim, ElementType, Elements, Kind, Tensor, TensorSpec};
+use crate::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements, Tensor};
 
 #[derive(Deserialize)]
 struct Case {

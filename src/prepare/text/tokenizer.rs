@@ -9,7 +9,8 @@ use tokenizers::{
 
 use super::{Side, Text};
 use crate::error::{Code, Rejection};
-use crate::tensor::{ElementType, Elements, Tensor, TensorSpec};
+use crate::signature::TensorSpec;
+use crate::tensor::{ElementType, Elements, Tensor};
 
 /// Names that a padding token usually has.
 const PAD_TOKENS: [&str; 2] = ["[PAD]", "<pad>"];

@@ -10,7 +10,8 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 use predictd::model::declaration::Declaration;
-use predictd::tensor::{Dim, ElementType, Elements, Kind, TensorSpec};
+use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::{ElementType, Elements};
 use serde_json::json;
 
 #[derive(Debug, Parser)]

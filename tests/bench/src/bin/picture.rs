@@ -9,7 +9,8 @@ use std::time::Instant;
 use anyhow::anyhow;
 use clap::Parser;
 use predictd::model::declaration::Declaration;
-use predictd::tensor::{Dim, ElementType, Elements, Kind, TensorSpec};
+use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::{ElementType, Elements};
 
 const CLASSIFIER: &str = "image: {resize: {shorter: 256}, crop: {width: 224, height: 224}, \
     mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}";
