@@ -46,7 +46,8 @@ pub struct TensorSpec {
 pub enum Kind {
     #[default]
     Tensor,
-    /// A tensor that may be left out ([`Tensor::left_out`]), or an output that may be missing ([`Show::Missing`]).
+    /// A tensor that may be left out ([`crate::tensor::Tensor::left_out`]), or an output that may be missing
+    /// ([`crate::tensor::Show::Missing`]).
     Optional,
     /// A tensor for which the model says not even how many dimensions it has. The shape has those that are known; of an input,
     /// each request gives its own.
