@@ -1,5 +1,5 @@
 //! The `predictd` command.
 
-fn main() -> std::process::ExitCode {
+fn main() {
     predictd::cli::execute::main()
 }

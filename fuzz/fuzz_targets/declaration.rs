@@ -15,9 +15,8 @@ use predictd::model::{Models, load};
 
 const MODELS: [&str; 4] = ["keras-functional", "sklearn-columns", "free-picture-size", "token-scores"];
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    Runtime::load(&Inference::default()).expect("ORT_DYLIB_PATH is set")
-});
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Runtime::load(&Inference::default()).expect("ORT_DYLIB_PATH is set"));
 
 fuzz_target!(|data: &[u8]| {
     let Some((which, yaml)) = data.split_first() else { return };

@@ -2,7 +2,7 @@
 //!
 //! Here and not in the binary: an asynchronous function is compiled where it is waited for, and the library compiles in parallel.
 
-use std::process::ExitCode;
+use std::io::Write as _;
 
 use super::{Cli, Command, Exit, report};
 use crate::config::Config;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The whole program.
-pub fn main() -> ExitCode {
+pub fn main() -> ! {
     let cli = Cli::parse();
     // Google's clients leave the choice of the TLS library to the program.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -25,7 +25,14 @@ pub fn main() -> ExitCode {
     });
     // A download or a load that still blocks a thread must not hold the end up.
     runtime.shutdown_background();
-    exit.into()
+    end(exit)
+}
+
+/// At once: the destructors of ONNX Runtime's library would run under a load that still blocks a thread, which then fails or
+/// crashes.
+fn end(exit: Exit) -> ! {
+    let _ = std::io::stdout().flush();
+    signal_hook::low_level::exit(exit.code())
 }
 
 async fn execute(command: Command) -> anyhow::Result<Exit> {
@@ -83,7 +90,7 @@ fn stop_on_signals() -> anyhow::Result<CancellationToken> {
                     _ = interrupt.recv() => {}
                 }
                 if stop.is_cancelled() {
-                    std::process::exit(1);
+                    end(Exit::Failure);
                 }
                 stop.cancel();
             }

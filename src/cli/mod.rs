@@ -13,7 +13,6 @@ pub mod sample;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use clap_complete::Shell;
@@ -26,13 +25,13 @@ pub enum Exit {
     BadConfig,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Ok => 0,
-            Exit::Failure => 1,
-            Exit::BadConfig => 78, // EX_CONFIG of sysexits.h
-        })
+impl Exit {
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Ok => 0,
+            Self::Failure => 1,
+            Self::BadConfig => 78, // EX_CONFIG of sysexits.h
+        }
     }
 }
 

@@ -4,4 +4,5 @@
 //! effect but its result and never panics on what it is given.
 
 pub mod image;
+pub mod survive;
 pub mod text;

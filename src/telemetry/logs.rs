@@ -20,6 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::context::{self, TRACEPARENT};
 use super::repeats::Repeats;
+use crate::prepare::survive::is_survived;
 
 /// What Error Reporting knows an error by: <https://cloud.google.com/error-reporting/docs/formatting-error-messages>.
 const REPORTED_ERROR: &str =
@@ -31,10 +32,24 @@ pub fn init(project: &str) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         builder.with_target(false).init();
+        let by_default = std::panic::take_hook();
+        report_panics(move |panic| by_default(panic));
     } else {
         builder.event_format(CloudLogging::of(project)).init();
-        std::panic::set_hook(Box::new(panicked));
+        report_panics(panicked);
     }
+}
+
+/// But for those of which only the one who sent their cause need know.
+fn report_panics(report: impl Fn(&PanicHookInfo<'_>) + Sync + Send + 'static) {
+    std::panic::set_hook(Box::new(move |panic| {
+        if is_survived() {
+            let at = panic.location().map(ToString::to_string);
+            tracing::debug!(at, "a library could not cope with what it was given");
+        } else {
+            report(panic);
+        }
+    }));
 }
 
 /// Whether logs are set up, and are JSON.

@@ -217,7 +217,7 @@ impl Worker {
     }
 
     /// Asks again and again until it holds: for what the worker tells only when asked.
-    async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, ask: impl Fn() -> F) -> T {
+    pub(crate) async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, ask: impl Fn() -> F) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(answer) = ask().await {

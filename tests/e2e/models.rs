@@ -25,6 +25,20 @@ async fn one_version(world: &World) -> Worker {
     world.ready_worker(&[]).await
 }
 
+/// The crate `tokenizers` panics on this file: that is its version's fault, and no error to be reported.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_a_library_panics_on_refuses_its_version_alone() {
+    let world = World::start().await;
+    let worker = one_version(&world).await;
+    world.upload("models/wine/2/tokenizer.json", br#"{"decoder": 1e999}"#.to_vec());
+    world.upload("models/wine/2/model.yaml", b"text: {}".to_vec());
+    world.upload("models/wine/2/model.onnx", model_file("zoo/torch-transformer", "model.onnx"));
+    let reason = refusal(&worker, "2").await;
+    assert!(reason.contains("\"tokenizer.json\" is no tokenizer: it defeats the tokenizer"), "{reason}");
+    assert!(!worker.log().contains("panic"), "{}", worker.log());
+    answers_with(&world, "1").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_version_never_serves_and_a_later_good_one_does() {
     let world = World::start().await;

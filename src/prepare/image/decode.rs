@@ -2,11 +2,11 @@
 //! decides whether it is too large.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::exif::Orientation;
 use super::{Color, Size, jpeg};
 use crate::error::{Code, Rejection};
+use crate::prepare::survive::survive;
 
 /// Pixels of a picture side by side, rows from top to bottom, no padding.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub(super) enum Channels {
 /// One frame: of a moving picture, the first.
 pub(super) fn decode(bytes: &[u8], color: Color, max_pixels: u64) -> Result<Picture, Rejection> {
     // A fault in a decoder must cost no more than this one request.
-    catch_unwind(AssertUnwindSafe(|| decode_unguarded(bytes, color, max_pixels)))
-        .unwrap_or_else(|_| Err(Rejection::invalid("the picture cannot be decoded: it defeats the decoder")))
+    survive(|| decode_unguarded(bytes, color, max_pixels))
+        .unwrap_or_else(|| Err(Rejection::invalid("the picture cannot be decoded: it defeats the decoder")))
 }
 
 pub(super) fn decode_unguarded(bytes: &[u8], color: Color, max_pixels: u64) -> Result<Picture, Rejection> {

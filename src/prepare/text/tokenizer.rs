@@ -1,7 +1,5 @@
 //! The bundle's tokenizer, fitted to the model's inputs. Encodes on the caller's thread; safe to share.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use tokenizers::{
     Encoding, PaddingDirection, PaddingStrategy, PostProcessor, TruncationDirection, TruncationParams,
     TruncationStrategy, truncate_encodings,
@@ -9,6 +7,7 @@ use tokenizers::{
 
 use super::{Side, Text};
 use crate::error::{Code, Rejection};
+use crate::prepare::survive::survive;
 use crate::signature::TensorSpec;
 use crate::tensor::{ElementType, Elements, Tensor};
 
@@ -189,7 +188,7 @@ impl Tokenizer {
 
 /// A file that `tokenizers` panics on, or a text, must cost no more than its version or its request.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("it defeats the tokenizer".into()))
+    survive(work).unwrap_or_else(|| Err("it defeats the tokenizer".into()))
 }
 
 /// What each input takes; every input of the model must take something.

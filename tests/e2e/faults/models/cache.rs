@@ -31,6 +31,30 @@ fn kept(cache: &Path) -> BTreeSet<String> {
     found(cache, "version.json").iter().map(folder).map(name).collect()
 }
 
+/// Its threads end with it, wherever they are in ONNX Runtime.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_while_it_loads_ends_well_and_keeps_the_version() {
+    let trial = trial(0, "", "").await;
+    let cache = tempfile::tempdir().unwrap();
+    let variables =
+        [("PREDICTD_MODELS__CACHE", cache.path().to_str().unwrap()), ("PREDICTD_MODELS__DEFAULT", "wine")];
+    let mut worker = trial.world.ready_worker(&variables).await;
+    // Its sample takes seconds.
+    let samples = b"samples: [{request: {inputs: [30000]}}]";
+    trial.world.upload("models/slow/1/model.yaml", samples.to_vec());
+    trial.world.upload_version("faults/slow/1", "slow", "1");
+    let is_kept = || async { kept(cache.path()).contains("slow-1").then_some(()) };
+    worker.until("the version in the cache", is_kept).await;
+    worker.signal("-TERM");
+    assert!(worker.end().await.success(), "{}", worker.log());
+    let worker = trial.world.ready_worker(&variables).await;
+    worker.until_serving("slow", "1").await;
+    for model in ["wine", "slow"] {
+        let object = format!("models/{model}/1/model.onnx");
+        assert_eq!(reads(&trial.world, &object).len(), 1, "{object} was read again: {}", worker.log());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oldest_version_is_evicted_and_what_serves_never() {
     let mut trial = Trial::of(World::start().await, 0, "", "");
