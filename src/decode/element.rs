@@ -99,7 +99,7 @@ fn not_finite(scanner: &mut Scanner<'_>) -> Read<f64> {
 
 /// Of the two f32s around a value the odd one: rounding that again, to fewer bits, gives what rounding the value would have
 /// (Boldo and Melquiond, "Emulation of FMA and Correctly Rounded Sums", 2008).
-fn odd_f32(value: f64) -> f32 {
+pub(super) fn odd_f32(value: f64) -> f32 {
     let near = value as f32;
     let (bits, back) = (near.to_bits(), f64::from(near));
     if back == value || bits & 1 == 1 || near.is_infinite() {
@@ -108,17 +108,13 @@ fn odd_f32(value: f64) -> f32 {
     f32::from_bits(if back.abs() > value.abs() { bits - 1 } else { bits + 1 })
 }
 
-fn no_run<T>(_: &mut Scanner<'_>, _: &mut Vec<T>, _: usize) -> usize {
-    0
-}
-
 macro_rules! floats {
-    ($($rust:ident $name:literal $usual:expr, $run:expr, $convert:expr, $from:expr);+) => { $(
+    ($($rust:ident $name:literal $convert:expr, $from:expr);+) => { $(
         impl Element for $rust {
             #[inline(always)]
             fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
                 scanner.peek();
-                if let Some(value) = ($usual)(scanner) {
+                if let Some(value) = usual::read(scanner) {
                     return Ok(value);
                 }
                 if scanner.peek() == Some(b'"') {
@@ -141,16 +137,16 @@ macro_rules! floats {
 
             #[inline(always)]
             fn read_run(scanner: &mut Scanner<'_>, out: &mut Vec<Self>, most: usize) -> usize {
-                ($run)(scanner, out, most)
+                usual::read_run(scanner, out, most)
             }
         }
     )+ };
 }
 floats!(
-    f16 "float16" |_: &mut Scanner<'_>| None, no_run, |number: &Number<'_>| f16::from_f32(odd_f32(number.f64())), f16::from_f64;
-    bf16 "bfloat16" |_: &mut Scanner<'_>| None, no_run, |number: &Number<'_>| bf16::from_f32(odd_f32(number.f64())), bf16::from_f64;
-    f32 "float32" usual::read, usual::read_run, Number::f32, |value: f64| value as f32;
-    f64 "float64" usual::read, usual::read_run, Number::f64, std::convert::identity
+    f16 "float16" |number: &Number<'_>| f16::from_f32(odd_f32(number.f64())), f16::from_f64;
+    bf16 "bfloat16" |number: &Number<'_>| bf16::from_f32(odd_f32(number.f64())), bf16::from_f64;
+    f32 "float32" Number::f32, |value: f64| value as f32;
+    f64 "float64" Number::f64, std::convert::identity
 );
 
 /// `true` and `false`, and 1 and 0 as the Open Inference Protocol's clients also write them.

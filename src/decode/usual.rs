@@ -1,6 +1,9 @@
 //! Usual numbers, eight bytes at a time: fewer than 19 digits, no exponent. What is not usual, malformed or at the very end of the
 //! body is left to [`super::number`], byte by byte; both give the same.
 
+use half::{bf16, f16};
+
+use super::element::odd_f32;
 use super::number::{POWERS, rounds_to_f32};
 use super::scanner::Scanner;
 
@@ -15,10 +18,21 @@ pub(super) struct Usual {
 
 /// A type that usual numbers are read as.
 pub(super) trait FromUsual: Copy + Default {
-    /// Of at most 7 digits.
-    fn from_short(number: &Usual) -> Option<Self>;
-    /// `None` where it may not be exact.
+    /// `None` where it may not be exact, or is beyond the type.
     fn from_long(number: &Usual) -> Option<Self>;
+
+    /// Of at most 7 digits.
+    #[inline(always)]
+    fn from_short(number: &Usual) -> Option<Self> {
+        Self::from_long(number)
+    }
+}
+
+impl Usual {
+    #[inline(always)]
+    fn signed<T: std::ops::Neg<Output = T>>(&self, magnitude: T) -> T {
+        if self.negative { -magnitude } else { magnitude }
+    }
 }
 
 /// The number that comes next.
@@ -62,10 +76,10 @@ fn fill<T: FromUsual>(scanner: &mut Scanner<'_>, places: &mut [T]) -> usize {
         let Some(window) = bytes.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>()) else { break };
         let delimiters = delimiters(word(window));
         let (value, length, ahead) = match layout_of(window, delimiters) {
-            Some((layout, digits)) => {
-                let number = layout.number(digits);
+            Some((layout, values)) => {
+                let number = layout.number(values, first(delimiters));
                 let after = usize::from(layout.end) & 7;
-                (T::from_short(&number), first(delimiters), [window[after], window[after + 1]])
+                (T::from_short(&number), number.length, [window[after], window[after + 1]])
             }
             None => {
                 let Some(number) = long(&bytes[at..]) else { break };
@@ -215,14 +229,15 @@ const fn layout(sign: usize, point: usize, end: usize) -> Layout {
 }
 
 impl Layout {
+    /// `length` is where the layout ends, too, but known before it.
     #[inline(always)]
-    fn number(&self, values: u64) -> Usual {
+    fn number(&self, values: u64, length: usize) -> Usual {
         let digits = (values & self.whole) | ((values >> 8) & self.behind);
         Usual {
             negative: self.negative,
             mantissa: eight_digits(digits << (self.shift & 63)) as i64,
             fraction: usize::from(self.fraction),
-            length: usize::from(self.end),
+            length,
         }
     }
 }
@@ -248,8 +263,7 @@ fn short(bytes: &[u8]) -> Option<Usual> {
     let window = bytes.first_chunk()?;
     let delimiters = delimiters(word(window));
     let (layout, values) = layout_of(window, delimiters)?;
-    // The same as the layout's end, and known before it.
-    Some(Usual { length: first(delimiters), ..layout.number(values) })
+    Some(layout.number(values, first(delimiters)))
 }
 
 /// As many digits as always fit an i64, which turns into a float in one instruction.
@@ -333,44 +347,43 @@ impl FromUsual for f32 {
     fn from_short(number: &Usual) -> Option<Self> {
         /// f32 holds these exactly, as it does every whole number of 7 digits: one division rounds once.
         const POWERS: [f32; 8] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7];
-        let value = number.mantissa as Self / POWERS[number.fraction & 7];
-        Some(if number.negative { -value } else { value })
+        Some(number.signed(number.mantissa as Self / POWERS[number.fraction & 7]))
     }
 
     #[inline(always)]
     fn from_long(number: &Usual) -> Option<Self> {
         let value = number.mantissa as f64 * INVERSES[number.fraction];
-        let signed = if number.negative { -value } else { value };
-        rounds_to_f32(value).then_some(signed as Self)
+        rounds_to_f32(value).then_some(number.signed(value as Self))
     }
 }
 
 impl FromUsual for f64 {
     #[inline(always)]
-    fn from_short(number: &Usual) -> Option<Self> {
-        let value = number.mantissa as Self / POWERS[number.fraction & 7];
-        Some(if number.negative { -value } else { value })
-    }
-
-    #[inline(always)]
     fn from_long(number: &Usual) -> Option<Self> {
         let value = number.mantissa as Self / POWERS[number.fraction];
-        (number.mantissa <= 1 << 53).then_some(if number.negative { -value } else { value })
+        (number.mantissa <= 1 << 53).then_some(number.signed(value))
     }
 }
+
+macro_rules! halves {
+    ($($rust:ident),+) => { $(
+        impl FromUsual for $rust {
+            #[inline(always)]
+            fn from_long(number: &Usual) -> Option<Self> {
+                let value = $rust::from_f32(odd_f32(f64::from_long(number)?));
+                value.is_finite().then_some(value)
+            }
+        }
+    )+ };
+}
+halves!(f16, bf16);
 
 macro_rules! integers {
     ($($rust:ident),+) => { $(
         impl FromUsual for $rust {
             #[inline(always)]
-            fn from_short(number: &Usual) -> Option<Self> {
-                Self::from_long(number)
-            }
-
-            #[inline(always)]
             fn from_long(number: &Usual) -> Option<Self> {
-                let value = if number.negative { -number.mantissa } else { number.mantissa };
-                if number.fraction > 0 { None } else { Self::try_from(value).ok() }
+                if number.fraction > 0 { None } else { Self::try_from(number.signed(number.mantissa)).ok() }
             }
         }
     )+ };

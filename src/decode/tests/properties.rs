@@ -97,6 +97,16 @@ proptest! {
         };
         prop_assert_eq!(elements(ElementType::F32).unwrap(), Elements::F32(singles), "{}", body);
         prop_assert_eq!(elements(ElementType::F64).unwrap(), Elements::F64(doubles), "{}", body);
+        // With an exponent a number is read byte by byte.
+        let slowly = body.replace([' ', '\n'], "").replace(',', "e0,").replace(']', "e0]");
+        if !body.contains('e') {
+            for element in [ElementType::F16, ElementType::BF16] {
+                let quickly = elements(element).map_err(|failure| failure.rejection.code);
+                let one_by_one = read(&format!("{{\"inputs\": {slowly}}}"), &signature(&[("x", element, &[0])]))
+                    .map(|request| request.inputs.into_iter().next().unwrap().elements);
+                prop_assert_eq!(quickly, one_by_one.map_err(|failure| failure.rejection.code), "{}", body);
+            }
+        }
         let whole: Option<Vec<i64>> = texts().map(|text| text.parse().ok()).collect();
         if let Some(whole) = whole {
             prop_assert_eq!(elements(ElementType::I64).unwrap(), Elements::I64(whole.clone()), "{}", body);
