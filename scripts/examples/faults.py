@@ -2,7 +2,8 @@
 
 `slow` takes as many products of matrices as the largest x of a batch says, some 15 000 a second on one core. `divide` ends
 the process for x = -1: ONNX Runtime divides the least whole number as the processor does, and for that one the processor has
-a SIGFPE. Running it again writes the same bytes.
+a SIGFPE. `external-subgraph` adds 7, a weight of an `If`'s branch that lies in `branches.bin`. Running it again writes the
+same bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
+from onnx import ModelProto, TensorProto, checker, external_data_helper, helper, numpy_helper
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAULTS = REPOSITORY / "tests" / "models" / "faults"
@@ -23,11 +24,12 @@ def tensor(name: str, element: int, *shape: str | int) -> object:
     return helper.make_tensor_value_info(name, element, shape)
 
 
-def build(nodes: list, constants: list) -> ModelProto:
+def build(nodes: list, constants: list, check: bool = True) -> ModelProto:
     outputs = [tensor("y", INT64, "rows")]
     graph = helper.make_graph(nodes, "graph", [tensor("x", INT64, "rows")], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    checker.check_model(model, full_check=True)
+    if check:  # only a file on the disk can be checked with its external weights
+        checker.check_model(model, full_check=True)
     return model
 
 
@@ -64,12 +66,31 @@ def divide() -> ModelProto:
     return build(nodes, [numpy_helper.from_array(np.array(np.iinfo(np.int64).min, np.int64), "least")])
 
 
+def external_subgraph() -> tuple[ModelProto, bytes]:
+    """y = x + 7; the other branch adds 9. The condition has data of its own beside the location that it once had."""
+    content, branches = b"", {}
+    for name, number in {"then": 7, "else": 9}.items():
+        weight = numpy_helper.from_array(np.array([number], np.int64), f"{name}_weight")
+        external_data_helper.set_external_data(weight, "./branches.bin", len(content), len(weight.raw_data))
+        content += weight.raw_data
+        weight.ClearField("raw_data")
+        weight.data_location = TensorProto.EXTERNAL
+        add = helper.make_node("Add", ["x", f"{name}_weight"], [f"{name}_sum"])
+        outputs = [tensor(f"{name}_sum", INT64, "rows")]
+        branches[f"{name}_branch"] = helper.make_graph([add], name, [], outputs, [weight])
+    condition = numpy_helper.from_array(np.array(True), "condition")
+    condition.external_data.add(key="location", value="no-such-file.bin")
+    return build([helper.make_node("If", ["condition"], ["y"], **branches)], [condition], check=False), content
+
+
 def main() -> None:
     shutil.rmtree(FAULTS, ignore_errors=True)
-    for name, model in {"slow": slow(), "divide": divide()}.items():
+    external, branches = external_subgraph()
+    for name, model in {"slow": slow(), "divide": divide(), "external-subgraph": external}.items():
         folder = FAULTS / name / "1"
         folder.mkdir(parents=True)
         (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    (FAULTS / "external-subgraph" / "1" / "branches.bin").write_bytes(branches)
 
 
 if __name__ == "__main__":

@@ -138,10 +138,12 @@ fn missing_or_unreadable(error: &std::io::Error, name: &str) -> Problem {
     }
 }
 
-/// A file name that stays inside the version's folder.
+/// A file name that stays inside the version's folder; `./` before it is the folder itself.
 fn plain(name: &str) -> Result<&Path, Problem> {
     let path = Path::new(name);
-    let is_plain = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
+    let path = path.strip_prefix(".").unwrap_or(path);
+    let mut parts = path.components().peekable();
+    let is_plain = parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)));
     is_plain.then_some(path).ok_or_else(|| Problem::Refused(format!("{name:?} leaves the version's folder")))
 }
 
@@ -283,6 +285,8 @@ mod tests {
         );
         let sklearn = b"flavors:\n  sklearn: {}\n";
         assert_eq!(problem(&[("MLmodel", sklearn)]), "\"MLmodel\" has no flavour `onnx`, only [\"sklearn\"]");
+        let here = b"flavors:\n  onnx:\n    data: ./model.onnx\n";
+        assert_eq!(problem(&[("MLmodel", here)]), "incomplete: waiting for \"./model.onnx\"");
         let escape = b"flavors:\n  onnx:\n    data: ../../etc/passwd\n";
         assert_eq!(problem(&[("MLmodel", escape)]), "\"../../etc/passwd\" leaves the version's folder");
     }

@@ -87,6 +87,23 @@ async fn half_an_upload_never_serves_until_it_is_whole() {
     answers_with(&world, "2").await;
 }
 
+/// Weights of an `If`'s branches lie in a file that is named with `./`; another tensor has data of its own beside a location.
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_of_subgraphs_are_waited_for_and_stale_locations_are_not() {
+    let world = World::start().await;
+    let worker = one_version(&world).await;
+    let file = |name: &str| model_file("faults/external-subgraph/1", name);
+    world.upload("models/add/1/model.onnx", file("model.onnx"));
+    let reason = |info: &serde_json::Value| info["models"]["add"]["refused"][0]["reason"].clone();
+    let info = worker.until_info("a reason", |info| reason(info).is_string()).await;
+    assert_eq!(reason(&info), "incomplete: waiting for \"./branches.bin\", which \"model.onnx\" names");
+    world.upload("models/add/1/branches.bin", file("branches.bin"));
+    worker.until_serving("add", "1").await;
+    let response = world.ask(r#"{"instances": [1, -7]}"#, &[("model", "add")]).await;
+    let body: serde_json::Value = serde_json::from_slice(&response.data).unwrap();
+    assert_eq!(body["predictions"], serde_json::json!([8, 0]));
+}
+
 /// As Cloud Storage writes it.
 fn local_gcp_crc(data: &[u8]) -> String {
     predictd::model::bundle::base64_be(crc32c::crc32c(data))
