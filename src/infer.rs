@@ -78,16 +78,8 @@ pub fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
 
 /// Why a request must not run, looked at last so that what has expired meanwhile costs nothing.
 fn refusal(model: &Model, pending: &Pending) -> Option<Rejection> {
-    match &pending.wanted_version {
-        Some(wanted) if **wanted != *model.version => {
-            let message = format!(
-                "version {wanted:?} of the model {:?} is not served, {} is",
-                model.name, model.version
-            );
-            Some(Rejection::new(Code::ModelNotFound, message))
-        }
-        _ => deadline::check(pending.origin.deadline).err(),
-    }
+    let checked = model.check_version(pending.wanted_version.as_deref());
+    checked.and_then(|()| deadline::check(pending.origin.deadline)).err()
 }
 
 /// Elements of the decoded pictures of several requests in memory at once: 16 MiB of float32.

@@ -7,6 +7,7 @@
 //! | [`pipeline`] | **the** file: every stage, channel and task, and how they end |
 //! | [`stages`] | the tasks and threads by name, and their supervision |
 //! | [`message`] | the types that cross its channels, and the [`message::Ticket`] |
+//! | [`attributes`] | the names of attributes, in any case |
 //! | [`receive`] → [`decode`] → [`batch`] → [`infer`] → [`encode`] → [`publish`] | the stages, in a request's order |
 //! | [`deadline`], [`order`] | until when an answer is wanted, and in which order those of one key |
 //! | [`mod@reference`] | requests and results that lie in a bucket |
@@ -20,6 +21,7 @@
 //! | [`http`], [`health`], [`metrics`], [`telemetry`] | what operators see |
 //! | [`google`] | Google's clients, emulators included |
 
+pub mod attributes;
 pub mod batch;
 pub mod cli;
 pub mod composite;

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::attributes;
 use crate::cli::report::Hint as _;
 use crate::config::Requests;
 use crate::decode::Limits;
@@ -259,7 +260,7 @@ impl Receive {
                     }
                 }
             };
-            let (message, handler) = match item {
+            let (mut message, handler) = match item {
                 Some(Some(Ok(delivery))) => delivery,
                 ended => {
                     if self.hand_on(hands).await.is_err() {
@@ -277,6 +278,7 @@ impl Receive {
                 self.connected();
             }
             let working = hands.pulse.work();
+            attributes::to_lower_case(&mut message.attributes);
             let reference = reference::find(Headers(&message.attributes), &message.data);
             drop(working);
             if self.take(Delivered { message, handler, reference }, hands, stop).await.is_err() {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use google_cloud_pubsub::model::Message;
 
 use super::report::Hint as _;
+use crate::attributes::{CONTENT_TYPE, OF_THE_BODY};
 use crate::message::Batch;
 use crate::model::Models;
 use crate::{infer, publish, receive};
@@ -60,8 +61,8 @@ pub fn write(answer: &Answer, all: bool) -> anyhow::Result<()> {
     }
     out.flush().context("cannot write to standard output")?;
     let tells_of_the_body = |key: &str, value: &str| match key {
-        "content-type" => value != "application/json",
-        _ => ["content-encoding", "inference-header-content-length"].contains(&key) || key.starts_with("ce-"),
+        CONTENT_TYPE => value != "application/json",
+        _ => OF_THE_BODY.contains(&key) || key.starts_with("ce-"),
     };
     let attributes: BTreeMap<&String, &String> =
         answer.attributes.iter().filter(|(key, value)| all || tells_of_the_body(key, value)).collect();

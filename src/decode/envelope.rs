@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use super::event::{self, Event};
 use super::fault::{Fault, Read, shown};
 use super::media::{self, Kind, MediaType};
-use super::{Failure, Limits, Request, gzip, json};
+use super::{Failure, Id, Limits, Request, gzip, json};
+use crate::attributes::{CONTENT_ENCODING, CONTENT_TYPE, HEADER_LENGTH};
 use crate::error::Rejection;
 use crate::signature::Signature;
 
-/// The attributes that came with a body. Their names are in lower case, as the contract has them.
+/// The attributes that came with a body. Known names are in lower case: [`crate::attributes::to_lower_case`] saw to that.
 #[derive(Debug, Clone, Copy)]
 pub struct Headers<'a>(pub &'a HashMap<String, String>);
 
@@ -46,7 +47,7 @@ pub struct Envelope<'a> {
 
 /// Bytes that a message takes while it is in hand: its body, and beside it what a packed one says it unpacks to.
 pub fn weight(headers: Headers<'_>, body: &[u8], limits: &Limits) -> usize {
-    match headers.get("content-encoding").map(is_gzip) {
+    match headers.get(CONTENT_ENCODING).map(is_gzip) {
         Some(Ok(true)) => {
             body.len() + Some(gzip::claimed(body)).filter(|size| *size <= limits.max_body_bytes).unwrap_or(0)
         }
@@ -56,7 +57,7 @@ pub fn weight(headers: Headers<'_>, body: &[u8], limits: &Limits) -> usize {
 
 /// Whether the body is packed by gzip.
 pub fn is_packed(headers: Headers<'_>) -> bool {
-    matches!(headers.get("content-encoding").map(is_gzip), Some(Ok(true)))
+    matches!(headers.get(CONTENT_ENCODING).map(is_gzip), Some(Ok(true)))
 }
 
 /// Takes off what is around the request: gzip first, then the CloudEvent.
@@ -78,7 +79,7 @@ fn content<'a>(
     found: &mut Option<Box<Event>>,
 ) -> Read<Content<'a>> {
     // First, so that an error about anything else is answered as an event too.
-    let media = headers.get("content-type").map(MediaType::parse);
+    let media = headers.get(CONTENT_TYPE).map(MediaType::parse);
     let is_structured = media.as_ref().is_some_and(event::is_structured);
     if !is_structured && headers.get("ce-specversion").is_some() {
         *found = Some(Box::new(event::binary(headers)?));
@@ -87,10 +88,10 @@ fn content<'a>(
         let (most, got) = (limits.max_body_bytes, body.len());
         return Err(Fault::too_large(format!("expected a body of at most {most} bytes, got {got}")));
     }
-    let packed = headers.get("content-encoding").map(is_gzip).transpose()?.unwrap_or(false);
+    let packed = headers.get(CONTENT_ENCODING).map(is_gzip).transpose()?.unwrap_or(false);
     let body =
         if packed { Cow::Owned(gzip::unpack(body, limits.max_body_bytes)?) } else { Cow::Borrowed(body) };
-    let json_length = headers.get("inference-header-content-length");
+    let json_length = headers.get(HEADER_LENGTH);
     if let Some(media) = media.filter(|_| is_structured) {
         event::check_format(&media)?;
         let (body, data_type) = match body {
@@ -106,7 +107,7 @@ fn content<'a>(
     }
     let given = |name: &str| headers.get(name).filter(|value| !value.trim().is_empty());
     let content_type =
-        given("content-type").or_else(|| given("ce-datacontenttype").filter(|_| found.is_some()));
+        given(CONTENT_TYPE).or_else(|| given("ce-datacontenttype").filter(|_| found.is_some()));
     let kind = media::kind(content_type, json_length, &body)?;
     Ok(Content { body, kind })
 }
@@ -132,23 +133,36 @@ fn accepts_gzip(value: &str) -> bool {
 }
 
 impl Content<'_> {
+    /// The body's `id`, without reading what stands around it; for the answer to a request that is refused unread.
+    pub fn id(&self) -> Option<Id> {
+        json::find_id(self.json())
+    }
+
+    /// The part of the body that is JSON.
+    fn json(&self) -> &[u8] {
+        match self.kind {
+            Kind::Json => &self.body,
+            Kind::V2Binary { json_length } => &self.body[..json_length],
+            Kind::Csv { .. } | Kind::Bytes | Kind::Text | Kind::Raw => &[],
+        }
+    }
+
     /// Reads the request against the model's signature.
     ///
     /// # Errors
     /// What is wrong with it and where: `INVALID_INPUT`, or `INPUT_TOO_LARGE` beyond `limits`.
     pub fn decode(&self, signature: &Signature, limits: &Limits) -> Result<Request, Failure> {
-        let body = &*self.body;
-        let (read, json) = match self.kind {
-            Kind::Json => (json::decode(body, None, signature, limits), body),
+        let (body, json) = (&*self.body, self.json());
+        let read = match self.kind {
+            Kind::Json => json::decode(json, None, signature, limits),
             Kind::V2Binary { json_length } => {
-                let (json, binary) = body.split_at(json_length);
-                (json::decode(json, Some(binary), signature, limits), json)
+                json::decode(json, Some(&body[json_length..]), signature, limits)
             }
-            Kind::Csv { header } => (super::csv::decode(body, header, signature, limits), &[][..]),
-            Kind::Bytes => (super::single::decode_bytes(body, signature, limits), &[][..]),
-            Kind::Text => (super::single::decode_text(body, signature, limits), &[][..]),
-            Kind::Raw => (super::raw::decode(body, signature, limits), &[][..]),
+            Kind::Csv { header } => super::csv::decode(body, header, signature, limits),
+            Kind::Bytes => super::single::decode_bytes(body, signature, limits),
+            Kind::Text => super::single::decode_text(body, signature, limits),
+            Kind::Raw => super::raw::decode(body, signature, limits),
         };
-        read.map_err(|fault| Failure { rejection: fault.into_rejection(), id: json::find_id(json) })
+        read.map_err(|fault| Failure { rejection: fault.into_rejection(), id: self.id() })
     }
 }

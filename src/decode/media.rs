@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `application/json`, `text/json`, `…+json` | JSON; with `inference-header-content-length`, v2 with its binary extension |
 //! | `text/csv`, `application/csv` | a table; `header=present` or `header=absent` says whether its first line names the columns |
-//! | `application/octet-stream` | raw rows; with `inference-header-content-length`, v2 with its binary extension |
+//! | `application/octet-stream`, `binary/octet-stream` | raw rows; with `inference-header-content-length`, v2 with its binary extension |
 //! | none | v2 with its binary extension where `inference-header-content-length` is set, else JSON where `{` or `[` comes first |
 //!
 //! Type, subtype and parameter names are compared without regard to case; parameters that change nothing are passed over.
@@ -43,7 +43,12 @@ pub(super) struct MediaType<'a> {
 impl<'a> MediaType<'a> {
     pub(super) fn parse(value: &'a str) -> Self {
         let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
-        Self { essence: essence.trim().to_ascii_lowercase(), parameters }
+        let mut essence = essence.trim().to_ascii_lowercase();
+        // S3's clients call it so.
+        if essence == "binary/octet-stream" {
+            essence.replace_range(..6, "application");
+        }
+        Self { essence, parameters }
     }
 
     pub(super) fn is_json(&self) -> bool {
@@ -180,6 +185,8 @@ mod tests {
             (Some("application/json"), Some("2"), "{}\0", v2),
             (Some("application/octet-stream"), None, "{}", Kind::Raw),
             (Some("APPLICATION/octet-stream"), Some("2"), "{}", v2),
+            (Some("binary/octet-stream"), None, "{}", Kind::Raw),
+            (Some("Binary/Octet-Stream; x=y"), Some("2"), "{}", v2),
             (Some("text/csv"), None, "{", csv(None)),
             (Some("application/csv; charset=us-ascii"), None, "1", csv(None)),
             (Some("text/csv;HEADER=Present"), None, "1", csv(Some(true))),

@@ -20,6 +20,7 @@ use super::fault::{Fault, Read, shown};
 use super::media::MediaType;
 use super::scanner::Scanner;
 use super::{Id, event, json};
+use crate::attributes::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, OF_THE_BODY};
 use crate::error::{Code, Rejection};
 
 /// A longer body is no reference: an address has 1,250 bytes at most, and a CloudEvent adds a few attributes to it.
@@ -64,7 +65,7 @@ pub fn find(headers: Headers<'_>, body: &[u8]) -> Option<Box<Reference>> {
     static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"dataref\""));
     // Comparing keys, mostly by their lengths, is cheaper than three look-ups.
     let in_attributes =
-        headers.0.keys().any(|key| matches!(&**key, "dataref" | "payloadFormat" | "ce-dataref"));
+        headers.0.keys().any(|key| matches!(&**key, DATAREF | "payloadFormat" | "ce-dataref"));
     if in_attributes && let Some(found) = by_attributes(headers, body) {
         return Some(Box::new(found));
     }
@@ -72,13 +73,11 @@ pub fn find(headers: Headers<'_>, body: &[u8]) -> Option<Box<Reference>> {
     if is_small && KEY.find(body).is_some() { by_body(headers, body).map(Box::new) } else { None }
 }
 
-const OF_THE_BODY: [&str; 3] = ["content-type", "content-encoding", "inference-header-content-length"];
-
 #[cold]
 fn by_attributes(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
     let mut delivery = envelope::delivery(headers);
     let event = headers.get("ce-specversion").map(|_| event::binary(headers)).transpose();
-    let object = if let Some(address) = headers.get("dataref") {
+    let object = if let Some(address) = headers.get(DATAREF) {
         parse(address)
     } else if headers.get("payloadFormat").is_some() {
         let notified =
@@ -101,7 +100,7 @@ fn by_attributes(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
     let mut said: HashMap<String, String> =
         of_the_body.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     if let Some(kind) = headers.get("ce-datacontenttype").filter(|_| delivery.event.is_some()) {
-        said.entry("content-type".to_owned()).or_insert_with(|| kind.to_owned());
+        said.entry(CONTENT_TYPE.to_owned()).or_insert_with(|| kind.to_owned());
     }
     Some(Reference { object: object.map_err(|fault| fault.into_rejection()), delivery, id: None, said })
 }
@@ -110,12 +109,12 @@ fn by_attributes(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
 #[cold]
 fn by_body(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
     let mut delivery = envelope::delivery(headers);
-    let media = headers.get("content-type").map(MediaType::parse).filter(|media| !media.essence.is_empty());
+    let media = headers.get(CONTENT_TYPE).map(MediaType::parse).filter(|media| !media.essence.is_empty());
     let mut said = HashMap::new();
     if media.as_ref().is_some_and(event::is_structured) {
         let (event, address, kind) = event::reference(body).ok()??;
         delivery.event = Some(Box::new(event));
-        said.extend(kind.map(|kind| ("content-type".to_owned(), kind)));
+        said.extend(kind.map(|kind| (CONTENT_TYPE.to_owned(), kind)));
         let object = parse(&address).map_err(|fault| fault.into_rejection());
         return Some(Reference { object, delivery, id: None, said });
     }
@@ -218,11 +217,11 @@ impl Reference {
         let is_known = !MediaType::parse(content_type).essence.is_empty()
             && MediaType::parse(content_type).essence != "application/octet-stream";
         if is_known {
-            attributes.insert("content-type".to_owned(), content_type.to_owned());
+            attributes.insert(CONTENT_TYPE.to_owned(), content_type.to_owned());
         }
         // Storage calls `identity` what was uploaded without any.
         if !["", "identity"].contains(&content_encoding) {
-            attributes.insert("content-encoding".to_owned(), content_encoding.to_owned());
+            attributes.insert(CONTENT_ENCODING.to_owned(), content_encoding.to_owned());
         }
         attributes
     }
@@ -394,6 +393,7 @@ mod tests {
             ("", "text/csv"),
             ("application/octet-stream", "text/csv"),
             ("Application/Octet-Stream; x=y", "text/csv"),
+            ("binary/octet-stream", "text/csv"),
         ] {
             assert_eq!(reference.attributes(stored, "")["content-type"], expected, "{stored}");
         }

@@ -57,6 +57,25 @@ pub struct Model {
 }
 
 /// Why a version does not serve, for `/info`.
+impl Model {
+    /// Whether a request that wants this version may run on it; one that wants none may run on any.
+    ///
+    /// # Errors
+    /// `MODEL_NOT_FOUND`.
+    pub fn check_version(&self, wanted: Option<&str>) -> Result<(), Rejection> {
+        match wanted {
+            Some(wanted) if *wanted != *self.version => {
+                let message = format!(
+                    "version {wanted:?} of the model {:?} is not served, {} is",
+                    self.name, self.version
+                );
+                Err(Rejection::new(Code::ModelNotFound, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     pub version: String,

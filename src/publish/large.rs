@@ -9,6 +9,7 @@ use std::sync::Arc;
 use google_cloud_storage::client::Storage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::attributes::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, HEADER_LENGTH};
 use crate::config::{Location, Responses};
 use crate::decode::event::Mode;
 use crate::message::Reply;
@@ -37,7 +38,7 @@ impl Large {
     /// Whether this response goes to the bucket, and has not been there.
     pub(super) fn takes(&self, reply: &Reply) -> bool {
         let is_long = self.bucket.as_ref().is_some_and(|(_, _, inline)| reply.body.len() > *inline);
-        is_long && reply.outcome.is_ok() && !reply.attributes.iter().any(|(name, _)| *name == REFERENCE)
+        is_long && reply.outcome.is_ok() && !reply.attributes.iter().any(|(name, _)| *name == DATAREF)
     }
 
     /// Waits until one more may be written.
@@ -57,8 +58,8 @@ impl Large {
         // How its binary data is read must be found beside the object too.
         let length = attribute(HEADER_LENGTH).map(|length| (HEADER_LENGTH, length));
         let about = About {
-            content_type: attribute("content-type").unwrap_or("application/json"),
-            content_encoding: attribute("content-encoding"),
+            content_type: attribute(CONTENT_TYPE).unwrap_or("application/json"),
+            content_encoding: attribute(CONTENT_ENCODING),
             metadata: length.into_iter().collect(),
         };
         if let Err(error) = write(storage, bucket, &name, reply.body.clone(), &about).await {
@@ -69,17 +70,14 @@ impl Large {
     }
 }
 
-const REFERENCE: &str = "dataref";
-const HEADER_LENGTH: &str = "inference-header-content-length";
-
 /// Makes the message say where the result lies. What its attributes said of how the bytes are packed is said beside those.
 fn refer(reply: &mut Reply, address: String) {
     reply.body = encode::reference(&address, reply.id.as_ref()).into();
-    reply.attributes.retain(|(key, _)| !["content-type", "content-encoding"].contains(key));
+    reply.attributes.retain(|(key, _)| ![CONTENT_TYPE, CONTENT_ENCODING].contains(key));
     let is_binary = |event: &crate::decode::event::Event| event.mode == Mode::Binary;
     if reply.origin.delivery.event.as_deref().is_some_and(is_binary) {
         reply.attributes.push(("ce-dataref", Cow::Owned(address.clone())));
     }
-    reply.attributes.push(("content-type", Cow::Borrowed("application/json")));
-    reply.attributes.push((REFERENCE, Cow::Owned(address)));
+    reply.attributes.push((CONTENT_TYPE, Cow::Borrowed("application/json")));
+    reply.attributes.push((DATAREF, Cow::Owned(address)));
 }

@@ -6,6 +6,7 @@ use google_cloud_pubsub::client::Publisher;
 use google_cloud_pubsub::model::Message;
 
 use super::settle::Sent;
+use crate::attributes::{DATAREF, OF_THE_BODY};
 use crate::decode::Id;
 use crate::error::{Code, Rejection};
 use crate::message::Reply;
@@ -78,10 +79,10 @@ fn attributes(
     model: Option<&Model>,
     outcome: Result<(), Code>,
 ) -> HashMap<String, String> {
-    let of_the_body =
-        ["content-type", "content-encoding", "inference-header-content-length", "dataref", "payloadFormat"];
     all.retain(|key, _| {
-        !(key.starts_with("goog") || key.starts_with("ce-") || of_the_body.contains(&key.as_str()))
+        let key = key.as_str();
+        let of_the_body = OF_THE_BODY.contains(&key) || matches!(key, DATAREF | "payloadFormat");
+        !(of_the_body || key.starts_with("goog") || key.starts_with("ce-"))
     });
     if all.len() > MAX_ATTRIBUTES - OWN_ATTRIBUTES {
         // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed along.

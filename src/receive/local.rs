@@ -4,6 +4,7 @@ use google_cloud_pubsub::model::Message;
 
 use super::follow::Referred;
 use super::take;
+use crate::attributes;
 use crate::decode::envelope::Headers;
 use crate::decode::reference;
 use crate::message::{Origin, Pending, Reply, Ticket};
@@ -13,7 +14,8 @@ use crate::reference::Objects;
 use crate::telemetry::traces::MessageTrace;
 
 /// Reads a request; what refers to an object is refused.
-pub fn take(message: Message, models: &Models) -> Result<Pending, Box<Reply>> {
+pub fn take(mut message: Message, models: &Models) -> Result<Pending, Box<Reply>> {
+    attributes::to_lower_case(&mut message.attributes);
     let reference = reference::find(Headers(&message.attributes), &message.data);
     let body = message.data.clone();
     let ticket = Ticket::new(None, Metrics::new(), MessageTrace::default());

@@ -110,7 +110,8 @@ impl Intake {
 pub(super) fn read(models: &Models, body: &[u8], mut origin: Origin) -> Result<Pending, Box<Reply>> {
     let Envelope { delivery, content } = envelope::open(Headers(&origin.attributes), body, &LIMITS);
     origin.delivery = delivery;
-    let (model, origin) = admit(models, origin, None)?;
+    let id = || content.as_ref().ok().and_then(Content::id);
+    let (model, origin) = admit(models, origin, id)?;
     decode(content, model, None, origin)
 }
 
@@ -122,7 +123,7 @@ pub(super) fn refer(
     mut origin: Origin,
 ) -> Result<Referred, Box<Reply>> {
     origin.delivery = std::mem::take(&mut reference.delivery);
-    let (model, origin) = admit(models, origin, reference.id.as_ref())?;
+    let (model, origin) = admit(models, origin, || reference.id.clone())?;
     let object = reference.object.clone();
     match object.and_then(|object| objects.check(&object).map(|()| object)) {
         Ok(object) => Ok(Referred { object, reference, model, origin }),
@@ -130,19 +131,25 @@ pub(super) fn refer(
     }
 }
 
-/// The model that is asked for. Expired work costs neither decoding nor inference.
-fn admit(models: &Models, mut origin: Origin, id: Option<&Id>) -> Result<(Arc<Model>, Origin), Box<Reply>> {
-    let model = match models.resolve(origin.attributes.get("model").map(String::as_str)) {
+/// The model and the version that are asked for. A request that no answer is computed for costs no decoding: `id` finds its id.
+fn admit(
+    models: &Models,
+    mut origin: Origin,
+    id: impl FnOnce() -> Option<Id>,
+) -> Result<(Arc<Model>, Origin), Box<Reply>> {
+    let attribute = |name: &str| origin.attributes.get(name).map(String::as_str);
+    let model = match models.resolve(attribute("model")) {
         Ok(model) => model,
-        Err(rejection) => return Err(Reply::refused(&rejection, id.cloned(), None, origin).into()),
+        Err(rejection) => return Err(Reply::refused(&rejection, id(), None, origin).into()),
     };
-    let deadline = origin.attributes.get("deadline").map(|text| deadline::parse(text)).transpose();
-    match deadline.and_then(|deadline| deadline::check(deadline).map(|()| deadline)) {
+    let deadline = || attribute("deadline").map(deadline::parse).transpose();
+    let checked = model.check_version(attribute("model_version")).and_then(|()| deadline());
+    match checked.and_then(|deadline| deadline::check(deadline).map(|()| deadline)) {
         Ok(deadline) => {
             origin.deadline = deadline;
             Ok((model, origin))
         }
-        Err(rejection) => Err(Reply::refused(&rejection, id.cloned(), Some(model), origin).into()),
+        Err(rejection) => Err(Reply::refused(&rejection, id(), Some(model), origin).into()),
     }
 }
 

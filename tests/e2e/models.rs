@@ -163,6 +163,11 @@ async fn several_models_side_by_side() {
     let other =
         world.ask(r#"{"instances": [[1, 2, 3]]}"#, &[("model", "numbers"), ("model_version", "8")]).await;
     assert_eq!(other.attributes["error_code"], "MODEL_NOT_FOUND");
+    // What another version takes is held against no version that cannot answer.
+    let other_shape = r#"{"id": "a", "instances": [["red"]]}"#;
+    let other = world.ask(other_shape, &[("model", "numbers"), ("model_version", "8")]).await;
+    let body: serde_json::Value = serde_json::from_slice(&other.data).unwrap();
+    assert_eq!((&body["error"]["code"], &body["id"]), (&"MODEL_NOT_FOUND".into(), &"a".into()), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

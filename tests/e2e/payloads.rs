@@ -148,6 +148,65 @@ async fn every_form_of_rows_gets_scikit_learns_answer() {
     world.server.history.with(oracle::nothing_was_lost);
 }
 
+/// HTTP's spelling, as Google's clients and the CloudEvents SDK for Go send it: it is read, and the response has lower case alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn attribute_names_are_matched_in_any_case() {
+    let (world, _worker) = wine_world().await;
+    let table = csv(&ROWS, None, &(0..13).collect::<Vec<_>>(), "\n");
+    let event = [("CE-SpecVersion", "1.0"), ("Ce-Id", "order-7"), ("ce-source", "//test"), ("ce-type", "t")];
+    let asked =
+        [&event[..], &[("Content-Type", "text/csv"), ("Request_ID", "mine"), ("Model", "wine")]].concat();
+    let response = world.ask(table.clone(), &asked).await;
+    wine().check(&ROWS, &response);
+    let mut names: Vec<&str> = response.attributes.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let expected = [
+        "ce-causationid",
+        "ce-id",
+        "ce-source",
+        "ce-specversion",
+        "ce-time",
+        "ce-type",
+        "content-type",
+        "model",
+        "model_version",
+        "request_id",
+        "request_message_id",
+        "status",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(response.attributes["content-type"], "application/json");
+    assert_eq!(response.attributes["request_id"], "mine");
+
+    let event = json!({
+        "specversion": "1.0", "id": "order-8", "source": "//test", "type": "t",
+        "data": {"instances": [wine().rows[3]]},
+    });
+    let asked = [("Content-Type", "application/cloudevents+json")];
+    let mut response = world.ask(event.to_string(), &asked).await;
+    assert_eq!(response.attributes["content-type"], "application/cloudevents+json");
+    assert!(!response.attributes.contains_key("Content-Type"), "{response:?}");
+    let answer: Value = serde_json::from_slice(&response.data).unwrap();
+    response.data = answer["data"].to_string().into();
+    wine().check(&[3], &response);
+
+    let asked = [("CONTENT-TYPE", "text/csv"), ("Content-Encoding", "gzip"), ("Accept-Encoding", "gzip")];
+    let mut response = world.ask(gzip(table.as_bytes()), &asked).await;
+    assert_eq!(response.attributes["content-encoding"], "gzip");
+    response.data = gunzip(&response.data).into();
+    wine().check(&ROWS, &response);
+
+    for (name, value, code) in [
+        ("Deadline", "2001-01-31T12:00:00Z", "DEADLINE_EXCEEDED"),
+        ("Model_Version", "9", "MODEL_NOT_FOUND"),
+        ("DataRef", "gs://elsewhere/object", "INPUT_FORBIDDEN"),
+    ] {
+        let response = world.ask(wine().request(&ROWS), &[(name, value)]).await;
+        assert_eq!(response.attributes["error_code"], code, "{name}");
+        assert!(!response.attributes.contains_key(name), "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_answered_by_events() {
     let (world, _worker) = wine_world().await;
