@@ -219,13 +219,18 @@ impl Joined<'_> {
         let ran = engine.run(self.thread, &inputs, rows.len(), one_by_one, |outputs| {
             metrics.inference.observe(started.elapsed().as_secs_f64());
             metrics.batch_rows.observe(rows.len() as f64);
-            self.encode(requests, rows, prepared.as_ref(), outputs)
+            self.encode(requests.clone(), rows, prepared.as_ref(), outputs)
         });
         let reason = match ran {
             Ok(Some(encoded)) => return Ok(encoded),
             Ok(None) => "the model's outputs do not have one row for each row of the inputs".to_owned(),
             Err(reason) => reason,
         };
+        if requests.len() == 1
+            && let Some(rejection) = self.model.refused_value(&reason, &inputs)
+        {
+            return Err(rejection);
+        }
         let message = format!("the model {:?} failed on this request: {reason}", self.model.name);
         Err(Rejection::new(Code::InferenceFailed, message))
     }

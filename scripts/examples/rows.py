@@ -1,5 +1,5 @@
-"""Makes the models whose shapes leave open what their first dimension is, or that give one value a row:
-`tests/models/rows/<model>/1/model.onnx`. Running it again writes the same bytes.
+"""Makes the models whose shapes leave open what their first dimension is, that give one value a row, or that know a few
+numbers only: `tests/models/rows/<model>/1/model.onnx`. Running it again writes the same bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ def build(
     values = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     given = [tensor(name, element, shape) for name, (element, shape) in outputs.items()]
     graph = helper.make_graph(nodes, "graph", [tensor("x", element, x)], given, values)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    opsets = [helper.make_opsetid("", 21)]
+    if any(node.domain for node in nodes):
+        opsets.append(helper.make_opsetid("ai.onnx.ml", 1))
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     checker.check_model(model, full_check=True)
     return model
 
@@ -86,6 +89,28 @@ def gray() -> ModelProto:
     return build(nodes, ("rows", 8, 8), {"y": (FLOAT, ("rows", 8))}, height=np.array([1], np.int64))
 
 
+def categories() -> ModelProto:
+    """Two of three columns are encoded as scikit-learn's converter does it, for numbers that it must know: 1 and 2, then 3 and 4."""
+    ml = "ai.onnx.ml"
+    encode = {"domain": ml, "zeros": 0}
+    nodes = [
+        helper.make_node("ArrayFeatureExtractor", ["x", "picked"], ["two"], domain=ml),
+        helper.make_node("Gather", ["two", "first"], ["a"], axis=1),
+        helper.make_node("Gather", ["two", "second"], ["b"], axis=1),
+        helper.make_node("Concat", ["b", "a"], ["turned"], axis=1),
+        helper.make_node("Gather", ["turned", "second"], ["a_again"], axis=1),
+        helper.make_node("Cast", ["a_again"], ["a_whole"], to=INT64),
+        helper.make_node("Cast", ["b"], ["b_whole"], to=INT64),
+        helper.make_node("OneHotEncoder", ["a_whole"], ["a_out"], cats_int64s=[1, 2], **encode),
+        helper.make_node("OneHotEncoder", ["b_whole"], ["b_out"], cats_int64s=[3, 4], **encode),
+        helper.make_node("Concat", ["a_out", "b_out"], ["both"], axis=-1),
+        helper.make_node("Reshape", ["both", "shape"], ["y"]),
+    ]
+    index = {"picked": [0, 2], "first": [0], "second": [1], "shape": [-1, 4]}
+    constants = {name: np.array(values, np.int64) for name, values in index.items()}
+    return build(nodes, ("rows", 3), {"y": (FLOAT, ("rows", 4))}, **constants)
+
+
 def main() -> None:
     shutil.rmtree(ROWS, ignore_errors=True)
     models = {
@@ -97,6 +122,7 @@ def main() -> None:
         "twice": twice(),
         "classes": classes(),
         "gray": gray(),
+        "categories": categories(),
     }
     for name, model in models.items():
         folder = ROWS / name / "1"

@@ -5,8 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::categories::Encoder;
 use super::declaration::Declaration;
-use super::{mlflow, onnx};
+use super::{categories, mlflow, onnx};
 
 /// A version that is whole, ready to be loaded.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct GraphFile {
     pub path: PathBuf,
     /// The inputs and outputs for which it declares no shape at all.
     pub without_shape: Vec<String>,
+    /// Columns whose values must be among a few.
+    pub(super) encoders: Vec<Encoder>,
 }
 
 /// Why a version cannot be loaded.
@@ -99,9 +102,10 @@ impl Bundle {
         // What is wrong with the file, ONNX Runtime says.
         let bytes = std::fs::read(path).unwrap_or_default();
         let without_shape = onnx::without_shape(&bytes).unwrap_or_default();
+        let encoders = categories::encoders(&bytes);
         Self {
             folder: path.parent().unwrap_or(path).to_owned(),
-            graphs: vec![GraphFile { path: path.to_owned(), without_shape }],
+            graphs: vec![GraphFile { path: path.to_owned(), without_shape, encoders }],
             model_graph: 0,
             columns: None,
             declaration: Declaration::default(),
@@ -119,7 +123,7 @@ fn graph(folder: &Path, name: &str) -> Result<GraphFile, Problem> {
         }
     }
     let without_shape = onnx::without_shape(&bytes).map_err(Problem::Refused)?;
-    Ok(GraphFile { path: file, without_shape })
+    Ok(GraphFile { path: file, without_shape, encoders: categories::encoders(&bytes) })
 }
 
 fn read_declaration(folder: &Path) -> Result<Declaration, Problem> {

@@ -148,6 +148,14 @@ impl Columns {
         Table { columns: None, frame, missing: self.missing.clone() }
     }
 
+    /// The column that is this element of a row of the model's input.
+    pub(super) fn name(&self, input: usize, element: usize) -> Option<&String> {
+        match self.sources.get(input)? {
+            Source::Whole(_) => None,
+            Source::Fields { fields, .. } => Some(&self.requested[fields.get(element)?.requested].name),
+        }
+    }
+
     fn add_input(&mut self, input: &TensorSpec, fields: Vec<Field>, problems: &mut Vec<String>) {
         if fields.is_empty() {
             self.sources.push(Source::Whole(self.requested.len()));

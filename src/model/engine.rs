@@ -8,6 +8,7 @@ use ort::session::builder::GraphOptimizationLevel;
 
 use super::bundle::Bundle;
 use super::calls::{self, Calls};
+use super::categories::{self, Encoder, Unknown};
 use super::chain::{Chain, Options};
 use super::declaration::{Declaration, Optimization};
 use super::intake::Intake;
@@ -16,6 +17,7 @@ use super::present::Present;
 use super::probe::{self, Verdict};
 use super::rows::{Declared, Rows};
 use super::runtime::Runtime;
+use crate::error::Rejection;
 use crate::signature::{Padding, Signature, TensorSpec};
 use crate::tensor::{ElementType, Output, View};
 
@@ -36,6 +38,8 @@ pub struct Engine {
     pub(crate) intake: Intake,
     /// What the model itself takes.
     pub(crate) inputs: Vec<TensorSpec>,
+    /// Columns whose values must be among a few, and which of the inputs each is of.
+    encoders: Vec<(usize, Encoder)>,
 }
 
 /// More than any machine has use for in one call.
@@ -130,7 +134,10 @@ impl Opened {
             chains.push(Mutex::new(Chain::open(runtime.environment(), &bundle.graphs, options)?));
         }
         let max_rows = declaration.batching.max_rows;
-        let engine = Engine { chains, rows, shares_calls, max_rows, present, intake, inputs };
+        let position = |encoder: &Encoder| inputs.iter().position(|input| input.name == encoder.input);
+        let encoders = bundle.graphs.iter().flat_map(|graph| &graph.encoders);
+        let encoders = encoders.filter_map(|encoder| Some((position(encoder)?, encoder.clone()))).collect();
+        let engine = Engine { chains, rows, shares_calls, max_rows, present, intake, inputs, encoders };
         Ok(Self { engine, signature, metadata })
     }
 }
@@ -200,6 +207,35 @@ impl Engine {
             Rows::One if one_by_one => calls::several(&mut chain, inputs, rows, Calls::Whole, show)?,
             _ => chain.run(inputs, show)?,
         }
+    }
+}
+
+impl super::Model {
+    /// The error for a request that failed with this reason, where it names a value that the model refused.
+    pub(crate) fn refused_value(&self, reason: &str, inputs: &[Input<'_>]) -> Option<Rejection> {
+        if !categories::is_refusal(reason) {
+            return None;
+        }
+        let unknown = self.engine.encoders.iter().find_map(|(input, encoder)| {
+            let (shape, values) = &inputs[*input];
+            let width = if shape.len() > 1 { *shape.last()? } else { 1 };
+            Some((*input, width, encoder.find_unknown(*values, width)?))
+        });
+        let Some((input, width, Unknown { row, column, value, known })) = unknown else {
+            return Some(Rejection::invalid(format!(
+                "a value is none of the categories that the model knows: {reason}"
+            )));
+        };
+        let name = match (&self.signature.columns, &self.engine.intake) {
+            (Some(names), _) => names.get(column),
+            (None, Intake::Columns(columns)) => columns.name(input, column),
+            _ => None,
+        };
+        let mut place = format!("[{row}][{:?}]", name.unwrap_or(&self.engine.inputs[input].name));
+        if name.is_none() && width > 1 {
+            place += &format!("[{column}]");
+        }
+        Some(Rejection::invalid(format!("{place}: expected one of {known}, got {value}")))
     }
 }
 

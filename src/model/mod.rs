@@ -5,6 +5,7 @@
 pub mod bundle;
 pub mod cache;
 mod calls;
+mod categories;
 mod chain;
 mod columns;
 pub mod declaration;
@@ -56,7 +57,6 @@ pub struct Model {
     pub engine: engine::Engine,
 }
 
-/// Why a version does not serve, for `/info`.
 impl Model {
     /// Whether a request that wants this version may run on it; one that wants none may run on any.
     ///
@@ -76,6 +76,7 @@ impl Model {
     }
 }
 
+/// Why a version does not serve, for `/info`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     pub version: String,

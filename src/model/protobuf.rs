@@ -94,6 +94,11 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
+/// Numbers side by side, as a packed field has them; the end where they are broken.
+pub(super) fn varints(mut packed: &[u8]) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || varint(&mut packed))
+}
+
 fn varint(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {

@@ -119,6 +119,51 @@ async fn a_deadline_that_passed_costs_nothing() {
     worker.until_metric(inferences, 1.0).await;
 }
 
+/// ONNX Runtime says only that an encoder of the model refused a value; the error names it, and others get their predictions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_the_models_encoder_does_not_know_is_named() {
+    let world = World::start().await;
+    world.upload_version("gallery/passengers", "passengers", "1");
+    world.upload_version("rows/categories/1", "numbers", "1");
+    world.upload("models/named/1/model.yaml", b"columns: [size, price, kind]\n".to_vec());
+    world.upload_version("rows/categories/1", "named", "1");
+    let _worker = world.ready_worker(&[]).await;
+    let row = |sex: &str| format!(r#"{{"sex": "{sex}", "age": 30, "fare": 8}}"#);
+    let passengers = |rows: &str| format!("{{\"instances\": [{rows}]}}");
+    let of = |model| vec![("model", model)];
+    let named = [("content-type", "text/csv"), ("model", "named")].to_vec();
+    let cases = [
+        (
+            passengers(&[row("male"), row("Male")].join(", ")),
+            of("passengers"),
+            r#"[1]["sex"]: expected one of ["female", "male"], got "Male""#,
+        ),
+        ("[[1, 9, 3], [3, 9, 4]]".to_owned(), of("numbers"), r#"[1]["x"][0]: expected one of [1, 2], got 3"#),
+        ("[[1, 9, 5]]".to_owned(), of("numbers"), r#"[0]["x"][2]: expected one of [3, 4], got 5"#),
+        (
+            "size,kind,price\n2,7,1\n".to_owned(),
+            named.clone(),
+            r#"[0]["kind"]: expected one of [3, 4], got 7"#,
+        ),
+    ];
+    let good = [
+        world.publish(passengers(&row("female")), &of("passengers")),
+        world.publish("[[2, 0, 4]]", &of("numbers")),
+        world.publish("size,kind,price\n2,4,1\n", &named),
+    ];
+    let bad: Vec<String> =
+        cases.iter().map(|(body, attributes, _)| world.publish(body.clone(), attributes)).collect();
+    let responses = world.responses(&[&good[..], &bad].concat()).await;
+    for id in &good {
+        assert_eq!(responses[id].attributes["status"], "ok", "{:?}", responses[id]);
+    }
+    for ((_, _, says), id) in cases.iter().zip(&bad) {
+        let body: serde_json::Value = serde_json::from_slice(&responses[id].data).unwrap();
+        assert_eq!(body["error"]["code"], "INVALID_INPUT", "{body}");
+        assert_eq!(body["error"]["message"], *says);
+    }
+}
+
 /// The library would write coloured text of its own, one line a failed request; what stands in the request is for `debug` alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_onnx_runtime_says_is_a_line_of_the_log() {
