@@ -126,6 +126,8 @@ pub struct Frame {
     pub rules: Vec<ColumnRule>,
     /// Inputs of floats for which a missing value is refused: their columns are declared, and no value for that.
     pub never_missing: Vec<usize>,
+    /// Columns that the bundle does not have are passed over, as MLflow does.
+    pub passes_over_unknown: bool,
 }
 
 /// What a column takes of what its element type takes.

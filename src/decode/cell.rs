@@ -136,12 +136,12 @@ impl Cell for Vec<u8> {
     }
 }
 
-/// Reads a row's cells, separated by commas; cell `i` becomes element `begin + places[i]`.
+/// Reads a row's cells, separated by commas; cell `i` becomes element `begin + places[i]`, or is passed over.
 fn fill<T: Cell>(
     out: &mut [T],
     begin: usize,
     width: usize,
-    places: Option<&[usize]>,
+    places: Option<&[Option<usize>]>,
     frame: &Frame,
     reader: &mut Reader<'_>,
 ) -> Read<()> {
@@ -149,7 +149,10 @@ fn fill<T: Cell>(
         if column > 0 && !reader.comma() {
             return Err(reader.too_few(width, column));
         }
-        let place = places.map_or(column, |places| places[column]);
+        let Some(place) = places.map_or(Some(column), |places| places[column]) else {
+            reader.cell().map_err(|fault| reader.place(fault, column))?;
+            continue;
+        };
         let read = if frame.is_boolean(place) { read_boolean(reader) } else { T::read_cell(reader) };
         out[begin + place] = read.map_err(|fault| reader.place(fault, column))?;
     }
@@ -172,7 +175,7 @@ macro_rules! dispatch {
             elements: &mut Elements,
             begin: usize,
             width: usize,
-            places: Option<&[usize]>,
+            places: Option<&[Option<usize>]>,
             frame: &Frame,
             reader: &mut Reader<'_>,
         ) -> Read<()> {

@@ -65,7 +65,13 @@ fn map(
             ElementType::I64 => numbers.push(whole_number(&name)?),
             _ => texts.push(name.to_string()),
         }
-        let rule = Rule { spec, limit: values.len() + 1, max_elements: left.of, has_shape: false };
+        let rule = Rule {
+            spec,
+            limit: values.len() + 1,
+            max_elements: left.of,
+            has_shape: false,
+            may_be_padded: false,
+        };
         read_nested(&mut values, scanner, &mut [], &rule)
             .map_err(|fault| fault.within(&format!("[{}]", shown(&name))))?;
     }
@@ -115,7 +121,13 @@ fn sequence(
             dims = vec![None; rank(scanner)];
         }
         let mut elements = Elements::with_capacity(element, 0);
-        let rule = Rule { spec: &own, limit: left.elements, max_elements: left.of, has_shape: false };
+        let rule = Rule {
+            spec: &own,
+            limit: left.elements,
+            max_elements: left.of,
+            has_shape: false,
+            may_be_padded: false,
+        };
         read_nested(&mut elements, scanner, &mut dims, &rule).map_err(|fault| fault.at(tensors.len()))?;
         left.take(elements.len())?;
         // A length that no array showed is that of an array inside an empty one.

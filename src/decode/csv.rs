@@ -1,17 +1,18 @@
 //! `text/csv`: a row a line. A header names the model's columns, or its inputs of shape `[batch]` or `[batch, 1]`, in any order;
 //! without one, cells come in the model's order.
 //!
-//! Whether there is a header says the content type's parameter `header`. Where it does not, the first line is a header if it
-//! holds the model's names and could be no row, and a row if it could be one and is no header; anything else is refused.
+//! The content type's parameter `header` says whether there is a header. Without it, the first line is a header if it holds names
+//! of the model and could be no row, and a row if it could be one and holds none; anything else is refused.
 //! An empty cell is a missing value: what the bundle declares, otherwise NaN for floats, an error for every other type and where
 //! columns are declared. Blank lines are allowed at the end only.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::cell::{could_be, empty, fill_one, fill_row};
-use super::fault::{Fault, Read, shown};
+use super::fault::{Fault, Read, did_you_mean, shown};
 use super::frame::Target;
-use super::inputs::{Inputs, check_rows};
+use super::inputs::{Inputs, check_rows, named};
 use super::rows::Columns;
 use super::table::Reader;
 use super::{Answer, Form, Limits, Request};
@@ -40,7 +41,7 @@ pub(super) fn decode(
     };
     let target = if has_header {
         let names: Vec<String> = first.iter().map(|name| name.trim().to_owned()).collect();
-        let target = Target::of(&inputs, &names).map_err(|fault| fault.within("line 1"))?;
+        let target = target(&inputs, &names).map_err(|fault| fault.within("line 1"))?;
         reader.header(limits.max_fields)?;
         reader.names = names;
         target
@@ -50,6 +51,15 @@ pub(super) fn decode(
     };
     let rows = rows(&mut reader, &mut inputs, &target, first.len())?;
     inputs.finish(Some(rows), Answer { form: Form::Rows, id: None })
+}
+
+/// For a table with this header.
+fn target(inputs: &Inputs<'_>, names: &[String]) -> Read<Target> {
+    match Target::of(inputs, names)? {
+        // The one column of a frame may have any name; a header is held against the input's.
+        Target::Whole if !is_whole(inputs) => Target::by_name(inputs, names),
+        target => Ok(target),
+    }
 }
 
 /// Refuses models that no table is for: each input must be one column, or the only one several.
@@ -95,13 +105,19 @@ fn is_whole(inputs: &Inputs<'_>) -> bool {
 }
 
 fn in_order(inputs: &Inputs<'_>) -> Target {
-    if is_whole(inputs) { Target::Whole } else { Target::Inputs(inputs.in_order()) }
+    if is_whole(inputs) {
+        return Target::Whole;
+    }
+    Target::Inputs(inputs.in_order().into_iter().map(Some).collect())
 }
 
 fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Read<bool> {
-    let names = names(inputs);
-    let known: std::collections::HashSet<&str> = names.iter().map(String::as_str).collect();
-    let named = first.iter().all(|cell| known.contains(cell.trim()));
+    let names: Vec<String> = names(inputs);
+    let known: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let unknown = first.iter().map(|cell| cell.trim()).find(|cell| !known.contains(cell));
+    // A name in another case is no name of the model, but neither is it a value.
+    let in_lower_case: HashSet<String> = names.iter().map(|name| name.to_lowercase()).collect();
+    let has_names = first.iter().any(|cell| in_lower_case.contains(&cell.trim().to_lowercase()));
     let order = inputs.in_order();
     let is_row = first.iter().enumerate().all(|(column, cell)| {
         let place = if is_whole(inputs) { Some(&0) } else { order.get(column) };
@@ -109,12 +125,23 @@ fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Read<bool> {
         let is_boolean = rule.is_some_and(|rule| inputs.signature.frame.is_boolean(*rule));
         place.is_none_or(|place| could_be(inputs.list[*place].spec.element, is_boolean, cell))
     });
-    match (named, is_row) {
-        (true, false) => Ok(true),
-        (false, true) => Ok(false),
-        (true, true) => Err(Fault::new(format!("line 1 may be a header or a row of values; {DECLARE}"))),
-        (false, false) => Err(Fault::new(format!(
-            "line 1 is neither a header with the model's names nor a row of values; {DECLARE} to learn which cell is wrong"
+    match (has_names, is_row, unknown) {
+        (true, true, _) => Err(Fault::new(format!("line 1 may be a header or a row of values; {DECLARE}"))),
+        // Names that it should not have are said where the header is read.
+        (true, false, _) => Ok(true),
+        (false, true, _) => Ok(false),
+        (false, false, Some(unknown)) if !names.is_empty() => {
+            let known: Vec<&str> = names.iter().map(String::as_str).collect();
+            let (expected, hint) = (named("column", &known), did_you_mean(unknown, &known));
+            Err(Fault::new(format!(
+                "line 1 is neither a header (expected {expected}, got {}{hint}) nor a row of values; {DECLARE} to learn which \
+                 cell is wrong",
+                shown(unknown)
+            )))
+        }
+        (false, false, _) => Err(Fault::new(format!(
+            "line 1 is no row of values, and the model's columns have no names for a header to hold; {DECLARE} to pass over it or \
+             to learn which cell is wrong"
         ))),
     }
 }
@@ -147,9 +174,8 @@ fn row(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width:
     let here = |reader: &Reader<'_>, fault: Box<Fault>| fault.within(&reader.here());
     let frame = &inputs.signature.frame;
     let expected = match target {
-        Target::Elements { places, left_out } => {
-            let width = places.len() + left_out.len();
-            let begin = inputs.blank(0, width).map_err(|fault| here(reader, fault))?;
+        Target::Elements { width, places, left_out } => {
+            let begin = inputs.blank(0, *width).map_err(|fault| here(reader, fault))?;
             left_out.iter().for_each(|place| inputs.set_missing(begin + place));
             fill_row(inputs.elements(0), begin, places.len(), Some(places), frame, reader)?;
             places.len()
@@ -165,6 +191,10 @@ fn row(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width:
                 if column > 0 && !reader.comma() {
                     return Err(reader.too_few(places.len(), column));
                 }
+                let Some(input) = input else {
+                    reader.cell().map_err(|fault| reader.place(fault, column))?;
+                    continue;
+                };
                 let may_be_missing = inputs.has_missing(*input) || inputs.is_never_missing(*input);
                 if may_be_missing && reader.takes_empty(inputs.list[*input].spec.element == ElementType::Text)
                 {

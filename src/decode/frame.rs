@@ -62,12 +62,15 @@ fn names(scanner: &mut Scanner<'_>) -> Read<Vec<String>> {
     Ok(names)
 }
 
+/// Where each cell goes; `None` for one that is passed over.
+type Places = Vec<Option<usize>>;
+
 /// Where the cells of a row go.
 pub(super) enum Target {
-    /// Cell i is element `places[i]` of the row, whose elements `left_out` have no cell.
-    Elements { places: Vec<usize>, left_out: Vec<usize> },
+    /// Cell i is element `places[i]` of the row of `width` elements, of which those in `left_out` have no cell.
+    Elements { width: usize, places: Places, left_out: Vec<usize> },
     /// Cell i is a row of input `inputs[i]`.
-    Inputs(Vec<usize>),
+    Inputs(Places),
     /// The row is the single input's, as it stands.
     Whole,
 }
@@ -75,19 +78,23 @@ pub(super) enum Target {
 impl Target {
     /// For columns called so, in this order.
     pub(super) fn of(inputs: &Inputs<'_>, names: &[String]) -> Read<Self> {
+        let is_whole =
+            Columns::of(inputs).is_none() && matches!(&inputs.list[..], [only] if only.spec.shape.len() == 2);
+        if is_whole { Ok(Self::Whole) } else { Self::by_name(inputs, names) }
+    }
+
+    /// For columns that have the names of the model's columns or inputs.
+    pub(super) fn by_name(inputs: &Inputs<'_>, names: &[String]) -> Read<Self> {
         let table = Columns::of(inputs);
         let mut places = Vec::with_capacity(names.len());
         let count = table.as_ref().map_or(inputs.list.len(), |table| table.names.len());
         let mut filled = vec![false; count];
-        if table.is_none() && count == 1 && inputs.list[0].spec.shape.len() == 2 {
-            return Ok(Self::Whole);
-        }
         for (position, name) in names.iter().enumerate() {
             let place = match &table {
-                Some(table) => table.find(name, position).ok_or_else(|| table.unknown(name))?,
-                None => inputs.find(name, position)?,
+                Some(table) => table.find_or_pass_over(name, position)?,
+                None => inputs.find_or_pass_over(name, position)?,
             };
-            if std::mem::replace(&mut filled[place], true) {
+            if place.is_some_and(|place| std::mem::replace(&mut filled[place], true)) {
                 return Err(Fault::new(format!("expected each column once, got {} twice", shown(name))));
             }
             places.push(place);
@@ -95,7 +102,7 @@ impl Target {
         match table {
             Some(table) => {
                 let left_out = table.left_out(inputs.signature, &filled)?;
-                Ok(Self::Elements { places, left_out })
+                Ok(Self::Elements { width: count, places, left_out })
             }
             // What is missing shows when the first row is complete.
             None => Ok(Self::Inputs(places)),
@@ -112,12 +119,10 @@ fn table(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, target: &Target) ->
         check_rows(rows + 1, inputs.limits.max_rows)?;
         let read = match target {
             Target::Whole => inputs.read(0, scanner, 1),
-            Target::Elements { places, left_out } => {
-                inputs.blank_row(places.len() + left_out.len()).and_then(|begin| {
-                    left_out.iter().for_each(|place| inputs.set_missing(begin + place));
-                    cells(scanner, places, |place, scanner| inputs.set(begin + place, scanner))
-                })
-            }
+            Target::Elements { width, places, left_out } => inputs.blank_row(*width).and_then(|begin| {
+                left_out.iter().for_each(|place| inputs.set_missing(begin + place));
+                cells(scanner, places, |place, scanner| inputs.set(begin + place, scanner))
+            }),
             Target::Inputs(places) => cells(scanner, places, |place, scanner| inputs.read(place, scanner, 1))
                 .and_then(|()| inputs.complete(rows + 1)),
         };
@@ -133,7 +138,7 @@ fn table(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, target: &Target) ->
 /// Reads a list with a cell for each of `places`.
 pub(super) fn cells<'a>(
     scanner: &mut Scanner<'a>,
-    places: &[usize],
+    places: &[Option<usize>],
     mut read: impl FnMut(usize, &mut Scanner<'a>) -> Read<()>,
 ) -> Read<()> {
     if !scanner.open(b'[')? {
@@ -142,8 +147,8 @@ pub(super) fn cells<'a>(
     let mut count = 0;
     while scanner.another(count == 0, b']')? {
         match places.get(count) {
-            Some(place) => read(*place, scanner).map_err(|fault| fault.at(count))?,
-            None => scanner.skip()?,
+            Some(Some(place)) => read(*place, scanner).map_err(|fault| fault.at(count))?,
+            Some(None) | None => scanner.skip()?,
         }
         count += 1;
     }

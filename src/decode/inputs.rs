@@ -1,5 +1,7 @@
 //! Owns the tensors while a body is read: typed buffers that fill in the body's order, and shapes held against the signature.
 
+use std::borrow::Cow;
+
 use super::composite::{self, Left};
 use super::fault::{Fault, Read, shown};
 use super::nested::{Rule, grow, plural, read_nested, reserve, set_element};
@@ -90,20 +92,36 @@ impl<'s> Inputs<'s> {
     }
 
     /// The position of the input called `name`; tries `guess` first, since most clients keep the model's order.
-    pub(super) fn find(&self, name: &str, guess: usize) -> Read<usize> {
+    pub(super) fn position(&self, name: &str, guess: usize) -> Option<usize> {
         if self.list.get(guess).is_some_and(|input| input.spec.name == name) {
-            return Ok(guess);
+            return Some(guess);
         }
-        self.list.iter().position(|input| input.spec.name == name).ok_or_else(|| {
-            if self.signature.defaults.iter().any(|input| input == name) {
-                let name = shown(name);
-                return Fault::new(format!(
-                    "input {name} has a value of its own in the model, which is always taken; leave it out"
-                ));
-            }
-            let names: Vec<&str> = self.list.iter().map(|input| input.spec.name.as_str()).collect();
-            Fault::new(format!("expected {}, got unknown input {}", named("input", &names), shown(name)))
-        })
+        self.list.iter().position(|input| input.spec.name == name)
+    }
+
+    /// The same; `None` for an input that is passed over, an error for one that must not be there.
+    pub(super) fn find_or_pass_over(&self, name: &str, guess: usize) -> Read<Option<usize>> {
+        match self.position(name, guess) {
+            None if !self.signature.frame.passes_over_unknown => Err(self.unknown(name)),
+            found => Ok(found),
+        }
+    }
+
+    #[cold]
+    fn unknown(&self, name: &str) -> Box<Fault> {
+        if self.signature.defaults.iter().any(|input| input == name) {
+            let name = shown(name);
+            return Fault::new(format!(
+                "input {name} has a value of its own in the model, which is always taken; leave it out"
+            ));
+        }
+        let names: Vec<&str> = self.list.iter().map(|input| input.spec.name.as_str()).collect();
+        Fault::new(format!(
+            "expected {}, got unknown input {}{}",
+            named("input", &names),
+            shown(name),
+            fault::did_you_mean(name, &names)
+        ))
     }
 
     /// Appends one value whose shape is the input's from dimension `level` on: 1 for a row, 0 for the whole tensor.
@@ -191,13 +209,16 @@ impl<'s> Inputs<'s> {
         Ok(())
     }
 
-    /// Clients of other servers send a column as `[rows, 1]`, whatever the model says.
-    fn without_last_one<'a>(&self, index: usize, shape: &'a [usize]) -> &'a [usize] {
+    /// A tensor's shape as the model has it: `[rows]` and `[rows, 1]` are the same column, whichever a client sends.
+    fn as_declared<'a>(&self, index: usize, shape: &'a [usize]) -> Cow<'a, [usize]> {
         let spec = self.list[index].spec;
         match shape {
-            _ if spec.kind == Kind::OpenRank => shape,
-            [rest @ .., 1] if !rest.is_empty() && rest.len() == spec.shape.len() => rest,
-            _ => shape,
+            _ if spec.kind == Kind::OpenRank => shape.into(),
+            [rest @ .., 1] if !rest.is_empty() && rest.len() == spec.shape.len() => rest.into(),
+            [_, ..] if shape.len() + 1 == spec.shape.len() && spec.shape.last() == Some(&Dim::Fixed(1)) => {
+                [shape, &[1]].concat().into()
+            }
+            _ => shape.into(),
         }
     }
 
@@ -227,7 +248,7 @@ impl<'s> Inputs<'s> {
 
     /// Takes a whole tensor from bytes: little-endian elements side by side, strings with their lengths before them.
     pub(super) fn read_binary(&mut self, index: usize, bytes: &[u8], shape: &[usize]) -> Read<()> {
-        let shape = self.without_last_one(index, shape);
+        let shape = &*self.as_declared(index, shape);
         let count = self.check_shape(index, shape)?;
         let (input, rule) = self.rule(index);
         if count > rule.limit {
@@ -247,8 +268,8 @@ impl<'s> Inputs<'s> {
         scanner: &mut Scanner<'_>,
         shape: &[usize],
     ) -> Read<()> {
-        let fitting = self.without_last_one(index, shape);
-        let count = self.check_shape(index, fitting)?;
+        let declared = self.as_declared(index, shape);
+        let count = self.check_shape(index, &declared)?;
         let (input, mut rule) = self.rule(index);
         rule.has_shape = true;
         let mut ahead = scanner.clone();
@@ -257,7 +278,9 @@ impl<'s> Inputs<'s> {
             if flat { vec![None] } else { shape.iter().map(|length| Some(*length)).collect() };
         // The shape is only a claim: the body's own length bounds what can come (a digit and a comma each).
         reserve(&mut input.elements, count.min(scanner.bytes.len() / 2));
-        if flat && shape.len() == 1 && input.padding.is_none() && input.is_read_by_row() {
+        let is_column =
+            matches!(shape, [_] | [_, 1]) && matches!(&input.spec.shape[..], [_] | [_, Dim::Fixed(1)]);
+        if flat && is_column && input.padding.is_none() && input.is_read_by_row() {
             self.read_by_row(index, scanner)?;
             self.list[index].times = 0;
         } else {
@@ -270,7 +293,7 @@ impl<'s> Inputs<'s> {
             let plural = plural(count);
             return Err(Fault::new(format!("expected {count} value{plural} for shape {shape:?}, got {got}")));
         }
-        input.take_shape(fitting);
+        input.take_shape(&declared);
         input.times += 1;
         Ok(())
     }
@@ -279,7 +302,8 @@ impl<'s> Inputs<'s> {
         let max_elements = self.limits.max_elements;
         let input = &mut self.list[index];
         let limit = input.elements.len() + max_elements.saturating_sub(self.total);
-        let rule = Rule { spec: input.spec, limit, max_elements, has_shape: false };
+        let may_be_padded = self.signature.batched;
+        let rule = Rule { spec: input.spec, limit, max_elements, has_shape: false, may_be_padded };
         (input, rule)
     }
 

@@ -4,7 +4,7 @@ use super::binary::Section;
 use super::fault::{Fault, Read, shown};
 use super::inputs::Inputs;
 use super::scanner::Scanner;
-use super::{Answer, Form, Id, Limits, Request, columns, frame, rows, v2};
+use super::{Answer, Form, Id, Limits, Request, columns, example, frame, rows, v2};
 use crate::signature::Signature;
 
 const FORMS: &str = "{\"instances\": […]}, {\"inputs\": …} or an Open Inference Protocol v2 request";
@@ -32,9 +32,11 @@ pub(super) fn decode(
     let seen = object(&mut scanner, &mut inputs, &mut section)?;
     let Some(found) = seen.data else {
         let hint = if seen.is_event {
-            "; send a CloudEvent with content-type application/cloudevents+json"
+            "; send a CloudEvent with content-type application/cloudevents+json".to_owned()
+        } else if seen.has_columns && seen.has_data {
+            format!("; columns and data are those of a frame, which is sent as {}", example::frame(&inputs))
         } else {
-            ""
+            String::new()
         };
         return Err(Fault::new(format!("expected {FORMS}, got an object with none of their keys{hint}")));
     };
@@ -73,6 +75,9 @@ struct Seen<'a> {
     parameters: Option<Scanner<'a>>,
     /// It looks like a CloudEvent.
     is_event: bool,
+    /// It looks like a frame as MLflow 1 took it.
+    has_columns: bool,
+    has_data: bool,
 }
 
 fn object<'a>(
@@ -108,6 +113,8 @@ fn object<'a>(
             // `signature_name` and what else clients of other servers add.
             _ => {
                 seen.is_event |= key == "specversion";
+                seen.has_columns |= key == "columns";
+                seen.has_data |= key == "data";
                 scanner.skip()?;
                 continue;
             }
@@ -136,7 +143,7 @@ fn data(
     let mut rows = None;
     let mut form = Form::Rows;
     match key {
-        "inputs" if v2::is_next(scanner) => {
+        "inputs" if v2::is_next(scanner, inputs.signature) => {
             form = Form::V2 { outputs: Vec::new(), binary: false };
             v2::read(scanner, inputs, section)?;
         }

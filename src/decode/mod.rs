@@ -10,6 +10,7 @@ mod csv;
 mod element;
 pub mod envelope;
 pub mod event;
+mod example;
 mod fault;
 mod frame;
 mod gzip;

@@ -17,6 +17,8 @@ pub(super) struct Rule<'s> {
     pub(super) max_elements: usize,
     /// The request says what the shape is, and not the first row.
     pub(super) has_shape: bool,
+    /// Its first dimension counts rows, so that a bundle may declare that shorter rows are padded.
+    pub(super) may_be_padded: bool,
 }
 
 pub(super) fn plural(count: usize) -> &'static str {
@@ -47,8 +49,9 @@ impl Rule<'_> {
 
     #[cold]
     pub(super) fn length(&self, expected: usize, dims: usize, got: usize) -> Box<Fault> {
-        let level = self.spec.shape.len().checked_sub(dims).and_then(|level| self.spec.shape.get(level));
-        let is_open = self.spec.kind == Kind::OpenRank || matches!(level, Some(Dim::Any(_)));
+        let axis = self.spec.shape.len().checked_sub(dims);
+        let is_free = axis.is_some_and(|axis| matches!(self.spec.shape.get(axis), Some(Dim::Any(_))));
+        let is_open = self.spec.kind == Kind::OpenRank || is_free;
         let why = if !is_open {
             String::new()
         } else if self.has_shape {
@@ -59,7 +62,14 @@ impl Rule<'_> {
             format!(" as before it in input {}", shown(&self.spec.name))
         };
         let (plural, what) = (plural(expected), self.spec.describe());
-        Fault::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"))
+        let fault = Fault::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"));
+        match axis {
+            Some(axis @ 1..) if is_free && self.may_be_padded && !self.has_shape => fault.and(&format!(
+                "rows of several lengths fit together where the bundle's model.yaml declares padding, with input {} and axis {axis}",
+                shown(&self.spec.name)
+            )),
+            _ => fault,
+        }
     }
 }
 
@@ -142,6 +152,14 @@ macro_rules! dispatch {
         pub(super) fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Read<()> {
             match elements { $(Elements::$variant(out) => out[at] = <$rust>::read(scanner)?),+ }
             Ok(())
+        }
+
+        /// Both must be of one type.
+        pub(super) fn copy_element(elements: &mut Elements, at: usize, from: &Elements, index: usize) {
+            match (elements, from) {
+                $((Elements::$variant(out), Elements::$variant(from)) => out[at] = from[index].clone(),)+
+                (out, from) => unreachable!("a column of {} for an input of {}", from.element(), out.element()),
+            }
         }
 
         pub(super) fn grow(elements: &mut Elements, length: usize) {

@@ -4,7 +4,8 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use super::fault::{Fault, Read, shown};
+use super::example;
+use super::fault::{Fault, Read, did_you_mean, shown};
 use super::frame::cells;
 use super::inputs::{Inputs, check_rows, named};
 use super::scanner::Scanner;
@@ -13,12 +14,13 @@ use crate::signature::{Dim, Kind, Signature};
 /// Reads the list of rows that comes next; answers how many there are. For a model without a batch dimension each is a
 /// whole input, and they run one after the other.
 pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<usize> {
-    let begin = scanner.at;
+    let (begin, start) = (scanner.at, scanner.clone());
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected("a list of rows"));
     }
     let columns = Columns::of(inputs);
-    let order = if are_cells(inputs) { inputs.in_order() } else { Vec::new() };
+    let order: Vec<Option<usize>> =
+        if are_cells(inputs) { inputs.in_order().into_iter().map(Some).collect() } else { Vec::new() };
     let mut rows = 0;
     while scanner.another(rows == 0, b']')? {
         if rows == 1 {
@@ -26,7 +28,14 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
             inputs.expect_times((scanner.bytes.len() - scanner.at) / (scanner.at - begin) + 1);
         }
         check_rows(rows + 1, inputs.limits.max_rows)?;
-        row(scanner, inputs, columns.as_ref(), &order, rows).map_err(|fault| fault.at(rows))?;
+        row(scanner, inputs, columns.as_ref(), &order, rows).map_err(|fault| {
+            let fault = fault.at(rows);
+            if rows == 0 && is_bare_row(&start, inputs, level(inputs)) {
+                fault.and(&lists_rows(inputs))
+            } else {
+                fault
+            }
+        })?;
         rows += 1;
     }
     if rows == 0 {
@@ -36,7 +45,7 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
 }
 
 /// The dimension where one row's value begins.
-fn level(inputs: &Inputs<'_>) -> usize {
+pub(super) fn level(inputs: &Inputs<'_>) -> usize {
     usize::from(inputs.signature.batched || inputs.signature.row_by_row)
 }
 
@@ -44,7 +53,7 @@ fn row(
     scanner: &mut Scanner<'_>,
     inputs: &mut Inputs<'_>,
     columns: Option<&Columns<'_>>,
-    order: &[usize],
+    order: &[Option<usize>],
     index: usize,
 ) -> Read<()> {
     let is_object = scanner.peek() == Some(b'{');
@@ -68,16 +77,33 @@ fn row(
     if single
         && inputs.is_text(0)
         && first_key_is(scanner, |key| key == "b64")
-        && inputs.find("b64", 0).is_err()
+        && inputs.position("b64", 0).is_none()
     {
         return inputs.read(0, scanner, level(inputs));
     }
     if let Some(columns) = columns
-        && !first_key_is(scanner, |key| columns.find(key, 0).is_none() && inputs.find(key, 0).is_ok())
+        && !first_key_is(scanner, |key| columns.find(key, 0).is_none() && inputs.position(key, 0).is_some())
     {
         return columns.read_object(scanner, inputs);
     }
     by_name(scanner, inputs, index)
+}
+
+/// Whether a list that comes next is a row where a list of rows must be: its first element has no brackets, though the elements
+/// of the list have the one input's dimensions from `level` on.
+pub(super) fn is_bare_row(scanner: &Scanner<'_>, inputs: &Inputs<'_>, level: usize) -> bool {
+    let mut ahead = scanner.clone();
+    let takes_scalars = match &inputs.list[..] {
+        [only] => only.spec.shape.iter().skip(level).all(|dim| *dim == Dim::Fixed(1)),
+        _ => false,
+    };
+    !takes_scalars && ahead.take(b'[') && !matches!(ahead.peek(), None | Some(b'[' | b'{' | b']'))
+}
+
+/// A hint for a row that stands where a list of rows must be.
+#[cold]
+pub(super) fn lists_rows(inputs: &Inputs<'_>) -> String {
+    format!("a list of rows is expected, also for one row: {}", example::instances(inputs))
 }
 
 /// Whether a row may be a list with one value for each of several inputs.
@@ -106,13 +132,16 @@ fn by_name(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> 
     scanner.open(b'{')?;
     let mut keys = 0;
     while let Some(key) = scanner.key(keys == 0)? {
-        let input = inputs.find(&key, keys)?;
+        keys += 1;
+        let Some(input) = inputs.find_or_pass_over(&key, keys - 1)? else {
+            scanner.skip()?;
+            continue;
+        };
         if inputs.list[input].times > index {
             return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
         }
         let level = level(inputs);
         inputs.read(input, scanner, level).map_err(|fault| fault.within(&format!("[{}]", shown(&key))))?;
-        keys += 1;
     }
     inputs.complete(index + 1)
 }
@@ -120,6 +149,7 @@ fn by_name(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> 
 /// The named columns of the one `[batch, columns]` input.
 pub(super) struct Columns<'s> {
     pub(super) names: &'s [String],
+    passes_over_unknown: bool,
     /// Made when a key first comes out of order.
     places: OnceCell<HashMap<&'s str, usize>>,
 }
@@ -129,7 +159,8 @@ impl<'s> Columns<'s> {
         let names = inputs.signature.columns.as_deref()?;
         let is_table =
             inputs.signature.batched && inputs.list.len() == 1 && inputs.list[0].spec.shape.len() == 2;
-        is_table.then(|| Self { names, places: OnceCell::new() })
+        let passes_over_unknown = inputs.signature.frame.passes_over_unknown;
+        is_table.then(|| Self { names, passes_over_unknown, places: OnceCell::new() })
     }
 
     pub(super) fn find(&self, name: &str, guess: usize) -> Option<usize> {
@@ -140,9 +171,23 @@ impl<'s> Columns<'s> {
         self.places.get_or_init(places).get(name).copied()
     }
 
-    pub(super) fn unknown(&self, name: &str) -> Box<Fault> {
+    /// The same; `None` for a column that is passed over, an error for one that must not be there.
+    pub(super) fn find_or_pass_over(&self, name: &str, guess: usize) -> Read<Option<usize>> {
+        match self.find(name, guess) {
+            None if !self.passes_over_unknown => Err(self.unknown(name)),
+            found => Ok(found),
+        }
+    }
+
+    #[cold]
+    fn unknown(&self, name: &str) -> Box<Fault> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        Fault::new(format!("expected {}, got unknown column {}", named("column", &names), shown(name)))
+        Fault::new(format!(
+            "expected {}, got unknown column {}{}",
+            named("column", &names),
+            shown(name),
+            did_you_mean(name, &names)
+        ))
     }
 
     /// Reads `{"alcohol": 13.2, …}`, its keys in any order.
@@ -152,14 +197,17 @@ impl<'s> Columns<'s> {
         let mut filled = vec![false; self.names.len()];
         let mut keys = 0;
         while let Some(key) = scanner.key(keys == 0)? {
-            let place = self.find(&key, keys).ok_or_else(|| self.unknown(&key))?;
+            keys += 1;
+            let Some(place) = self.find_or_pass_over(&key, keys - 1)? else {
+                scanner.skip()?;
+                continue;
+            };
             if std::mem::replace(&mut filled[place], true) {
                 return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
             }
             inputs
                 .set(begin + place, scanner)
                 .map_err(|fault| fault.within(&format!("[{}]", shown(&key))))?;
-            keys += 1;
         }
         for place in self.left_out(inputs.signature, &filled)? {
             inputs.set_missing(begin + place);

@@ -2,17 +2,27 @@
 //! a tensor's data stands in the JSON, or behind it where `binary_data_size` says how many bytes.
 
 use super::Wanted;
-use super::binary::Section;
+use super::binary::{self, Section};
+use super::columns::WholeColumns;
 use super::element::Element;
-use super::fault::{Fault, Read, shown};
+use super::fault::{Fault, Read, did_you_mean, shown};
 use super::inputs::{Inputs, named};
+use super::nested::plural;
+use super::rows::Columns;
 use super::scanner::Scanner;
 use crate::signature::Signature;
+use crate::tensor::ElementType;
 
 /// Whether the list that comes next holds v2 tensors and not a column's values.
-pub(super) fn is_next(scanner: &Scanner<'_>) -> bool {
+pub(super) fn is_next(scanner: &Scanner<'_>, signature: &Signature) -> bool {
     let mut ahead = scanner.clone();
-    if !ahead.take(b'[') || !matches!(ahead.open(b'{'), Ok(true)) {
+    if !ahead.take(b'[') {
+        return false;
+    }
+    if signature.inputs.is_empty() && ahead.peek() == Some(b']') {
+        return true;
+    }
+    if !matches!(ahead.open(b'{'), Ok(true)) {
         return false;
     }
     let mut first = true;
@@ -34,124 +44,232 @@ pub(super) fn read(
     inputs: &mut Inputs<'_>,
     section: &mut Option<Section<'_>>,
 ) -> Read<()> {
+    let columns = Columns::of(inputs).map(WholeColumns::new);
+    let mut tensors = Tensors { inputs, columns, section: section.as_mut() };
     scanner.open(b'[')?;
     let mut count = 0;
     while scanner.another(count == 0, b']')? {
         let mut name = None;
         // Until its name is known, a tensor is shown by its position.
-        tensor(scanner, inputs, section.as_mut(), &mut name, count).map_err(|fault| match &name {
+        tensors.read(scanner, &mut name, count).map_err(|fault| match &name {
             Some(name) => fault.within(&format!("input {}", shown(name))),
             None => fault.at(count).within("inputs"),
         })?;
         count += 1;
     }
-    inputs.complete_whole().map_err(|fault| fault.within("inputs"))
+    tensors.finish().map_err(|fault| fault.within("inputs"))
 }
 
-fn tensor(
-    scanner: &mut Scanner<'_>,
-    inputs: &mut Inputs<'_>,
-    section: Option<&mut Section<'_>>,
-    name: &mut Option<String>,
-    guess: usize,
-) -> Read<()> {
-    if !scanner.open(b'{')? {
-        return Err(scanner.unexpected("an object with name, shape, datatype and data"));
-    }
-    let (mut shape, mut datatype) = (None, None);
-    // Where `data` stands when it comes before what tells how to read it.
-    let mut waiting = None;
-    let (mut done, mut has_parameters) = (false, false);
-    let mut binary_size = None;
-    let mut first = true;
-    while let Some(key) = scanner.key(first)? {
-        first = false;
-        let seen = match &*key {
-            "name" => name.replace(text(scanner, "name")?).is_some(),
-            "datatype" => datatype.replace(text(scanner, "datatype")?).is_some(),
-            "shape" => shape.replace(dimensions(scanner).map_err(|fault| fault.within(" shape"))?).is_some(),
-            "data" if done || waiting.is_some() => true,
-            "data" => {
-                if let (Some(name), Some(datatype), Some(shape)) = (&*name, &datatype, &shape) {
-                    data(scanner, inputs, (name, datatype, shape), guess)?;
-                    done = true;
-                } else {
-                    scanner.peek();
-                    waiting = Some(scanner.clone());
-                    scanner.skip()?;
+/// What a tensor says of itself beside its data.
+struct Head<'h> {
+    name: &'h str,
+    datatype: &'h str,
+    shape: &'h [usize],
+    /// Its position in the list.
+    position: usize,
+}
+
+/// Where a tensor goes.
+enum Target {
+    Input(usize),
+    /// A named column of the one input.
+    Column(usize),
+    PassedOver,
+}
+
+/// The tensors of a request as they come.
+struct Tensors<'t, 's, 'b> {
+    inputs: &'t mut Inputs<'s>,
+    /// Where the one input has named columns: clients that send frames send each as a tensor.
+    columns: Option<WholeColumns<'s>>,
+    section: Option<&'t mut Section<'b>>,
+}
+
+impl Tensors<'_, '_, '_> {
+    fn read(&mut self, scanner: &mut Scanner<'_>, name: &mut Option<String>, position: usize) -> Read<()> {
+        if !scanner.open(b'{')? {
+            return Err(scanner.unexpected("an object with name, shape, datatype and data"));
+        }
+        let (mut shape, mut datatype) = (None, None);
+        // Where `data` stands when it comes before what tells how to read it.
+        let mut waiting = None;
+        let (mut done, mut has_parameters) = (false, false);
+        let mut binary_size = None;
+        let mut first = true;
+        while let Some(key) = scanner.key(first)? {
+            first = false;
+            let seen = match &*key {
+                "name" => name.replace(text(scanner, "name")?).is_some(),
+                "datatype" => datatype.replace(text(scanner, "datatype")?).is_some(),
+                "shape" => {
+                    shape.replace(dimensions(scanner).map_err(|fault| fault.within(" shape"))?).is_some()
                 }
-                false
+                "data" if done || waiting.is_some() => true,
+                "data" => {
+                    if let (Some(name), Some(datatype), Some(shape)) = (&*name, &datatype, &shape) {
+                        self.data(scanner, &Head { name, datatype, shape, position })?;
+                        done = true;
+                    } else {
+                        scanner.peek();
+                        waiting = Some(scanner.clone());
+                        scanner.skip()?;
+                    }
+                    false
+                }
+                "parameters" => {
+                    binary_size = parameter(scanner, "binary_data_size", |scanner| u64::read(scanner))
+                        .map_err(|fault| fault.within(" parameters"))?;
+                    std::mem::replace(&mut has_parameters, true)
+                }
+                _ => {
+                    scanner.skip()?;
+                    false
+                }
+            };
+            if seen {
+                return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
             }
-            "parameters" => {
-                binary_size = parameter(scanner, "binary_data_size", |scanner| u64::read(scanner))
-                    .map_err(|fault| fault.within(" parameters"))?;
-                std::mem::replace(&mut has_parameters, true)
+        }
+        if binary_size.is_some() && (done || waiting.is_some()) {
+            return Err(Fault::new("expected data or binary_data_size, got both"));
+        }
+        if done {
+            return Ok(());
+        }
+        let missing =
+            |key: &str| Fault::new(format!("expected name, shape, datatype and data, got no {key}"));
+        let name = name.as_ref().ok_or_else(|| missing("name"))?;
+        let datatype = &datatype.ok_or_else(|| missing("datatype"))?;
+        let shape = &shape.ok_or_else(|| missing("shape"))?;
+        let head = Head { name, datatype, shape, position };
+        if let Some(size) = binary_size {
+            return self.binary(size, &head);
+        }
+        let mut waiting = waiting.ok_or_else(|| missing("data"))?;
+        self.data(&mut waiting, &head)
+    }
+
+    fn data(&mut self, scanner: &mut Scanner<'_>, head: &Head<'_>) -> Read<()> {
+        match (self.target(head)?, &mut self.columns) {
+            (Target::Input(index), _) => {
+                check_json_datatype(self.inputs, index, head)?;
+                self.inputs.read_shaped(index, scanner, head.shape)
             }
-            _ => {
-                scanner.skip()?;
-                false
+            (Target::Column(place), Some(columns)) => {
+                check_json_datatype(self.inputs, 0, head)?;
+                let expected = column_length(head)?;
+                let got = columns.read(place, scanner, self.inputs)?;
+                if got == expected {
+                    return Ok(());
+                }
+                let (plural, shape) = (plural(expected), head.shape);
+                Err(Fault::new(format!("expected {expected} value{plural} for shape {shape:?}, got {got}")))
             }
-        };
-        if seen {
-            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+            _ => scanner.skip(),
         }
     }
-    if binary_size.is_some() && (done || waiting.is_some()) {
-        return Err(Fault::new("expected data or binary_data_size, got both"));
-    }
-    if done {
-        return Ok(());
-    }
-    let missing = |key: &str| Fault::new(format!("expected name, shape, datatype and data, got no {key}"));
-    let name = name.as_ref().ok_or_else(|| missing("name"))?;
-    let datatype = datatype.ok_or_else(|| missing("datatype"))?;
-    let shape = shape.ok_or_else(|| missing("shape"))?;
-    if let Some(size) = binary_size {
-        let Some(section) = section else {
+
+    /// Takes `size` bytes of the section behind the JSON.
+    fn binary(&mut self, size: u64, head: &Head<'_>) -> Read<()> {
+        let Some(section) = &mut self.section else {
             return Err(Fault::new(
                 "expected the attribute inference-header-content-length beside binary_data_size, got none",
             ));
         };
-        let index = find(inputs, (name, &datatype), guess)?;
         let data = section.take(usize::try_from(size).unwrap_or(usize::MAX))?;
-        return inputs.read_binary(index, data, &shape);
+        match (self.target(head)?, &mut self.columns) {
+            (Target::Input(index), _) => {
+                check_datatype(self.inputs, index, head)?;
+                self.inputs.read_binary(index, data, head.shape)
+            }
+            (Target::Column(place), Some(columns)) => {
+                // Bytes are taken as they are, whereas JSON's numbers fit every type.
+                check_datatype(self.inputs, 0, head)?;
+                let length = column_length(head)?;
+                let values = binary::read(self.inputs.list[0].spec.element, data, length)?;
+                columns.take(place, &values, self.inputs)
+            }
+            _ => Ok(()),
+        }
     }
-    let mut waiting = waiting.ok_or_else(|| missing("data"))?;
-    data(&mut waiting, inputs, (name, &datatype, &shape), guess)
+
+    /// Fails where what it is for has come before.
+    fn target(&self, head: &Head<'_>) -> Read<Target> {
+        let twice = || Err(Fault::new("expected each input once, got it twice"));
+        let both = || Err(Fault::new("expected the whole input or its columns, got both"));
+        let input = self.inputs.position(head.name, head.position);
+        // A column may have the input's name.
+        if let Some(columns) = &self.columns
+            && (input.is_none() || matches!(head.shape, [_] | [_, 1]))
+            && let Some(place) = columns.table.find(head.name, head.position)
+        {
+            return match () {
+                () if columns.is_filled(place) => twice(),
+                () if self.inputs.list[0].times > 0 && !columns.has_any() => both(),
+                () => Ok(Target::Column(place)),
+            };
+        }
+        match (input, &self.columns) {
+            (Some(_), Some(columns)) if columns.has_any() => both(),
+            (Some(index), _) if self.inputs.list[index].times > 0 => twice(),
+            (Some(index), _) => Ok(Target::Input(index)),
+            (None, Some(columns)) => {
+                columns.table.find_or_pass_over(head.name, head.position).map(|_| Target::PassedOver)
+            }
+            (None, None) => {
+                let found = self.inputs.find_or_pass_over(head.name, head.position)?;
+                Ok(found.map_or(Target::PassedOver, Target::Input))
+            }
+        }
+    }
+
+    fn finish(self) -> Read<()> {
+        match self.columns {
+            Some(columns) if columns.has_any() => columns.finish(self.inputs),
+            _ => self.inputs.complete_whole(),
+        }
+    }
 }
 
-fn data(
-    scanner: &mut Scanner<'_>,
-    inputs: &mut Inputs<'_>,
-    (name, datatype, shape): (&str, &str, &[usize]),
-    guess: usize,
-) -> Read<()> {
-    let index = find(inputs, (name, datatype), guess)?;
-    inputs.read_shaped(index, scanner, shape)
+/// How many values a column has by its shape.
+fn column_length(head: &Head<'_>) -> Read<usize> {
+    match head.shape {
+        [rows] | [rows, 1] => Ok(*rows),
+        other => {
+            Err(Fault::new(format!("expected a column of shape [rows] or [rows, 1], got shape {other:?}")))
+        }
+    }
 }
 
-/// The position of an input, which must not have come yet and must be of this type.
-fn find(inputs: &Inputs<'_>, (name, datatype): (&str, &str), guess: usize) -> Read<usize> {
-    let index = inputs.find(name, guess)?;
-    let input = &inputs.list[index];
-    if input.times > 0 {
-        return Err(Fault::new("expected each input once, got it twice"));
+/// For data in JSON, where numbers of all types are written alike: a frame's column may have another type of number than the
+/// model has.
+fn check_json_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Read<()> {
+    let own = inputs.list[index].spec;
+    let is_number = |element: ElementType| {
+        !matches!(element, ElementType::Text | ElementType::Blob | ElementType::Composite)
+    };
+    let is_column = matches!(head.shape, [_] | [_, 1]) && inputs.signature.batched;
+    if is_column && is_number(own.element) && ElementType::from_datatype(head.datatype).is_some_and(is_number)
+    {
+        return Ok(());
     }
-    if input.spec.kind.is_composite() {
-        let what = input.spec.describe();
+    check_datatype(inputs, index, head)
+}
+
+fn check_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Read<()> {
+    let own = inputs.list[index].spec;
+    let expected = own.element.datatype();
+    if head.datatype == expected && !own.kind.is_composite() {
+        return Ok(());
+    }
+    let what = own.describe();
+    if own.kind.is_composite() {
         return Err(Fault::new(format!(
             "expected {{\"instances\": […]}} or {{\"inputs\": {{…}}}}: {what} is no tensor, and the protocol has only those"
         )));
     }
-    let expected = input.spec.element.datatype();
-    if datatype != expected {
-        let what = input.spec.describe();
-        return Err(Fault::new(format!(
-            "expected datatype \"{expected}\" ({what}), got {}",
-            shown(datatype)
-        )));
-    }
-    Ok(index)
+    let got = shown(head.datatype);
+    Err(Fault::new(format!("expected datatype \"{expected}\" ({what}), got {got}")))
 }
 
 fn text(scanner: &mut Scanner<'_>, key: &str) -> Read<String> {
@@ -231,7 +349,12 @@ pub(super) fn outputs(scanner: &mut Scanner<'_>, signature: &Signature) -> Read<
         let name = &wanted.name;
         if !signature.outputs.iter().any(|output| output.name == *name) {
             let names: Vec<&str> = signature.outputs.iter().map(|output| output.name.as_str()).collect();
-            let message = format!("expected {}, got unknown output {}", named("output", &names), shown(name));
+            let message = format!(
+                "expected {}, got unknown output {}{}",
+                named("output", &names),
+                shown(name),
+                did_you_mean(name, &names)
+            );
             return Err(Fault::new(message).at(index));
         }
         if all.iter().any(|before| before.name == *name) {

@@ -227,8 +227,17 @@ impl MlModel {
         struct Column {
             #[serde(rename = "type")]
             kind: String,
-            name: Option<String>,
+            name: Option<Name>,
             required: Option<bool>,
+            /// The same in MLflow before 2.9.
+            optional: Option<bool>,
+        }
+        /// The columns of a frame that was made of an array are numbered.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Name {
+            Text(String),
+            Number(i64),
         }
         let Some(inputs) = self.signature.as_ref().and_then(|signature| signature.inputs.as_ref()) else {
             return Ok(None);
@@ -240,8 +249,13 @@ impl MlModel {
             return Ok(None);
         }
         let named = |column: Column| {
-            let Column { kind, name, required } = column;
-            Some(mlflow::Column { name: name?, kind, required: required.unwrap_or(true) })
+            let Column { kind, name, required, optional } = column;
+            let name = match name? {
+                Name::Text(text) => text,
+                Name::Number(number) => number.to_string(),
+            };
+            let required = required.unwrap_or(!optional.unwrap_or(false));
+            Some(mlflow::Column { name, kind, required })
         };
         Ok(columns.into_iter().map(named).collect())
     }
@@ -293,6 +307,28 @@ mod tests {
         assert_eq!(problem(&[("MLmodel", here)]), "incomplete: waiting for \"./model.onnx\"");
         let escape = b"flavors:\n  onnx:\n    data: ../../etc/passwd\n";
         assert_eq!(problem(&[("MLmodel", escape)]), "\"../../etc/passwd\" leaves the version's folder");
+    }
+
+    #[test]
+    fn columns_of_every_mlflow_are_read() {
+        let columns = |inputs: &str| {
+            let mlmodel =
+                format!("flavors:\n  onnx: {{data: model.onnx}}\nsignature:\n  inputs: '{inputs}'\n");
+            let folder = folder(&[("model.onnx", b""), ("MLmodel", mlmodel.as_bytes())]);
+            Bundle::open(folder.path()).unwrap().columns.unwrap()
+        };
+        let column = |name: &str, required: bool| mlflow::Column {
+            name: name.to_owned(),
+            kind: "double".to_owned(),
+            required,
+        };
+        // A frame of an array numbers its columns; `optional` is what MLflow 2.4 wrote.
+        let numbered = r#"[{"type": "double", "name": 0}, {"type": "double", "name": 1, "required": true}]"#;
+        assert_eq!(columns(numbered), [column("0", true), column("1", true)]);
+        let optional = r#"[{"type": "double", "name": "a", "optional": true}, {"type": "double", "name": "b", "optional": false},
+            {"type": "double", "name": "c", "required": false}]"#
+            .replace('\n', " ");
+        assert_eq!(columns(&optional), [column("a", false), column("b", true), column("c", false)]);
     }
 
     proptest::proptest! {

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::rows::Declared;
 use crate::prepare::image::Image;
@@ -23,8 +25,10 @@ pub struct Declaration {
     pub preprocess: Option<String>,
     /// An ONNX graph beside the model that runs after it: its inputs are the model's outputs of the same names.
     pub postprocess: Option<String>,
-    /// Named fields of a row, and which element of which input each of them is. Inputs that are named here are sent as these
-    /// fields, one by one.
+    /// Named fields of a row, and which element of which input each of them is; a field that is only a name may be written as that,
+    /// as in `columns: [age, fare]`. Inputs that are named here are sent as these fields, one by one.
+    #[serde(deserialize_with = "columns")]
+    #[schemars(with = "Vec<ColumnOrName>")]
     pub columns: Vec<Column>,
     /// Inputs whose rows may differ in length, as token sequences do, and how they are brought to one length. Outputs are cut back
     /// to each row's own length in the dimensions that the model calls as it calls the padded one.
@@ -59,6 +63,50 @@ pub struct Column {
     /// and categories. Such a row is refused when this is left out.
     #[serde(default)]
     pub missing: Option<Missing>,
+}
+
+/// A field, or only its name.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum ColumnOrName {
+    Name(String),
+    Column(Column),
+}
+
+impl<'de> Deserialize<'de> for ColumnOrName {
+    /// By what stands there, and not by trial as serde's untagged types are: mistakes inside a column are named.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Found;
+
+        impl<'de> Visitor<'de> for Found {
+            type Value = ColumnOrName;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a column's name (a number in quotes), or its `name` and more")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<ColumnOrName, E> {
+                Ok(ColumnOrName::Name(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ColumnOrName, A::Error> {
+                Column::deserialize(MapAccessDeserializer::new(map)).map(ColumnOrName::Column)
+            }
+        }
+
+        deserializer.deserialize_any(Found)
+    }
+}
+
+fn columns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Column>, D::Error> {
+    let all = Vec::<ColumnOrName>::deserialize(deserializer)?;
+    let column = |column| match column {
+        ColumnOrName::Name(name) => {
+            Column { name, input: None, categories: None, unknown: None, missing: None }
+        }
+        ColumnOrName::Column(column) => column,
+    };
+    Ok(all.into_iter().map(column).collect())
 }
 
 /// A value for a field that a row leaves out.
@@ -328,6 +376,8 @@ mod tests {
         );
         let missing = problem("columns: [{name: a, missing: []}]");
         assert!(missing.contains("expected a number or a text"), "{missing}");
+        let number = problem("columns: [a, 1]");
+        assert!(number.contains("expected a column's name (a number in quotes)"), "{number}");
         let negative = problem("batching: {max_rows: -1}");
         assert!(
             negative.contains("expected a whole number, 0 or more") && !negative.contains("u64"),
@@ -337,6 +387,15 @@ mod tests {
         assert!(twice.contains("expected each key once, got `batching` twice"), "{twice}");
         assert!(!twice.contains("DuplicateKeyPolicy"), "{twice}");
         assert!(Declaration::parse("# nothing\n").unwrap().output.is_empty());
+    }
+
+    #[test]
+    fn a_column_may_be_its_name_alone() {
+        let read = |text: &str| serde_json::to_value(Declaration::parse(text).unwrap().columns).unwrap();
+        assert_eq!(
+            read("columns: [age, {name: port, missing: S}, yes]"),
+            read("columns: [{name: age}, {name: port, missing: S}, {name: yes}]")
+        );
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Table {
         let rules = columns.iter().map(|column| column.rule(input, &mut problem)).collect();
         Self {
             columns: Some(columns.iter().map(|column| column.name.clone()).collect()),
-            frame: Frame { rules, ..Frame::default() },
+            frame: Frame { rules, passes_over_unknown: true, ..Frame::default() },
             missing: Vec::new(),
         }
     }
@@ -90,7 +90,11 @@ impl Table {
         if order.is_sorted() {
             order.clear();
         }
-        Self { columns: None, frame: Frame { order, rules, ..Frame::default() }, missing }
+        Self {
+            columns: None,
+            frame: Frame { order, rules, passes_over_unknown: true, ..Frame::default() },
+            missing,
+        }
     }
 }
 

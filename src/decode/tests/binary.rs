@@ -125,6 +125,23 @@ fn v2_tensors_may_stand_behind_the_json() {
 }
 
 #[test]
+fn v2_columns_may_stand_behind_the_json() {
+    let column = |name: &str, datatype: &str| {
+        format!(
+            r#"{{"name": "{name}", "shape": [2], "datatype": "{datatype}", "parameters": {{"binary_data_size": 8}}}}"#
+        )
+    };
+    let bytes: Vec<u8> = [1.0_f32, 3.0, 2.0, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let json = format!(r#"{{"inputs": [{}, {}]}}"#, column("a", "FP32"), column("b", "FP32"));
+    assert_eq!(v2(&json, &bytes, &table()).unwrap().inputs, [f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0])]);
+    let json = format!(r#"{{"inputs": [{}]}}"#, column("a", "INT32"));
+    assert_eq!(
+        v2(&json, &bytes[..8], &table()).unwrap_err().rejection.message,
+        "input \"a\": expected datatype \"FP32\" (float32[N, 2]), got \"INT32\""
+    );
+}
+
+#[test]
 fn what_is_wrong_with_binary_data_is_said() {
     let tensor = |rest: &str| format!(r#"{{"inputs": [{{"name": "x", "datatype": "FP32", {rest}}}]}}"#);
     let sized =

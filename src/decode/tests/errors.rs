@@ -147,9 +147,51 @@ fn ragged_rows_are_named() {
         &signature,
         &[(
             "[[1, 2], [1, 2, 3]]",
-            "[1]: expected 2 values as before it in input \"x\" (float32[N, N]), got 3",
+            "[1]: expected 2 values as before it in input \"x\" (float32[N, N]), got 3; rows of several lengths fit together where \
+             the bundle's model.yaml declares padding, with input \"x\" and axis 1",
         )],
     );
+}
+
+/// What people send who have one row, or MLflow 1: the error shows this model's own form.
+#[test]
+fn other_forms_are_answered_with_the_right_one() {
+    let bare = "; a list of rows is expected, also for one row: ";
+    let wide = signature(&[("x", ElementType::F32, &[0, 13])]);
+    let cells = signature(&[("age", ElementType::F32, &[0, 1]), ("s", ElementType::Text, &[0])]);
+    for (signature, body, form) in [
+        (&single(), "[1, 2]", r#"{"instances": [[0.0, 0.0]]}"#),
+        (&single(), r#"{"instances": [1, 2]}"#, r#"{"instances": [[0.0, 0.0]]}"#),
+        (&single(), r#"{"inputs": [1, 2]}"#, r#"{"instances": [[0.0, 0.0]]}"#),
+        (&wide, "[1, 2]", r#"{"instances": [[0.0, 0.0, 0.0, …]]}"#),
+        (&several(), "[1, 2]", r#"{"instances": [{"x": [0.0, 0.0], "n": 0}]}"#),
+        (&cells, r#"[1, "a"]"#, r#"{"instances": [{"age": [0.0], "s": "text"}]}"#),
+        (&whole(), "[1, 2]", r#"{"instances": [[[0.0, 0.0], [0.0, 0.0]]]}"#),
+    ] {
+        let said = message(body, signature);
+        assert!(said.ends_with(&format!("{bare}{form}")), "{body}: {said}");
+    }
+    let frame = "; columns and data are those of a frame, which is sent as ";
+    let body = r#"{"columns": ["a", "b"], "data": [[1, 2]]}"#;
+    for (signature, form) in [
+        (&table(), r#"{"dataframe_split": {"columns": ["a", "b"], "data": [[0.0, 0.0]]}}"#),
+        (&cells, r#"{"dataframe_split": {"columns": ["age", "s"], "data": [[0.0, "text"]]}}"#),
+        (&single(), r#"{"instances": [[0.0, 0.0]]}"#),
+    ] {
+        let said = message(body, signature);
+        assert!(said.ends_with(&format!("{frame}{form}")), "{said}");
+    }
+    assert!(!message("[[1, 2], 3]", &single()).contains("list of rows"));
+}
+
+#[test]
+fn a_name_that_is_nearly_right_is_proposed() {
+    let wine = Signature { columns: Some(vec!["alcohol".to_owned(), "Malic Acid".to_owned()]), ..single() };
+    for (name, proposed) in [("alchol", Some("alcohol")), ("malic acid", Some("Malic Acid")), ("hue", None)] {
+        let said = message(&format!(r#"[{{"{name}": 1}}]"#), &wine);
+        let hint = proposed.map(|proposed| format!("; did you mean {proposed:?}?")).unwrap_or_default();
+        assert!(said.ends_with(&format!("got unknown column {name:?}{hint}")), "{said}");
+    }
 }
 
 #[test]

@@ -176,11 +176,84 @@ fn v2_is_read_as_other_clients_write_it() {
 }
 
 #[test]
+fn v2_takes_a_column_with_and_without_a_last_dimension() {
+    let narrow = signature(&[("x", ElementType::F32, &[0, 1]), ("n", ElementType::I64, &[0])]);
+    let expected = [f32s(&[2, 1], &[1.0, 2.0]), i64s(&[5, 6])];
+    for (shape, x, n) in
+        [("[2]", "[1, 2]", "[5, 6]"), ("[2, 1]", "[1, 2]", "[5, 6]"), ("[2, 1]", "[[1], [2]]", "[[5], [6]]")]
+    {
+        let body = format!(
+            r#"{{"inputs": [{{"name": "x", "shape": {shape}, "datatype": "FP32", "data": {x}}},
+                {{"name": "n", "shape": {shape}, "datatype": "INT64", "data": {n}}}]}}"#
+        );
+        assert_eq!(good(&body, &narrow).inputs, expected, "{body}");
+        // As a frame's columns, which have the widest types.
+        let frame = body.replace("FP32", "FP64").replace("INT64", "INT32");
+        assert_eq!(good(&frame, &narrow).inputs, expected, "{frame}");
+    }
+}
+
+/// As MLServer's pandas codec sends a frame: one tensor a column.
+#[test]
+fn v2_takes_the_columns_of_the_one_input_by_their_names() {
+    let tensor = |name: &str, shape: &str, datatype: &str, data: &str| {
+        format!(r#"{{"name": "{name}", "shape": {shape}, "datatype": "{datatype}", "data": {data}}}"#)
+    };
+    let body = |tensors: &[String]| format!(r#"{{"inputs": [{}]}}"#, tensors.join(", "));
+    let expected = [f32s(&[2, 2], &[1.0, 2.5, 3.0, 4.0])];
+    let a = tensor("a", "[2, 1]", "INT64", "[1, 3]");
+    let b = tensor("b", "[2, 1]", "FP64", "[2.5, 4]");
+    for tensors in [
+        [a.clone(), b.clone()],
+        [b.clone(), a.clone()],
+        [tensor("a", "[2]", "INT64", "[1, 3]"), tensor("b", "[2, 1]", "FP64", "[[2.5], [4]]")],
+        [a.clone(), r#"{"data": [2.5, 4], "shape": [2], "datatype": "FP32", "name": "b"}"#.to_owned()],
+    ] {
+        let body = body(&tensors);
+        let request = good(&body, &table());
+        assert_eq!((&request.inputs[..], request.rows), (&expected[..], 2), "{body}");
+    }
+    let whole = tensor("x", "[2, 2]", "FP32", "[1, 2.5, 3, 4]");
+    assert_eq!(good(&body(std::slice::from_ref(&whole)), &table()).inputs, expected);
+    for (tensors, says) in [
+        (vec![a.clone()], "inputs: expected a value for each of 2 columns, got none for \"b\""),
+        (vec![a.clone(), a.clone()], "input \"a\": expected each input once, got it twice"),
+        (vec![a.clone(), whole.clone()], "input \"x\": expected the whole input or its columns, got both"),
+        (vec![whole, a.clone()], "input \"a\": expected the whole input or its columns, got both"),
+        (vec![a.clone(), tensor("b", "[3]", "FP32", "[1, 2, 3]")], {
+            "input \"b\": expected 2 values as before it, got more"
+        }),
+        (vec![tensor("a", "[3]", "FP32", "[1, 2]")], "input \"a\": expected 3 values for shape [3], got 2"),
+        (vec![tensor("a", "[1, 2]", "FP32", "[1, 2]")], {
+            "input \"a\": expected a column of shape [rows] or [rows, 1], got shape [1, 2]"
+        }),
+        (vec![tensor("a", "[1]", "BYTES", "[\"r\"]")], {
+            "input \"a\": expected datatype \"FP32\" (float32[N, 2]), got \"BYTES\""
+        }),
+        (vec![tensor("a", "[1]", "FP64", "[1e99]")], {
+            "input \"a\"[0]: expected a float32 (-3.4028235e38 to 3.4028235e38), got 1e99"
+        }),
+        (vec![a, tensor("c", "[2]", "FP32", "[1, 2]")], {
+            "input \"c\": expected one of the columns \"a\", \"b\", got unknown column \"c\""
+        }),
+    ] {
+        assert_eq!(message(&body(&tensors), &table()), says);
+    }
+}
+
+#[test]
 fn a_model_without_inputs_takes_empty_objects() {
     let signature = Signature { batched: false, ..signature(&[]) };
-    for body in [r#"{"instances": [{}]}"#, "[{}]", r#"{"inputs": {}}"#] {
-        let request = decode(body.as_bytes(), &signature, &Limits::DEFAULT);
-        assert_eq!(request.unwrap_or_else(|failure| panic!("{body}: {failure:?}")).inputs, [], "{body}");
+    let v2 = Form::V2 { outputs: vec![], binary: false };
+    for (body, form) in [
+        (r#"{"instances": [{}]}"#, Form::Rows),
+        ("[{}]", Form::Rows),
+        (r#"{"inputs": {}}"#, Form::Columns),
+        (r#"{"inputs": []}"#, v2.clone()),
+        (r#"{"id": "a", "inputs": [ ], "outputs": []}"#, v2),
+    ] {
+        let request = good(body, &signature);
+        assert_eq!((&request.inputs[..], request.rows, &request.answer.form), (&[][..], 1, &form), "{body}");
     }
     for body in ["[1]", r#"{"instances": [{"x": 1}]}"#] {
         assert!(decode(body.as_bytes(), &signature, &Limits::DEFAULT).is_err(), "{body}");

@@ -152,6 +152,43 @@ fn a_fixed_number_of_rows_holds_for_values_read_one_by_one() {
     assert_eq!(message(r#"{"inputs": [1]}"#, &fixed), "inputs: expected 2 values (float32[2]), got 1");
 }
 
+/// As MLflow does; a request that lacks a column is refused all the same.
+#[test]
+fn columns_that_a_mlflow_signature_lacks_are_passed_over() {
+    let passing = |signature: Signature| {
+        let frame = Frame { passes_over_unknown: true, ..signature.frame.clone() };
+        Signature { frame, ..signature }
+    };
+    let (one, each) = (passing(table()), passing(turned()));
+    let expected = [f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0])];
+    for body in [
+        r#"[{"z": [{}], "a": 1, "b": 2}, {"b": 4, "y": null, "a": 3}]"#,
+        r#"{"dataframe_split": {"columns": ["z", "b", 0, "a"], "data": [["q", 2, 9, 1], [null, 4, [], 3]]}}"#,
+        r#"{"inputs": {"z": ["q"], "b": [2, 4], "a": [1, 3]}}"#,
+        r#"{"inputs": [{"name": "z", "shape": [7], "datatype": "BYTES", "data": ["q"]},
+            {"name": "b", "shape": [2, 1], "datatype": "FP64", "data": [2, 4]},
+            {"data": ["q"], "name": "y", "shape": [1], "datatype": "BYTES"},
+            {"name": "a", "shape": [2], "datatype": "INT64", "data": [1, 3]}]}"#,
+    ] {
+        assert_eq!(good(body, &one).inputs, expected, "{body}");
+        assert!(read(body, &table()).is_err(), "{body}");
+    }
+    assert_eq!(asked(&[CSV], b"z,b,a\n\"q,r\",2,1\n,4,3\n", &one).inputs, expected);
+    let lacking = "expected a value for each of 2 columns, got none for \"b\"";
+    assert_eq!(message(r#"[{"a": 1, "z": 2}]"#, &one), format!("[0]: {lacking}"));
+    assert_eq!(refused(&[CSV], b"a,z\n1,2\n", &one), format!("line 1: {lacking}"));
+
+    let expected = [f32s(&[2, 1], &[1.0, 0.0]), texts(&["x", "y"])];
+    for body in [
+        r#"[{"z": 1, "b": "x", "a": 1}, {"a": 0, "b": "y", "z": {}}]"#,
+        r#"{"dataframe_split": {"columns": ["a", "z", "b"], "data": [[true, 1, "x"], [0, 2, "y"]]}}"#,
+        r#"{"inputs": {"a": [true, false], "z": [1], "b": ["x", "y"]}}"#,
+    ] {
+        assert_eq!(good(body, &each).inputs, expected, "{body}");
+    }
+    assert_eq!(asked(&[CSV], b"a,z,b\n1,,x\n0,7,y\n", &each).inputs, expected);
+}
+
 #[test]
 fn columns_take_what_their_types_say_and_optional_ones_may_be_left_out() {
     let expected = ["3", "1", "NaN", "4", "0", "0.5"];

@@ -69,6 +69,7 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
     let text = signature(&[("s", ElementType::Text, &[0])]);
     let bytes = signature(&[("x", ElementType::U8, &[0, 2])]);
     let deep = signature(&[("x", ElementType::F32, &[0, 2, 2])]);
+    let one = signature(&[("x", ElementType::F32, &[0, 1])]);
     let wide = signature(&[("x", ElementType::F32, &[0, 2]), ("y", ElementType::F32, &[0, 1])]);
     let present = "text/csv; header=present";
     let absent = "text/csv; header=absent";
@@ -101,9 +102,42 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
             "1;2\n",
             &table(),
             &format!(
-                "line 1 is neither a header with the model's names nor a row of values; {declare} to learn which cell is wrong"
+                "line 1 is neither a header (expected one of the columns \"a\", \"b\", got \"1;2\") nor a row of values; {declare} \
+                 to learn which cell is wrong"
             ),
         ),
+        (
+            "text/csv",
+            "alcohol,acid\n1,2\n",
+            &table(),
+            &format!(
+                "line 1 is neither a header (expected one of the columns \"a\", \"b\", got \"alcohol\") nor a row of values; \
+                 {declare} to learn which cell is wrong"
+            ),
+        ),
+        (
+            "text/csv",
+            "a,acid\n1,2\n",
+            &table(),
+            "line 1: expected one of the columns \"a\", \"b\", got unknown column \"acid\"",
+        ),
+        (
+            "text/csv",
+            "alcohol,acid\n1,2\n",
+            &single(),
+            &format!(
+                "line 1 is no row of values, and the model's columns have no names for a header to hold; {declare} to pass over \
+                 it or to learn which cell is wrong"
+            ),
+        ),
+        ("text/csv", "S\nx\n", &text, &format!("line 1 may be a header or a row of values; {declare}")),
+        (
+            present,
+            "S\nx\n",
+            &text,
+            "line 1: expected input \"s\", got unknown input \"S\"; did you mean \"s\"?",
+        ),
+        (present, "y\n1\n", &one, "line 1: expected input \"x\", got unknown input \"y\""),
         (
             present,
             "a;b\n",
