@@ -24,8 +24,11 @@ const TENSOR_BYTES: u64 = 9;
 const INT64: u64 = 7;
 const DATA_TYPE: u64 = 2;
 
-/// Steps from an encoder back to an input: converters make four at most.
-const MAX_STEPS: usize = 16;
+/// Nodes looked at between all encoders of a model and its inputs: converters make four for each encoder. A file chooses how often
+/// its nodes take each other's outputs, and so how many ways there are.
+const MAX_VISITS: usize = 10_000;
+/// Nodes one behind the other, which are looked at by recursion.
+const MAX_DEPTH: usize = 16;
 
 /// One column of an input whose values must be among these.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +97,9 @@ pub(super) fn encoders(model: &[u8]) -> Vec<Encoder> {
     let by_output =
         nodes.iter().flat_map(|node| node.outputs.iter().map(move |output| (*output, node))).collect();
     let graph = Graph { graph, by_output };
+    let mut visits = MAX_VISITS;
     let encoder = |node: &&Node<'_>| {
-        let (input, column) = graph.origin(node.inputs.first()?, 0)?;
+        let (input, column) = graph.origin(node.inputs.first()?, 0, &mut visits)?;
         let texts: Vec<String> = node
             .attribute("cats_strings")
             .flat_map(|attribute| Fields(attribute).named(STRINGS).flatten())
@@ -152,9 +156,10 @@ struct Graph<'a> {
 
 impl<'a> Graph<'a> {
     /// The input, and its element in a row, that element `column` of this value is.
-    fn origin(&self, value: &'a [u8], column: usize) -> Option<(&'a [u8], usize)> {
+    fn origin(&self, value: &'a [u8], column: usize, visits: &mut usize) -> Option<(&'a [u8], usize)> {
         let (mut value, mut column) = (value, column);
-        for _ in 0..MAX_STEPS {
+        loop {
+            *visits = visits.checked_sub(1)?;
             let Some(node) = self.by_output.get(value) else {
                 return self.inputs().any(|input| named(input) == Some(value)).then_some((value, column));
             };
@@ -165,18 +170,17 @@ impl<'a> Graph<'a> {
                     value = node.inputs.first()?;
                 }
                 b"Concat" if node.is_along_rows() => {
-                    value = self.part(&node.inputs, &mut column)?;
+                    value = self.part(&node.inputs, &mut column, visits)?;
                 }
                 _ => return None,
             }
         }
-        None
     }
 
     /// Of values side by side, the one that element `column` is in; `column` is counted from its begin afterwards.
-    fn part(&self, parts: &[&'a [u8]], column: &mut usize) -> Option<&'a [u8]> {
+    fn part(&self, parts: &[&'a [u8]], column: &mut usize, visits: &mut usize) -> Option<&'a [u8]> {
         for part in parts {
-            let width = self.width(part, MAX_STEPS)?;
+            let width = self.width(part, MAX_DEPTH, visits)?;
             if *column < width {
                 return Some(part);
             }
@@ -186,16 +190,19 @@ impl<'a> Graph<'a> {
     }
 
     /// Elements in a row of this value.
-    fn width(&self, value: &[u8], steps: usize) -> Option<usize> {
-        let steps = steps.checked_sub(1)?;
+    fn width(&self, value: &[u8], depth: usize, visits: &mut usize) -> Option<usize> {
+        let depth = depth.checked_sub(1)?;
+        *visits = visits.checked_sub(1)?;
         let Some(node) = self.by_output.get(value) else {
             let input = self.inputs().find(|input| named(input) == Some(value))?;
             return second_dimension(input);
         };
         match node.operator {
-            b"Identity" | b"Cast" => self.width(node.inputs.first()?, steps),
+            b"Identity" | b"Cast" => self.width(node.inputs.first()?, depth, visits),
             b"Gather" | b"ArrayFeatureExtractor" => Some(self.indices(node)?.len()),
-            b"Concat" if node.is_along_rows() => node.inputs.iter().map(|part| self.width(part, steps)).sum(),
+            b"Concat" if node.is_along_rows() => {
+                node.inputs.iter().map(|part| self.width(part, depth, visits)).sum()
+            }
             _ => None,
         }
     }
@@ -254,5 +261,29 @@ mod tests {
         fn any_bytes_are_survived(bytes: Vec<u8>) {
             let _ = encoders(&bytes);
         }
+    }
+
+    /// Twelve nodes that each join sixteen times what is before them: 2^48 ways back to the input.
+    #[test]
+    fn many_ways_to_an_input_end() {
+        use super::super::protobuf::Message;
+        let node = |operator: &str, input: &str, times: usize, output: &str, attribute: Message| {
+            let node = Message::default().bytes(NODE_OUTPUT, output).bytes(OPERATOR, operator);
+            let node = (0..times).fold(node, |node, _| node.bytes(NODE_INPUT, input));
+            node.bytes(ATTRIBUTE, attribute)
+        };
+        let attribute =
+            |name: &str, value| Message::default().bytes(ATTRIBUTE_NAME, name).number(INTEGER, value);
+        let mut graph = Message::default();
+        for number in 0..12 {
+            let (from, to) = (format!("x{number}"), format!("x{}", number + 1));
+            graph = graph.bytes(NODE, node("Concat", &from, 16, &to, attribute("axis", 1)));
+        }
+        graph = graph.bytes(NODE, node("OneHotEncoder", "x12", 1, "y", attribute("zeros", 0)));
+        let dimension = Message::default().number(1, 1);
+        let shape = Message::default().bytes(1, &dimension).bytes(1, &dimension);
+        let tensor = Message::default().bytes(1, Message::default().bytes(2, shape));
+        graph = graph.bytes(INPUT, Message::default().bytes(1, "x0").bytes(2, tensor));
+        assert!(encoders(&Message::default().bytes(GRAPH, graph).0).is_empty());
     }
 }
