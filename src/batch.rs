@@ -44,8 +44,7 @@ impl Item for Pending {
     fn goes_with(&self, other: &Self) -> bool {
         let mut inputs = self.request.inputs.iter().zip(&other.request.inputs);
         !(self.alone || other.alone)
-            && self.model.signature.batched
-            && self.model.engine.shares_calls
+            && self.model.engine.shares_calls()
             && self.model.name == other.model.name
             && inputs.all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
     }

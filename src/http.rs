@@ -99,6 +99,8 @@ pub struct VersionInfo {
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     columns: Option<Vec<String>>,
+    /// Whether requests share calls, and why.
+    batching: String,
     metadata: BTreeMap<String, String>,
 }
 
@@ -127,6 +129,7 @@ impl VersionInfo {
             inputs: tensors(&model.signature.inputs),
             outputs: tensors(&model.signature.outputs),
             columns: model.signature.columns.clone(),
+            batching: model.engine.batching(),
             metadata: model.metadata.clone(),
         }
     }

@@ -17,7 +17,9 @@ use crate::error::{Code, Rejection};
 use crate::health::Pulse;
 use crate::message::{Batch, Origin, Pending, Reply};
 use crate::model::Model;
+use crate::model::engine::{Failure, How};
 use crate::model::intake::Tokens;
+use crate::signature::Signature;
 use crate::telemetry::traces;
 use crate::tensor::{self, Elements, Output, Show, Tensor, View};
 
@@ -108,10 +110,7 @@ pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Opt
             run(&mut group, &mut places);
             elements = 0;
         }
-        let one_by_one = one_by_one(model, &request);
-        if let Err(rejection) =
-            model.engine.intake.prepare_request(&mut request.inputs, request.rows, one_by_one)
-        {
+        if let Err(rejection) = model.engine.intake.prepare_request(&mut request.inputs, request.rows) {
             refused.push((place, request.answer.id, rejection));
             continue;
         }
@@ -168,9 +167,14 @@ fn join(requests: &mut [Request]) -> Option<Vec<Tensor>> {
     Some(inputs)
 }
 
-/// Whether the instances of a list run one by one. Whole tensors (columns, v2) are one run as they stand.
-fn one_by_one(model: &Model, request: &Request) -> bool {
-    !model.signature.batched && matches!(request.answer.form, Form::Rows)
+/// How a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
+/// they stand.
+fn how(model: &Model, request: &Request) -> How {
+    match request.answer.form {
+        _ if model.engine.takes_rows() => How::Rows,
+        Form::Rows => How::EachRow,
+        Form::Columns | Form::V2 { .. } => How::Whole,
+    }
 }
 
 struct Joined<'a> {
@@ -187,88 +191,111 @@ impl Joined<'_> {
     /// Costs at most twice as many calls as there are requests.
     fn run(&self, requests: Range<usize>, answers: &mut Vec<Answered>) {
         let rows = self.rows[requests.start].start..self.rows[requests.end - 1].end;
-        let rejection = match self.run_together(requests.clone(), &rows) {
-            Ok(encoded) => {
-                self.model.metrics.rows.inc_by(rows.len() as u64);
-                answers.extend(encoded);
-                return;
+        let how = how(self.model, &self.requests[requests.start]);
+        if requests.len() == 1 || how == How::Rows {
+            let ran = self.run_together(requests.clone(), &rows, how).or_else(|rejection| match rejection {
+                // The rows are not the outputs': now that this is known, the request runs in another way.
+                None if requests.len() == 1 => self.run_together(
+                    requests.clone(),
+                    &rows,
+                    self::how(self.model, &self.requests[requests.start]),
+                ),
+                rejection => Err(rejection),
+            });
+            match ran {
+                Ok(encoded) => {
+                    self.model.metrics.rows.inc_by(rows.len() as u64);
+                    return answers.extend(encoded);
+                }
+                Err(rejection) if requests.len() == 1 => {
+                    let unknown =
+                        || Rejection::new(Code::InferenceFailed, "the model's outputs have no rows");
+                    return answers.push(Err(rejection.unwrap_or_else(unknown)));
+                }
+                Err(_) => {}
             }
-            Err(rejection) => rejection,
-        };
-        if requests.len() == 1 {
-            answers.push(Err(rejection));
-            return;
         }
         let middle = requests.start + requests.len() / 2;
         self.run(requests.start..middle, answers);
         self.run(middle..requests.end, answers);
     }
 
-    /// One call of the model. Its failure means one of the requests, if there are several.
-    fn run_together(&self, requests: Range<usize>, rows: &Range<usize>) -> Result<Vec<Answered>, Rejection> {
+    /// One call of the model. Its failure means one of the requests, if there are several; nothing, that the outputs cannot be told
+    /// apart by rows.
+    fn run_together(
+        &self,
+        requests: Range<usize>,
+        rows: &Range<usize>,
+        how: How,
+    ) -> Result<Vec<Answered>, Option<Rejection>> {
         let (engine, metrics) = (&self.model.engine, &self.model.metrics);
-        let mut inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, rows)).collect();
+        let mut inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, rows, how)).collect();
         let prepared = engine.intake.prepare_batch(&inputs)?;
         if let Some(tokens) = &prepared {
             inputs =
                 tokens.tensors.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
         }
         let started = Instant::now();
-        // Requests to such models are alone in their batch: they share no call.
-        let one_by_one = one_by_one(self.model, &self.requests[requests.start]);
-        let ran = engine.run(self.thread, &inputs, rows.len(), one_by_one, |outputs| {
+        let ran = engine.run(self.thread, &inputs, rows.len(), how, |outputs| {
             metrics.inference.observe(started.elapsed().as_secs_f64());
             metrics.batch_rows.observe(rows.len() as f64);
-            self.encode(requests.clone(), rows, prepared.as_ref(), outputs)
+            self.encode(requests.clone(), rows, how, prepared.as_ref(), outputs)
         });
         let reason = match ran {
-            Ok(Some(encoded)) => return Ok(encoded),
-            Ok(None) => "the model's outputs do not have one row for each row of the inputs".to_owned(),
-            Err(reason) => reason,
+            Ok(encoded) => return Ok(encoded),
+            Err(Failure::NotRows { is_news }) => {
+                if is_news {
+                    tracing::warn!(
+                        model = &*self.model.name,
+                        version = &*self.model.version,
+                        "an output has another number of rows than the inputs, so that its rows cannot be told apart: from now \
+                         on each request runs alone"
+                    );
+                }
+                return Err(None);
+            }
+            Err(Failure::Failed(reason)) => reason,
         };
         if requests.len() == 1
             && let Some(rejection) = self.model.refused_value(&reason, &inputs)
         {
-            return Err(rejection);
+            return Err(Some(rejection));
         }
         let message = format!("the model {:?} failed on this request: {reason}", self.model.name);
-        Err(Rejection::new(Code::InferenceFailed, message))
+        Err(Some(Rejection::new(Code::InferenceFailed, message)))
     }
 
     /// `rows` of one joined input.
-    fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>) -> (Vec<usize>, View<'t>) {
-        let mut shape = input.shape.clone();
-        if tensor::is_left_out(&shape, input.elements.view()) {
-            return (shape, input.elements.view());
+    fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>, how: How) -> (Vec<usize>, View<'t>) {
+        let (mut shape, elements) = (input.shape.clone(), input.elements.view());
+        if tensor::is_left_out(&shape, elements) {
+            return (shape, elements);
         }
-        if !self.model.signature.batched {
-            if one_by_one(self.model, &self.requests[0]) {
+        let Signature { batched, row_by_row, .. } = self.model.signature;
+        match how {
+            // Instances without a dimension that counts them lie one behind the other.
+            How::EachRow if !batched && !row_by_row => {
                 shape.insert(0, rows.len());
+                return (shape, elements);
             }
-            return (shape, input.elements.view());
+            // A request that is no list of rows, alone.
+            How::Whole if !batched => return (shape, elements),
+            How::Rows | How::EachRow | How::Whole => {}
         }
         let row: usize = shape[1..].iter().product();
         shape[0] = rows.len();
-        (shape, input.elements.view().slice(rows.start * row..rows.end * row))
+        (shape, elements.slice(rows.start * row..rows.end * row))
     }
 
-    /// `None` when the outputs cannot be told apart by rows, though several requests share them.
     fn encode(
         &self,
         requests: Range<usize>,
         rows: &Range<usize>,
+        how: How,
         tokens: Option<&Tokens>,
         outputs: &[Output<'_>],
-    ) -> Option<Vec<Answered>> {
-        let has_rows = |output: &Output<'_>| match output.show {
-            Show::Missing | Show::PerRow(_) => true,
-            _ => output.shape.first() == Some(&rows.len()),
-        };
-        let stacked = self.model.signature.batched || one_by_one(self.model, &self.requests[requests.start]);
-        let by_rows = stacked && outputs.iter().all(has_rows);
-        if !by_rows && requests.len() > 1 {
-            return None;
-        }
+    ) -> Vec<Answered> {
+        let by_rows = how != How::Whole;
         let (model, version) = (&*self.model.name, &*self.model.version);
         let served = Served { model, version, batched: by_rows };
         let mut shapes: Vec<Vec<usize>> = outputs.iter().map(|output| output.shape.to_vec()).collect();
@@ -307,7 +334,7 @@ impl Joined<'_> {
                 encode::response(&request.answer, own, &served)
             })
         };
-        Some(requests.map(encode_one).collect())
+        requests.map(encode_one).collect()
     }
 }
 
@@ -324,5 +351,8 @@ pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
         })
         .collect();
     let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-    model.engine.run(thread, &inputs, 1, false, |_| ())
+    model.engine.run(thread, &inputs, 1, How::Whole, |_| ()).map_err(|failure| match failure {
+        Failure::Failed(reason) => reason,
+        Failure::NotRows { .. } => "the model's outputs have no rows".to_owned(),
+    })
 }

@@ -111,6 +111,77 @@ def categories() -> ModelProto:
     return build(nodes, ("rows", 3), {"y": (FLOAT, ("rows", 4))}, **constants)
 
 
+def detections(first: str | int, *row: int) -> ModelProto:
+    """The positions of all values above 0.5, of all rows in one list: as long as the data say."""
+    nodes = [
+        helper.make_node("Greater", ["x", "half"], ["above"]),
+        helper.make_node("NonZero", ["above"], ["found"]),
+        helper.make_node("Transpose", ["found"], ["dets"]),
+    ]
+    half = np.array(0.5, np.float32)
+    return build(nodes, (first, *row), {"dets": (INT64, ("num_dets", 1 + len(row)))}, half=half)
+
+
+def centred() -> ModelProto:
+    """Each row without the mean of all: the first dimension is time."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "first"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    return build(nodes, ("seq", 2), {"y": (FLOAT, ("seq", 2))}, first=np.array([0], np.int64))
+
+
+def time_first() -> ModelProto:
+    """A text line of one batch and any width; the output has a row for each column, as text recognition models give it."""
+    nodes = [
+        helper.make_node("Squeeze", ["x", "first"], ["line"]),
+        helper.make_node("Transpose", ["line"], ["y"], perm=[2, 0, 1]),
+    ]
+    return build(nodes, (1, 1, 4, "W"), {"y": (FLOAT, ("T", 1, 4))}, first=np.array([0], np.int64))
+
+
+def dropping() -> ModelProto:
+    """y = x without the rows that begin with 7777, which no trial makes up."""
+    nodes = [
+        helper.make_node("Gather", ["x", "zero"], ["begin"], axis=1),
+        helper.make_node("Equal", ["begin", "dropped"], ["is_dropped"]),
+        helper.make_node("Not", ["is_dropped"], ["is_kept"]),
+        helper.make_node("Compress", ["x", "is_kept"], ["y"], axis=0),
+    ]
+    constants = {"zero": np.array(0, np.int64), "dropped": np.array(7777, np.float32)}
+    return build(nodes, ("", 2), {"y": (FLOAT, ("", 2))}, **constants)
+
+
+def renamed() -> ModelProto:
+    """y = x + x, though the names of the first dimensions say that these are different ones."""
+    return build([helper.make_node("Add", ["x", "x"], ["y"])], ("N", 2), {"y": (FLOAT, ("M", 2))})
+
+
+def lookup() -> ModelProto:
+    """A number for each of 100, 101 and 102; everything that a trial makes up is refused."""
+    nodes = [
+        helper.make_node("Sub", ["x", "hundred"], ["index"]),
+        helper.make_node("Gather", ["table", "index"], ["y"]),
+    ]
+    constants = {"hundred": np.array(100, np.int64), "table": np.array([7, 8, 9], np.float32)}
+    return build(nodes, ("rows",), {"y": (FLOAT, ("rows",))}, element=INT64, **constants)
+
+
+def zipmap(rows: int) -> ModelProto:
+    """A classifier of a fixed number of rows with a map of scores for each, as `FloatTensorType([1, 4])` makes scikit-learn's."""
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
+        helper.make_node("ZipMap", ["x"], ["scores"], domain="ai.onnx.ml", classlabels_strings=["cat", "dog", "cow"]),
+    ]
+    model = build(nodes[:1], (rows, 3), {"label": (INT64, (rows,))})
+    model.graph.node.append(nodes[1])
+    score = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(FLOAT, []))
+    model.graph.output.append(helper.make_value_info("scores", helper.make_sequence_type_proto(score)))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    checker.check_model(model, full_check=True)
+    return model
+
+
 def main() -> None:
     shutil.rmtree(ROWS, ignore_errors=True)
     models = {
@@ -123,6 +194,16 @@ def main() -> None:
         "classes": classes(),
         "gray": gray(),
         "categories": categories(),
+        "detections": detections("batch", 3),
+        "boxes": detections(1, 3, 8, 8),
+        "boxes-batch": detections("batch", 3, 8, 8),
+        "centred": centred(),
+        "time-first": time_first(),
+        "dropping": dropping(),
+        "renamed": renamed(),
+        "lookup": lookup(),
+        "zipmap-1": zipmap(1),
+        "zipmap-3": zipmap(3),
     }
     for name, model in models.items():
         folder = ROWS / name / "1"

@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use super::sample::{Sample, samples};
 use crate::http::VersionInfo;
+use crate::model::Models;
 use crate::model::declaration::Declaration;
-use crate::model::rows::Rows;
-use crate::model::{Model, Models};
 use crate::signature::TensorSpec;
 
 /// A longer command is not for a terminal.
@@ -20,7 +19,6 @@ const LONGEST_COMMAND: usize = 4096;
 struct Inspected {
     #[serde(flatten)]
     version: VersionInfo,
-    batching: String,
     /// What holds of `model.yaml`, where it says anything.
     #[serde(skip_serializing_if = "Value::is_null")]
     declared: Value,
@@ -34,8 +32,7 @@ pub fn render(models: &Models, json: bool) -> anyhow::Result<String> {
     let samples = samples(models, model);
     let declared = declared(&model.declaration)?;
     if json {
-        let (version, batching) = (VersionInfo::of(model), batching(model));
-        let inspected = Inspected { version, batching, declared, samples };
+        let inspected = Inspected { version: VersionInfo::of(model), declared, samples };
         return Ok(serde_json::to_string_pretty(&inspected)? + "\n");
     }
     let mut text = String::new();
@@ -44,7 +41,7 @@ pub fn render(models: &Models, json: bool) -> anyhow::Result<String> {
     for (key, value) in &model.metadata {
         writeln!(text, "{key:<9} {value}")?;
     }
-    writeln!(text, "batching  {}\n", batching(model))?;
+    writeln!(text, "batching  {}\n", model.engine.batching())?;
     let signature = &model.signature;
     table(&mut text, "inputs", &signature.inputs)?;
     if model.engine.inputs.iter().map(|spec| &spec.name).ne(signature.inputs.iter().map(|spec| &spec.name))
@@ -120,15 +117,4 @@ fn table(text: &mut String, title: &str, specs: &[TensorSpec]) -> std::fmt::Resu
         writeln!(text, "  {:width$}  {}", spec.name, spec.describe())?;
     }
     Ok(())
-}
-
-fn batching(model: &Model) -> String {
-    match model.engine.rows {
-        Rows::Any => "rows of several requests share a batch".to_owned(),
-        Rows::Fixed(length) => {
-            format!("rows of several requests share calls of {length}, the last one filled up")
-        }
-        Rows::Single => "one request at a time, the rows of a list one by one".to_owned(),
-        Rows::One => "one request at a time, the instances of a list one by one".to_owned(),
-    }
 }

@@ -429,8 +429,11 @@ impl<'s> Inputs<'s> {
             }
             // A length that no array showed is that of an array inside an empty one.
             let mut shape: Vec<usize> = dims.into_iter().map(|length| length.unwrap_or(0)).collect();
-            if self.signature.row_by_row && rows.is_some() {
-                shape[0] = 1;
+            if self.signature.row_by_row
+                && let (Some(rows), Some(length)) = (rows, shape.first_mut())
+            {
+                check_rows(rows, max_rows)?;
+                *length = rows;
             }
             if batched && let (Some(length), Some(dim)) = (shape.first_mut(), spec.shape.first()) {
                 *length = rows.unwrap_or(*length);
@@ -461,7 +464,7 @@ impl<'s> Inputs<'s> {
                     *own = lengths;
                 }
             }
-            let instances = rows.filter(|_| !batched).unwrap_or(1);
+            let instances = rows.filter(|_| !batched && !self.signature.row_by_row).unwrap_or(1);
             let (count, expected) = (elements.len(), shape.iter().product::<usize>() * instances);
             if count != expected {
                 // Joined with others it would end the worker.

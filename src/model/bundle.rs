@@ -23,13 +23,15 @@ pub struct Bundle {
 }
 
 /// An ONNX file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct GraphFile {
     pub path: PathBuf,
     /// The inputs and outputs for which it declares no shape at all.
     pub without_shape: Vec<String>,
     /// Columns whose values must be among a few.
     pub(super) encoders: Vec<Encoder>,
+    /// Whether it takes a scale from all rows of a call, so that each row's values depend a little on the others.
+    pub(super) quantizes_dynamically: bool,
 }
 
 /// Why a version cannot be loaded.
@@ -101,11 +103,10 @@ impl Bundle {
     pub fn of_file(path: &Path) -> Self {
         // What is wrong with the file, ONNX Runtime says.
         let bytes = std::fs::read(path).unwrap_or_default();
-        let without_shape = onnx::without_shape(&bytes).unwrap_or_default();
-        let encoders = categories::encoders(&bytes);
+        let unreadable = |_| GraphFile { path: path.to_owned(), ..GraphFile::default() };
         Self {
             folder: path.parent().unwrap_or(path).to_owned(),
-            graphs: vec![GraphFile { path: path.to_owned(), without_shape, encoders }],
+            graphs: vec![GraphFile::of(path, &bytes).unwrap_or_else(unreadable)],
             model_graph: 0,
             columns: None,
             declaration: Declaration::default(),
@@ -122,8 +123,18 @@ fn graph(folder: &Path, name: &str) -> Result<GraphFile, Problem> {
             return Err(Problem::Incomplete(format!("waiting for {external:?}, which {name:?} names")));
         }
     }
-    let without_shape = onnx::without_shape(&bytes).map_err(Problem::Refused)?;
-    Ok(GraphFile { path: file, without_shape, encoders: categories::encoders(&bytes) })
+    GraphFile::of(&file, &bytes).map_err(Problem::Refused)
+}
+
+impl GraphFile {
+    fn of(path: &Path, bytes: &[u8]) -> Result<Self, String> {
+        Ok(Self {
+            path: path.to_owned(),
+            without_shape: onnx::without_shape(bytes)?,
+            encoders: categories::encoders(bytes),
+            quantizes_dynamically: onnx::has_operator(bytes, "DynamicQuantizeLinear")?,
+        })
+    }
 }
 
 fn read_declaration(folder: &Path) -> Result<Declaration, Problem> {

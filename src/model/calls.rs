@@ -1,57 +1,76 @@
-//! One request's rows in several calls of a model, their outputs joined.
+//! The rows of one request in several calls of a model, their outputs joined.
 
 use super::chain::Chain;
-use super::engine::Input;
+use super::engine::{Failure, Input};
+use super::present::Present;
 use crate::tensor::{self, Elements, Output, Show, View};
 
-/// What a call takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Calls {
-    /// So many rows, which the first dimension of every input and output counts. The last call is filled up with its last row,
-    /// to which no model can object as it might to zeros, and cut again.
-    Rows(usize),
-    /// One row. Each input begins with a dimension of 1; so do the outputs where they can.
-    SingleRow,
-    /// A whole input.
+/// What a call takes of inputs that are stacked along their first dimension.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Calls<'a> {
+    /// So many rows, which the first dimension of every output counts, too. `fills_up`: the last call has as many, by repeating its
+    /// last row, to which no model can object as it might to zeros.
+    Rows { length: usize, fills_up: bool },
+    /// One row. `counts_rows` says for each output whether it begins with a dimension of 1 that is none of the row's own; empty:
+    /// none does.
+    EachRow { counts_rows: &'a [bool] },
+    /// A whole input, without the dimension along which they are stacked.
     Whole,
 }
 
-impl Calls {
+impl Calls<'_> {
     fn length(self) -> usize {
-        if let Self::Rows(length) = self { length } else { 1 }
+        if let Self::Rows { length, .. } = self { length } else { 1 }
     }
 }
 
-/// Runs the `rows` that `inputs` are stacks of and lends the outputs of all calls, stacked in the same way.
+/// Runs the `rows` that `inputs` are stacks of and lends the outputs of all calls as `present` shows them: as one tensor stacked
+/// in the same way where every call gives one of the same shape, else as one output a row.
 pub(super) fn several<T>(
     chain: &mut Chain,
     inputs: &[Input<'_>],
     rows: usize,
-    calls: Calls,
+    calls: Calls<'_>,
+    present: &Present,
     use_outputs: impl FnOnce(&[Output<'_>]) -> T,
-) -> Result<T, String> {
+) -> Result<T, Failure> {
     let length = calls.length();
     let mut joined: Vec<Joined> = Vec::new();
     for begin in (0..rows).step_by(length) {
         let taken = length.min(rows - begin);
-        let filled: Vec<(Vec<usize>, Elements)> = inputs
+        let own: Vec<(Vec<usize>, Elements)> = inputs
             .iter()
             .map(|(shape, elements)| call_input(shape, *elements, begin, taken, calls))
             .collect();
         let views: Vec<Input<'_>> =
-            filled.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-        chain.run(&views, |outputs| {
+            own.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
+        let mut add = |outputs: &[Output<'_>]| {
             if joined.is_empty() {
                 joined.extend(outputs.iter().map(|output| Joined::new(output.name)));
             }
             joined.iter_mut().zip(outputs).try_for_each(|(joined, output)| joined.add(output, taken, calls))
-        })??;
+        };
+        let added = chain.run(&views, |outputs| match calls {
+            Calls::Rows { .. } => add(outputs),
+            Calls::EachRow { counts_rows } => {
+                without_rows(outputs, counts_rows, |outputs| present.apply(outputs, false, add))
+                    .unwrap_or_else(|reason| Err(Failure::Failed(reason)))
+            }
+            Calls::Whole => {
+                present.apply(outputs, false, add).unwrap_or_else(|reason| Err(Failure::Failed(reason)))
+            }
+        });
+        added.map_err(Failure::Failed)??;
     }
+    joined.iter_mut().try_for_each(Joined::stack)?;
     let parts: Vec<Vec<Vec<Output<'_>>>> = joined.iter().map(Joined::parts).collect();
-    let per_row: Vec<Vec<Output<'_>>> =
-        joined.iter().zip(&parts).map(|(joined, parts)| joined.rows(parts)).collect();
-    let lent: Vec<Output<'_>> = joined.iter().zip(&per_row).map(|(joined, rows)| joined.lend(rows)).collect();
-    Ok(use_outputs(&lent))
+    let each: Vec<Vec<Output<'_>>> =
+        joined.iter().zip(&parts).map(|(joined, parts)| joined.each(parts)).collect();
+    let lent: Vec<Output<'_>> = joined.iter().zip(&each).map(|(joined, each)| joined.lend(each)).collect();
+    match calls {
+        Calls::Rows { .. } => present.apply(&lent, true, use_outputs).map_err(Failure::Failed),
+        Calls::EachRow { .. } | Calls::Whole => Ok(use_outputs(&lent)),
+    }
 }
 
 fn call_input(
@@ -59,166 +78,230 @@ fn call_input(
     elements: View<'_>,
     begin: usize,
     taken: usize,
-    calls: Calls,
+    calls: Calls<'_>,
 ) -> (Vec<usize>, Elements) {
     if tensor::is_left_out(shape, elements) {
         return (Vec::new(), Elements::with_capacity(elements.element(), 0));
     }
     let width: usize = shape[1..].iter().product();
-    let length = calls.length();
+    let length = if let Calls::Rows { length, fills_up: true } = calls { length } else { taken };
     let mut own = Elements::with_capacity(elements.element(), length * width);
     own.extend_from_view(elements.slice(begin * width..(begin + taken) * width));
     for _ in taken..length {
         own.extend_from_view(elements.slice((begin + taken - 1) * width..(begin + taken) * width));
     }
     let shape =
-        if let Calls::Rows(length) = calls { [&[length], &shape[1..]].concat() } else { shape[1..].to_vec() };
+        if let Calls::Whole = calls { shape[1..].to_vec() } else { [&[length], &shape[1..]].concat() };
     (shape, own)
+}
+
+/// Lends the outputs of one row, each without the dimension that counts rows, where it has one.
+fn without_rows<T>(
+    outputs: &[Output<'_>],
+    counts_rows: &[bool],
+    use_outputs: impl FnOnce(&[Output<'_>]) -> T,
+) -> T {
+    let counts_rows = |at: usize| counts_rows.get(at).copied().unwrap_or(false);
+    let parts: Vec<Vec<Output<'_>>> = outputs
+        .iter()
+        .enumerate()
+        .map(|(at, output)| match output.show {
+            Show::Sequence(parts) => parts
+                .iter()
+                .map(|part| Output { shape: row_shape(part.shape, counts_rows(at)), ..*part })
+                .collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let lent: Vec<Output<'_>> = outputs
+        .iter()
+        .zip(&parts)
+        .enumerate()
+        .map(|(at, (output, parts))| match output.show {
+            Show::Sequence(_) => Output { show: Show::Sequence(parts), ..*output },
+            _ => Output { shape: row_shape(output.shape, counts_rows(at)), ..*output },
+        })
+        .collect();
+    use_outputs(&lent)
+}
+
+/// The shape of the one row of an output; as it is where its first dimension does not count rows, or is not 1.
+fn row_shape(shape: &[usize], counts_rows: bool) -> &[usize] {
+    shape.strip_prefix(&[1]).filter(|_| counts_rows).unwrap_or(shape)
 }
 
 /// One output of all calls so far.
 struct Joined {
     name: String,
-    /// Of the rows that have it.
+    /// A tensor of several rows in turn, or one of each row that is missing or a sequence.
+    calls: Vec<Part>,
+    /// Of all rows, where they are one tensor.
+    stacked: Option<Tensor>,
+}
+
+enum Part {
+    Missing,
+    Tensor(Tensor),
+    Sequence(Vec<Tensor>),
+}
+
+struct Tensor {
+    /// Of the rows together, where the call has several; else of the one row.
+    rows: usize,
+    /// Of each row.
     shape: Vec<usize>,
     elements: Elements,
-    /// None while no row had it.
-    kind: Option<Kind>,
-    /// For each row whether it has it: an optional output may be there for some and missing for others.
-    is_there: Vec<bool>,
+    show: OwnShow,
 }
 
-enum Kind {
+#[derive(PartialEq)]
+enum OwnShow {
     Values,
     Named(Vec<String>),
-    /// The tensors of each row's sequence.
-    Sequences(Vec<Vec<(Elements, Vec<usize>)>>),
+    Ranked { labels: Option<Vec<String>>, top: usize, threshold: f64 },
 }
 
-impl Kind {
-    fn show(&self) -> Show<'_> {
-        match self {
-            Self::Named(names) => Show::Named(names),
-            Self::Values | Self::Sequences(_) => Show::Values,
+impl OwnShow {
+    fn of(show: Show<'_>) -> Self {
+        match show {
+            Show::Named(names) => Self::Named(names.to_vec()),
+            Show::Ranked { labels, top, threshold } => {
+                Self::Ranked { labels: labels.map(<[String]>::to_vec), top, threshold }
+            }
+            Show::Values | Show::Sequence(_) | Show::PerRow(_) | Show::Missing => Self::Values,
         }
+    }
+
+    fn lend(&self) -> Show<'_> {
+        match self {
+            Self::Values => Show::Values,
+            Self::Named(names) => Show::Named(names),
+            Self::Ranked { labels, top, threshold } => {
+                Show::Ranked { labels: labels.as_deref(), top: *top, threshold: *threshold }
+            }
+        }
+    }
+}
+
+impl Tensor {
+    fn own(shape: &[usize], elements: View<'_>, rows: usize, show: OwnShow) -> Self {
+        let mut own = Elements::with_capacity(elements.element(), elements.len());
+        own.extend_from_view(elements);
+        Self { rows, shape: shape.to_vec(), elements: own, show }
+    }
+
+    /// Whether the rows of both may be in one tensor.
+    fn goes_with(&self, other: &Self) -> bool {
+        self.shape == other.shape
+            && self.elements.element() == other.elements.element()
+            && self.show == other.show
     }
 }
 
 impl Joined {
     fn new(name: &str) -> Self {
-        let elements = Elements::U8(Vec::new());
-        Self { name: name.to_owned(), shape: vec![0], elements, kind: None, is_there: Vec::new() }
+        Self { name: name.to_owned(), calls: Vec::new(), stacked: None }
     }
 
-    /// Takes over what every row has in common from the first one that has it.
-    fn begin(&mut self, output: &Output<'_>, calls: Calls) {
-        self.kind = Some(match output.show {
-            Show::Named(names) => Kind::Named(names.to_vec()),
-            Show::Sequence(_) => Kind::Sequences(Vec::new()),
-            _ => Kind::Values,
-        });
-        self.shape = [&[0], inner(output.shape, calls)].concat();
-        self.elements = Elements::with_capacity(output.elements.element(), output.elements.len());
-    }
-
-    fn add(&mut self, output: &Output<'_>, taken: usize, calls: Calls) -> Result<(), String> {
-        let length = calls.length();
-        let is_there = !matches!(output.show, Show::Missing);
-        self.is_there.resize(self.is_there.len() + taken, is_there);
-        if !is_there {
-            return Ok(());
-        }
-        if self.kind.is_none() {
-            self.begin(output, calls);
-        }
-        match (&mut self.kind, output.show) {
-            (Some(Kind::Sequences(rows)), Show::Sequence(parts)) if length == 1 => {
-                let own = |part: &Output<'_>| {
-                    let mut elements = Elements::with_capacity(part.elements.element(), part.elements.len());
-                    elements.extend_from_view(part.elements);
-                    (elements, inner(part.shape, calls).to_vec())
-                };
-                rows.push(parts.iter().map(own).collect());
-                return Ok(());
+    fn add(&mut self, output: &Output<'_>, taken: usize, calls: Calls<'_>) -> Result<(), Failure> {
+        match (output.show, calls) {
+            (Show::Missing, _) => self.calls.extend((0..taken).map(|_| Part::Missing)),
+            (Show::Sequence(parts), Calls::EachRow { .. } | Calls::Whole) => {
+                let own = |part: &Output<'_>| Tensor::own(part.shape, part.elements, 1, OwnShow::Values);
+                self.calls.push(Part::Sequence(parts.iter().map(own).collect()));
             }
-            (Some(Kind::Named(names)), Show::Named(others)) if names == others => {}
-            (Some(Kind::Values), Show::Values) => {}
-            _ => return Err(format!("the outputs {:?} of several rows cannot be joined", self.name)),
+            (Show::Sequence(_) | Show::PerRow(_), _) => {
+                return Err(self.inseparable());
+            }
+            (show, Calls::Rows { length, fills_up }) => {
+                let expected = if fills_up { length } else { taken };
+                let Some((_, inner)) = output.shape.split_first().filter(|(first, _)| **first == expected)
+                else {
+                    return Err(Failure::NotRows { is_news: false });
+                };
+                let width: usize = inner.iter().product();
+                let elements = output.elements.slice(0..taken * width);
+                self.calls.push(Part::Tensor(Tensor::own(inner, elements, taken, OwnShow::of(show))));
+            }
+            (show, Calls::EachRow { .. } | Calls::Whole) => {
+                let tensor = Tensor::own(output.shape, output.elements, 1, OwnShow::of(show));
+                self.calls.push(Part::Tensor(tensor));
+            }
         }
-        if let Calls::Rows(length) = calls
-            && output.shape.first() != Some(&length)
-        {
-            let name = &self.name;
-            return Err(format!("output {name:?} has the shape {:?}, expected {length} rows", output.shape));
-        }
-        let inner = inner(output.shape, calls);
-        if self.shape[1..] != *inner {
-            return Err(format!(
-                "output {:?} has the shape {inner:?} for one row and {:?} for another; send them one by one",
-                self.name,
-                &self.shape[1..]
-            ));
-        }
-        let width: usize = inner.iter().product();
-        self.shape[0] += taken;
-        self.elements.extend_from_view(output.elements.slice(0..taken * width));
         Ok(())
     }
 
+    /// Makes one tensor of all calls, where they go together.
+    ///
+    /// # Errors
+    /// They do not, and a call has several rows.
+    fn stack(&mut self) -> Result<(), Failure> {
+        let mut tensors =
+            self.calls.iter().map(|part| if let Part::Tensor(tensor) = part { Some(tensor) } else { None });
+        let first = tensors.next().flatten();
+        let go_together =
+            first.is_some_and(|first| tensors.all(|tensor| tensor.is_some_and(|t| t.goes_with(first))));
+        if go_together {
+            let tensors = self
+                .calls
+                .drain(..)
+                .filter_map(|part| if let Part::Tensor(tensor) = part { Some(tensor) } else { None });
+            self.stacked = tensors.reduce(|mut all, mut next| {
+                all.rows += next.rows;
+                all.elements.append(&mut next.elements);
+                all
+            });
+            if let Some(stacked) = &mut self.stacked {
+                stacked.shape.insert(0, stacked.rows);
+            }
+            return Ok(());
+        }
+        let has_several_rows = |part: &Part| matches!(part, Part::Tensor(tensor) if tensor.rows > 1);
+        if self.calls.iter().any(has_several_rows) {
+            return Err(self.inseparable());
+        }
+        Ok(())
+    }
+
+    fn inseparable(&self) -> Failure {
+        Failure::Failed(format!("the outputs {:?} of several rows cannot be joined", self.name))
+    }
+
+    /// The tensors of each row's sequence.
     fn parts(&self) -> Vec<Vec<Output<'_>>> {
-        let Some(Kind::Sequences(rows)) = &self.kind else { return Vec::new() };
-        rows.iter()
-            .map(|row| {
-                row.iter()
-                    .map(|(elements, shape)| self.output(shape, elements.view(), Show::Values))
-                    .collect()
-            })
-            .collect()
+        let parts = self.calls.iter().map(|part| match part {
+            Part::Sequence(tensors) => tensors.iter().map(|tensor| self.tensor(tensor)).collect(),
+            Part::Missing | Part::Tensor(_) => Vec::new(),
+        });
+        parts.collect()
     }
 
-    /// One output a row, where they cannot be one tensor.
-    fn rows<'a>(&'a self, parts: &'a [Vec<Output<'a>>]) -> Vec<Output<'a>> {
-        let shape = &self.shape[1..];
-        let width: usize = shape.iter().product();
-        let mut there = 0..;
-        let mut row = |is_there: &bool| {
-            let Some(number) = is_there.then(|| there.next()).flatten() else { return self.missing(&[]) };
-            match &self.kind {
-                Some(Kind::Sequences(_)) => self.output(&[0], View::U8(&[]), Show::Sequence(&parts[number])),
-                Some(kind) => {
-                    let elements = self.elements.view().slice(number * width..(number + 1) * width);
-                    self.output(shape, elements, kind.show())
-                }
-                None => unreachable!("a row that has it gave its kind"),
-            }
+    /// One output a row, where they are not one tensor.
+    fn each<'a>(&'a self, parts: &'a [Vec<Output<'a>>]) -> Vec<Output<'a>> {
+        let one = |(part, parts): (&'a Part, &'a Vec<Output<'a>>)| match part {
+            Part::Missing => self.output(&[], View::U8(&[]), Show::Missing),
+            Part::Tensor(tensor) => self.tensor(tensor),
+            Part::Sequence(_) => self.output(&[0], View::U8(&[]), Show::Sequence(parts)),
         };
-        self.is_there.iter().map(&mut row).collect()
+        self.calls.iter().zip(parts).map(one).collect()
     }
 
-    fn lend<'a>(&'a self, rows: &'a [Output<'a>]) -> Output<'a> {
-        match &self.kind {
-            None => self.missing(&[0]),
-            Some(kind @ (Kind::Values | Kind::Named(_))) if !self.is_there.contains(&false) => {
-                self.output(&self.shape, self.elements.view(), kind.show())
+    fn lend<'a>(&'a self, each: &'a [Output<'a>]) -> Output<'a> {
+        match &self.stacked {
+            Some(tensor) => self.tensor(tensor),
+            // No row has it.
+            None if self.calls.iter().all(|part| matches!(part, Part::Missing)) => {
+                self.output(&[0], View::U8(&[]), Show::Missing)
             }
-            Some(_) => self.output(&[0], View::U8(&[]), Show::PerRow(rows)),
+            None => self.output(&[0], View::U8(&[]), Show::PerRow(each)),
         }
     }
 
-    fn missing<'a>(&'a self, shape: &'a [usize]) -> Output<'a> {
-        self.output(shape, View::U8(&[]), Show::Missing)
+    fn tensor<'a>(&'a self, tensor: &'a Tensor) -> Output<'a> {
+        self.output(&tensor.shape, tensor.elements.view(), tensor.show.lend())
     }
 
     fn output<'a>(&'a self, shape: &'a [usize], elements: View<'a>, show: Show<'a>) -> Output<'a> {
         Output { name: &self.name, shape, elements, show }
-    }
-}
-
-/// What one row of an output of this shape looks like.
-fn inner(shape: &[usize], calls: Calls) -> &[usize] {
-    match calls {
-        Calls::Rows(_) => shape.get(1..).unwrap_or_default(),
-        Calls::SingleRow => shape.strip_prefix(&[1]).unwrap_or(shape),
-        Calls::Whole => shape,
     }
 }

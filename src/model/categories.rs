@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::protobuf::{Field, Fields, Value};
-use crate::tensor::View;
+use crate::tensor::{Elements, View};
 
 /// Field numbers of onnx.proto's GraphProto, NodeProto, AttributeProto, TensorProto and of a ValueInfoProto's shape.
 const GRAPH: u64 = 7;
@@ -61,6 +61,28 @@ pub(super) fn is_refusal(reason: &str) -> bool {
 }
 
 impl Encoder {
+    /// Puts one of the values that it knows into its column of `row`, another one for each row as far as there are some.
+    pub(super) fn put_known(&self, elements: &mut Elements, row: usize, width: usize) {
+        fn put<T, K>(elements: &mut [T], at: usize, known: &[K], row: usize, value: impl Fn(&K) -> T) {
+            if let (Some(element), Some(known)) = (elements.get_mut(at), known.get(row % known.len().max(1)))
+            {
+                *element = value(known);
+            }
+        }
+        if self.column >= width {
+            return;
+        }
+        let at = row * width + self.column;
+        match (&self.known, elements) {
+            (Known::Texts(known), Elements::Text(texts)) => put(texts, at, known, row, String::clone),
+            (Known::Numbers(known), Elements::I64(numbers)) => put(numbers, at, known, row, |known| *known),
+            (Known::Numbers(known), Elements::F32(numbers)) => {
+                put(numbers, at, known, row, |known| *known as f32)
+            }
+            _ => {}
+        }
+    }
+
     /// The first value of its column that it does not know, in rows of so many elements.
     pub(super) fn find_unknown(&self, values: View<'_>, width: usize) -> Option<Unknown> {
         const SHOWN: usize = 20;

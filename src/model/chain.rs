@@ -10,7 +10,7 @@ use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::Outlet;
 
 use super::bundle::GraphFile;
-use super::declared::{Declared, input_spec, output_spec};
+use super::declared::{Declared, RowKind, input_spec, output_spec};
 use super::optional;
 use super::values::{Held, input_value, is_true};
 use crate::signature::{Kind, TensorSpec};
@@ -30,7 +30,8 @@ pub(super) struct Chain {
     outputs: Vec<Given>,
     pub(super) inputs: Vec<TensorSpec>,
     pub(super) output_specs: Vec<TensorSpec>,
-    pub(super) outputs_count_rows: bool,
+    /// How the rows of each output can be told apart.
+    pub(super) row_kinds: Vec<RowKind>,
 }
 
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl Chain {
             outputs: Vec::new(),
             inputs: Vec::new(),
             output_specs: Vec::new(),
-            outputs_count_rows: false,
+            row_kinds: Vec::new(),
         };
         let mut given: Vec<(String, Given)> = Vec::new();
         for (number, file) in files.iter().enumerate() {
@@ -128,7 +129,7 @@ impl Chain {
             }
             chain.outputs = Given::all(number, &outputs);
             chain.output_specs = outputs.iter().map(output_spec).collect::<anyhow::Result<_>>()?;
-            chain.outputs_count_rows = outputs.iter().all(Declared::counts_rows);
+            chain.row_kinds = outputs.iter().map(Declared::row_kind).collect();
             given.extend(outputs.iter().map(|outlet| outlet.name.clone()).zip(chain.outputs.clone()));
             chain.graphs.push(Graph { session, inputs });
         }

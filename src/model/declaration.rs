@@ -277,7 +277,8 @@ fn default_tolerance() -> f64 {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batching {
-    /// Rows in one call at most, where that is less than the configuration's `batching.max_rows`.
+    /// Rows in one call at most, where that is less than the configuration's `batching.max_rows`. A request of more rows runs in
+    /// several calls, unless its rows are known to depend on each other; 1 runs each row alone.
     pub max_rows: Option<usize>,
     /// Whether the first dimension counts rows.
     pub dimension: Declared,

@@ -35,10 +35,25 @@ impl Declared {
         TensorSpec { kind: if is_open { Kind::OpenRank } else { Kind::Tensor }, ..spec }
     }
 
-    /// Whether rows of this output can be told apart: not in a sequence of tensors, nor in a lone map.
-    pub(super) fn counts_rows(&self) -> bool {
-        type_counts_rows(&self.dtype)
+    pub(super) fn row_kind(&self) -> RowKind {
+        let plain = if let ValueType::Optional(inner) = &self.dtype { inner } else { &self.dtype };
+        match plain {
+            ValueType::Sequence(inner) if matches!(**inner, ValueType::Map { .. }) => RowKind::Maps,
+            ValueType::Sequence(_) | ValueType::Map { .. } => RowKind::Inseparable,
+            _ => RowKind::Tensor,
+        }
     }
+}
+
+/// How the rows of an output can be told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowKind {
+    /// By its first dimension, if that counts them.
+    Tensor,
+    /// A sequence of maps has one map a row.
+    Maps,
+    /// Not at all: a lone map, or a sequence of tensors.
+    Inseparable,
 }
 
 pub(super) fn input_spec(outlet: &Declared) -> anyhow::Result<TensorSpec> {
@@ -115,14 +130,4 @@ fn tensor_spec(name: &str, dtype: &ValueType) -> anyhow::Result<TensorSpec> {
         })
         .collect();
     Ok(TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor })
-}
-
-fn type_counts_rows(dtype: &ValueType) -> bool {
-    match dtype {
-        // An output whose shape the model does not declare looks like a scalar; what it really is shows when it runs.
-        ValueType::Tensor { shape, .. } => shape.first().is_none_or(|length| *length < 0),
-        ValueType::Sequence(inner) => matches!(**inner, ValueType::Map { .. }),
-        ValueType::Optional(inner) => type_counts_rows(inner),
-        ValueType::Map { .. } => false,
-    }
 }

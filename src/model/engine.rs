@@ -1,6 +1,7 @@
 //! One version, loaded: its graphs, how it takes rows, and how its outputs are shown.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use ort::session::Session;
@@ -14,12 +15,13 @@ use super::declaration::{Declaration, Optimization};
 use super::intake::Intake;
 use super::mlflow;
 use super::present::Present;
-use super::probe::{self, Verdict};
-use super::rows::{Declared, Rows};
+use super::probe::{self, Precision, Stack};
+use super::rows::Rows;
 use super::runtime::Runtime;
+use super::sharing::{Decision, Declarations, Evidence, Sharing};
 use crate::error::Rejection;
 use crate::signature::{Padding, Signature, TensorSpec};
-use crate::tensor::{ElementType, Output, View};
+use crate::tensor::{Output, Show, View};
 
 /// An input as a call takes it: its shape and its elements.
 pub type Input<'a> = (Vec<usize>, View<'a>);
@@ -30,8 +32,12 @@ pub struct Engine {
     /// waited for.
     chains: Vec<Mutex<Chain>>,
     pub rows: Rows,
-    /// Whether rows of several requests may be in one call, where there are rows.
-    pub shares_calls: bool,
+    pub sharing: Sharing,
+    /// Set once an output had another number of rows than the inputs, for good: from then on each request runs alone, and no
+    /// output is cut into rows.
+    rows_are_disproved: AtomicBool,
+    /// For each output, whether its first dimension counts rows in a call of one row, as long as that is not disproved.
+    counts_rows: Vec<bool>,
     /// Rows in one call at most, where the bundle says so.
     pub max_rows: Option<usize>,
     present: Present,
@@ -40,6 +46,26 @@ pub struct Engine {
     pub(crate) inputs: Vec<TensorSpec>,
     /// Columns whose values must be among a few, and which of the inputs each is of.
     encoders: Vec<(usize, Encoder)>,
+}
+
+/// How the rows of a request, or of several, run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Together; the first dimension of every output counts them.
+    Rows,
+    /// Each in a call of its own. Every input begins with a dimension that counts them.
+    EachRow,
+    /// The inputs as they are, in one call; no output is taken apart.
+    Whole,
+}
+
+/// Why a run gave nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// ONNX Runtime's own sentence, or ours where the outputs cannot be joined.
+    Failed(String),
+    /// An output has not one row for each row of the inputs: nobody can tell whose its rows are. `is_news`: the first time.
+    NotRows { is_news: bool },
 }
 
 /// More than any machine has use for in one call.
@@ -71,19 +97,23 @@ impl Opened {
         let (mut inputs, outputs) = (first.inputs.clone(), first.output_specs.clone());
 
         let mut problems = Vec::new();
-        let rows = Rows::of(&inputs, &outputs, first.outputs_count_rows, declaration.batching.dimension);
-        let mut rows = rows.unwrap_or_else(|problem| {
+        let dimension = declaration.batching.dimension;
+        let rule = Rows::of(&inputs, &outputs, &first.row_kinds, dimension).unwrap_or_else(|problem| {
             problems.push(problem);
             Rows::One
         });
-        rows.add_to(&mut inputs);
-        if rows == Rows::Single && probe::counts_rows(&mut first, &inputs) {
-            rows = Rows::Any;
-        }
-        let mut shares_calls = true;
-        if declaration.batching.dimension == Declared::Auto {
-            (rows, shares_calls) = proven(rows, &mut first, &inputs);
-        }
+        rule.add_to(&mut inputs);
+        let quantizes = bundle.graphs.iter().any(|graph| graph.quantizes_dynamically);
+        let encoders: Vec<Encoder> = bundle.graphs.iter().flat_map(|graph| graph.encoders.clone()).collect();
+        let declarations = Declarations {
+            inputs: &inputs,
+            outputs: &outputs,
+            row_kinds: &first.row_kinds.clone(),
+            dimension,
+            precision: if quantizes { Precision::Quantized } else { Precision::Rounding },
+            encoders: &encoders,
+        };
+        let Decision { rows, sharing, counts_rows } = declarations.decide(rule, &mut first);
         if declaration.batching.max_rows == Some(0) {
             problems.push("batching.max_rows: expected 1 or more, got 0".to_owned());
         }
@@ -135,26 +165,21 @@ impl Opened {
         }
         let max_rows = declaration.batching.max_rows;
         let position = |encoder: &Encoder| inputs.iter().position(|input| input.name == encoder.input);
-        let encoders = bundle.graphs.iter().flat_map(|graph| &graph.encoders);
-        let encoders = encoders.filter_map(|encoder| Some((position(encoder)?, encoder.clone()))).collect();
-        let engine = Engine { chains, rows, shares_calls, max_rows, present, intake, inputs, encoders };
+        let encoders =
+            encoders.into_iter().filter_map(|encoder| Some((position(&encoder)?, encoder))).collect();
+        let engine = Engine {
+            chains,
+            rows,
+            sharing,
+            rows_are_disproved: AtomicBool::new(false),
+            counts_rows,
+            max_rows,
+            present,
+            intake,
+            inputs,
+            encoders,
+        };
         Ok(Self { engine, signature, metadata })
-    }
-}
-
-/// `rows` where shapes and a trial say so: a vector may look like rows, and rows of strangers must not change each other. And whether
-/// requests may share calls.
-fn proven(rows: Rows, chain: &mut Chain, inputs: &[TensorSpec]) -> (Rows, bool) {
-    // A text is a whole thing to say; numbers in a row may be one.
-    let is_list = |spec: &TensorSpec| spec.shape.len() == 1 && spec.element != ElementType::Text;
-    match rows {
-        Rows::Fixed(length) if length > 1 && !probe::fixed_rows(chain, inputs, length) => (Rows::One, true),
-        Rows::Any if inputs.iter().all(is_list) => match probe::free_rows(chain, inputs) {
-            Verdict::Apart => (Rows::Any, true),
-            Verdict::Mixed => (Rows::One, true),
-            Verdict::Unknown => (Rows::Any, false),
-        },
-        rows => (rows, true),
     }
 }
 
@@ -183,30 +208,103 @@ impl Engine {
         Some(bytes)
     }
 
+    /// Lets these rows, which requests may send, show whether requests may share calls.
+    pub(super) fn try_rows(&mut self, stack: &Stack) {
+        let Some(rows) = stack.rows().filter(|rows| *rows > 1 && stack.differs()) else { return };
+        let chain = self.chains[0].get_mut().unwrap_or_else(PoisonError::into_inner);
+        match probe::given_rows(chain, stack, rows) {
+            Ok(trial) => self.sharing = Sharing::by_samples(trial.verdict, rows),
+            Err(reason) => tracing::debug!(reason, "the samples' rows could not be tried"),
+        }
+    }
+
+    /// Whether the rows of all requests run together, as far as is known.
+    pub fn takes_rows(&self) -> bool {
+        matches!(self.rows, Rows::Any | Rows::Fixed(_)) && !self.rows_are_disproved.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests share calls, and why, for people.
+    pub fn batching(&self) -> String {
+        let rule = match self.rows {
+            _ if self.rows_are_disproved.load(Ordering::Relaxed) => {
+                return "each request runs alone: an output had another number of rows than the inputs"
+                    .to_owned();
+            }
+            Rows::Any | Rows::Fixed(_) if !self.sharing.shares_calls() => "each request runs alone",
+            Rows::Any => "rows of several requests share a call",
+            Rows::Fixed(1) => "one row a call",
+            Rows::Fixed(length) => {
+                let why = &self.sharing.why;
+                return format!(
+                    "rows of several requests share calls of {length}, the last one padded: {why}"
+                );
+            }
+            Rows::Single => "each request runs alone, the rows of a list one by one",
+            Rows::One => "each request runs alone, the instances of a list one by one",
+        };
+        format!("{rule}: {}", self.sharing.why)
+    }
+
+    /// Whether rows of several requests may be in one call.
+    pub fn shares_calls(&self) -> bool {
+        self.sharing.shares_calls() && self.takes_rows()
+    }
+
     /// Runs `rows` rows of `inputs` (in the model's order) and lends the outputs, as they are shown, to `use_outputs`.
-    /// `one_by_one`: each row by itself, their inputs stacked, so that each input's shape begins with their number and goes on
-    /// as one call takes it; the outputs are stacked in the same way.
     ///
     /// # Errors
-    /// ONNX Runtime's own sentence, or ours where the outputs cannot be told apart.
+    /// [`Failure::NotRows`] where `how` is [`How::Rows`] and an output has not that many; requests run alone from then on.
     pub fn run<T>(
         &self,
         thread: usize,
         inputs: &[Input<'_>],
         rows: usize,
-        one_by_one: bool,
+        how: How,
         use_outputs: impl FnOnce(&[Output<'_>]) -> T,
-    ) -> Result<T, String> {
+    ) -> Result<T, Failure> {
         let mut chain =
             self.chains[thread % self.chains.len()].lock().unwrap_or_else(PoisonError::into_inner);
-        let has_rows = one_by_one || matches!(self.rows, Rows::Any | Rows::Fixed(_));
-        let show = |outputs: &[Output<'_>]| self.present.apply(outputs, has_rows, use_outputs);
-        match self.rows {
-            Rows::Fixed(length) => calls::several(&mut chain, inputs, rows, Calls::Rows(length), show)?,
-            Rows::Single if one_by_one => calls::several(&mut chain, inputs, rows, Calls::SingleRow, show)?,
-            Rows::One if one_by_one => calls::several(&mut chain, inputs, rows, Calls::Whole, show)?,
-            _ => chain.run(inputs, show)?,
-        }
+        let present = &self.present;
+        let calls = match (how, self.rows) {
+            (How::Rows, Rows::Fixed(length)) => Calls::Rows { length, fills_up: true },
+            (How::Rows, _) => match self.longest_call().filter(|length| rows > *length) {
+                Some(length) => Calls::Rows { length, fills_up: false },
+                None => {
+                    let shown = chain.run(inputs, |outputs| {
+                        let has_rows = |output: &Output<'_>| {
+                            matches!(output.show, Show::Missing) || output.shape.first() == Some(&rows)
+                        };
+                        outputs.iter().all(has_rows).then(|| present.apply(outputs, true, use_outputs))
+                    });
+                    let shown = shown.map_err(Failure::Failed)?;
+                    return shown.ok_or_else(|| self.disprove_rows())?.map_err(Failure::Failed);
+                }
+            },
+            (How::EachRow, Rows::One) => Calls::Whole,
+            (How::EachRow, _) if self.rows_are_disproved.load(Ordering::Relaxed) => {
+                Calls::EachRow { counts_rows: &[] }
+            }
+            (How::EachRow, _) => Calls::EachRow { counts_rows: &self.counts_rows },
+            (How::Whole, _) => {
+                let shown = chain.run(inputs, |outputs| present.apply(outputs, false, use_outputs));
+                return shown.and_then(|shown| shown).map_err(Failure::Failed);
+            }
+        };
+        calls::several(&mut chain, inputs, rows, calls, present, use_outputs).map_err(|failure| match failure
+        {
+            Failure::NotRows { .. } => self.disprove_rows(),
+            failed @ Failure::Failed(_) => failed,
+        })
+    }
+
+    /// Rows in one call at most: a bundle's limit cuts a request where rows may be apart.
+    fn longest_call(&self) -> Option<usize> {
+        self.max_rows.filter(|_| self.sharing.evidence != Evidence::Dependent)
+    }
+
+    fn disprove_rows(&self) -> Failure {
+        let is_news = !self.rows_are_disproved.swap(true, Ordering::Relaxed);
+        Failure::NotRows { is_news }
     }
 }
 

@@ -22,8 +22,8 @@ pub(crate) enum Intake {
     AsTheyAre,
     /// Named fields make up some of the inputs.
     Columns(Box<Columns>),
-    /// One of the inputs takes pictures.
-    Image { input: usize, plan: Box<Plan> },
+    /// One of the inputs takes images. `is_one`: one a call, though the input begins with a dimension for several.
+    Image { input: usize, plan: Box<Plan>, is_one: bool },
     /// All inputs come from the one text of each row, or its two; requests call them so.
     Text { tokenizer: Box<Tokenizer>, fields: Vec<String> },
 }
@@ -77,8 +77,14 @@ impl Intake {
                         .push(format!("image.input: expected one of the inputs {names:?}, got {wanted:?}"));
                     return Self::AsTheyAre;
                 };
-                match image.check(&with_rows(&inputs[input], rows)) {
-                    Ok(plan) => Self::Image { input, plan: Box::new(plan) },
+                let is_one = rows == Rows::One && takes_several(&inputs[input]);
+                let spec = if rows == Rows::One && !is_one {
+                    with_rows(&inputs[input])
+                } else {
+                    inputs[input].clone()
+                };
+                match image.check(&spec) {
+                    Ok(plan) => Self::Image { input, plan: Box::new(plan), is_one },
                     Err(more) => {
                         problems.extend(more);
                         Self::AsTheyAre
@@ -86,10 +92,9 @@ impl Intake {
                 }
             }
             (None, Some(text)) => {
-                if !matches!(rows, Rows::Any | Rows::Fixed(_)) {
+                if rows == Rows::One {
                     problems.push(
-                        "text: expected a model whose inputs and outputs count rows in their first dimension"
-                            .to_owned(),
+                        "text: expected a model whose inputs count rows in their first dimension".to_owned(),
                     );
                 }
                 let bytes = std::fs::read(folder.join(&text.tokenizer));
@@ -154,16 +159,11 @@ impl Intake {
     ///
     /// # Errors
     /// The first picture's that is none, or the first column's; more pictures than may be in memory at once, before it is taken.
-    pub(crate) fn prepare_request(
-        &self,
-        tensors: &mut Vec<Tensor>,
-        rows: usize,
-        one_by_one: bool,
-    ) -> Result<(), Rejection> {
+    pub(crate) fn prepare_request(&self, tensors: &mut Vec<Tensor>, rows: usize) -> Result<(), Rejection> {
         if let Self::Columns(columns) = self {
             return columns.assemble(tensors, rows);
         }
-        let Self::Image { input, plan } = self else { return Ok(()) };
+        let Self::Image { input, plan, is_one } = self else { return Ok(()) };
         let tensor = &mut tensors[*input];
         let Elements::Blob(pictures) = &tensor.elements else {
             unreachable!("the signature says that the input takes bytes")
@@ -171,6 +171,7 @@ impl Intake {
         let row = plan.shape();
         let width: usize = row.iter().product();
         let most = (MAX_PREPARED / width.max(1)).max(1);
+        let rows = pictures.len();
         if rows > most {
             let message = format!(
                 "expected at most {most} picture(s) in one request, each of which becomes {width} elements, got {rows}; send them \
@@ -183,8 +184,8 @@ impl Intake {
             plan.prepare(picture, &mut elements)?;
         }
         let mut shape = tensor.shape.clone();
-        if one_by_one && !shape.is_empty() {
-            shape = vec![1];
+        if *is_one {
+            shape.push(1);
         }
         shape.extend(row);
         *tensor = Tensor { shape, elements };
@@ -200,6 +201,14 @@ impl Intake {
         let (tensors, lengths) = match requested {
             [(_, View::Text(texts))] => tokenizer.prepare(texts, None)?,
             [(_, View::Text(firsts)), (_, View::Text(seconds))] => {
+                if firsts.len() != seconds.len() {
+                    let message = format!(
+                        "expected as many second texts as first ones, {}, got {}",
+                        firsts.len(),
+                        seconds.len()
+                    );
+                    return Err(Rejection::invalid(message));
+                }
                 tokenizer.prepare(firsts, Some(seconds))?
             }
             _ => unreachable!("the signature says that the inputs take one text or two"),
@@ -208,12 +217,15 @@ impl Intake {
     }
 }
 
-/// An input as if rows were counted, which is how a picture's place is checked.
-fn with_rows(spec: &TensorSpec, rows: Rows) -> TensorSpec {
+/// Whether an input of images begins with a dimension that counts them: beside it, an image has three.
+fn takes_several(spec: &TensorSpec) -> bool {
+    spec.shape.len() == 4 && matches!(spec.shape[0], Dim::Any(_) | Dim::Fixed(1))
+}
+
+/// An input as if rows were counted, which is how an image's place is checked.
+fn with_rows(spec: &TensorSpec) -> TensorSpec {
     let mut spec = spec.clone();
-    if rows == Rows::One {
-        spec.shape.insert(0, Dim::Any("rows".to_owned()));
-    }
+    spec.shape.insert(0, Dim::Any("rows".to_owned()));
     spec
 }
 
@@ -227,14 +239,14 @@ mod tests {
         let shape = vec![Dim::Any("rows".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
         let spec = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
         let plan = Box::new(Image::default().check(&spec).unwrap());
-        let intake = Intake::Image { input: 0, plan };
+        let intake = Intake::Image { input: 0, plan, is_one: false };
         // Their bytes are no pictures: as many as fit get as far as that.
         for (rows, code) in
             [(222, Code::InvalidInput), (223, Code::InputTooLarge), (90_000, Code::InputTooLarge)]
         {
             let pictures = Elements::Blob(vec![Vec::new(); rows]);
             let mut tensors = vec![Tensor { shape: vec![rows], elements: pictures }];
-            let rejection = intake.prepare_request(&mut tensors, rows, false).unwrap_err();
+            let rejection = intake.prepare_request(&mut tensors, rows).unwrap_err();
             assert_eq!(rejection.code, code, "{rows}: {}", rejection.message);
             assert!(code == Code::InvalidInput || rejection.message.contains("at most 222 picture(s)"));
         }

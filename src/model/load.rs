@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::bundle::{Bundle, Problem};
 use super::engine::Opened;
 use super::runtime::Runtime;
+use super::sharing::Evidence;
 use super::{Model, samples};
 use crate::metrics::Metrics;
 use crate::signature::{Kind, TensorSpec};
@@ -27,7 +28,7 @@ pub fn load(
         Ok::<_, Problem>((bundle, opened))
     })?;
     let Opened { engine, signature, metadata } = opened;
-    let model = Model {
+    let mut model = Model {
         name: name.into(),
         version: version.into(),
         signature,
@@ -46,6 +47,20 @@ pub fn load(
     }
     blocking_phase("check", of, || samples::check(&model, &model.declaration.samples))
         .map_err(Problem::Refused)?;
+    samples::try_rows(&mut model);
+    let batching = model.engine.batching();
+    if model.engine.sharing.evidence == Evidence::Unknown {
+        tracing::warn!(
+            model = name,
+            version,
+            batching,
+            hint = "if each row's result depends on that row alone, declare `batching: {dimension: rows}` in model.yaml, or give \
+                    samples that show it",
+            "requests do not share calls"
+        );
+    } else {
+        tracing::info!(model = name, version, batching, "version loaded");
+    }
     Ok(model)
 }
 

@@ -24,6 +24,7 @@ mod protobuf;
 pub mod rows;
 pub mod runtime;
 mod samples;
+pub mod sharing;
 pub mod source;
 mod values;
 pub mod version;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::protobuf::Fields;
 
 /// The field numbers of ModelProto.graph, GraphProto.initializer, .input and .output, ValueInfoProto, TypeProto.tensor_type and its shape,
-/// TensorProto.external_data and .data_location with its value EXTERNAL, StringStringEntryProto.
+/// NodeProto.op_type, TensorProto.external_data and .data_location with its value EXTERNAL, StringStringEntryProto.
 const GRAPH: u64 = 7;
 const INITIALIZER: u64 = 5;
 const INPUT: u64 = 11;
@@ -15,6 +15,7 @@ const VALUE_NAME: u64 = 1;
 const VALUE_TYPE: u64 = 2;
 const TENSOR: u64 = 1;
 const SHAPE: u64 = 2;
+const OPERATOR: u64 = 4;
 const EXTERNAL_DATA: u64 = 13;
 const DATA_LOCATION: u64 = 14;
 const EXTERNAL: u64 = 1;
@@ -84,11 +85,35 @@ impl Part {
 /// A sentence when `model` is no protobuf message.
 pub(super) fn external_files(model: &[u8]) -> Result<Vec<String>, String> {
     let mut files = Vec::new();
+    walk(model, |part, message| match part {
+        Part::Tensor => add_location(message, &mut files),
+        _ => Ok(()),
+    })?;
+    Ok(files)
+}
+
+/// Whether a node, in a subgraph or not, is of this operator.
+///
+/// # Errors
+/// A sentence when `model` is no protobuf message.
+pub(super) fn has_operator(model: &[u8], operator: &str) -> Result<bool, String> {
+    let mut is_there = false;
+    walk(model, |part, message| {
+        is_there |= matches!(part, Part::Node) && Fields(message).last(OPERATOR) == Some(operator.as_bytes());
+        Ok(())
+    })?;
+    Ok(is_there)
+}
+
+fn walk<'a>(
+    model: &'a [u8],
+    mut visit: impl FnMut(Part, &'a [u8]) -> Result<(), String>,
+) -> Result<(), String> {
     // A queue and no recursion: a file chooses how deep its subgraphs are.
     let mut parts = VecDeque::from([(Part::Model, model)]);
     while let Some((part, message)) = parts.pop_front() {
-        if let Part::Tensor = part {
-            add_location(message, &mut files)?;
+        visit(part, message)?;
+        if part.children().is_empty() {
             continue;
         }
         for field in Fields(message) {
@@ -99,7 +124,7 @@ pub(super) fn external_files(model: &[u8]) -> Result<Vec<String>, String> {
             }
         }
     }
-    Ok(files)
+    Ok(())
 }
 
 /// Adds the file that a tensor is stored in. A tensor with data of its own may still have the location that it once had.

@@ -1,184 +1,504 @@
-//! What a few calls with made-up inputs tell of a model whose shapes leave open what its first dimension is. The same inputs every
-//! time, so that a version is judged alike wherever it loads.
+//! Calls with made-up rows that show what a model does with its first dimension. The rows are the same every time, so that every
+//! replica judges a version alike.
 
+use super::categories::Encoder;
 use super::chain::Chain;
 use super::engine::Input;
 use crate::signature::{Kind, TensorSpec};
 use crate::tensor::{ElementType, Elements, Output, Show, View};
 
-/// What becomes of rows that run in one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a trial of several rows in one call shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Each gives what it gives alone.
+    /// Each row gives what it gives alone.
     Apart,
-    /// They change each other's outputs.
-    Mixed,
-    /// The model refuses what it was asked.
-    Unknown,
+    /// Rows change each other's outputs.
+    Mixed(String),
+    /// Several rows in one call fail, though each alone does not.
+    OneRow(String),
+    /// An output has not one row for each row of the inputs.
+    NotRows(String),
 }
 
-/// Made-up rows differ by their number; a changed one differs from what it was in every element.
+/// What the calls of one trial show.
+#[derive(Debug, Clone)]
+pub(super) struct Trial {
+    pub(super) verdict: Verdict,
+    /// For each output, whether its first dimension counted the rows in every call.
+    pub(super) counts_rows: Vec<bool>,
+}
+
+/// How exactly a row's outputs are compared with what the row gives alone.
 #[derive(Debug, Clone, Copy)]
-struct Row {
-    number: usize,
-    is_changed: bool,
+pub(super) enum Precision {
+    /// But for what another order of additions leaves.
+    Rounding,
+    /// Dynamic quantization takes its scale from all rows of a call.
+    Quantized,
+}
+
+/// Lengths of free inner dimensions to try, until two of them were taken. Convolutions and poolings need some height and width.
+/// None is a number of rows that a trial puts into one call.
+const LENGTHS: [usize; 6] = [8, 13, 32, 64, 224, 1];
+/// Texts for each kind of row, to try in turn: some models read numbers out of them.
+const TEXTS: [[&str; 5]; 2] = [["", "1", "a", "b", "a b c"], ["0", "1", "2.5", "-3", "1000"]];
+/// Elements of one input in one call, at most: 64 MiB of float32.
+const MOST_ELEMENTS: usize = 16 << 20;
+
+/// A made-up row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    Zeros,
+    Ones,
+    /// Values of both signs that differ from row to row.
+    Mixed(usize),
+    /// Differs from the mixed row of that number in every element.
+    Changed(usize),
+    /// Like `Mixed`, a thousand times as large.
+    Large(usize),
 }
 
 impl Row {
-    fn plain(number: usize) -> Self {
-        Self { number, is_changed: false }
+    /// Large values make rounding visible where sums cancel each other out: only the shapes of their outputs are compared.
+    fn is_comparable(&self) -> bool {
+        !matches!(self, Self::Large(_))
     }
 }
 
-/// Every output's shape and elements.
-type Outputs = Vec<(Vec<usize>, Elements)>;
+const ROWS: [Row; 6] = [Row::Zeros, Row::Ones, Row::Mixed(0), Row::Mixed(1), Row::Mixed(2), Row::Large(3)];
 
-/// Some exporters declare other shapes than the model gives (LightGBM's labels as `[1]`): two and three rows tell.
-pub(super) fn counts_rows(chain: &mut Chain, inputs: &[TensorSpec]) -> bool {
-    [2, 3].into_iter().all(|rows| {
-        let zeros: Vec<(Vec<usize>, Elements)> = inputs
-            .iter()
-            .map(|spec| {
-                let shape = call_shape(spec, rows);
-                let count = shape.iter().product();
-                (shape, Elements::zeros(spec.element, count))
-            })
-            .collect();
-        run(chain, &zeros)
-            .is_some_and(|outputs| outputs.iter().all(|(shape, _)| shape.first() == Some(&rows)))
-    })
+/// Rows as the model takes them: every input begins with a dimension that counts them.
+#[derive(Debug, Clone)]
+pub(super) struct Stack {
+    pub(super) inputs: Vec<(Vec<usize>, Elements)>,
 }
 
-/// Three rows in one call, and each alone.
-pub(super) fn free_rows(chain: &mut Chain, inputs: &[TensorSpec]) -> Verdict {
-    let rows: Vec<Row> = (0..3).map(Row::plain).collect();
-    let Some(together) = outputs(chain, inputs, &rows) else { return Verdict::Unknown };
-    for (at, row) in rows.iter().enumerate() {
-        let Some(alone) = outputs(chain, inputs, &[*row]) else { return Verdict::Unknown };
-        if !is_same_row(&together, at, &alone, 0) {
-            return Verdict::Mixed;
+impl Stack {
+    /// How many rows it has; none where an input does not count them.
+    pub(super) fn rows(&self) -> Option<usize> {
+        let mut lengths = self.inputs.iter().map(|(shape, _)| shape.first().copied());
+        let first = lengths.next().flatten()?;
+        lengths.all(|length| length == Some(first)).then_some(first)
+    }
+
+    /// Whether two of its rows are different ones.
+    pub(super) fn differs(&self) -> bool {
+        self.inputs.iter().any(|(shape, elements)| {
+            let width: usize = shape.iter().skip(1).product();
+            let row = |number: usize| elements.view().slice(number * width..(number + 1) * width);
+            (1..shape[0]).any(|number| row(number) != row(0))
+        })
+    }
+
+    /// These rows, in this order.
+    fn take(&self, rows: &[usize]) -> Self {
+        let take = |(shape, elements): &(Vec<usize>, Elements)| {
+            let width: usize = shape.iter().skip(1).product();
+            let mut taken = Elements::with_capacity(elements.element(), rows.len() * width);
+            for row in rows {
+                taken.extend_from(elements, row * width..(row + 1) * width);
+            }
+            ([&[rows.len()], &shape[1..]].concat(), taken)
+        };
+        Self { inputs: self.inputs.iter().map(take).collect() }
+    }
+}
+
+/// An output of one call.
+#[derive(Debug, Clone, PartialEq)]
+enum Got {
+    Tensor(Vec<usize>, Elements),
+    Missing,
+    /// The shapes of its tensors.
+    Sequence(Vec<Vec<usize>>),
+}
+
+impl Got {
+    fn own(output: &Output<'_>) -> Self {
+        match output.show {
+            Show::Missing => Self::Missing,
+            Show::Sequence(parts) | Show::PerRow(parts) => {
+                Self::Sequence(parts.iter().map(|part| part.shape.to_vec()).collect())
+            }
+            Show::Values | Show::Named(_) | Show::Ranked { .. } => {
+                let mut elements = Elements::with_capacity(output.elements.element(), output.elements.len());
+                elements.extend_from_view(output.elements);
+                Self::Tensor(output.shape.to_vec(), elements)
+            }
         }
     }
-    Verdict::Apart
+
+    fn counts(&self, rows: usize) -> bool {
+        match self {
+            Self::Tensor(shape, _) => shape.first() == Some(&rows),
+            Self::Missing => true,
+            Self::Sequence(shapes) => shapes.iter().all(|shape| shape.first() == Some(&rows)),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::Tensor(shape, _) => format!("the shape {shape:?}"),
+            Self::Missing => "no value".to_owned(),
+            Self::Sequence(shapes) => format!("tensors of the shapes {shapes:?}"),
+        }
+    }
+}
+
+/// What made-up rows are made for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Made<'a> {
+    pub(super) inputs: &'a [TensorSpec],
+    /// The columns whose values must be among a few.
+    pub(super) encoders: &'a [Encoder],
+}
+
+/// Tries several lengths of the inner dimensions that are free. `rows_are_free`: several rows in one call, too.
+///
+/// # Errors
+/// Why no length could be tried, as ONNX Runtime says it.
+pub(super) fn free_rows(
+    chain: &mut Chain,
+    made: Made<'_>,
+    rows_are_free: bool,
+    precision: Precision,
+) -> Result<Trial, String> {
+    let inputs = made.inputs;
+    let has_free_dims = inputs.iter().any(|spec| spec.shape.iter().skip(1).any(|dim| dim.fixed().is_none()));
+    let lengths = if has_free_dims { &LENGTHS[..] } else { &LENGTHS[..1] };
+    let has_texts = inputs.iter().any(|spec| spec.element == ElementType::Text);
+    let texts = if has_texts { &TEXTS[..] } else { &TEXTS[..1] };
+    let mut trials: Vec<Trial> = Vec::new();
+    let mut refusal = None;
+    for (texts, length) in texts.iter().flat_map(|texts| lengths.iter().map(move |length| (texts, *length))) {
+        match at_length(chain, made, Size { length, texts }, rows_are_free, precision) {
+            Ok(trial) => trials.push(trial),
+            Err(reason) => refusal = refusal.or(Some(reason)),
+        }
+        if trials.len() == lengths.len().min(2) {
+            break;
+        }
+    }
+    let both = |one: Trial, other: Trial| Trial {
+        counts_rows: one.counts_rows.iter().zip(&other.counts_rows).map(|(a, b)| *a && *b).collect(),
+        verdict: if one.verdict == Verdict::Apart { other.verdict } else { one.verdict },
+    };
+    trials
+        .into_iter()
+        .reduce(both)
+        .ok_or_else(|| refusal.unwrap_or_else(|| "no input can be made up".to_owned()))
+}
+
+/// How made-up rows are chosen beyond their number.
+#[derive(Debug, Clone, Copy)]
+struct Size<'a> {
+    /// Of free inner dimensions.
+    length: usize,
+    texts: &'a [&'a str; 5],
+}
+
+fn at_length(
+    chain: &mut Chain,
+    made: Made<'_>,
+    size: Size<'_>,
+    rows_are_free: bool,
+    precision: Precision,
+) -> Result<Trial, String> {
+    // A model may refuse some values, such as positions outside of a table.
+    let (mut usable, mut alone) = (Vec::new(), Vec::new());
+    let mut refusal = None;
+    for row in ROWS {
+        match run(chain, &made_up(made, &[row], size)?) {
+            Ok(outputs) => {
+                usable.push(row);
+                alone.push(outputs);
+            }
+            Err(reason) => refusal = refusal.or(Some(reason)),
+        }
+    }
+    let comparable = usable.iter().filter(|row| row.is_comparable()).count();
+    if comparable < 2 {
+        return Err(refusal.unwrap_or_else(|| "no input can be made up".to_owned()));
+    }
+    let comparable: Vec<bool> = usable.iter().map(Row::is_comparable).collect();
+    let stack = made_up(made, &usable, size)?;
+    Rows { stack: &stack, alone: &alone, comparable: &comparable }.judge(chain, rows_are_free, precision)
+}
+
+/// Tries rows that requests may send.
+///
+/// # Errors
+/// A row alone is refused, or gives something else each time.
+pub(super) fn given_rows(chain: &mut Chain, stack: &Stack, rows: usize) -> Result<Trial, String> {
+    let alone: Vec<Vec<Got>> =
+        (0..rows).map(|row| run(chain, &stack.take(&[row]))).collect::<Result<_, _>>()?;
+    Rows { stack, alone: &alone, comparable: &vec![true; rows] }.judge(chain, true, Precision::Rounding)
+}
+
+/// Rows of a trial.
+struct Rows<'a> {
+    stack: &'a Stack,
+    /// What each gives alone.
+    alone: &'a [Vec<Got>],
+    /// Only the shapes of outputs count where a row is not.
+    comparable: &'a [bool],
+}
+
+impl Rows<'_> {
+    /// Compares what each row gives alone with what it gives beside others, in calls of all rows, of two, and of one row repeated.
+    ///
+    /// # Errors
+    /// A row gives something else each time.
+    fn judge(&self, chain: &mut Chain, rows_are_free: bool, precision: Precision) -> Result<Trial, String> {
+        let Self { stack, alone, comparable } = *self;
+        let names: Vec<String> = chain.output_specs.iter().map(|spec| spec.name.clone()).collect();
+        let mut trial = Trial { verdict: Verdict::Apart, counts_rows: vec![true; names.len()] };
+        alone.iter().for_each(|outputs| trial.see(outputs, 1, &names));
+        if trial.verdict != Verdict::Apart || !rows_are_free {
+            return Ok(trial);
+        }
+        let last = comparable.iter().rposition(|is_comparable| *is_comparable).unwrap_or(0);
+        let again = run(chain, &stack.take(&[last]))?;
+        if first_difference(&again, 0, &alone[last], Precision::Quantized).is_some() {
+            return Err("it answers the same input in another way each time".to_owned());
+        }
+        for rows in [(0..alone.len()).collect(), vec![last, 0], vec![last; 3]] {
+            let together = match run(chain, &stack.take(&rows)) {
+                Ok(together) => together,
+                Err(reason) => {
+                    if trial.verdict == Verdict::Apart {
+                        let count = rows.len();
+                        trial.verdict = Verdict::OneRow(format!("a call of {count} rows fails: {reason}"));
+                    }
+                    return Ok(trial);
+                }
+            };
+            trial.see(&together, rows.len(), &names);
+            for (at, row) in rows.iter().enumerate() {
+                if trial.verdict == Verdict::Apart
+                    && comparable[*row]
+                    && let Some(output) = first_difference(&together, at, &alone[*row], precision)
+                {
+                    trial.verdict = Verdict::Mixed(format!(
+                        "the output {:?} of a row changes with the other rows of its call",
+                        names[output]
+                    ));
+                }
+            }
+        }
+        Ok(trial)
+    }
+}
+
+impl Trial {
+    /// Notes which outputs of a call have `rows` rows.
+    fn see(&mut self, outputs: &[Got], rows: usize, names: &[String]) {
+        for ((output, counts), name) in outputs.iter().zip(&mut self.counts_rows).zip(names) {
+            let is_sequence = matches!(output, Got::Sequence(_));
+            if output.counts(rows) && !is_sequence {
+                continue;
+            }
+            // What a sequence has for several rows tells nothing of its tensors for one.
+            *counts &= output.counts(rows) || is_sequence && rows > 1;
+            if !matches!(self.verdict, Verdict::NotRows(_)) {
+                let got = output.describe();
+                self.verdict =
+                    Verdict::NotRows(format!("the output {name:?} has {got} for inputs of {rows} row(s)"));
+            }
+        }
+    }
 }
 
 /// Whether a first dimension that is always so long counts rows: none changes another one's outputs, and each gives the same in any
 /// place. Takes about `2 * log2(length)` calls: every pair of rows is once on two sides, of which one is changed.
 pub(super) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize) -> bool {
-    let rows: Vec<Row> = (0..length).map(Row::plain).collect();
-    let Some(plain) = outputs(chain, inputs, &rows) else { return false };
-    let turned: Vec<Row> = (0..length).map(|number| Row::plain((number + 1) % length)).collect();
-    let Some(after) = outputs(chain, inputs, &turned) else { return false };
+    let mut outputs = |rows: &[Row]| {
+        let made = Made { inputs, encoders: &[] };
+        let outputs = run(chain, &made_up(made, rows, Size { length: 1, texts: &TEXTS[0] }).ok()?).ok()?;
+        outputs.iter().all(|output| output.counts(length)).then_some(outputs)
+    };
+    let is_same_row = |one: &[Got], at: usize, other: &[Got], place: usize| {
+        let row: Option<Vec<Got>> = other.iter().map(|output| row_of(output, place)).collect();
+        row.is_some_and(|row| first_difference(one, at, &row, Precision::Rounding).is_none())
+    };
+    let rows: Vec<Row> = (0..length).map(Row::Mixed).collect();
+    let Some(plain) = outputs(&rows) else { return false };
+    let turned: Vec<Row> = (0..length).map(|number| Row::Mixed((number + 1) % length)).collect();
+    let Some(after) = outputs(&turned) else { return false };
     if !(0..length).all(|at| is_same_row(&after, at, &plain, (at + 1) % length)) {
         return false;
     }
     let bits = usize::BITS - (length - 1).leading_zeros();
     (0..bits).flat_map(|bit| [(bit, 0), (bit, 1)]).all(|(bit, side)| {
         let is_changed = |number: usize| (number >> bit) & 1 == side;
-        let rows: Vec<Row> =
-            (0..length).map(|number| Row { number, is_changed: is_changed(number) }).collect();
-        outputs(chain, inputs, &rows).is_some_and(|changed| {
+        let row = |number: usize| if is_changed(number) { Row::Changed(number) } else { Row::Mixed(number) };
+        let rows: Vec<Row> = (0..length).map(row).collect();
+        outputs(&rows).is_some_and(|changed| {
             (0..length).filter(|at| !is_changed(*at)).all(|at| is_same_row(&changed, at, &plain, at))
         })
     })
 }
 
-/// What the model gives for these rows; `None` where it fails, or gives no row for each.
-fn outputs(chain: &mut Chain, inputs: &[TensorSpec], rows: &[Row]) -> Option<Outputs> {
-    let made: Vec<(Vec<usize>, Elements)> =
-        inputs.iter().map(|spec| made_up(spec, rows)).collect::<Option<_>>()?;
-    let outputs = run(chain, &made)?;
-    outputs.iter().all(|(shape, _)| shape.first() == Some(&rows.len())).then_some(outputs)
+/// One row of an output of several, as if it were alone.
+fn row_of(output: &Got, row: usize) -> Option<Got> {
+    match output {
+        Got::Tensor(shape, elements) => {
+            let width: usize = shape.iter().skip(1).product();
+            let mut own = Elements::with_capacity(elements.element(), width);
+            own.extend_from(elements, row * width..(row + 1) * width);
+            Some(Got::Tensor([&[1], &shape[1..]].concat(), own))
+        }
+        Got::Missing => Some(Got::Missing),
+        Got::Sequence(_) => None,
+    }
 }
 
-fn run(chain: &mut Chain, inputs: &[(Vec<usize>, Elements)]) -> Option<Outputs> {
+fn run(chain: &mut Chain, stack: &Stack) -> Result<Vec<Got>, String> {
     let views: Vec<Input<'_>> =
-        inputs.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-    let own = |outputs: &[Output<'_>]| {
-        let own = |output: &Output<'_>| {
-            let mut elements = Elements::with_capacity(output.elements.element(), output.elements.len());
-            elements.extend_from_view(output.elements);
-            matches!(output.show, Show::Values | Show::Named(_)).then(|| (output.shape.to_vec(), elements))
+        stack.inputs.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
+    chain.run(&views, |outputs| outputs.iter().map(Got::own).collect())
+}
+
+/// # Errors
+/// An input of a kind, or of a size, that is not made up.
+fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<Stack, String> {
+    let one = |spec: &TensorSpec| {
+        let values = match spec.kind {
+            Kind::Tensor | Kind::Optional => values(spec.element, size.texts),
+            Kind::OpenRank | Kind::Map { .. } | Kind::Sequence { .. } => None,
         };
-        outputs.iter().map(own).collect()
+        let values = values.ok_or_else(|| {
+            format!("no values are made up for the input {:?} ({})", spec.name, spec.describe())
+        })?;
+        let inner: Vec<usize> =
+            spec.shape.iter().skip(1).map(|dim| dim.fixed().unwrap_or(size.length)).collect();
+        let width = inner.iter().try_fold(1, |product: usize, length| product.checked_mul(*length));
+        // The whole trial, so that each call of it fits.
+        let width = width.filter(|width| width.saturating_mul(ROWS.len()) <= MOST_ELEMENTS);
+        let width = width.ok_or_else(|| {
+            format!("the input {:?} ({}) is too large to be made up", spec.name, spec.describe())
+        })?;
+        let mut elements = Elements::with_capacity(spec.element, rows.len() * width);
+        rows.iter().for_each(|row| values.extend(&mut elements, *row, width));
+        for encoder in made.encoders.iter().filter(|encoder| encoder.input == spec.name) {
+            (0..rows.len()).for_each(|row| encoder.put_known(&mut elements, row, width));
+        }
+        Ok(([&[rows.len()], &inner[..]].concat(), elements))
     };
-    chain.run(&views, own).ok().flatten()
+    Ok(Stack { inputs: made.inputs.iter().map(one).collect::<Result<_, String>>()? })
 }
 
-/// So many rows; free dimensions further in have the length 1.
-fn call_shape(spec: &TensorSpec, rows: usize) -> Vec<usize> {
-    let mut shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
-    if let Some(first) = shape.first_mut() {
-        *first = rows;
-    }
-    shape
+/// What made-up elements are taken from.
+struct Values {
+    /// The first half of them is for rows, the second for changed ones.
+    mixed: Elements,
+    zero: Elements,
+    one: Elements,
+    /// As many as `mixed`.
+    large: Elements,
 }
 
-fn made_up(spec: &TensorSpec, rows: &[Row]) -> Option<(Vec<usize>, Elements)> {
-    if !matches!(spec.kind, Kind::Tensor | Kind::Optional) {
-        return None;
-    }
-    let values = values(spec.element)?;
-    let shape = call_shape(spec, rows.len());
-    let width: usize = shape.iter().skip(1).product();
-    let half = values.len() / 2;
-    let mut elements = Elements::with_capacity(spec.element, rows.len() * width);
-    for row in rows {
+impl Values {
+    fn extend(&self, elements: &mut Elements, row: Row, width: usize) {
+        let half = self.mixed.len() / 2;
+        let number = match row {
+            Row::Zeros => return elements.extend_repeated(&self.zero, width),
+            Row::Ones => return elements.extend_repeated(&self.one, width),
+            Row::Mixed(number) | Row::Changed(number) | Row::Large(number) => number,
+        };
         for column in 0..width {
-            let mixed = (row.number * 31 + column * 17 + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-            let value = (mixed % half + if row.is_changed { half } else { 0 }) % values.len();
+            let mixed = (number * 31 + column * 17 + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let is_changed = matches!(row, Row::Changed(_));
+            let value = (mixed % half + if is_changed { half } else { 0 }) % self.mixed.len();
             // Of two values, a changed element has the other one.
-            let value = if half == 1 { (mixed + usize::from(row.is_changed)) % 2 } else { value };
-            elements.extend_from(&values, value..value + 1);
+            let value = if half == 1 { (mixed + usize::from(is_changed)) % 2 } else { value };
+            let from = if matches!(row, Row::Large(_)) { &self.large } else { &self.mixed };
+            elements.extend_from(from, value..value + 1);
         }
     }
-    Some((shape, elements))
 }
 
-/// What made-up elements are taken from, half of it for changed rows. Whole numbers are small, since they are often positions in a
-/// table, and none is zero, by which a model may divide.
-fn values(element: ElementType) -> Option<Elements> {
+/// Whole numbers are small, since they are often positions in a table, and mixed ones are not zero, by which a model may divide.
+fn values(element: ElementType, [zero, one, a, b, large]: &[&str; 5]) -> Option<Values> {
     const FLOATS: u32 = 97;
-    let mut values = Elements::with_capacity(element, 2 * FLOATS as usize);
-    let numbers: Vec<f64> = match element {
-        ElementType::Text => return Some(Elements::Text(vec!["a".to_owned(), "b".to_owned()])),
+    let texts = |texts: &[&str]| Elements::Text(texts.iter().map(|text| (*text).to_owned()).collect());
+    let mixed: Vec<f64> = match element {
+        ElementType::Text => {
+            return Some(Values {
+                mixed: texts(&[a, b]),
+                zero: texts(&[zero]),
+                one: texts(&[one]),
+                large: texts(&[large, a]),
+            });
+        }
         ElementType::Blob | ElementType::Composite => return None,
         ElementType::Bool => vec![0.0, 1.0],
-        ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64 => {
-            (0..2 * FLOATS).map(|step| f64::from(step + 1) / f64::from(FLOATS)).collect()
+        _ if element.is_float() => {
+            let signed = |step: u32| {
+                f64::from(step + 1) / f64::from(FLOATS) * if step.is_multiple_of(2) { 1.0 } else { -1.0 }
+            };
+            (0..2 * FLOATS).map(signed).collect()
         }
         _ => vec![1.0, 2.0],
     };
-    for number in numbers {
-        values.extend_from_view(Elements::of_number(element, number)?.view());
-    }
-    Some(values)
-}
-
-/// Whether every output has in row `a` of the one what it has in row `b` of the other, but for what rounding leaves.
-fn is_same_row(one: &Outputs, a: usize, other: &Outputs, b: usize) -> bool {
-    one.len() == other.len()
-        && one.iter().zip(other).all(|((shape, elements), (other_shape, others))| {
-            let width: usize = shape[1..].iter().product();
-            shape[1..] == other_shape[1..]
-                && elements.element() == others.element()
-                && is_close(
-                    elements.view().slice(a * width..(a + 1) * width),
-                    others.view().slice(b * width..(b + 1) * width),
-                )
-        })
-}
-
-fn is_close(one: View<'_>, other: View<'_>) -> bool {
-    let tolerance = match one.element() {
-        ElementType::F16 | ElementType::BF16 => 1e-2,
-        ElementType::F32 | ElementType::F64 => 1e-4,
-        _ => return one == other,
+    let times = match element {
+        ElementType::Bool => 1.0,
+        _ if element.is_float() => 1000.0,
+        _ => 50.0,
     };
-    let (one, other) = (one.to_f64(), other.to_f64());
-    let largest =
-        one.iter().chain(&other).filter(|value| value.is_finite()).fold(0.0_f64, |a, b| a.max(b.abs()));
-    one.iter()
-        .zip(&other)
-        .all(|(a, b)| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * largest)
+    let all = |numbers: &mut dyn Iterator<Item = f64>| {
+        let mut values = Elements::with_capacity(element, mixed.len());
+        for number in numbers {
+            values.extend_from_view(Elements::of_number(element, number)?.view());
+        }
+        Some(values)
+    };
+    Some(Values {
+        mixed: all(&mut mixed.iter().copied())?,
+        zero: all(&mut [0.0].into_iter())?,
+        one: all(&mut [1.0].into_iter())?,
+        large: all(&mut mixed.iter().map(|number| number * times))?,
+    })
+}
+
+/// The first output whose row `at` is not the one row of `alone`.
+fn first_difference(together: &[Got], at: usize, alone: &[Got], precision: Precision) -> Option<usize> {
+    let is_same = |(one, other): (&Got, &Got)| match (one, other) {
+        (Got::Tensor(shape, elements), Got::Tensor(other_shape, others)) => {
+            let width: usize = shape.iter().skip(1).product();
+            if shape.get(1..) != other_shape.get(1..) || elements.element() != others.element() {
+                return false;
+            }
+            // Too few rows are another finding.
+            (at + 1) * width > elements.len()
+                || is_close(
+                    elements.view().slice(at * width..(at + 1) * width),
+                    others.view(),
+                    elements.view(),
+                    precision,
+                )
+        }
+        (one, other) => one == other,
+    };
+    together.iter().zip(alone).position(|pair| !is_same(pair))
+}
+
+fn is_close(one: View<'_>, other: View<'_>, call: View<'_>, precision: Precision) -> bool {
+    if !one.element().is_float() {
+        return one == other;
+    }
+    let largest = |values: &[f64]| {
+        values
+            .iter()
+            .filter(|value| value.is_finite())
+            .fold(0.0_f64, |largest, value| largest.max(value.abs()))
+    };
+    let (one_values, other_values) = (one.to_f64(), other.to_f64());
+    let tolerance = match (precision, one.element()) {
+        (Precision::Quantized, _) => 0.1 * largest(&call.to_f64()),
+        (_, ElementType::F16 | ElementType::BF16) => 1e-2 * largest(&one_values).max(largest(&other_values)),
+        _ => 1e-3 * largest(&one_values).max(largest(&other_values)) + 1e-6,
+    };
+    let is_close = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance;
+    one_values.len() == other_values.len() && one_values.iter().zip(&other_values).all(is_close)
 }

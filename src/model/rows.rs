@@ -1,5 +1,6 @@
 //! How a model takes rows: many at once, a fixed number at a time, or one request at a time.
 
+use super::declared::RowKind;
 use crate::signature::{Dim, Kind, TensorSpec};
 
 /// The rule of one model.
@@ -22,54 +23,59 @@ pub enum Rows {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Declared {
-    /// As the shapes tell: a free first dimension everywhere counts rows, and so does one of the same fixed length everywhere, where a
-    /// few calls at load show that no row changes another one's outputs and each gives the same in any place. Numbers that are
-    /// all that an input has (`[4]`, `[length]`) are a vector where the length is fixed, or where the calls show that they change
-    /// each other.
+    /// Requests share a call only if the shapes allow it, the names of the first dimensions do not contradict each other, and
+    /// calls with made-up rows at load (or the samples) show that each row gives what it gives alone. Otherwise each request
+    /// runs alone, and the log, `/info` and `predictd inspect` say why. Numbers that are all that an input has (`[4]`, `[length]`)
+    /// are a vector where their count is fixed, or where the calls show that they change each other's outputs.
     #[default]
     Auto,
-    /// The first dimension counts rows.
+    /// The first dimension counts rows, and each row's result depends on that row alone: requests share calls.
     Rows,
     /// It does not: one request at a time.
     None,
 }
 
 impl Rows {
-    /// What the shapes alone allow; what they leave open is for a trial. `outputs_count_rows` says for each output whether its
-    /// kind and shape can tell rows apart when their number is free.
+    /// The rule that the shapes alone allow; a trial decides what they leave open ([`super::sharing`]).
     ///
     /// # Errors
     /// A sentence when the shapes contradict the declaration.
-    pub fn of(
+    pub(super) fn of(
         inputs: &[TensorSpec],
         outputs: &[TensorSpec],
-        outputs_count_rows: bool,
+        row_kinds: &[RowKind],
         declared: Declared,
     ) -> Result<Self, String> {
         if declared == Declared::None {
             return Ok(Self::One);
         }
-        let firsts = || inputs.iter().map(|spec| spec.shape.first());
         let is_free = |spec: &TensorSpec| match spec.shape.first() {
             Some(dim) => matches!(dim, Dim::Any(_)),
             None => spec.kind == Kind::OpenRank && declared == Declared::Rows,
         };
-        let free = !inputs.is_empty() && inputs.iter().all(is_free);
-        if free && (outputs_count_rows || declared == Declared::Rows) {
-            return Ok(Self::Any);
-        }
-        if free {
-            return Ok(Self::Single);
-        }
-        let fixed = match firsts().next().flatten() {
-            Some(Dim::Fixed(length)) if *length > 0 => Some(*length),
-            _ => None,
+        let outputs_fit = |fits: &dyn Fn(Option<&Dim>) -> bool| {
+            outputs.iter().zip(row_kinds).all(|(spec, kind)| match kind {
+                RowKind::Tensor => fits(spec.shape.first()),
+                RowKind::Maps => true,
+                RowKind::Inseparable => false,
+            })
         };
-        if let Some(length) = fixed {
+        if !inputs.is_empty() && inputs.iter().all(is_free) {
+            // The shape of an output that declares none shows when the model runs.
+            let counts_rows = outputs_fit(&|dim| dim.is_none_or(|dim| dim.fixed().is_none()));
+            return Ok(if counts_rows || declared == Declared::Rows { Self::Any } else { Self::Single });
+        }
+        let length = inputs.first().and_then(|spec| spec.shape.first()?.fixed()).filter(|length| *length > 0);
+        if let Some(length) = length {
             let same = |dim: Option<&Dim>| dim == Some(&Dim::Fixed(length));
-            let outputs_fit = outputs.iter().all(|spec| same(spec.shape.first()));
-            let is_vector = length > 1 && inputs.iter().all(|spec| spec.shape.len() == 1);
-            if firsts().all(same) && (outputs_fit && !is_vector || declared == Declared::Rows) {
+            let inputs_fit = inputs.iter().all(|spec| same(spec.shape.first()));
+            let outputs_fit = outputs_fit(&same);
+            let is_vector = inputs.iter().all(|spec| spec.shape.len() == 1);
+            let counts_rows = outputs_fit && !(is_vector && length > 1);
+            if inputs_fit && length == 1 && !outputs_fit && !is_vector {
+                return Ok(Self::Single);
+            }
+            if inputs_fit && (counts_rows || declared == Declared::Rows) {
                 return Ok(Self::Fixed(length));
             }
         }
@@ -121,23 +127,32 @@ mod tests {
     #[test]
     fn the_shapes_tell() {
         use Declared::{Auto, None, Rows as Declare};
-        for (inputs, outputs, count, declared, expected) in [
-            (&[&[-1, 3][..]][..], &[&[-1][..]][..], true, Auto, Some(Rows::Any)),
-            (&[&[-1, 3]], &[&[-1]], true, None, Some(Rows::One)),
-            (&[&[-1, 3]], &[&[7]], false, Auto, Some(Rows::Single)),
-            (&[&[-1, 3]], &[&[7]], false, Declare, Some(Rows::Any)),
-            (&[&[4, 3]], &[&[4, 2]], false, Auto, Some(Rows::Fixed(4))),
-            (&[&[4]], &[&[4]], false, Auto, Some(Rows::One)),
-            (&[&[4]], &[&[4]], false, Declare, Some(Rows::Fixed(4))),
-            (&[&[1]], &[&[1]], false, Auto, Some(Rows::Fixed(1))),
-            (&[&[1, 3]], &[&[1, 2]], false, Auto, Some(Rows::Fixed(1))),
-            (&[&[3, 32, 32]], &[&[10]], false, Auto, Some(Rows::One)),
-            (&[&[4, 3], &[5]], &[&[4]], false, Auto, Some(Rows::One)),
-            (&[&[4, 3], &[5]], &[&[4]], false, Declare, Option::None),
-            (&[&[]], &[&[]], false, Auto, Some(Rows::One)),
-            (&[], &[&[3]], false, Auto, Some(Rows::One)),
+        for (inputs, outputs, kind, declared, expected) in [
+            (&[&[-1, 3][..]][..], &[&[-1][..]][..], RowKind::Tensor, Auto, Some(Rows::Any)),
+            (&[&[-1, 3]], &[&[-1]], RowKind::Tensor, None, Some(Rows::One)),
+            (&[&[-1, 3]], &[&[7]], RowKind::Tensor, Auto, Some(Rows::Single)),
+            (&[&[-1, 3]], &[&[7]], RowKind::Tensor, Declare, Some(Rows::Any)),
+            (&[&[-1, 3]], &[&[]], RowKind::Tensor, Auto, Some(Rows::Any)),
+            (&[&[-1, 3]], &[&[-1]], RowKind::Inseparable, Auto, Some(Rows::Single)),
+            (&[&[4, 3]], &[&[4, 2]], RowKind::Tensor, Auto, Some(Rows::Fixed(4))),
+            (&[&[4, 3]], &[&[-1, -1]], RowKind::Maps, Auto, Some(Rows::Fixed(4))),
+            (&[&[4, 3]], &[&[-1, -1]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[4]], &[&[4]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[4]], &[&[4]], RowKind::Tensor, Declare, Some(Rows::Fixed(4))),
+            (&[&[1]], &[&[1]], RowKind::Tensor, Auto, Some(Rows::Fixed(1))),
+            (&[&[1]], &[&[3]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[1, 3]], &[&[1, 2]], RowKind::Tensor, Auto, Some(Rows::Fixed(1))),
+            (&[&[1, 3]], &[&[-1, -1]], RowKind::Maps, Auto, Some(Rows::Fixed(1))),
+            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, Auto, Some(Rows::Single)),
+            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, Declare, Some(Rows::Single)),
+            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, None, Some(Rows::One)),
+            (&[&[3, 32, 32]], &[&[10]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[4, 3], &[5]], &[&[4]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[4, 3], &[5]], &[&[4]], RowKind::Tensor, Declare, Option::None),
+            (&[&[]], &[&[]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[], &[&[3]], RowKind::Tensor, Auto, Some(Rows::One)),
         ] {
-            let rows = Rows::of(&specs(inputs), &specs(outputs), count, declared);
+            let rows = Rows::of(&specs(inputs), &specs(outputs), &[kind], declared);
             assert_eq!(rows.ok(), expected, "{inputs:?} -> {outputs:?}, {declared:?}");
         }
     }

@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use super::Model;
 use super::declaration::Sample;
+use super::probe::Stack;
+use super::rows::Rows;
+use super::sharing::Evidence;
+use crate::tensor::Tensor;
 use crate::{decode, infer};
 
 /// Runs every sample through the worker's own decoding, inference and encoding.
@@ -28,6 +32,49 @@ pub(super) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Rows of samples that are tried, at most.
+const TRIED: usize = 16;
+
+/// Tries with the samples' rows whether requests may share calls, where made-up rows could not show it.
+pub(super) fn try_rows(model: &mut Model) {
+    if model.engine.rows == Rows::Any
+        && model.engine.sharing.evidence == Evidence::Unknown
+        && let Some(stack) = rows(model)
+    {
+        model.engine.try_rows(&stack);
+    }
+}
+
+/// The first rows of the samples that go with each other, as the model takes them.
+fn rows(model: &Model) -> Option<Stack> {
+    let mut joined: Option<Vec<Tensor>> = None;
+    for sample in &model.declaration.samples {
+        let body = sample.request.to_string();
+        let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default()).ok()?;
+        let mut tensors = request.inputs;
+        model.engine.intake.prepare_request(&mut tensors, request.rows).ok()?;
+        let Some(all) = &mut joined else {
+            joined = Some(tensors);
+            continue;
+        };
+        let go_together = all.iter().zip(&tensors).all(|(all, more)| {
+            !more.shape.is_empty() && all.shape.get(1..) == more.shape.get(1..) && all.shape[0] < TRIED
+        });
+        if go_together {
+            for (all, more) in all.iter_mut().zip(&mut tensors) {
+                all.shape[0] += more.shape[0];
+                all.elements.append(&mut more.elements);
+            }
+        }
+    }
+    let joined = joined?;
+    let views: Vec<_> = joined.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
+    let prepared = model.engine.intake.prepare_batch(&views).ok()?.map(|tokens| tokens.tensors);
+    let inputs =
+        prepared.unwrap_or(joined).into_iter().map(|tensor| (tensor.shape, tensor.elements)).collect();
+    Some(Stack { inputs })
 }
 
 /// A NaN is a string in JSON, as [`crate::encode`] writes it; one that is expected says so itself.

@@ -25,6 +25,7 @@ mod push;
 mod references;
 mod results;
 mod rows;
+mod sharing;
 mod supervision;
 mod telemetry;
 mod traffic;
