@@ -22,10 +22,11 @@ pub struct Text {
     pub fields: Vec<String>,
     /// Whether the tokens that mark a text's begin and end are added, such as `[CLS]` and `[SEP]`.
     pub special_tokens: bool,
-    /// Where longer texts are cut. Default: what the tokenizer's file says, and the model's own length if it is fixed.
+    /// How longer texts are cut. Default: what the tokenizer's file says, but for the further windows of its stride, which are
+    /// dropped; and the model's own length if it is fixed.
     pub truncation: Option<Truncation>,
-    /// How the texts of a request are brought to one length. Default: what the tokenizer's file says, and the model's own
-    /// length if it is fixed; else the longest text's.
+    /// How the texts of a call are brought to one length. Default: the model's own length if it is fixed, else the longest
+    /// text's. A length that the tokenizer's file fixes is not followed, since each text would cost as much as the longest.
     pub padding: Padding,
     /// Which inputs of the model take what.
     pub inputs: Inputs,
@@ -52,7 +53,7 @@ impl Default for Text {
     }
 }
 
-/// Where longer texts are cut.
+/// How longer texts are cut. It takes the place of all that the tokenizer's file says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Truncation {
@@ -62,16 +63,33 @@ pub struct Truncation {
     /// The side that is cut off.
     #[serde(default)]
     pub side: Side,
+    /// Which text of a pair is cut.
+    #[serde(default)]
+    pub strategy: Strategy,
+}
+
+/// Which text of a pair is cut, by the names of the `transformers` package.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// The longer one first, then both.
+    #[default]
+    LongestFirst,
+    /// The first alone. A pair whose second text leaves no room is refused.
+    OnlyFirst,
+    /// The second alone, which needs two `fields`. A pair whose first text leaves no room is refused.
+    OnlySecond,
 }
 
 /// How shorter texts are filled up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Padding {
-    /// Tokens that every text has at least. Default: as many as the longest text of the request.
+    /// Tokens that every text has at least. Default: the model's own length if it is fixed, else as many as the longest text of
+    /// the call has.
     #[schemars(range(min = 1))]
     pub length: Option<usize>,
-    /// The length is rounded up to a multiple of this.
+    /// The length is rounded up to a multiple of this. Default: what the tokenizer's file says, else 1.
     #[schemars(range(min = 1))]
     pub multiple_of: Option<usize>,
     /// The side that is filled up. Default: what the tokenizer's file says, else `right`.

@@ -113,6 +113,49 @@ fn a_length_fixed_by_the_model_holds_without_being_declared() {
 }
 
 #[test]
+fn a_length_that_the_file_was_saved_with_is_followed_where_it_is_declared() {
+    let mut file: serde_json::Value = serde_json::from_slice(&read("wordpiece.json")).unwrap();
+    file["padding"] = serde_json::json!({
+        "strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": null,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"
+    });
+    let file = serde_json::to_vec(&file).unwrap();
+    for (yaml, fixed, width, warns) in [
+        ("{}", None, 3, true),
+        ("{padding: {multiple_of: 8}}", None, 8, true),
+        ("{padding: {length: 128}}", None, 128, false),
+        ("{}", Some(6), 6, false),
+    ] {
+        let tokenizer = Tokenizer::load(&file, &declare(yaml), &inputs(ElementType::I64, fixed)).unwrap();
+        let (prepared, _) = tokenizer.prepare(&texts(&["dog"]), None).unwrap();
+        assert_eq!(prepared[0].shape, [1, width], "{yaml} {fixed:?}");
+        assert_eq!(tokenizer.warning().is_some(), warns, "{yaml} {fixed:?}");
+        if let Some(warning) = tokenizer.warning() {
+            assert!(
+                warning.contains("to 128 tokens") && warning.contains("text.padding.length: 128"),
+                "{warning}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pair_of_which_too_little_may_be_cut_is_refused() {
+    let model = inputs(ElementType::I64, None);
+    let yaml = "{fields: [a, b], truncation: {max_length: 6, strategy: only_second}}";
+    let tokenizer = load("wordpiece.json", yaml, &model).unwrap();
+    let (first, second) = (texts(&["dog dog dog dog"]), texts(&["dog"]));
+    let rejection = tokenizer.prepare(&first, Some(&second)).unwrap_err();
+    assert_eq!(rejection.code, Code::InputTooLarge);
+    let expected =
+        "text 0 is too long: 6 tokens are kept and only the second text of a pair is cut; send a shorter one";
+    assert_eq!(rejection.message, expected);
+    let alone =
+        load("wordpiece.json", "{truncation: {max_length: 6, strategy: only_second}}", &model).unwrap_err();
+    assert_eq!(alone, ["text.truncation.strategy: only_second needs two text.fields, got [\"text\"]"]);
+}
+
+#[test]
 fn inputs_of_other_names_are_declared() {
     let model = [input("mask", ElementType::I64, None), input("tokens", ElementType::I64, None)];
     let yaml = "{inputs: {input_ids: tokens, attention_mask: mask}}";
@@ -206,6 +249,72 @@ fn the_longest_text_allowed_is_tokenized() {
                 tokenizer.prepare(&[text], None).unwrap_or_else(|error| panic!("{file} {piece:?}: {error}"));
             assert!(prepared[1].shape[1] <= 64, "{file} {piece:?}");
         }
+    }
+}
+
+/// What a tokenizer's file states, and what the Python package makes of it (`scripts/examples/make_tokenizer_rules.py`).
+#[derive(Deserialize)]
+struct Rule {
+    tokenizer: serde_json::Value,
+    text: Text,
+    texts: Vec<String>,
+    seconds: Option<Vec<String>>,
+    /// Ids and types of each text; none where the package refuses it.
+    expected: Vec<Option<[Vec<i64>; 2]>>,
+}
+
+fn read_rules(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/tokenizers").join(name)).unwrap()
+}
+
+fn assert_rules(name: &str, at_least: usize) {
+    let rules: Vec<Rule> = serde_json::from_slice(&read_rules(name)).unwrap();
+    assert!(rules.len() >= at_least);
+    let mut unlike = Vec::new();
+    for Rule { tokenizer: file, text, texts, seconds, expected } in rules {
+        let what = format!("{} {} {}", file["truncation"], file["pre_tokenizer"], file["normalizer"]);
+        let bytes = serde_json::to_vec(&file).unwrap();
+        let tokenizer = Tokenizer::load(&bytes, &text, &inputs(ElementType::I64, None))
+            .unwrap_or_else(|problems| panic!("{what}: {problems:?}"));
+        for (number, (one, expected)) in texts.chunks(1).zip(expected).enumerate() {
+            let second = seconds.as_ref().map(|seconds| &seconds[number..=number]);
+            // No token is nothing to run a model on.
+            let expected = expected.filter(|[ids, _]| !ids.is_empty());
+            let came = tokenizer
+                .prepare(one, second)
+                .map(|(tensors, _)| [1, 2].map(|input| rows(&tensors[input]).remove(0)));
+            if came.as_ref().ok() != expected.as_ref() {
+                unlike
+                    .push(format!("{what} {text:?} {one:?} {second:?}:\n  {came:?}, expected {expected:?}"));
+            }
+        }
+    }
+    assert!(unlike.is_empty(), "{} unlike the Python package:\n{}", unlike.len(), unlike.join("\n"));
+}
+
+#[test]
+fn texts_are_cut_as_the_tokenizers_file_says() {
+    assert_rules("truncation.json", 60);
+}
+
+#[test]
+fn regular_expressions_mean_what_they_mean_to_the_python_package() {
+    assert_rules("patterns.json", 50);
+}
+
+#[test]
+fn expressions_that_the_python_package_cannot_read_are_refused() {
+    let files: Vec<serde_json::Value> = serde_json::from_slice(&read_rules("refused.json")).unwrap();
+    let mut deep = files[0].clone();
+    deep["pre_tokenizer"]["pattern"]["Regex"] = "[a".repeat(4000).into();
+    for file in files.into_iter().chain([deep]) {
+        let bytes = serde_json::to_vec(&file).unwrap();
+        let problems =
+            Tokenizer::load(&bytes, &Text::default(), &inputs(ElementType::I64, None)).unwrap_err();
+        assert!(
+            problems[0].contains("\"tokenizer.json\" is no tokenizer: Oniguruma error: "),
+            "{problems:?}"
+        );
     }
 }
 

@@ -1,11 +1,12 @@
 //! The bundle's tokenizer, fitted to the model's inputs. Encodes on the caller's thread; safe to share.
 
+use tokenizers::utils::truncation::TruncationError;
 use tokenizers::{
     Encoding, PaddingDirection, PaddingStrategy, PostProcessor, TruncationDirection, TruncationParams,
     TruncationStrategy, truncate_encodings,
 };
 
-use super::{Side, Text};
+use super::{Side, Strategy, Text};
 use crate::error::{Code, Rejection};
 use crate::prepare::survive::survive;
 use crate::signature::TensorSpec;
@@ -14,19 +15,26 @@ use crate::tensor::{ElementType, Elements, Tensor};
 /// Names that a padding token usually has.
 const PAD_TOKENS: [&str; 2] = ["[PAD]", "<pad>"];
 
+/// Oniguruma reads an expression by recursion, 4096 deep at most: more than the 2 MiB that threads usually have.
+const PARSING_STACK: usize = 64 << 20;
+
 /// Texts to token ids, checked against the model.
 #[derive(Debug)]
 pub struct Tokenizer {
     /// Cuts single texts; pairs are not left to it.
     inner: tokenizers::Tokenizer,
-    /// How pairs are cut before special tokens are added.
-    cut_pairs: Option<TruncationParams>,
+    /// How texts are cut, special tokens included.
+    truncation: Option<TruncationParams>,
+    /// Special tokens of a pair.
+    added_to_pairs: usize,
     special_tokens: bool,
     /// What each of the model's inputs takes, in the model's order.
     inputs: Vec<(Role, ElementType)>,
     pad: Pad,
     max_bytes: usize,
     max_tokens: usize,
+    /// What of the tokenizer's file is not followed.
+    warning: Option<String>,
 }
 
 /// What an input of the model takes.
@@ -50,7 +58,7 @@ struct Pad {
 impl Tokenizer {
     /// From the bytes of the tokenizer's file, or every reason why it and its declaration do not fit the model.
     pub fn load(bytes: &[u8], text: &Text, inputs: &[TensorSpec]) -> Result<Self, Vec<String>> {
-        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(|error| {
+        let mut inner = parse(bytes).map_err(|error| {
             vec![format!("text.tokenizer: {:?} is no tokenizer: {error}", text.tokenizer)]
         })?;
         let mut problems = Vec::new();
@@ -63,16 +71,14 @@ impl Tokenizer {
         }
         let roles = roles(text, inputs, &mut problems);
         let fixed = fixed_length(inputs, &mut problems);
-        set_truncation(&mut inner, text, fixed, &mut problems);
+        let truncation = truncation(&inner, text, fixed, &mut problems);
         let pad = pad(&inner, text, fixed, &mut problems);
-        let mut cut_pairs = None;
-        if text.fields.len() == 2 {
-            let added = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
-            let added = if text.special_tokens { added } else { 0 };
-            cut_pairs = inner.get_truncation().cloned();
-            cut_pairs.iter_mut().for_each(|cut| cut.max_length = cut.max_length.saturating_sub(added));
-            inner.with_truncation(None).map_err(|error| vec![format!("text.truncation: {error}")])?;
-        }
+        let warning = unfollowed_padding(&inner, text, fixed);
+        let is_pair = text.fields.len() == 2;
+        let added_to_pairs = if text.special_tokens && is_pair { added_tokens(&inner, true) } else { 0 };
+        inner
+            .with_truncation(truncation.clone().filter(|_| !is_pair))
+            .map_err(|error| vec![format!("text.truncation: {error}")])?;
         inner.with_padding(None);
         if text.max_bytes == 0 || text.max_tokens == 0 {
             problems.push(
@@ -83,12 +89,14 @@ impl Tokenizer {
         match pad {
             Some(pad) if problems.is_empty() => Ok(Self {
                 inner,
-                cut_pairs,
+                truncation,
+                added_to_pairs,
                 special_tokens: text.special_tokens,
                 inputs: roles,
                 pad,
                 max_bytes: text.max_bytes,
                 max_tokens: text.max_tokens,
+                warning,
             }),
             _ => Err(problems),
         }
@@ -97,6 +105,11 @@ impl Tokenizer {
     /// Whether padding stands before a text's tokens.
     pub fn pads_before(&self) -> bool {
         self.pad.side == Side::Left
+    }
+
+    /// What of the tokenizer's file is not followed, for whoever operates the model.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// One tensor `[texts, tokens]` for each of the model's inputs, and how many tokens of each text are its own. `seconds` has the second text of
@@ -124,8 +137,10 @@ impl Tokenizer {
                 Some(second) => self.encode_pair(text, second),
                 None => self.inner.encode_fast(text.as_str(), self.special_tokens),
             });
-            let encoding = encoded
-                .map_err(|error| Rejection::invalid(format!("text {index} cannot be tokenized: {error}")))?;
+            let encoding = encoded.map_err(|error| match error.downcast_ref::<TruncationError>() {
+                Some(_) => self.does_not_fit(index),
+                None => Rejection::invalid(format!("text {index} cannot be tokenized: {error}")),
+            })?;
             longest = longest.max(encoding.len());
             let width = longest.next_multiple_of(self.pad.multiple_of);
             let tokens = width.saturating_mul(texts.len());
@@ -150,6 +165,17 @@ impl Tokenizer {
         Ok((tensors.collect(), encodings.iter().map(Encoding::len).collect()))
     }
 
+    /// The text that may be cut leaves no room for the other, or is not there.
+    fn does_not_fit(&self, index: usize) -> Rejection {
+        let (most, cut) = self.truncation.as_ref().map_or((0, ""), |cut| {
+            (cut.max_length, if cut.strategy == TruncationStrategy::OnlyFirst { "first" } else { "second" })
+        });
+        let message = format!(
+            "text {index} is too long: {most} tokens are kept and only the {cut} text of a pair is cut; send a shorter one"
+        );
+        Rejection::new(Code::InputTooLarge, message)
+    }
+
     /// As the tokenizer's own `encode` of a pair, but cut as `tokenizers` has it since 0.23.3 and had it before 0.23: in between,
     /// both texts are cut to the whole length first, and which one is the longer is lost.
     fn encode_pair(&self, first: &str, second: &str) -> tokenizers::Result<Encoding> {
@@ -157,8 +183,11 @@ impl Tokenizer {
         let count = pair[1].len();
         pair[1].set_type_ids(vec![1; count]);
         let [first, second] = pair;
-        let (first, second) = match &self.cut_pairs {
-            Some(cut) => truncate_encodings(first, Some(second), cut)?,
+        let (first, second) = match &self.truncation {
+            Some(cut) => {
+                let max_length = cut.max_length - self.added_to_pairs;
+                truncate_encodings(first, Some(second), &TruncationParams { max_length, ..cut.clone() })?
+            }
             None => (first, Some(second)),
         };
         self.inner.post_process(first, second, self.special_tokens)
@@ -184,6 +213,14 @@ impl Tokenizer {
             other => unreachable!("an input of {other} was accepted"),
         }
     }
+}
+
+fn parse(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
+    std::thread::scope(|scope| {
+        let parse = || guarded(|| tokenizers::Tokenizer::from_bytes(bytes));
+        let thread = std::thread::Builder::new().stack_size(PARSING_STACK).spawn_scoped(scope, parse)?;
+        thread.join().unwrap_or_else(|_| Err("it defeats the tokenizer".into()))
+    })
 }
 
 /// A file that `tokenizers` panics on, or a text, must cost no more than its version or its request.
@@ -261,37 +298,75 @@ fn fixed_length(inputs: &[TensorSpec], problems: &mut Vec<String>) -> Option<usi
     fixed
 }
 
-fn set_truncation(
-    inner: &mut tokenizers::Tokenizer,
+/// How texts are cut: as declared, else as the tokenizer's file says; to the model's own length where that is fixed.
+fn truncation(
+    inner: &tokenizers::Tokenizer,
     text: &Text,
     fixed: Option<usize>,
     problems: &mut Vec<String>,
-) {
-    let own = inner.get_truncation().map(|own| (own.max_length, own.direction));
-    let declared = text.truncation.map(|declared| (declared.max_length, truncation_side(declared.side)));
-    let Some((max_length, direction)) = declared.or_else(|| match (own, fixed) {
-        (Some((length, side)), Some(fixed)) => Some((length.min(fixed), side)),
-        (own, fixed) => own.or_else(|| Some((fixed?, TruncationDirection::Right))),
-    }) else {
-        return;
+) -> Option<TruncationParams> {
+    let mut params = match (text.truncation, inner.get_truncation()) {
+        (Some(declared), _) => TruncationParams {
+            max_length: declared.max_length,
+            direction: match declared.side {
+                Side::Left => TruncationDirection::Left,
+                Side::Right => TruncationDirection::Right,
+            },
+            strategy: match declared.strategy {
+                Strategy::LongestFirst => TruncationStrategy::LongestFirst,
+                Strategy::OnlyFirst => TruncationStrategy::OnlyFirst,
+                Strategy::OnlySecond => TruncationStrategy::OnlySecond,
+            },
+            stride: 0,
+        },
+        (None, Some(own)) => {
+            TruncationParams { max_length: own.max_length.min(fixed.unwrap_or(usize::MAX)), ..own.clone() }
+        }
+        (None, None) => TruncationParams { max_length: fixed?, ..TruncationParams::default() },
     };
+    // It changes the further windows of a text, none of which the model gets.
+    params.stride = 0;
+    let is_pair = text.fields.len() == 2;
+    if text.truncation.is_some() && params.strategy == TruncationStrategy::OnlySecond && !is_pair {
+        let fields = &text.fields;
+        problems.push(format!("text.truncation.strategy: only_second needs two text.fields, got {fields:?}"));
+    }
+    let max_length = params.max_length;
     if let Some(fixed) = fixed.filter(|fixed| max_length > *fixed) {
         problems.push(format!("text.truncation: {max_length} tokens are kept, but the model takes {fixed}"));
     }
-    let added =
-        inner.get_post_processor().map_or(0, |processor| processor.added_tokens(text.fields.len() == 2));
+    let added = added_tokens(inner, is_pair);
     if max_length == 0 || max_length < added {
         problems.push(format!(
             "text.truncation: {max_length} token(s) are kept, which is less than the {added} special token(s) of {:?} and one",
             text.tokenizer
         ));
-        return;
+        return None;
     }
-    let params =
-        TruncationParams { max_length, direction, strategy: TruncationStrategy::LongestFirst, stride: 0 };
-    if let Err(error) = inner.with_truncation(Some(params)) {
-        problems.push(format!("text.truncation: {error}"));
+    Some(params)
+}
+
+fn added_tokens(inner: &tokenizers::Tokenizer, is_pair: bool) -> usize {
+    inner.get_post_processor().map_or(0, |processor| processor.added_tokens(is_pair))
+}
+
+fn own_fixed_padding(inner: &tokenizers::Tokenizer) -> Option<usize> {
+    match inner.get_padding()?.strategy {
+        PaddingStrategy::Fixed(length) => Some(length),
+        PaddingStrategy::BatchLongest => None,
     }
+}
+
+/// A length that the file was saved with, not one that the model needs: each text would cost as much as the longest.
+fn unfollowed_padding(inner: &tokenizers::Tokenizer, text: &Text, fixed: Option<usize>) -> Option<String> {
+    let length = own_fixed_padding(inner)?;
+    (text.padding.length.is_none() && fixed.is_none()).then(|| {
+        format!(
+            "{:?} pads every text to {length} tokens; the model takes any number, so texts are padded to the longest of their \
+             call instead; declare text.padding.length: {length} in \"model.yaml\" to follow the file",
+            text.tokenizer
+        )
+    })
 }
 
 fn pad(
@@ -302,11 +377,7 @@ fn pad(
 ) -> Option<Pad> {
     let own = inner.get_padding();
     let declared = &text.padding;
-    let own_length = own.and_then(|own| match own.strategy {
-        PaddingStrategy::Fixed(length) => Some(length),
-        PaddingStrategy::BatchLongest => None,
-    });
-    let length = declared.length.or(fixed).or(own_length).unwrap_or(0);
+    let length = declared.length.or(fixed).unwrap_or(0);
     let own_multiple = own.and_then(|own| own.pad_to_multiple_of).filter(|_| fixed.is_none());
     let multiple_of = declared.multiple_of.or(own_multiple).unwrap_or(1);
     if declared.length == Some(0) || multiple_of == 0 {
@@ -341,12 +412,5 @@ fn pad(
             problems.push(problem);
             None
         }
-    }
-}
-
-fn truncation_side(side: Side) -> TruncationDirection {
-    match side {
-        Side::Left => TruncationDirection::Left,
-        Side::Right => TruncationDirection::Right,
     }
 }
