@@ -3,11 +3,13 @@
 use std::time::SystemTime;
 
 use super::bundle::{Bundle, Problem};
-use super::engine::Opened;
+use super::engine::{Engine, Opened};
+use super::intake::Intake;
 use super::runtime::Runtime;
 use super::sharing::Evidence;
 use super::{Model, samples};
 use crate::metrics::Metrics;
+use crate::prepare::text::TOKENIZER;
 use crate::signature::{Kind, TensorSpec};
 use crate::telemetry::reload::blocking_phase;
 
@@ -27,6 +29,9 @@ pub fn load(
         let opened = Opened::load(runtime, &bundle).map_err(refused)?;
         Ok::<_, Problem>((bundle, opened))
     })?;
+    for reason in warnings(&bundle, &opened.engine) {
+        tracing::warn!(model = name, version, reason, "a file of the version is not followed");
+    }
     let Opened { engine, signature, metadata } = opened;
     let mut model = Model {
         name: name.into(),
@@ -62,6 +67,22 @@ pub fn load(
         tracing::info!(model = name, version, batching, "version loaded");
     }
     Ok(model)
+}
+
+/// What lies in the bundle and is not followed, and how to have it followed.
+fn warnings(bundle: &Bundle, engine: &Engine) -> Vec<String> {
+    let padding = match &engine.intake {
+        Intake::Text { tokenizer, .. } => tokenizer.warning().map(str::to_owned),
+        _ => None,
+    };
+    let is_unused = bundle.declaration.text.is_none() && bundle.folder.join(TOKENIZER).exists();
+    let unused = is_unused.then(|| {
+        format!(
+            "{TOKENIZER:?} is there, but \"model.yaml\" has no text part, so requests must send token ids; \
+             declare text: {{}} there to take texts"
+        )
+    });
+    padding.into_iter().chain(unused).collect()
 }
 
 /// Why `new` cannot take the place of `serving`: requests were decoded for the one and would run on the other.

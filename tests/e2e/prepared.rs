@@ -179,6 +179,43 @@ async fn a_text_becomes_the_tokens_of_its_tokenizer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tokenizers_file_that_is_not_followed_is_told_once_the_version_loads() {
+    let world = World::start().await;
+    let mut padded: Value = serde_json::from_slice(&model_file("text", "wordpiece.json")).unwrap();
+    padded["padding"] = json!({
+        "strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": null,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"
+    });
+    for (model, declaration, tokenizer) in [
+        ("padded", "text: {}", padded.to_string().into_bytes()),
+        ("unused", "batching: {}", model_file("text", "wordpiece.json")),
+        ("followed", "text: {}", model_file("text", "wordpiece.json")),
+    ] {
+        world.upload(&format!("models/{model}/1/model.yaml"), declaration.into());
+        world.upload(&format!("models/{model}/1/tokenizer.json"), tokenizer);
+        world.upload(&format!("models/{model}/1/model.onnx"), model_file("text", "model.onnx"));
+    }
+    let worker = world.ready_worker(&[]).await;
+    let log = worker.log();
+    let of = |model: &str| -> Vec<Value> {
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["severity"] == "WARNING" && line["model"] == model).collect()
+    };
+    for (model, says) in [
+        ("padded", "pads every text to 128 tokens"),
+        ("unused", "\"tokenizer.json\" is there, but \"model.yaml\" has no text part"),
+    ] {
+        let [warning] = &of(model)[..] else { panic!("expected one warning of {model}: {log}") };
+        assert!(warning["reason"].as_str().unwrap().contains(says), "{warning}");
+    }
+    assert_eq!(of("followed"), [Value::Null; 0], "{log}");
+    let text = world.ask(r#"{"instances": ["dog"]}"#, &[("model", "padded")]).await;
+    let plain = world.ask(r#"{"instances": ["dog"]}"#, &[("model", "followed")]).await;
+    let predictions = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["predictions"].clone();
+    assert_eq!(predictions(&text.data), predictions(&plain.data));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn declared_columns_make_up_the_models_input() {
     let world = World::start().await;
     let model = || model_file("zoo/torch-legacy", "model.onnx");

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 pub use tokenizer::Tokenizer;
 
+/// The tokenizer's usual file.
+pub const TOKENIZER: &str = "tokenizer.json";
+
 /// How texts become token ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -41,7 +44,7 @@ pub struct Text {
 impl Default for Text {
     fn default() -> Self {
         Self {
-            tokenizer: "tokenizer.json".to_owned(),
+            tokenizer: TOKENIZER.to_owned(),
             fields: vec!["text".to_owned()],
             special_tokens: true,
             truncation: None,
