@@ -244,7 +244,7 @@ pub enum Activation {
     Sigmoid,
 }
 
-/// The names of classes.
+/// The names of classes: a list, or a file with one a line, in which white space counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
@@ -337,9 +337,9 @@ impl Labels {
             Self::File(name) => {
                 let text = std::fs::read_to_string(folder.join(name))
                     .map_err(|error| format!("cannot read the labels {name:?}: {error}"))?;
-                // Editors leave a byte order mark before the first one, and blank lines behind the last.
-                let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
-                Ok(text.lines().map(|line| line.trim_end().to_owned()).collect())
+                // Editors leave a byte order mark before the first one. Lines of white space are labels, too.
+                let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+                Ok(text.lines().map(str::to_owned).collect())
             }
         }
     }
@@ -413,8 +413,11 @@ mod tests {
     #[test]
     fn a_file_of_labels_has_one_a_line() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("labels.txt"), "\u{feff}cat\r\ndog \r\n\r\n\n").unwrap();
-        let labels = Labels::File("labels.txt".to_owned()).read(folder.path()).unwrap();
-        assert_eq!(labels, ["cat", "dog"]);
+        std::fs::write(folder.path().join("labels.txt"), "\u{feff}cat\r\ndog \n\n\u{3000}\r\n\t\n \r\n")
+            .unwrap();
+        let read = || Labels::File("labels.txt".to_owned()).read(folder.path()).unwrap();
+        assert_eq!(read(), ["cat", "dog ", "", "\u{3000}", "\t", " "]);
+        std::fs::write(folder.path().join("labels.txt"), "cat\n ").unwrap();
+        assert_eq!(read(), ["cat", " "], "without a line end behind the last");
     }
 }

@@ -101,11 +101,13 @@ impl Present {
                 && labels.len() != *width
                 && !names_classes
             {
+                let is_blank = labels.last().is_some_and(String::is_empty);
                 problem(format!(
-                    "labels: expected {width}, one for each score of {:?} ({}), got {}",
+                    "labels: expected {width}, one for each score of {:?} ({}), got {}{}",
                     spec.name,
                     spec.describe(),
-                    labels.len()
+                    labels.len(),
+                    if is_blank { "; the last one is an empty line" } else { "" }
                 ));
             }
             if let (Some(labels), false) = (&labels, shown.top.is_some() || shown.threshold.is_some()) {
@@ -347,6 +349,7 @@ mod tests {
             ("labels: [cat, dog, cow], top: 1", I64, &[-1, 1], Rows::Any, "top and threshold"),
             (cat, F32, &[-1, 1], Rows::Any, "labels: expected 1, one for each score"),
             (cat, I64, &[-1, 2], Rows::Any, "labels: expected 2"),
+            ("labels: [cat, dog, \"\"]", F32, &[-1, 2], Rows::Any, "got 3; the last one is an empty line"),
             // What means something.
             ("activation: sigmoid", F32, &[-1], Rows::Any, ""),
             (cat, I64, &[-1], Rows::Any, ""),
