@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use half::{bf16, f16};
 
-use super::fault::{Fault, Read};
+use super::fault::{Fault, Read, shown};
 use super::number::{self, Number};
 use super::scanner::Scanner;
 use super::usual;
@@ -191,10 +191,14 @@ impl Element for String {
 /// `{"b64": "…"}`, or the bare string of base64.
 impl Element for Vec<u8> {
     fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
-        if scanner.peek() == Some(b'"') {
-            return decode_base64(&scanner.string()?);
+        const WANTED: &str = "an image: {\"b64\": \"…\"}";
+        if scanner.peek() != Some(b'"') {
+            return base64(scanner, WANTED);
         }
-        base64(scanner, "{\"b64\": \"…\"}")
+        let text = scanner.string()?;
+        STANDARD
+            .decode(text.as_bytes())
+            .map_err(|_| Fault::new(format!("expected {WANTED}, got {}, which is not base64", shown(&text))))
     }
 }
 

@@ -118,6 +118,10 @@ fn what_a_type_cannot_hold_is_refused() {
         (ElementType::Text, "{\"b64\": 1}", {
             "expected a string of base64 in \"b64\", got a number at byte 22".to_owned()
         }),
+        (ElementType::Blob, "\"a/cat.jpg\"", {
+            "expected an image: {\"b64\": \"…\"}, got \"a/cat.jpg\", which is not base64".to_owned()
+        }),
+        (ElementType::Blob, "1", "expected an image: {\"b64\": \"…\"}, got a number at byte 14".to_owned()),
     ];
     for (element, value, expected) in cases {
         let signature = signature(&[("x", element, &[0])]);
