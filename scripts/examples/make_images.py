@@ -3,7 +3,8 @@
 Writes `tests/models/images/*` and `tests/models/images/cases.json`: for each case the picture's file, the declaration as
 it stands under `image:` in a model.yaml, the model's input, and every `stride`-th element of the expected row, first
 to last. The preprocessing is torchvision's (`Resize`, `CenterCrop`, `ToTensor`, `Normalize`), written with Pillow and
-numpy alone. Running it again with the same versions writes the same bytes.
+numpy alone. Running it again with the same versions writes the same bytes: Pillow 12.0.0 (13.0.0 rounds some resized values
+otherwise, by one level).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGES = REPOSITORY / "tests" / "models" / "images"
@@ -32,6 +34,7 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 ORIENTATION = 0x0112  # the EXIF tag
+STRAY = b"\0\1stray\xff\0"
 
 
 def scene(width: int, height: int, channels: int = 3, seed: int = 7) -> np.ndarray:
@@ -96,7 +99,92 @@ def pictures() -> dict[str, bytes]:
     save("lossy-alpha.webp", with_alpha, format="WEBP", quality=80)
     save("lossless.webp", small, format="WEBP", lossless=True)
     save("orientation-8.webp", small, format="WEBP", lossless=True, exif=turned(8))
+    # Orientation elsewhere than in a SHORT of EXIF.
+    save("long-5.jpg", small, format="JPEG", quality=60, exif=turned_long(5))
+    save("long-6.png", small, format="PNG", exif=turned_long(6)[6:])
+    save("xmp-3.jpg", small, format="JPEG", quality=60, xmp=turned_xmp('tiff:Orientation="3"'))
+    save("xmp-8.webp", small, format="WEBP", lossless=True, xmp=turned_xmp("<tiff:Orientation>8</tiff:Orientation>"))
+    exif_first = {"exif": turned(6), "xmp": turned_xmp('tiff:Orientation="3"')}
+    save("exif-6-xmp-3.jpg", small, format="JPEG", quality=60, **exif_first)
+    for name, keyword, text, chunk in (
+        ("profile-7.png", "Raw profile type exif", raw_profile(7), "zTXt"),
+        ("profile-4.png", "Raw profile type exif", raw_profile(4), "tEXt"),
+        ("profile-2.png", "Raw profile type exif", raw_profile(2), "iTXt"),
+        ("xmp-5.png", "XML:com.adobe.xmp", turned_xmp('tiff:Orientation="5"').decode(), "iTXt"),
+        ("xmp-7.png", "XML:com.adobe.xmp", turned_xmp('tiff:Orientation="7"').decode(), "iTXt compressed"),
+    ):
+        info = PngInfo()
+        if chunk.startswith("iTXt"):
+            info.add_itxt(keyword, text, "en", "Metadata", zip=chunk.endswith("compressed"))
+        else:
+            info.add_text(keyword, text, zip=chunk == "zTXt")
+        save(name, small, format="PNG", pnginfo=info)
+    # Colours as they are, with and without Adobe's word for it, and a JFIF that says otherwise.
+    save("keep-rgb.jpg", small, format="JPEG", quality=80, keep_rgb=True)
+    rgb = files["keep-rgb.jpg"]
+    adobe = b"\xff\xee\x00\x0eAdobe\x00d\x00\x00\x00\x00"
+    files["adobe-rgb.jpg"] = with_components(b"\xff\xd8" + adobe + b"\x00" + without_adobe(rgb)[2:], b"\1\2\3")
+    files["rgb-components.jpg"] = with_components(without_adobe(rgb), b"RGB")
+    files["jfif-and-adobe.jpg"] = files["photo-444.jpg"][:20] + adobe + b"\x00" + files["photo-444.jpg"][20:]
+    ycck = without_adobe(files["cmyk.jpg"])
+    files["ycck.jpg"] = ycck[:2] + adobe + b"\x02" + ycck[2:]
+    # What cameras and careless programs leave between segments, and forget at the end.
+    files["stray-bytes.jpg"] = with_stray_bytes(files["photo-420.jpg"])
+    files["stray-bytes-progressive.jpg"] = with_stray_bytes(files["photo-progressive.jpg"])
+    files["no-end.png"] = files["rgb.png"][:-12]
     return files
+
+
+def turned_long(value: int) -> bytes:
+    """EXIF whose orientation is a LONG, big-endian."""
+    return b"Exif\0\0MM\0*" + struct.pack(">IHHHIII", 8, 1, ORIENTATION, 4, 1, value, 0)
+
+
+def turned_xmp(orientation: str) -> bytes:
+    head = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description '
+    if orientation.startswith("<"):
+        return f"{head}>{orientation}</rdf:Description></rdf:RDF></x:xmpmeta>".encode()
+    return f"{head}{orientation}/></rdf:RDF></x:xmpmeta>".encode()
+
+
+def raw_profile(value: int) -> str:
+    """As ImageMagick writes it: lines of 72 hexadecimal digits."""
+    digits = (b"Exif\0\0" + turned(value).tobytes().removeprefix(b"Exif\0\0")).hex()
+    lines = "\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    return f"\nexif\n{len(digits) // 2:8}\n{lines}\n"
+
+
+def segments(jpeg: bytes) -> list[bytes]:
+    """The start, each segment before and at the first scan, and the rest."""
+    found, at = [jpeg[:2]], 2
+    while found[-1][:2] != b"\xff\xda":
+        length = 2 + int.from_bytes(jpeg[at + 2 : at + 4])
+        found.append(jpeg[at : at + length])
+        at += length
+    return [*found, jpeg[at:]]
+
+
+def without_adobe(jpeg: bytes) -> bytes:
+    return b"".join(segment for segment in segments(jpeg) if segment[:2] != b"\xff\xee")
+
+
+def with_components(jpeg: bytes, names: bytes) -> bytes:
+    """The three components by other names, in the frame and in the one scan."""
+    parts = []
+    for segment in segments(jpeg):
+        named = bytearray(segment)
+        if segment[:2] in (b"\xff\xc0", b"\xff\xc2"):
+            named[10:19:3] = names
+        elif segment[:2] == b"\xff\xda":
+            named[5:11:2] = names
+        parts.append(bytes(named))
+    return b"".join(parts)
+
+
+def with_stray_bytes(jpeg: bytes) -> bytes:
+    """Bytes of no meaning before each segment but the first; of a progressive file, between its scans too."""
+    start, first, *parts, rest = segments(jpeg)
+    return start + first + b"".join(STRAY + part for part in parts) + rest.replace(b"\xff\xda", STRAY + b"\xff\xda")
 
 
 def turned(value: int) -> Image.Exif:
@@ -212,7 +300,21 @@ def cases() -> list[tuple[str, dict[str, Any], str]]:
             if element == "int8":
                 spec["mean"] = 128
             found.append(("rgb.png", spec, element))
-    for file in ("photo-420.jpg", "photo-422.jpg", "photo-444.jpg", "photo-progressive.jpg", "cmyk.jpg", "gray.jpg"):
+    for file in (
+        "photo-420.jpg",
+        "photo-422.jpg",
+        "photo-444.jpg",
+        "photo-progressive.jpg",
+        "cmyk.jpg",
+        "ycck.jpg",
+        "gray.jpg",
+        "keep-rgb.jpg",
+        "adobe-rgb.jpg",
+        "rgb-components.jpg",
+        "jfif-and-adobe.jpg",
+        "stray-bytes.jpg",
+        "stray-bytes-progressive.jpg",
+    ):
         found.append((file, {"crop": {"width": 90, "height": 71}}, "uint8"))
     found.append(("rgb.png", {"crop": {"width": 70, "height": 31}}, "float32"))
     found.append(("rgb.png", {"scale": 1 / 127.5, "mean": 1, "crop": {"width": 20, "height": 50}}, "float32"))

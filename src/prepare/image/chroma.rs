@@ -23,8 +23,8 @@ struct Scratch {
     colors: [Vec<u8>; 3],
 }
 
-/// `width` x `height` pixels of red, green, blue and full opacity from luma and the two chroma planes.
-pub(super) fn to_rgba(planes: &[Plane; 3], width: usize, height: usize) -> Vec<u8> {
+/// `width` x `height` pixels of red, green, blue and full opacity from luma and the two chroma planes, or from the colours' own.
+pub(super) fn to_rgba(planes: &[Plane; 3], width: usize, height: usize, are_colors: bool) -> Vec<u8> {
     let mut scratch = Scratch::default();
     for (row, plane) in scratch.full.iter_mut().zip(planes) {
         row.resize((plane.width * plane.across).max(width), 0);
@@ -34,6 +34,15 @@ pub(super) fn to_rgba(planes: &[Plane; 3], width: usize, height: usize) -> Vec<u
     for (y, out) in rgba.chunks_exact_mut(width * 4).enumerate() {
         for (plane, row) in planes.iter().zip(&mut scratch.full) {
             expand(plane, y, &mut scratch.sums, row);
+        }
+        if are_colors {
+            let [red, green, blue] = &scratch.full;
+            for (((out, red), green), blue) in
+                out.as_chunks_mut::<4>().0.iter_mut().zip(red).zip(green).zip(blue)
+            {
+                *out = [*red, *green, *blue, 255];
+            }
+            continue;
         }
         let [luma, blue, red] = &scratch.full;
         convert(&luma[..width], &blue[..width], &red[..width], &mut scratch.colors, out);

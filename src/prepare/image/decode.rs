@@ -1,10 +1,11 @@
 //! JPEG, PNG and WebP files to upright 8-bit pixels. A file is refused unless all of it decodes, and its header alone
 //! decides whether it is too large.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use super::exif::Orientation;
-use super::{Color, Size, jpeg};
+use super::{Color, Size, jpeg, png_chunks};
 use crate::error::{Code, Rejection};
 use crate::prepare::survive::survive;
 
@@ -76,23 +77,30 @@ pub(super) fn within_limit(size: Size, max_pixels: u64) -> Result<usize, Rejecti
 
 pub(super) fn broken(format: &str, why: impl std::fmt::Display) -> Rejection {
     Rejection::invalid(format!(
-        "the {format} picture cannot be decoded: {why}; send the whole, undamaged file"
+        "the {format} picture cannot be decoded: {why}; send an undamaged file, or save it anew as JPEG or PNG"
     ))
 }
 
+pub(super) fn cut_short(format: &str) -> Rejection {
+    Rejection::invalid(format!("the {format} picture is cut short; send the whole file"))
+}
+
 fn png(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection> {
+    let whole = png_chunks::with_end(bytes);
+    let is_cut_short = matches!(whole, Cow::Owned(_));
     let fault = |error: png::DecodingError| match error {
         png::DecodingError::LimitsExceeded => Rejection::new(
             Code::InputTooLarge,
             "the PNG picture's metadata takes too much memory; send it without",
         ),
+        _ if is_cut_short => cut_short("PNG"),
         error => broken("PNG", error),
     };
     let mut options = png::DecodeOptions::default();
     options.set_ignore_text_chunk(true);
     options.set_ignore_iccp_chunk(true);
     options.set_ignore_adler32(false);
-    let mut decoder = png::Decoder::new_with_options(Cursor::new(bytes), options);
+    let mut decoder = png::Decoder::new_with_options(Cursor::new(&whole[..]), options);
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let header = decoder.read_header_info().map_err(fault)?;
     let size = Size { width: header.width, height: header.height };
@@ -112,7 +120,8 @@ fn png(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection> {
         png::ColorType::Rgba => Channels::Rgba,
         png::ColorType::Indexed => return Err(broken("PNG", "its palette is not expanded")),
     };
-    let orientation = reader.info().exif_metadata.as_deref().map(Orientation::from_exif).unwrap_or_default();
+    let exif = reader.info().exif_metadata.as_deref().map(<[u8]>::to_vec).or_else(|| png_chunks::exif(bytes));
+    let orientation = Orientation::new(exif.as_deref(), png_chunks::xmp(bytes).as_deref());
     Ok(Decoded { size, channels, pixels, orientation })
 }
 
@@ -121,7 +130,7 @@ fn webp(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection> {
     // RIFF (Google's WebP container specification): the size of all that follows these 8 bytes.
     let declared = bytes[4..].first_chunk().map_or(0, |size| u32::from_le_bytes(*size)) as usize;
     if bytes.len() < declared.saturating_add(8) {
-        return Err(broken("WebP", "it is cut short"));
+        return Err(cut_short("WebP"));
     }
     let mut decoder = image_webp::WebPDecoder::new(Cursor::new(bytes)).map_err(fault)?;
     let (width, height) = decoder.dimensions();
@@ -132,10 +141,9 @@ fn webp(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection> {
     let length = decoder.output_buffer_size().ok_or_else(|| broken("WebP", "its size overflows"))?;
     let mut pixels = vec![0; length];
     decoder.read_image(&mut pixels).map_err(fault)?;
-    let orientation = match decoder.exif_metadata() {
-        Ok(Some(exif)) => Orientation::from_exif(&exif),
-        _ => Orientation::default(),
-    };
+    let exif = decoder.exif_metadata().ok().flatten();
+    let xmp = decoder.xmp_metadata().ok().flatten();
+    let orientation = Orientation::new(exif.as_deref(), xmp.as_deref());
     Ok(Decoded { size, channels, pixels, orientation })
 }
 

@@ -1,4 +1,5 @@
-//! The one EXIF tag that matters to a model: how the camera was held. Exif 2.3 (CIPA DC-008), TIFF 6.0 section 2.
+//! The one tag of a picture's metadata that matters to a model: how the camera was held. Exif 2.3 (CIPA DC-008), TIFF 6.0 section 2,
+//! XMP part 1. Read as Pillow's `ImageOps.exif_transpose` reads it.
 
 /// How the stored pixels must be turned to stand upright.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -10,16 +11,16 @@ pub(super) struct Orientation {
 }
 
 const ORIENTATION: u16 = 0x0112;
-const SHORT: u16 = 3;
 const ENTRY: usize = 12;
 
 impl Orientation {
-    /// From a TIFF structure, with or without `Exif\0\0` before it; upright where it says nothing that makes sense.
-    pub(super) fn from_exif(exif: &[u8]) -> Self {
-        read(exif.strip_prefix(b"Exif\0\0").unwrap_or(exif)).map_or_else(Self::default, Self::from_tag)
+    /// From EXIF, a TIFF structure with or without `Exif\0\0` before it; from XMP where EXIF does not say. Upright where nothing
+    /// that makes sense is said.
+    pub(super) fn new(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Self {
+        exif.and_then(read).or_else(|| xmp.and_then(read_xmp)).map_or_else(Self::default, Self::from_tag)
     }
 
-    fn from_tag(value: u16) -> Self {
+    fn from_tag(value: u64) -> Self {
         let (transpose, flip_x, flip_y) = match value {
             2 => (false, true, false),
             3 => (false, true, true),
@@ -54,23 +55,52 @@ impl Orientation {
     }
 }
 
-/// The tag's value in the first image file directory.
-fn read(tiff: &[u8]) -> Option<u16> {
-    let little = match tiff.get(..4)? {
-        b"II*\0" => true,
-        b"MM\0*" => false,
+/// The tag's value in the first image file directory; 0 where it is no whole number.
+fn read(mut exif: &[u8]) -> Option<u64> {
+    for _ in 0..2 {
+        exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    }
+    let little = match exif.get(..4)? {
+        b"II*\0" | b"II\0*" => true,
+        b"MM\0*" | b"MM*\0" => false,
         _ => return None,
     };
-    let short = |at: usize| {
-        let bytes = *tiff.get(at..)?.first_chunk::<2>()?;
-        Some(if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
+    let number = |at: usize, width: usize| {
+        let bytes = exif.get(at..at.checked_add(width)?)?.iter();
+        let join = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        Some(if little { bytes.rev().fold(0, join) } else { bytes.fold(0, join) })
     };
-    let offset = *tiff.get(4..)?.first_chunk::<4>()?;
-    let offset = if little { u32::from_le_bytes(offset) } else { u32::from_be_bytes(offset) } as usize;
-    let entries = offset.checked_add(2)?;
-    (0..usize::from(short(offset)?))
-        .map(|index| entries.saturating_add(index * ENTRY))
-        .find(|at| short(*at) == Some(ORIENTATION))
-        .filter(|at| short(at.saturating_add(2)) == Some(SHORT))
-        .and_then(|at| short(at.saturating_add(8)))
+    let offset = |at: usize| usize::try_from(number(at, 4)?).ok();
+    let directory = offset(4)?;
+    let count = number(directory, 2)?;
+    (0..usize::try_from(count).ok()?).find_map(|index| {
+        let at = directory.checked_add(2 + index * ENTRY)?;
+        if number(at, 2)? != u64::from(ORIENTATION) {
+            return None;
+        }
+        // Bytes of an element, and whether it is a whole number.
+        let (width, is_whole) = match number(at + 2, 2)? {
+            1 | 2 | 7 => (1, false),
+            6 => (1, true),
+            3 | 8 => (2, true),
+            4 | 9 | 13 => (4, true),
+            11 => (4, false),
+            5 | 10 | 12 => (8, false),
+            16 => (8, true),
+            _ => return None,
+        };
+        let length = offset(at + 4)?.checked_mul(width).filter(|length| *length > 0)?;
+        let value = number(if length > 4 { offset(at + 8)? } else { at + 8 }, width)?;
+        Some(if is_whole { value } else { 0 })
+    })
+}
+
+/// The first `tiff:Orientation`, as an attribute or an element.
+fn read_xmp(xmp: &[u8]) -> Option<u64> {
+    const NAME: &[u8] = b"tiff:Orientation";
+    memchr::memmem::find_iter(xmp, NAME).find_map(|at| {
+        let rest = &xmp[at + NAME.len()..];
+        let value = rest.strip_prefix(b"=\"").or_else(|| rest.strip_prefix(b">"))?.first()?;
+        value.is_ascii_digit().then(|| u64::from(value - b'0'))
+    })
 }

@@ -7,7 +7,7 @@ use zune_jpeg::{JpegDecoder, PlaneInfo};
 
 use super::Size;
 use super::chroma::{self, Plane};
-use super::decode::{Channels, Decoded, broken, within_limit};
+use super::decode::{Channels, Decoded, broken, cut_short, within_limit};
 use super::exif::Orientation;
 use crate::error::Rejection;
 
@@ -16,32 +16,30 @@ const MAX_SIDE: usize = u16::MAX as usize;
 
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection> {
     let fault = |error: zune_jpeg::errors::DecodeErrors| broken("JPEG", error);
+    // A decoder fills up what is missing; half a picture is no picture.
+    let Plain { bytes, colors, exif, xmp } = Plain::read(bytes).ok_or_else(|| cut_short("JPEG"))?;
     let options =
         DecoderOptions::default().set_max_width(MAX_SIDE).set_max_height(MAX_SIDE).set_strict_mode(true);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
     decoder.decode_headers().map_err(fault)?;
     let info = decoder.info().ok_or_else(|| broken("JPEG", "it has no header"))?;
     let size = Size { width: info.width.into(), height: info.height.into() };
     within_limit(size, max_pixels)?;
-    if !is_whole(bytes) {
-        // A decoder fills up what is missing; half a picture is no picture.
-        return Err(broken("JPEG", "it is cut short"));
-    }
-    let orientation = decoder.exif().map(|exif| Orientation::from_exif(exif)).unwrap_or_default();
-    if decoder.input_colorspace() == Some(ColorSpace::YCbCr)
-        && let Some(mut planes) = planes(&mut decoder)
-    {
+    let orientation = Orientation::new(exif.as_deref(), xmp);
+    if let Some(mut planes) = planes(&mut decoder) {
         let [luma, blue, red] = &mut planes;
         let (mut buffers, widths) = (
             [&mut luma.samples[..], &mut blue.samples[..], &mut red.samples[..]],
             [luma.width, blue.width, red.width],
         );
         decoder.raw_output().decode_into_planes_strided(&mut buffers, &widths).map_err(fault)?;
-        let pixels = chroma::to_rgba(&planes, size.width as usize, size.height as usize);
+        let (width, height) = (size.width as usize, size.height as usize);
+        let pixels = chroma::to_rgba(&planes, width, height, colors == Colors::Rgb);
         return Ok(Decoded { size, channels: Channels::Rgba, pixels, orientation });
     }
-    let (space, channels) = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma) => (ColorSpace::Luma, Channels::Gray),
+    let (space, channels) = match colors {
+        Colors::Gray => (ColorSpace::Luma, Channels::Gray),
+        Colors::Rgb => (ColorSpace::RGB, Channels::Rgb),
         _ => (ColorSpace::RGBA, Channels::Rgba),
     };
     decoder.set_options(options.jpeg_set_out_colorspace(space));
@@ -80,23 +78,139 @@ fn planes(decoder: &mut JpegDecoder<ZCursor<&[u8]>>) -> Option<[Plane; 3]> {
     })
 }
 
-/// Whether the end marker is reached by walking from segment to segment (T.81, annex B.1).
-fn is_whole(bytes: &[u8]) -> bool {
-    const END: u8 = 0xd9;
-    let mut at = 2;
-    loop {
-        // Between segments stands nothing, in a scan its coded data, where 0xff is followed by 0 or a restart marker.
-        let Some(found) = memchr::memchr(0xff, bytes.get(at..).unwrap_or_default()) else { return false };
-        at += found + 1;
-        match bytes.get(at) {
-            None => return false,
-            Some(&END) => return true,
-            Some(0 | 0x01 | 0xd0..=0xd8) => at += 1,
-            Some(0xff) => {}
-            Some(_) => {
-                let Some(length) = bytes.get(at + 1..).and_then(<[u8]>::first_chunk) else { return false };
-                at += 1 + usize::from(u16::from_be_bytes(*length));
+/// What the components of a file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colors {
+    Gray,
+    YCbCr,
+    Rgb,
+    Cmyk,
+    Ycck,
+}
+
+/// A file as libjpeg reads it: what decoding needs, and what the metadata says.
+#[derive(Debug)]
+struct Plain<'a> {
+    /// Without metadata and stray bytes between segments, and with one segment that tells the decoder the colours, which it
+    /// judges otherwise than libjpeg does.
+    bytes: Vec<u8>,
+    colors: Colors,
+    /// Several segments are one.
+    exif: Option<Vec<u8>>,
+    xmp: Option<&'a [u8]>,
+}
+
+const END: u8 = 0xd9;
+const SCAN: u8 = 0xda;
+
+impl<'a> Plain<'a> {
+    /// `None` where the end marker is not reached by walking from segment to segment (T.81, annex B.1).
+    fn read(file: &'a [u8]) -> Option<Self> {
+        let mut plain = Self { bytes: Vec::new(), colors: Colors::Gray, exif: None, xmp: None };
+        plain.bytes.reserve(file.len() + ADOBE.len() + 1);
+        let (start, mut rest) = file.split_at_checked(2)?;
+        plain.bytes.extend_from_slice(start);
+        let (mut frame, mut is_jfif, mut transform, mut has_scan) = (&file[..0], false, None, false);
+        loop {
+            let (marker, after) = next_marker(rest)?;
+            if matches!(marker, 0x01 | 0xd0..=END) {
+                // No segment belongs to them.
+                plain.bytes.extend([0xff, marker]);
+                rest = after;
+                if marker == END {
+                    return Some(plain);
+                }
+                continue;
+            }
+            let length = usize::from(u16::from_be_bytes(*after.first_chunk()?));
+            let segment;
+            (segment, rest) = after.split_at_checked(length)?;
+            let data = segment.get(2..)?;
+            match marker {
+                // A frame; tables of Huffman and arithmetic codes are none.
+                0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => frame = data,
+                SCAN if !has_scan => {
+                    has_scan = true;
+                    plain.colors = colors(frame, is_jfif, transform);
+                    if let Some(transform) = plain.colors.transform() {
+                        plain.bytes.extend_from_slice(ADOBE);
+                        plain.bytes.push(transform);
+                    }
+                }
+                0xe0..=0xef | 0xfe => {
+                    match marker {
+                        // The picture's metadata stands before its first scan.
+                        _ if has_scan => {}
+                        0xe0 => is_jfif |= data.len() >= 14 && data.starts_with(b"JFIF\0"),
+                        0xe1 if data.starts_with(EXIF) => match &mut plain.exif {
+                            Some(exif) => exif.extend_from_slice(&data[EXIF.len()..]),
+                            None => plain.exif = Some(data.to_vec()),
+                        },
+                        0xe1 => plain.xmp = data.strip_prefix(XMP).or(plain.xmp),
+                        0xee if data.len() >= 12 && data.starts_with(b"Adobe") => transform = Some(data[11]),
+                        _ => {}
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            plain.bytes.extend([0xff, marker]);
+            plain.bytes.extend_from_slice(segment);
+            if marker == SCAN {
+                let coded;
+                (coded, rest) = rest.split_at(coded_length(rest)?);
+                plain.bytes.extend_from_slice(coded);
             }
         }
     }
+}
+
+impl Colors {
+    /// As Adobe's segment tells it.
+    fn transform(self) -> Option<u8> {
+        match self {
+            Self::Gray => None,
+            Self::Rgb | Self::Cmyk => Some(0),
+            Self::YCbCr => Some(1),
+            Self::Ycck => Some(2),
+        }
+    }
+}
+
+const EXIF: &[u8] = b"Exif\0\0";
+const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+/// Adobe's segment but for its last byte, the transform.
+const ADOBE: &[u8] = b"\xff\xee\0\x0eAdobe\0d\0\0\0\0";
+
+/// libjpeg's rules (`default_decompress_parms` in jdapimin.c): JFIF is YCbCr whatever Adobe's segment says.
+fn colors(frame: &[u8], is_jfif: bool, transform: Option<u8>) -> Colors {
+    // Precision, height and width come first, then the components, three bytes each.
+    let id = |component: usize| frame.get(6 + 3 * component).copied();
+    match (frame.get(5), transform) {
+        (Some(3), _) if is_jfif => Colors::YCbCr,
+        (Some(3), Some(0)) => Colors::Rgb,
+        (Some(3), None) if [id(0), id(1), id(2)] == [Some(b'R'), Some(b'G'), Some(b'B')] => Colors::Rgb,
+        (Some(3), _) => Colors::YCbCr,
+        (Some(4), None | Some(0)) => Colors::Cmyk,
+        (Some(4), Some(_)) => Colors::Ycck,
+        _ => Colors::Gray,
+    }
+}
+
+/// The next marker, whatever stands before it, and what follows it.
+fn next_marker(mut rest: &[u8]) -> Option<(u8, &[u8])> {
+    loop {
+        let found = memchr::memchr(0xff, rest)?;
+        rest = &rest[found + 1..];
+        match rest.first()? {
+            // Fill bytes, or 0xff as data.
+            0 | 0xff => {}
+            marker => return Some((*marker, &rest[1..])),
+        }
+    }
+}
+
+/// Bytes of a scan's coded data, in which 0xff is followed by 0 or a restart marker.
+fn coded_length(rest: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(0xff, rest).find(|at| !matches!(rest.get(at + 1), None | Some(0 | 0xd0..=0xd7)))
 }

@@ -7,6 +7,7 @@ mod decode;
 mod exif;
 mod jpeg;
 mod plan;
+mod png_chunks;
 mod resize;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use plan::Plan;
 
-/// How a picture becomes the model's input: decode, turn as EXIF says, convert the colour, resize, crop, then
+/// How a picture becomes the model's input: decode, turn as EXIF or XMP says, convert the colour, resize, crop, then
 /// `(value * scale - mean) / std` for each channel.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

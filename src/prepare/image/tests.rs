@@ -286,11 +286,37 @@ fn half_a_picture_is_refused_wherever_it_ends() {
         "lossy-alpha.webp",
     ] {
         let whole = read(file);
-        plan.prepare(&whole, &mut Elements::F32(Vec::new())).unwrap();
-        for length in (0..whole.len()).step_by(1 + whole.len() / 150).chain([whole.len() - 1]) {
+        let prepare = |bytes: &[u8]| {
+            let mut row = Elements::F32(Vec::new());
+            plan.prepare(bytes, &mut row).map(|()| row)
+        };
+        let expected = prepare(&whole).unwrap();
+        // The last chunk of a PNG says that it ends, no more.
+        let needed = if file.ends_with("png") { whole.len() - 12 } else { whole.len() };
+        for length in needed..whole.len() {
+            assert_eq!(prepare(&whole[..length]).as_ref(), Ok(&expected), "{file}, {length} bytes");
+        }
+        for length in (0..needed).step_by(1 + whole.len() / 150).chain([needed - 1]) {
             let (code, message) = reject(&plan, &whole[..length]);
             assert_eq!(code, Code::InvalidInput, "{file}, {length} of {} bytes: {message}", whole.len());
+            // Without its first bytes it is no picture at all.
+            if length >= 16 {
+                let expected = "picture is cut short; send the whole file";
+                assert!(message.ends_with(expected), "{file}, {length} bytes: {message}");
+            }
         }
+    }
+}
+
+/// The sender has sent the whole file: more of it would not help.
+#[test]
+fn a_whole_picture_that_is_damaged_is_not_asked_for_again() {
+    for (file, at) in [("rgb.png", 60), ("photo-progressive.jpg", 163), ("lossless.webp", 40)] {
+        let mut bytes = read(file);
+        bytes[at..at + 8].fill(0xff);
+        let (code, message) = reject(&classifier(), &bytes);
+        assert_eq!(code, Code::InvalidInput);
+        assert!(message.contains("send an undamaged file"), "{file}: {message}");
     }
 }
 
@@ -308,6 +334,7 @@ proptest! {
     fn mutated_pictures_never_panic(
         file in proptest::sample::select(vec![
             "restarts.jpg", "orientation-6.jpg", "photo-progressive.jpg", "cmyk.jpg", "gray.jpg", "rgb.png",
+            "stray-bytes-progressive.jpg", "keep-rgb.jpg", "xmp-3.jpg", "profile-7.png", "xmp-7.png", "no-end.png",
             "interlaced.png", "palette-alpha.png", "rgb-16.png", "lossy.webp", "lossless.webp", "lossy-alpha.webp",
         ]),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
