@@ -29,6 +29,8 @@ pub(super) struct Given {
 pub(super) struct Layers {
     pub(super) given: HashMap<&'static str, Given>,
     pub(super) problems: Vec<Problem>,
+    /// A file could not be read: nobody knows which keys it gives.
+    pub(super) has_unreadable: bool,
 }
 
 impl Layers {
@@ -45,6 +47,7 @@ impl Layers {
             Ok(text) => text,
             Err(error) => {
                 let hint = "give --config the path of a YAML file that this user may read";
+                self.has_unreadable = true;
                 return self.problems.push(unusable(format!("the file cannot be read: {error}"), hint));
             }
         };
@@ -56,6 +59,7 @@ impl Layers {
                     other => other.to_string(),
                 };
                 let hint = "write `key: value` lines, indented by spaces alike, each key once";
+                self.has_unreadable = true;
                 self.problems.push(unusable(format!("the file is not a YAML mapping: {cause}"), hint));
             }
         }

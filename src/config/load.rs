@@ -39,12 +39,32 @@ pub fn load<F: AsRef<Path>>(
         layers.add_file(path.as_ref());
     }
     layers.add_variables(variables);
-    let mut reader =
-        Reader { given: layers.given, problems: layers.problems, effective: Effective::default() };
+    let Layers { given, problems, has_unreadable } = layers;
+    let mut reader = Reader { given, problems, effective: Effective::default() };
     match reader.config() {
         Some(config) if reader.problems.is_empty() => Ok(Loaded { config, effective: reader.effective }),
-        _ => Err(Problems(reader.problems)),
+        _ => Err(Problems(summarize_missing(reader.problems, has_unreadable, files.is_empty()))),
     }
+}
+
+/// Keys without a value are one problem where they have one cause: no file, or a file that cannot be read.
+fn summarize_missing(mut problems: Vec<Problem>, has_unreadable: bool, has_no_file: bool) -> Vec<Problem> {
+    if !has_unreadable && !has_no_file {
+        return problems;
+    }
+    let missing = problems.extract_if(.., |problem| problem.origin == Origin::Default);
+    let keys: Vec<String> = missing.filter_map(|problem| problem.key).map(|key| format!("`{key}`")).collect();
+    if has_no_file && !keys.is_empty() {
+        problems.push(Problem {
+            key: None,
+            value: None,
+            origin: Origin::Default,
+            message: format!("no file is given with --config, and no variable gives {}", keys.join(", ")),
+            hint: "name a file with `--config FILE`; config/predictd.yaml is a template with every key"
+                .into(),
+        });
+    }
+    problems
 }
 
 /// Reads key after key and remembers what was wrong. A method that returns none has reported why, now or before.

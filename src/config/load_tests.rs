@@ -213,7 +213,7 @@ fn limits_themselves_are_allowed() {
 fn nothing_given_names_every_required_key() {
     let required: Vec<_> = KEYS.iter().filter(|key| key.default.is_none()).map(|key| key.path).collect();
     assert_eq!(required, ["project", "requests.subscription", "responses.topic", "models.source"]);
-    assert_eq!(wrong_keys(&[], &[]), required);
+    assert_eq!(wrong_keys(&["# nothing\n"], &[]), required);
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_file_that_cannot_be_read_is_named() {
     let Problems(problems) = load(&[&missing], []).unwrap_err();
     assert_eq!(problems[0].origin, Origin::File(missing));
     assert!(problems[0].message.starts_with("the file cannot be read"), "{:?}", problems[0]);
-    assert_eq!(problems.len(), 5, "and the required keys: {problems:?}");
+    assert_eq!(problems.len(), 1, "the file may give the required keys: {problems:?}");
 }
 
 #[cfg(unix)]
@@ -339,4 +339,23 @@ fn the_local_configuration_is_the_demonstrations() {
     assert_eq!(config.responses.topic, "projects/demo/topics/prediction-responses");
     assert_eq!(config.models.updates.as_deref(), Some("projects/demo/subscriptions/model-updates"));
     assert_eq!(config.models.source, Source::Bucket { bucket: "models".into(), prefix: "models".into() });
+}
+
+#[test]
+fn without_a_file_the_option_is_named_once() {
+    let problems = bad(&[], &[]);
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    let keys = "`project`, `requests.subscription`, `responses.topic`, `models.source`";
+    assert_eq!(problem.message, format!("no file is given with --config, and no variable gives {keys}"));
+    assert!(problem.hint.contains("`--config FILE`"), "{problem:?}");
+    let some = bad(&[], &[("PREDICTD_PROJECT", "demo"), ("PREDICTD_BATCHING__MAX_ROWS", "0")]);
+    assert_eq!(some[0].key.as_deref(), Some("batching.max_rows"), "what is given is checked all the same");
+    assert!(some.len() == 2 && !some[1].message.contains("`project`"), "{some:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_the_one_problem() {
+    assert_eq!(bad(&["project: here: there\n"], &[]).len(), 1);
+    let wrong = bad(&["project: here: there\n"], &[("PREDICTD_BATCHING__MAX_ROWS", "0")]);
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
 }

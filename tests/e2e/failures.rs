@@ -30,14 +30,27 @@ fn assert_refused(path: &str, says: &[&str]) {
 
 #[test]
 fn a_missing_configuration_file() {
-    assert_refused("/nowhere/predictd.yaml", &["the file cannot be read: No such file or directory"]);
+    let one = "the configuration has 1 problem\n";
+    assert_refused("/nowhere/predictd.yaml", &[one, "the file cannot be read: No such file or directory"]);
+}
+
+#[test]
+fn no_configuration_at_all() {
+    for command in ["check", "run"] {
+        let (code, _, stderr) = outcome(predictd(&[command]), "");
+        assert_eq!(code, 78);
+        for said in ["the configuration has 1 problem\n", "no file is given with --config", "`--config FILE`"]
+        {
+            assert!(stderr.contains(said), "{said:?} is missing in {stderr}");
+        }
+    }
 }
 
 #[test]
 fn bad_yaml() {
     assert_bad_configuration(
         &format!("{LEAST}http: here: there\n"),
-        &["the file is not a YAML mapping", "line 5"],
+        &["the configuration has 1 problem\n", "the file is not a YAML mapping", "line 5"],
     );
 }
 
