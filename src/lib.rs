@@ -21,6 +21,9 @@
 //! | [`http`], [`health`], [`metrics`], [`telemetry`] | what operators see |
 //! | [`google`] | Google's clients, emulators included |
 
+// `cli::output` alone prints: `println!` and `eprintln!` panic where a pipe is closed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod attributes;
 pub mod batch;
 pub mod cli;

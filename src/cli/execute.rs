@@ -4,13 +4,10 @@
 
 use std::io::Write as _;
 
-use super::{Cli, Command, Exit, report};
-use crate::config::Config;
+use super::{Cli, Command, Exit, output, report};
+use crate::cli;
 use crate::model::Models;
-use crate::{cli, pipeline, telemetry};
 use clap::Parser as _;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// The whole program.
 pub fn main() -> ! {
@@ -30,27 +27,18 @@ pub fn main() -> ! {
 
 /// At once: the destructors of ONNX Runtime's library would run under a load that still blocks a thread, which then fails or
 /// crashes.
-fn end(exit: Exit) -> ! {
+pub(super) fn end(exit: Exit) -> ! {
     let _ = std::io::stdout().flush();
     signal_hook::low_level::exit(exit.code())
 }
 
 async fn execute(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Run(args) => match Config::load(&args.config) {
-            Ok(config) => {
-                telemetry::init(&config.project, &config.requests.subscription, &config.responses.topic);
-                pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
-            }
-            Err(problems) => {
-                eprintln!("error: {problems}");
-                Ok(Exit::BadConfig)
-            }
-        },
+        Command::Run(args) => cli::run::run(&args.config).await,
         Command::Check(args) => cli::check::run(&args.config),
         Command::Inspect(args) => {
             let model = cli::model::open(&args.model, args.library.as_deref()).await?;
-            print!("{}", cli::inspect::render(&Models::of(model), args.json)?);
+            output::print(cli::inspect::render(&Models::of(model), args.json)?)?;
             Ok(Exit::Ok)
         }
         Command::Predict(args) => {
@@ -63,38 +51,19 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
             Ok(if answer.is_prediction { Exit::Ok } else { Exit::Failure })
         }
         Command::Generate(what) => {
-            cli::generate::generate(&what, &mut std::io::stdout().lock())?;
+            let mut page = Vec::new();
+            cli::generate::generate(&what, &mut page)?;
+            output::print(page)?;
             Ok(Exit::Ok)
         }
         Command::Push(args) => {
-            println!("{}", cli::push::push(&args.folder, &args.address, args.library.as_deref()).await?);
+            let pushed = cli::push::push(&args.folder, &args.address, args.library.as_deref()).await?;
+            output::print(format!("{pushed}\n"))?;
             Ok(Exit::Ok)
         }
         Command::Ready(args) => {
-            println!("{}", cli::ready::ready(args.address).await?);
+            output::print(cli::ready::ready(args.address).await? + "\n")?;
             Ok(Exit::Ok)
         }
     }
-}
-
-/// The first SIGTERM or SIGINT begins the drain, the second ends at once.
-fn stop_on_signals() -> anyhow::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                if stop.is_cancelled() {
-                    end(Exit::Failure);
-                }
-                stop.cancel();
-            }
-        }
-    });
-    Ok(stop)
 }

@@ -5,10 +5,12 @@ pub mod execute;
 pub mod generate;
 pub mod inspect;
 pub mod model;
+pub mod output;
 pub mod predict;
 pub mod push;
 pub mod ready;
 pub mod report;
+pub mod run;
 pub mod sample;
 
 use std::net::SocketAddr;

@@ -1,13 +1,14 @@
 //! `predictd predict`: one request through the worker's own stages, without Pub/Sub between them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use google_cloud_pubsub::model::Message;
 
+use super::output;
 use super::report::Hint as _;
 use crate::attributes::{CONTENT_TYPE, OF_THE_BODY};
 use crate::message::Batch;
@@ -54,12 +55,10 @@ pub fn content_type(value: String) -> (String, String) {
 /// The body alone to standard output; a terminal gets a line end. Attributes go to standard error, in order: all of them, or those
 /// without which the body cannot be read, such as `inference-header-content-length`.
 pub fn write(answer: &Answer, all: bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(&answer.body).context("cannot write to standard output")?;
-    if out.is_terminal() {
-        out.write_all(b"\n").context("cannot write to standard output")?;
+    output::print(&answer.body)?;
+    if std::io::stdout().is_terminal() {
+        output::print("\n")?;
     }
-    out.flush().context("cannot write to standard output")?;
     let tells_of_the_body = |key: &str, value: &str| match key {
         CONTENT_TYPE => value != "application/json",
         _ => OF_THE_BODY.contains(&key) || key.starts_with("ce-"),
@@ -67,7 +66,7 @@ pub fn write(answer: &Answer, all: bool) -> anyhow::Result<()> {
     let attributes: BTreeMap<&String, &String> =
         answer.attributes.iter().filter(|(key, value)| all || tells_of_the_body(key, value)).collect();
     for (key, value) in attributes {
-        eprintln!("{key}: {value}");
+        output::print_error(&format!("{key}: {value}\n"));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::output;
 use crate::telemetry::logs;
 
 /// What to do about an error; stands in its chain.
@@ -37,7 +38,8 @@ pub fn hint(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
 }
 
-fn hint_or_usual(error: &anyhow::Error) -> &str {
+/// [`hint`], or how to learn more.
+pub fn hint_or_usual(error: &anyhow::Error) -> &str {
     hint(error).unwrap_or("PREDICTD_LOG=debug shows more of what led to this")
 }
 
@@ -51,9 +53,9 @@ pub fn report(error: &anyhow::Error) {
     if logs::are_structured() {
         let hint = hint_or_usual(error);
         tracing::error!(why = format!("{error:#}"), hint, "predictd ends");
-        eprintln!("hint: {hint}");
+        output::print_error(&format!("hint: {hint}\n"));
     } else {
-        eprint!("{}", render(error));
+        output::print_error(&render(error));
     }
 }
 

@@ -29,7 +29,11 @@ const REPORTED_ERROR: &str =
 /// Sets the process's logging up, to standard error. `project` names traces as Cloud Logging links them.
 pub fn init(project: &str) {
     let filter = EnvFilter::try_from_env("PREDICTD_LOG").unwrap_or_else(|_| EnvFilter::new("info,ort=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A closed standard error must end neither a thread nor the worker.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if std::io::stderr().is_terminal() {
         builder.with_target(false).init();
         let by_default = std::panic::take_hook();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{REQUEST_SUBSCRIPTION, World, model_file, onnxruntime, outcome, repository, temporary};
@@ -173,6 +173,37 @@ fn inspect_shows_what_a_bundle_declares() {
     assert_eq!(json["declared"]["image"]["resize"]["height"], 32);
     let (_, plain, _) = outcome(predictd(&["inspect", "tests/models/zoo/torch-conv"]), "");
     assert!(!plain.contains("declared in"), "{plain}");
+}
+
+/// `head` and the like close the pipe when they have enough.
+#[test]
+fn a_closed_pipe_ends_a_command_silently() {
+    let model = "tests/models/wine/2";
+    let config = "config/local.yaml";
+    let commands: [&[&str]; 7] = [
+        &["inspect", model],
+        &["inspect", model, "--json"],
+        &["predict", "--model", model, "--input", "/dev/null"],
+        &["check", "--config", config],
+        &["generate", "completions", "bash"],
+        &["generate", "completions", "man"],
+        &["--help"],
+    ];
+    for arguments in commands {
+        let mut command = predictd(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let is_error = arguments[0] == "predict"; // An empty request is one, whoever reads of it.
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*stderr), (Some(i32::from(is_error)), ""), "{arguments:?}");
+    }
+    for (arguments, code) in [(["check", "--config", "/nowhere"], 78), (["inspect", "--json", "/nowhere"], 1)]
+    {
+        let mut child = predictd(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stderr.take());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{arguments:?}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod grants;
 mod guarantees;
 mod harness;
 mod lifecycle;
+mod logs;
 mod models;
 mod observability;
 mod oracle;

@@ -1,0 +1,46 @@
+//! `predictd run`: configuration, log, signals, then the pipeline.
+
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::execute::end;
+use super::{Exit, output};
+use crate::config::Config;
+use crate::{pipeline, telemetry};
+
+/// Until a signal, or until the pipeline fails.
+pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
+    let config = match Config::load(files) {
+        Ok(config) => config,
+        Err(problems) => {
+            output::print_error(&format!("error: {problems}\n"));
+            return Ok(Exit::BadConfig);
+        }
+    };
+    telemetry::init(&config.project, &config.requests.subscription, &config.responses.topic);
+    pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
+}
+
+/// The first SIGTERM or SIGINT begins the drain, the second ends at once.
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if stop.is_cancelled() {
+                    end(Exit::Failure);
+                }
+                stop.cancel();
+            }
+        }
+    });
+    Ok(stop)
+}
