@@ -37,12 +37,13 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => cli::run::run(&args.config).await,
         Command::Check(args) => cli::check::run(&args.config),
         Command::Inspect(args) => {
-            let model = cli::model::open(&args.model, args.library.as_deref()).await?;
-            output::print(cli::inspect::render(&Models::of(model), args.json)?)?;
+            let opened = cli::model::open(&args.model, args.library.as_deref()).await?;
+            let (models, example) = (Models::of(opened.model), opened.serving_example);
+            output::print(cli::inspect::render(&models, example, args.json)?)?;
             Ok(Exit::Ok)
         }
         Command::Predict(args) => {
-            let model = cli::model::open(&args.model, args.library.as_deref()).await?;
+            let model = cli::model::open(&args.model, args.library.as_deref()).await?.model;
             let request = cli::predict::read(&args.input)?;
             let attributes =
                 args.attributes.into_iter().chain(args.content_type.map(cli::predict::content_type));

@@ -13,6 +13,9 @@ use crate::signature::TensorSpec;
 
 /// A longer command is not for a terminal.
 const LONGEST_COMMAND: usize = 4096;
+/// Characters of a value of the metadata.
+const LONGEST_VALUE: usize = 200;
+const LONGEST_LIST: usize = 20;
 
 /// What `--json` prints.
 #[derive(serde::Serialize)]
@@ -26,10 +29,10 @@ struct Inspected {
 }
 
 /// The one model that serves, as a table or as JSON.
-pub fn render(models: &Models, json: bool) -> anyhow::Result<String> {
+pub fn render(models: &Models, serving_example: Option<String>, json: bool) -> anyhow::Result<String> {
     let serving = models.serving();
     let model = serving.values().next().context("there is no model")?;
-    let samples = samples(models, model);
+    let samples = samples(models, model, serving_example);
     let declared = declared(&model.declaration)?;
     if json {
         let inspected = Inspected { version: VersionInfo::of(model), declared, samples };
@@ -38,10 +41,8 @@ pub fn render(models: &Models, json: bool) -> anyhow::Result<String> {
     let mut text = String::new();
     writeln!(text, "model     {} version {}", model.name, model.version)?;
     writeln!(text, "from      {}", model.from)?;
-    for (key, value) in &model.metadata {
-        writeln!(text, "{key:<9} {value}")?;
-    }
-    writeln!(text, "batching  {}\n", model.engine.batching())?;
+    writeln!(text, "batching  {}
+", model.engine.batching())?;
     let signature = &model.signature;
     table(&mut text, "inputs", &signature.inputs)?;
     if model.engine.inputs.iter().map(|spec| &spec.name).ne(signature.inputs.iter().map(|spec| &spec.name))
@@ -63,9 +64,15 @@ pub fn render(models: &Models, json: bool) -> anyhow::Result<String> {
         writeln!(text, "columns\n  {}", columns.join(", "))?;
     }
     if !declared.is_null() {
-        let yaml = serde_saphyr::to_string(&declared)?;
+        let yaml = serde_saphyr::to_string(&shortened(declared))?;
         let lines: Vec<String> = yaml.lines().map(|line| format!("  {line}\n")).collect();
         write!(text, "declared in model.yaml\n{}", lines.concat())?;
+    }
+    if !model.metadata.is_empty() {
+        writeln!(text, "metadata")?;
+    }
+    for (key, value) in &model.metadata {
+        writeln!(text, "  {key:<8} {}", one_line(value))?;
     }
     if samples.is_empty() {
         writeln!(text, "\nno requests to show: the model refuses zeros in every form")?;
@@ -96,6 +103,35 @@ fn declared(declaration: &Declaration) -> anyhow::Result<Value> {
     }
     prune(&mut said);
     Ok(if said == Value::Object(serde_json::Map::new()) { Value::Null } else { said })
+}
+
+/// A value of the metadata for a terminal; `--json` has all of it.
+fn one_line(value: &str) -> String {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(LONGEST_VALUE) {
+        Some((end, _)) => {
+            format!("{}… ({} characters in all)", line[..end].trim_end(), value.chars().count())
+        }
+        None => line,
+    }
+}
+
+/// Lists that a terminal would not hold, such as thousands of labels, end with their length.
+fn shortened(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(members) => members.values_mut().for_each(|member| *member = shortened(member.take())),
+        Value::Array(elements) => {
+            let length = elements.len();
+            elements.iter_mut().for_each(|element| *element = shortened(element.take()));
+            if length > LONGEST_LIST {
+                elements.truncate(LONGEST_LIST);
+                elements.push(format!("… ({length} in all)").into());
+            }
+        }
+        _ => {}
+    }
+    value
 }
 
 /// Leaves out what is not set.

@@ -11,14 +11,31 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::model::bundle::Bundle;
-use crate::model::engine::Opened;
+use crate::model::engine;
 use crate::model::load;
 use crate::model::runtime::Runtime;
 use crate::model::source::{Listed, Source};
 
+/// MLflow's name for the request body that it makes of a model's input example.
+const SERVING_EXAMPLE: &str = "serving_input_example.json";
+
+/// A model, and what lies beside it for people alone.
+#[derive(Debug)]
+pub struct Opened {
+    pub model: Model,
+    /// The content of [`SERVING_EXAMPLE`].
+    pub serving_example: Option<String>,
+}
+
+impl Opened {
+    fn new(model: Model, folder: &Path) -> Self {
+        Self { model, serving_example: std::fs::read_to_string(folder.join(SERVING_EXAMPLE)).ok() }
+    }
+}
+
 /// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest version);
 /// local, or `gs://…` for the folders.
-pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Model> {
+pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Opened> {
     let inference = config::Inference { library: library.map(Into::into), ..Default::default() };
     let runtime = Arc::new(Runtime::load(&inference)?);
     match address.strip_prefix("gs://") {
@@ -27,7 +44,7 @@ pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Model>
     }
 }
 
-async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Model> {
+async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Opened> {
     let path = path
         .canonicalize()
         .with_context(|| format!("cannot find the model {path:?}"))
@@ -42,11 +59,13 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Model> 
     newest(runtime, Source::Directory(parent), &name, None).await
 }
 
-fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Model> {
+fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Opened> {
     let bundle = Bundle::of_file(path);
-    let opened = Opened::load(runtime, &bundle).with_context(|| format!("cannot load {}", path.display()))?;
-    let (name, version) = names(path.parent().unwrap_or(path));
-    Ok(Model {
+    let opened =
+        engine::Opened::load(runtime, &bundle).with_context(|| format!("cannot load {}", path.display()))?;
+    let folder = path.parent().unwrap_or(path);
+    let (name, version) = names(folder);
+    let model = Model {
         metrics: Metrics::new().for_version(&name, &version),
         name: name.into(),
         version: version.into(),
@@ -56,18 +75,20 @@ fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Model> {
         declaration: bundle.declaration,
         loaded_at: std::time::SystemTime::now(),
         engine: opened.engine,
-    })
+    };
+    Ok(Opened::new(model, folder))
 }
 
 async fn load_folder(
     runtime: Arc<Runtime>,
     folder: std::path::PathBuf,
     shown: &Path,
-) -> anyhow::Result<Model> {
+) -> anyhow::Result<Opened> {
     let (name, version) = names(shown);
     let from = shown.display().to_string();
     let load = move || {
         load::load(&runtime, &Metrics::new(), &folder, &name, &version, from.clone())
+            .map(|model| Opened::new(model, &folder))
             .with_context(|| format!("cannot load {from}"))
     };
     tokio::task::spawn_blocking(load).await?
@@ -85,7 +106,7 @@ fn last_name(path: &Path) -> String {
     path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-async fn from_bucket(runtime: &Arc<Runtime>, address: &str, object: &str) -> anyhow::Result<Model> {
+async fn from_bucket(runtime: &Arc<Runtime>, address: &str, object: &str) -> anyhow::Result<Opened> {
     let parts: Vec<&str> = object.trim_end_matches('/').split('/').collect();
     let (bucket, folders) = parts.split_first().context("the address names no bucket")?;
     let (model, version, prefix) = match folders {
@@ -108,7 +129,7 @@ async fn newest(
     source: Source,
     name: &str,
     version: Option<&str>,
-) -> anyhow::Result<Model> {
+) -> anyhow::Result<Opened> {
     let listing = source.list().await?;
     let found = listing
         .versions
@@ -125,9 +146,9 @@ async fn newest(
     let fetched = fetch(&source, &listed).await?;
     let from = source.address(name, &listed.version);
     let (name, version) = (name.to_owned(), listed.version.to_string());
-    let load = move || -> anyhow::Result<Model> {
+    let load = move || -> anyhow::Result<Opened> {
         match load::load(&runtime, &Metrics::new(), &fetched.folder, &name, &version, from.clone()) {
-            Ok(model) => Ok(model),
+            Ok(model) => Ok(Opened::new(model, &fetched.folder)),
             Err(problem) => bail!("cannot load {from}: {problem}"),
         }
     };

@@ -1,5 +1,5 @@
-//! Requests that a model takes as they stand, one of each form that fits it: zeros of the right shape, so not of sense. Each was
-//! answered by the model before it is shown.
+//! Requests that a model takes as they stand: the examples of its bundle, and one of each form that fits it, made of zeros of the
+//! right shape, which mean nothing. Each was answered by the model before it is shown.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -54,8 +54,41 @@ impl Body {
     }
 }
 
-/// All forms in which the model that serves answers a sample; none when zeros are no request for it.
-pub fn samples(models: &Models, model: &Model) -> Vec<Sample> {
+impl Sample {
+    fn new(model: &Model, protocol: &'static str, attributes: &[(&'static str, String)], body: Body) -> Self {
+        let mut command = match &body {
+            Body::Text(text) => format!("printf %s {}", quoted(text)),
+            Body::Bytes(bytes) => format!("printf %s {} | base64 -d", STANDARD.encode(bytes)),
+        };
+        command += &format!(" | predictd predict --model {}", quoted(&model.from));
+        for (key, value) in attributes {
+            command += &match *key {
+                "content-type" => format!(" --content-type {}", quoted(value)),
+                key => format!(" --attribute {}", quoted(&format!("{key}={value}"))),
+            };
+        }
+        Self { protocol, attributes: attributes.iter().cloned().collect(), body, command }
+    }
+
+    fn is_answered(&self, models: &Models) -> bool {
+        let attributes = self.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let attributes: HashMap<String, String> = attributes.collect();
+        predict(models, self.body.bytes().to_vec(), attributes).is_prediction
+    }
+}
+
+/// The examples of the bundle, then the forms in which the model answers zeros; none where it refuses all of them.
+pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) -> Vec<Sample> {
+    let declared = model.declaration.samples.iter().map(|sample| ("sample", sample.request.to_string()));
+    let given = declared.chain(serving_example.map(|body| ("mlflow-example", body)));
+    let mut examples: Vec<Sample> =
+        given.map(|(protocol, body)| Sample::new(model, protocol, &[], Body::Text(body))).collect();
+    examples.retain(|sample| sample.is_answered(models));
+    examples.extend(zeros(models, model));
+    examples
+}
+
+fn zeros(models: &Models, model: &Model) -> Vec<Sample> {
     let picture = model.engine.sample_picture();
     let has_open_rank = model.signature.inputs.iter().any(|spec| spec.kind == Kind::OpenRank);
     let ranks = if has_open_rank { 0..=MOST_OPEN } else { 0..=0 };
@@ -69,11 +102,7 @@ pub fn samples(models: &Models, model: &Model) -> Vec<Sample> {
             continue;
         }
         let mut samples = zeros.samples();
-        samples.retain(|sample| {
-            let attributes = sample.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-            let attributes: HashMap<String, String> = attributes.collect();
-            predict(models, sample.body.bytes().to_vec(), attributes).is_prediction
-        });
+        samples.retain(|sample| sample.is_answered(models));
         if !samples.is_empty() {
             return samples;
         }
@@ -125,18 +154,7 @@ impl<'a> Zeros<'a> {
     }
 
     fn sample(&self, protocol: &'static str, attributes: &[(&'static str, String)], body: Body) -> Sample {
-        let mut command = match &body {
-            Body::Text(text) => format!("printf %s {}", quoted(text)),
-            Body::Bytes(bytes) => format!("printf %s {} | base64 -d", STANDARD.encode(bytes)),
-        };
-        command += &format!(" | predictd predict --model {}", quoted(&self.model.from));
-        for (key, value) in attributes {
-            command += &match *key {
-                "content-type" => format!(" --content-type {}", quoted(value)),
-                key => format!(" --attribute {}", quoted(&format!("{key}={value}"))),
-            };
-        }
-        Sample { protocol, attributes: attributes.iter().cloned().collect(), body, command }
+        Sample::new(self.model, protocol, attributes, body)
     }
 
     fn whole_inputs(&self) -> String {

@@ -206,6 +206,69 @@ fn a_closed_pipe_ends_a_command_silently() {
     }
 }
 
+/// A model file whose metadata has one more entry: a field at the end, as protobuf allows.
+fn with_metadata(model: &[u8], key: &str, value: &str) -> Vec<u8> {
+    let field = |tag: u8, bytes: &[u8]| {
+        let mut length = bytes.len();
+        let mut encoded = vec![tag];
+        while length >= 128 {
+            encoded.push((length % 128) as u8 | 128);
+            length /= 128;
+        }
+        encoded.push(length as u8);
+        [encoded, bytes.to_vec()].concat()
+    };
+    let entry = [field(0x0a, key.as_bytes()), field(0x12, value.as_bytes())].concat();
+    [model.to_vec(), field(0x72, &entry)].concat()
+}
+
+#[test]
+fn inspect_shows_inputs_first_and_shortens_long_metadata() {
+    let characters = "x\n".repeat(6625);
+    let model = with_metadata(&model_file("wine/2", "model.onnx"), "character", &characters);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.onnx"), model).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let (code, table, stderr) = outcome(predictd(&["inspect", path]), "");
+    assert_eq!(code, 0, "{stderr}");
+    let place = |text: &str| table.find(text).unwrap_or_else(|| panic!("no {text:?} in {table}"));
+    assert!(place("inputs\n") < place("outputs\n") && place("outputs\n") < place("metadata\n"), "{table}");
+    place("x x x… (13250 characters in all)");
+    assert!(place("metadata\n") < 1000 && table.lines().all(|line| line.len() < 5000), "{table}");
+    let (_, json, _) = outcome(predictd(&["inspect", path, "--json"]), "");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["metadata"]["character"], *characters, "whole");
+}
+
+#[test]
+fn inspect_shows_the_examples_of_a_bundle_that_the_model_answers() {
+    let bundle = |files: &[(&str, &str)]| {
+        let bundle = tempfile::tempdir().unwrap();
+        std::fs::write(bundle.path().join("model.onnx"), model_file("wine/2", "model.onnx")).unwrap();
+        for (name, content) in files {
+            std::fs::write(bundle.path().join(name), content).unwrap();
+        }
+        bundle
+    };
+    let row = "[13.2, 1.78, 2.14, 11.2, 100, 2.65, 2.76, 0.26, 1.28, 4.38, 1.05, 3.4, 1050]";
+    let names = (0..13).map(|number| format!("{{name: c{number}}}")).collect::<Vec<_>>().join(", ");
+    let quoted = (0..13).map(|number| format!("\"c{number}\"")).collect::<Vec<_>>().join(", ");
+    let split = format!("{{\"dataframe_split\": {{\"columns\": [{quoted}], \"data\": [{row}]}}}}");
+    let inputs = format!("{{\"inputs\": [{row}]}}");
+    for (example, declared) in [(&split, format!("columns: [{names}]\n")), (&inputs, String::new())] {
+        let declared = format!("{declared}samples: [{{request: {{instances: [{row}]}}}}]\n");
+        let bundle = bundle(&[("serving_input_example.json", example), ("model.yaml", &declared)]);
+        let path = bundle.path().to_str().unwrap();
+        let tried = ask_samples(path);
+        assert!(tried.contains("mlflow-example") && tried.contains("sample"), "{tried:?}");
+        let (_, table, _) = outcome(predictd(&["inspect", path]), "");
+        let (sample, zeros) = (table.find("# sample\n").unwrap(), table.find("# rows\n").unwrap());
+        assert!(sample < zeros && table.contains(&format!("printf %s '{example}'")), "{table}");
+    }
+    let refused = bundle(&[("serving_input_example.json", "{\"inputs\": [[1]]}")]);
+    assert!(!ask_samples(refused.path().to_str().unwrap()).contains("mlflow-example"));
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let mut library = predictd(&["inspect", "tests/models/wine/1"]);

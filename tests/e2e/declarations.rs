@@ -22,7 +22,7 @@ pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 fn loads(folder: &Path) -> Result<usize, String> {
     let loaded = load::load(&RUNTIME, &Metrics::new(), folder, "m", "1", String::new());
     let models = Models::of(loaded.map_err(|problem| problem.to_string())?);
-    Ok(models.serving().values().map(|model| samples(&models, model).len()).sum())
+    Ok(models.serving().values().map(|model| samples(&models, model, None).len()).sum())
 }
 
 fn value() -> impl Strategy<Value = String> {
