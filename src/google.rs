@@ -51,6 +51,13 @@ fn storage_control_endpoint() -> Option<String> {
     emulator("STORAGE_EMULATOR_HOST_GRPC").or_else(|| emulator("STORAGE_EMULATOR_HOST"))
 }
 
+/// The emulators in use, as their variables name them.
+pub fn emulators() -> Vec<String> {
+    let variables = ["PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST_GRPC"];
+    let named = variables.into_iter().filter_map(|variable| Some((variable, emulator(variable)?)));
+    named.map(|(variable, address)| format!("{variable} ({address})")).collect()
+}
+
 pub async fn subscriber() -> anyhow::Result<Subscriber> {
     build!(Subscriber::builder(), emulator("PUBSUB_EMULATOR_HOST"))
 }

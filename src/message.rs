@@ -106,6 +106,8 @@ pub struct Origin {
     pub attempt: u32,
     /// Its place among those of its ordering key, if it has one.
     pub turn: Option<Turn>,
+    /// Rows of the decoded request; 0 until then.
+    pub rows: usize,
     /// How the answer must be sent.
     pub delivery: Delivery,
     pub ticket: Ticket,
@@ -122,6 +124,7 @@ impl Origin {
             deadline: None,
             attempt: 0,
             turn: None,
+            rows: 0,
             delivery: Delivery::default(),
             ticket,
         }
@@ -161,7 +164,7 @@ pub struct Reply {
     pub body: Bytes,
     /// What the response's attributes say of the body.
     pub attributes: Vec<(&'static str, Cow<'static, str>)>,
-    pub outcome: Result<(), Code>,
+    pub outcome: Result<(), Box<Rejection>>,
     /// The version that answered; `None` when the request was refused before it reached a model.
     pub model: Option<Arc<Model>>,
     pub id: Option<Id>,
@@ -177,7 +180,12 @@ impl Reply {
     /// The error response to a request.
     pub fn refused(rejection: &Rejection, id: Option<Id>, model: Option<Arc<Model>>, origin: Origin) -> Self {
         let body = encode::error(rejection, id.as_ref()).into();
-        Self::sealed(body, Err(rejection.code), model, id, origin)
+        Self::sealed(body, Err(Box::new(rejection.clone())), model, id, origin)
+    }
+
+    /// The error code, where it is an error.
+    pub fn code(&self) -> Result<(), Code> {
+        self.outcome.as_ref().copied().map_err(|rejection| rejection.code)
     }
 
     /// No answer for now: the request comes again, and the younger ones of its ordering key after it.
@@ -187,7 +195,7 @@ impl Reply {
 
     fn sealed(
         body: encode::Body,
-        outcome: Result<(), Code>,
+        outcome: Result<(), Box<Rejection>>,
         model: Option<Arc<Model>>,
         id: Option<Id>,
         origin: Origin,

@@ -10,11 +10,16 @@ use crate::config::load::load;
 /// # Errors
 /// When standard output takes nothing more.
 pub fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
-    match load(files, std::env::vars_os()) {
-        Ok(loaded) => output::print(loaded.effective.to_string()).map(|()| Exit::Ok),
+    let loaded = match load(files, std::env::vars_os()) {
+        Ok(loaded) => loaded,
         Err(problems) => {
             output::print_error(&format!("error: {problems}\n"));
-            Ok(Exit::BadConfig)
+            return Ok(Exit::BadConfig);
         }
+    };
+    for warning in loaded.config.warnings() {
+        output::print_error(&format!("warning: {warning}\n"));
     }
+    output::print(loaded.effective.to_string())?;
+    Ok(Exit::Ok)
 }

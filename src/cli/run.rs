@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::execute::end;
 use super::{Exit, output};
 use crate::config::Config;
-use crate::{pipeline, telemetry};
+use crate::{google, pipeline, telemetry};
 
 /// Until a signal, or until the pipeline fails.
 pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
@@ -19,8 +19,31 @@ pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
             return Ok(Exit::BadConfig);
         }
     };
-    telemetry::init(&config.project, &config.requests.subscription, &config.responses.topic);
+    telemetry::logs::init(&config.project);
+    announce(&config);
+    telemetry::init(&config.requests.subscription, &config.responses.topic);
     pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
+}
+
+/// The first line of the log.
+fn announce(config: &Config) {
+    let emulators = google::emulators();
+    let providers: Vec<&str> = config.inference.providers.iter().map(|provider| provider.name()).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        project = config.project,
+        subscription = config.requests.subscription,
+        topic = config.responses.topic,
+        source = %config.models.source,
+        default_model = config.models.default,
+        providers = providers.join(", "),
+        threads = config.inference.threads,
+        emulators = (!emulators.is_empty()).then(|| emulators.join(", ")),
+        "predictd starts"
+    );
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// The first SIGTERM or SIGINT begins the drain, the second ends at once.

@@ -359,3 +359,12 @@ fn a_file_that_cannot_be_read_is_the_one_problem() {
     let wrong = bad(&["project: here: there\n"], &[("PREDICTD_BATCHING__MAX_ROWS", "0")]);
     assert_eq!(wrong.len(), 2, "{wrong:?}");
 }
+
+#[test]
+fn the_project_of_the_template_is_warned_about() {
+    assert_eq!(good(&[LEAST], &[]).warnings(), Vec::<String>::new());
+    let warnings = good(&[LEAST], &[("PREDICTD_PROJECT", "my-project")]).warnings();
+    assert!(warnings.len() == 1 && warnings[0].starts_with("project: \"my-project\" is"), "{warnings:?}");
+    let template = std::fs::read_to_string("config/predictd.yaml").unwrap();
+    assert_eq!(good(&[&template], &[]).warnings(), warnings);
+}

@@ -16,6 +16,7 @@ mod units;
 pub use problems::{Origin, Problem, Problems};
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -98,6 +99,15 @@ pub enum Source {
     },
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(root) => write!(f, "{}", root.display()),
+            Self::Bucket { bucket, prefix } => write!(f, "gs://{bucket}/{prefix}"),
+        }
+    }
+}
+
 /// How requests are put together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batching {
@@ -130,6 +140,16 @@ impl Default for Inference {
 pub enum Provider {
     Cpu,
     Cuda,
+}
+
+impl Provider {
+    /// As the configuration names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
 }
 
 /// The HTTP server for health, information and metrics.
@@ -169,7 +189,20 @@ impl Location {
     }
 }
 
+/// The project in config/predictd.yaml, which is there to be replaced.
+const TEMPLATE_PROJECT: &str = "my-project";
+
 impl Config {
+    /// Values that are well formed and most likely not meant, each as a sentence.
+    pub fn warnings(&self) -> Vec<String> {
+        let is_template = self.project == TEMPLATE_PROJECT;
+        let warning = format!(
+            "project: {TEMPLATE_PROJECT:?} is the placeholder of the template; write the id of your project, which \
+             `gcloud config get project` prints"
+        );
+        is_template.then_some(warning).into_iter().collect()
+    }
+
     /// Reads `files`, later ones over earlier ones, and the process's `PREDICTD_…` variables over them all.
     ///
     /// # Errors

@@ -24,12 +24,16 @@ const USUAL_ATTRIBUTES: usize = 6;
 
 /// Hands a reply to the client. `number`: see [`Sent`].
 pub(super) fn publish(publisher: &Publisher, reply: Reply, number: u64) -> Sent {
-    let (message, Reply { outcome, model, origin, .. }) = message(reply);
+    let (message, reply) = message(reply);
+    let code = reply.code();
+    let Reply { outcome, model, origin, .. } = reply;
     Sent {
         accepted: publisher.publish(message),
         ticket: origin.ticket,
         received_at: origin.received_at,
-        outcome,
+        code,
+        reason: outcome.err().map(|rejection| rejection.message),
+        rows: origin.rows,
         model,
         ordering_key: origin.ordering_key,
         message_id: origin.message_id,
@@ -41,13 +45,14 @@ pub(super) fn publish(publisher: &Publisher, reply: Reply, number: u64) -> Sent 
 pub fn message(reply: Reply) -> (Message, Reply) {
     let mut reply = fit(reply);
     let (body, own) = (std::mem::take(&mut reply.body), std::mem::take(&mut reply.attributes));
-    let Reply { outcome, model, id, origin, .. } = &mut reply;
+    let outcome = reply.code();
+    let Reply { model, id, origin, .. } = &mut reply;
     let event_id = origin.delivery.event.as_ref().map(|event| event.id.as_str());
     let body_id = id.as_ref().map(Id::as_str).filter(|id| is_attribute(id));
     let given_id = body_id.or(event_id.filter(|id| is_attribute(id)));
     let request = std::mem::take(&mut origin.attributes);
-    let mut all = attributes(request, &origin.message_id, given_id, model.as_deref(), *outcome);
-    origin.ticket.trace.publishing(&mut all, body.len(), *outcome);
+    let mut all = attributes(request, &origin.message_id, given_id, model.as_deref(), outcome);
+    origin.ticket.trace.publishing(&mut all, body.len(), outcome);
     all.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned())));
     let mut message = Message::new().set_data(body).set_ordering_key(origin.ordering_key.clone());
     // The setter would fill another table.

@@ -1,5 +1,6 @@
 //! What becomes of published responses: accepted, and their requests acknowledged, or refused, and their requests given back.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::message::Ticket;
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::order::Order;
+use crate::telemetry::requests::{self, Answered};
 
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
 const SLOW: Duration = Duration::from_secs(5);
@@ -27,7 +29,10 @@ pub(super) struct Sent {
     pub(super) accepted: PublishFuture,
     pub(super) ticket: Ticket,
     pub(super) received_at: Instant,
-    pub(super) outcome: Result<(), Code>,
+    pub(super) code: Result<(), Code>,
+    /// The message of an error response.
+    pub(super) reason: Option<Cow<'static, str>>,
+    pub(super) rows: usize,
     pub(super) model: Option<Arc<Model>>,
     pub(super) ordering_key: String,
     pub(super) message_id: String,
@@ -60,8 +65,17 @@ impl Shared {
                     let exemplar = sent.ticket.trace.exemplar();
                     sent.ticket.ack();
                     let metrics = sent.model.as_ref().map_or(&self.metrics.unrouted, |model| &model.metrics);
-                    metrics.requests(sent.outcome).inc();
-                    metrics.answered(sent.received_at.elapsed(), exemplar);
+                    metrics.requests(sent.code).inc();
+                    let elapsed = sent.received_at.elapsed();
+                    metrics.answered(elapsed, exemplar);
+                    requests::log(&Answered {
+                        model: sent.model.as_deref(),
+                        message_id: &sent.message_id,
+                        code: sent.code,
+                        reason: sent.reason.as_deref(),
+                        rows: sent.rows,
+                        elapsed,
+                    });
                 }
                 Err(why) => {
                     self.metrics.publish_failures.inc();

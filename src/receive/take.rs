@@ -170,6 +170,7 @@ pub(super) fn decode(
     match decoded {
         Ok(mut request) => {
             request.answer.id = request.answer.id.or(id);
+            origin.rows = request.rows;
             Ok(Pending { request, model, wanted_version, alone: false, origin })
         }
         Err(failure) => {

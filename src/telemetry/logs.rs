@@ -1,7 +1,8 @@
 //! Logs: readable on a terminal, otherwise JSON lines with the fields that Cloud Logging knows.
 //!
 //! `PREDICTD_LOG` filters as `tracing` does (`info` when unset). Payloads are never logged. What an operator must act on (ERROR)
-//! is marked for Error Reporting, and a warning or an error that repeats itself is written once in ten seconds.
+//! is marked for Error Reporting, and a warning or an error that repeats itself is written once in ten seconds; one about
+//! requests ten times, whatever their reasons.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -26,9 +28,41 @@ use crate::prepare::survive::is_survived;
 const REPORTED_ERROR: &str =
     "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent";
 
+/// Warnings about requests with one error code of one version that are written in ten seconds: enough to see different reasons.
+const REQUESTS: u32 = 10;
+const DEFAULT_FILTER: &str = "info";
+/// Libraries, and the level up to which a filter shows them that does not name them. Those of HTTP write a line for each frame.
+const LIBRARIES: [(&str, LevelFilter); 8] = [
+    ("h2", LevelFilter::INFO),
+    ("hyper", LevelFilter::INFO),
+    ("reqwest", LevelFilter::INFO),
+    ("rustls", LevelFilter::INFO),
+    ("tonic", LevelFilter::INFO),
+    ("tower", LevelFilter::INFO),
+    ("ort", LevelFilter::WARN),
+    ("opentelemetry", LevelFilter::INFO),
+];
+
+/// The filter that `text` describes, without the noise of [`LIBRARIES`].
+fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+    let directives = || text.split(',').map(str::trim);
+    let level = directives().filter_map(|directive| directive.parse::<LevelFilter>().ok()).next_back();
+    let mut filter = EnvFilter::builder().parse(text)?;
+    for (library, most) in LIBRARIES {
+        let is_named = directives().any(|directive| directive.split(['=', '[']).next() == Some(library));
+        if !is_named && level.is_some_and(|level| level > most) {
+            filter = filter.add_directive(format!("{library}={most}").parse()?);
+        }
+    }
+    Ok(filter)
+}
+
 /// Sets the process's logging up, to standard error. `project` names traces as Cloud Logging links them.
 pub fn init(project: &str) {
-    let filter = EnvFilter::try_from_env("PREDICTD_LOG").unwrap_or_else(|_| EnvFilter::new("info,ort=warn"));
+    let given = std::env::var("PREDICTD_LOG").ok().filter(|text| !text.is_empty());
+    let parsed = filter(given.as_deref().unwrap_or(DEFAULT_FILTER));
+    let error = parsed.as_ref().err().map(ToString::to_string);
+    let filter = parsed.unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     // A closed standard error must end neither a thread nor the worker.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -41,6 +75,13 @@ pub fn init(project: &str) {
     } else {
         builder.event_format(CloudLogging::of(project)).init();
         report_panics(panicked);
+    }
+    if let Some(error) = error {
+        tracing::warn!(
+            given,
+            error,
+            "PREDICTD_LOG is ignored: expected a level or directives, such as debug or info,predictd=trace"
+        );
     }
 }
 
@@ -100,8 +141,8 @@ where
         let level = *event.metadata().level();
         line.insert("target".to_owned(), event.metadata().target().into());
         if level <= Level::WARN {
-            let said = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
-            let Some(suppressed) = self.repeats.admit(&said, Instant::now()) else { return Ok(()) };
+            let (kind, most) = kind(&line);
+            let Some(suppressed) = self.repeats.admit(&kind, most, Instant::now()) else { return Ok(()) };
             if suppressed > 0 {
                 line.insert("suppressed".to_owned(), suppressed.into());
             }
@@ -125,6 +166,14 @@ where
         line.insert("time".to_owned(), time.into());
         writeln!(writer, "{}", Value::Object(line))
     }
+}
+
+/// A key that lines of the same kind share, and how many of them are written in ten seconds.
+fn kind(line: &Map<String, Value>) -> (String, u32) {
+    let is_of_a_request = line.contains_key("message_id");
+    let differs = |name: &str| is_of_a_request && ["message_id", "reason"].contains(&name);
+    let same: Vec<_> = line.iter().filter(|(name, _)| !differs(name)).collect();
+    (format!("{same:?}"), if is_of_a_request { REQUESTS } else { 1 })
 }
 
 fn severity(level: Level) -> &'static str {
@@ -164,6 +213,8 @@ impl Visit for Fields {
 mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
 
@@ -218,6 +269,43 @@ mod tests {
         assert_eq!(lines[0]["@type"], REPORTED_ERROR);
         assert_eq!(lines[0]["message"], "version refused, it will not serve");
         assert_eq!(lines[0]["serviceContext"]["service"], "predictd");
+    }
+
+    /// Ten reasons are enough to see what a sender does wrong; each code and version has its own ten.
+    #[test]
+    fn a_flood_of_bad_requests_leaves_ten_lines() {
+        let lines = lines(|| {
+            for number in 0..40 {
+                let (message_id, reason) = (number.to_string(), format!("row {number} is wrong"));
+                tracing::warn!(model = "wine", code = "INVALID_INPUT", message_id, reason, "an error");
+            }
+            tracing::warn!(model = "wine", code = "MODEL_NOT_FOUND", message_id = "40", "an error");
+        });
+        assert_eq!(lines.len(), 11);
+        assert_eq!((&lines[9]["message_id"], &lines[9]["reason"]), (&"9".into(), &"row 9 is wrong".into()));
+        assert_eq!(lines[10]["message_id"], "40");
+    }
+
+    #[test]
+    fn a_filter_shows_libraries_of_http_only_by_their_names() {
+        let shown = |text: &str| {
+            let subscriber = tracing_subscriber::registry().with(filter(text).unwrap());
+            tracing::subscriber::with_default(subscriber, || {
+                [
+                    tracing::enabled!(target: "predictd", Level::DEBUG),
+                    tracing::enabled!(target: "h2::codec::framed_read", Level::DEBUG),
+                    tracing::enabled!(target: "hyper_util::client", Level::DEBUG),
+                    tracing::enabled!(target: "tonic::transport", Level::WARN),
+                    tracing::enabled!(target: "ort", Level::INFO),
+                ]
+            })
+        };
+        assert_eq!(shown("info"), [false, false, false, true, false]);
+        assert_eq!(shown("debug"), [true, false, false, true, false]);
+        assert_eq!(shown("trace,ort=info"), [true, false, false, true, true]);
+        assert_eq!(shown("debug,h2=trace,hyper_util=debug"), [true, true, true, true, false]);
+        assert_eq!(shown("error,predictd=debug"), [true, false, false, false, false]);
+        assert!(filter("debug,predictd=loud").is_err());
     }
 
     #[test]

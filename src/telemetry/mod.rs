@@ -11,6 +11,7 @@ mod openmetrics;
 pub mod push;
 pub mod reload;
 mod repeats;
+pub mod requests;
 mod sampling;
 pub mod traces;
 mod variables;
@@ -19,10 +20,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-/// Sets logs and traces up. `project` names traces as Cloud Logging links them; the names of the subscription and the topic
-/// are those of the spans.
-pub fn init(project: &str, subscription: &str, topic: &str) {
-    logs::init(project);
+/// Sets traces up, after [`logs`]. The names of the subscription and the topic are those of the spans.
+pub fn init(subscription: &str, topic: &str) {
     match export::start() {
         Ok(Some(provider)) => traces::start(provider, subscription, topic),
         Ok(None) => {}

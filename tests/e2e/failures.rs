@@ -47,6 +47,14 @@ fn no_configuration_at_all() {
 }
 
 #[test]
+fn the_placeholder_of_the_template_is_warned_about() {
+    let (code, effective, stderr) = outcome(predictd(&["check", "--config", "config/predictd.yaml"]), "");
+    assert_eq!(code, 0, "{stderr}");
+    assert!(effective.starts_with("project: my-project"), "{effective}");
+    assert!(stderr.starts_with("warning: project: \"my-project\" is the placeholder"), "{stderr}");
+}
+
+#[test]
 fn bad_yaml() {
     assert_bad_configuration(
         &format!("{LEAST}http: here: there\n"),

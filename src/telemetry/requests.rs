@@ -1,0 +1,55 @@
+//! Log lines about single requests, written once their responses were accepted.
+//!
+//! Payloads are never logged. The reason of an error is the message of its response, which quotes a single value at most.
+
+use std::time::Duration;
+
+use crate::error::Code;
+use crate::model::Model;
+
+/// A longer reason is cut: ONNX Runtime's may list much of a graph.
+const LONGEST_REASON: usize = 500;
+
+/// A request whose response was accepted.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    pub model: Option<&'a Model>,
+    pub message_id: &'a str,
+    pub code: Result<(), Code>,
+    /// The message of an error response.
+    pub reason: Option<&'a str>,
+    pub rows: usize,
+    /// Since the request was received.
+    pub elapsed: Duration,
+}
+
+/// Writes a warning for an error and, at DEBUG, a line for every request. A level that the filter leaves out costs one comparison.
+pub fn log(answered: &Answered<'_>) {
+    let Answered { model, message_id, code, reason, rows, elapsed } = answered;
+    let name = model.map(|model| &*model.name);
+    let version = model.map(|model| &*model.version);
+    if let Err(code) = code {
+        let reason = reason.map(cut);
+        tracing::warn!(
+            model = name,
+            version,
+            code = code.as_str(),
+            message_id,
+            reason,
+            "a request was answered with an error"
+        );
+    }
+    tracing::debug!(
+        model = name,
+        version,
+        message_id,
+        outcome = code.map_or_else(|code| code.as_str(), |()| "ok"),
+        rows,
+        milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        "answered"
+    );
+}
+
+fn cut(reason: &str) -> &str {
+    reason.char_indices().nth(LONGEST_REASON).map_or(reason, |(end, _)| &reason[..end])
+}
