@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::error::Rejection;
 use crate::health::Pulse;
-use crate::message::{Batch, Pending, Reply};
+use crate::message::{Batch, Pending};
 use crate::model::Models;
 use crate::quarantine::Quarantine;
 
@@ -31,6 +30,14 @@ pub trait Item {
     fn goes_with(&self, other: &Self) -> bool;
 }
 
+impl Pending {
+    /// Requests for one version, and none of another signature. One that wants its version keeps it.
+    fn runs_on_the_version_of(&self, other: &Self) -> bool {
+        let is_free = self.wanted_version.is_none() && other.wanted_version.is_none();
+        Arc::ptr_eq(&self.model, &other.model) || is_free && self.model.takes_requests_of(&other.model)
+    }
+}
+
 impl Item for Pending {
     fn rows(&self) -> usize {
         self.request.rows
@@ -40,12 +47,12 @@ impl Item for Pending {
         self.model.engine.max_rows.unwrap_or(usize::MAX)
     }
 
-    /// One model, and one shape a row of every input.
+    /// One version, or two of one signature, and one shape a row of every input.
     fn goes_with(&self, other: &Self) -> bool {
         let mut inputs = self.request.inputs.iter().zip(&other.request.inputs);
         !(self.alone || other.alone)
             && self.model.engine.shares_calls()
-            && self.model.name == other.model.name
+            && self.runs_on_the_version_of(other)
             && inputs.all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
     }
 }
@@ -79,7 +86,6 @@ pub fn take<T: Item>(waiting: &mut VecDeque<T>, max_rows: usize) -> Vec<T> {
 pub async fn run(
     mut requests: mpsc::Receiver<Vec<Pending>>,
     batches: mpsc::Sender<Batch>,
-    replies: mpsc::Sender<Vec<Reply>>,
     models: Arc<Models>,
     limits: Limits,
     pulse: Arc<Pulse>,
@@ -109,16 +115,10 @@ pub async fn run(
         let working = pulse.work();
         let taken = take(&mut waiting, limits.max_rows);
         let Some(first) = taken.first() else { continue };
-        let resolved = models.resolve(Some(&first.model.name));
+        let keeps_version = taken.iter().any(|pending| pending.wanted_version.is_some());
+        let model = if keeps_version { Arc::clone(&first.model) } else { models.current(&first.model) };
         drop(working);
-        match resolved {
-            Ok(model) => slot.send(Batch { model, requests: taken }),
-            Err(rejection) => {
-                if replies.send(refuse(taken, &rejection)).await.is_err() {
-                    return;
-                }
-            }
-        }
+        slot.send(Batch { model, requests: taken });
     }
 }
 
@@ -149,13 +149,6 @@ async fn gather(
             Ok(None) | Err(_) => return,
         }
     }
-}
-
-fn refuse(requests: Vec<Pending>, rejection: &Rejection) -> Vec<Reply> {
-    requests
-        .into_iter()
-        .map(|pending| Reply::refused(rejection, pending.request.answer.id, None, pending.origin))
-        .collect()
 }
 
 #[cfg(test)]

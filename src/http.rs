@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use crate::cli::report::Hint as _;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::model::{Model, Models, Refusal};
+use crate::model::{Model, Models, NotServed};
 use crate::signature::{Kind, TensorSpec};
 
 #[derive(Debug, Clone)]
@@ -85,8 +85,8 @@ struct Info {
 #[derive(Serialize, Default)]
 struct ModelInfo {
     serving: Option<VersionInfo>,
-    /// Newer or other versions that do not serve, and why.
-    refused: Vec<Refusal>,
+    #[serde(flatten)]
+    not_served: NotServed,
 }
 
 /// One loaded version, as `/info` and `inspect --json` show it.
@@ -155,8 +155,13 @@ async fn info(extract::State(state): extract::State<State>) -> Response {
     for (name, model) in &*state.models.serving() {
         models.entry(name.to_string()).or_default().serving = Some(VersionInfo::of(model));
     }
-    for (name, refused) in state.models.refused() {
-        models.entry(name).or_default().refused = refused;
+    for (name, not_served) in state.models.not_served() {
+        let info = models.entry(name).or_default();
+        info.not_served = not_served;
+        // Both were read one after the other: a version that took its place in between is no longer refused.
+        if let Some(serving) = &info.serving {
+            info.not_served.refused.retain(|refusal| refusal.version != serving.version);
+        }
     }
     let troubles = state.health.troubles();
     let info = Info {

@@ -1,5 +1,5 @@
-//! What is counted and timed, and its Prometheus text. Handles per model version are made once at load, so that the hot
-//! path never looks a label up.
+//! What is counted and timed, and its Prometheus text. Handles per model version are made once, when it is
+//! taken into service, so that the hot path never looks a label up.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +66,19 @@ pub struct ModelMetrics {
 }
 
 impl ModelMetrics {
+    /// For a version that is not served (yet): its numbers are shown nowhere.
+    pub fn unregistered() -> Self {
+        Self {
+            ok: Counter::default(),
+            rejected: std::array::from_fn(|_| Counter::default()),
+            rows: Counter::default(),
+            batch_rows: rows(),
+            queue: seconds(),
+            inference: seconds(),
+            request: seconds_with_exemplars(),
+        }
+    }
+
     pub fn requests(&self, outcome: Result<(), Code>) -> &Counter {
         match outcome {
             Ok(()) => &self.ok,
@@ -212,7 +225,7 @@ impl Metrics {
         })
     }
 
-    /// The handles of one version, made when it is loaded.
+    /// The handles of one version, made when it is taken into service.
     pub fn for_version(&self, model: &str, version: &str) -> ModelMetrics {
         let labels = VersionLabels { model: model.to_owned(), version: version.to_owned() };
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(|retired| *retired != labels);

@@ -106,8 +106,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     drop(batches_in);
 
     let limits = batch::Limits { max_rows: config.batching.max_rows, max_wait: config.batching.max_wait };
-    let form_batches =
-        batch::run(requests_in, batches, replies.clone(), Arc::clone(&models), limits, health.pulse("batch"));
+    let form_batches = batch::run(requests_in, batches, Arc::clone(&models), limits, health.pulse("batch"));
     stages.spawn("batch", async move {
         form_batches.await;
         Ok(())

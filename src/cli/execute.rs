@@ -58,7 +58,7 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
             Ok(Exit::Ok)
         }
         Command::Push(args) => {
-            let pushed = cli::push::push(&args.folder, &args.address, args.library.as_deref()).await?;
+            let pushed = cli::push::push(&args).await?;
             output::print(format!("{pushed}\n"))?;
             Ok(Exit::Ok)
         }

@@ -229,6 +229,12 @@ pub struct PushArgs {
     /// Where the version goes: gs://BUCKET/PREFIX/MODEL/VERSION
     #[arg(value_name = "ADDRESS")]
     pub address: String,
+    /// Let this version take or give something else than the one before it
+    ///
+    /// Workers refuse a version with another signature unless it says that this is meant. Clients must be
+    /// ready for it.
+    #[arg(long)]
+    pub new_signature: bool,
     /// Path of libonnxruntime.so
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,

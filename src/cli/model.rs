@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::report::Hint as _;
 use crate::config;
-use crate::metrics::Metrics;
+use crate::metrics::ModelMetrics;
 use crate::model::Model;
 use crate::model::bundle::Bundle;
 use crate::model::engine;
@@ -66,7 +66,7 @@ fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Opened> {
     let folder = path.parent().unwrap_or(path);
     let (name, version) = names(folder);
     let model = Model {
-        metrics: Metrics::new().for_version(&name, &version),
+        metrics: ModelMetrics::unregistered(),
         name: name.into(),
         version: version.into(),
         signature: opened.signature,
@@ -87,7 +87,7 @@ async fn load_folder(
     let (name, version) = names(shown);
     let from = shown.display().to_string();
     let load = move || {
-        load::load(&runtime, &Metrics::new(), &folder, &name, &version, from.clone())
+        load::load(&runtime, &folder, &name, &version, from.clone())
             .map(|model| Opened::new(model, &folder))
             .with_context(|| format!("cannot load {from}"))
     };
@@ -147,7 +147,7 @@ async fn newest(
     let from = source.address(name, &listed.version);
     let (name, version) = (name.to_owned(), listed.version.to_string());
     let load = move || -> anyhow::Result<Opened> {
-        match load::load(&runtime, &Metrics::new(), &fetched.folder, &name, &version, from.clone()) {
+        match load::load(&runtime, &fetched.folder, &name, &version, from.clone()) {
             Ok(model) => Ok(Opened::new(model, &fetched.folder)),
             Err(problem) => bail!("cannot load {from}: {problem}"),
         }

@@ -11,10 +11,10 @@ use google_cloud_storage::streaming_source::StreamingSource;
 use indicatif::ProgressBar;
 use tokio::io::AsyncReadExt as _;
 
+use super::PushArgs;
 use super::model::progress_bar;
 use super::report::Hint as _;
 use crate::config::{self, Inference};
-use crate::metrics::Metrics;
 use crate::model::bundle::{MANIFEST, Manifest, ManifestFile, base64_be};
 use crate::model::load;
 use crate::model::runtime::Runtime;
@@ -61,10 +61,11 @@ struct LocalFile {
 }
 
 /// Checks the bundle in `folder`, uploads it and says which version leads now.
-pub async fn push(folder: &Path, address: &str, library: Option<&str>) -> anyhow::Result<String> {
+pub async fn push(args: &PushArgs) -> anyhow::Result<String> {
+    let PushArgs { folder, address, library, new_signature } = args;
     let target = Target::parse(address)?;
     let files = local_files(folder)?;
-    check(folder, &target, library).await?;
+    check(folder, &target, library.as_deref()).await?;
 
     let source = config::Source::Bucket { bucket: target.bucket.clone(), prefix: target.prefix.clone() };
     let source = Source::connect(&source, &config::Cache::default()).await?;
@@ -81,7 +82,7 @@ pub async fn push(folder: &Path, address: &str, library: Option<&str>) -> anyhow
     for file in &missing {
         upload(&storage, &target.bucket, &object(&file.name), file, &bar).await?;
     }
-    let manifest = manifest(&files)?;
+    let manifest = manifest(&files, *new_signature)?;
     let written = storage
         .write_object(
             format!("projects/_/buckets/{}", target.bucket),
@@ -104,7 +105,7 @@ async fn check(folder: &Path, target: &Target, library: Option<&str>) -> anyhow:
     tokio::task::spawn_blocking(move || {
         let runtime = Arc::new(Runtime::load(&inference)?);
         let from = folder.display().to_string();
-        load::load(&runtime, &Metrics::new(), &folder, &name, &version, from)
+        load::load(&runtime, &folder, &name, &version, from)
             .map(drop)
             .with_context(|| format!("{folder:?} would not serve"))
             .hint("correct the bundle; nothing was uploaded")
@@ -180,12 +181,12 @@ fn missing<'f>(
     Ok(missing)
 }
 
-fn manifest(files: &[LocalFile]) -> anyhow::Result<Vec<u8>> {
+fn manifest(files: &[LocalFile], new_signature: bool) -> anyhow::Result<Vec<u8>> {
     let entry = |file: &LocalFile| {
         (file.name.clone(), ManifestFile { size: file.size, crc32c: base64_be(file.crc32c) })
     };
     let files: BTreeMap<String, ManifestFile> = files.iter().map(entry).collect();
-    Ok(serde_json::to_vec_pretty(&Manifest { files })?)
+    Ok(serde_json::to_vec_pretty(&Manifest { files, new_signature })?)
 }
 
 async fn upload(

@@ -46,11 +46,15 @@ pub enum Problem {
 
 /// The manifest's name.
 pub const MANIFEST: &str = "manifest.json";
+pub(super) const DECLARATION: &str = "model.yaml";
 
 /// The commit mark of a version, written last.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Manifest {
     pub files: BTreeMap<String, ManifestFile>,
+    /// See [`Declaration::new_signature`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_signature: bool,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -114,6 +118,16 @@ impl Bundle {
     }
 }
 
+/// Whether the manifest or the declaration `text`, by its `name`, declares a new signature. A version for
+/// which it cannot be understood is refused when it is opened.
+pub(super) fn declares_new_signature(name: &str, text: &[u8]) -> bool {
+    if name == MANIFEST {
+        return serde_json::from_slice(text).is_ok_and(|manifest: Manifest| manifest.new_signature);
+    }
+    let text = str::from_utf8(text).unwrap_or_default();
+    Declaration::parse(text).is_ok_and(|declaration| declaration.new_signature)
+}
+
 /// An ONNX file whose external weights are there, too.
 fn graph(folder: &Path, name: &str) -> Result<GraphFile, Problem> {
     let file = folder.join(plain(name)?);
@@ -138,7 +152,7 @@ impl GraphFile {
 }
 
 fn read_declaration(folder: &Path) -> Result<Declaration, Problem> {
-    match std::fs::read_to_string(folder.join("model.yaml")) {
+    match std::fs::read_to_string(folder.join(DECLARATION)) {
         Ok(text) => Declaration::parse(&text).map_err(Problem::Refused),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Declaration::default()),
         Err(error) => Err(Problem::Refused(format!("cannot read \"model.yaml\": {error}"))),
@@ -163,7 +177,7 @@ fn plain(name: &str) -> Result<&Path, Problem> {
 }
 
 fn check_manifest(folder: &Path) -> Result<(), Problem> {
-    let text = match std::fs::read(folder.join("manifest.json")) {
+    let text = match std::fs::read(folder.join(MANIFEST)) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Problem::Refused(format!("cannot read \"manifest.json\": {error}"))),

@@ -41,6 +41,10 @@ pub struct Declaration {
     pub batching: Batching,
     /// How ONNX Runtime runs it.
     pub session: SessionOptions,
+    /// Set where this version takes or gives something else than the one before it, and clients are ready for
+    /// that: a version with another signature is refused without it. `predictd push --new-signature` says the
+    /// same in `manifest.json`.
+    pub new_signature: bool,
 }
 
 /// A named field of a row.

@@ -8,15 +8,13 @@ use super::intake::Intake;
 use super::runtime::Runtime;
 use super::sharing::Evidence;
 use super::{Model, samples};
-use crate::metrics::Metrics;
+use crate::metrics::ModelMetrics;
 use crate::prepare::text::TOKENIZER;
-use crate::signature::{Kind, TensorSpec};
 use crate::telemetry::reload::blocking_phase;
 
 /// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.
 pub fn load(
     runtime: &Runtime,
-    metrics: &Metrics,
     folder: &std::path::Path,
     name: &str,
     version: &str,
@@ -41,7 +39,7 @@ pub fn load(
         metadata,
         declaration: bundle.declaration,
         loaded_at: SystemTime::now(),
-        metrics: metrics.for_version(name, version),
+        metrics: ModelMetrics::unregistered(),
         engine,
     };
     for thread in 0..runtime.threads() {
@@ -83,43 +81,4 @@ fn warnings(bundle: &Bundle, engine: &Engine) -> Vec<String> {
         )
     });
     padding.into_iter().chain(unused).collect()
-}
-
-/// Why `new` cannot take the place of `serving`: requests were decoded for the one and would run on the other.
-pub(super) fn difference(serving: &Model, new: &Model) -> Option<String> {
-    let (old, new) = (&serving.signature, &new.signature);
-    let sides = [("input", &old.inputs, &new.inputs), ("output", &old.outputs, &new.outputs)];
-    for (kind, old, new) in sides {
-        let list = |specs: &[TensorSpec]| {
-            let one = |spec: &TensorSpec| {
-                let mut spec = spec.unnamed();
-                // Whether an output's shape is declared changes no answer.
-                if kind == "output" && spec.kind == Kind::OpenRank {
-                    spec.kind = Kind::Tensor;
-                }
-                format!("{} {}", spec.name, spec.describe())
-            };
-            specs.iter().map(one).collect::<Vec<_>>().join(", ")
-        };
-        if list(old) != list(new) {
-            let version = &serving.version;
-            return Some(format!(
-                "it has another signature than the serving version {version}: {kind} {}, expected {}",
-                list(new),
-                list(old)
-            ));
-        }
-    }
-    if old.columns == new.columns && old.frame.order != new.frame.order {
-        return Some(format!(
-            "its \"MLmodel\" has the inputs in another order than that of the serving version {}",
-            serving.version
-        ));
-    }
-    (old.columns != new.columns).then(|| {
-        format!(
-            "its columns are {:?}, those of the serving version {} are {:?}",
-            new.columns, serving.version, old.columns
-        )
-    })
 }

@@ -7,12 +7,14 @@ pub mod cache;
 mod calls;
 mod categories;
 mod chain;
+pub(crate) mod choice;
 mod columns;
 pub mod declaration;
 mod declared;
 mod download;
 pub mod engine;
 pub(crate) mod intake;
+pub mod interface;
 pub mod load;
 mod memory;
 pub mod mlflow;
@@ -32,7 +34,7 @@ pub mod watch;
 mod yaml;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -75,6 +77,25 @@ impl Model {
             _ => Ok(()),
         }
     }
+
+    /// Whether a request that was decoded for `other` may run on this version, and in one call with its
+    /// requests.
+    pub fn takes_requests_of(&self, other: &Self) -> bool {
+        let (own, others) = (&self.engine, &other.engine);
+        self.name == other.name
+            && self.signature == other.signature
+            && own.shares_calls() == others.shares_calls()
+            && own.max_rows == others.max_rows
+    }
+}
+
+/// The versions of a model that are not served, for `/info`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct NotServed {
+    /// Why another version is served than a worker would serve that starts now.
+    pub warning: Option<String>,
+    /// The versions that would be served if nothing was wrong with them, newest first.
+    pub refused: Vec<Refusal>,
 }
 
 /// Why a version does not serve, for `/info`.
@@ -89,14 +110,14 @@ pub struct Refusal {
 #[derive(Debug)]
 pub struct Models {
     serving: ArcSwap<BTreeMap<Arc<str>, Arc<Model>>>,
-    refused: Mutex<BTreeMap<String, Vec<Refusal>>>,
+    not_served: Mutex<BTreeMap<String, NotServed>>,
     /// Serves requests that name no model.
     default: Option<String>,
 }
 
 impl Models {
     pub fn new(default: Option<String>) -> Arc<Self> {
-        Arc::new(Self { serving: ArcSwap::default(), refused: Mutex::default(), default })
+        Arc::new(Self { serving: ArcSwap::default(), not_served: Mutex::default(), default })
     }
 
     /// One model, which serves every request that names no other.
@@ -142,17 +163,38 @@ impl Models {
         self.serving.store(Arc::new(serving));
     }
 
-    /// The versions of each model that do not serve, newest first.
-    pub fn refused(&self) -> BTreeMap<String, Vec<Refusal>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The version that runs a request which was decoded for `model`: the one that is served now, where it
+    /// takes the same requests.
+    pub fn current(&self, model: &Arc<Model>) -> Arc<Model> {
+        let serving = self.serving.load();
+        let now = serving.get(&model.name).filter(|now| now.takes_requests_of(model));
+        Arc::clone(now.unwrap_or(model))
     }
 
-    fn set_refused(&self, model: &str, refusals: Vec<Refusal>) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refusals.is_empty() {
-            refused.remove(model);
+    /// What is not served, by model.
+    pub fn not_served(&self) -> BTreeMap<String, NotServed> {
+        self.lock().clone()
+    }
+
+    /// Puts `news` in place of what was known before of `model`; whether its warning is a new one.
+    fn set_not_served(&self, model: &str, news: NotServed) -> bool {
+        let mut all = self.lock();
+        let known = all.get(model).and_then(|known| known.warning.as_ref());
+        let is_new = news.warning.is_some() && news.warning.as_ref() != known;
+        if news == NotServed::default() {
+            all.remove(model);
         } else {
-            refused.insert(model.to_owned(), refusals);
+            all.insert(model.to_owned(), news);
         }
+        is_new
+    }
+
+    /// Forgets all models but those for which `keep` holds.
+    fn retain_not_served(&self, keep: impl Fn(&str) -> bool) {
+        self.lock().retain(|model, _| keep(model));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, NotServed>> {
+        self.not_served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

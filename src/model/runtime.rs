@@ -44,6 +44,11 @@ impl Runtime {
         &self.environment
     }
 
+    /// The same for one inference thread.
+    pub(crate) fn with_one_thread(&self) -> Self {
+        Self { environment: self.environment.clone(), threads: 1 }
+    }
+
     /// How many inference threads there are.
     pub fn threads(&self) -> usize {
         self.threads

@@ -10,6 +10,7 @@ use google_cloud_storage::client::{Storage, StorageControl};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
+use super::bundle::{self, DECLARATION, MANIFEST};
 use super::cache::{Cache, Lease};
 use super::download::{Object, in_time};
 use super::version::Version;
@@ -139,6 +140,33 @@ impl Source {
         }
     }
 
+    /// Whether the version declares a new signature. Reads its small files alone.
+    ///
+    /// # Errors
+    /// One of them cannot be read, whatever was tried.
+    pub(crate) async fn declares_new_signature(&self, listed: &Listed) -> anyhow::Result<bool> {
+        for file in listed.files.iter().filter(|file| [MANIFEST, DECLARATION].contains(&&*file.path)) {
+            if bundle::declares_new_signature(&file.path, &self.read(listed, file).await?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn read(&self, listed: &Listed, file: &File) -> anyhow::Result<Vec<u8>> {
+        let from = format!("{}/{}", self.address(&listed.model, &listed.version), file.path);
+        let failed = || format!("cannot read {from}");
+        match self {
+            Self::Directory(_) => tokio::fs::read(&from).await.with_context(failed),
+            Self::Bucket(source) => {
+                let folder = tempfile::tempdir().with_context(failed)?;
+                let path = folder.path().join("file");
+                source.object(listed, file).download(&path, &|_| {}).await.with_context(failed)?;
+                tokio::fs::read(&path).await.with_context(failed)
+            }
+        }
+    }
+
     /// Brings exactly the listed generations to the local disk, sizes and checksums verified.
     /// `progress` hears of every so many bytes received.
     ///
@@ -168,14 +196,18 @@ impl Bucket {
         }
         let partial = self.cache.begin(listed.files.iter().map(|file| file.size).sum())?;
         for file in &listed.files {
-            let name = format!("{}{}/{}/{}", folder(&self.prefix), listed.model, listed.version, file.path);
-            let object = Object { storage: &self.storage, bucket: &self.bucket, name, file };
+            let object = self.object(listed, file);
             object
                 .download(&Cache::files(&partial).join(&file.path), &progress)
                 .await
                 .with_context(|| format!("cannot fetch gs://{}/{}", self.bucket, object.name))?;
         }
         self.cache.finish(partial, &from, listed).map(fetched)
+    }
+
+    fn object<'a>(&'a self, listed: &Listed, file: &'a File) -> Object<'a> {
+        let name = format!("{}{}/{}/{}", folder(&self.prefix), listed.model, listed.version, file.path);
+        Object { storage: &self.storage, bucket: &self.bucket, name, file }
     }
 }
 

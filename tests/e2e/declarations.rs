@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 
 use predictd::cli::sample::samples;
 use predictd::config::Inference;
-use predictd::metrics::Metrics;
 use predictd::model::runtime::Runtime;
 use predictd::model::{Models, load};
 use proptest::prelude::*;
@@ -20,7 +19,7 @@ pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 
 /// Whether it loads; what loads is also asked for predictions.
 fn loads(folder: &Path) -> Result<usize, String> {
-    let loaded = load::load(&RUNTIME, &Metrics::new(), folder, "m", "1", String::new());
+    let loaded = load::load(&RUNTIME, folder, "m", "1", String::new());
     let models = Models::of(loaded.map_err(|problem| problem.to_string())?);
     Ok(models.serving().values().map(|model| samples(&models, model, None).len()).sum())
 }

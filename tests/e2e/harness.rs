@@ -92,6 +92,16 @@ impl World {
         self.contents.uploaded(stored.generation, &data);
     }
 
+    pub(crate) fn delete(&self, object: &str) {
+        let target = local_gcp::storage::Target {
+            bucket: "models".to_owned(),
+            name: object.to_owned(),
+            generation: None,
+            conditions: local_gcp::storage::Conditions::default(),
+        };
+        self.server.storage.delete_object(&target).unwrap();
+    }
+
     /// A version of tests/models, the model file last.
     pub(crate) fn upload_version(&self, from: &str, model: &str, version: &str) {
         if repository().join("tests/models").join(from).join("MLmodel").exists() {

@@ -30,4 +30,5 @@ mod sharing;
 mod supervision;
 mod telemetry;
 mod traffic;
+mod versions;
 mod zoo;

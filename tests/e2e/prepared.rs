@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use predictd::cli::predict::predict;
-use predictd::metrics::Metrics;
 use predictd::model::{Models, load};
 use serde_json::{Value, json};
 
@@ -475,7 +474,7 @@ fn pictures_lead_to_the_top_5_that_torchvisions_preprocessing_leads_to() {
     // JSON is YAML.
     let declared = json!({"image": noted["image"], "output": [{"from": "output", "top": 5}]});
     std::fs::write(folder.path().join("model.yaml"), declared.to_string()).unwrap();
-    let model = load::load(&RUNTIME, &Metrics::new(), folder.path(), "m", "1", String::new()).unwrap();
+    let model = load::load(&RUNTIME, folder.path(), "m", "1", String::new()).unwrap();
     let models = Models::of(model);
     let top = noted["top"].as_object().unwrap();
     assert!(top.len() > 25, "{top:?}");

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use local_gcp::pubsub::wire::PubsubMessage;
-use predictd::metrics::Metrics;
 use predictd::model::load;
 use predictd::model::rows::Rows;
 use serde_json::{Value, json};
@@ -277,7 +276,7 @@ fn the_zoo_goes_on_sharing_calls() {
     for entry in std::fs::read_dir(zoo).unwrap() {
         let folder = entry.unwrap().path();
         // Refused for a reason of their own, which other tests know.
-        let loaded = load::load(&RUNTIME, &Metrics::new(), &folder, "m", "1", String::new());
+        let loaded = load::load(&RUNTIME, &folder, "m", "1", String::new());
         let Ok(model) = loaded else { continue };
         if model.engine.shares_calls() && model.engine.rows == Rows::Any {
             shares.push(folder.file_name().unwrap().to_string_lossy().into_owned());

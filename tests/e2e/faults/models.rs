@@ -72,12 +72,3 @@ fn found(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     }
     all
 }
-
-fn local_gcp_target(object: &str) -> local_gcp::storage::Target {
-    local_gcp::storage::Target {
-        bucket: "models".to_owned(),
-        name: object.to_owned(),
-        generation: None,
-        conditions: local_gcp::storage::Conditions::default(),
-    }
-}

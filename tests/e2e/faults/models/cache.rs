@@ -95,7 +95,7 @@ async fn the_oldest_version_is_evicted_and_what_serves_never() {
     assert_eq!(kept(cache.path()), expected[3]);
     let gone = ["5/MLmodel", "5/model.onnx", "5/assets.bin", "6/assets.bin"];
     for object in gone.map(|name| format!("models/wine/{name}")) {
-        trial.world.server.storage.delete_object(&local_gcp_target(&object)).unwrap();
+        trial.world.delete(&object);
     }
     worker.signal("-TERM");
     assert!(worker.end().await.success(), "{}", worker.log());

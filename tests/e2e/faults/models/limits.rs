@@ -43,16 +43,8 @@ async fn fault_35_reloads_under_load() {
             worker.until_serving("wine", &version.to_string()).await;
             serving.store(version, Ordering::Relaxed);
             // The history is the server's memory, the bucket's old versions are the listing's length.
-            world
-                .server
-                .storage
-                .delete_object(&local_gcp_target(&format!("models/wine/{}/model.onnx", version - 1)))
-                .unwrap();
-            world
-                .server
-                .storage
-                .delete_object(&local_gcp_target(&format!("models/wine/{}/MLmodel", version - 1)))
-                .unwrap();
+            world.delete(&format!("models/wine/{}/model.onnx", version - 1));
+            world.delete(&format!("models/wine/{}/MLmodel", version - 1));
             if version % 50 == 0 {
                 memory.push(worker.resident_kib());
             }

@@ -1,0 +1,238 @@
+//! Which version of a model is served: a pure function of the versions that lie in the source.
+//!
+//! A version is good when it is complete, loads, and answers its samples. A good version may be served when
+//!
+//! - no older version may be served, or
+//! - it has the signature of the version that would be served if it and all newer ones were not there, or
+//! - it declares `new_signature` itself.
+//!
+//! The newest version that may be served is served. What a worker served before has no part in it, so all
+//! workers on one source agree, and deleting the newest version brings back the one before it.
+//!
+//! Versions between two declarations all have one signature. So a version is compared with one other, its
+//! **base**: the newest older good version that declares `new_signature`, or, where there is none, the oldest
+//! good one. No others are opened.
+
+/// What is known of one version.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts<S> {
+    /// Whether it declares `new_signature`; `None` when that cannot be read now.
+    pub(crate) new_signature: Option<bool>,
+    pub(crate) verdict: Verdict<S>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Verdict<S> {
+    Unknown,
+    Good(S),
+    Bad,
+    /// It cannot be judged now.
+    Unclear,
+}
+
+/// What to do next. Versions are positions in the list, which begins with the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Find out whether this version is good, and its signature. It will not be served before others are
+    /// judged.
+    Open(usize),
+    /// Load this version: it is served if it is good and has the signature of its base.
+    Load(usize),
+    Serve(usize),
+    /// No version may be served, as far as can be judged now.
+    Nothing,
+}
+
+/// The version that another is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// There is nothing to compare with, or no need to.
+    None,
+    At(usize),
+    /// It depends on this version, which is not judged yet.
+    Open(usize),
+    /// It depends on this version, which cannot be judged now.
+    Unclear(usize),
+}
+
+/// What the version at `at` is compared with.
+pub(crate) fn base<S>(newest_first: &[Facts<S>], at: usize) -> Base {
+    let judged = |at: usize| match newest_first[at].verdict {
+        Verdict::Good(_) => Some(Base::At(at)),
+        Verdict::Unknown => Some(Base::Open(at)),
+        Verdict::Unclear => Some(Base::Unclear(at)),
+        Verdict::Bad => None,
+    };
+    match newest_first[at].new_signature {
+        None => return Base::Unclear(at),
+        Some(true) => return Base::None,
+        Some(false) => {}
+    }
+    let older = at + 1..newest_first.len();
+    let declared = older.clone().find_map(|older| {
+        match (&newest_first[older].verdict, newest_first[older].new_signature) {
+            (Verdict::Bad, _) | (_, Some(false)) => None,
+            (_, Some(true)) => judged(older),
+            (_, None) => Some(Base::Unclear(older)),
+        }
+    });
+    declared.or_else(|| older.rev().find_map(judged)).unwrap_or(Base::None)
+}
+
+/// The next step towards the version that is served; asked again after each step with what is known then.
+pub(crate) fn step<S: PartialEq>(newest_first: &[Facts<S>]) -> Step {
+    for (at, facts) in newest_first.iter().enumerate() {
+        if let Verdict::Bad | Verdict::Unclear = facts.verdict {
+            continue;
+        }
+        let base = match base(newest_first, at) {
+            Base::None => None,
+            Base::At(base) => Some(&newest_first[base].verdict),
+            Base::Open(version) => return Step::Open(version),
+            Base::Unclear(_) => continue,
+        };
+        match (&facts.verdict, base) {
+            (Verdict::Good(own), Some(Verdict::Good(base))) if own != base => {}
+            (Verdict::Good(_), _) => return Step::Serve(at),
+            _ => return Step::Load(at),
+        }
+    }
+    Step::Nothing
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A version as it lies in the source: its signature unless it is bad, and whether it declares a new one.
+    type Version = (Option<u8>, bool);
+
+    /// The rule as the module's head states it, without any thrift: the version that is served, newest first.
+    fn served(newest_first: &[Version]) -> Option<usize> {
+        let (&(signature, is_new), older) = newest_first.split_first()?;
+        let without = served(older).map(|at| at + 1);
+        match (signature, without) {
+            (None, _) => without,
+            (Some(_), None) => Some(0),
+            (Some(own), Some(at)) if is_new || newest_first[at].0 == Some(own) => Some(0),
+            (Some(_), Some(_)) => without,
+        }
+    }
+
+    fn unknown(versions: &[Version]) -> Vec<Facts<u8>> {
+        let facts = |(_, new): &Version| Facts { new_signature: Some(*new), verdict: Verdict::Unknown };
+        versions.iter().map(facts).collect()
+    }
+
+    /// Takes steps until the end; the version that is served, and which were looked into.
+    fn follow(versions: &[Version], facts: &mut [Facts<u8>]) -> (Option<usize>, Vec<usize>) {
+        let mut judged = Vec::new();
+        loop {
+            match step(facts) {
+                Step::Open(at) | Step::Load(at) => {
+                    facts[at].verdict = versions[at].0.map_or(Verdict::Bad, Verdict::Good);
+                    judged.push(at);
+                }
+                Step::Serve(at) => return (Some(at), judged),
+                Step::Nothing => return (None, judged),
+            }
+        }
+    }
+
+    fn versions() -> impl Strategy<Value = Vec<Version>> {
+        prop::collection::vec((prop::option::weighted(0.7, 0u8..3), prop::bool::weighted(0.3)), 0..8)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_steps_end_at_what_the_rule_says(versions in versions()) {
+            let (found, judged) = follow(&versions, &mut unknown(&versions));
+            prop_assert_eq!(found, served(&versions));
+            let mut once = judged.clone();
+            once.sort_unstable();
+            once.dedup();
+            prop_assert_eq!(once.len(), judged.len(), "a version was judged twice: {:?}", judged);
+        }
+
+        /// A running worker knows of versions what it once found out; a restarted one knows nothing.
+        #[test]
+        fn what_is_known_already_changes_nothing(versions in versions(), known: u8) {
+            let mut facts = unknown(&versions);
+            for (at, facts) in facts.iter_mut().enumerate() {
+                if known & (1 << at) != 0 {
+                    facts.verdict = versions[at].0.map_or(Verdict::Bad, Verdict::Good);
+                }
+            }
+            prop_assert_eq!(follow(&versions, &mut facts).0, served(&versions));
+        }
+
+        /// Uploads in any order, deletions and repeated uploads: only what lies there at the end counts.
+        #[test]
+        fn a_worker_that_saw_every_change_agrees_with_a_new_one(
+            versions in versions(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..20),
+        ) {
+            prop_assume!(!versions.is_empty());
+            let mut there = vec![false; versions.len()];
+            let mut known = unknown(&versions);
+            for (which, put) in changes {
+                there[which.index(versions.len())] = put;
+                let listed: Vec<usize> = (0..versions.len()).filter(|at| there[*at]).collect();
+                let of = |at: &usize| versions[*at];
+                let source: Vec<Version> = listed.iter().map(of).collect();
+                let mut facts: Vec<_> = listed.iter().map(|at| known[*at].clone()).collect();
+                let (running, _) = follow(&source, &mut facts);
+                for (at, facts) in listed.iter().zip(facts) {
+                    known[*at] = facts;
+                }
+                prop_assert_eq!(running, follow(&source, &mut unknown(&source)).0);
+            }
+        }
+
+        /// Whatever cannot be judged now: no version is served that the rule would not serve were it the
+        /// newest.
+        #[test]
+        fn what_is_unclear_lets_nothing_through(versions in versions(), unclear: u8, unread: u8) {
+            let mut facts = unknown(&versions);
+            for (at, facts) in facts.iter_mut().enumerate() {
+                if unclear & (1 << at) != 0 {
+                    facts.verdict = Verdict::Unclear;
+                }
+                if unread & (1 << at) != 0 {
+                    facts.new_signature = None;
+                }
+            }
+            if let (Some(at), _) = follow(&versions, &mut facts) {
+                prop_assert_eq!(served(&versions[at..]), Some(0));
+            }
+        }
+    }
+
+    #[test]
+    fn one_older_version_is_opened_and_none_without_need() {
+        let looked_into = |versions: &[Version]| follow(versions, &mut unknown(versions)).1;
+        let (a, b, new_b, bad) = ((Some(0), false), (Some(1), false), (Some(1), true), (None, false));
+        assert_eq!(looked_into(&[a]), [0]);
+        assert_eq!(looked_into(&[a; 50]), [49, 0]);
+        assert_eq!(looked_into(&[new_b, a, a]), [0]);
+        assert_eq!(looked_into(&[b, b, new_b, a, a]), [2, 0]);
+        assert_eq!(looked_into(&[b, a, a]), [2, 0, 1]);
+        assert_eq!(looked_into(&[a, bad]), [1, 0]);
+    }
+
+    #[test]
+    fn a_refused_version_is_no_measure_for_later_ones() {
+        let (a, b, new_b) = ((Some(0), false), (Some(1), false), (Some(1), true));
+        let version = |versions: &[Version]| follow(versions, &mut unknown(versions)).0;
+        assert_eq!(version(&[b, a]), Some(1));
+        assert_eq!(version(&[b, b, a]), Some(2), "the same mistake twice");
+        assert_eq!(version(&[a, b, a]), Some(0), "the mistake corrected");
+        assert_eq!(version(&[b, new_b, a]), Some(0));
+        assert_eq!(version(&[a, new_b, a]), Some(1));
+        assert_eq!(version(&[b]), Some(0), "the older one deleted");
+    }
+}
