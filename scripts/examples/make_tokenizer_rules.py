@@ -1,8 +1,8 @@
 """Notes what the `tokenizers` package does by rules that a tokenizer.json may state: truncation, and regular expressions.
 
-Writes `tests/models/tokenizers/{truncation,patterns}.json`. Every case has the tokenizer's file, the declaration as it stands
+Writes `tests/models/tokenizers/{truncation,patterns,refused}.json`. Every case has the tokenizer's file, the declaration as it stands
 under `text:` in a model.yaml, the texts (and `seconds`, the other halves of pairs), and for each text its expected ids and
-types, or `null` where the package refuses it. `patterns.json` also lists the expressions that the package refuses to load.
+types, or `null` where the package refuses it. `refused.json` has files whose expressions the package cannot read.
 The vocabularies are written by hand, so a second run writes the same bytes.
 """
 
@@ -153,14 +153,16 @@ SAMPLES = [
 
 def patterns() -> list[dict[str, Any]]:
     noted = []
-    splits = [(name, "isolated", False) for name in PATTERNS] + [("alpha", "removed", True), ("punct", "merged_with_previous", False)]
+    splits = [(name, "isolated", False) for name in PATTERNS]
+    splits += [("alpha", "removed", True), ("punct", "merged_with_previous", False)]
     for name, behavior, invert in splits:
         split = pre_tokenizers.Split(Regex(PATTERNS[name]), behavior, invert)
         pieces = sorted({piece for text in SAMPLES for piece, _ in split.pre_tokenize_str(text)})
         noted.append(by_pieces(f"split {name}", pieces, pre_tokenizer=split))
     for name in ("line begin", "newline", "punct", "folded", "word", "empty"):
         replace = normalizers.Replace(Regex(PATTERNS[name]), "<>")
-        noted.append(by_pieces(f"replace {name}", sorted({replace.normalize_str(text) for text in SAMPLES}), normalizer=replace))
+        pieces = sorted({replace.normalize_str(text) for text in SAMPLES})
+        noted.append(by_pieces(f"replace {name}", pieces, normalizer=replace))
     for split in (pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Whitespace(), pre_tokenizers.Digits()):
         pieces = sorted({piece for text in SAMPLES for piece, _ in split.pre_tokenize_str(text)})
         noted.append(by_pieces(type(split).__name__, pieces, pre_tokenizer=split))

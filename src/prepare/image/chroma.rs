@@ -23,7 +23,8 @@ struct Scratch {
     colors: [Vec<u8>; 3],
 }
 
-/// `width` x `height` pixels of red, green, blue and full opacity from luma and the two chroma planes, or from the colours' own.
+/// `width` x `height` pixels of red, green, blue and full opacity from luma and the two chroma planes, or
+/// from the colours' own.
 pub(super) fn to_rgba(planes: &[Plane; 3], width: usize, height: usize, are_colors: bool) -> Vec<u8> {
     let mut scratch = Scratch::default();
     for (row, plane) in scratch.full.iter_mut().zip(planes) {

@@ -1,5 +1,5 @@
-//! The one tag of a picture's metadata that matters to a model: how the camera was held. Exif 2.3 (CIPA DC-008), TIFF 6.0 section 2,
-//! XMP part 1. Read as Pillow's `ImageOps.exif_transpose` reads it.
+//! The one tag of a picture's metadata that matters to a model: how the camera was held. Exif 2.3 (CIPA
+//! DC-008), TIFF 6.0 section 2, XMP part 1. Read as Pillow's `ImageOps.exif_transpose` reads it.
 
 /// How the stored pixels must be turned to stand upright.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,8 +14,8 @@ const ORIENTATION: u16 = 0x0112;
 const ENTRY: usize = 12;
 
 impl Orientation {
-    /// From EXIF, a TIFF structure with or without `Exif\0\0` before it; from XMP where EXIF does not say. Upright where nothing
-    /// that makes sense is said.
+    /// From EXIF, a TIFF structure with or without `Exif\0\0` before it; from XMP where EXIF does not say.
+    /// Upright where nothing that makes sense is said.
     pub(super) fn new(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Self {
         exif.and_then(read).or_else(|| xmp.and_then(read_xmp)).map_or_else(Self::default, Self::from_tag)
     }

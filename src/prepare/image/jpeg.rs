@@ -91,8 +91,8 @@ enum Colors {
 /// A file as libjpeg reads it: what decoding needs, and what the metadata says.
 #[derive(Debug)]
 struct Plain<'a> {
-    /// Without metadata and stray bytes between segments, and with one segment that tells the decoder the colours, which it
-    /// judges otherwise than libjpeg does.
+    /// Without metadata and stray bytes between segments, and with one segment that tells the decoder the
+    /// colours, which it judges otherwise than libjpeg does.
     bytes: Vec<u8>,
     colors: Colors,
     /// Several segments are one.

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use plan::Plan;
 
-/// How a picture becomes the model's input: decode, turn as EXIF or XMP says, convert the colour, resize, crop, then
-/// `(value * scale - mean) / std` for each channel.
+/// How a picture becomes the model's input: decode, turn as EXIF or XMP says, convert the colour, resize,
+/// crop, then `(value * scale - mean) / std` for each channel.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Image {

@@ -1,5 +1,5 @@
-//! A PNG's chunks (PNG 3, section 5.3), as far as its decoder does not see to them: an end that is missing, and the texts
-//! (section 11.3.3) in which older programs keep EXIF, and all keep XMP.
+//! A PNG's chunks (PNG 3, section 5.3), as far as its decoder does not see to them: an end that is missing,
+//! and the texts (section 11.3.3) in which older programs keep EXIF, and all keep XMP.
 
 use std::borrow::Cow;
 use std::io::Read as _;

@@ -25,11 +25,12 @@ pub struct Text {
     pub fields: Vec<String>,
     /// Whether the tokens that mark a text's begin and end are added, such as `[CLS]` and `[SEP]`.
     pub special_tokens: bool,
-    /// How longer texts are cut. Default: what the tokenizer's file says, but for the further windows of its stride, which are
-    /// dropped; and the model's own length if it is fixed.
+    /// How longer texts are cut. Default: what the tokenizer's file says, but for the further windows of its
+    /// stride, which are dropped; and the model's own length if it is fixed.
     pub truncation: Option<Truncation>,
-    /// How the texts of a call are brought to one length. Default: the model's own length if it is fixed, else the longest
-    /// text's. A length that the tokenizer's file fixes is not followed, since each text would cost as much as the longest.
+    /// How the texts of a call are brought to one length. Default: the model's own length if it is fixed,
+    /// else the longest text's. A length that the tokenizer's file fixes is not followed, since each text
+    /// would cost as much as the longest.
     pub padding: Padding,
     /// Which inputs of the model take what.
     pub inputs: Inputs,
@@ -88,8 +89,8 @@ pub enum Strategy {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Padding {
-    /// Tokens that every text has at least. Default: the model's own length if it is fixed, else as many as the longest text of
-    /// the call has.
+    /// Tokens that every text has at least. Default: the model's own length if it is fixed, else as many as
+    /// the longest text of the call has.
     #[schemars(range(min = 1))]
     pub length: Option<usize>,
     /// The length is rounded up to a multiple of this. Default: what the tokenizer's file says, else 1.

@@ -252,7 +252,8 @@ fn the_longest_text_allowed_is_tokenized() {
     }
 }
 
-/// What a tokenizer's file states, and what the Python package makes of it (`scripts/examples/make_tokenizer_rules.py`).
+/// What a tokenizer's file states, and what the Python package makes of it
+/// (`scripts/examples/make_tokenizer_rules.py`).
 #[derive(Deserialize)]
 struct Rule {
     tokenizer: serde_json::Value,

@@ -15,7 +15,8 @@ use crate::tensor::{ElementType, Elements, Tensor};
 /// Names that a padding token usually has.
 const PAD_TOKENS: [&str; 2] = ["[PAD]", "<pad>"];
 
-/// Oniguruma reads an expression by recursion, 4096 deep at most: more than the 2 MiB that threads usually have.
+/// Oniguruma reads an expression by recursion, 4096 deep at most: more than the 2 MiB that threads usually
+/// have.
 const PARSING_STACK: usize = 64 << 20;
 
 /// Texts to token ids, checked against the model.
@@ -298,7 +299,8 @@ fn fixed_length(inputs: &[TensorSpec], problems: &mut Vec<String>) -> Option<usi
     fixed
 }
 
-/// How texts are cut: as declared, else as the tokenizer's file says; to the model's own length where that is fixed.
+/// How texts are cut: as declared, else as the tokenizer's file says; to the model's own length where that is
+/// fixed.
 fn truncation(
     inner: &tokenizers::Tokenizer,
     text: &Text,
@@ -357,7 +359,8 @@ fn own_fixed_padding(inner: &tokenizers::Tokenizer) -> Option<usize> {
     }
 }
 
-/// A length that the file was saved with, not one that the model needs: each text would cost as much as the longest.
+/// A length that the file was saved with, not one that the model needs: each text would cost as much as the
+/// longest.
 fn unfollowed_padding(inner: &tokenizers::Tokenizer, text: &Text, fixed: Option<usize>) -> Option<String> {
     let length = own_fixed_padding(inner)?;
     (text.padding.length.is_none() && fixed.is_none()).then(|| {
