@@ -121,9 +121,9 @@ Examples:
 
     /// Check a bundle as the worker would, then upload it as a new version
     ///
-    /// Loads the model and runs its samples first; a bundle that would not serve is not uploaded. The manifest goes
-    /// last, so that workers never see half a version. Nothing is ever overwritten; a push that was interrupted goes
-    /// on where it stopped.
+    /// Loads the model and runs its samples first, and compares its signature with the newest version's; a
+    /// bundle that would not serve is not uploaded. The manifest goes last, so that workers never see half a
+    /// version. Nothing is ever overwritten; a push that was interrupted goes on where it stopped.
     #[command(after_long_help = "\
 Examples:
   predictd push ./wine gs://my-models/models/wine/3")]

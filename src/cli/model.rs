@@ -156,7 +156,7 @@ async fn newest(
 }
 
 /// With a progress bar where a person watches.
-async fn fetch(source: &Source, listed: &Listed) -> anyhow::Result<crate::model::source::Fetched> {
+pub(super) async fn fetch(source: &Source, listed: &Listed) -> anyhow::Result<crate::model::source::Fetched> {
     let total = listed.files.iter().map(|file| file.size).sum();
     let bar = progress_bar(total, format!("{} {}", listed.model, listed.version));
     let fetched = source.fetch(listed, |bytes| bar.inc(bytes)).await;

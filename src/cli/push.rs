@@ -3,25 +3,33 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use google_cloud_storage::client::Storage;
-use google_cloud_storage::streaming_source::StreamingSource;
+use google_cloud_storage::model::Object;
+use google_cloud_storage::streaming_source::{SizeHint, StreamingSource};
 use indicatif::ProgressBar;
 use tokio::io::AsyncReadExt as _;
 
 use super::PushArgs;
-use super::model::progress_bar;
+use super::model::{fetch, progress_bar};
 use super::report::Hint as _;
 use crate::config::{self, Inference};
 use crate::model::bundle::{MANIFEST, Manifest, ManifestFile, base64_be};
+use crate::model::choice::{self, Base, Facts, Verdict};
+use crate::model::interface::Interface;
 use crate::model::load;
 use crate::model::runtime::Runtime;
 use crate::model::source::{Listed, Source};
 use crate::model::version::Version;
 
 const CHUNK: usize = 256 << 10;
+/// Bytes in one request, 70 KB/s over [`STALL`]: a file is read, and so shows progress, a part at a time.
+const PART: usize = 4 << 20;
+/// An upload that makes no progress for so long is given up: the client itself tries again without end.
+const STALL: Duration = Duration::from_secs(60);
 
 /// Where a version goes: `gs://BUCKET/PREFIX/MODEL/VERSION`.
 #[derive(Debug, PartialEq)]
@@ -48,6 +56,13 @@ impl Target {
             .with_context(|| format!("{address:?} is no address of a version"))
             .hint("expected gs://BUCKET/PREFIX/MODEL/VERSION, VERSION a whole number or a semantic version, such as gs://my-models/models/wine/3")
     }
+
+    /// The model's versions that are there, in no order.
+    async fn versions(&self, source: &Source) -> anyhow::Result<Vec<Listed>> {
+        let mut versions = source.list().await?.versions;
+        versions.retain(|listed| listed.model == self.model);
+        Ok(versions)
+    }
 }
 
 /// One file of the bundle.
@@ -60,57 +75,122 @@ struct LocalFile {
     crc32c: u32,
 }
 
-/// Checks the bundle in `folder`, uploads it and says which version leads now.
+/// Checks the bundle, uploads it and says whether it is the newest version now.
 pub async fn push(args: &PushArgs) -> anyhow::Result<String> {
     let PushArgs { folder, address, library, new_signature } = args;
     let target = Target::parse(address)?;
     let files = local_files(folder)?;
-    check(folder, &target, library.as_deref()).await?;
+    let (runtime, interface) = check(folder, &target, library.as_deref()).await?;
 
     let source = config::Source::Bucket { bucket: target.bucket.clone(), prefix: target.prefix.clone() };
     let source = Source::connect(&source, &config::Cache::default()).await?;
-    let there = version_of(&source, &target).await?;
-    let missing = missing(&files, there.as_ref(), address)?;
+    let versions = target.versions(&source).await?;
+    let there = versions.iter().find(|listed| listed.version.as_str() == target.version.as_str());
+    let missing = missing(&files, there, address)?;
+    if !new_signature {
+        compare(&source, runtime, versions.clone(), &target, interface).await?;
+    }
 
     let storage = crate::google::storage().await?;
     let bar = progress_bar(
         missing.iter().map(|file| file.size).sum(),
         format!("{} {}", target.model, target.version),
     );
+    bar.enable_steady_tick(Duration::from_millis(200));
     let prefix = if target.prefix.is_empty() { String::new() } else { format!("{}/", target.prefix) };
     let object = |name: &str| format!("{prefix}{}/{}/{name}", target.model, target.version);
     for file in &missing {
-        upload(&storage, &target.bucket, &object(&file.name), file, &bar).await?;
+        let object = object(&file.name);
+        let failed = || format!("cannot write gs://{}/{object}", target.bucket);
+        let upload = upload(&storage, &target.bucket, &object, file, &bar);
+        let written = while_it_progresses(&bar, STALL, upload).await.with_context(failed)?;
+        ensure!(
+            u64::try_from(written.size) == Ok(file.size),
+            "{}: {} bytes arrived of {}; the file changed meanwhile",
+            failed(),
+            written.size,
+            file.size
+        );
     }
-    let manifest = manifest(&files, *new_signature)?;
-    let written = storage
-        .write_object(
-            format!("projects/_/buckets/{}", target.bucket),
-            object(MANIFEST),
-            Bytes::from(manifest),
-        )
+    let manifest = Bytes::from(manifest(&files, *new_signature)?);
+    let bucket = format!("projects/_/buckets/{}", target.bucket);
+    let writing = storage
+        .write_object(bucket, object(MANIFEST), manifest)
         .set_content_type("application/json")
         .set_if_generation_match(0_i64)
-        .send_buffered()
-        .await;
+        .send_buffered();
+    let written = while_it_progresses(&bar, STALL, async { Ok(writing.await?) }).await;
     written.with_context(|| format!("cannot write gs://{}/{}", target.bucket, object(MANIFEST)))?;
     bar.finish_and_clear();
-    leader(&source, &target).await
+    outcome(&source, &target).await
 }
 
 /// Loads the bundle and runs its samples.
-async fn check(folder: &Path, target: &Target, library: Option<&str>) -> anyhow::Result<()> {
+async fn check(
+    folder: &Path,
+    target: &Target,
+    library: Option<&str>,
+) -> anyhow::Result<(Arc<Runtime>, Interface)> {
     let inference = Inference { library: library.map(Into::into), ..Inference::default() };
     let (folder, name, version) = (folder.to_owned(), target.model.clone(), target.version.to_string());
     tokio::task::spawn_blocking(move || {
         let runtime = Arc::new(Runtime::load(&inference)?);
         let from = folder.display().to_string();
-        load::load(&runtime, &folder, &name, &version, from)
-            .map(drop)
+        let model = load::load(&runtime, &folder, &name, &version, from)
             .with_context(|| format!("{folder:?} would not serve"))
-            .hint("correct the bundle; nothing was uploaded")
+            .hint("correct the bundle; nothing was uploaded")?;
+        Ok((runtime, Interface::of(&model.signature)))
     })
     .await?
+}
+
+/// Compares the signature with that of the version that workers compare it with.
+async fn compare(
+    source: &Source,
+    runtime: Arc<Runtime>,
+    mut versions: Vec<Listed>,
+    target: &Target,
+    own: Interface,
+) -> anyhow::Result<()> {
+    versions.retain(|listed| listed.version < target.version);
+    versions.sort_by(|a, b| b.version.cmp(&a.version));
+    let mut facts = vec![Facts { new_signature: Some(false), verdict: Verdict::Good(own.clone()) }];
+    for listed in &versions {
+        let new_signature = Some(source.declares_new_signature(listed).await?);
+        facts.push(Facts { new_signature, verdict: Verdict::Unknown });
+    }
+    let expected = loop {
+        match choice::base(&facts, 0) {
+            Base::Open(at) => {
+                let opened = open(source, &runtime, &versions[at - 1]).await?;
+                facts[at].verdict = opened.map_or(Verdict::Bad, Verdict::Good);
+            }
+            Base::At(at) => break at,
+            Base::None | Base::Unclear(_) => return Ok(()),
+        }
+    };
+    let Verdict::Good(interface) = &facts[expected].verdict else { return Ok(()) };
+    let version = versions[expected - 1].version.as_str();
+    match own.difference(interface, version) {
+        None => Ok(()),
+        Some(difference) => Err(anyhow::anyhow!("workers would refuse it: {difference}")).hint(
+            "if that is meant, and clients are ready for it, add --new-signature; nothing was uploaded",
+        ),
+    }
+}
+
+/// The signature of a version that is in the bucket; none of one that workers would refuse.
+async fn open(source: &Source, runtime: &Arc<Runtime>, listed: &Listed) -> anyhow::Result<Option<Interface>> {
+    let from = source.address(&listed.model, &listed.version);
+    let fetched = fetch(source, listed)
+        .await
+        .with_context(|| format!("cannot compare the signature with that of {from}"))
+        .hint("try again, or add --new-signature, which compares nothing; nothing was uploaded")?;
+    let (runtime, name, version) =
+        (runtime.with_one_thread(), listed.model.clone(), listed.version.to_string());
+    let load = move || load::load(&runtime, &fetched.folder, &name, &version, from);
+    let loaded = tokio::task::spawn_blocking(load).await?;
+    Ok(loaded.ok().map(|model| Interface::of(&model.signature)))
 }
 
 /// Every regular file under the folder but hidden ones and a manifest, which is written anew.
@@ -145,13 +225,6 @@ fn local_files(folder: &Path) -> anyhow::Result<Vec<LocalFile>> {
     // The model file last: until it is there, the version is plainly incomplete.
     files.sort_by_key(|file| (file.name.ends_with(".onnx"), file.name.clone()));
     Ok(files)
-}
-
-async fn version_of(source: &Source, target: &Target) -> anyhow::Result<Option<Listed>> {
-    let listing = source.list().await?;
-    let is_it =
-        |listed: &Listed| listed.model == target.model && listed.version.as_str() == target.version.as_str();
-    Ok(listing.versions.into_iter().find(is_it))
 }
 
 /// What must still be uploaded: all of it, or the rest of a push that was interrupted before its manifest.
@@ -195,35 +268,68 @@ async fn upload(
     object: &str,
     file: &LocalFile,
     bar: &ProgressBar,
-) -> anyhow::Result<()> {
-    let failed = || format!("cannot write gs://{bucket}/{object}");
+) -> anyhow::Result<Object> {
     let source =
-        Counted { file: tokio::fs::File::open(&file.path).await.with_context(failed)?, bar: bar.clone() };
+        Counted { file: tokio::fs::File::open(&file.path).await?, size: file.size, bar: bar.clone() };
     let written = storage
         .write_object(format!("projects/_/buckets/{bucket}"), object, source)
         .set_if_generation_match(0_i64)
         .with_known_crc32c(file.crc32c)
+        .with_resumable_upload_threshold(PART)
+        .with_resumable_upload_buffer_size(PART)
         .send_buffered()
-        .await
-        .with_context(failed)?;
-    ensure!(
-        u64::try_from(written.size) == Ok(file.size),
-        "{}: {} bytes arrived of {}; the file changed meanwhile",
-        failed(),
-        written.size,
-        file.size
-    );
-    Ok(())
+        .await?;
+    Ok(written)
+}
+
+/// Waits for an upload as long as the bar moves.
+///
+/// # Errors
+/// Its own, or that nothing was sent for so long.
+async fn while_it_progresses<T>(
+    bar: &ProgressBar,
+    limit: Duration,
+    upload: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let stalled = async {
+        let (mut sent, mut since) = (bar.position(), Instant::now());
+        loop {
+            tokio::time::sleep(limit / 60).await;
+            if sent != bar.position() {
+                (sent, since) = (bar.position(), Instant::now());
+            } else if since.elapsed() >= limit {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        // The upload first: after a pause of the whole process it may have moved.
+        biased;
+        written = upload => written,
+        () = stalled => {
+            let seconds = limit.as_secs();
+            Err(anyhow::anyhow!("the upload made no progress for {seconds} seconds")).hint(
+                "check the network, and that the addresses that the server gives for uploads can be reached; \
+                 a repeated push goes on where this one stopped",
+            )
+        }
+    }
 }
 
 /// A file that tells the progress bar what was read of it.
 struct Counted {
     file: tokio::fs::File,
+    /// Bytes; a small file is sent in one request where this is known.
+    size: u64,
     bar: ProgressBar,
 }
 
 impl StreamingSource for Counted {
     type Error = std::io::Error;
+
+    async fn size_hint(&self) -> Result<SizeHint, Self::Error> {
+        Ok(SizeHint::with_exact(self.size))
+    }
 
     async fn next(&mut self) -> Option<Result<Bytes, Self::Error>> {
         let mut chunk = vec![0; CHUNK];
@@ -239,27 +345,41 @@ impl StreamingSource for Counted {
     }
 }
 
-/// Says which version of the model is the highest now.
-async fn leader(source: &Source, target: &Target) -> anyhow::Result<String> {
-    let listing = source.list().await?;
-    let highest = listing
-        .versions
-        .into_iter()
-        .filter(|listed| listed.model == target.model)
-        .map(|listed| listed.version)
-        .max();
-    let Some(highest) = highest else { bail!("the version that was pushed is gone again") };
+/// Says what became of the version.
+async fn outcome(source: &Source, target: &Target) -> anyhow::Result<String> {
+    let newest = target.versions(source).await?.into_iter().map(|listed| listed.version).max();
+    let Some(newest) = newest else { bail!("the version that was pushed is gone again") };
     let pushed = source.address(&target.model, &target.version);
-    Ok(if highest == target.version {
-        format!("{pushed} is there and leads: workers on this source change to it now")
-    } else {
-        format!("{pushed} is there, but version {highest} is higher and goes on leading")
-    })
+    let model = pushed.strip_suffix(&format!("/{}", target.version)).unwrap_or(&pushed);
+    if newest == target.version {
+        return Ok(format!("{pushed} uploaded; it is now the newest version under {model}"));
+    }
+    eprintln!(
+        "warning: version {newest} under {model} is newer: workers do not serve {} while they can serve that",
+        target.version
+    );
+    Ok(format!("{pushed} uploaded"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_upload_that_moves_may_take_its_time_and_another_is_given_up() {
+        let (bar, limit) = (ProgressBar::hidden(), Duration::from_millis(300));
+        let moves = async {
+            for _ in 0..6 {
+                tokio::time::sleep(limit / 3).await;
+                bar.inc(1);
+            }
+            Ok(())
+        };
+        while_it_progresses(&bar, limit, moves).await.unwrap();
+        let stands = std::future::pending::<anyhow::Result<()>>();
+        let error = while_it_progresses(&bar, limit, stands).await.unwrap_err();
+        assert!(error.to_string().contains("no progress"), "{error}");
+    }
 
     #[test]
     fn addresses_of_versions_are_read_and_others_explained() {

@@ -13,14 +13,14 @@ use crate::harness::{REQUEST_SUBSCRIPTION, Worker, World, model_file, repository
 use crate::oracle::{self, wine};
 
 /// What `clock.c` tells one worker: two whole numbers in a file.
-struct Clock {
+pub(crate) struct Clock {
     folder: tempfile::TempDir,
     file: std::fs::File,
     ahead: i64,
 }
 
 impl Clock {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // What links Rust's programs, and so is there.
         let built = Command::new("cc")
@@ -37,7 +37,7 @@ impl Clock {
         clock
     }
 
-    fn put_forward(&mut self, by: Duration) {
+    pub(crate) fn put_forward(&mut self, by: Duration) {
         self.ahead += i64::try_from(by.as_secs()).unwrap();
         self.tell(0, self.ahead);
     }
@@ -51,11 +51,15 @@ impl Clock {
         self.file.write_all_at(&number.to_ne_bytes(), place * 8).unwrap();
     }
 
-    async fn worker(&self, world: &World, variables: &[(&str, &str)]) -> Worker {
+    pub(crate) fn variables(&self) -> [(&'static str, String); 2] {
         let path = |name: &str| Path::to_str(&self.folder.path().join(name)).unwrap().to_owned();
-        let (library, ahead) = (path("clock.so"), path("ahead"));
-        let clock = [("LD_PRELOAD", &*library), ("TEST_CLOCK", &*ahead)];
-        world.ready_worker(&[variables, &clock].concat()).await
+        [("LD_PRELOAD", path("clock.so")), ("TEST_CLOCK", path("ahead"))]
+    }
+
+    async fn worker(&self, world: &World, variables: &[(&str, &str)]) -> Worker {
+        let own = self.variables();
+        let own: Vec<_> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        world.ready_worker(&[variables, &own].concat()).await
     }
 }
 
