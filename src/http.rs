@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use crate::cli::report::Hint as _;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::model::source::Ignored;
 use crate::model::{Model, Models, NotServed};
 use crate::signature::{Kind, TensorSpec};
 
@@ -80,6 +81,8 @@ struct Info {
     ready: bool,
     not_ready_because: Vec<String>,
     models: BTreeMap<String, ModelInfo>,
+    /// What lies in the models' source and is no part of a version.
+    ignored: Vec<Ignored>,
 }
 
 #[derive(Serialize, Default)]
@@ -170,6 +173,7 @@ async fn info(extract::State(state): extract::State<State>) -> Response {
         ready: troubles.is_empty(),
         not_ready_because: troubles,
         models,
+        ignored: state.models.ignored(),
     };
     let body = serde_json::to_string_pretty(&info).expect("plain data is always JSON");
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()

@@ -111,13 +111,19 @@ pub struct Refusal {
 pub struct Models {
     serving: ArcSwap<BTreeMap<Arc<str>, Arc<Model>>>,
     not_served: Mutex<BTreeMap<String, NotServed>>,
+    ignored: Mutex<Vec<source::Ignored>>,
     /// Serves requests that name no model.
     default: Option<String>,
 }
 
 impl Models {
     pub fn new(default: Option<String>) -> Arc<Self> {
-        Arc::new(Self { serving: ArcSwap::default(), not_served: Mutex::default(), default })
+        Arc::new(Self {
+            serving: ArcSwap::default(),
+            not_served: Mutex::default(),
+            ignored: Mutex::default(),
+            default,
+        })
     }
 
     /// One model, which serves every request that names no other.
@@ -187,6 +193,15 @@ impl Models {
             all.insert(model.to_owned(), news);
         }
         is_new
+    }
+
+    /// What lies in the source and is no part of a version.
+    pub fn ignored(&self) -> Vec<source::Ignored> {
+        self.ignored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_ignored(&self, ignored: Vec<source::Ignored>) {
+        *self.ignored.lock().unwrap_or_else(PoisonError::into_inner) = ignored;
     }
 
     /// Forgets all models but those for which `keep` holds.

@@ -42,9 +42,22 @@ pub struct Listed {
 #[derive(Debug, Default)]
 pub struct Listing {
     pub versions: Vec<Listed>,
-    /// Folders beside the versions whose names are no versions: `model/name`.
-    pub ignored: Vec<String>,
+    /// What is no part of a version, up to [`MOST_IGNORED`].
+    pub ignored: Vec<Ignored>,
 }
+
+/// Something that lies where a version, or a part of one, was expected.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Ignored {
+    pub path: String,
+    pub expected: String,
+}
+
+/// A source that holds much else is no reason for endless warnings.
+const MOST_IGNORED: usize = 100;
+/// What other libraries write models as.
+const OTHER_MODELS: [&str; 10] =
+    ["cbm", "h5", "joblib", "keras", "pb", "pickle", "pkl", "pt", "pth", "safetensors"];
 
 /// A version's files on the local disk. A downloaded copy stays while this lives.
 #[derive(Debug)]
@@ -100,11 +113,15 @@ impl Source {
 
     /// The address of a version, as `/info` and the log name it.
     pub fn address(&self, model: &str, version: &Version) -> String {
+        self.locate(&format!("{model}/{version}"))
+    }
+
+    fn locate(&self, path: &str) -> String {
         match self {
-            Self::Directory(root) => root.join(model).join(version.as_str()).display().to_string(),
+            Self::Directory(root) => root.join(path).display().to_string(),
             Self::Bucket(source) => {
                 let Bucket { bucket, prefix, .. } = &**source;
-                format!("gs://{bucket}/{}{model}/{version}", folder(prefix))
+                format!("gs://{bucket}/{}{path}", folder(prefix))
             }
         }
     }
@@ -129,15 +146,19 @@ impl Source {
 
     /// Everything that is there now.
     pub async fn list(&self) -> anyhow::Result<Listing> {
-        match self {
+        let mut listing = match self {
             Self::Directory(root) => {
                 let root = root.clone();
-                spawn_blocking(move || list_directory(&root)).await?
+                spawn_blocking(move || list_directory(&root)).await??
             }
             Self::Bucket(source) => {
-                list_bucket(&source.control, &source.bucket, &folder(&source.prefix)).await
+                list_bucket(&source.control, &source.bucket, &folder(&source.prefix)).await?
             }
+        };
+        for ignored in &mut listing.ignored {
+            ignored.path = self.locate(&ignored.path);
         }
+        Ok(listing)
     }
 
     /// Whether the version declares a new signature. Reads its small files alone.
@@ -302,27 +323,33 @@ fn list_directory(root: &Path) -> anyhow::Result<Listing> {
 #[derive(Debug, Default)]
 struct Collected {
     versions: std::collections::BTreeMap<(String, String), Listed>,
-    ignored: std::collections::BTreeSet<String>,
+    ignored: std::collections::BTreeMap<String, String>,
 }
 
 impl Collected {
     /// `path` is `model/version/file…`; anything else is no part of a version.
     fn add(&mut self, path: &str, file: File) {
-        let mut parts = path.splitn(3, '/');
-        let (Some(model), Some(version), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
-            return;
-        };
-        if model.is_empty() || rest.is_empty() || rest.ends_with('/') {
+        // Tools make empty objects that stand for folders.
+        if path.ends_with('/') {
             return;
         }
+        let mut parts = path.splitn(3, '/');
+        let (model, version, rest) = match (parts.next(), parts.next(), parts.next()) {
+            (Some(""), ..) => return,
+            (Some(model), Some(version), Some(rest)) => (model, version, rest),
+            (Some(model), Some(file), None) => {
+                return self
+                    .ignore(path, format!("expected a folder for each version, such as {model}/1/{file}"));
+            }
+            _ => return self.ignore(path, "expected MODEL/VERSION/model.onnx".to_owned()),
+        };
         let Some(parsed) = Version::parse(version) else {
-            self.ignored.insert(format!("{model}/{version}"));
-            return;
+            let expected = "expected a version, a whole number or a semantic version such as v1.2.0";
+            return self.ignore(&format!("{model}/{version}"), expected.to_owned());
         };
         // Object names are not to be trusted: `../` and the like must never leave the version's folder.
         if !Path::new(rest).components().all(|part| matches!(part, Component::Normal(_))) {
-            self.ignored.insert(path.to_owned());
-            return;
+            return self.ignore(path, "expected a path that stays in the version's folder".to_owned());
         }
         let listed = self.versions.entry((model.to_owned(), version.to_owned())).or_insert_with(|| Listed {
             model: model.to_owned(),
@@ -332,12 +359,38 @@ impl Collected {
         listed.files.push(File { path: rest.to_owned(), ..file });
     }
 
-    fn listing(self) -> Listing {
+    fn ignore(&mut self, path: &str, expected: String) {
+        let is_hidden = |part: &str| part.starts_with('.') && !matches!(part, "." | "..");
+        if self.ignored.len() < MOST_IGNORED && !path.split('/').any(is_hidden) {
+            self.ignored.insert(path.to_owned(), expected);
+        }
+    }
+
+    /// Names the model files of other libraries in versions without one of ONNX.
+    fn ignore_other_models(&mut self) {
+        let extension = |file: &File| Path::new(&file.path).extension()?.to_str().map(str::to_owned);
+        let mut found = Vec::new();
+        for listed in self.versions.values() {
+            let has = |wanted: &[&str]| {
+                listed.files.iter().find(|file| extension(file).is_some_and(|own| wanted.contains(&&*own)))
+            };
+            if let (None, Some(other)) = (has(&["onnx"]), has(&OTHER_MODELS)) {
+                found.push(format!("{}/{}/{}", listed.model, listed.version, other.path));
+            }
+        }
+        for path in found {
+            self.ignore(&path, "expected a model in the ONNX format, model.onnx".to_owned());
+        }
+    }
+
+    fn listing(mut self) -> Listing {
+        self.ignore_other_models();
+        let ignored = self.ignored.into_iter().map(|(path, expected)| Ignored { path, expected }).collect();
         let mut versions: Vec<Listed> = self.versions.into_values().collect();
         for listed in &mut versions {
             listed.files.sort();
         }
-        Listing { versions, ignored: self.ignored.into_iter().collect() }
+        Listing { versions, ignored }
     }
 }
 
@@ -359,12 +412,30 @@ mod tests {
             "wine/2/../../x",
             "README.md",
             "wine/1/",
+            "fraud/model.onnx",
+            "fraud/v.1/model.onnx",
+            "fraud/v.1/labels.txt",
+            "fraud/2/model.pkl",
+            "fraud/.DS_Store",
         ] {
             collected.add(path, file(1));
         }
         let listing = collected.listing();
-        assert_eq!(listing.ignored, ["wine/2/../../x", "wine/latest"]);
-        let paths: Vec<_> = listing.versions[0].files.iter().map(|f| f.path.as_str()).collect();
-        assert_eq!((listing.versions.len(), paths), (1, vec!["data/w.bin", "model.onnx"]));
+        let ignored: Vec<_> =
+            listing.ignored.iter().map(|ignored| (&*ignored.path, &*ignored.expected)).collect();
+        let version = "expected a version, a whole number or a semantic version such as v1.2.0";
+        assert_eq!(
+            ignored,
+            [
+                ("README.md", "expected MODEL/VERSION/model.onnx"),
+                ("fraud/2/model.pkl", "expected a model in the ONNX format, model.onnx"),
+                ("fraud/model.onnx", "expected a folder for each version, such as fraud/1/model.onnx"),
+                ("fraud/v.1", version),
+                ("wine/2/../../x", "expected a path that stays in the version's folder"),
+                ("wine/latest", version),
+            ]
+        );
+        let paths: Vec<_> = listing.versions[1].files.iter().map(|f| f.path.as_str()).collect();
+        assert_eq!((listing.versions.len(), paths), (2, vec!["data/w.bin", "model.onnx"]));
     }
 }

@@ -17,7 +17,7 @@ use super::choice::{self, Base, Facts, Step, Verdict};
 use super::interface::Interface;
 use super::load::load;
 use super::runtime::Runtime;
-use super::source::{File, Listed, Source};
+use super::source::{File, Ignored, Listed, Source};
 use super::version::Version;
 use super::{Model, Models, NotServed, Refusal, memory};
 use crate::cli::report;
@@ -72,8 +72,8 @@ pub struct Judged {
     /// The files that the serving version of each model was loaded from, kept from eviction where they are cached.
     serving: HashMap<String, (Files, Option<Lease>)>,
     versions: HashMap<(String, String), Known>,
-    /// Folders that were warned about.
-    ignored: BTreeSet<String>,
+    /// What was warned about.
+    ignored: BTreeSet<Ignored>,
 }
 
 type Files = Vec<File>;
@@ -191,14 +191,14 @@ impl Watch {
 
     async fn reconcile_all(&mut self) -> anyhow::Result<()> {
         let listing = phase("list", None, self.source.list()).await?;
-        for name in listing.ignored {
-            if self.judged.ignored.insert(name.clone()) {
-                tracing::warn!(
-                    path = name,
-                    "ignored: not a version, expected a whole number or a semantic version"
-                );
+        for ignored in &listing.ignored {
+            if self.judged.ignored.insert(ignored.clone()) {
+                let Ignored { path, expected } = ignored;
+                tracing::warn!(path, expected, "ignored in the models' source");
             }
         }
+        self.judged.ignored.retain(|ignored| listing.ignored.contains(ignored));
+        self.models.set_ignored(listing.ignored);
         let mut by_model: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
         for listed in listing.versions {
             by_model.entry(listed.model.clone()).or_default().push(listed);

@@ -33,8 +33,15 @@ async fn a_file_that_a_library_panics_on_refuses_its_version_alone() {
     world.upload("models/wine/2/tokenizer.json", br#"{"decoder": 1e999}"#.to_vec());
     world.upload("models/wine/2/model.yaml", b"text: {}".to_vec());
     world.upload("models/wine/2/model.onnx", model_file("zoo/torch-transformer", "model.onnx"));
-    let reason = refusal(&worker, "2").await;
-    assert!(reason.contains("\"tokenizer.json\" is no tokenizer: it defeats the tokenizer"), "{reason}");
+    // Incomplete before that.
+    let says = "\"tokenizer.json\" is no tokenizer: it defeats the tokenizer";
+    worker
+        .until_info(says, |info| {
+            info["models"]["wine"]["refused"][0]["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.contains(says))
+        })
+        .await;
     assert!(!worker.log().contains("panic"), "{}", worker.log());
     answers_with(&world, "1").await;
 }
@@ -142,6 +149,33 @@ async fn the_highest_version_wins_whatever_comes_last() {
     // The folder that is no version was seen, so the older one was too.
     worker.until_info("anything", |_| worker.log().contains("wine/latest")).await;
     worker.until_serving("wine", "2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_version_is_named_with_what_was_expected() {
+    let world = World::start().await;
+    for object in ["fraud/model.onnx", "fraud/v.1/model.onnx", "fraud/1/model.pkl", "model.pkl"] {
+        world.upload(&format!("models/{object}"), b"any".to_vec());
+    }
+    let worker = world.worker(&[]);
+    let ignored = |info: &serde_json::Value| info["ignored"].as_array().cloned().unwrap_or_default();
+    let info = worker.until_info("four warnings", |info| ignored(info).len() == 4).await;
+    for (entry, (path, words)) in ignored(&info).iter().zip([
+        ("gs://models/models/fraud/1/model.pkl", "ONNX format"),
+        ("gs://models/models/fraud/model.onnx", "such as fraud/1/model.onnx"),
+        ("gs://models/models/fraud/v.1", "a semantic version"),
+        ("gs://models/models/model.pkl", "MODEL/VERSION/model.onnx"),
+    ]) {
+        assert_eq!(entry["path"], path);
+        assert!(entry["expected"].as_str().unwrap().contains(words), "{entry}");
+    }
+    world.upload_version("wine/1", "wine", "1");
+    worker.until_serving("wine", "1").await;
+    let log = worker.log();
+    let line = |path: &str| log.lines().filter(|line| line.contains(&format!("\"path\":\"{path}\""))).count();
+    for entry in ignored(&info) {
+        assert_eq!(line(entry["path"].as_str().unwrap()), 1, "said once: {log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,9 @@
-//! Downloads show their progress to people and to nobody else.
+//! Downloads and uploads show their progress to people and to nobody else.
 
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{World, outcome, skip};
+use crate::harness::{World, outcome, repository, skip};
 use crate::oracle::wine;
 
 async fn world() -> World {
@@ -40,15 +40,22 @@ async fn a_terminal_gets_a_bar() {
         return;
     }
     let world = world().await;
-    let inspect = format!("{} inspect gs://models/models/wine", env!("CARGO_BIN_EXE_predictd"));
-    let mut command = Command::new(script);
-    // The variables that reach the worker's own server, and a terminal that can draw.
-    command.args(["-qec", &inspect, "/dev/null"]).env("TERM", "xterm");
-    for (name, value) in world.command().get_envs() {
-        command.env(name, value.unwrap());
+    let folder = repository().join("tests/models/wine/2");
+    let push = format!("push {} gs://models/models/wine/3", folder.display());
+    for (arguments, bar, says) in [
+        ("inspect gs://models/models/wine", BAR, "model     wine version 2"),
+        (&*push, "wine 3 [", "wine/3 uploaded"),
+    ] {
+        let inner = format!("{} {arguments}", env!("CARGO_BIN_EXE_predictd"));
+        let mut command = Command::new(script);
+        // The variables that reach the worker's own server, and a terminal that can draw.
+        command.args(["-qec", &inner, "/dev/null"]).env("TERM", "xterm");
+        for (name, value) in world.command().get_envs() {
+            command.env(name, value.unwrap());
+        }
+        let (code, shown, stderr) = tokio::task::spawn_blocking(move || outcome(command, "")).await.unwrap();
+        assert_eq!(code, 0, "{shown} {stderr}");
+        assert!(shown.contains(bar), "no bar in {shown:?}");
+        assert!(shown.contains(says), "{shown:?}");
     }
-    let (code, shown, stderr) = tokio::task::spawn_blocking(move || outcome(command, "")).await.unwrap();
-    assert_eq!(code, 0, "{shown} {stderr}");
-    assert!(shown.contains(BAR), "no bar in {shown:?}");
-    assert!(shown.contains("model     wine version 2"), "{shown:?}");
 }
