@@ -57,11 +57,14 @@ impl Target {
             .hint("expected gs://BUCKET/PREFIX/MODEL/VERSION, VERSION a whole number or a semantic version, such as gs://my-models/models/wine/3")
     }
 
-    /// The model's versions that are there, in no order.
-    async fn versions(&self, source: &Source) -> anyhow::Result<Vec<Listed>> {
-        let mut versions = source.list().await?.versions;
-        versions.retain(|listed| listed.model == self.model);
-        Ok(versions)
+    /// The model's versions that are there, in no order, and the names of other models.
+    async fn versions(&self, source: &Source) -> anyhow::Result<(Vec<Listed>, Vec<String>)> {
+        let all = source.list().await?.versions.into_iter();
+        let (own, others): (Vec<Listed>, Vec<Listed>) = all.partition(|listed| listed.model == self.model);
+        let mut others: Vec<String> = others.into_iter().map(|listed| listed.model).collect();
+        others.sort();
+        others.dedup();
+        Ok((own, others))
     }
 }
 
@@ -84,7 +87,8 @@ pub async fn push(args: &PushArgs) -> anyhow::Result<String> {
 
     let source = config::Source::Bucket { bucket: target.bucket.clone(), prefix: target.prefix.clone() };
     let source = Source::connect(&source, &config::Cache::default()).await?;
-    let versions = target.versions(&source).await?;
+    let (versions, others) = target.versions(&source).await?;
+    let becomes_ambiguous = versions.is_empty() && others.len() == 1;
     let there = versions.iter().find(|listed| listed.version.as_str() == target.version.as_str());
     let missing = missing(&files, there, address)?;
     if !new_signature {
@@ -122,6 +126,13 @@ pub async fn push(args: &PushArgs) -> anyhow::Result<String> {
     let written = while_it_progresses(&bar, STALL, async { Ok(writing.await?) }).await;
     written.with_context(|| format!("cannot write gs://{}/{}", target.bucket, object(MANIFEST)))?;
     bar.finish_and_clear();
+    if becomes_ambiguous {
+        eprintln!(
+            "warning: there are two models now, {:?} and {:?}: workers without `models.default` \
+             refuse requests that name no model",
+            others[0], target.model
+        );
+    }
     outcome(&source, &target).await
 }
 
@@ -347,7 +358,8 @@ impl StreamingSource for Counted {
 
 /// Says what became of the version.
 async fn outcome(source: &Source, target: &Target) -> anyhow::Result<String> {
-    let newest = target.versions(source).await?.into_iter().map(|listed| listed.version).max();
+    let (versions, _) = target.versions(source).await?;
+    let newest = versions.into_iter().map(|listed| listed.version).max();
     let Some(newest) = newest else { bail!("the version that was pushed is gone again") };
     let pushed = source.address(&target.model, &target.version);
     let model = pushed.strip_suffix(&format!("/{}", target.version)).unwrap_or(&pushed);

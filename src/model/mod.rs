@@ -137,6 +137,11 @@ impl Models {
         self.serving.load_full()
     }
 
+    /// Whether requests that name no model are refused, for there are several and no default.
+    pub fn are_ambiguous(&self) -> bool {
+        self.default.is_none() && self.serving.load().len() > 1
+    }
+
     /// The version that serves a request, which may name its model.
     pub fn resolve(&self, name: Option<&str>) -> Result<Arc<Model>, Rejection> {
         let serving = self.serving.load();

@@ -74,6 +74,8 @@ pub struct Judged {
     versions: HashMap<(String, String), Known>,
     /// What was warned about.
     ignored: BTreeSet<Ignored>,
+    /// Whether it was said that there are several models and no default.
+    is_ambiguous: bool,
 }
 
 type Files = Vec<File>;
@@ -210,6 +212,15 @@ impl Watch {
             if let Err(error) = self.reconcile_model(&model, versions).await {
                 unreadable = Some(error.context(format!("model {model:?}")));
             }
+        }
+        let was_ambiguous = std::mem::replace(&mut self.judged.is_ambiguous, self.models.are_ambiguous());
+        if self.judged.is_ambiguous && !was_ambiguous {
+            let names: Vec<_> = self.models.serving().keys().map(|name| name.to_string()).collect();
+            tracing::warn!(
+                models = names.join(", "),
+                hint = "set `models.default` to one of them",
+                "several models are served: requests that name none are refused with MODEL_NOT_FOUND"
+            );
         }
         self.metrics.models_serving.set(i64::try_from(self.models.serving().len()).unwrap_or(i64::MAX));
         unreadable.map_or(Ok(()), Err)

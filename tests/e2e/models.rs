@@ -205,6 +205,25 @@ async fn several_models_side_by_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_model_without_a_default_is_warned_about() {
+    let world = World::start().await;
+    let worker = one_version(&world).await;
+    let warned = || worker.log().matches("requests that name none are refused with MODEL_NOT_FOUND").count();
+    assert_eq!(warned(), 0);
+    world.upload_version("types/int64/1", "numbers", "1");
+    worker.until_log("requests that name none are refused").await;
+    assert!(worker.log().contains("\"models\":\"numbers, wine\""), "{}", worker.log());
+    world.upload_version("wine/2", "wine", "2");
+    worker.until_serving("wine", "2").await;
+    let response = world.ask(wine().request(&[3]), &[]).await;
+    assert_eq!(response.attributes["error_code"], "MODEL_NOT_FOUND");
+    assert_eq!(warned(), 1, "said once");
+    let other = world.ready_worker(&[("PREDICTD_MODELS__DEFAULT", "wine")]).await;
+    other.until_serving("numbers", "1").await;
+    assert!(!other.log().contains("requests that name none"), "{}", other.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_serves_as_a_bucket_does() {
     let world = World::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -52,6 +52,15 @@ async fn a_pushed_version_serves_and_is_never_overwritten() {
     assert!(stdout.contains("wine/2 uploaded; it is now the newest"), "{stdout}");
     worker.until_serving("wine", "2").await;
 
+    // A model beside the first one makes requests ambiguous that name none; later ones change nothing.
+    let warning = "warning: there are two models now, \"wine\" and \"other\"";
+    let (code, _, stderr) = push(&world, folder("1"), "gs://models/models/other/1").await;
+    assert!(code == 0 && stderr.contains(warning) && stderr.contains("`models.default`"), "{stderr}");
+    for address in ["gs://models/models/other/2", "gs://models/models/third/1"] {
+        let (code, _, stderr) = push(&world, folder("2"), address).await;
+        assert_eq!((code, &*stderr), (0, ""));
+    }
+
     let (code, stdout, stderr) = push(&world, folder("1"), "gs://models/models/wine/1.5.0").await;
     assert_eq!((code, &*stdout), (0, "gs://models/models/wine/1.5.0 uploaded\n"));
     assert!(stderr.contains("warning: version 2 under gs://models/models/wine is newer"), "{stderr}");
