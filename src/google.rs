@@ -11,7 +11,7 @@ use google_cloud_gax::exponential_backoff::ExponentialBackoffBuilder;
 use google_cloud_gax::retry_policy::{RetryPolicy, RetryPolicyExt as _};
 use google_cloud_gax::retry_result::RetryResult;
 use google_cloud_gax::retry_state::RetryState;
-use google_cloud_pubsub::client::{BasePublisher, Subscriber, SubscriptionAdmin};
+use google_cloud_pubsub::client::{BasePublisher, SchemaService, Subscriber, SubscriptionAdmin, TopicAdmin};
 use google_cloud_pubsub::retry_policy::RetryableErrors;
 use google_cloud_storage::client::{Storage, StorageControl};
 
@@ -56,6 +56,12 @@ pub fn emulators() -> Vec<String> {
     let variables = ["PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST_GRPC"];
     let named = variables.into_iter().filter_map(|variable| Some((variable, emulator(variable)?)));
     named.map(|(variable, address)| format!("{variable} ({address})")).collect()
+}
+
+/// Every service that is called is an emulator.
+pub fn needs_no_credentials(uses_storage: bool) -> bool {
+    let is_set = |variable| emulator(variable).is_some();
+    is_set("PUBSUB_EMULATOR_HOST") && (is_set("STORAGE_EMULATOR_HOST") || !uses_storage)
 }
 
 pub async fn subscriber() -> anyhow::Result<Subscriber> {
@@ -120,6 +126,14 @@ impl RetryPolicy for Listening {
 
 pub async fn subscription_admin() -> anyhow::Result<SubscriptionAdmin> {
     build!(SubscriptionAdmin::builder(), emulator("PUBSUB_EMULATOR_HOST"))
+}
+
+pub async fn topic_admin() -> anyhow::Result<TopicAdmin> {
+    build!(TopicAdmin::builder(), emulator("PUBSUB_EMULATOR_HOST"))
+}
+
+pub async fn schema_service() -> anyhow::Result<SchemaService> {
+    build!(SchemaService::builder(), emulator("PUBSUB_EMULATOR_HOST"))
 }
 
 pub async fn storage() -> anyhow::Result<Storage> {

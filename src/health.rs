@@ -14,10 +14,15 @@ use tokio_util::sync::CancellationToken;
 pub enum Part {
     Models,
     Requests,
+    /// The response topic: it exists and may be published to.
+    Topic,
+    /// Responses are accepted there.
     Responses,
 }
 
-const PARTS: usize = 3;
+const PARTS: usize = 4;
+/// The trouble of [`Part::Topic`] until its first check.
+pub const UNCHECKED_TOPIC: &str = "the response topic is not checked yet";
 /// A batch, a body or a group of responses that takes so long will not end: only a restart helps.
 const STUCK: Duration = Duration::from_secs(600);
 /// The same for one version of a model, from its files to its last sample. ONNX Runtime says nothing while it loads; the largest models
@@ -97,6 +102,7 @@ impl Health {
             parts: Mutex::new([
                 Some(Trouble::new("no model is serving yet")),
                 Some(Trouble::new("the request subscription is not connected yet")),
+                Some(Trouble::new(UNCHECKED_TOPIC)),
                 None,
             ]),
             pulses: Mutex::default(),
@@ -120,6 +126,11 @@ impl Health {
                 true
             }
         }
+    }
+
+    /// Why this part does not work; `None` when it does.
+    pub fn trouble(&self, part: Part) -> Option<String> {
+        self.lock()[part as usize].as_ref().map(|trouble| trouble.why.clone())
     }
 
     /// Every trouble there is; empty when ready.
@@ -208,6 +219,7 @@ mod tests {
         let health = Health::starting(stop.clone());
         health.works(Part::Models);
         health.works(Part::Requests);
+        health.works(Part::Topic);
         assert!(health.troubles().is_empty());
         stop.cancel();
         assert_eq!(health.troubles(), ["stopping, nothing more is received"]);

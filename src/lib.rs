@@ -19,7 +19,7 @@
 //! | [`tensor`], [`composite`], [`error`] | what the engine computes with, and the errors users see |
 //! | [`config`], [`cli`] | the configuration and the commands |
 //! | [`http`], [`health`], [`metrics`], [`telemetry`] | what operators see |
-//! | [`google`] | Google's clients, emulators included |
+//! | [`google`], [`preflight`] | Google's clients, emulators included; checks that what the configuration names can be used |
 
 // `cli::output` alone prints: `println!` and `eprintln!` panic where a pipe is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -43,6 +43,7 @@ pub mod metrics;
 pub mod model;
 pub mod order;
 pub mod pipeline;
+pub mod preflight;
 pub mod prepare;
 pub mod publish;
 pub mod quarantine;

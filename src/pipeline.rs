@@ -30,7 +30,8 @@ use crate::model::runtime::Runtime;
 use crate::model::source::Source;
 use crate::model::watch::{Judged, Watch};
 use crate::order::Order;
-use crate::publish::{Large, Publish};
+use crate::preflight::{self, Servers};
+use crate::publish::{Large, Publish, topic};
 use crate::receive::{self, Receive, updates};
 use crate::reference::Objects;
 use crate::stages::Stages;
@@ -59,6 +60,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             "the request subscription"
         );
     }
+
+    // Beside the start, which does not wait for them.
+    let checks = tokio::spawn({
+        let (servers, config, health) = (Servers::connect().await?, config.clone(), Arc::clone(&health));
+        let topic = preflight::response_topic(&config);
+        async move {
+            let rights = preflight::log(servers.clone(), config);
+            tokio::join!(rights, topic::watch(servers, topic, &health));
+        }
+    });
 
     let hint = Arc::new(Notify::new());
     let mut watch = Watch {
@@ -157,6 +168,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 
     let ended = stages.supervise(&stop, config.shutdown.grace).await;
     grace.flush().await;
+    checks.abort();
     http.abort();
     ended
 }

@@ -9,6 +9,7 @@ mod keys;
 mod large;
 mod response;
 mod settle;
+pub mod topic;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -1,15 +1,17 @@
-//! `predictd check`: what is wrong with a configuration, or what it comes to. Connects to nothing.
+//! `predictd check`: the problems of a configuration, or its effective values; `--connect` asks the servers, too.
 
 use std::path::PathBuf;
 
+use super::report::Hint as _;
 use super::{Exit, output};
 use crate::config::load::load;
+use crate::preflight::{self, Verdict};
 
-/// Problems go to standard error, the effective configuration to standard output.
+/// Problems and the servers' answers go to standard error, the effective configuration to standard output.
 ///
 /// # Errors
-/// When standard output takes nothing more.
-pub fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
+/// Standard output takes nothing more, or a server refuses something that the worker needs.
+pub async fn run(files: &[PathBuf], connect: bool) -> anyhow::Result<Exit> {
     let loaded = match load(files, std::env::vars_os()) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -21,5 +23,17 @@ pub fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
         output::print_error(&format!("warning: {warning}\n"));
     }
     output::print(loaded.effective.to_string())?;
-    Ok(Exit::Ok)
+    if !connect {
+        return Ok(Exit::Ok);
+    }
+    let findings = preflight::check(&loaded.config).await;
+    for finding in &findings {
+        output::print_error(&format!("{finding}\n"));
+    }
+    let is_refused = |finding: &&preflight::Finding| matches!(finding.verdict, Verdict::Refused { .. });
+    match findings.iter().filter(is_refused).count() {
+        0 => Ok(Exit::Ok),
+        refused => Err(anyhow::anyhow!("{refused} of {} checks failed", findings.len()))
+            .hint("follow each `try:` above, then run `predictd check --connect` again"),
+    }
 }

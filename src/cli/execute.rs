@@ -35,7 +35,7 @@ pub(super) fn end(exit: Exit) -> ! {
 async fn execute(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(args) => cli::run::run(&args.config).await,
-        Command::Check(args) => cli::check::run(&args.config),
+        Command::Check(args) => cli::check::run(&args.config.config, args.connect).await,
         Command::Inspect(args) => {
             let opened = cli::model::open(&args.model, args.library.as_deref()).await?;
             let (models, example) = (Models::of(opened.model), opened.serving_example);

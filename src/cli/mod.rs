@@ -89,14 +89,15 @@ Examples:
 
     /// Say everything that is wrong with a configuration, or what holds in the end
     ///
-    /// Reads the same files and variables as `run`, without connecting to anything. Problems go to standard error, each
-    /// with its key, value, origin and a way out, and the exit code is 78. With none, the effective configuration goes
-    /// to standard output as YAML; a comment says where each value that was given came from.
+    /// Reads the same files and variables as `run`. Problems go to standard error, each with its key, value, origin and
+    /// a way out, and the exit code is 78. With none, the effective configuration goes to standard output as YAML; a
+    /// comment says where each value that was given came from. Nothing is connected to without `--connect`.
     #[command(after_long_help = "\
 Examples:
   predictd check --config predictd.yaml
+  predictd check --config predictd.yaml --connect
   PREDICTD_HTTP__LISTEN=0.0.0.0:8080 predictd check --config predictd.yaml")]
-    Check(ConfigArgs),
+    Check(CheckArgs),
 
     /// Show a model's inputs, outputs, metadata and a request that works when pasted back
     #[command(after_long_help = "\
@@ -184,6 +185,18 @@ pub struct ConfigArgs {
     /// Variables named PREDICTD_… win over all files. config/predictd.yaml explains every key.
     #[arg(long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Ask the servers, too: credentials, subscriptions, topic, buckets, rights and models
+    ///
+    /// One line each on standard error: ok, problem with a way out, or unknown where the server does not say. A problem
+    /// ends with 1. Nothing is changed, published or received.
+    #[arg(long)]
+    pub connect: bool,
 }
 
 #[derive(Debug, Args)]

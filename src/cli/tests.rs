@@ -19,7 +19,7 @@ fn config_may_be_repeated_in_order_or_left_out() {
     };
     assert_eq!(args.config, [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]);
     let Ok(Command::Check(args)) = parse("predictd check") else { panic!("check was refused") };
-    assert!(args.config.is_empty());
+    assert!(args.config.config.is_empty() && !args.connect);
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) async fn settle(&self, sent: Vec<Sent>) {
         let started = Instant::now();
-        let mut refused: Option<String> = None;
+        let mut refused: Option<Refused> = None;
         for mut sent in sent {
             match self.answer(&mut sent.accepted, started).await {
                 Ok(id) => {
@@ -91,36 +91,38 @@ impl Shared {
         match refused {
             Some(why) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                self.failing(&format!("the response topic refused responses: {why}"));
+                self.failing(why.part, &format!("the response topic refused responses: {}", why.why));
             }
             None => {
                 self.failures.store(0, Ordering::Relaxed);
-                if self.health.works(Part::Responses) {
-                    tracing::info!("responses are accepted again");
+                // Not `||`: an accepted response proves that the topic can be used, too.
+                if self.health.works(Part::Topic) | self.health.works(Part::Responses) {
+                    tracing::info!("responses are accepted");
                 }
             }
         }
     }
 
     /// Waits for as long as the client tries and the server says anything, `since` the call was made.
-    async fn answer(&self, accepted: &mut PublishFuture, since: Instant) -> Result<String, String> {
+    async fn answer(&self, accepted: &mut PublishFuture, since: Instant) -> Result<String, Refused> {
         let is_silent = || since.elapsed() > SILENCE && self.heard.ago() > SILENCE;
         loop {
             // One call's messages share its fate: what the first has waited for, the others need not.
             let patience = if is_silent() { Duration::ZERO } else { SLOW };
             if let Ok(answer) = tokio::time::timeout(patience, &mut *accepted).await {
-                return answer.map_err(|error| what_to_do(&error));
+                return answer.map_err(|error| Refused::of(&error));
             }
-            self.failing("no response was accepted for 5 seconds, still trying");
+            self.failing(Part::Responses, "no response was accepted for 5 seconds, still trying");
             if is_silent() {
                 self.is_dead.store(true, Ordering::Relaxed);
-                return Err("no answer at all for 30 seconds, trying over a new connection".to_owned());
+                let why = "no answer at all for 30 seconds, trying over a new connection".to_owned();
+                return Err(Refused { part: Part::Responses, why });
             }
         }
     }
 
-    fn failing(&self, why: &str) {
-        if self.health.fails(Part::Responses, why) {
+    fn failing(&self, part: Part, why: &str) {
+        if self.health.fails(part, why) {
             tracing::error!(why, "responses are not accepted, their requests will come again");
         }
     }
@@ -135,12 +137,21 @@ impl Shared {
     }
 }
 
-/// Why a response was refused, and what to do where that is plain.
-fn what_to_do(error: &PublishError) -> String {
-    match error {
-        PublishError::Rpc(call) if google::code(call) == Some("NOT_FOUND") => {
-            format!("{error}; create it, or correct `responses.topic` and `project`")
+/// Why a response was not accepted, and what to do where that is plain.
+#[derive(Debug)]
+struct Refused {
+    part: Part,
+    why: String,
+}
+
+impl Refused {
+    fn of(error: &PublishError) -> Self {
+        match error {
+            PublishError::Rpc(call) if google::code(call) == Some("NOT_FOUND") => Self {
+                part: Part::Topic,
+                why: format!("{error}; create it, or correct `responses.topic` and `project`"),
+            },
+            _ => Self { part: Part::Responses, why: error.to_string() },
         }
-        _ => error.to_string(),
     }
 }

@@ -7,7 +7,9 @@ use local_gcp::faults::Fault;
 use local_gcp::history::{Event, What};
 use serde_json::json;
 
-use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, RESPONSES, Worker, World, repository};
+use crate::harness::{
+    PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, RESPONSES, Worker, World, outcome, repository,
+};
 use crate::oracle::wine;
 
 const WORKER: &str = "serviceAccount:predictd@demo.iam.gserviceaccount.com";
@@ -124,6 +126,52 @@ async fn the_grants_are_enough_and_all_of_their_permissions_are_needed() {
     let asked: BTreeSet<(&str, &str)> = asked.iter().map(|it| (it.permission, &*it.resource)).collect();
     let table: BTreeSet<(&str, &str)> = rows.iter().map(|row| (&*row.permission, row.resource)).collect();
     assert_eq!(asked, table, "terraform/README.md must list exactly what the worker asks for");
+}
+
+/// `check --connect` with these grants, of which it needs no other; what it printed.
+async fn check(world: &World) -> (i32, String) {
+    let host = world.server.host_as(WORKER).unwrap();
+    let mut command = world.command();
+    command.args(["check", "--connect", "--config", "config/local.yaml"]).current_dir(repository());
+    command.env("PUBSUB_EMULATOR_HOST", &host).env("STORAGE_EMULATOR_HOST", &host);
+    command.env("PREDICTD_REQUESTS__ALLOWED_BUCKETS", "inputs");
+    command.env("PREDICTD_RESPONSES__BUCKET", "gs://results");
+    let (code, _, stderr) = tokio::task::spawn_blocking(|| outcome(command, "")).await.unwrap();
+    (code, stderr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checks_need_no_grant_of_their_own_and_name_each_that_is_missing() {
+    let rows = rows();
+    let (code, said) = check(&world(&rows, None).await).await;
+    assert!(code == 0 && said.lines().all(|line| line.starts_with("ok ")), "{said}");
+    for row in &rows {
+        // To look at the subscription is no right that the worker depends on.
+        if row.permission == "pubsub.subscriptions.get" {
+            continue;
+        }
+        let (code, said) = check(&world(&rows, Some(row)).await).await;
+        assert_eq!(code, 1, "{row:?}: {said}");
+        let problems: Vec<&str> = said.lines().filter(|line| line.starts_with("problem ")).collect();
+        let [problem] = problems[..] else { panic!("{row:?}: {said}") };
+        // A grant on a part of the models' bucket cannot be asked for, but its listing is tried.
+        let is_models = row.resource.ends_with("/models");
+        let permission = if is_models { "storage.objects.list" } else { &row.permission };
+        assert!(problem.contains(row.resource) && problem.contains(permission), "{problem}");
+        assert!(is_models || problem.contains("it does not exist, or the right "), "{problem}");
+        assert!(said.contains(&row.role), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_may_not_publish_says_so_before_it_must() {
+    let rows = rows();
+    let publish = rows.iter().find(|row| row.permission == "pubsub.topics.publish").unwrap();
+    let world = world(&rows, Some(publish)).await;
+    let worker = worker(&world);
+    worker.until_not_ready("the right pubsub.topics.publish is missing").await;
+    world.server.grant(&publish.role, publish.resource, WORKER).unwrap();
+    worker.until_ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

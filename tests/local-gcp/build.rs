@@ -81,9 +81,21 @@ const STORAGE: Shape = Shape {
     ],
 };
 
+const STORAGE_CONTROL: Shape = Shape {
+    name: "StorageControl",
+    package: "google.storage.control.v2",
+    types: "::googleapis_tonic_google_iam_v1::google::iam::v1",
+    methods: &[(
+        "test_iam_permissions",
+        "TestIamPermissions",
+        "TestIamPermissionsRequest",
+        "TestIamPermissionsResponse",
+    )],
+};
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let services = [PUBLISHER, SUBSCRIBER, IAM_POLICY, STORAGE].map(|shape| service(&shape));
+    let services = [PUBLISHER, SUBSCRIBER, IAM_POLICY, STORAGE, STORAGE_CONTROL].map(|shape| service(&shape));
     Builder::new().build_client(false).compile(&services);
 }
 

@@ -1,8 +1,12 @@
 //! `google.storage.v2.Storage` over gRPC: the calls that Google's Rust client makes for control (its reads and
-//! writes go over the JSON API). Buckets are `projects/_/buckets/B`. Faults strike by the method's name.
+//! writes go over the JSON API), and the one of `google.storage.control.v2.StorageControl` for rights. Buckets
+//! are `projects/_/buckets/B`. Faults strike by the method's name.
 
 use std::sync::Arc;
 
+use googleapis_tonic_google_iam_v1::google::iam::v1::{
+    TestIamPermissionsRequest, TestIamPermissionsResponse,
+};
 use googleapis_tonic_google_storage_v2::google::storage::v2 as proto;
 use serde_json::json;
 use tonic::{Request, Response, Status};
@@ -20,12 +24,16 @@ use crate::history::What;
 mod generated {
     #![allow(unreachable_pub, clippy::all, missing_docs)]
     tonic::include_proto!("google.storage.v2.Storage");
+    tonic::include_proto!("google.storage.control.v2.StorageControl");
 }
+use generated::storage_control_server::{StorageControl as ControlService, StorageControlServer};
 use generated::storage_server::{Storage as Service, StorageServer};
 
 /// Adds the service to the routes of one server.
 pub fn routes(storage: Arc<Storage>, routes: &mut tonic::service::RoutesBuilder) {
-    routes.add_service(StorageServer::new(Control { storage }));
+    routes
+        .add_service(StorageServer::new(Control { storage: storage.clone() }))
+        .add_service(StorageControlServer::new(Control { storage }));
 }
 
 struct Control {
@@ -251,6 +259,21 @@ impl Service for Control {
             let project = request.parent.strip_prefix("projects/").unwrap_or_default();
             let buckets = self.storage.buckets(project, &request.prefix, bucket_proto)?;
             Ok(Response::new(proto::ListBucketsResponse { buckets, ..Default::default() }))
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl ControlService for Control {
+    async fn test_iam_permissions(
+        &self,
+        request: Request<TestIamPermissionsRequest>,
+    ) -> Answer<TestIamPermissionsResponse> {
+        let TestIamPermissionsRequest { resource, permissions } = request.into_inner();
+        self.with_faults("TestIamPermissions", || {
+            let permissions = self.storage.test_permissions(bucket_id(&resource)?, permissions)?;
+            Ok(Response::new(TestIamPermissionsResponse { permissions }))
         })
         .await
     }
