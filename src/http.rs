@@ -1,9 +1,9 @@
-//! What operators and probes ask over HTTP: `/health`, `/ready`, `/info`, `/metrics`.
+//! What operators and probes ask over HTTP: `/health`, `/ready`, `/info`, `/metrics`; `/` lists them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -15,11 +15,20 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::cli::report::Hint as _;
+use crate::encode::envelope::rfc3339;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::model::source::Ignored;
 use crate::model::{Model, Models, NotServed};
 use crate::signature::{Kind, TensorSpec};
+
+/// The answer to `GET /`.
+const ROUTES: &str = "\
+/health   alive; 503 when a stage is stuck
+/ready    503 and why while requests are not answered
+/info     models, versions, signatures, and why versions are refused
+/metrics  Prometheus
+";
 
 #[derive(Debug, Clone)]
 pub struct State {
@@ -42,6 +51,7 @@ pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Serves until its task is dropped.
 pub async fn serve(listener: TcpListener, state: State) {
     let router = Router::new()
+        .route("/", get(|| async { ROUTES }))
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/info", get(info))
@@ -97,8 +107,8 @@ struct ModelInfo {
 pub struct VersionInfo {
     version: String,
     from: String,
-    /// Seconds since 1970.
-    loaded_at: u64,
+    /// RFC 3339, in UTC.
+    loaded_at: String,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     columns: Option<Vec<String>>,
@@ -121,14 +131,10 @@ struct TensorInfo {
 impl VersionInfo {
     pub fn of(model: &Model) -> Self {
         let tensors = |specs: &[TensorSpec]| specs.iter().map(TensorInfo::of).collect();
-        let since = model
-            .loaded_at
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
         Self {
             version: model.version.to_string(),
             from: model.from.clone(),
-            loaded_at: since.as_secs(),
+            loaded_at: rfc3339(model.loaded_at),
             inputs: tensors(&model.signature.inputs),
             outputs: tensors(&model.signature.outputs),
             columns: model.signature.columns.clone(),

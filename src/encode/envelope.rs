@@ -144,7 +144,7 @@ fn structured(body: &[u8], content_type: &str, members: &[(&str, Cow<'_, str>)])
 
 /// `2026-01-31T12:00:00.000Z`. The date by Hinnant's "chrono-Compatible Low-Level Date Algorithms" (2013): years that begin in
 /// March, so that a leap day is a year's last.
-fn rfc3339(time: SystemTime) -> String {
+pub fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, millis) = (since.as_secs(), since.subsec_millis());
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);

@@ -1,5 +1,7 @@
 //! Readiness tells the truth, the worker drains, and what it waits for comes back.
 
+use std::time::{Duration, SystemTime};
+
 use local_gcp::faults::Fault;
 use local_gcp::history::What;
 use local_gcp::pubsub::wire::{PubsubMessage, Subscription, Topic};
@@ -9,6 +11,8 @@ use crate::oracle::{self, wine};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_endpoints_tell_what_is_going_on() {
+    // The times of `/info` are whole milliseconds.
+    let before = SystemTime::now() - Duration::from_millis(1);
     let world = World::start().await;
     world.upload_version("wine/1", "wine", "1");
     let worker = world.ready_worker(&[]).await;
@@ -20,6 +24,15 @@ async fn the_endpoints_tell_what_is_going_on() {
     assert_eq!(serving["from"], "gs://models/models/wine/1");
     assert_eq!(serving["inputs"][0]["shape"], serde_json::json!([-1, 13]));
     assert_eq!(serving["columns"].as_array().unwrap().len(), 13);
+    let loaded_at = predictd::deadline::parse(serving["loaded_at"].as_str().unwrap()).unwrap();
+    assert!(loaded_at >= before && loaded_at <= SystemTime::now(), "{loaded_at:?}");
+    let (status, routes) = worker.get("/").await;
+    assert_eq!(status, 200);
+    for line in routes.lines() {
+        let route = line.split_whitespace().next().unwrap();
+        assert_eq!(worker.get(route).await.0, 200, "{route}");
+    }
+    assert_eq!(routes.lines().count(), 4, "{routes}");
     let (_, metrics) = worker.get("/metrics").await;
     for line in [
         "predictd_requests_total{model=\"wine\",version=\"1\",status=\"ok\"} 1",
