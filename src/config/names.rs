@@ -69,7 +69,8 @@ pub(super) fn source(text: &str) -> Option<Source> {
         let Location { bucket, prefix } = location(rest)?;
         return Some(Source::Bucket { bucket, prefix });
     }
-    (!text.is_empty() && !text.contains("://")).then(|| Source::Directory(PathBuf::from(text)))
+    let is_directory = !text.is_empty() && !text.contains("://") && !text.starts_with("gs:");
+    is_directory.then(|| Source::Directory(PathBuf::from(text)))
 }
 
 /// One path segment.
@@ -160,7 +161,9 @@ mod tests {
         assert_eq!(source("gs://models/models"), bucket("models", "models"));
         assert_eq!(source("gs://models"), bucket("models", ""));
         assert_eq!(source("./models"), Some(Source::Directory("./models".into())));
-        for bad in ["", "gs://", "gs:///models", "s3://models/models", "GS://models"] {
+        for bad in
+            ["", "gs://", "gs:///models", "s3://models/models", "GS://models", "gs:/models", "gs:models"]
+        {
             assert_eq!(source(bad), None, "{bad:?}");
         }
     }
