@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::PushArgs;
 use super::model::{fetch, progress_bar};
+use super::output::print_error;
 use super::report::Hint as _;
 use crate::config::{self, Inference};
 use crate::model::bundle::{MANIFEST, Manifest, ManifestFile, base64_be};
@@ -127,11 +128,11 @@ pub async fn push(args: &PushArgs) -> anyhow::Result<String> {
     written.with_context(|| format!("cannot write gs://{}/{}", target.bucket, object(MANIFEST)))?;
     bar.finish_and_clear();
     if becomes_ambiguous {
-        eprintln!(
+        print_error(&format!(
             "warning: there are two models now, {:?} and {:?}: workers without `models.default` \
-             refuse requests that name no model",
+             refuse requests that name no model\n",
             others[0], target.model
-        );
+        ));
     }
     outcome(&source, &target).await
 }
@@ -366,10 +367,10 @@ async fn outcome(source: &Source, target: &Target) -> anyhow::Result<String> {
     if newest == target.version {
         return Ok(format!("{pushed} uploaded; it is now the newest version under {model}"));
     }
-    eprintln!(
-        "warning: version {newest} under {model} is newer: workers do not serve {} while they can serve that",
+    print_error(&format!(
+        "warning: version {newest} under {model} is newer: workers do not serve {} while they can serve that\n",
         target.version
-    );
+    ));
     Ok(format!("{pushed} uploaded"))
 }
 
