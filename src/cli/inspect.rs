@@ -41,12 +41,7 @@ pub fn render(models: &Models, serving_example: Option<String>, json: bool) -> a
     let mut text = String::new();
     writeln!(text, "model     {} version {}", model.name, model.version)?;
     writeln!(text, "from      {}", model.from)?;
-    writeln!(
-        text,
-        "batching  {}
-",
-        model.engine.batching()
-    )?;
+    writeln!(text, "batching  {}\n", model.engine.batching())?;
     let signature = &model.signature;
     table(&mut text, "inputs", &signature.inputs)?;
     if model.engine.inputs.iter().map(|spec| &spec.name).ne(signature.inputs.iter().map(|spec| &spec.name))
