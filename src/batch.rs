@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::budget::Budget;
 use crate::health::Pulse;
 use crate::message::{Batch, Pending};
 use crate::model::Models;
 use crate::quarantine::Quarantine;
+
+/// Bytes of all responses of a batch, as far as they can be told before.
+const RESPONSES_OF_A_BATCH: usize = 16 << 20;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -44,7 +48,8 @@ impl Item for Pending {
     }
 
     fn max_rows(&self) -> usize {
-        self.model.engine.max_rows.unwrap_or(usize::MAX)
+        let by_response = RESPONSES_OF_A_BATCH / self.model.response_bytes(1).max(1);
+        self.model.engine.max_rows.unwrap_or(usize::MAX).min(by_response.max(1))
     }
 
     /// One version, or two of one signature, and one shape a row of every input.
@@ -88,6 +93,7 @@ pub async fn run(
     batches: mpsc::Sender<Batch>,
     models: Arc<Models>,
     limits: Limits,
+    budget: Budget,
     pulse: Arc<Pulse>,
 ) {
     let mut waiting = VecDeque::new();
@@ -108,6 +114,7 @@ pub async fn run(
         }
         // Closed only when the inference threads are gone, and then the pipeline is failing.
         let Ok(slot) = batches.reserve().await else { return };
+        budget.responses_left().await;
         gather(&mut requests, &mut waiting, &mut quarantine, limits).await;
         if let Some(suspect) = quarantine.next_now() {
             waiting.push_front(suspect);

@@ -15,6 +15,18 @@ pub enum Composite {
     Sequence(Vec<Tensor>),
 }
 
+impl Composite {
+    /// Bytes of memory that its elements take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Map { keys, values } => keys.bytes() + values.bytes(),
+            Self::Sequence(tensors) => {
+                tensors.iter().map(|tensor| size_of::<Tensor>() + tensor.elements.bytes()).sum()
+            }
+        }
+    }
+}
+
 /// A sequence without tensors.
 impl Default for Composite {
     fn default() -> Self {

@@ -68,13 +68,22 @@ pub fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
         }
     }
     let (ids, answers) = predict(&model, thread, decoded);
+    let mut largest = 0;
     replies.extend(answers.into_iter().zip(ids).zip(origins).map(|((answered, id), origin)| {
         let model = Some(Arc::clone(&model));
         match answered {
-            Ok(body) => Reply::answered(body, model, id, origin),
+            Ok(body) => {
+                let rows = origin.rows.max(1);
+                let reply = Reply::answered(body, model, id, origin);
+                largest = largest.max(reply.body.len().div_ceil(rows));
+                reply
+            }
             Err(rejection) => Reply::refused(&rejection, id, model, origin),
         }
     }));
+    if largest > 0 {
+        model.responded(largest);
+    }
     replies
 }
 
@@ -254,6 +263,7 @@ impl Joined<'_> {
                 }
                 return Err(None);
             }
+            Err(Failure::TooLarge) => return Err(Some(encode::too_large())),
             Err(Failure::Failed(reason)) => reason,
         };
         if requests.len() == 1
@@ -353,6 +363,6 @@ pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
     let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
     model.engine.run(thread, &inputs, 1, How::Whole, |_| ()).map_err(|failure| match failure {
         Failure::Failed(reason) => reason,
-        Failure::NotRows { .. } => "the model's outputs have no rows".to_owned(),
+        Failure::NotRows { .. } | Failure::TooLarge => "the model's outputs have no rows".to_owned(),
     })
 }

@@ -26,6 +26,7 @@
 
 pub mod attributes;
 pub mod batch;
+pub mod budget;
 pub mod cli;
 pub mod composite;
 pub mod config;

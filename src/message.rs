@@ -10,6 +10,7 @@ use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::budget::Room;
 use crate::decode::envelope::Delivery;
 use crate::decode::{Id, Request};
 use crate::encode;
@@ -26,10 +27,12 @@ use crate::telemetry::traces::MessageTrace;
 pub struct Ticket {
     handler: Option<Handler>,
     metrics: Arc<Metrics>,
+    /// Of its body, unpacked.
+    body: usize,
     /// Its share of `metrics.bytes_in_hand`.
     bytes: i64,
     /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes. None while the request lies in a bucket.
-    room: Option<OwnedSemaphorePermit>,
+    room: Option<Room>,
     /// The right to run alone, see [`crate::quarantine`].
     alone: Option<OwnedSemaphorePermit>,
     /// Its spans end with it.
@@ -40,15 +43,44 @@ impl Ticket {
     /// For a request that has no body yet. `handler`: none where no subscription gave the message.
     pub fn new(handler: Option<Handler>, metrics: Arc<Metrics>, trace: MessageTrace) -> Self {
         metrics.in_hand.inc();
-        Self { handler, metrics, bytes: 0, room: None, alone: None, trace }
+        Self { handler, metrics, body: 0, bytes: 0, room: None, alone: None, trace }
     }
 
     /// The request's body has so many `bytes`, which take this room.
-    pub fn hold(&mut self, bytes: usize, room: OwnedSemaphorePermit) {
+    pub fn hold(&mut self, bytes: usize, room: Room) {
         debug_assert!(self.room.is_none(), "a request has one body");
-        self.bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.metrics.bytes_in_hand.inc_by(self.bytes);
         self.room = Some(room);
+        self.body = bytes;
+        self.count(bytes);
+    }
+
+    /// The decoded request takes so many bytes, with the response that is expected.
+    pub fn decoded(&mut self, bytes: usize) {
+        let Some(room) = &mut self.room else { return };
+        let bytes = bytes.max(self.body);
+        room.resize(bytes);
+        self.count(bytes);
+    }
+
+    /// The response takes so many bytes, and nothing else of the request is left.
+    pub fn respond(&mut self, bytes: usize) {
+        self.decoded(bytes);
+        self.publishing(bytes);
+    }
+
+    /// So many bytes of its response wait for nothing but Pub/Sub: 0 while those before it are waited for.
+    pub fn publishing(&mut self, bytes: usize) {
+        if let Some(room) = &mut self.room {
+            room.respond(bytes);
+        }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if bytes != self.bytes {
+            self.metrics.bytes_in_hand.inc_by(bytes - self.bytes);
+            self.bytes = bytes;
+        }
     }
 
     /// No other suspect runs until this one is settled.
@@ -198,7 +230,7 @@ impl Reply {
         outcome: Result<(), Box<Rejection>>,
         model: Option<Arc<Model>>,
         id: Option<Id>,
-        origin: Origin,
+        mut origin: Origin,
     ) -> Self {
         let name = model.as_ref().map(|model| &*model.name);
         let sender = Sender {
@@ -208,6 +240,8 @@ impl Reply {
             now: SystemTime::now(),
         };
         let Sealed { body, attributes } = seal(body, &origin.delivery, &sender);
-        Self { body: body.into(), attributes, outcome, model, id, origin }
+        let body: Bytes = body.into();
+        origin.ticket.respond(body.len());
+        Self { body, attributes, outcome, model, id, origin }
     }
 }

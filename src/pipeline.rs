@@ -22,13 +22,14 @@ use std::time::Instant;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::health::{Health, Part, REMINDER};
 use crate::metrics::Metrics;
-use crate::model::Models;
 use crate::model::runtime::Runtime;
 use crate::model::source::Source;
 use crate::model::watch::{Judged, Watch};
+use crate::model::{Models, memory};
 use crate::order::Order;
 use crate::preflight::{self, Servers};
 use crate::publish::{Large, Publish, topic};
@@ -41,14 +42,15 @@ use crate::{batch, google, http, infer, telemetry};
 const GROUPS: usize = 16;
 
 /// Runs the worker until `stop`, or until a stage fails.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    fit_into_container(&mut config.requests.max_outstanding_bytes);
     let metrics = Metrics::new();
     let grace = telemetry::Grace::from(stop.clone(), config.shutdown.grace);
     telemetry::push::start(Arc::clone(&metrics), &config.requests.subscription, &config.responses.topic);
     let health = Arc::new(Health::starting(stop.clone()));
     let models = Models::new(config.models.default.clone());
 
-    let runtime = Arc::new(Runtime::load(&config.inference)?);
+    let runtime = Arc::new(Runtime::load(&config.inference)?.with_max_rows(config.batching.max_rows));
     let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
     let admin = google::subscription_admin().await?;
     if let Some(found) = receive::check_subscription(&admin, &config.requests.subscription).await? {
@@ -117,7 +119,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     drop(batches_in);
 
     let limits = batch::Limits { max_rows: config.batching.max_rows, max_wait: config.batching.max_wait };
-    let form_batches = batch::run(requests_in, batches, Arc::clone(&models), limits, health.pulse("batch"));
+    let budget = Budget::new(config.requests.max_outstanding_bytes);
+    let form_batches =
+        batch::run(requests_in, batches, Arc::clone(&models), limits, budget.clone(), health.pulse("batch"));
     stages.spawn("batch", async move {
         form_batches.await;
         Ok(())
@@ -128,6 +132,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         subscriber: google::subscriber().await?,
         admin,
         config: config.requests,
+        budget,
         models: Arc::clone(&models),
         objects,
         metrics: Arc::clone(&metrics),
@@ -171,6 +176,21 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     checks.abort();
     http.abort();
     ended
+}
+
+/// Lowers the budget of bytes to a quarter of what a container allows: what is in flight takes twice the budget at times, and models
+/// need memory, too.
+fn fit_into_container(bytes: &mut usize) {
+    let Some(limit) = memory::limit().and_then(|limit| usize::try_from(limit).ok()) else { return };
+    if limit / 4 < *bytes {
+        tracing::info!(
+            configured = *bytes,
+            bytes = limit / 4,
+            container = limit,
+            "`requests.max_outstanding_bytes` is lowered to a quarter of the container's memory"
+        );
+        *bytes = limit / 4;
+    }
 }
 
 /// Looks until at least one model serves. What cannot be read now may be later: rights take minutes to arrive where they are new.

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::attributes;
+use crate::budget::Budget;
 use crate::cli::report::Hint as _;
 use crate::config::Requests;
 use crate::decode::Limits;
@@ -69,6 +70,7 @@ pub struct Receive {
     pub subscriber: Subscriber,
     pub admin: SubscriptionAdmin,
     pub config: Requests,
+    pub budget: Budget,
     pub models: Arc<Models>,
     pub objects: Arc<Objects>,
     pub order: Arc<Order>,
@@ -337,7 +339,16 @@ impl Receive {
                     hands.intake.budget.take(weight).await
                 }
             };
-            match hands.intake.take(&hands.pulse, message, handler, weight, room) {
+            let is_large = weight > LARGE_BODY;
+            if is_large {
+                // What is owed may be owed for what is in hand.
+                self.hand_on(hands).await?;
+            }
+            let budget = hands.intake.budget.clone();
+            let decoding = if is_large { Some(budget.decoding().await) } else { None };
+            let taken = hands.intake.take(&hands.pulse, message, handler, weight, room);
+            drop(decoding);
+            match taken {
                 Ok(pending) => {
                     hands.decoded.push(pending);
                     return Ok(());

@@ -4,7 +4,6 @@
 //! them, and none when they are too many. Trouble is tried again for a bounded time and then reported as just that.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,9 +13,9 @@ use google_cloud_storage::client::Storage;
 use google_cloud_storage::model_ext::ReadRange;
 use google_cloud_storage::read_object::ReadObjectResponse;
 use google_cloud_storage::read_resume_policy::NeverResume;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::{Budget, Room};
 use crate::config::{Config, Location};
 use crate::decode::Limits;
 use crate::decode::envelope::{self, Headers};
@@ -29,48 +28,6 @@ use crate::google;
 const ATTEMPTS: usize = 7;
 /// A whole object, 64 MiB at most, takes no longer from a server that is well.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Unit of the byte budget: a semaphore counts to 2^32 at most in one acquisition.
-const ROOM_UNIT: usize = 1 << 10;
-
-/// Bytes of requests in hand, `requests.max_outstanding_bytes` at most.
-#[derive(Debug, Clone)]
-pub struct Budget {
-    room: Arc<Semaphore>,
-    /// What is being fetched takes half of the room at most, so that requests that came whole seldom wait for it.
-    fetching: Arc<Semaphore>,
-    units: usize,
-}
-
-impl Budget {
-    pub fn new(bytes: usize) -> Self {
-        let units = (bytes / ROOM_UNIT).max(1);
-        let half = (units / 2).max(1);
-        Self { room: Arc::new(Semaphore::new(units)), fetching: Arc::new(Semaphore::new(half)), units }
-    }
-
-    /// A request beyond the cap takes all of it and travels alone.
-    fn units(bytes: usize, most: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(ROOM_UNIT).clamp(1, most)).unwrap_or(u32::MAX)
-    }
-
-    /// Room, if there is some right now.
-    pub fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.room).try_acquire_many_owned(Self::units(bytes, self.units)).ok()
-    }
-
-    /// Waits for room. Who waits must hold none: what others hold is given back without it.
-    pub async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let units = Self::units(bytes, self.units);
-        Arc::clone(&self.room).acquire_many_owned(units).await.expect("the budget is never closed")
-    }
-
-    /// Waits for room for what is fetched; the first permit is to be kept until it is there.
-    async fn take_to_fetch(&self, bytes: usize) -> (OwnedSemaphorePermit, OwnedSemaphorePermit) {
-        let share = Self::units(bytes, (self.units / 2).max(1));
-        let fetching = Arc::clone(&self.fetching).acquire_many_owned(share).await;
-        (fetching.expect("the budget is never closed"), self.take(bytes).await)
-    }
-}
 
 /// An object's bytes, as if they had come in a message.
 #[derive(Debug)]
@@ -79,7 +36,7 @@ pub struct Fetched {
     pub body: Vec<u8>,
     /// Bytes that it takes while it is in hand, unpacked too.
     pub weight: usize,
-    pub room: OwnedSemaphorePermit,
+    pub room: Room,
 }
 
 /// Why an object was not read.
@@ -317,20 +274,5 @@ mod tests {
         }
         let nothing = Objects { allowed: Vec::new(), written: None, storage: None };
         assert_eq!(nothing.check(&object("images", "a", false)).unwrap_err().code, Code::InputForbidden);
-    }
-
-    #[tokio::test]
-    async fn what_is_fetched_leaves_half_of_the_room() {
-        let budget = Budget::new(100 << 10);
-        let (fetching, first) = budget.take_to_fetch(50 << 10).await;
-        let mut second = std::pin::pin!(budget.take_to_fetch(1));
-        assert!(futures::poll!(second.as_mut()).is_pending());
-        let whole = budget.try_take(50 << 10).unwrap();
-        assert!(budget.try_take(1).is_none());
-        drop((fetching, first, whole));
-        drop(second.await);
-        // Beyond the cap it takes all of it.
-        let (_fetching, _all) = budget.take_to_fetch(1 << 30).await;
-        assert!(budget.try_take(1).is_none());
     }
 }

@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use crate::composite::Composite;
+
 /// Calls `$apply!` with every element type: variant, Rust type, the name users see, the Open Inference Protocol's datatype.
 #[macro_export]
 macro_rules! for_each_element_type {
@@ -89,6 +91,17 @@ macro_rules! define_types {
 
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
+            }
+
+            /// Bytes of memory that they take, as far as they are used.
+            pub fn bytes(&self) -> usize {
+                let elsewhere = match self {
+                    Self::Text(texts) => texts.iter().map(String::len).sum(),
+                    Self::Blob(blobs) => blobs.iter().map(Vec::len).sum(),
+                    Self::Composite(composites) => composites.iter().map(Composite::bytes).sum(),
+                    _ => 0,
+                };
+                elsewhere + match self { $(Self::$variant(v) => v.len() * size_of::<$rust>()),+ }
             }
 
             /// Moves `other`'s elements behind these. Both must be of one type, which the decoder has seen to.
@@ -192,6 +205,17 @@ pub struct Output<'a> {
     pub shape: &'a [usize],
     pub elements: View<'a>,
     pub show: Show<'a>,
+}
+
+impl Output<'_> {
+    /// How many elements it has, those of its parts included.
+    pub fn count(&self) -> usize {
+        let parts = match self.show {
+            Show::Sequence(parts) | Show::PerRow(parts) => parts.iter().map(Self::count).sum(),
+            _ => 0,
+        };
+        self.elements.len() + parts
+    }
 }
 
 impl ElementType {

@@ -2,7 +2,7 @@
 
 `slow` takes as many products of matrices as the largest x of a batch says, some 15 000 a second on one core. `divide` ends
 the process for x = -1: ONNX Runtime divides the least whole number as the processor does, and for that one the processor has
-a SIGFPE. `external-subgraph` adds 7, a weight of an `If`'s branch that lies in `branches.bin`. Running it again writes the
+a SIGFPE. `wide` needs much memory for a row inside itself, `long` gives much. `external-subgraph` adds 7, a weight of an `If`'s branch that lies in `branches.bin`. Running it again writes the
 same bytes.
 """
 
@@ -24,8 +24,8 @@ def tensor(name: str, element: int, *shape: str | int) -> object:
     return helper.make_tensor_value_info(name, element, shape)
 
 
-def build(nodes: list, constants: list, check: bool = True) -> ModelProto:
-    outputs = [tensor("y", INT64, "rows")]
+def build(nodes: list, constants: list, check: bool = True, y: tuple[str, ...] = ("rows",)) -> ModelProto:
+    outputs = [tensor("y", INT64, *y)]
     graph = helper.make_graph(nodes, "graph", [tensor("x", INT64, "rows")], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     if check:  # only a file on the disk can be checked with its external weights
@@ -66,6 +66,34 @@ def divide() -> ModelProto:
     return build(nodes, [numpy_helper.from_array(np.array(np.iinfo(np.int64).min, np.int64), "least")])
 
 
+def wide() -> ModelProto:
+    """y = x, by way of 16,384 numbers a row, which take 64 KiB."""
+    value = numpy_helper.from_array(np.array([1 / 16384], np.float32), "value")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["number"], to=FLOAT),
+        helper.make_node("Unsqueeze", ["number", "one"], ["column"]),
+        helper.make_node("ConstantOfShape", ["sides"], ["shares"], value=value),
+        helper.make_node("MatMul", ["column", "shares"], ["parts"]),
+        helper.make_node("ReduceSum", ["parts", "one"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["y"], to=INT64),
+    ]
+    sides, one = np.array([1, 16384], np.int64), np.array([1], np.int64)
+    return build(nodes, [numpy_helper.from_array(sides, "sides"), numpy_helper.from_array(one, "one")])
+
+
+def long() -> ModelProto:
+    """y = x, 20,000 times a row; how often is not declared."""
+    value = numpy_helper.from_array(np.array([1], np.int64), "value")
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "one"], ["column"]),
+        helper.make_node("ConstantOfShape", ["sides"], ["ones"], value=value),
+        helper.make_node("Mul", ["column", "ones"], ["y"]),
+    ]
+    sides, one = np.array([1, 20000], np.int64), np.array([1], np.int64)
+    constants = [numpy_helper.from_array(sides, "sides"), numpy_helper.from_array(one, "one")]
+    return build(nodes, constants, y=("rows", "length"))
+
+
 def external_subgraph() -> tuple[ModelProto, bytes]:
     """y = x + 7; the other branch adds 9. The condition has data of its own beside the location that it once had."""
     content, branches = b"", {}
@@ -86,7 +114,8 @@ def external_subgraph() -> tuple[ModelProto, bytes]:
 def main() -> None:
     shutil.rmtree(FAULTS, ignore_errors=True)
     external, branches = external_subgraph()
-    for name, model in {"slow": slow(), "divide": divide(), "external-subgraph": external}.items():
+    models = {"slow": slow(), "divide": divide(), "wide": wide(), "long": long(), "external-subgraph": external}
+    for name, model in models.items():
         folder = FAULTS / name / "1"
         folder.mkdir(parents=True)
         (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))

@@ -69,6 +69,7 @@ fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Opened> {
         metrics: ModelMetrics::unregistered(),
         name: name.into(),
         version: version.into(),
+        response_bytes: Model::first_response_bytes(&opened.signature),
         signature: opened.signature,
         from: path.display().to_string(),
         metadata: opened.metadata,

@@ -49,6 +49,13 @@ pub struct Request {
     pub answer: Answer,
 }
 
+impl Request {
+    /// Bytes of memory that its inputs take.
+    pub fn bytes(&self) -> usize {
+        self.inputs.iter().map(|tensor| tensor.elements.bytes()).sum()
+    }
+}
+
 /// The form of the response: the request's own protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {

@@ -11,7 +11,7 @@ mod tests;
 mod v2;
 mod value;
 
-use crate::decode::{Answer, Form, Id, Wanted};
+use crate::decode::{Answer, Form, Id, Limits, Wanted};
 use crate::error::{Code, Rejection};
 use crate::tensor::{Output, Show, View};
 use value::{estimate, push_key, push_nested, push_text};
@@ -39,13 +39,27 @@ impl From<Vec<u8>> for Body {
     }
 }
 
+/// Elements of all outputs of a response: as many as a request may have. Text of 200 MB, binary data of 64 MiB.
+pub const MAX_ELEMENTS: usize = Limits::DEFAULT.max_elements;
+
+/// More than [`MAX_ELEMENTS`].
+pub fn too_large() -> Rejection {
+    let message = format!(
+        "the model's outputs have more than {MAX_ELEMENTS} elements for this request; send fewer rows"
+    );
+    Rejection::new(Code::ResponseTooLarge, message)
+}
+
 /// The body of a response, in the request's own protocol. `outputs` hold this request's rows only.
 ///
-/// Fails with `INFERENCE_FAILED` where an output's elements do not fill its shape or its rows are not as many as the others',
+/// Fails with `RESPONSE_TOO_LARGE` where they have more than [`MAX_ELEMENTS`], with `INFERENCE_FAILED` where an output's elements do not fill its shape or its rows are not as many as the others',
 /// and with `INVALID_INPUT` where v2 asks for an output that is not there.
 pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> Result<Body, Rejection> {
     let rows = check(outputs, served.batched)?;
     let chosen = choose(answer, outputs)?;
+    if chosen.iter().map(|output| output.count()).sum::<usize>() > MAX_ELEMENTS {
+        return Err(too_large());
+    }
     let mut out = Vec::with_capacity(capacity(answer, &chosen, served, rows));
     match &answer.form {
         Form::Rows => {

@@ -3,6 +3,7 @@
 use super::chain::Chain;
 use super::engine::{Failure, Input};
 use super::present::Present;
+use crate::encode::MAX_ELEMENTS;
 use crate::tensor::{self, Elements, Output, Show, View};
 
 /// What a call takes of inputs that are stacked along their first dimension.
@@ -36,6 +37,7 @@ pub(super) fn several<T>(
 ) -> Result<T, Failure> {
     let length = calls.length();
     let mut joined: Vec<Joined> = Vec::new();
+    let mut elements = 0;
     for begin in (0..rows).step_by(length) {
         let taken = length.min(rows - begin);
         let own: Vec<(Vec<usize>, Elements)> = inputs
@@ -45,6 +47,10 @@ pub(super) fn several<T>(
         let views: Vec<Input<'_>> =
             own.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
         let mut add = |outputs: &[Output<'_>]| {
+            elements += outputs.iter().map(Output::count).sum::<usize>();
+            if elements > MAX_ELEMENTS {
+                return Err(Failure::TooLarge);
+            }
             if joined.is_empty() {
                 joined.extend(outputs.iter().map(|output| Joined::new(output.name)));
             }

@@ -40,6 +40,8 @@ pub struct Engine {
     counts_rows: Vec<bool>,
     /// Rows in one call at most, where the bundle says so.
     pub max_rows: Option<usize>,
+    /// The same where it does not and requests share calls.
+    usual_max_rows: usize,
     present: Present,
     pub(crate) intake: Intake,
     /// What the model itself takes.
@@ -64,6 +66,8 @@ pub enum How {
 pub enum Failure {
     /// ONNX Runtime's own sentence, or ours where the outputs cannot be joined.
     Failed(String),
+    /// The outputs of several calls have together more elements than a response may have.
+    TooLarge,
     /// An output has not one row for each row of the inputs: nobody can tell whose its rows are. `is_news`: the first time.
     NotRows { is_news: bool },
 }
@@ -174,6 +178,7 @@ impl Opened {
             rows_are_disproved: AtomicBool::new(false),
             counts_rows,
             max_rows,
+            usual_max_rows: runtime.max_rows,
             present,
             intake,
             inputs,
@@ -254,6 +259,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Failure::NotRows`] where `how` is [`How::Rows`] and an output has not that many; requests run alone from then on.
+    /// [`Failure::TooLarge`] where several calls' outputs have more elements than a response may have.
     pub fn run<T>(
         &self,
         thread: usize,
@@ -293,13 +299,18 @@ impl Engine {
         calls::several(&mut chain, inputs, rows, calls, present, use_outputs).map_err(|failure| match failure
         {
             Failure::NotRows { .. } => self.disprove_rows(),
-            failed @ Failure::Failed(_) => failed,
+            failed => failed,
         })
     }
 
-    /// Rows in one call at most: a bundle's limit cuts a request where rows may be apart.
+    /// Rows in one call at most: what a call takes inside the model grows with them. A bundle's limit cuts a request unless rows
+    /// are known to depend on each other, the usual one where they are known not to.
     fn longest_call(&self) -> Option<usize> {
-        self.max_rows.filter(|_| self.sharing.evidence != Evidence::Dependent)
+        match self.sharing.evidence {
+            Evidence::Dependent => None,
+            Evidence::Unknown => self.max_rows,
+            Evidence::Independent => Some(self.max_rows.unwrap_or(self.usual_max_rows)),
+        }
     }
 
     fn disprove_rows(&self) -> Failure {

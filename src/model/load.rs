@@ -34,6 +34,7 @@ pub fn load(
     let mut model = Model {
         name: name.into(),
         version: version.into(),
+        response_bytes: Model::first_response_bytes(&signature),
         signature,
         from,
         metadata,

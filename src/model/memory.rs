@@ -54,14 +54,29 @@ fn available(root: &Path) -> Option<u64> {
         let kibibytes: u64 = field(&text, "MemAvailable:")?;
         kibibytes.checked_mul(1024)
     });
-    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let limits = groups.lines().flat_map(|line| group_limits(root, line));
-    machine.into_iter().chain(limits).min()
+    machine.into_iter().chain(groups(root).into_iter().map(|group| group.left)).min()
 }
 
-/// What is left in one group and those above it. In a container the path is often the host's, which is not there: then
+/// Bytes that the control groups of this process allow, as a container's limit does; `None` without one.
+pub(crate) fn limit() -> Option<u64> {
+    groups(Path::new("/")).into_iter().map(|group| group.limit).min()
+}
+
+/// A control group that limits memory, in bytes.
+struct Group {
+    limit: u64,
+    left: u64,
+}
+
+/// Every control group that this process is in and that limits memory.
+fn groups(root: &Path) -> Vec<Group> {
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    groups.lines().flat_map(|line| group_limits(root, line)).collect()
+}
+
+/// One group and those above it. In a container the path is often the host's, which is not there: then
 /// the mount's root is the group.
-fn group_limits(root: &Path, line: &str) -> Vec<u64> {
+fn group_limits(root: &Path, line: &str) -> Vec<Group> {
     let mut parts = line.splitn(3, ':');
     let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
         return Vec::new();
@@ -80,7 +95,8 @@ fn group_limits(root: &Path, line: &str) -> Vec<u64> {
         let statistics = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
         // The kernel gives pages of files back before it kills.
         let used = number(usage)?.saturating_sub(field(&statistics, reclaimable).unwrap_or(0));
-        Some(number(limit)?.saturating_sub(used))
+        let limit = number(limit)?;
+        Some(Group { limit, left: limit.saturating_sub(used) })
     };
     Path::new(path.trim_start_matches('/')).ancestors().filter_map(left).collect()
 }

@@ -16,7 +16,7 @@ pub mod engine;
 pub(crate) mod intake;
 pub mod interface;
 pub mod load;
-mod memory;
+pub(crate) mod memory;
 pub mod mlflow;
 mod onnx;
 mod optional;
@@ -34,6 +34,7 @@ pub mod watch;
 mod yaml;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -42,7 +43,7 @@ use serde::Serialize;
 
 use crate::error::{Code, Rejection};
 use crate::metrics::ModelMetrics;
-use crate::signature::Signature;
+use crate::signature::{Signature, TensorSpec};
 
 /// One loaded version of one model.
 #[derive(Debug)]
@@ -58,9 +59,38 @@ pub struct Model {
     pub loaded_at: SystemTime,
     pub metrics: ModelMetrics,
     pub engine: engine::Engine,
+    /// See [`Self::response_bytes`].
+    pub(crate) response_bytes: AtomicUsize,
 }
 
+/// Bytes of a number in a response: seven digits, their point and what is around them.
+const BYTES_OF_A_NUMBER: usize = 12;
+/// No response is expected to be larger, whatever a model declares.
+const LARGEST_RESPONSE: usize = 64 << 20;
+
 impl Model {
+    /// Bytes that the response for so many rows is expected to have: as the largest lately, at first by the outputs' shapes.
+    pub fn response_bytes(&self, rows: usize) -> usize {
+        self.response_bytes.load(Ordering::Relaxed).saturating_mul(rows).min(LARGEST_RESPONSE)
+    }
+
+    /// Takes note of a response of so many bytes for one row.
+    pub fn responded(&self, bytes: usize) {
+        let expected = self.response_bytes(1);
+        if bytes != expected {
+            let lower = expected - expected.saturating_sub(bytes).div_ceil(16);
+            self.response_bytes.store(lower.max(bytes), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn first_response_bytes(signature: &Signature) -> AtomicUsize {
+        let numbers = |spec: &TensorSpec| {
+            let dims = spec.shape.iter().skip(usize::from(signature.batched));
+            dims.map(|dim| dim.fixed().unwrap_or(1)).fold(BYTES_OF_A_NUMBER, usize::saturating_mul)
+        };
+        AtomicUsize::new(signature.outputs.iter().map(numbers).fold(0, usize::saturating_add))
+    }
+
     /// Whether a request that wants this version may run on it; one that wants none may run on any.
     ///
     /// # Errors

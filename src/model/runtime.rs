@@ -15,7 +15,12 @@ use crate::config::{Inference, Provider};
 pub struct Runtime {
     environment: Environment,
     threads: usize,
+    /// Rows in one call at most, where requests share calls.
+    pub(super) max_rows: usize,
 }
+
+/// As `batching.max_rows` has it.
+const MAX_ROWS: usize = 128;
 
 impl Runtime {
     /// Loads the library that the configuration, the environment or the system names.
@@ -37,7 +42,7 @@ impl Runtime {
                 "set `inference.library` or ORT_DYLIB_PATH to libonnxruntime.so (1.17 or later); \
                  scripts/fetch-onnxruntime gets one and prints its path",
             )?;
-        Ok(Self { environment, threads: inference.threads })
+        Ok(Self { environment, threads: inference.threads, max_rows: MAX_ROWS })
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -46,7 +51,12 @@ impl Runtime {
 
     /// The same for one inference thread.
     pub(crate) fn with_one_thread(&self) -> Self {
-        Self { environment: self.environment.clone(), threads: 1 }
+        Self { environment: self.environment.clone(), threads: 1, max_rows: self.max_rows }
+    }
+
+    /// Sets how many rows are in one call at most.
+    pub fn with_max_rows(self, max_rows: usize) -> Self {
+        Self { max_rows, ..self }
     }
 
     /// How many inference threads there are.

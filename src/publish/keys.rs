@@ -16,9 +16,11 @@ impl Keys {
     }
 
     /// Takes in a response whose request has a turn.
-    pub(super) fn hold(&mut self, reply: Reply) {
+    pub(super) fn hold(&mut self, mut reply: Reply) {
         let Some(turn) = &reply.origin.turn else { return };
         let key = Arc::clone(&turn.key);
+        // What it waits for may not have run yet.
+        reply.origin.ticket.publishing(0);
         self.0.entry(key).or_default().push(reply);
     }
 
@@ -33,6 +35,7 @@ impl Keys {
                     break;
                 }
                 let mut reply = replies.swap_remove(index);
+                reply.origin.ticket.publishing(reply.body.len());
                 match next {
                     Next::Leave => due.push(reply),
                     Next::Go => {

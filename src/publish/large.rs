@@ -73,6 +73,7 @@ impl Large {
 /// Makes the message say where the result lies. What its attributes said of how the bytes are packed is said beside those.
 fn refer(reply: &mut Reply, address: String) {
     reply.body = encode::reference(&address, reply.id.as_ref()).into();
+    reply.origin.ticket.respond(reply.body.len());
     reply.attributes.retain(|(key, _)| ![CONTENT_TYPE, CONTENT_ENCODING].contains(key));
     let is_binary = |event: &crate::decode::event::Event| event.mode == Mode::Binary;
     if reply.origin.delivery.event.as_deref().is_some_and(is_binary) {

@@ -66,8 +66,12 @@ impl Intake {
                 None => {
                     let weight = Self::weigh(&message);
                     let room = self.budget.take(weight).await;
+                    let decoding =
+                        if weight > LARGE_BODY { Some(self.budget.decoding().await) } else { None };
                     let pulse = self.health.pulse("receive");
-                    self.hand_on(self.take(&pulse, message, handler, weight, room)).await;
+                    let taken = self.take(&pulse, message, handler, weight, room);
+                    drop(decoding);
+                    self.hand_on(taken).await;
                 }
             }
         }
@@ -103,11 +107,13 @@ impl Intake {
             origin.delivery.event = origin.delivery.event.take().or(delivery.event);
             decode(content, model, reference.id, origin)
         };
+        let is_large = weight > LARGE_BODY;
+        let decoding = if is_large { Some(self.budget.decoding().await) } else { None };
         // Its own: several decode at a time, for no longer than this.
         let pulse = self.health.pulse("receive");
         let working = pulse.work();
-        let decoded = if weight > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
-        drop(working);
+        let decoded = if is_large { tokio::task::block_in_place(decode) } else { decode() };
+        drop((working, decoding));
         self.hand_on(decoded).await;
     }
 

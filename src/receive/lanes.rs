@@ -6,10 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
-use tokio::sync::OwnedSemaphorePermit;
 
+use crate::budget::{Budget, Room};
 use crate::decode::reference::Reference;
-use crate::reference::Budget;
 
 /// A message as it came.
 pub(super) struct Delivered {
@@ -25,7 +24,7 @@ pub(super) struct Lanes {
     room: Budget,
 }
 
-type Lane = VecDeque<(Delivered, OwnedSemaphorePermit)>;
+type Lane = VecDeque<(Delivered, Room)>;
 
 impl Lanes {
     /// So many `bytes` wait in all lanes at most.
@@ -45,17 +44,17 @@ impl Lanes {
     }
 
     /// Room for a message, if there is some right now.
-    pub(super) fn try_room(&self, message: &Message) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn try_room(&self, message: &Message) -> Option<Room> {
         self.room.try_take(message.data.len())
     }
 
     /// Waits for room.
-    pub(super) async fn room(&self, message: &Message) -> OwnedSemaphorePermit {
+    pub(super) async fn room(&self, message: &Message) -> Room {
         self.room.take(message.data.len()).await
     }
 
     /// Puts a message into its key's lane; gives it back when that has closed meanwhile.
-    pub(super) fn wait(&self, delivered: Delivered, room: OwnedSemaphorePermit) -> Option<Delivered> {
+    pub(super) fn wait(&self, delivered: Delivered, room: Room) -> Option<Delivered> {
         match self.lanes().get_mut(&delivered.message.ordering_key) {
             Some(lane) => {
                 lane.push_back((delivered, room));
@@ -66,7 +65,7 @@ impl Lanes {
     }
 
     /// The next message of `key`. The lane closes when there is none.
-    pub(super) fn next(&self, key: &str) -> Option<(Delivered, OwnedSemaphorePermit)> {
+    pub(super) fn next(&self, key: &str) -> Option<(Delivered, Room)> {
         let mut lanes = self.lanes();
         let next = lanes.get_mut(key)?.pop_front();
         if next.is_none() {

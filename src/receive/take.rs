@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{AT_A_TIME, Referred};
 use super::lanes::Lanes;
 use super::{LARGE_BODY, LIMITS, Receive};
+use crate::budget::{Budget, Room};
 use crate::deadline;
 use crate::decode::Id;
 use crate::decode::envelope::{self, Content, Envelope, Headers};
@@ -21,7 +22,7 @@ use crate::message::{Origin, Pending, Reply, Ticket};
 use crate::metrics::Metrics;
 use crate::model::{Model, Models};
 use crate::order::Order;
-use crate::reference::{Budget, Objects};
+use crate::reference::Objects;
 use crate::telemetry::traces;
 
 /// What the stream and the fetches beside it share.
@@ -53,7 +54,7 @@ impl Intake {
             health: Arc::clone(&receive.health),
             requests: receive.requests.clone(),
             replies: receive.replies.clone(),
-            budget: Budget::new(cap),
+            budget: receive.budget.clone(),
             lanes: Lanes::new(cap / 8),
             stop,
             slots: Semaphore::new(AT_A_TIME),
@@ -73,7 +74,7 @@ impl Intake {
         message: Message,
         handler: Handler,
         weight: usize,
-        room: OwnedSemaphorePermit,
+        room: Room,
     ) -> Result<Pending, Box<Reply>> {
         // Shared and not taken out: the message's span says how long it is.
         let body = message.data.clone();
@@ -171,6 +172,7 @@ pub(super) fn decode(
         Ok(mut request) => {
             request.answer.id = request.answer.id.or(id);
             origin.rows = request.rows;
+            origin.ticket.decoded(request.bytes() + model.response_bytes(request.rows));
             Ok(Pending { request, model, wanted_version, alone: false, origin })
         }
         Err(failure) => {

@@ -5,6 +5,7 @@ mod delivery;
 mod hole;
 mod keys;
 mod life;
+mod memory;
 mod messages;
 mod models;
 mod publishing;
