@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::envelope::Headers;
-use super::fault::{Fault, Read, shown};
+use super::fault::{Fault, Read, check_id, shown};
 use super::media::MediaType;
 use super::scanner::Scanner;
 
@@ -41,12 +41,29 @@ pub(super) fn binary(headers: Headers<'_>) -> Read<Event> {
     for required in ["ce-source", "ce-type"] {
         given(required).ok_or_else(|| missing(required))?;
     }
-    Ok(Event {
+    let event = Event {
         mode: Mode::Binary,
         id: given("ce-id").ok_or_else(|| missing("ce-id"))?.to_owned(),
         subject: given("ce-subject").map(str::to_owned),
         correlation_id: given("ce-correlationid").map(str::to_owned),
-    })
+    };
+    event.check()
+}
+
+impl Event {
+    /// Refuses an event of which an answer could not repeat everything.
+    fn check(self) -> Read<Self> {
+        let repeated = [
+            ("id", Some(&self.id)),
+            ("subject", self.subject.as_ref()),
+            ("correlationid", self.correlation_id.as_ref()),
+        ];
+        for (name, value) in repeated {
+            let place = |fault: Box<Fault>| fault.within(&format!("{name} of the CloudEvent"));
+            value.map_or(Ok(()), |value| check_id(value)).map_err(place)?;
+        }
+        Ok(self)
+    }
 }
 
 fn missing(name: &str) -> Box<Fault> {
@@ -185,7 +202,7 @@ fn event(members: Members<'_>) -> Read<(Event, Data<'_>)> {
         correlation_id: given(members.correlation_id),
     };
     let data = Data { content_type: members.data_type, json: members.data, base64: members.data_base64 };
-    Ok((event, data))
+    Ok((event.check()?, data))
 }
 
 impl<'a> Data<'a> {

@@ -1,5 +1,6 @@
 //! What is wrong with a body and where, built from the inside out: who reads an element adds its place on the way back.
 
+use super::MAX_ID_BYTES;
 use crate::error::{Code, Rejection};
 
 pub(super) type Read<T> = Result<T, Box<Fault>>;
@@ -56,6 +57,14 @@ impl Fault {
             if self.place.is_empty() { self.message } else { format!("{}: {}", self.place, self.message) };
         Rejection::new(self.code, message)
     }
+}
+
+/// Refuses what a response repeats of its request and could not, for its length.
+pub(super) fn check_id(id: &str) -> Read<()> {
+    if id.len() <= MAX_ID_BYTES {
+        return Ok(());
+    }
+    Err(Fault::new(format!("expected at most {MAX_ID_BYTES} bytes, got {}", id.len())))
 }
 
 /// Names that an unknown one is compared with at most, and how long that one may be: the request chose it.

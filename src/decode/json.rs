@@ -1,7 +1,7 @@
 //! The outermost level of a JSON body: which protocol it speaks, and the keys that all of them share.
 
 use super::binary::Section;
-use super::fault::{Fault, Read, shown};
+use super::fault::{self, Fault, Read, shown};
 use super::inputs::Inputs;
 use super::scanner::Scanner;
 use super::{Answer, Form, Id, Limits, Request, columns, example, frame, rows, v2};
@@ -158,11 +158,16 @@ fn data(
 }
 
 /// A string or a number; null is none.
-fn id(scanner: &mut Scanner<'_>) -> Read<Option<Id>> {
+pub(super) fn id(scanner: &mut Scanner<'_>) -> Read<Option<Id>> {
     match scanner.peek() {
-        Some(b'"') => Ok(Some(Id::Text(scanner.string()?.into_owned()))),
+        Some(b'"') => {
+            let text = scanner.string()?;
+            fault::check_id(&text).map_err(|fault| fault.within("id"))?;
+            Ok(Some(Id::Text(text.into_owned())))
+        }
         Some(b'-' | b'0'..=b'9') => {
             let number = super::number::scan(scanner)?;
+            fault::check_id(number.text()).map_err(|fault| fault.within("id"))?;
             Ok(Some(Id::Number(number.text().to_owned())))
         }
         _ if scanner.word("null") => Ok(None),
@@ -170,7 +175,8 @@ fn id(scanner: &mut Scanner<'_>) -> Read<Option<Id>> {
     }
 }
 
-/// The id of a body that is no request, for its error response: found wherever the body is JSON up to it.
+/// The id of a body that is no request, for its error response: found wherever the body is JSON up to it. None where it is one
+/// that no response repeats.
 pub(super) fn find_id(body: &[u8]) -> Option<Id> {
     let mut scanner = Scanner::new(body).ok()?;
     scanner.open(b'{').ok().filter(|open| *open)?;

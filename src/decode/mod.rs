@@ -35,7 +35,7 @@ mod v2;
 
 use crate::error::Rejection;
 use crate::signature::Signature;
-use crate::tensor::Tensor;
+use crate::tensor::{ElementType, Tensor};
 
 /// A request as the engine knows it: what to compute, and how the answer must look.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,13 +105,25 @@ impl Id {
 /// What one request may ask for; more is answered with `INPUT_TOO_LARGE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Elements in all inputs together.
+    /// Elements in all inputs together; what takes more memory than a number counts for several ([`weight`]).
     pub max_elements: usize,
     pub max_rows: usize,
     /// Bytes of a body, after unpacking.
     pub max_body_bytes: usize,
     /// Cells in a line of a table.
     pub max_fields: usize,
+}
+
+/// The longest id that a request may have, in bytes: what Pub/Sub takes as an attribute's value.
+pub const MAX_ID_BYTES: usize = 1024;
+
+/// Numbers of 8 bytes that an element takes the memory of, beside the bytes of the body that it holds: a string is 24 bytes and
+/// an allocation of 32 or more, a map two lists.
+pub(crate) fn weight(element: ElementType) -> usize {
+    match element {
+        ElementType::Text | ElementType::Blob | ElementType::Composite => 8,
+        _ => 1,
+    }
 }
 
 impl Limits {

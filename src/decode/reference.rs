@@ -140,7 +140,7 @@ fn in_json(body: &[u8]) -> Read<InJson> {
     if !scanner.open(b'{')? {
         return Ok(None);
     }
-    let (mut found, mut first) = (None, true);
+    let (mut found, mut id, mut first) = (None, None, true);
     while let Some(key) = scanner.key(first)? {
         first = false;
         match &*key {
@@ -149,13 +149,14 @@ fn in_json(body: &[u8]) -> Read<InJson> {
                 scanner.skip()?;
                 found = Some(None);
             }
+            "id" => id = id.or(json::id(&mut scanner)?),
             // A request of one of the forms, whatever else stands beside it.
             "instances" | "inputs" | "dataframe_records" | "dataframe_split" => return Ok(None),
             _ => scanner.skip()?,
         }
     }
     scanner.end()?;
-    Ok(found.map(|address| (address, json::find_id(body))))
+    Ok(found.map(|address| (address, id)))
 }
 
 /// `gs://bucket/object`.

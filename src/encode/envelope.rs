@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::Body;
 use super::value::push_text;
+use crate::decode::MAX_ID_BYTES;
 use crate::decode::envelope::Delivery;
 use crate::decode::event::{Event, Mode};
 
@@ -102,12 +103,16 @@ fn attribute(member: &str) -> &'static str {
     }
 }
 
-/// `//predictd/<model>`, a URI-reference (RFC 3986): what is no unreserved character in the name is percent-encoded.
+/// `//predictd/<model>`, a URI-reference (RFC 3986): what is no unreserved character in the name is percent-encoded. Cut where
+/// Pub/Sub would not take it as an attribute.
 fn source(model: Option<&str>) -> String {
     let mut source = "//predictd".to_owned();
     let Some(model) = model else { return source };
     source.push('/');
     for byte in model.bytes() {
+        if source.len() + 3 > MAX_ID_BYTES {
+            break;
+        }
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             source.push(char::from(byte));
         } else {

@@ -11,6 +11,8 @@ mod tests;
 mod v2;
 mod value;
 
+use std::borrow::Cow;
+
 use crate::decode::{Answer, Form, Id, Limits, Wanted};
 use crate::error::{Code, Rejection};
 use crate::tensor::{Output, Show, View};
@@ -90,13 +92,23 @@ pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) ->
     Ok(out.into())
 }
 
+/// The longest message of an error, in bytes. Escaped, and with the id, it fits into every transport's message.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+
 /// `{"error": {"code": …, "message": …}, "id": …}`: the same in every protocol.
 pub fn error(rejection: &Rejection, id: Option<&Id>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + rejection.message.len() + id.map_or(0, |id| id.as_str().len()));
+    let message = match rejection.message.len() {
+        ..=MAX_ERROR_BYTES => Cow::Borrowed(&*rejection.message),
+        _ => {
+            let end = rejection.message.floor_char_boundary(MAX_ERROR_BYTES);
+            Cow::Owned(format!("{}…", &rejection.message[..end]))
+        }
+    };
+    let mut out = Vec::with_capacity(64 + message.len() + id.map_or(0, |id| id.as_str().len()));
     out.extend_from_slice(b"{\"error\":{\"code\":");
     push_text(&mut out, rejection.code.as_str());
     out.extend_from_slice(b",\"message\":");
-    push_text(&mut out, &rejection.message);
+    push_text(&mut out, &message);
     out.push(b'}');
     push_id(&mut out, id);
     out.push(b'}');
@@ -113,19 +125,36 @@ pub fn reference(address: &str, id: Option<&Id>) -> Vec<u8> {
     out
 }
 
+/// Lists in an output without elements: each is two bytes or more of a response, which has 10 MB at most.
+const MAX_EMPTY_LISTS: usize = 5_000_000;
+
+/// Whether a response has room for the values and the lists of an output, or of its parts.
+fn is_writable(output: &Output<'_>) -> bool {
+    if let Show::Sequence(parts) | Show::PerRow(parts) = output.show {
+        return parts.iter().all(is_writable);
+    }
+    let lists = output.shape.iter().try_fold(1_usize, |lists, length| lists.checked_mul((*length).max(1)));
+    lists.is_some_and(|lists| lists <= output.elements.len().max(MAX_EMPTY_LISTS))
+}
+
 /// How many rows the outputs hold; 1 without a batch dimension.
 fn check(outputs: &[Output<'_>], batched: bool) -> Result<usize, Rejection> {
     let mut rows = None;
     for output in outputs {
         let Output { name, shape, elements, show } = output;
         let failed = |message: String| Err(Rejection::new(Code::InferenceFailed, message));
-        let count: usize = shape.iter().product();
+        // A product of lengths may be too large for a number though one of them is 0.
+        let count = if shape.contains(&0) { 0 } else { shape.iter().product() };
         if let Show::PerRow(each) = show {
             rows.get_or_insert(each.len());
         }
         // In nothing but its shape does a missing output tell how many rows miss it.
         if let (Show::Missing, true, Some(length)) = (show, batched, shape.first()) {
             rows.get_or_insert(*length);
+        }
+        if !is_writable(output) {
+            let message = format!("output {name:?}: expected a shape that can be written, got {shape:?}");
+            return Err(Rejection::new(Code::ResponseTooLarge, message));
         }
         if let Show::Sequence(_) | Show::PerRow(_) | Show::Missing = show {
             continue;

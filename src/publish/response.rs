@@ -63,7 +63,7 @@ pub fn message(reply: Reply) -> (Message, Reply) {
 /// A response that Pub/Sub would refuse becomes an error that it takes.
 fn fit(reply: Reply) -> Reply {
     let attributes: usize = reply.origin.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
-    let most = MAX_MESSAGE_BYTES - attributes - OWN_ATTRIBUTES * MAX_ATTRIBUTE_BYTES;
+    let most = MAX_MESSAGE_BYTES.saturating_sub(attributes + OWN_ATTRIBUTES * MAX_ATTRIBUTE_BYTES);
     if reply.body.len() <= most {
         return reply;
     }
