@@ -5,12 +5,15 @@ use std::collections::HashSet;
 use super::fault::{Fault, Read, shown};
 use super::nested::{Rule, read_nested};
 use super::scanner::Scanner;
+use super::weight;
 use crate::composite::Composite;
 use crate::signature::{Dim, Kind, TensorSpec};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 /// What a tensor of a sequence counts for beside its elements: empty ones take memory, too.
 const TENSOR: usize = 16;
+/// What a map's entry counts for beside its value: its key, and its place among those that must differ.
+const ENTRY: usize = 10;
 
 /// As deep as [`Scanner`] goes; no tensor's rank is greater.
 const MAX_RANK: usize = 64;
@@ -37,7 +40,7 @@ impl Left {
 
 /// Reads the value of an input that is a map or a sequence.
 pub(super) fn read(spec: &TensorSpec, scanner: &mut Scanner<'_>, left: &mut Left) -> Read<Composite> {
-    left.take(1)?;
+    left.take(weight(ElementType::Composite))?;
     match &spec.kind {
         Kind::Map { key, value } => map(spec, *key, *value, scanner, left),
         Kind::Sequence { element, shape } => sequence(spec, *element, shape, scanner, left),
@@ -60,7 +63,7 @@ fn map(
     let (mut texts, mut numbers) = (Vec::new(), Vec::new());
     let mut values = Elements::with_capacity(value, 0);
     while let Some(name) = scanner.key(values.is_empty())? {
-        left.take(1)?;
+        left.take(ENTRY + weight(value))?;
         match key {
             ElementType::I64 => numbers.push(whole_number(&name)?),
             _ => texts.push(name.to_string()),
@@ -123,13 +126,13 @@ fn sequence(
         let mut elements = Elements::with_capacity(element, 0);
         let rule = Rule {
             spec: &own,
-            limit: left.elements,
+            limit: left.elements / weight(element),
             max_elements: left.of,
             has_shape: false,
             may_be_padded: false,
         };
         read_nested(&mut elements, scanner, &mut dims, &rule).map_err(|fault| fault.at(tensors.len()))?;
-        left.take(elements.len())?;
+        left.take(elements.len() * weight(element))?;
         // A length that no array showed is that of an array inside an empty one.
         let shape = dims.iter().map(|length| length.unwrap_or(0)).collect();
         tensors.push(Tensor { shape, elements });

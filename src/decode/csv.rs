@@ -198,7 +198,7 @@ fn row(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width:
                 let may_be_missing = inputs.has_missing(*input) || inputs.is_never_missing(*input);
                 if may_be_missing && reader.takes_empty(inputs.list[*input].spec.element == ElementType::Text)
                 {
-                    if inputs.take_missing(*input) {
+                    if inputs.take_missing(*input).map_err(|fault| here(reader, fault))? {
                         continue;
                     }
                     return Err(reader.place(empty("a number"), column));

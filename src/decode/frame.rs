@@ -22,7 +22,10 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
         first = false;
         scanner.peek();
         let seen = match &*key {
-            "columns" => columns.replace(names(scanner).map_err(|fault| fault.within(".columns"))?).is_some(),
+            "columns" => {
+                let names = names(scanner, inputs.limits.max_fields);
+                columns.replace(names.map_err(|fault| fault.within(".columns"))?).is_some()
+            }
             "data" => {
                 let seen = data.replace(scanner.clone()).is_some();
                 scanner.skip()?;
@@ -44,12 +47,15 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
     table(&mut data, inputs, &target).map_err(|fault| fault.within(".data"))
 }
 
-fn names(scanner: &mut Scanner<'_>) -> Read<Vec<String>> {
+fn names(scanner: &mut Scanner<'_>, most: usize) -> Read<Vec<String>> {
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected("a list of column names"));
     }
     let mut names = Vec::new();
     while scanner.another(names.is_empty(), b']')? {
+        if names.len() == most {
+            return Err(Fault::too_large(format!("expected at most {most} columns, got more")));
+        }
         if scanner.peek() != Some(b'"') {
             // A frame without names has whole numbers for them.
             let begin = scanner.at;

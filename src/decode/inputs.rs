@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use super::composite::{self, Left};
 use super::fault::{Fault, Read, shown};
-use super::nested::{Rule, grow, plural, read_nested, reserve, set_element};
+use super::nested::{Rule, grow, plural, read_nested, reserve, set_element, too_many};
 use super::padding::fill_up;
 use super::scanner::Scanner;
-use super::{Answer, Limits, Request, binary, fault, rules};
+use super::{Answer, Limits, Request, binary, fault, rules, weight};
 use crate::signature::{Dim, Kind, Padding, Signature, TensorSpec};
 use crate::tensor::{Elements, Tensor};
 
@@ -46,7 +46,7 @@ impl Input<'_> {
         ))
     }
 
-    /// The shape of a whole tensor, as the request gives it.
+    /// The shape of a whole tensor, as the request gives it and [`Inputs::check_shape`] let it pass.
     fn take_shape(&mut self, shape: &[usize]) {
         self.dims = shape.iter().map(|length| Some(*length)).collect();
         if let Some(padding) = self.padding {
@@ -59,7 +59,7 @@ pub(super) struct Inputs<'s> {
     pub(super) signature: &'s Signature,
     pub(super) limits: Limits,
     pub(super) list: Vec<Input<'s>>,
-    /// Elements in all inputs.
+    /// Elements in all inputs, each counted by its [`weight`].
     pub(super) total: usize,
 }
 
@@ -67,10 +67,13 @@ impl<'s> Inputs<'s> {
     /// Empty inputs for a body of `length` bytes, each with room for one row of the declared shape.
     pub(super) fn new(signature: &'s Signature, limits: Limits, length: usize) -> Self {
         let lengths = |dim: &Dim| if let Dim::Fixed(n) = dim { Some(*n) } else { None };
-        let room = |spec: &TensorSpec| {
+        // A body has no more elements than half its bytes: a digit and a comma each.
+        let mut left = (length / 2).min(limits.max_elements);
+        let mut room = |spec: &TensorSpec| {
             let row = spec.shape.iter().filter_map(lengths).try_fold(1_usize, usize::checked_mul);
-            // A body has no more elements than half its bytes: a digit and a comma each.
-            row.unwrap_or(usize::MAX).min(length / 2).min(limits.max_elements)
+            let row = row.unwrap_or(usize::MAX).min(left / weight(spec.element));
+            left -= row * weight(spec.element);
+            row
         };
         let start = |(index, spec): (usize, &'s TensorSpec)| Input {
             spec,
@@ -89,6 +92,15 @@ impl<'s> Inputs<'s> {
             times: 0,
         };
         Self { signature, limits, list: signature.inputs.iter().enumerate().map(start).collect(), total: 0 }
+    }
+
+    /// Counts `times` elements of this weight that are about to be added without a value in the body.
+    pub(super) fn count(&mut self, weight: usize, times: usize) -> Read<()> {
+        let more = weight.checked_mul(times).and_then(|more| more.checked_add(self.total));
+        self.total = more
+            .filter(|total| *total <= self.limits.max_elements)
+            .ok_or_else(|| too_many(self.limits.max_elements, weight))?;
+        Ok(())
     }
 
     /// The position of the input called `name`; tries `guess` first, since most clients keep the model's order.
@@ -159,7 +171,8 @@ impl<'s> Inputs<'s> {
             input.lengths.push(input.dims[padding.axis].unwrap_or(0));
         }
         input.times += 1;
-        self.total += self.list[index].elements.len() - before;
+        let input = &self.list[index];
+        self.total += (input.elements.len() - before) * weight(input.spec.element);
         Ok(())
     }
 
@@ -237,13 +250,28 @@ impl<'s> Inputs<'s> {
                 declared.describe()
             )));
         }
-        let count = shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length));
-        count.filter(|count| *count <= self.limits.max_elements).ok_or_else(|| {
-            Fault::too_large(format!(
-                "expected at most {} elements, got shape {shape:?}",
-                self.limits.max_elements
-            ))
-        })
+        let most = self.limits.max_elements;
+        let product = |each: fn(usize) -> usize| {
+            let weight = weight(declared.element);
+            let product = shape.iter().try_fold(weight, |product, length| product.checked_mul(each(*length)));
+            product.filter(|product| *product <= most).map(|product| product / weight)
+        };
+        let count = if shape.contains(&0) { Some(0) } else { product(|length| length) };
+        let count = count.ok_or_else(|| {
+            Fault::too_large(format!("expected at most {most} elements, got shape {shape:?}"))
+        })?;
+        if (self.signature.batched || self.signature.row_by_row)
+            && let Some(rows) = shape.first()
+        {
+            check_rows(*rows, self.limits.max_rows)?;
+        }
+        // Without elements there are still the lists that hold none: rows, and what a response writes.
+        if product(|length| length.max(1)).is_none() {
+            return Err(Fault::too_large(format!(
+                "expected at most {most} lists without elements, got shape {shape:?}"
+            )));
+        }
+        Ok(count)
     }
 
     /// Takes a whole tensor from bytes: little-endian elements side by side, strings with their lengths before them.
@@ -257,7 +285,7 @@ impl<'s> Inputs<'s> {
         input.elements = binary::read(input.spec.element, bytes, count)?;
         input.take_shape(shape);
         input.times += 1;
-        self.total += count;
+        self.total += count * weight(self.list[index].spec.element);
         Ok(())
     }
 
@@ -277,7 +305,7 @@ impl<'s> Inputs<'s> {
         let mut dims: Vec<Option<usize>> =
             if flat { vec![None] } else { shape.iter().map(|length| Some(*length)).collect() };
         // The shape is only a claim: the body's own length bounds what can come (a digit and a comma each).
-        reserve(&mut input.elements, count.min(scanner.bytes.len() / 2));
+        reserve(&mut input.elements, count.min(rule.limit).min(scanner.bytes.len() / 2));
         let is_column =
             matches!(shape, [_] | [_, 1]) && matches!(&input.spec.shape[..], [_] | [_, Dim::Fixed(1)]);
         if flat && is_column && input.padding.is_none() && input.is_read_by_row() {
@@ -285,7 +313,7 @@ impl<'s> Inputs<'s> {
             self.list[index].times = 0;
         } else {
             read_nested(&mut input.elements, scanner, &mut dims, &rule)?;
-            self.total += input.elements.len();
+            self.total += input.elements.len() * weight(input.spec.element);
         }
         let input = &mut self.list[index];
         let got = input.elements.len();
@@ -301,7 +329,8 @@ impl<'s> Inputs<'s> {
     fn rule(&mut self, index: usize) -> (&mut Input<'s>, Rule<'s>) {
         let max_elements = self.limits.max_elements;
         let input = &mut self.list[index];
-        let limit = input.elements.len() + max_elements.saturating_sub(self.total);
+        let left = max_elements.saturating_sub(self.total) / weight(input.spec.element);
+        let limit = input.elements.len() + left;
         let may_be_padded = self.signature.batched;
         let rule = Rule { spec: input.spec, limit, max_elements, has_shape: false, may_be_padded };
         (input, rule)
@@ -331,7 +360,7 @@ impl<'s> Inputs<'s> {
         }
         grow(&mut input.elements, begin + width);
         input.times += 1;
-        self.total += width;
+        self.total += width * weight(input.spec.element);
         Ok(begin)
     }
 
@@ -369,8 +398,11 @@ impl<'s> Inputs<'s> {
 
     /// Makes room for `times` as much as is there, within the limits.
     pub(super) fn expect_times(&mut self, times: usize) {
+        let mut left = self.limits.max_elements.saturating_sub(self.total);
         for input in &mut self.list {
-            let more = input.elements.len().saturating_mul(times).min(self.limits.max_elements);
+            let weight = weight(input.spec.element);
+            let more = input.elements.len().saturating_mul(times).min(left / weight);
+            left -= more * weight;
             reserve(&mut input.elements, more);
         }
     }
@@ -384,7 +416,7 @@ impl<'s> Inputs<'s> {
     pub(super) fn complete(&mut self, times: usize) -> Read<()> {
         for index in 0..self.list.len() {
             if self.list[index].times < times {
-                self.take_missing(index);
+                self.take_missing(index)?;
             }
         }
         let is_there = |input: &&Input<'_>| {
@@ -409,6 +441,7 @@ impl<'s> Inputs<'s> {
         }
         let batched = self.signature.batched;
         let max_rows = self.limits.max_rows;
+        let mut left = self.limits.max_elements;
         let mut first: Option<(&str, usize)> = None;
         let mut tensors = Vec::with_capacity(self.list.len());
         for (index, input) in self.list.into_iter().enumerate() {
@@ -457,7 +490,8 @@ impl<'s> Inputs<'s> {
                 }
             }
             if let Some(padding) = padding {
-                elements = fill_up(padding, &lengths, &mut shape, elements, self.limits.max_elements)
+                let most = self.limits.max_elements;
+                elements = fill_up(padding, &lengths, &mut shape, elements, most, &mut left)
                     .map_err(|fault| fault.within(&format!("input {}", shown(&spec.name))))?;
                 let place = self.signature.padding.iter().position(|padding| padding.input == index);
                 if let Some(own) = place.and_then(|place| own_lengths.get_mut(place)) {

@@ -2,9 +2,17 @@
 
 use super::element::DECLARE_MISSING;
 use super::fault::Read;
-use super::inputs::{Input, Inputs};
+use super::inputs::{Inputs, check_rows};
 use super::nested::set_element;
 use super::scanner::Scanner;
+use super::weight;
+use crate::tensor::Elements;
+
+/// Numbers that each repetition of a declared value takes the memory of.
+pub(super) fn weight_of(value: &Elements) -> usize {
+    let text = if let Elements::Text(texts) = value { texts.first().map_or(0, String::len) } else { 0 };
+    weight(value.element()) + text / 8
+}
 
 impl Inputs<'_> {
     /// Consumes a `null` where one comes in place of a row's value and something is declared for that.
@@ -14,7 +22,7 @@ impl Inputs<'_> {
         if !(input.missing.is_some() || input.never_missing) || !scanner.clone().word("null") {
             return Ok(false);
         }
-        if !self.take_missing(index) {
+        if !self.take_missing(index)? {
             return Err(scanner.unexpected("a number").and(DECLARE_MISSING));
         }
         Ok(scanner.word("null"))
@@ -38,25 +46,26 @@ impl Inputs<'_> {
     }
 
     /// The value that was declared for a row without one; false where none was.
-    pub(super) fn take_missing(&mut self, index: usize) -> bool {
+    pub(super) fn take_missing(&mut self, index: usize) -> Read<bool> {
+        let Some(value) = self.list[index].missing else { return Ok(false) };
+        self.count(weight_of(value), 1)?;
         let input = &mut self.list[index];
-        let Some(value) = input.missing else { return false };
         input.elements.extend_from_view(value.view());
         input.times += 1;
-        self.total += 1;
-        true
+        Ok(true)
     }
 
     /// The same for whole tensors: as many values as the others have rows.
     pub(super) fn complete_whole(&mut self) -> Read<()> {
         let rows = self.list.iter().find(|input| input.times > 0).and_then(|input| *input.dims.first()?);
         for index in 0..self.list.len() {
-            let Input { missing, times, dims, elements, .. } = &mut self.list[index];
-            if let (Some(value), Some(rows), 0) = (missing, rows, &times) {
-                elements.extend_repeated(value, rows);
-                dims[0] = Some(rows);
-                *times = 1;
-                self.total += rows;
+            if let (Some(value), Some(rows), 0) = (self.list[index].missing, rows, self.list[index].times) {
+                check_rows(rows, self.limits.max_rows)?;
+                self.count(weight_of(value), rows)?;
+                let input = &mut self.list[index];
+                input.elements.extend_repeated(value, rows);
+                input.dims[0] = Some(rows);
+                input.times = 1;
             }
         }
         self.complete(1)

@@ -5,6 +5,7 @@ use half::{bf16, f16};
 use super::element::Element;
 use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
+use super::weight;
 use crate::for_each_element_type;
 use crate::signature::{Dim, Kind, TensorSpec};
 use crate::tensor::Elements;
@@ -28,7 +29,7 @@ pub(super) fn plural(count: usize) -> &'static str {
 impl Rule<'_> {
     #[cold]
     pub(super) fn too_many(&self) -> Box<Fault> {
-        Fault::too_large(format!("expected at most {} elements in all inputs, got more", self.max_elements))
+        too_many(self.max_elements, weight(self.spec.element))
     }
 
     /// Whether every dimension from `dims` on is declared 1, so that brackets add nothing: a bare `5` for `[[5]]`.
@@ -71,6 +72,14 @@ impl Rule<'_> {
             _ => fault,
         }
     }
+}
+
+/// `weight`: numbers that an element of this input counts for.
+#[cold]
+pub(super) fn too_many(max_elements: usize, weight: usize) -> Box<Fault> {
+    let counted =
+        if weight > 1 { format!(" (one of this input counts for {weight})") } else { String::new() };
+    Fault::too_large(format!("expected at most {max_elements} elements in all inputs, got more{counted}"))
 }
 
 /// So many elements are read at once where they are simple, in room that is there; and so many one by one where they are not.

@@ -1,16 +1,19 @@
 //! Rows of different lengths, filled up to one.
 
 use super::fault::{Fault, Read};
+use super::missing::weight_of;
 use crate::signature::{PadTo, Padding};
 use crate::tensor::Elements;
 
-/// Brings every row to one length in the padded dimension, which `shape` learns.
+/// Brings every row to one length in the padded dimension, which `shape` learns. `left`: elements that the padded inputs of the
+/// request may still have.
 pub(super) fn fill_up(
     padding: &Padding,
     lengths: &[usize],
     shape: &mut [usize],
     elements: Elements,
     max_elements: usize,
+    left: &mut usize,
 ) -> Read<Elements> {
     let axis = padding.axis;
     let longest = lengths.iter().copied().max().unwrap_or(0);
@@ -30,11 +33,13 @@ pub(super) fn fill_up(
     let outer: usize = shape[1..axis].iter().product();
     let inner: usize = shape[axis + 1..].iter().product();
     let count = [lengths.len(), outer, length, inner].into_iter().try_fold(1, usize::checked_mul);
-    let count = count.filter(|count| *count <= max_elements).ok_or_else(|| {
-        Fault::too_large(format!(
+    let weighed = |count: &usize| count.checked_mul(weight_of(&padding.value)).filter(|more| more <= left);
+    let Some((count, more)) = count.and_then(|count| Some((count, weighed(&count)?))) else {
+        return Err(Fault::too_large(format!(
             "expected at most {max_elements} elements when filled up to {length}, got more"
-        ))
-    })?;
+        )));
+    };
+    *left -= more;
     let mut filled = Elements::with_capacity(elements.element(), count);
     let mut from = 0;
     for own in lengths {

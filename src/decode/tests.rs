@@ -5,6 +5,7 @@ mod envelopes;
 mod errors;
 mod forms;
 mod frame;
+mod memory;
 mod padding;
 mod properties;
 mod tables;

@@ -6,7 +6,7 @@ use super::binary::{self, Section};
 use super::columns::WholeColumns;
 use super::element::Element;
 use super::fault::{Fault, Read, did_you_mean, shown};
-use super::inputs::{Inputs, named};
+use super::inputs::{Inputs, check_rows, named};
 use super::nested::plural;
 use super::rows::Columns;
 use super::scanner::Scanner;
@@ -157,7 +157,7 @@ impl Tensors<'_, '_, '_> {
             }
             (Target::Column(place), Some(columns)) => {
                 check_json_datatype(self.inputs, 0, head)?;
-                let expected = column_length(head)?;
+                let expected = column_length(head, self.inputs)?;
                 let got = columns.read(place, scanner, self.inputs)?;
                 if got == expected {
                     return Ok(());
@@ -185,7 +185,7 @@ impl Tensors<'_, '_, '_> {
             (Target::Column(place), Some(columns)) => {
                 // Bytes are taken as they are, whereas JSON's numbers fit every type.
                 check_datatype(self.inputs, 0, head)?;
-                let length = column_length(head)?;
+                let length = column_length(head, self.inputs)?;
                 let values = binary::read(self.inputs.list[0].spec.element, data, length)?;
                 columns.take(place, &values, self.inputs)
             }
@@ -232,9 +232,9 @@ impl Tensors<'_, '_, '_> {
 }
 
 /// How many values a column has by its shape.
-fn column_length(head: &Head<'_>) -> Read<usize> {
+fn column_length(head: &Head<'_>, inputs: &Inputs<'_>) -> Read<usize> {
     match head.shape {
-        [rows] | [rows, 1] => Ok(*rows),
+        [rows] | [rows, 1] => check_rows(*rows, inputs.limits.max_rows).map(|()| *rows),
         other => {
             Err(Fault::new(format!("expected a column of shape [rows] or [rows, 1], got shape {other:?}")))
         }

@@ -246,7 +246,7 @@ fn what_is_wrong_in_a_map_or_a_sequence_is_said() {
 
 #[test]
 fn maps_and_sequences_count_towards_the_limits() {
-    let limits = Limits { max_elements: 40, ..Limits::DEFAULT };
+    let limits = Limits { max_elements: 47, ..Limits::DEFAULT };
     let floats = map_of(ElementType::Text, ElementType::F32);
     let any = sequence_of(ElementType::I64, &[]);
     let entries = |count: usize| {
@@ -255,9 +255,10 @@ fn maps_and_sequences_count_towards_the_limits() {
     };
     let maps = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
     for (signature, good, bad) in [
-        (&floats, entries(39), entries(40)),
-        (&floats, maps(40), maps(41)),
-        // 1 for the sequence, 16 for each tensor, 1 for each element.
+        // 8 for each map or sequence, 10 for each key, 1 for its value.
+        (&floats, entries(3), entries(4)),
+        (&floats, maps(5), maps(6)),
+        // 8 for the sequence, 16 for each tensor, 1 for each element.
         (&any, "[[[1, 2, 3], [4, 5, 6, 7]]]".to_owned(), "[[[1, 2, 3], [4, 5, 6, 7, 8]]]".to_owned()),
         (&any, "[[[], []]]".to_owned(), "[[[], [], []]]".to_owned()),
     ] {
