@@ -3,6 +3,7 @@
 
 mod delivery;
 mod hole;
+mod hostile;
 mod keys;
 mod life;
 mod memory;

@@ -1,0 +1,127 @@
+//! Faults 42 to 45: requests of a few bytes that would take a worker's memory or time.
+
+use std::io::Write as _;
+
+use crate::harness::model_file;
+use crate::oracle::{Allowed, End, wine};
+
+use super::{Trial, with_dead_letters};
+
+const GZIP: (&str, &str) = ("content-encoding", "gzip");
+
+fn pack(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// `unit` again and again between two ends.
+fn repeated(begin: &str, unit: &str, times: usize, end: &str) -> Vec<u8> {
+    pack(format!("{begin}{}{end}", unit.repeat(times)).as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_42_numbers_that_would_size_memory() {
+    let injected = "tensors without elements that claim 10^12 rows, for a padded model";
+    let promise = "INPUT_TOO_LARGE, the process goes on, 300 neighbours are answered";
+    let mut trial = Trial::with(with_dead_letters(), 42, injected, promise).await;
+    for file in ["model.yaml", "model.onnx"] {
+        trial.world.upload(&format!("models/tokens/1/{file}"), model_file("zoo/token-scores", file));
+    }
+    let shapes = ["[1000000000000, 0]", "[0, 1000000000000]", "[18446744073709551615, 0]", "[100001, 0]"];
+    trial.wines(150);
+    for shape in shapes {
+        let body = format!(
+            r#"{{"inputs": [{{"name": "ids", "datatype": "INT64", "shape": {shape}, "data": []}}]}}"#
+        );
+        trial.request(body, &[("model", "tokens")], End::Code("INPUT_TOO_LARGE"));
+    }
+    let small = r#"{"inputs": [{"name": "ids", "datatype": "INT64", "shape": [2, 0], "data": []}]}"#;
+    trial.request(small, &[("model", "tokens")], End::Contains("\"outputs\"".to_owned()));
+    trial.wines(150);
+    // After the requests, so that good and bad come together.
+    let mut worker = trial.worker(&[]).await;
+    let verdict = trial.judge(&worker, Allowed::default(), "").await;
+    assert_eq!((verdict.duplicates, verdict.dead), (0, 0));
+    assert!(worker.is_alive());
+    trial.each_was_delivered_once();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_43_ids_that_no_response_could_repeat() {
+    let injected = "ids of 11 MB in gzips of 11 KB: a body's, as text and as number, and a CloudEvent's";
+    let mut trial =
+        Trial::new(43, injected, "INVALID_INPUT without the id, 300 neighbours are answered").await;
+    let text = "i".repeat(11_000_000);
+    let number = "7".repeat(11_000_000);
+    let event = |id: &str, subject: &str| {
+        let data = wine().request(&[0]);
+        format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"s","type":"t","subject":"{subject}","data":{data}}}"#
+        )
+    };
+    let rows = wine().request(&[0]);
+    let with_id = |id: &str| rows.replacen('{', &format!("{{\"id\": {id}, "), 1);
+    let cloud_event = ("content-type", "application/cloudevents+json");
+    let packed: [(Vec<u8>, &[(&str, &str)]); 5] = [
+        (pack(with_id(&format!("\"{text}\"")).as_bytes()), &[GZIP]),
+        (pack(with_id(&number).as_bytes()), &[GZIP]),
+        (pack(format!("{{\"instances\": [[1]], \"id\": \"{text}\"}}").as_bytes()), &[GZIP]),
+        (pack(event(&text, "").as_bytes()), &[GZIP, cloud_event]),
+        (pack(event("1", &text).as_bytes()), &[GZIP, cloud_event]),
+    ];
+    for _ in 0..4 {
+        for (body, attributes) in &packed {
+            trial.request(body.clone(), attributes, End::Code("INVALID_INPUT"));
+            trial.wines(15);
+        }
+    }
+    let longest = "i".repeat(1024);
+    let body = with_id(&format!("\"{longest}\""));
+    trial.request(body, &[], End::Contains(format!("\"id\":\"{longest}\"")));
+    let worker = trial.worker(&[]).await;
+    trial.judge(&worker, Allowed::default(), "20 such ids").await;
+    trial.each_was_delivered_once();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_45_gzips_of_many_strings_columns_and_names() {
+    let injected = "gzips of 8.4 million strings, 20 million names, 3 million cells, text columns left out of 8.4 million rows";
+    let mut trial = Trial::new(45, injected, "INPUT_TOO_LARGE, memory under 512 MB").await;
+    trial.world.upload_version("types/strings/1", "strings", "1");
+    let values = [("age", ""), ("sex", "male"), ("embarked", "S"), ("fare", "0"), ("siblings", "0")];
+    let column = |(name, value): (&str, &str)| match value {
+        "" => format!("  - {{name: {name}, input: {name}}}\n"),
+        _ => format!("  - {{name: {name}, input: {name}, missing: {value}}}\n"),
+    };
+    let declared = format!("columns:\n{}", values.map(column).concat());
+    trial.world.upload("models/columns/1/model.yaml", declared.into_bytes());
+    trial.world.upload("models/columns/1/model.onnx", model_file("zoo/sklearn-columns", "model.onnx"));
+    let worker = trial.worker(&[]).await;
+    worker.until_serving("columns", "1").await;
+    let rows = 8_400_000;
+    let strings = repeated("{\"inputs\": [[", "\"\",", rows, "\"\"]]}");
+    let names =
+        repeated("{\"dataframe_split\": {\"columns\": [", "\"\",", 20_000_000, "\"\"], \"data\": [[1]]}}");
+    let left_out = repeated("{\"inputs\": {\"age\": [", "0,", rows, "0]}}");
+    let v2 = format!(
+        "{{\"inputs\": [{{\"name\": \"x\", \"datatype\": \"BYTES\", \"shape\": [{rows}, 2], \"data\": ["
+    );
+    let v2 = repeated(&v2, "\"\",", 2 * rows - 1, "\"\"]}]}");
+    let cells = repeated("", "a,", 3_000_000, "a\n");
+    for _ in 0..4 {
+        for (body, model, content_type) in [
+            (&strings, "strings", "application/json"),
+            (&v2, "strings", "application/json"),
+            (&names, "wine", "application/json"),
+            (&left_out, "columns", "application/json"),
+            (&cells, "strings", "text/csv"),
+        ] {
+            let attributes = [GZIP, ("model", model), ("content-type", content_type)];
+            trial.request(body.clone(), &attributes, End::Code("INPUT_TOO_LARGE"));
+        }
+        trial.wines(5);
+    }
+    trial.judge(&worker, Allowed::default(), "20 such gzips").await;
+    trial.each_was_delivered_once();
+}
