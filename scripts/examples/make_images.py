@@ -9,6 +9,7 @@ otherwise, by one level).
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import shutil
@@ -129,10 +130,31 @@ def pictures() -> dict[str, bytes]:
     ycck = without_adobe(files["cmyk.jpg"])
     files["ycck.jpg"] = ycck[:2] + adobe + b"\x02" + ycck[2:]
     # What cameras and careless programs leave between segments, and forget at the end.
+    files["many-scans.jpg"] = many_scans(64, 96)
     files["stray-bytes.jpg"] = with_stray_bytes(files["photo-420.jpg"])
     files["stray-bytes-progressive.jpg"] = with_stray_bytes(files["photo-progressive.jpg"])
     files["no-end.png"] = files["rgb.png"][:-12]
     return files
+
+
+def many_scans(side: int, scans: int) -> bytes:
+    """A gray progressive JPEG of `side` x `side` pixels and so many scans, all of them refinements of nothing: every coded bit is 0."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+    def table(kind: int, symbol: int) -> bytes:
+        """One code of one bit, 0."""
+        return segment(0xC4, bytes([kind, 1, *[0] * 15, symbol]))
+
+    blocks = (side // 8) ** 2
+    # A difference of 0 for each block, in one bit; the end of a band of 2^14 blocks, in 15 bits.
+    first, later = -(-blocks // 8), -(-blocks // 2**14) * 15 // 8 + 1
+    frame = struct.pack(">BHHBBBB", 8, side, side, 1, 1, 0x11, 0)
+    parts = [b"\xff\xd8", segment(0xDB, bytes([0, *[1] * 64])), segment(0xC2, frame), table(0x00, 0), table(0x10, 0xE0)]
+    parts += [segment(0xDA, bytes([1, 1, 0, 0, 0, 0x01])), bytes(first)]
+    parts += [segment(0xDA, bytes([1, 1, 0, 1, 63, 0x10])), bytes(later)] * (scans - 1)
+    return b"".join([*parts, b"\xff\xd9"])
 
 
 def turned_long(value: int) -> bytes:
@@ -327,6 +349,8 @@ def main() -> None:
     files = pictures()
     for name, data in files.items():
         (IMAGES / name).write_bytes(data)
+    # 64 megapixels in 96 scans: 140 KB, which pack to less than one.
+    (IMAGES / "many-scans-8192.jpg.gz").write_bytes(gzip.compress(many_scans(8192, 96), mtime=0))
     noted = []
     for name, spec, element in cases():
         row = expected(files[name], spec, element)

@@ -179,6 +179,7 @@ impl Intake {
             );
             return Err(Rejection::new(Code::InputTooLarge, message));
         }
+        plan.check_cost(pictures)?;
         let mut elements = Elements::with_capacity(plan.element(), rows * width);
         for picture in pictures {
             plan.prepare(picture, &mut elements)?;

@@ -33,6 +33,25 @@ pub(super) enum Channels {
     Rgba,
 }
 
+/// What decoding costs by the headers alone, in pixels: a scan after the first costs a sixteenth of them (as measured, at most; of
+/// a progressive JPEG, a few bytes can be a scan). None where the file is not one that is decoded.
+pub(super) fn cost(bytes: &[u8]) -> Option<(Size, u64)> {
+    let (size, scans) = match bytes {
+        [0xff, 0xd8, 0xff, ..] => jpeg::extent(bytes)?,
+        [0x89, b'P', b'N', b'G', ..] => {
+            let side = |at: usize| bytes.get(at..)?.first_chunk().map(|side| u32::from_be_bytes(*side));
+            (Size { width: side(16)?, height: side(20)? }, 1)
+        }
+        [b'R', b'I', b'F', b'F', ..] => {
+            let (width, height) = image_webp::WebPDecoder::new(Cursor::new(bytes)).ok()?.dimensions();
+            (Size { width, height }, 1)
+        }
+        _ => return None,
+    };
+    let pixels = u64::from(size.width) * u64::from(size.height);
+    Some((size, pixels.saturating_add((pixels / 16).saturating_mul(scans.saturating_sub(1)))))
+}
+
 /// One frame: of a moving picture, the first.
 pub(super) fn decode(bytes: &[u8], color: Color, max_pixels: u64) -> Result<Picture, Rejection> {
     // A fault in a decoder must cost no more than this one request.

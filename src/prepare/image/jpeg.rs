@@ -17,7 +17,7 @@ const MAX_SIDE: usize = u16::MAX as usize;
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection> {
     let fault = |error: zune_jpeg::errors::DecodeErrors| broken("JPEG", error);
     // A decoder fills up what is missing; half a picture is no picture.
-    let Plain { bytes, colors, exif, xmp } = Plain::read(bytes).ok_or_else(|| cut_short("JPEG"))?;
+    let Plain { bytes, colors, exif, xmp, .. } = Plain::read(bytes).ok_or_else(|| cut_short("JPEG"))?;
     let options =
         DecoderOptions::default().set_max_width(MAX_SIDE).set_max_height(MAX_SIDE).set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
@@ -25,6 +25,9 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection
     let info = decoder.info().ok_or_else(|| broken("JPEG", "it has no header"))?;
     let size = Size { width: info.width.into(), height: info.height.into() };
     within_limit(size, max_pixels)?;
+    if size.height == 0 {
+        return Err(broken("JPEG", "its header does not say how high it is"));
+    }
     let orientation = Orientation::new(exif.as_deref(), xmp);
     if let Some(mut planes) = planes(&mut decoder) {
         let [luma, blue, red] = &mut planes;
@@ -33,6 +36,8 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection
             [luma.width, blue.width, red.width],
         );
         decoder.raw_output().decode_into_planes_strided(&mut buffers, &widths).map_err(fault)?;
+        // Of a progressive image it holds every coefficient, 2 bytes each.
+        drop(decoder);
         let (width, height) = (size.width as usize, size.height as usize);
         let pixels = chroma::to_rgba(&planes, width, height, colors == Colors::Rgb);
         return Ok(Decoded { size, channels: Channels::Rgba, pixels, orientation });
@@ -52,6 +57,13 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection
         ));
     }
     Ok(Decoded { size, channels, pixels, orientation })
+}
+
+/// Size and number of scans, by the headers alone; `None` where the file does not reach its end.
+pub(super) fn extent(bytes: &[u8]) -> Option<(Size, u64)> {
+    let Plain { frame, scans, .. } = Plain::read(bytes)?;
+    let side = |at| frame.get(at..at + 2).map_or(0, |side| u32::from(u16::from_be_bytes([side[0], side[1]])));
+    Some((Size { width: side(3), height: side(1) }, scans))
 }
 
 /// Room for luma and two chroma components, where their sampling is of the common kind.
@@ -95,6 +107,9 @@ struct Plain<'a> {
     /// colours, which it judges otherwise than libjpeg does.
     bytes: Vec<u8>,
     colors: Colors,
+    /// The header of the frame: precision, height and width come first, then the components, three bytes each.
+    frame: &'a [u8],
+    scans: u64,
     /// Several segments are one.
     exif: Option<Vec<u8>>,
     xmp: Option<&'a [u8]>,
@@ -106,11 +121,12 @@ const SCAN: u8 = 0xda;
 impl<'a> Plain<'a> {
     /// `None` where the end marker is not reached by walking from segment to segment (T.81, annex B.1).
     fn read(file: &'a [u8]) -> Option<Self> {
-        let mut plain = Self { bytes: Vec::new(), colors: Colors::Gray, exif: None, xmp: None };
+        let mut plain =
+            Self { bytes: Vec::new(), colors: Colors::Gray, frame: &[], scans: 0, exif: None, xmp: None };
         plain.bytes.reserve(file.len() + ADOBE.len() + 1);
         let (start, mut rest) = file.split_at_checked(2)?;
         plain.bytes.extend_from_slice(start);
-        let (mut frame, mut is_jfif, mut transform, mut has_scan) = (&file[..0], false, None, false);
+        let (mut is_jfif, mut transform) = (false, None);
         loop {
             let (marker, after) = next_marker(rest)?;
             if matches!(marker, 0x01 | 0xd0..=END) {
@@ -128,10 +144,9 @@ impl<'a> Plain<'a> {
             let data = segment.get(2..)?;
             match marker {
                 // A frame; tables of Huffman and arithmetic codes are none.
-                0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => frame = data,
-                SCAN if !has_scan => {
-                    has_scan = true;
-                    plain.colors = colors(frame, is_jfif, transform);
+                0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => plain.frame = data,
+                SCAN if plain.scans == 0 => {
+                    plain.colors = colors(plain.frame, is_jfif, transform);
                     if let Some(transform) = plain.colors.transform() {
                         plain.bytes.extend_from_slice(ADOBE);
                         plain.bytes.push(transform);
@@ -140,7 +155,7 @@ impl<'a> Plain<'a> {
                 0xe0..=0xef | 0xfe => {
                     match marker {
                         // The picture's metadata stands before its first scan.
-                        _ if has_scan => {}
+                        _ if plain.scans > 0 => {}
                         0xe0 => is_jfif |= data.len() >= 14 && data.starts_with(b"JFIF\0"),
                         0xe1 if data.starts_with(EXIF) => match &mut plain.exif {
                             Some(exif) => exif.extend_from_slice(&data[EXIF.len()..]),
@@ -157,6 +172,7 @@ impl<'a> Plain<'a> {
             plain.bytes.extend([0xff, marker]);
             plain.bytes.extend_from_slice(segment);
             if marker == SCAN {
+                plain.scans += 1;
                 let coded;
                 (coded, rest) = rest.split_at(coded_length(rest)?);
                 plain.bytes.extend_from_slice(coded);
@@ -184,7 +200,6 @@ const ADOBE: &[u8] = b"\xff\xee\0\x0eAdobe\0d\0\0\0\0";
 
 /// libjpeg's rules (`default_decompress_parms` in jdapimin.c): JFIF is YCbCr whatever Adobe's segment says.
 fn colors(frame: &[u8], is_jfif: bool, transform: Option<u8>) -> Colors {
-    // Precision, height and width come first, then the components, three bytes each.
     let id = |component: usize| frame.get(6 + 3 * component).copied();
     match (frame.get(5), transform) {
         (Some(3), _) if is_jfif => Colors::YCbCr,

@@ -6,7 +6,12 @@ use super::resize;
 use super::{Color, Filter, Layout, Size};
 use crate::error::{Code, Rejection};
 use crate::for_each_number_type;
+use crate::prepare::survive::survive;
 use crate::tensor::{ElementType, Elements};
+
+/// What the images of a request may cost together, in pixels: 21 photos of 12 megapixels. A thread decodes so many in one to three
+/// seconds, as long as they are not large files too.
+const MAX_COST: u64 = 256 << 20;
 
 /// How pictures become rows of one input, checked against it.
 #[derive(Debug, Clone)]
@@ -54,14 +59,71 @@ impl Plan {
         self.table.element()
     }
 
+    /// What the images of one request cost together, before one of them is decoded: pixels to decode, and those that
+    /// resizing makes.
+    ///
+    /// # Errors
+    /// `INPUT_TOO_LARGE` where one of them, or all of them, take a thread for too long. What is no image costs nothing; it is
+    /// refused when it is decoded.
+    pub fn check_cost(&self, images: &[Vec<u8>]) -> Result<(), Rejection> {
+        let (one, all) = (self.max_pixels.saturating_mul(2), MAX_COST.max(self.max_pixels.saturating_mul(4)));
+        let too_large = |message: String| self.named(Rejection::new(Code::InputTooLarge, message));
+        let mut total = 0_u64;
+        for image in images {
+            // A fault in a decoder must cost no more than this one request.
+            let Some(Some((size, cost))) = survive(|| decode::cost(image)) else { continue };
+            decode::within_limit(size, self.max_pixels).map_err(|rejection| self.named(rejection))?;
+            if cost > one {
+                return Err(too_large(format!(
+                    "decoding a picture of {size} in its scans costs as much as {cost} pixels, at most {one} are allowed; send a \
+                     smaller one, or one with fewer scans"
+                )));
+            }
+            total = total.saturating_add(cost).saturating_add(self.resizing(size));
+            if total > all {
+                return Err(too_large(format!(
+                    "the pictures of the request cost more than the {all} pixels allowed together, to decode and to resize; send \
+                     them in several requests"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn named(&self, Rejection { code, message }: Rejection) -> Rejection {
+        Rejection::new(code, format!("input {:?}: {message}", self.input))
+    }
+
+    /// Pixels that the two passes of resizing make, however the image is turned; 0 without resizing.
+    fn resizing(&self, from: Size) -> u64 {
+        let Some(to) = self.target(from) else { return 0 };
+        u64::from(to.width) * (u64::from(from.height.max(from.width)) + u64::from(to.height))
+    }
+
+    /// What an image of this size is resized to.
+    fn target(&self, Size { width, height }: Size) -> Option<Size> {
+        let (target, _) = self.resize?;
+        Some(match target {
+            Target::Size(size) => size,
+            Target::Shorter(shorter) => {
+                let longer =
+                    u64::from(shorter) * u64::from(width.max(height)) / u64::from(width.min(height).max(1));
+                let longer = u32::try_from(longer).unwrap_or(u32::MAX);
+                if width <= height {
+                    Size { width: shorter, height: longer }
+                } else {
+                    Size { width: longer, height: shorter }
+                }
+            }
+        })
+    }
+
     /// Appends one row to `out`, which must be of the input's element type. A rejected picture leaves `out` as it was.
     ///
-    /// The peak of memory is about 8 bytes for each of the picture's pixels.
+    /// The peak of memory is about 8 bytes for each of the picture's pixels, 9 where it is a progressive JPEG.
     pub fn prepare(&self, bytes: &[u8], out: &mut Elements) -> Result<(), Rejection> {
         let picture =
-            decode::decode(bytes, self.color, self.max_pixels).map_err(|Rejection { code, message }| {
-                Rejection::new(code, format!("input {:?}: {message}", self.input))
-            })?;
+            decode::decode(bytes, self.color, self.max_pixels).map_err(|rejection| self.named(rejection))?;
         let picture = self.resized(picture)?;
         if !self.crop && picture.size != self.size {
             return Err(Rejection::invalid(format!(
@@ -75,26 +137,14 @@ impl Plan {
     }
 
     pub(super) fn resized(&self, picture: Picture) -> Result<Picture, Rejection> {
-        let Size { width, height } = picture.size;
-        let (target, filter) = match self.resize {
-            Some((Target::Size(size), filter)) => (size, filter),
-            Some((Target::Shorter(shorter), filter)) => {
-                let longer = u64::from(shorter) * u64::from(width.max(height)) / u64::from(width.min(height));
-                let longer = u32::try_from(longer).unwrap_or(u32::MAX);
-                let portrait = width <= height;
-                let size = if portrait {
-                    Size { width: shorter, height: longer }
-                } else {
-                    Size { width: longer, height: shorter }
-                };
-                (size, filter)
-            }
-            None => return Ok(picture),
+        let (Some(target), Some((_, filter))) = (self.target(picture.size), self.resize) else {
+            return Ok(picture);
         };
         if target == picture.size {
             return Ok(picture);
         }
         // Between the two passes the picture is as wide as the one and as high as the other.
+        let Size { width, height } = picture.size;
         let between = u64::from(width.max(target.width)) * u64::from(height.max(target.height));
         if between > self.max_pixels.max(MAX_PIXELS) {
             return Err(self.too_large(picture.size, target));

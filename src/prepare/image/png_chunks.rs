@@ -44,9 +44,11 @@ pub(super) fn exif(png: &[u8]) -> Option<Vec<u8>> {
 fn text(png: &[u8], keyword: &[u8]) -> Option<Vec<u8>> {
     let texts = chunks(png).filter_map(|(kind, data, _)| {
         let value = data.strip_prefix(keyword)?.strip_prefix(b"\0")?;
-        decode(kind, value)
+        matches!(kind, b"tEXt" | b"zTXt" | b"iTXt").then_some((kind, value))
     });
-    texts.last()
+    // Only one is inflated, however many there are.
+    let (kind, value) = texts.last()?;
+    decode(kind, value)
 }
 
 /// The kind and data of every whole chunk, and the chunk's end in the file.

@@ -1,5 +1,6 @@
 //! Pillow and numpy are the judges: `scripts/examples/make_images.py` makes the pictures and notes what they give.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -234,6 +235,85 @@ fn the_limit_holds_for_every_format() {
         let (code, message) = reject(&plan, &read(file));
         assert_eq!(code, Code::InputTooLarge, "{file}: {message}");
     }
+}
+
+/// 277 bytes: 64 megapixels in 96 scans.
+fn many_scans() -> Vec<u8> {
+    let mut file = Vec::new();
+    flate2::read::GzDecoder::new(&*read("many-scans-8192.jpg.gz")).read_to_end(&mut file).unwrap();
+    file
+}
+
+/// A PNG's header, and its end. No pixels are needed to know what they would cost.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let mut header = read("rgb.png")[..33].to_vec();
+    header[16..20].copy_from_slice(&width.to_be_bytes());
+    header[20..24].copy_from_slice(&height.to_be_bytes());
+    header
+}
+
+#[test]
+fn what_images_cost_is_judged_before_one_is_decoded() {
+    let plan = classifier();
+    let cost =
+        |images: &[Vec<u8>]| plan.check_cost(images).map_err(|rejection| rejection.message.into_owned());
+    let scans = many_scans();
+    assert_eq!(
+        super::decode::cost(&scans),
+        Some((super::Size { width: 8192, height: 8192 }, (64 << 20) / 16 * 111))
+    );
+    let says = "input \"pixels\": decoding a picture of 8192 x 8192 in its scans costs as much as 465567744 pixels, at most 134217728 are allowed";
+    assert!(cost(&[read("rgb.png"), scans]).unwrap_err().starts_with(says));
+    // 64 megapixels in 17 scans are the most that one may have.
+    let few: Vec<u8> = {
+        let scans = many_scans();
+        let starts: Vec<usize> = memchr::memmem::find_iter(&scans, b"\xff\xda").collect();
+        scans[..starts[17]].iter().copied().chain([0xff, 0xd9]).collect()
+    };
+    assert_eq!(cost(std::slice::from_ref(&few)), Ok(()));
+    // Of the largest images, three and what they take between the two passes of resizing fit into a request.
+    let largest = png_header(8192, 8192);
+    assert_eq!(cost(&vec![largest.clone(); 3]), Ok(()));
+    let says =
+        "input \"pixels\": the pictures of the request cost more than the 268435456 pixels allowed together";
+    assert!(cost(&vec![largest; 4]).unwrap_err().starts_with(says));
+    // Tiny ones of an extreme shape become large: 32 x 1,280,000 pixels.
+    assert!(cost(&vec![png_header(1, 40_000); 6]).is_ok());
+    assert!(cost(&vec![png_header(1, 40_000); 7]).unwrap_err().starts_with(says));
+    assert_eq!(cost(&[b"no image".to_vec(), b"\xff\xd8\xff".to_vec(), Vec::new()]), Ok(()));
+    for file in ["photo-progressive.jpg", "lossless.webp", "lossy-alpha.webp", "orientation-6.png"] {
+        assert_eq!(cost(&vec![read(file); 222]), Ok(()), "{file}");
+    }
+    let raised = declare("{resize: {width: 24, height: 24}, max_pixels: 268435456}");
+    let raised = raised.check(&input(ElementType::F32, &[3, 24, 24])).unwrap();
+    assert_eq!(raised.check_cost(&[many_scans(), many_scans()]), Ok(()));
+}
+
+#[test]
+fn a_jpeg_without_a_height_is_refused() {
+    let mut file = read("photo-420.jpg");
+    let frame = memchr::memmem::find(&file, b"\xff\xc0").unwrap();
+    file[frame + 5..frame + 7].fill(0);
+    let (code, message) = reject(&classifier(), &file);
+    assert_eq!(code, Code::InvalidInput);
+    assert!(message.contains("its header does not say how high it is"), "{message}");
+}
+
+/// However many texts a PNG has, the last of a keyword is the one that counts, and the others cost nothing.
+#[test]
+fn of_many_texts_of_a_png_one_is_inflated() {
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&vec![b' '; 1 << 20]).unwrap();
+    let data = [b"zTXtXML:com.adobe.xmp\0\0", &packed.finish().unwrap()[..]].concat();
+    let length = u32::try_from(data.len() - 4).unwrap().to_be_bytes();
+    let chunk = [&length[..], &data, &crc32(&data).to_be_bytes()].concat();
+    let plain = read("rgb.png");
+    let bytes = [&plain[..33], &chunk.repeat(20_000), &plain[33..]].concat();
+    let started = std::time::Instant::now();
+    let mut row = Elements::F32(Vec::new());
+    classifier().prepare(&bytes, &mut row).unwrap();
+    // To inflate all 20 GB of them takes minutes.
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[test]

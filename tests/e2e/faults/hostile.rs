@@ -1,6 +1,10 @@
 //! Faults 42 to 45: requests of a few bytes that would take a worker's memory or time.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::harness::model_file;
 use crate::oracle::{Allowed, End, wine};
@@ -81,6 +85,54 @@ async fn fault_43_ids_that_no_response_could_repeat() {
     trial.request(body, &[], End::Contains(format!("\"id\":\"{longest}\"")));
     let worker = trial.worker(&[]).await;
     trial.judge(&worker, Allowed::default(), "20 such ids").await;
+    trial.each_was_delivered_once();
+}
+
+/// Files of a few bytes, packed, that decode for seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_44_images_that_cost_too_much() {
+    let injected =
+        "ten images of 64 megapixels in 96 scans in a gzip of a few KB; ten in one scan; one in 96";
+    let promise = "INPUT_TOO_LARGE before one is decoded, the small ones beside them wait for nothing";
+    let mut trial = Trial::new(44, injected, promise).await;
+    trial.world.upload("models/conv/1/model.yaml", b"image: {resize: {width: 32, height: 32}}".to_vec());
+    trial.world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    let worker = trial.worker(&[("PREDICTD_INFERENCE__THREADS", "1")]).await;
+    worker.until_serving("conv", "1").await;
+    let mut scans = Vec::new();
+    let packed = model_file("images", "many-scans-8192.jpg.gz");
+    flate2::read::GzDecoder::new(&*packed).read_to_end(&mut scans).unwrap();
+    let second_scan =
+        scans.windows(2).enumerate().filter(|(_, marker)| *marker == b"\xff\xda").nth(1).unwrap().0;
+    let one_scan = [&scans[..second_scan], b"\xff\xd9"].concat();
+    let list = |image: &[u8]| {
+        let image = format!("{{\"b64\": \"{}\"}}", STANDARD.encode(image));
+        pack(format!("{{\"instances\": [{}]}}", vec![image; 10].join(",")).as_bytes())
+    };
+    let (many, few) = (list(&scans), list(&one_scan));
+    assert!(many.len() < 20_000, "{} bytes", many.len());
+    let model = ("model", "conv");
+    let small = |trial: &mut Trial| {
+        let body = model_file("images", "many-scans.jpg");
+        let prediction = End::Contains("predictions".to_owned());
+        trial.request(body, &[model, ("content-type", "image/jpeg")], prediction)
+    };
+    let started = Instant::now();
+    let mut beside = Vec::new();
+    for _ in 0..5 {
+        trial.request(many.clone(), &[model, GZIP], End::Code("INPUT_TOO_LARGE"));
+        trial.request(few.clone(), &[model, GZIP], End::Code("INPUT_TOO_LARGE"));
+        let image = [model, GZIP, ("content-type", "image/jpeg")];
+        trial.request(packed.clone(), &image, End::Code("INPUT_TOO_LARGE"));
+        beside.push(small(&mut trial));
+        beside.extend(trial.wines(5));
+    }
+    trial.world.responses(&beside).await;
+    let took = started.elapsed();
+    // Decoded, each of the lists takes a debug build minutes.
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    let happened = format!("15 such requests, all beside them answered in {} ms", took.as_millis());
+    trial.judge(&worker, Allowed::default(), &happened).await;
     trial.each_was_delivered_once();
 }
 
