@@ -13,7 +13,6 @@ use crate::budget::Budget;
 use crate::health::Pulse;
 use crate::message::{Batch, Pending};
 use crate::model::Models;
-use crate::quarantine::Quarantine;
 
 /// Bytes of all responses of a batch, as far as they can be told before.
 const RESPONSES_OF_A_BATCH: usize = 16 << 20;
@@ -97,28 +96,17 @@ pub async fn run(
     pulse: Arc<Pulse>,
 ) {
     let mut waiting = VecDeque::new();
-    let mut quarantine = Quarantine::starting();
     loop {
         if waiting.is_empty() {
-            tokio::select! {
-                more = requests.recv() => match more {
-                    Some(more) => quarantine.admit(more, &mut waiting),
-                    None if quarantine.is_empty() => return,
-                    None => waiting.extend(quarantine.release()),
-                },
-                suspect = quarantine.next(), if !quarantine.is_empty() => waiting.extend(suspect),
-            }
-            if waiting.is_empty() {
-                continue;
+            match requests.recv().await {
+                Some(more) => waiting.extend(more),
+                None => return,
             }
         }
         // Closed only when the inference threads are gone, and then the pipeline is failing.
         let Ok(slot) = batches.reserve().await else { return };
         budget.responses_left().await;
-        gather(&mut requests, &mut waiting, &mut quarantine, limits).await;
-        if let Some(suspect) = quarantine.next_now() {
-            waiting.push_front(suspect);
-        }
+        gather(&mut requests, &mut waiting, limits).await;
         let working = pulse.work();
         let taken = take(&mut waiting, limits.max_rows);
         let Some(first) = taken.first() else { continue };
@@ -133,14 +121,13 @@ pub async fn run(
 async fn gather(
     requests: &mut mpsc::Receiver<Vec<Pending>>,
     waiting: &mut VecDeque<Pending>,
-    quarantine: &mut Quarantine,
     limits: Limits,
 ) {
     let rows = |waiting: &VecDeque<Pending>| waiting.iter().map(Item::rows).sum::<usize>();
     while rows(waiting) < limits.max_rows
         && let Ok(more) = requests.try_recv()
     {
-        quarantine.admit(more, waiting);
+        waiting.extend(more);
     }
     if limits.max_wait.is_zero() {
         return;
@@ -152,7 +139,7 @@ async fn gather(
     let until = tokio::time::Instant::from_std(first.origin.received_at + limits.max_wait);
     while rows(waiting) < limits.max_rows && Instant::now() < until.into_std() {
         match tokio::time::timeout_at(until, requests.recv()).await {
-            Ok(Some(more)) => quarantine.admit(more, waiting),
+            Ok(Some(more)) => waiting.extend(more),
             Ok(None) | Err(_) => return,
         }
     }

@@ -33,7 +33,7 @@ pub struct Ticket {
     bytes: i64,
     /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes. None while the request lies in a bucket.
     room: Option<Room>,
-    /// The right to run alone, see [`crate::quarantine`].
+    /// The right to be decoded and to run alone, see [`crate::quarantine`].
     alone: Option<OwnedSemaphorePermit>,
     /// Its spans end with it.
     pub trace: MessageTrace,
@@ -83,9 +83,13 @@ impl Ticket {
         }
     }
 
-    /// No other suspect runs until this one is settled.
+    /// No other suspect is decoded or runs until this one is settled.
     pub fn keep_alone(&mut self, alone: OwnedSemaphorePermit) {
         self.alone = Some(alone);
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.alone.is_some()
     }
 
     /// On a subscription with exactly-once delivery Pub/Sub says whether it took the acknowledgement: one that it did not

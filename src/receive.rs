@@ -339,16 +339,18 @@ impl Receive {
                     hands.intake.budget.take(weight).await
                 }
             };
-            let is_large = weight > LARGE_BODY;
-            if is_large {
+            let whole = hands.intake.take(message, handler, weight, room);
+            if hands.intake.quarantine.holds(&whole.origin) {
+                hands.fetches.quarantine(&hands.intake, whole);
+                return Ok(());
+            }
+            if weight > LARGE_BODY {
                 // What is owed may be owed for what is in hand.
                 self.hand_on(hands).await?;
             }
-            let budget = hands.intake.budget.clone();
-            let decoding = if is_large { Some(budget.decoding().await) } else { None };
-            let taken = hands.intake.take(&hands.pulse, message, handler, weight, room);
-            drop(decoding);
-            match taken {
+            let _decoding = hands.intake.decoding(weight).await;
+            let _working = hands.pulse.work_since(whole.origin.received_at);
+            match hands.intake.read(whole) {
                 Ok(pending) => {
                     hands.decoded.push(pending);
                     return Ok(());
@@ -368,7 +370,7 @@ impl Receive {
     }
 }
 
-/// What outlives a stream: requests that are in hand or on their way.
+/// What outlives a stream: requests that are in flight or on their way.
 struct Hands {
     intake: Arc<Intake>,
     fetches: Fetches,

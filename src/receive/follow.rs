@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::lanes::Delivered;
-use super::take::{Intake, decode};
+use super::take::{Intake, Whole, decode};
 use super::{LARGE_BODY, LIMITS};
 use crate::decode::envelope::{self, Envelope, Headers};
 use crate::decode::reference::{Object, Reference};
@@ -31,7 +31,7 @@ pub(super) struct Referred {
     pub(super) origin: Origin,
 }
 
-/// The fetches under way. They end with their owner, and their requests go back to Pub/Sub.
+/// The fetches under way, and the suspects that wait. They end with their owner, and their requests go back to Pub/Sub.
 #[derive(Default)]
 pub(super) struct Fetches(JoinSet<()>);
 
@@ -40,6 +40,12 @@ impl Fetches {
         while self.0.try_join_next().and_then(pass_panic_on).is_some() {}
         intake.lanes.open(&referred.origin.ordering_key);
         self.0.spawn(Arc::clone(intake).follow(referred));
+    }
+
+    /// Lets a suspect wait for its turn beside the stream.
+    pub(super) fn quarantine(&mut self, intake: &Arc<Intake>, whole: Whole) {
+        while self.0.try_join_next().and_then(pass_panic_on).is_some() {}
+        self.0.spawn(Arc::clone(intake).decode_alone(whole));
     }
 
     pub(super) async fn finish(&mut self) {
@@ -66,14 +72,31 @@ impl Intake {
                 None => {
                     let weight = Self::weigh(&message);
                     let room = self.budget.take(weight).await;
-                    let decoding =
-                        if weight > LARGE_BODY { Some(self.budget.decoding().await) } else { None };
-                    let pulse = self.health.pulse("receive");
-                    let taken = self.take(&pulse, message, handler, weight, room);
-                    drop(decoding);
-                    self.hand_on(taken).await;
+                    self.decode(self.take(message, handler, weight, room)).await;
                 }
             }
+        }
+    }
+
+    async fn decode(&self, whole: Whole) {
+        let decoding = self.decoding(whole.weight).await;
+        // Its own: several decode at a time, for no longer than this.
+        let pulse = self.health.pulse("receive");
+        let working = pulse.work();
+        let decoded = self.read(whole);
+        drop((working, decoding));
+        self.hand_on(decoded).await;
+    }
+
+    /// Decodes a suspect once it is its turn.
+    async fn decode_alone(self: Arc<Self>, mut whole: Whole) {
+        self.wait_alone(&mut whole.origin).await;
+        self.decode(whole).await;
+    }
+
+    async fn wait_alone(&self, origin: &mut Origin) {
+        if let Some(right) = self.quarantine.turn(origin, &self.stop).await {
+            origin.ticket.keep_alone(right);
         }
     }
 
@@ -101,18 +124,20 @@ impl Intake {
         };
         let Fetched { attributes, body, weight, room } = fetched;
         origin.ticket.hold(weight, room);
+        if self.quarantine.holds(&origin) {
+            self.wait_alone(&mut origin).await;
+        }
         let decode = || {
             let Envelope { delivery, content } = envelope::open(Headers(&attributes), &body, &LIMITS);
             // The message's own envelope is what its answer mirrors; an object's counts where the message has none.
             origin.delivery.event = origin.delivery.event.take().or(delivery.event);
             decode(content, model, reference.id, origin)
         };
-        let is_large = weight > LARGE_BODY;
-        let decoding = if is_large { Some(self.budget.decoding().await) } else { None };
+        let decoding = self.decoding(weight).await;
         // Its own: several decode at a time, for no longer than this.
         let pulse = self.health.pulse("receive");
         let working = pulse.work();
-        let decoded = if is_large { tokio::task::block_in_place(decode) } else { decode() };
+        let decoded = if weight > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
         drop((working, decoding));
         self.hand_on(decoded).await;
     }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{MutexGuard, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{AT_A_TIME, Referred};
@@ -17,11 +18,12 @@ use crate::decode::Id;
 use crate::decode::envelope::{self, Content, Envelope, Headers};
 use crate::decode::reference::Reference;
 use crate::error::Rejection;
-use crate::health::{Health, Pulse};
+use crate::health::Health;
 use crate::message::{Origin, Pending, Reply, Ticket};
 use crate::metrics::Metrics;
 use crate::model::{Model, Models};
 use crate::order::Order;
+use crate::quarantine::Quarantine;
 use crate::reference::Objects;
 use crate::telemetry::traces;
 
@@ -37,10 +39,19 @@ pub(super) struct Intake {
     pub(super) budget: Budget,
     pub(super) lanes: Lanes,
     pub(super) stop: CancellationToken,
+    pub(super) quarantine: Quarantine,
     /// The right to fetch.
     pub(super) slots: Semaphore,
     /// When it was last said that an object could not be fetched.
     pub(super) warned: std::sync::Mutex<Option<Instant>>,
+}
+
+/// A request that came whole, as it came.
+pub(super) struct Whole {
+    body: Bytes,
+    /// Bytes that it takes, unpacked too.
+    pub(super) weight: usize,
+    pub(super) origin: Origin,
 }
 
 impl Intake {
@@ -57,6 +68,7 @@ impl Intake {
             budget: receive.budget.clone(),
             lanes: Lanes::new(cap / 8),
             stop,
+            quarantine: Quarantine::starting(),
             slots: Semaphore::new(AT_A_TIME),
             warned: std::sync::Mutex::default(),
         }
@@ -67,20 +79,22 @@ impl Intake {
         envelope::weight(Headers(&message.attributes), &message.data, &LIMITS)
     }
 
-    /// A request that came whole, and has room for its `weight`. `pulse`: the caller's own.
-    pub(super) fn take(
-        &self,
-        pulse: &Pulse,
-        message: Message,
-        handler: Handler,
-        weight: usize,
-        room: Room,
-    ) -> Result<Pending, Box<Reply>> {
+    /// A request that came whole, and has room for its `weight`.
+    pub(super) fn take(&self, message: Message, handler: Handler, weight: usize, room: Room) -> Whole {
         // Shared and not taken out: the message's span says how long it is.
         let body = message.data.clone();
         let mut origin = self.origin(message, handler);
-        let _working = pulse.work_since(origin.received_at);
         origin.ticket.hold(weight, room);
+        Whole { body, weight, origin }
+    }
+
+    /// The right to decode a body of this weight, which large ones wait for.
+    pub(super) async fn decoding(&self, weight: usize) -> Option<MutexGuard<'_, ()>> {
+        if weight > LARGE_BODY { Some(self.budget.decoding().await) } else { None }
+    }
+
+    /// Decodes a request that came whole.
+    pub(super) fn read(&self, Whole { body, weight, origin }: Whole) -> Result<Pending, Box<Reply>> {
         let read = || read(&self.models, &body, origin);
         if weight > LARGE_BODY { tokio::task::block_in_place(read) } else { read() }
     }
@@ -173,7 +187,8 @@ pub(super) fn decode(
             request.answer.id = request.answer.id.or(id);
             origin.rows = request.rows;
             origin.ticket.decoded(request.bytes() + model.response_bytes(request.rows));
-            Ok(Pending { request, model, wanted_version, alone: false, origin })
+            let alone = origin.ticket.is_alone();
+            Ok(Pending { request, model, wanted_version, alone, origin })
         }
         Err(failure) => {
             Err(Reply::refused(&failure.rejection, failure.id.or(id), Some(model), origin).into())

@@ -230,6 +230,19 @@ fn too_much_text_is_refused() {
     assert_eq!(reject(&[]).code, Code::InvalidInput);
 }
 
+/// A text beyond the model's length takes memory only while it is tokenized.
+#[test]
+fn what_is_cut_off_takes_no_memory() {
+    let tokenizer =
+        load("wordpiece.json", "{truncation: {max_length: 8}}", &inputs(ElementType::I64, None)).unwrap();
+    let long = "dog ".repeat(10_000);
+    let peak = |texts: &[String]| {
+        allocation_counter::measure(|| assert!(tokenizer.prepare(texts, None).is_ok())).bytes_max
+    };
+    let (one, ten) = (peak(std::slice::from_ref(&long)), peak(&vec![long.clone(); 10]));
+    assert!(ten < one + one / 10, "{one} bytes for one, {ten} for ten");
+}
+
 #[test]
 fn a_request_without_any_token_is_refused() {
     let tokenizer =

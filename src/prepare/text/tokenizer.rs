@@ -138,10 +138,12 @@ impl Tokenizer {
                 Some(second) => self.encode_pair(text, second),
                 None => self.inner.encode_fast(text.as_str(), self.special_tokens),
             });
-            let encoding = encoded.map_err(|error| match error.downcast_ref::<TruncationError>() {
+            let mut encoding = encoded.map_err(|error| match error.downcast_ref::<TruncationError>() {
                 Some(_) => self.does_not_fit(index),
                 None => Rejection::invalid(format!("text {index} cannot be tokenized: {error}")),
             })?;
+            // What was cut off is kept beside it, and would be until the batch has run.
+            drop(encoding.take_overflowing());
             longest = longest.max(encoding.len());
             let width = longest.next_multiple_of(self.pad.multiple_of);
             let tokens = width.saturating_mul(texts.len());
