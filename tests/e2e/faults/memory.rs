@@ -51,7 +51,8 @@ async fn fault_59_long_responses_while_publishing_is_unavailable() {
     let grown = trial.weigh(&worker) - before;
     trial.world.server.faults.clear();
     let happened = format!("{grown} MiB more while nothing was published");
-    trial.judge(&worker, Allowed::default(), &happened).await;
+    // On a busy machine the 160 MB take longer than a lease.
+    trial.judge(&worker, Allowed::EXPLAINED, &happened).await;
     let grown = trial.weigh(&worker) - before;
     // The budget, the batches that were on their way when it was full, and what the connection holds of it.
     assert!(grown <= 96, "{grown} MiB more");
