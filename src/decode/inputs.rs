@@ -260,12 +260,7 @@ impl<'s> Inputs<'s> {
         let count = count.ok_or_else(|| {
             Fault::too_large(format!("expected at most {most} elements, got shape {shape:?}"))
         })?;
-        if (self.signature.batched || self.signature.row_by_row)
-            && let Some(rows) = shape.first()
-        {
-            check_rows(*rows, self.limits.max_rows)?;
-        }
-        // Without elements there are still the lists that hold none: rows, and what a response writes.
+        // Without elements there are still the lists that hold none: rows, whose lengths are noted, and what a response writes.
         if product(|length| length.max(1)).is_none() {
             return Err(Fault::too_large(format!(
                 "expected at most {most} lists without elements, got shape {shape:?}"

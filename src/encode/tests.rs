@@ -89,6 +89,20 @@ fn ids_are_echoed_as_they_were_given() {
     assert_eq!(plain, br#"{"error":{"code":"INPUT_TOO_LARGE","message":"much"}}"#);
 }
 
+/// Whatever a request, or ONNX Runtime, has an error say.
+#[test]
+fn an_error_fits_into_a_message() {
+    for message in ["é".repeat(1 << 20), "\u{1}".repeat(1 << 20)] {
+        let id = Id::Text("\u{1}".repeat(crate::decode::MAX_ID_BYTES));
+        let body = error(&Rejection::invalid(message.clone()), Some(&id));
+        assert!(body.len() < 500_000, "{} bytes", body.len());
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let shown = body["error"]["message"].as_str().unwrap();
+        assert!(shown.ends_with('…') && message.starts_with(shown.trim_end_matches('…')));
+        assert_eq!(body["id"], id.as_str());
+    }
+}
+
 #[test]
 fn every_type_has_its_spelling() {
     let texts = ["a\n\r\t\\\"\u{0}".to_owned(), "é😀".to_owned()];
@@ -150,6 +164,21 @@ fn outputs_that_do_not_fit_are_refused() {
             vec![output("a", &[], View::U8(&[1]))],
             failed,
             "output \"a\": expected a dimension that counts rows, got a scalar",
+        ),
+        (
+            Form::Columns,
+            vec![output("a", &[1, 1_000_000_000_000, 1_000_000_000_000, 0], View::U8(&[]))],
+            Code::ResponseTooLarge,
+            "output \"a\": expected a shape that can be written, got [1, 1000000000000, 1000000000000, 0]",
+        ),
+        (
+            Form::Columns,
+            vec![Output {
+                show: Show::Sequence(&[output("", &[1_000_000_000_000, 0], View::U8(&[]))]),
+                ..output("s", &[], View::U8(&[]))
+            }],
+            Code::ResponseTooLarge,
+            "output \"s\": expected a shape that can be written, got []",
         ),
         (
             v2(&["z"]),

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::harness::model_file;
+use local_gcp::history::What;
+
+use crate::harness::{REQUEST_SUBSCRIPTION, RESPONSES, model_file};
 use crate::oracle::{Allowed, End, wine};
 
 use super::{Trial, with_dead_letters};
@@ -85,6 +87,48 @@ async fn fault_16_a_request_that_kills_the_process() {
     trial.wines(20);
     let verdict = trial.judge(&last, Allowed { duplicates: 40 }, &format!("{crashes} crashes")).await;
     assert_eq!(verdict.dead, 1);
+}
+
+/// Whatever decoding does with a request that comes to a new worker for the third time, no other one is in flight with it: the next
+/// is not read before that one was acknowledged. Those that are refused would all be answered at once otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_16_a_suspect_is_decoded_alone() {
+    let injected = "10 requests that are delivered for the third time, 7 of them invalid";
+    let promise = "each is decoded and answered alone, new ones beside them";
+    let mut trial = Trial::with(with_dead_letters(), 16, injected, promise).await;
+    let mut suspects = trial.wines(3);
+    let refused = End::Code("INVALID_INPUT");
+    suspects.extend((0..7).map(|_| trial.request("{\"instances\": [", &[], refused.clone())));
+    let pubsub = &trial.world.server.pubsub;
+    for _ in 0..2 {
+        let pulled = pubsub.pull(REQUEST_SUBSCRIPTION, 100, true).await.unwrap();
+        assert_eq!(pulled.len(), suspects.len());
+        let ids: Vec<String> = pulled.into_iter().map(|message| message.ack_id).collect();
+        pubsub.modify_ack_deadline(REQUEST_SUBSCRIPTION, &ids, 0).unwrap();
+    }
+    trial.wines(20);
+    let worker = trial.worker(&[]).await;
+    let verdict = trial.judge(&worker, Allowed::default(), "").await;
+    assert_eq!(verdict.dead, 0);
+    let mut answered = None;
+    trial.world.server.history.with(|events| {
+        for event in events {
+            match &event.what {
+                What::Published { topic, message: stored } if **topic == *RESPONSES => {
+                    let id = &stored.message.attributes["request_message_id"];
+                    if suspects.contains(id) {
+                        assert_eq!(
+                            answered.replace(id.clone()),
+                            None,
+                            "{id} was answered beside another one"
+                        );
+                    }
+                }
+                What::Acked(delivery) if answered.as_ref() == Some(&delivery.message_id) => answered = None,
+                _ => {}
+            }
+        }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
