@@ -11,10 +11,9 @@ use crate::oracle::{Allowed, End, wine};
 
 use super::{Trial, with_dead_letters};
 
-const GZIP: (&str, &str) = ("content-encoding", "gzip");
+type Attributes<'a> = &'a [(&'a str, &'a str)];
 
-/// A body and its message's attributes.
-type Packed<'a> = (Vec<u8>, &'a [(&'a str, &'a str)]);
+const GZIP: (&str, &str) = ("content-encoding", "gzip");
 
 fn pack(body: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -70,7 +69,7 @@ async fn fault_43_ids_that_no_response_could_repeat() {
     let rows = wine().request(&[0]);
     let with_id = |id: &str| rows.replacen('{', &format!("{{\"id\": {id}, "), 1);
     let cloud_event = ("content-type", "application/cloudevents+json");
-    let packed: [Packed<'_>; 5] = [
+    let packed: [(Vec<u8>, Attributes<'_>); 5] = [
         (pack(with_id(&format!("\"{text}\"")).as_bytes()), &[GZIP]),
         (pack(with_id(&number).as_bytes()), &[GZIP]),
         (pack(format!("{{\"instances\": [[1]], \"id\": \"{text}\"}}").as_bytes()), &[GZIP]),
