@@ -1,11 +1,12 @@
-//! Requests that may have ended the process before: each is decoded and run alone, so that one that does it again takes no other
-//! along.
+//! Requests that may have ended the process before: each is decoded and run alone, so that one that does it
+//! again takes no other along.
 //!
-//! Pub/Sub's count of deliveries is the only memory that survives a crash. A request that is delivered for the third time to a
-//! worker that has just started is not even unpacked before the suspect ahead of it was answered and acknowledged. Nothing tells
-//! which of them ended the process, so every second delivery turns the order round: whoever stood behind the offending one then
-//! stands before it, is answered, and only the offending one goes on to the dead-letter topic. Only with a dead-letter policy;
-//! requests with an ordering key keep their order instead.
+//! Pub/Sub's count of deliveries is the only memory that survives a crash. A request that is delivered for
+//! the third time to a worker that has just started is not even unpacked before the suspect ahead of it was
+//! answered and acknowledged. Nothing tells which of them ended the process, so every second delivery turns
+//! the order round: whoever stood behind the offending one then stands before it, is answered, and only the
+//! offending one goes on to the dead-letter topic. Only with a dead-letter policy; requests with an ordering
+//! key keep their order instead.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,8 @@ use crate::message::Origin;
 
 /// A request may meet bad luck twice (a lost machine, a broken stream) before it is suspected.
 const SUSPECT_FROM: u32 = 3;
-/// How long after its start a worker suspects anything: an offending request is redelivered when its lease is over, well within it.
+/// How long after its start a worker suspects anything: an offending request is redelivered when its lease is
+/// over, well within it.
 const WINDOW: Duration = Duration::from_secs(120);
 /// The client sends acknowledgements every tenth of a second; the next suspect begins after that.
 const ACK_TIME: Duration = Duration::from_millis(200);
@@ -41,13 +43,14 @@ impl Quarantine {
         Self { ends: Instant::now() + WINDOW, alone: Arc::new(Semaphore::new(1)), waiting: Mutex::default() }
     }
 
-    /// Whether a request must wait for its [`Self::turn`] before it is decoded.
+    /// True for a request that must wait for its [`Self::turn`] before it is decoded.
     pub fn holds(&self, origin: &Origin) -> bool {
         origin.attempt >= SUSPECT_FROM && origin.turn.is_none() && Instant::now() < self.ends
     }
 
-    /// Waits until no other suspect is in flight. `None` where it need not: nothing is suspected after a while, and at `stop` those
-    /// that are left go together, for the drain has no time for one after the other.
+    /// Waits until no other suspect is in flight. `None` where it need not: nothing is suspected after a
+    /// while, and at `stop` those that are left go together, for the drain has no time for one after the
+    /// other.
     pub async fn turn(&self, origin: &Origin, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
         self.turn_of(place(&origin.message_id, origin.attempt), stop).await
     }
@@ -58,7 +61,8 @@ impl Quarantine {
         let end = tokio::time::sleep_until(self.ends.into());
         let mut end = std::pin::pin!(end);
         loop {
-            // Whoever gets the right gives it to the first of those that wait then, which may be another one.
+            // A waiter that gets the right hands it to the first of those that wait then, which may be
+            // another one.
             let next = async {
                 let right = Arc::clone(&self.alone).acquire_owned().await;
                 tokio::time::sleep(ACK_TIME).await;
@@ -93,7 +97,8 @@ impl Quarantine {
     }
 }
 
-/// Two deliveries share an order, the second has it backwards; then comes another order, should there be two offending ones.
+/// Two deliveries share an order, the second has it backwards; then comes another order, should there be two
+/// offending ones.
 fn place(message_id: &str, attempt: u32) -> Place {
     let mut hasher = DefaultHasher::new();
     (message_id, attempt.div_ceil(2)).hash(&mut hasher);

@@ -1,5 +1,6 @@
-//! Bodies that a grammar of every form makes: lengths, ids and lists of any size in every place, packed or not, against models of
-//! every kind. A request that fills its tensors, or an error that fits into a message; memory stays under
+//! Bodies that a grammar of every form makes: lengths, ids and lists of any size in every place, packed or
+//! not, against models of every kind. A request that fills its tensors, or an error that fits into a message;
+//! memory stays under
 //! `cargo +nightly fuzz run forms -- -rss_limit_mb=512`.
 #![no_main]
 

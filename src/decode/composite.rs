@@ -12,7 +12,7 @@ use crate::tensor::{ElementType, Elements, Tensor};
 
 /// What a tensor of a sequence counts for beside its elements: empty ones take memory, too.
 const TENSOR: usize = 16;
-/// What a map's entry counts for beside its value: its key, and its place among those that must differ.
+/// Weight of a map's entry beside its value: its key, and its place among those that must differ.
 const ENTRY: usize = 10;
 
 /// As deep as [`Scanner`] goes; no tensor's rank is greater.

@@ -260,7 +260,8 @@ impl<'s> Inputs<'s> {
         let count = count.ok_or_else(|| {
             Fault::too_large(format!("expected at most {most} elements, got shape {shape:?}"))
         })?;
-        // Without elements there are still the lists that hold none: rows, whose lengths are noted, and what a response writes.
+        // Without elements there are still the lists that hold none: rows, whose lengths are noted, and what
+        // a response writes.
         if product(|length| length.max(1)).is_none() {
             return Err(Fault::too_large(format!(
                 "expected at most {most} lists without elements, got shape {shape:?}"

@@ -175,8 +175,8 @@ pub(super) fn id(scanner: &mut Scanner<'_>) -> Read<Option<Id>> {
     }
 }
 
-/// The id of a body that is no request, for its error response: found wherever the body is JSON up to it. None where it is one
-/// that no response repeats.
+/// The id of a body that is no request, for its error response: found wherever the body is JSON up to it.
+/// None where it is one that no response repeats.
 pub(super) fn find_id(body: &[u8]) -> Option<Id> {
     let mut scanner = Scanner::new(body).ok()?;
     scanner.open(b'{').ok().filter(|open| *open)?;

@@ -117,8 +117,8 @@ pub struct Limits {
 /// The longest id that a request may have, in bytes: what Pub/Sub takes as an attribute's value.
 pub const MAX_ID_BYTES: usize = 1024;
 
-/// Numbers of 8 bytes that an element takes the memory of, beside the bytes of the body that it holds: a string is 24 bytes and
-/// an allocation of 32 or more, a map two lists.
+/// Numbers of 8 bytes that an element takes the memory of, beside the bytes of the body that it holds: a
+/// string is 24 bytes and an allocation of 32 or more, a map two lists.
 pub(crate) fn weight(element: ElementType) -> usize {
     match element {
         ElementType::Text | ElementType::Blob | ElementType::Composite => 8,

@@ -5,8 +5,8 @@ use super::missing::weight_of;
 use crate::signature::{PadTo, Padding};
 use crate::tensor::Elements;
 
-/// Brings every row to one length in the padded dimension, which `shape` learns. `left`: elements that the padded inputs of the
-/// request may still have.
+/// Brings every row to one length in the padded dimension, which `shape` learns. `left`: elements that the
+/// padded inputs of the request may still have.
 pub(super) fn fill_up(
     padding: &Padding,
     lengths: &[usize],

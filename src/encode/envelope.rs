@@ -103,8 +103,8 @@ fn attribute(member: &str) -> &'static str {
     }
 }
 
-/// `//predictd/<model>`, a URI-reference (RFC 3986): what is no unreserved character in the name is percent-encoded. Cut where
-/// Pub/Sub would not take it as an attribute.
+/// `//predictd/<model>`, a URI-reference (RFC 3986): what is no unreserved character in the name is
+/// percent-encoded. Cut where Pub/Sub would not take it as an attribute.
 fn source(model: Option<&str>) -> String {
     let mut source = "//predictd".to_owned();
     let Some(model) = model else { return source };

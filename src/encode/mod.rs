@@ -92,7 +92,8 @@ pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) ->
     Ok(out.into())
 }
 
-/// The longest message of an error, in bytes. Escaped, and with the id, it fits into every transport's message.
+/// The longest message of an error, in bytes. Escaped, and with the id, it fits into every transport's
+/// message.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// `{"error": {"code": …, "message": …}, "id": …}`: the same in every protocol.
@@ -128,7 +129,7 @@ pub fn reference(address: &str, id: Option<&Id>) -> Vec<u8> {
 /// Lists in an output without elements: each is two bytes or more of a response, which has 10 MB at most.
 const MAX_EMPTY_LISTS: usize = 5_000_000;
 
-/// Whether a response has room for the values and the lists of an output, or of its parts.
+/// True where a response has room for the values and the lists of an output, or of its parts.
 fn is_writable(output: &Output<'_>) -> bool {
     if let Show::Sequence(parts) | Show::PerRow(parts) = output.show {
         return parts.iter().all(is_writable);

@@ -31,7 +31,8 @@ pub(super) struct Referred {
     pub(super) origin: Origin,
 }
 
-/// The fetches under way, and the suspects that wait. They end with their owner, and their requests go back to Pub/Sub.
+/// The fetches under way, and the suspects that wait. They end with their owner, and their requests go back
+/// to Pub/Sub.
 #[derive(Default)]
 pub(super) struct Fetches(JoinSet<()>);
 

@@ -1,4 +1,5 @@
-//! Memory that decoding takes, whatever a body says: measured on hostile bodies, and on bodies that a grammar of all forms makes.
+//! Memory that decoding takes, whatever a body says: measured on hostile bodies, and on bodies that a grammar
+//! of all forms makes.
 
 use std::io::Write as _;
 
@@ -17,7 +18,8 @@ const LIMITS: Limits = Limits {
     max_body_bytes: Limits::DEFAULT.max_body_bytes >> 8,
     max_fields: Limits::DEFAULT.max_fields >> 8,
 };
-/// Peak of memory for each byte of the largest body: the body, what the tensors take, and what they took before they grew.
+/// Peak of memory for each byte of the largest body: the body, what the tensors take, and what they took
+/// before they grew.
 const MOST: u64 = 3;
 
 /// `ids: int64[N, N]`, filled up.
@@ -80,7 +82,7 @@ fn measured(
     (read, measured.bytes_max)
 }
 
-/// What must hold of whatever came of a body.
+/// Checks what must hold of every outcome.
 fn check(attributes: &[(&str, &str)], body: &[u8], signature: &Signature) -> Result<Request, Failure> {
     let (read, peak) = measured(attributes, body, signature);
     let shown = || String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
@@ -272,7 +274,7 @@ proptest! {
         if packed {
             bytes = pack(&bytes);
             attributes.push(("content-encoding", "gzip"));
-            // What it says of itself may be more or less than it holds.
+            // The size that its trailer claims may be more or less than it holds.
             let at = bytes.len() - 2;
             bytes[at] = bytes[at].wrapping_add(lie as u8);
         }

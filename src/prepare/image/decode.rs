@@ -33,8 +33,9 @@ pub(super) enum Channels {
     Rgba,
 }
 
-/// What decoding costs by the headers alone, in pixels: a scan after the first costs a sixteenth of them (as measured, at most; of
-/// a progressive JPEG, a few bytes can be a scan). None where the file is not one that is decoded.
+/// Predicts what decoding costs, in pixels, by the headers alone: a scan after the first costs a sixteenth of
+/// them (as measured, at most; of a progressive JPEG, a few bytes can be a scan). None where the file is not
+/// one that is decoded.
 pub(super) fn cost(bytes: &[u8]) -> Option<(Size, u64)> {
     let (size, scans) = match bytes {
         [0xff, 0xd8, 0xff, ..] => jpeg::extent(bytes)?,

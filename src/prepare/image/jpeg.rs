@@ -36,7 +36,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection
             [luma.width, blue.width, red.width],
         );
         decoder.raw_output().decode_into_planes_strided(&mut buffers, &widths).map_err(fault)?;
-        // Of a progressive image it holds every coefficient, 2 bytes each.
+        // The decoder of a progressive image holds every coefficient, 2 bytes each.
         drop(decoder);
         let (width, height) = (size.width as usize, size.height as usize);
         let pixels = chroma::to_rgba(&planes, width, height, colors == Colors::Rgb);
@@ -107,7 +107,8 @@ struct Plain<'a> {
     /// colours, which it judges otherwise than libjpeg does.
     bytes: Vec<u8>,
     colors: Colors,
-    /// The header of the frame: precision, height and width come first, then the components, three bytes each.
+    /// The header of the frame: precision, height and width come first, then the components, three bytes
+    /// each.
     frame: &'a [u8],
     scans: u64,
     /// Several segments are one.

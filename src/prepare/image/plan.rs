@@ -9,8 +9,8 @@ use crate::for_each_number_type;
 use crate::prepare::survive::survive;
 use crate::tensor::{ElementType, Elements};
 
-/// What the images of a request may cost together, in pixels: 21 photos of 12 megapixels. A thread decodes so many in one to three
-/// seconds, as long as they are not large files too.
+/// Limit of what the images of a request cost together, in pixels: 21 photos of 12 megapixels. A thread
+/// decodes so many in one to three seconds, as long as they are not large files too.
 const MAX_COST: u64 = 256 << 20;
 
 /// How pictures become rows of one input, checked against it.
@@ -59,12 +59,12 @@ impl Plan {
         self.table.element()
     }
 
-    /// What the images of one request cost together, before one of them is decoded: pixels to decode, and those that
-    /// resizing makes.
+    /// Checks what the images of one request cost together, before one of them is decoded: pixels to decode,
+    /// and those that resizing makes.
     ///
     /// # Errors
-    /// `INPUT_TOO_LARGE` where one of them, or all of them, take a thread for too long. What is no image costs nothing; it is
-    /// refused when it is decoded.
+    /// `INPUT_TOO_LARGE` where one of them, or all of them, take a thread for too long. What is no image
+    /// costs nothing; it is refused when it is decoded.
     pub fn check_cost(&self, images: &[Vec<u8>]) -> Result<(), Rejection> {
         let (one, all) = (self.max_pixels.saturating_mul(2), MAX_COST.max(self.max_pixels.saturating_mul(4)));
         let too_large = |message: String| self.named(Rejection::new(Code::InputTooLarge, message));
@@ -100,7 +100,7 @@ impl Plan {
         u64::from(to.width) * (u64::from(from.height.max(from.width)) + u64::from(to.height))
     }
 
-    /// What an image of this size is resized to.
+    /// The size that an image of this size is resized to.
     fn target(&self, Size { width, height }: Size) -> Option<Size> {
         let (target, _) = self.resize?;
         Some(match target {
@@ -120,7 +120,8 @@ impl Plan {
 
     /// Appends one row to `out`, which must be of the input's element type. A rejected picture leaves `out` as it was.
     ///
-    /// The peak of memory is about 8 bytes for each of the picture's pixels, 9 where it is a progressive JPEG.
+    /// The peak of memory is about 8 bytes for each of the picture's pixels, 9 where it is a progressive
+    /// JPEG.
     pub fn prepare(&self, bytes: &[u8], out: &mut Elements) -> Result<(), Rejection> {
         let picture =
             decode::decode(bytes, self.color, self.max_pixels).map_err(|rejection| self.named(rejection))?;

@@ -271,7 +271,7 @@ fn what_images_cost_is_judged_before_one_is_decoded() {
         scans[..starts[17]].iter().copied().chain([0xff, 0xd9]).collect()
     };
     assert_eq!(cost(std::slice::from_ref(&few)), Ok(()));
-    // Of the largest images, three and what they take between the two passes of resizing fit into a request.
+    // Three of the largest images, and what resizing them makes, fit into a request.
     let largest = png_header(8192, 8192);
     assert_eq!(cost(&vec![largest.clone(); 3]), Ok(()));
     let says =

@@ -142,7 +142,7 @@ impl Tokenizer {
                 Some(_) => self.does_not_fit(index),
                 None => Rejection::invalid(format!("text {index} cannot be tokenized: {error}")),
             })?;
-            // What was cut off is kept beside it, and would be until the batch has run.
+            // It holds what was cut off, and would until the batch has run.
             drop(encoding.take_overflowing());
             longest = longest.max(encoding.len());
             let width = longest.next_multiple_of(self.pad.multiple_of);

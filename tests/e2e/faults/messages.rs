@@ -89,8 +89,9 @@ async fn fault_16_a_request_that_kills_the_process() {
     assert_eq!(verdict.dead, 1);
 }
 
-/// Whatever decoding does with a request that comes to a new worker for the third time, no other one is in flight with it: the next
-/// is not read before that one was acknowledged. Those that are refused would all be answered at once otherwise.
+/// Whatever decoding does with a request that comes to a new worker for the third time, no other one is in
+/// flight with it: the next is not read before that one was acknowledged. Those that are refused would all be
+/// answered at once otherwise.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_16_a_suspect_is_decoded_alone() {
     let injected = "10 requests that are delivered for the third time, 7 of them invalid";
