@@ -1,7 +1,6 @@
 //! Google's clients, built in one place. The emulator variables mean what they mean for Google's other clients:
 //! plaintext to that host, no credentials.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,10 +8,7 @@ use anyhow::Context as _;
 use google_cloud_auth::credentials::anonymous;
 use google_cloud_gax::exponential_backoff::ExponentialBackoffBuilder;
 use google_cloud_gax::retry_policy::{RetryPolicy, RetryPolicyExt as _};
-use google_cloud_gax::retry_result::RetryResult;
-use google_cloud_gax::retry_state::RetryState;
 use google_cloud_pubsub::client::{BasePublisher, SchemaService, Subscriber, SubscriptionAdmin, TopicAdmin};
-use google_cloud_pubsub::retry_policy::RetryableErrors;
 use google_cloud_storage::client::{Storage, StorageControl};
 
 /// How long a start-up or a probing call may take before the server counts as unreachable.
@@ -68,9 +64,9 @@ pub async fn subscriber() -> anyhow::Result<Subscriber> {
     build!(Subscriber::builder(), emulator("PUBSUB_EMULATOR_HOST"))
 }
 
-/// Publishes are tried for ten minutes, as the client does by itself; each refusal is `heard`.
-pub async fn publisher(heard: Arc<Heard>) -> anyhow::Result<BasePublisher> {
-    let policy = Listening(heard).with_time_limit(PUBLISH_TIME);
+/// `policy` decides what is tried again, for [`PUBLISH_TIME`] at most.
+pub async fn publisher(policy: impl RetryPolicy + 'static) -> anyhow::Result<BasePublisher> {
+    let policy = policy.with_time_limit(PUBLISH_TIME);
     let backoff = ExponentialBackoffBuilder::new()
         .with_initial_delay(Duration::from_millis(100))
         .with_maximum_delay(PUBLISH_BACKOFF)
@@ -84,7 +80,7 @@ pub async fn publisher(heard: Arc<Heard>) -> anyhow::Result<BasePublisher> {
 /// dead connection.
 pub const PUBLISH_BACKOFF: Duration = Duration::from_secs(10);
 
-/// How long the client tries to publish one call's messages.
+/// How long the client tries to publish one call's messages, as it does by itself.
 const PUBLISH_TIME: Duration = Duration::from_secs(600);
 
 /// When the server last refused an attempt: what tells a server in trouble from a dead connection, which refuses nothing.
@@ -110,17 +106,6 @@ impl Heard {
     pub fn ago(&self) -> Duration {
         let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
         self.born.elapsed().saturating_sub(last)
-    }
-}
-
-/// The client's own policy, overheard.
-#[derive(Debug)]
-struct Listening(Arc<Heard>);
-
-impl RetryPolicy for Listening {
-    fn on_error(&self, state: &RetryState, error: google_cloud_pubsub::Error) -> RetryResult {
-        self.0.now();
-        RetryableErrors.on_error(state, error)
     }
 }
 

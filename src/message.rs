@@ -54,6 +54,11 @@ impl Ticket {
         self.count(bytes);
     }
 
+    /// Bytes that the request takes now.
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(0)
+    }
+
     /// The decoded request takes so many bytes, with the response that is expected.
     pub fn decoded(&mut self, bytes: usize) {
         let Some(room) = &mut self.room else { return };

@@ -8,8 +8,9 @@ mod pauses;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-pub use pauses::{Admission, Pauses, UNPUBLISHED};
+pub use pauses::{Admission, Pauses};
 
 /// The keys in hand, each with the numbers of its turns, oldest first.
 #[derive(Debug, Default)]
@@ -29,7 +30,8 @@ struct Queue {
 #[derive(Debug)]
 pub struct Turn {
     pub key: Arc<str>,
-    number: u64,
+    /// Grows within a key, as long as that is in flight.
+    pub number: u64,
     order: Arc<Order>,
 }
 
@@ -61,7 +63,7 @@ impl Turn {
 
     /// The request of this turn gets no answer for now and comes again.
     pub fn give_up(self, message_id: String) {
-        self.order.pauses.pause(&self.key, message_id, UNPUBLISHED);
+        self.order.pauses.pause(&self.key, message_id, false, Duration::ZERO);
     }
 }
 

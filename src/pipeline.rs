@@ -102,8 +102,15 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     let order = Arc::<Order>::default();
     let large = Large::connect(&config.responses).await?;
     let (topic, publish_order) = (&config.responses.topic, Arc::clone(&order));
-    let publish =
-        Publish::new(topic, large, publish_order, Arc::clone(&metrics), Arc::clone(&health)).await?;
+    let publish = Publish::new(
+        topic,
+        &config.requests,
+        large,
+        publish_order,
+        Arc::clone(&metrics),
+        Arc::clone(&health),
+    )
+    .await?;
     stages.spawn("publish", async move {
         publish.run(replies_in).await;
         Ok(())

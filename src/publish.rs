@@ -2,37 +2,42 @@
 //!
 //! Calls are full when busy and immediate when idle, without a linger: a group of replies is cut into powers of two, and
 //! there is one publisher for each power, which sends as soon as it holds that many. Responses with an ordering key go one
-//! by one in the order of their requests. Results that are too large for a message go to a bucket first, and
+//! by one in the order of their requests, a call a key at a time, and the loop waits for none of these calls. Results that are too large for a message go to a bucket first, and
 //! come back as a reference. Ends when its input closes, after every response was accepted or given up.
 
 mod keys;
 mod large;
 mod response;
+mod retry;
 mod settle;
 pub mod topic;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use google_cloud_pubsub::client::{BasePublisher, Publisher};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
+use crate::config::Requests;
 use crate::google::{self, Heard};
 use crate::health::{Health, Pulse};
 use crate::message::{Origin, Reply};
 use crate::metrics::Metrics;
 use crate::order::{Admission, Order};
 use crate::stages::pass_panic_on;
-use keys::{Keys, Next};
+use keys::{Keys, Next, Weight};
 pub use large::Large;
 pub use response::message;
-use settle::{Sent, Shared};
+use retry::Retry;
+use settle::Shared;
 
 /// Powers of two from 1 to 128 messages a call. Pub/Sub takes 1000, but beyond a hundred nothing is gained.
 const POWERS: usize = 8;
-/// Calls under way at most; what waits meanwhile makes the next calls fuller.
+/// Calls under way at most, of responses with an ordering key and of those without; what waits meanwhile makes the next
+/// calls fuller.
 const CALLS_IN_FLIGHT: usize = 64;
 /// The client keeps a task for every ordering key that it ever saw: after so many messages it gets a new publisher.
 const ORDERED_MESSAGES: u64 = 10_000;
@@ -47,6 +52,8 @@ pub struct Publish {
     ordered: Publisher,
     large: Arc<Large>,
     shared: Arc<Shared>,
+    /// What may wait of interrupted keys; beyond it they start over, so that others are received.
+    share: Weight,
     pulse: Arc<Pulse>,
 }
 
@@ -55,22 +62,27 @@ impl Publish {
     /// Google's client cannot be set up.
     pub async fn new(
         topic: &str,
+        requests: &Requests,
         large: Large,
         order: Arc<Order>,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> anyhow::Result<Self> {
-        let heard = Arc::<Heard>::default();
-        let client = google::publisher(Arc::clone(&heard)).await?;
         let pulse = health.pulse("publish");
+        let share = Weight {
+            messages: requests.max_outstanding_messages / 2,
+            bytes: requests.max_outstanding_bytes / 2,
+        };
         let shared = Arc::new(Shared {
             metrics,
             health,
             order,
-            failures: AtomicU32::new(0),
-            heard,
+            heard: Heard::default(),
             is_dead: AtomicBool::new(false),
+            refused: Mutex::default(),
+            places: Semaphore::new(share.messages),
         });
+        let client = google::publisher(Retry(Arc::clone(&shared))).await?;
         Ok(Self {
             publishers: publishers(&client, topic),
             ordered: publisher(&client, topic, 1),
@@ -78,15 +90,18 @@ impl Publish {
             topic: topic.to_owned(),
             large: Arc::new(large),
             shared,
+            share,
             pulse,
         })
     }
 
     pub async fn run(mut self, mut replies: mpsc::Receiver<Vec<Reply>>) {
-        let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
+        let [calls, ordered_calls] = [(); 2].map(|()| Arc::new(Semaphore::new(CALLS_IN_FLIGHT)));
         let (mut settling, mut in_order) = (JoinSet::new(), JoinSet::new());
         let mut writing: JoinSet<Option<Reply>> = JoinSet::new();
-        let (mut keys, mut number, mut is_open) = (Keys::default(), 1, true);
+        let (mut keys, mut number, mut is_open) = (Keys::default(), 1_u64, true);
+        let mut held = tokio::time::interval(HELD_INTERVAL);
+        held.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let mut group = tokio::select! {
                 group = replies.recv(), if is_open => match group {
@@ -94,13 +109,19 @@ impl Publish {
                     None => { is_open = false; continue }
                 },
                 Some(written) = writing.join_next() => pass_panic_on(written).flatten().into_iter().collect(),
-                () = tokio::time::sleep(HELD_INTERVAL), if keys.holds_any() => Vec::new(),
+                Some(settled) = in_order.join_next() => {
+                    keys.settled(pass_panic_on(settled));
+                    Vec::new()
+                }
+                _ = held.tick(), if keys.holds_any() => { keys.look_at_all(); Vec::new() }
                 else => break,
             };
+            while let Some(settled) = in_order.try_join_next() {
+                keys.settled(pass_panic_on(settled));
+            }
             if self.shared.is_dead.swap(false, Ordering::Relaxed) {
                 self.connect_anew().await;
             }
-            self.shared.pause().await;
             while group.len() < 1 << (POWERS - 1)
                 && let Ok(more) = replies.try_recv()
             {
@@ -113,19 +134,29 @@ impl Publish {
                 self.shared.order.pauses.came(ordering_key, message_id, *received_at);
                 keys.hold(reply);
             }
-            // The client keeps the order within a key, as long as one publisher gets all of it.
-            for reply in keys.due(|reply| self.next(reply, number)) {
+            while let Ok(call) = Arc::clone(&ordered_calls).try_acquire_owned()
+                && let Some(reply) = keys.next(|reply| self.next(reply, is_open))
+            {
                 if self.large.takes(&reply) {
                     writing.spawn(self.write(reply).await);
                     continue;
                 }
                 if number.is_multiple_of(ORDERED_MESSAGES) {
-                    while in_order.join_next().await.and_then(pass_panic_on).is_some() {}
+                    // The calls under way keep the old one.
                     self.ordered = publisher(&self.client, &self.topic, 1);
                 }
-                let call = acquire(&calls).await;
-                in_order.spawn(self.send(&self.ordered, vec![reply], number, call));
                 number += 1;
+                let (shared, ordered) = (Arc::clone(&self.shared), self.ordered.clone());
+                let key: Arc<str> = Arc::from(&*reply.origin.ordering_key);
+                in_order.spawn(async move {
+                    shared.settle_ordered(ordered, reply).await;
+                    drop(call);
+                    key
+                });
+            }
+            while let Some((key, given_up)) = keys.beyond(self.share) {
+                self.shared.order.pauses.start_over(&key);
+                drop(given_up);
             }
             for reply in plain.extract_if(.., |reply| self.large.takes(reply)) {
                 writing.spawn(self.write(reply).await);
@@ -134,31 +165,28 @@ impl Publish {
                 let power = (POWERS - 1).min(plain.len().ilog2() as usize);
                 let rest = plain.split_off(1 << power);
                 let call = acquire(&calls).await;
-                settling.spawn(self.send(&self.publishers[power], plain, 0, call));
+                settling.spawn(self.send(&self.publishers[power], plain, call));
                 plain = rest;
             }
             while settling.try_join_next().and_then(pass_panic_on).is_some() {}
-            while in_order.try_join_next().and_then(pass_panic_on).is_some() {}
         }
         while settling.join_next().await.and_then(pass_panic_on).is_some() {}
-        while in_order.join_next().await.and_then(pass_panic_on).is_some() {}
     }
 
-    /// What becomes of the oldest response of a key, were it published as number `number`.
-    fn next(&self, reply: &Reply, number: u64) -> Next {
+    /// What becomes of the oldest response of a key. `may_come`: whether requests are redelivered to this worker.
+    fn next(&self, reply: &Reply, may_come: bool) -> Next {
         let Origin { ordering_key, message_id, received_at, .. } = &reply.origin;
-        let resume = |key: &str| self.ordered.resume_publish(key);
-        match self.shared.order.pauses.admits(ordering_key, message_id, *received_at, number, resume) {
+        match self.shared.order.pauses.admits(ordering_key, message_id, *received_at) {
             Admission::Now if self.large.takes(reply) => Next::Leave,
             Admission::Now => Next::Go,
-            Admission::Later => Next::Wait,
-            Admission::Never => Next::Drop,
+            Admission::Later if may_come => Next::Wait,
+            Admission::Later | Admission::Never => Next::Drop,
         }
     }
 
     /// What was sent over a dead connection was given back, and its requests come again.
     async fn connect_anew(&mut self) {
-        match google::publisher(Arc::clone(&self.shared.heard)).await {
+        match google::publisher(Retry(Arc::clone(&self.shared))).await {
             Ok(client) => self.client = client,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "no new connection, keeping the old one");
@@ -168,23 +196,22 @@ impl Publish {
         self.ordered = publisher(&self.client, &self.topic, 1);
     }
 
-    /// Hands replies to the client at once, in order; the future settles their tickets. `number`: see [`Sent`].
+    /// Hands replies to the client at once; the future settles them.
     fn send(
         &self,
         publisher: &Publisher,
         replies: Vec<Reply>,
-        number: u64,
         call: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + use<> {
         let working = self.pulse.work();
-        let sent: Vec<Sent> =
-            replies.into_iter().map(|reply| response::publish(publisher, reply, number)).collect();
+        let sent = replies.into_iter().map(|reply| {
+            let (message, reply) = message(reply);
+            (publisher.publish(message), reply)
+        });
+        let sent = sent.collect();
         drop(working);
-        let shared = Arc::clone(&self.shared);
-        async move {
-            shared.settle(sent).await;
-            drop(call);
-        }
+        let (shared, alone) = (Arc::clone(&self.shared), self.publishers[0].clone());
+        async move { shared.settle(alone, sent, call).await }
     }
 
     /// Waits for a free place among the writes under way. The future writes the result; the reply that says where it is, or `None`

@@ -5,14 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The number of what was given up before it was published at all.
-pub const UNPUBLISHED: u64 = u64::MAX;
-
 /// When the interrupted request has come again to some worker, at the latest: its nack may be lost, and then its lease of 20
 /// seconds must end. What is in hand of its key after that is in order.
 const COMES_AGAIN: Duration = Duration::from_secs(25);
 
-/// Beyond so many, keys that did not come back are forgotten: their next response is refused once more, and then resumed.
+/// Beyond so many, keys that did not come back are forgotten.
 const MOST_PAUSES: usize = 10_000;
 
 #[derive(Debug, Default)]
@@ -21,12 +18,11 @@ pub struct Pauses(Mutex<HashMap<String, Pause>>);
 /// How a key was interrupted.
 #[derive(Debug)]
 struct Pause {
-    /// Publishes are numbered in their order. Until the key is resumed, the number of its first refused one; then the first
-    /// number after that: what was refused before it says nothing new.
-    number: u64,
-    /// The request of the first refused one, or `None` once the key is resumed.
-    waits_for: Option<String>,
+    /// The request that the key waits for, its oldest without an answer.
+    waits_for: String,
     at: Instant,
+    /// Nothing of the key is published before.
+    until: Instant,
     /// When the request that is waited for was received again.
     back: Option<Instant>,
 }
@@ -47,51 +43,48 @@ impl Pauses {
     pub fn came(&self, key: &str, message_id: &str, received_at: Instant) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pause) = pauses.get_mut(key)
-            && pause.waits_for.as_deref() == Some(message_id)
+            && pause.waits_for == message_id
             && pause.at < received_at
         {
             pause.back = Some(received_at);
         }
     }
 
-    /// Whether a request's response may be published now, as number `next` or a later one.
-    pub fn admits(
-        &self,
-        key: &str,
-        message_id: &str,
-        received_at: Instant,
-        next: u64,
-        resume: impl FnOnce(&str),
-    ) -> Admission {
+    /// Whether a request's response may be published now.
+    pub fn admits(&self, key: &str, message_id: &str, received_at: Instant) -> Admission {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(pause) = pauses.get_mut(key) else { return Admission::Now };
-        let Some(first) = &pause.waits_for else { return Admission::Now };
+        let Some(pause) = pauses.get(key) else { return Admission::Now };
         if received_at <= pause.at || pause.back.is_some_and(|back| received_at < back) {
             return Admission::Never;
         }
-        if first != message_id && pause.at.elapsed() < COMES_AGAIN {
+        let is_awaited = pause.waits_for != message_id && pause.at.elapsed() < COMES_AGAIN;
+        if is_awaited || Instant::now() < pause.until {
             return Admission::Later;
         }
-        (pause.number, pause.waits_for) = (next, None);
-        resume(key);
+        pauses.remove(key);
         Admission::Now
     }
 
-    /// Publish `number`, of this key and request, was refused, or it was given up before.
-    pub fn pause(&self, key: &str, message_id: String, number: u64) {
+    /// A request of `key` got no answer: its response was refused, or there was none (`was_published`). The key goes on with it,
+    /// after `wait`.
+    pub fn pause(&self, key: &str, message_id: String, was_published: bool, wait: Duration) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if pauses.len() >= MOST_PAUSES {
             pauses.retain(|_, pause| pause.at.elapsed() < COMES_AGAIN);
         }
-        let at = Instant::now();
-        let pause = pauses.entry(key.to_owned()).or_insert(Pause { number, waits_for: None, at, back: None });
-        // The client tells of the refused ones in any order.
-        let is_new = if pause.waits_for.is_some() { number < pause.number } else { number >= pause.number };
-        if is_new {
-            if pause.waits_for.is_none() {
-                pause.at = at;
-            }
-            (pause.number, pause.waits_for, pause.back) = (number, Some(message_id), None);
+        // What was published is older than all that was not.
+        if was_published || !pauses.contains_key(key) {
+            let at = Instant::now();
+            let pause = Pause { waits_for: message_id, at, until: at + wait, back: None };
+            pauses.insert(key.to_owned(), pause);
+        }
+    }
+
+    /// Everything of a paused key that was received until now is redelivered, the request that it waits for first.
+    pub fn start_over(&self, key: &str) {
+        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pause) = pauses.get_mut(key) {
+            (pause.at, pause.back) = (Instant::now(), None);
         }
     }
 }
@@ -103,22 +96,38 @@ mod tests {
     #[test]
     fn nothing_overtakes_the_first_that_was_refused() {
         let (pauses, before) = (Pauses::default(), Instant::now());
-        let admits = |id: &str, received_at, next| pauses.admits("k", id, received_at, next, |_| ());
-        assert_eq!(admits("0", before, 1), Admission::Now);
-        pauses.pause("k", "2".to_owned(), 2);
-        pauses.pause("k", "1".to_owned(), 1);
-        // In hand already, or on its way while the first is not back.
-        assert_eq!(admits("3", before, 3), Admission::Never);
+        let admits = |id: &str, received_at| pauses.admits("k", id, received_at);
+        assert_eq!(admits("0", before), Admission::Now);
+        // One that was never published, then an older one whose response was refused.
+        pauses.pause("k", "2".to_owned(), false, Duration::ZERO);
+        pauses.pause("k", "1".to_owned(), true, Duration::ZERO);
+        pauses.pause("k", "3".to_owned(), false, Duration::ZERO);
+        // In flight already, or on its way while the first is not back.
+        assert_eq!(admits("4", before), Admission::Never);
         let early = Instant::now();
-        assert_eq!(admits("3", early, 3), Admission::Later);
+        assert_eq!(admits("4", early), Admission::Later);
         let back = early + Duration::from_millis(1);
         pauses.came("k", "1", back);
-        assert_eq!(admits("3", early, 3), Admission::Never);
-        assert_eq!(admits("1", back, 3), Admission::Now);
-        assert_eq!(admits("3", back + Duration::from_millis(1), 4), Admission::Now);
-        // What was sent before it was resumed says nothing new.
-        pauses.pause("k", "2".to_owned(), 2);
-        assert_eq!(admits("4", back, 5), Admission::Now);
-        assert_eq!(pauses.admits("other", "9", before, 5, |_| ()), Admission::Now);
+        assert_eq!(admits("4", early), Admission::Never);
+        assert_eq!(admits("1", back), Admission::Now);
+        assert_eq!(admits("4", back + Duration::from_millis(1)), Admission::Now);
+        assert_eq!(pauses.admits("other", "9", before), Admission::Now);
+    }
+
+    #[test]
+    fn a_refused_key_waits_before_it_is_tried_again_even_if_all_of_it_was_given_up() {
+        let pauses = Pauses::default();
+        pauses.pause("k", "1".to_owned(), true, Duration::from_secs(60));
+        let back = Instant::now() + Duration::from_millis(1);
+        pauses.came("k", "1", back);
+        assert_eq!(pauses.admits("k", "1", back), Admission::Later);
+        std::thread::sleep(Duration::from_millis(2));
+        pauses.start_over("k");
+        assert_eq!(pauses.admits("k", "1", back), Admission::Never);
+        let again = Instant::now() + Duration::from_millis(1);
+        pauses.came("k", "1", again);
+        assert_eq!(pauses.admits("k", "1", again), Admission::Later);
+        pauses.pause("k", "1".to_owned(), true, Duration::ZERO);
+        assert_eq!(pauses.admits("k", "1", again + Duration::from_millis(1)), Admission::Now);
     }
 }

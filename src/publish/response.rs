@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use google_cloud_pubsub::client::Publisher;
 use google_cloud_pubsub::model::Message;
 
-use super::settle::Sent;
 use crate::attributes::{DATAREF, OF_THE_BODY};
 use crate::decode::Id;
 use crate::error::{Code, Rejection};
@@ -21,43 +19,40 @@ const MAX_ATTRIBUTE_BYTES: usize = 1024;
 const OWN_ATTRIBUTES: usize = 19;
 /// Those that each response has: who asked and who answered, how it went, and what its body is.
 const USUAL_ATTRIBUTES: usize = 6;
+/// Characters of a refusal that its error response repeats.
+const LONGEST_REASON: usize = 300;
 
-/// Hands a reply to the client. `number`: see [`Sent`].
-pub(super) fn publish(publisher: &Publisher, reply: Reply, number: u64) -> Sent {
-    let (message, reply) = message(reply);
-    let code = reply.code();
-    let Reply { outcome, model, origin, .. } = reply;
-    Sent {
-        accepted: publisher.publish(message),
-        ticket: origin.ticket,
-        received_at: origin.received_at,
-        code,
-        reason: outcome.err().map(|rejection| rejection.message),
-        rows: origin.rows,
-        model,
-        ordering_key: origin.ordering_key,
-        message_id: origin.message_id,
-        number,
-    }
-}
-
-/// The message, and the reply that it was made of without its body and attributes. Pub/Sub takes the message, whatever the reply is.
+/// The message, and the reply that it was made of. Pub/Sub takes the message, whatever the reply is, where the topic has no schema.
 pub fn message(reply: Reply) -> (Message, Reply) {
     let mut reply = fit(reply);
-    let (body, own) = (std::mem::take(&mut reply.body), std::mem::take(&mut reply.attributes));
-    let outcome = reply.code();
+    let (body, outcome) = (reply.body.clone(), reply.code());
     let Reply { model, id, origin, .. } = &mut reply;
     let event_id = origin.delivery.event.as_ref().map(|event| event.id.as_str());
     let body_id = id.as_ref().map(Id::as_str).filter(|id| is_attribute(id));
     let given_id = body_id.or(event_id.filter(|id| is_attribute(id)));
-    let request = std::mem::take(&mut origin.attributes);
-    let mut all = attributes(request, &origin.message_id, given_id, model.as_deref(), outcome);
+    let mut all =
+        attributes(origin.attributes.clone(), &origin.message_id, given_id, model.as_deref(), outcome);
     origin.ticket.trace.publishing(&mut all, body.len(), outcome);
-    all.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned())));
-    let mut message = Message::new().set_data(body).set_ordering_key(origin.ordering_key.clone());
+    all.extend(reply.attributes.iter().map(|(key, value)| ((*key).to_owned(), (**value).to_owned())));
+    let mut message = Message::new().set_data(body).set_ordering_key(reply.origin.ordering_key.clone());
     // The setter would fill another table.
     message.attributes = all;
     (message, reply)
+}
+
+/// The error that is published in place of a response which the topic refused: nothing but what says whose answer it is.
+pub(super) fn in_place_of(reply: Reply, why: &str) -> Reply {
+    let Reply { outcome, model, id, mut origin, .. } = reply;
+    origin.attributes.retain(|key, _| matches!(key.as_str(), "request_id" | "traceparent"));
+    let event = std::mem::take(&mut origin.delivery).event;
+    if let Some(event) = event.filter(|event| id.is_none() && is_attribute(&event.id)) {
+        origin.attributes.entry("request_id".to_owned()).or_insert(event.id);
+    }
+    let code = outcome.err().map_or(Code::InferenceFailed, |rejection| rejection.code);
+    let why = why.char_indices().nth(LONGEST_REASON).map_or(why, |(end, _)| &why[..end]);
+    let rejection = Rejection::new(code, format!("the response topic refused the response: {why}"));
+    let id = id.filter(|id| is_attribute(id.as_str()));
+    Reply::refused(&rejection, id, model, origin)
 }
 
 /// A response that Pub/Sub would refuse becomes an error that it takes.

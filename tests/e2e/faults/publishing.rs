@@ -1,10 +1,10 @@
-//! Faults 22 to 26: how responses leave.
+//! Faults 22 to 26, 46 and 47: how responses leave.
 
 use local_gcp::faults::Fault;
-use local_gcp::history::What;
-use local_gcp::pubsub::wire::{Subscription, Topic};
+use local_gcp::history::{Event, What};
+use local_gcp::pubsub::wire::{self, PubsubMessage, RetryPolicy, Subscription, Topic};
 
-use super::{Trial, is_delivery, is_expiry, subscription};
+use super::{Trial, is_delivery, is_expiry, is_request, subscription, with_dead_letters};
 use crate::harness::RESPONSES;
 use crate::oracle::{self, Allowed, End, wine};
 
@@ -61,7 +61,7 @@ async fn fault_24_the_response_topic_is_missing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_25_an_ordered_publish_fails() {
-    let injected = "three ordered publishes refused for good, which pauses their keys in the client";
+    let injected = "three ordered publishes refused, as for want of rights";
     let ordering = Subscription { enable_message_ordering: true, ..subscription() };
     let mut trial = Trial::with(ordering, 25, injected, "resumed, in order, others unaffected").await;
     let worker = trial.worker(&[]).await;
@@ -75,23 +75,23 @@ async fn fault_25_an_ordered_publish_fails() {
         keys[n % 5].push(id);
     }
     trial.until_met("Publish", 3, 3).await;
-    trial.judge(&worker, Allowed { duplicates: 200 }, "order kept").await;
+    trial.judge(&worker, Allowed::default(), "order kept").await;
+    trial.each_was_delivered_once();
     trial.world.server.history.with(|events| {
         for key in &keys {
             oracle::in_order(events, key.iter().map(String::as_str));
         }
     });
-    assert!(worker.metric("predictd_publish_failures_total").await.unwrap() >= 1.0);
 }
 
 /// The request that must come first is given back, but Pub/Sub does not hear of it: it comes when its lease is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_25_and_its_request_is_not_given_back() {
     let ordering = Subscription { enable_message_ordering: true, ..subscription() };
-    let injected = "an ordered publish refused, and its nack lost";
+    let injected = "an ordered response refused in every form, and its nack lost";
     let mut trial = Trial::with(ordering, 25, injected, "what follows waits, in order").await;
     let worker = trial.worker(&[]).await;
-    trial.inject("Publish", fails("PERMISSION_DENIED"), 1);
+    trial.inject("Publish", fails("INVALID_ARGUMENT"), 2);
     trial.inject("ModifyAckDeadline", fails("UNAVAILABLE"), 1);
     let rows = trial.next_wine();
     let first = trial.ordered(wine().request(&rows), &[], "key", End::Wine(rows));
@@ -119,4 +119,111 @@ async fn fault_26_fewer_ids_than_messages() {
     let verdict = trial.judge(&worker, Allowed { duplicates: 3 }, "").await;
     assert_eq!(verdict.duplicates, 3, "each was published, not believed, and published again");
     assert_eq!(worker.metric("predictd_publish_failures_total").await, Some(3.0));
+}
+
+/// Responses are refused for which this holds, and their whole calls with them.
+fn refuse(trial: &Trial, is_refused: impl Fn(&PubsubMessage) -> bool + Send + Sync + 'static) {
+    let is_valid = move |message: &PubsubMessage| !is_refused(message);
+    trial.world.server.pubsub.set_schema(RESPONSES, Some(is_valid)).unwrap();
+}
+
+/// Predictions are accepted from now on. What was refused before must not be answered with its error now.
+fn accept_predictions(trial: &Trial) {
+    refuse(trial, |message| message.attributes["status"] == "error");
+}
+
+fn is_refused_publish(event: &Event) -> bool {
+    matches!(&event.what, What::Refused { method: "Publish", .. })
+}
+
+fn is_nack(event: &Event) -> bool {
+    matches!(&event.what, What::Nacked(delivery) if is_request(delivery))
+}
+
+fn is_of(message: &PubsubMessage, request_id: &str) -> bool {
+    message.attributes.get("request_id").is_some_and(|id| id == request_id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_46_one_refused_response_among_many() {
+    let injected = "a response topic with a schema that one response of many does not fit";
+    let promise = "it gets an error, its neighbours are answered at once";
+    let mut trial = Trial::new(46, injected, promise).await;
+    refuse(&trial, |message| is_of(message, "misfit") && message.attributes["status"] == "ok");
+    // There before the worker, so that calls are full.
+    trial.wines(300);
+    let rows = trial.next_wine();
+    trial.request(wine().request(&rows), &[("request_id", "misfit")], End::Code("INFERENCE_FAILED"));
+    trial.wines(300);
+    let worker = trial.worker(&[]).await;
+    trial.judge(&worker, Allowed::default(), "no request was delivered twice").await;
+    trial.each_was_delivered_once();
+    assert!(trial.count(is_refused_publish) >= 1);
+    assert_eq!(worker.metric("predictd_publish_failures_total").await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_46_one_refused_in_every_form() {
+    let injected = "a response topic with a schema that neither a response nor its error fits";
+    let promise = "its request is nacked alone and dead-lettered, its neighbours are answered at once";
+    let mut trial = Trial::with(with_dead_letters(), 46, injected, promise).await;
+    refuse(&trial, |message| is_of(message, "misfit"));
+    trial.wines(300);
+    let rows = trial.next_wine();
+    trial.request(wine().request(&rows), &[("request_id", "misfit")], End::Dead);
+    trial.wines(300);
+    let worker = trial.worker(&[]).await;
+    let happened = "its neighbours were delivered once";
+    let verdict = trial.judge(&worker, Allowed::default(), happened).await;
+    assert_eq!(verdict.dead, 1);
+    assert_eq!((trial.count(is_delivery), trial.count(is_nack)), (600 + 5, 5));
+    assert_eq!(worker.metric("predictd_publish_failures_total").await, Some(5.0));
+    assert!(worker.log().contains("check the response topic's schema"), "{}", worker.log());
+    assert!(!worker.log().contains("responses are not accepted"), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_46_no_response_fits() {
+    let injected = "a response topic with a schema that no response fits, for a while";
+    let mut trial = Trial::new(46, injected, "no acknowledgement, not ready, recovers").await;
+    let worker = trial.worker(&[]).await;
+    refuse(&trial, |_| true);
+    trial.wines(200);
+    worker.until_not_ready("Message failed schema validation").await;
+    let is_ack = |event: &Event| matches!(event.what, What::Acked(_));
+    assert_eq!(trial.count(is_ack), 0);
+    accept_predictions(&trial);
+    trial.judge(&worker, Allowed::default(), "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_47_ordered_publishes_of_many_keys_are_refused() {
+    let seconds = |seconds| Some(wire::Duration { seconds, nanos: 0 });
+    let retry = RetryPolicy { minimum_backoff: seconds(1), maximum_backoff: seconds(2) };
+    let ordering =
+        Subscription { enable_message_ordering: true, retry_policy: Some(retry), ..subscription() };
+    let injected = "all responses of 40 keys refused in every form, four times as many as may be in flight";
+    let promise = "those without a key are answered meanwhile, then the keys in order";
+    let mut trial = Trial::with(ordering, 47, injected, promise).await;
+    let worker = trial.worker(&[("PREDICTD_REQUESTS__MAX_OUTSTANDING_MESSAGES", "100")]).await;
+    refuse(&trial, |message| !message.ordering_key.is_empty());
+    let (mut keys, mut keyless) = (vec![Vec::new(); 40], Vec::new());
+    for n in 0..400 {
+        let rows = trial.next_wine();
+        let key = n % keys.len();
+        let id = trial.ordered(wine().request(&rows), &[], &format!("key-{key}"), End::Wine(rows));
+        keys[key].push(id);
+        keyless.extend(trial.wines(1));
+    }
+    // While the refusal holds.
+    trial.world.responses(&keyless).await;
+    let answered = trial.world.server.history.with(|events| oracle::responses(events).len());
+    assert_eq!(answered, keyless.len());
+    accept_predictions(&trial);
+    trial.judge(&worker, Allowed::default(), "order kept").await;
+    trial.world.server.history.with(|events| {
+        for key in &keys {
+            oracle::in_order(events, key.iter().map(String::as_str));
+        }
+    });
 }

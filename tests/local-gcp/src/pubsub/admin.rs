@@ -50,6 +50,7 @@ impl PubSub {
         let topic = Topic {
             name: proto.name.as_str().into(),
             proto: Mutex::new(proto.clone()),
+            schema: RwLock::default(),
             subscriptions: RwLock::default(),
             published: AtomicU64::new(0),
         };

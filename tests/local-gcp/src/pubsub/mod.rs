@@ -39,12 +39,21 @@ use wire::{PublishRequest, PubsubMessage};
 /// What the real service shows as the topic of a subscription whose topic is gone.
 pub const DELETED_TOPIC: &str = "_deleted-topic_";
 
-#[derive(Debug)]
+/// What a topic's schema would accept.
+type Schema = Arc<dyn Fn(&PubsubMessage) -> bool + Send + Sync>;
+
 struct Topic {
     name: Arc<str>,
     proto: Mutex<wire::Topic>,
+    schema: RwLock<Option<Schema>>,
     subscriptions: RwLock<Vec<Arc<Subscription>>>,
     published: AtomicU64,
+}
+
+impl std::fmt::Debug for Topic {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Topic").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +122,28 @@ impl PubSub {
         self.may("pubsub.topics.publish", &request.topic)?;
         limits::publish(&request)?;
         let topic = self.topic(&request.topic)?;
+        let schema = topic.schema.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(is_valid) = schema
+            && !request.messages.iter().all(|message| is_valid(message))
+        {
+            return Err(Status::invalid_argument(
+                "Invalid data in message: Message failed schema validation.",
+            ));
+        }
         Ok(self.publish_checked(&topic, request.messages))
+    }
+
+    /// In place of an Avro or protobuf schema of a topic: from now on a call of Publish is refused as a whole, as in the real
+    /// service, unless `is_valid` holds for each of its messages. `None` takes the schema away.
+    pub fn set_schema(
+        &self,
+        topic: &str,
+        is_valid: Option<impl Fn(&PubsubMessage) -> bool + Send + Sync + 'static>,
+    ) -> Result<(), Status> {
+        let topic = self.topic(topic)?;
+        let schema = is_valid.map(|is_valid| Arc::new(is_valid) as Schema);
+        *topic.schema.write().unwrap_or_else(PoisonError::into_inner) = schema;
+        Ok(())
     }
 
     fn publish_checked(&self, topic: &Topic, messages: Vec<PubsubMessage>) -> Vec<String> {

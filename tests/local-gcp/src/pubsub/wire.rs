@@ -3,6 +3,7 @@
 pub use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::*;
 
 pub use crate::Empty;
+pub use prost_types::Duration;
 
 #[allow(unreachable_pub, clippy::all)]
 mod generated {

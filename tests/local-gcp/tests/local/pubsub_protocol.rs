@@ -172,6 +172,20 @@ async fn flow_control_holds_until_it_is_told_to_be_ignored() {
 }
 
 #[tokio::test]
+async fn a_schema_refuses_the_whole_call_of_a_message_that_does_not_fit() {
+    let (server, mut publisher, _) = server().await;
+    server.pubsub.set_schema(TOPIC, Some(|message: &PubsubMessage| *message.data != *b"no")).unwrap();
+    let refused = publisher.publish(publish(vec![message("yes"), message("no")])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert_eq!(refused.message(), "Invalid data in message: Message failed schema validation.");
+    assert_eq!(server.pubsub.published()[TOPIC], 0);
+    publisher.publish(publish(vec![message("yes")])).await.unwrap();
+    server.pubsub.set_schema(TOPIC, None::<fn(&PubsubMessage) -> bool>).unwrap();
+    publisher.publish(publish(vec![message("no")])).await.unwrap();
+    assert_eq!(server.pubsub.published()[TOPIC], 2);
+}
+
+#[tokio::test]
 async fn faults_of_unary_calls_do_what_they_say() {
     let (server, mut publisher, mut subscriber) = server().await;
     server.faults.inject("Publish", Fault::Fail("PERMISSION_DENIED".to_owned()), 1);
