@@ -3,7 +3,7 @@
 //! Named threads, never the runtime's. They end when the channel of batches closes.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -32,13 +32,14 @@ pub fn run(
     pulse: &Pulse,
     batches: &Mutex<mpsc::Receiver<Batch>>,
     replies: &mpsc::Sender<Vec<Reply>>,
+    running: &Running,
 ) {
     loop {
         // Whoever holds the lock waits for the next batch, the others wait for the lock: a queue with several takers.
         let next = batches.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(batch) = next else { return };
         let working = pulse.work();
-        let answers = answer(thread, batch);
+        let answers = answer(thread, batch, running);
         drop(working);
         if replies.blocking_send(answers).is_err() {
             return;
@@ -46,8 +47,45 @@ pub fn run(
     }
 }
 
+/// The requests of the batch that a thread runs: out of its hands while it computes, so that a forced end, which cannot end the
+/// call, can nack them.
+#[derive(Debug, Default)]
+pub struct Running(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    origins: Vec<Origin>,
+    refused: Vec<Reply>,
+    is_over: bool,
+}
+
+impl Running {
+    /// Nacks what the thread runs, and whatever it begins.
+    pub fn give_up(&self) {
+        let mut held = self.lock();
+        *held = Held { is_over: true, ..Held::default() };
+    }
+
+    fn hold(&self, origins: Vec<Origin>, refused: Vec<Reply>) {
+        let mut held = self.lock();
+        if !held.is_over {
+            (held.origins, held.refused) = (origins, refused);
+        }
+    }
+
+    /// Nothing, once they were given up.
+    fn take(&self) -> (Vec<Origin>, Vec<Reply>) {
+        let mut held = self.lock();
+        (std::mem::take(&mut held.origins), std::mem::take(&mut held.refused))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Runs a batch, on the session of this inference thread.
-pub fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
+pub fn answer(thread: usize, batch: Batch, running: &Running) -> Vec<Reply> {
     let Batch { model, mut requests } = batch;
     let _span = traces::batch(&model, &mut requests);
     let started = Instant::now();
@@ -55,6 +93,11 @@ pub fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
     let mut decoded: Vec<Request> = Vec::with_capacity(requests.len());
     let mut replies = Vec::new();
     for pending in requests {
+        if pending.origin.is_overdue(started) {
+            pending.origin.report_overdue();
+            pending.origin.give_up();
+            continue;
+        }
         model.metrics.queue.observe((started - pending.origin.received_at).as_secs_f64());
         match refusal(&model, &pending) {
             Some(rejection) => {
@@ -67,7 +110,9 @@ pub fn answer(thread: usize, batch: Batch) -> Vec<Reply> {
             }
         }
     }
+    running.hold(origins, replies);
     let (ids, answers) = predict(&model, thread, decoded);
+    let (origins, mut replies) = running.take();
     let mut largest = 0;
     replies.extend(answers.into_iter().zip(ids).zip(origins).map(|((answered, id), origin)| {
         let model = Some(Arc::clone(&model));

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use google_cloud_pubsub::model::Message;
@@ -20,6 +20,10 @@ use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::order::Turn;
 use crate::telemetry::traces::MessageTrace;
+
+/// How long a request may be in flight, counted from its delivery: nacked after that, it goes to whoever has time for it. The
+/// client, which stops to extend a lease without a word, is told to extend it for longer.
+pub const LONGEST_IN_FLIGHT: Duration = Duration::from_secs(3600);
 
 /// The right, and the duty, to settle one message. Moves by value with it, is never cloned, is consumed once:
 /// [`Ticket::ack`] is called by publish alone, after the response was accepted. Dropping it nacks and counts.
@@ -169,6 +173,21 @@ impl Origin {
             delivery: Delivery::default(),
             ticket,
         }
+    }
+
+    /// Whether the request has been in flight for too long by `now`.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.received_at) >= LONGEST_IN_FLIGHT
+    }
+
+    /// Counts and logs a request that is overdue and about to be given up.
+    pub fn report_overdue(&self) {
+        self.ticket.metrics.overdue.inc();
+        tracing::warn!(
+            message_id = self.message_id,
+            hint = "add workers, or lower `requests.max_outstanding_messages`",
+            "a request was in flight for an hour, it is nacked"
+        );
     }
 
     /// See [`Reply::give_up`].

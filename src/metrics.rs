@@ -110,6 +110,7 @@ pub struct Metrics {
     pub in_hand: Gauge,
     pub bytes_in_hand: Gauge,
     pub nacked: Counter,
+    pub overdue: Counter,
     pub publish_failures: Counter,
     /// Once a call, not once a message.
     pub publish: Histogram,
@@ -141,7 +142,7 @@ impl Metrics {
         let request = Family::new_with_constructor(seconds_with_exemplars as fn() -> Requests);
         let reloads = Family::default();
         let (in_hand, bytes_in_hand, models_serving) = (Gauge::default(), Gauge::default(), Gauge::default());
-        let [nacked, publish_failures, ack_failures, stream_failures]: [Counter; 4] =
+        let [nacked, overdue, publish_failures, ack_failures, stream_failures]: [Counter; 5] =
             std::array::from_fn(|_| Counter::default());
         let publish = seconds();
         registry.register("requests", "Requests answered, by status: ok or the error code", requests.clone());
@@ -180,6 +181,7 @@ impl Metrics {
             bytes_in_hand.clone(),
         );
         registry.register("nacks", "Requests given back to Pub/Sub unanswered", nacked.clone());
+        registry.register("overdue", "Requests nacked after an hour in flight", overdue.clone());
         registry.register(
             "publish_failures",
             "Responses that Pub/Sub did not accept",
@@ -217,6 +219,7 @@ impl Metrics {
             in_hand,
             bytes_in_hand,
             nacked,
+            overdue,
             publish_failures,
             publish,
             ack_failures,

@@ -117,13 +117,27 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     });
 
     let batches_in = Arc::new(Mutex::new(batches_in));
-    for thread in 0..runtime.threads() {
-        let (batches_in, replies) = (Arc::clone(&batches_in), replies.clone());
+    let running: Vec<Arc<infer::Running>> = (0..runtime.threads()).map(|_| Arc::default()).collect();
+    for (thread, running) in running.iter().enumerate() {
+        let (batches_in, replies, running) = (Arc::clone(&batches_in), replies.clone(), Arc::clone(running));
         let name = format!("infer-{thread}");
         let pulse = health.pulse(&name);
-        stages.spawn_thread(name, move || infer::run(thread, &pulse, &batches_in, &replies))?;
+        stages.spawn_thread(name, move || {
+            infer::run(thread, &pulse, &batches_in, &replies, &running);
+        })?;
     }
+    // The threads alone keep it open.
+    let queued = Arc::downgrade(&batches_in);
     drop(batches_in);
+    stages.at_forced_end(move || {
+        running.iter().for_each(|running| running.give_up());
+        // Held by a thread that waits for a batch: then there is none.
+        if let Some(queued) = queued.upgrade()
+            && let Ok(mut queued) = queued.try_lock()
+        {
+            while queued.try_recv().is_ok() {}
+        }
+    });
 
     let limits = batch::Limits { max_rows: config.batching.max_rows, max_wait: config.batching.max_wait };
     let budget = Budget::new(config.requests.max_outstanding_bytes);

@@ -14,7 +14,7 @@ pub mod topic;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use google_cloud_pubsub::client::{BasePublisher, Publisher};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -158,6 +158,10 @@ impl Publish {
                 self.shared.order.pauses.start_over(&key);
                 drop(given_up);
             }
+            let now = Instant::now();
+            for reply in plain.extract_if(.., |reply| reply.origin.is_overdue(now)) {
+                reply.origin.report_overdue();
+            }
             for reply in plain.extract_if(.., |reply| self.large.takes(reply)) {
                 writing.spawn(self.write(reply).await);
             }
@@ -176,6 +180,11 @@ impl Publish {
     /// What becomes of the oldest response of a key. `may_come`: whether requests are redelivered to this worker.
     fn next(&self, reply: &Reply, may_come: bool) -> Next {
         let Origin { ordering_key, message_id, received_at, .. } = &reply.origin;
+        if reply.origin.is_overdue(Instant::now()) {
+            reply.origin.report_overdue();
+            self.shared.order.pauses.pause(ordering_key, message_id.clone(), false, Duration::ZERO);
+            return Next::Drop;
+        }
         match self.shared.order.pauses.admits(ordering_key, message_id, *received_at) {
             Admission::Now if self.large.takes(reply) => Next::Leave,
             Admission::Now => Next::Go,

@@ -34,7 +34,7 @@ use crate::decode::reference;
 use crate::google;
 use crate::guard::Guard;
 use crate::health::{Health, Part, Pulse};
-use crate::message::{self, Pending, Reply};
+use crate::message::{self, LONGEST_IN_FLIGHT, Pending, Reply};
 use crate::metrics::Metrics;
 use crate::model::Models;
 use crate::order::Order;
@@ -52,6 +52,9 @@ const LIMITS: Limits = Limits::DEFAULT;
 /// How long a lease lasts without an extension, which the client sends every few seconds: what a killed worker had, and
 /// what was on the wire when one stopped, comes again this soon. The client's own 60 s made a restart a minute's wait.
 const LEASE: Duration = Duration::from_secs(20);
+/// How much longer than [`LONGEST_IN_FLIGHT`] the client extends a lease: it counts from when it has read a message, and what
+/// is overdue must be nacked while its lease lasts.
+const LEASE_SLACK: Duration = Duration::from_secs(600);
 /// How often an idle connection is looked at, so that `/ready` tells the truth.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// After a failure the stream must have been open for so long before `/ready` believes in it.
@@ -126,6 +129,7 @@ impl Receive {
                 .subscriber
                 .subscribe(&self.config.subscription)
                 .set_max_lease_extension(LEASE)
+                .set_max_lease(LONGEST_IN_FLIGHT + LEASE_SLACK)
                 .set_max_outstanding_messages(i64::try_from(self.config.max_outstanding_messages)?)
                 .set_max_outstanding_bytes(i64::try_from(self.config.max_outstanding_bytes)?)
                 .build();

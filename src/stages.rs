@@ -15,17 +15,25 @@ const NACK_TIME: Duration = Duration::from_secs(1);
 
 /// Each ends by itself once its input has closed.
 #[derive(Default)]
-pub struct Stages(JoinSet<(String, anyhow::Result<()>)>);
+pub struct Stages {
+    running: JoinSet<(String, anyhow::Result<()>)>,
+    at_forced_end: Option<Box<dyn FnOnce() + Send>>,
+}
 
 impl Stages {
     pub fn spawn(&mut self, name: &str, stage: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         let name = name.to_owned();
         // A panic is caught in a task of its own, so that it is known whose it was.
-        self.0.spawn(async move {
+        self.running.spawn(async move {
             let task = AbortOnDrop(tokio::spawn(stage));
             let ended = task.await;
             (name, ended.unwrap_or_else(|error| Err(lost(error))))
         });
+    }
+
+    /// Nacks what threads hold, which no task can end.
+    pub fn at_forced_end(&mut self, give_up: impl FnOnce() + Send + 'static) {
+        self.at_forced_end = Some(Box::new(give_up));
     }
 
     pub fn spawn_thread(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
@@ -35,7 +43,7 @@ impl Stages {
             let _ = done.send(catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panicked(&*panic)));
         };
         std::thread::Builder::new().name(name.clone()).spawn(run).context("cannot start a thread")?;
-        self.0
+        self.running
             .spawn(async move { (name, ended.await.unwrap_or_else(|_| Err(anyhow!("its thread is gone")))) });
         Ok(())
     }
@@ -52,7 +60,7 @@ impl Stages {
         tokio::pin!(deadline);
         loop {
             let ended = tokio::select! {
-                ended = self.0.join_next() => ended,
+                ended = self.running.join_next() => ended,
                 () = &mut deadline => break,
             };
             let Some(ended) = ended else { break };
@@ -65,10 +73,14 @@ impl Stages {
             }
             stop.cancel();
         }
-        if !self.0.is_empty() {
+        if !self.running.is_empty() {
             tracing::warn!("the grace is over: what is still in hand goes back to Pub/Sub");
-            self.0.abort_all();
-            while self.0.join_next().await.is_some() {}
+            self.running.abort_all();
+            while self.running.join_next().await.is_some() {}
+            // After the tasks, which feed the threads.
+            if let Some(give_up) = self.at_forced_end.take() {
+                give_up();
+            }
             let rest = NACK_TIME.min(grace / 2);
             tokio::join!(tokio::time::sleep(rest), telemetry::flush(rest));
         }

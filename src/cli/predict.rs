@@ -32,7 +32,7 @@ pub fn predict(models: &Models, body: Vec<u8>, attributes: HashMap<String, Strin
     let reply = match receive::take_local(message, models) {
         Ok(pending) => {
             let batch = Batch { model: pending.model.clone(), requests: vec![pending] };
-            infer::answer(0, batch).pop().expect("one request has one answer")
+            infer::answer(0, batch, &infer::Running::default()).pop().expect("one request has one answer")
         }
         Err(refused) => *refused,
     };

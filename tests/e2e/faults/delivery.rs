@@ -14,7 +14,7 @@ fn unavailable() -> Fault {
     Fault::Fail("UNAVAILABLE".to_owned())
 }
 
-fn steps(steps: u64) -> String {
+pub(super) fn steps(steps: u64) -> String {
     format!("{{\"instances\": [{steps}]}}")
 }
 

@@ -1,13 +1,15 @@
-//! Faults 37, 38, 40 and 41: how workers come and go.
+//! Faults 37, 38, 40, 41, 48 and 49: how workers come and go, and how long they keep requests.
 
 use std::time::{Duration, Instant};
 
 use local_gcp::faults::Fault;
 use local_gcp::history::What;
 
-use super::{Trial, with_dead_letters};
-use crate::harness::PATIENCE;
-use crate::oracle::{self, Allowed};
+use super::delivery::steps;
+use super::{Trial, is_delivery, is_expiry, is_nack, with_dead_letters};
+use crate::harness::{PATIENCE, Worker};
+use crate::oracle::{self, Allowed, End};
+use crate::supervision::Clock;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_37_sigterm_under_load() {
@@ -90,4 +92,56 @@ async fn fault_41_rolling_restarts() {
     }
     let verdict = trial.judge(&worker, Allowed { duplicates: 300 }, "").await;
     assert_eq!(verdict.dead, 0);
+}
+
+/// One request that takes seconds, which runs, and some behind it: how many in all.
+async fn run_slowly(trial: &mut Trial, worker: &Worker) -> usize {
+    let slow = [("model", "slow")];
+    trial.request(steps(30_000), &slow, End::Contains("30000".to_owned()));
+    worker.until_metric("predictd_queue_wait_seconds_count{model=\"slow\",version=\"1\"}", 1.0).await;
+    for _ in 0..5 {
+        trial.request(steps(1), &slow, End::Contains("[1]".to_owned()));
+    }
+    worker.until_metric("predictd_messages_in_hand", 6.0).await;
+    6
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_48_in_flight_for_an_hour() {
+    let injected = "an hour goes by while a request runs and others wait behind it";
+    let mut trial = Trial::new(48, injected, "nacked and counted, answered once").await;
+    trial.world.upload_version("faults/slow/1", "slow", "1");
+    let mut clock = Clock::new();
+    let own = clock.variables();
+    let mut variables: Vec<_> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    variables.push(("PREDICTD_INFERENCE__THREADS", "1"));
+    let worker = trial.worker(&variables).await;
+    let in_flight = run_slowly(&mut trial, &worker).await;
+    clock.put_forward(Duration::from_secs(3600));
+    trial.judge(&worker, Allowed::default(), "").await;
+    let counts = (trial.count(is_delivery), trial.count(is_nack), trial.count(is_expiry));
+    assert_eq!(counts, (2 * in_flight, in_flight, 0));
+    assert_eq!(worker.metric("predictd_overdue_total").await, Some(in_flight as f64));
+    assert!(worker.log().contains("in flight for an hour"), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_49_a_forced_end() {
+    let injected = "SIGTERM with a grace of 1 s while a batch runs for seconds and another is queued";
+    let mut trial = Trial::new(49, injected, "all nacked, none waits for its lease").await;
+    trial.world.upload_version("faults/slow/1", "slow", "1");
+    let variables = [
+        ("PREDICTD_SHUTDOWN__GRACE", "1s"),
+        ("PREDICTD_INFERENCE__THREADS", "1"),
+        ("PREDICTD_BATCHING__MAX_ROWS", "1"),
+    ];
+    let mut worker = trial.worker(&variables).await;
+    let in_flight = run_slowly(&mut trial, &worker).await;
+    trial.weigh(&worker);
+    worker.signal("-TERM");
+    assert!(worker.end().await.success(), "{}", worker.log());
+    assert_eq!((trial.count(is_nack), trial.count(is_expiry)), (in_flight, 0));
+    let next = trial.worker(&[]).await;
+    trial.judge(&next, Allowed::default(), "").await;
+    assert_eq!((trial.count(is_delivery), trial.count(is_expiry)), (2 * in_flight, 0));
 }

@@ -141,7 +141,6 @@ impl Trial {
     /// Nothing went wrong with any request: none was given back or came again.
     fn each_was_delivered_once(&self) {
         assert_eq!(self.count(is_delivery), self.ends.len());
-        let is_nack = |event: &Event| matches!(&event.what, What::Nacked(delivery) if is_request(delivery));
         assert_eq!((self.count(is_nack), self.count(is_expiry)), (0, 0), "given back, and leases that ended");
     }
 
@@ -219,6 +218,10 @@ fn is_delivery(event: &Event) -> bool {
 
 fn is_request(delivery: &Delivery) -> bool {
     *delivery.subscription == *REQUEST_SUBSCRIPTION
+}
+
+fn is_nack(event: &Event) -> bool {
+    matches!(&event.what, What::Nacked(delivery) if is_request(delivery))
 }
 
 fn is_expiry(event: &Event) -> bool {

@@ -4,7 +4,7 @@ use local_gcp::faults::Fault;
 use local_gcp::history::{Event, What};
 use local_gcp::pubsub::wire::{self, PubsubMessage, RetryPolicy, Subscription, Topic};
 
-use super::{Trial, is_delivery, is_expiry, is_request, subscription, with_dead_letters};
+use super::{Trial, is_delivery, is_expiry, is_nack, subscription, with_dead_letters};
 use crate::harness::RESPONSES;
 use crate::oracle::{self, Allowed, End, wine};
 
@@ -134,10 +134,6 @@ fn accept_predictions(trial: &Trial) {
 
 fn is_refused_publish(event: &Event) -> bool {
     matches!(&event.what, What::Refused { method: "Publish", .. })
-}
-
-fn is_nack(event: &Event) -> bool {
-    matches!(&event.what, What::Nacked(delivery) if is_request(delivery))
 }
 
 fn is_of(message: &PubsubMessage, request_id: &str) -> bool {
