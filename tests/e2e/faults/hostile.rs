@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::harness::model_file;
+use crate::harness::{World, model_file};
 use crate::oracle::{Allowed, End, wine};
 
 use super::{Trial, with_dead_letters};
@@ -24,6 +24,47 @@ fn pack(body: &[u8]) -> Vec<u8> {
 /// `unit` again and again between two ends.
 fn repeated(begin: &str, unit: &str, times: usize, end: &str) -> Vec<u8> {
     pack(format!("{begin}{}{end}", unit.repeat(times)).as_bytes())
+}
+
+/// A request that would take a worker's memory or time.
+pub(super) struct Hostile {
+    pub(super) body: Vec<u8>,
+    pub(super) attributes: Vec<(&'static str, &'static str)>,
+    pub(super) end: End,
+}
+
+/// One request of each kind here and in [`super::memory`], for a worker whose models [`upload`] has brought.
+pub(super) fn one_of_each() -> Vec<Hostile> {
+    let tensor =
+        r#"{"inputs": [{"name": "ids", "datatype": "INT64", "shape": [1000000000000, 0], "data": []}]}"#;
+    let id = format!(r#"{{"id": "{}", "instances": [[1]]}}"#, "i".repeat(11_000_000));
+    let strings = repeated("{\"inputs\": [[", "\"\",", 8_400_000, "\"\"]]}");
+    let image = model_file("images", "many-scans-8192.jpg.gz");
+    let rows = vec!["7"; 5000].join(",");
+    let (too_large, seven) = (End::Code("INPUT_TOO_LARGE"), End::Contains(format!("[{rows}]")));
+    let hostile = |body: Vec<u8>, attributes, end| Hostile { body, attributes, end };
+    vec![
+        hostile(tensor.into(), vec![("model", "tokens")], too_large.clone()),
+        hostile(pack(id.as_bytes()), vec![GZIP], End::Code("INVALID_INPUT")),
+        hostile(strings, vec![GZIP, ("model", "strings")], too_large.clone()),
+        hostile(image, vec![GZIP, ("model", "conv"), ("content-type", "image/jpeg")], too_large),
+        hostile(format!("{{\"instances\": [{rows}]}}").into(), vec![("model", "wide")], seven),
+        hostile(b"[7654321]".to_vec(), vec![("model", "long")], End::Contains("7654321,7654321".to_owned())),
+    ]
+}
+
+/// The models of [`one_of_each`].
+pub(super) fn upload(world: &World) {
+    for file in ["model.yaml", "model.onnx"] {
+        world.upload(&format!("models/tokens/1/{file}"), model_file("zoo/token-scores", file));
+    }
+    world.upload("models/conv/1/model.yaml", b"image: {resize: {width: 32, height: 32}}".to_vec());
+    world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    for (from, model) in
+        [("types/strings/1", "strings"), ("faults/wide/1", "wide"), ("faults/long/1", "long")]
+    {
+        world.upload_version(from, model, "1");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

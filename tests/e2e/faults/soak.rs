@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use local_gcp::faults::Fault;
 use local_gcp::pubsub::wire::Subscription;
 
+use super::hostile::{self, Hostile};
 use super::{Trial, subscription};
 use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, Worker};
 use crate::oracle::{self, Allowed, End, Verdict, wine};
@@ -50,7 +51,8 @@ impl Dice {
             6 => ("Publish", Fault::LoseReply),
             7 => ("Publish", Fault::DelayMs(some)),
             8 => ("Publish", Fault::FewerIds),
-            9 => ("Publish", Fault::Fail("INVALID_ARGUMENT".to_owned())),
+            // Not INVALID_ARGUMENT: several in a row are rightly answered with an error (fault 46).
+            9 => ("Publish", Fault::Fail("PERMISSION_DENIED".to_owned())),
             10 => ("Acknowledge", unavailable()),
             11 => ("Acknowledge", Fault::LoseReply),
             12 => ("ModifyAckDeadline", unavailable()),
@@ -70,6 +72,7 @@ struct Soak {
     version: u64,
     /// The ids of every ordering key's requests, oldest first.
     ordered: HashMap<String, Vec<String>>,
+    hostile: Vec<Hostile>,
     done: HashMap<&'static str, u64>,
 }
 
@@ -77,10 +80,12 @@ impl Soak {
     async fn start(seed: u64) -> Self {
         let ordered = Subscription { enable_message_ordering: true, ..subscription() };
         let trial = Trial::with(ordered, 0, "", "").await;
+        hostile::upload(&trial.world);
         let worker = Self::worker(&trial);
         worker.until_ready().await;
         let (ordered, done) = (HashMap::new(), HashMap::new());
-        Self { trial, dice: Dice(seed), worker, version: 2, ordered, done }
+        let hostile = hostile::one_of_each();
+        Self { trial, dice: Dice(seed), worker, version: 2, ordered, hostile, done }
     }
 
     fn worker(trial: &Trial) -> Worker {
@@ -103,7 +108,13 @@ impl Soak {
                 }
                 "ordered bursts"
             }
-            50..55 => {
+            50..53 => {
+                let Hostile { body, attributes, end } =
+                    &self.hostile[self.dice.below(self.hostile.len() as u64) as usize];
+                self.trial.request(body.clone(), attributes, end.clone());
+                "hostile requests"
+            }
+            53..55 => {
                 self.trial.request(r#"{"instances": [[1, 2]]}"#, &[], End::Code("INVALID_INPUT"));
                 self.trial.request("", &[("model", "nobody")], End::Code("MODEL_NOT_FOUND"));
                 "bad requests"
