@@ -92,10 +92,12 @@ async fn fault_25_and_its_request_is_not_given_back() {
     let mut trial = Trial::with(ordering, 25, injected, "what follows waits, in order").await;
     let worker = trial.worker(&[]).await;
     trial.inject("Publish", fails("INVALID_ARGUMENT"), 2);
-    trial.inject("ModifyAckDeadline", fails("UNAVAILABLE"), 1);
+    // More than one: the first may meet an extension of the lease.
+    trial.inject("ModifyAckDeadline", fails("UNAVAILABLE"), 1000);
     let rows = trial.next_wine();
     let first = trial.ordered(wine().request(&rows), &[], "key", End::Wine(rows));
-    trial.until_met("ModifyAckDeadline", 1, 1).await;
+    trial.until_met("Publish", 2, 2).await;
+    trial.until_met("ModifyAckDeadline", 1000, 1).await;
     let rows = trial.next_wine();
     let second = trial.ordered(wine().request(&rows), &[], "key", End::Wine(rows));
     // What comes after it under another key is published: it had its chance, and waits.
@@ -103,6 +105,7 @@ async fn fault_25_and_its_request_is_not_given_back() {
     let other = trial.ordered(wine().request(&rows), &[], "another key", End::Wine(rows));
     trial.world.acknowledged(&other).await;
     worker.until_metric("predictd_messages_in_hand", 1.0).await;
+    trial.world.server.faults.clear();
     trial.expire_leases();
     trial.judge(&worker, Allowed::default(), "").await;
     trial.world.server.history.with(|events| oracle::in_order(events, [&*first, &*second]));
