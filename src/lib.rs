@@ -42,6 +42,7 @@ pub mod infer;
 pub mod message;
 pub mod metrics;
 pub mod model;
+pub mod names;
 pub mod order;
 pub mod pipeline;
 pub mod preflight;

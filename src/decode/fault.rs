@@ -2,6 +2,8 @@
 
 use super::MAX_ID_BYTES;
 use crate::error::{Code, Rejection};
+use crate::names::nearest;
+pub(super) use crate::names::shown;
 
 pub(super) type Read<T> = Result<T, Box<Fault>>;
 
@@ -67,30 +69,10 @@ pub(super) fn check_id(id: &str) -> Read<()> {
     Err(Fault::new(format!("expected at most {MAX_ID_BYTES} bytes, got {}", id.len())))
 }
 
-/// Names that an unknown one is compared with at most, and how long that one may be: the request chose it.
-const MOST_NAMES: usize = 1000;
-const LONGEST_NAME: usize = 100;
-
 /// `; did you mean "alcohol"?` where one of `names` is like this one, else nothing.
 pub(super) fn did_you_mean(name: &str, names: &[&str]) -> String {
-    if name.len() > LONGEST_NAME {
-        return String::new();
-    }
-    let distance = |known: &str| match known.eq_ignore_ascii_case(name) {
-        true => 0,
-        false => strsim::osa_distance(name, known),
-    };
-    let nearest = names.iter().take(MOST_NAMES).map(|known| (distance(known), known)).min();
-    match nearest.filter(|(distance, _)| *distance <= name.chars().count() / 3) {
-        Some((_, known)) => format!("; did you mean {}?", shown(known)),
-        None => String::new(),
-    }
-}
-
-/// A name from a request as messages show it: quoted, and cut when it is long.
-pub(super) fn shown(name: &str) -> String {
-    match name.char_indices().nth(64) {
-        Some((end, _)) => format!("{:?}…", &name[..end]),
-        None => format!("{name:?}"),
+    match nearest(name, names.iter().copied(), 1)[..] {
+        [known] => format!("; did you mean {}?", shown(known)),
+        _ => String::new(),
     }
 }

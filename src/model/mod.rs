@@ -34,6 +34,7 @@ pub mod watch;
 mod yaml;
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -43,6 +44,7 @@ use serde::Serialize;
 
 use crate::error::{Code, Rejection};
 use crate::metrics::ModelMetrics;
+use crate::names::{self, shown};
 use crate::signature::{Signature, TensorSpec};
 
 /// One loaded version of one model.
@@ -99,8 +101,10 @@ impl Model {
         match wanted {
             Some(wanted) if *wanted != *self.version => {
                 let message = format!(
-                    "version {wanted:?} of the model {:?} is not served, {} is",
-                    self.name, self.version
+                    "version {} of the model {} is not served, {} is",
+                    shown(wanted),
+                    shown(&self.name),
+                    self.version
                 );
                 Err(Rejection::new(Code::ModelNotFound, message))
             }
@@ -136,10 +140,17 @@ pub struct Refusal {
     pub reason: String,
 }
 
+type Serving = BTreeMap<Arc<str>, Arc<Model>>;
+
+/// Names that a message lists at most.
+const FEW: usize = 5;
+/// An unknown name is compared with so many that lie before and behind it in the alphabet: a request may not cost more.
+const NEIGHBOURS: usize = 250;
+
 /// The models that serve now, by name.
 #[derive(Debug)]
 pub struct Models {
-    serving: ArcSwap<BTreeMap<Arc<str>, Arc<Model>>>,
+    serving: ArcSwap<Serving>,
     not_served: Mutex<BTreeMap<String, NotServed>>,
     ignored: Mutex<Vec<source::Ignored>>,
     /// Serves requests that name no model.
@@ -163,7 +174,7 @@ impl Models {
         models
     }
 
-    pub fn serving(&self) -> Arc<BTreeMap<Arc<str>, Arc<Model>>> {
+    pub fn serving(&self) -> Arc<Serving> {
         self.serving.load_full()
     }
 
@@ -184,17 +195,19 @@ impl Models {
         if let Some(model) = found {
             return Ok(Arc::clone(model));
         }
-        let names: Vec<&str> = serving.keys().map(|name| &**name).collect();
-        let served = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Err(Rejection::new(
-            Code::ModelNotFound,
-            match wanted {
-                Some(name) => format!("the model {name:?} is not served; served: {served}"),
-                None => format!(
-                    "the request names no model and there is no default; set the attribute `model` to one of: {served}"
-                ),
-            },
-        ))
+        let message = match wanted {
+            Some(name) => format!("the model {} is not served; {}", shown(name), instead_of(name, &serving)),
+            None => format!(
+                "the request names no model and there is no default; set the attribute `model` to one of: {}",
+                some_of(&serving)
+            ),
+        };
+        Err(Rejection::new(Code::ModelNotFound, message))
+    }
+
+    /// Some names of those that are served, and how many others are.
+    pub fn names(&self) -> String {
+        some_of(&self.serving.load())
     }
 
     /// Puts `model` into service in place of its earlier version, which batches in flight keep until they end.
@@ -246,5 +259,29 @@ impl Models {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, NotServed>> {
         self.not_served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn some_of(serving: &Serving) -> String {
+    if serving.is_empty() {
+        return "none".to_owned();
+    }
+    let some: Vec<String> = serving.keys().take(FEW).map(|name| names::cut(name)).collect();
+    names::list(&some, serving.len())
+}
+
+/// The models that `name` may have meant: all of them where they are few, or else those that are most like it.
+fn instead_of(name: &str, serving: &Serving) -> String {
+    let neighbours = || {
+        let before = serving.range::<str, _>((Unbounded, Excluded(name))).rev();
+        let behind = serving.range::<str, _>((Included(name), Unbounded));
+        before.take(NEIGHBOURS).chain(behind.take(NEIGHBOURS)).map(|(name, _)| &**name)
+    };
+    match names::nearest(name, neighbours(), FEW) {
+        near if near.is_empty() || serving.len() <= FEW => format!("served: {}", some_of(serving)),
+        near => {
+            let near: Vec<String> = near.into_iter().map(names::cut).collect();
+            format!("did you mean {}? {} models are served", near.join(", "), serving.len())
+        }
     }
 }

@@ -215,9 +215,8 @@ impl Watch {
         }
         let was_ambiguous = std::mem::replace(&mut self.judged.is_ambiguous, self.models.are_ambiguous());
         if self.judged.is_ambiguous && !was_ambiguous {
-            let names: Vec<_> = self.models.serving().keys().map(|name| name.to_string()).collect();
             tracing::warn!(
-                models = names.join(", "),
+                models = self.models.names(),
                 hint = "set `models.default` to one of them",
                 "several models are served: requests that name none are refused with MODEL_NOT_FOUND"
             );
