@@ -98,7 +98,7 @@ pub fn answer(thread: usize, batch: Batch, running: &Running) -> Vec<Reply> {
             pending.origin.give_up();
             continue;
         }
-        model.metrics.queue.observe((started - pending.origin.received_at).as_secs_f64());
+        model.metrics.distribution().queue.observe((started - pending.origin.received_at).as_secs_f64());
         match refusal(&model, &pending) {
             Some(rejection) => {
                 let (id, model) = (pending.request.answer.id, Some(Arc::clone(&model)));
@@ -291,8 +291,8 @@ impl Joined<'_> {
         }
         let started = Instant::now();
         let ran = engine.run(self.thread, &inputs, rows.len(), how, |outputs| {
-            metrics.inference.observe(started.elapsed().as_secs_f64());
-            metrics.batch_rows.observe(rows.len() as f64);
+            metrics.distribution().inference.observe(started.elapsed().as_secs_f64());
+            metrics.distribution().batch_rows.observe(rows.len() as f64);
             self.encode(requests.clone(), rows, how, prepared.as_ref(), outputs)
         });
         let reason = match ran {

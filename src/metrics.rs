@@ -1,8 +1,8 @@
-//! What is counted and timed, and its Prometheus text. Handles per model version are made once, when it is
-//! taken into service, so that the hot path never looks a label up.
+//! What is counted and timed, and its Prometheus text. Handles per model version are made once, so that the hot path never looks a
+//! label up: those of counters when it is taken into service, those of histograms with its first request.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -22,6 +22,10 @@ const SECONDS: [f64; 20] = [
 ];
 /// Versions out of service whose numbers are still shown: with every reload for ever, `/metrics` and the memory would grow.
 const RETIRED: usize = 8;
+/// Versions with histograms of their own. Each has 6 KiB in `/metrics`, its counters have a tenth of that.
+const OWN_HISTOGRAMS: usize = 100;
+/// The model of all further versions in the histograms; no folder is called so, for it has a slash.
+const OTHERS: &str = "others/";
 const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,30 +57,103 @@ pub struct Exemplar {
 type Requests = HistogramWithExemplars<Exemplar>;
 type Histograms = Family<VersionLabels, Histogram, fn() -> Histogram>;
 
-/// One version's handles. Requests by status are counted where they are published.
+/// The histograms of all versions.
 #[derive(Debug, Clone)]
-pub struct ModelMetrics {
-    ok: Counter,
-    rejected: [Counter; Code::ALL.len()],
-    pub rows: Counter,
+struct Distributions {
+    batch_rows: Histograms,
+    queue: Histograms,
+    inference: Histograms,
+    request: Family<VersionLabels, Requests, fn() -> Requests>,
+    /// The versions that have their own.
+    own: Arc<Mutex<HashSet<VersionLabels>>>,
+}
+
+/// One version's part of them.
+#[derive(Debug, Clone)]
+pub struct Distribution {
     pub batch_rows: Histogram,
     pub queue: Histogram,
     pub inference: Histogram,
     request: Requests,
 }
 
+/// One version's handles. Requests by status are counted where they are published.
+#[derive(Debug, Clone)]
+pub struct ModelMetrics {
+    ok: Counter,
+    rejected: [Counter; Code::ALL.len()],
+    pub rows: Counter,
+    labels: VersionLabels,
+    all: Distributions,
+    own: OnceLock<Distribution>,
+}
+
+impl Distributions {
+    fn new() -> Self {
+        let [queue, inference] =
+            std::array::from_fn(|_| Family::new_with_constructor(seconds as fn() -> Histogram));
+        Self {
+            batch_rows: Family::new_with_constructor(rows),
+            queue,
+            inference,
+            request: Family::new_with_constructor(seconds_with_exemplars),
+            own: Arc::default(),
+        }
+    }
+
+    fn of(&self, labels: &VersionLabels) -> Distribution {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = VersionLabels { model: OTHERS.to_owned(), version: String::new() };
+        let has_own = own.contains(labels) || own.len() < OWN_HISTOGRAMS && own.insert(labels.clone());
+        let labels = if has_own { labels } else { &others };
+        Distribution {
+            batch_rows: self.batch_rows.get_or_create_owned(labels),
+            queue: self.queue.get_or_create_owned(labels),
+            inference: self.inference.get_or_create_owned(labels),
+            request: self.request.get_or_create_owned(labels),
+        }
+    }
+
+    fn remove(&self, labels: &VersionLabels) {
+        if self.own.lock().unwrap_or_else(PoisonError::into_inner).remove(labels) {
+            for family in [&self.batch_rows, &self.queue, &self.inference] {
+                family.remove(labels);
+            }
+            self.request.remove(labels);
+        }
+    }
+}
+
 impl ModelMetrics {
     /// For a version that is not served (yet): its numbers are shown nowhere.
     pub fn unregistered() -> Self {
+        let labels = VersionLabels { model: String::new(), version: String::new() };
+        Self::new(&Family::default(), &Family::default(), &Distributions::new(), labels)
+    }
+
+    fn new(
+        requests: &Family<RequestLabels, Counter>,
+        rows: &Family<VersionLabels, Counter>,
+        all: &Distributions,
+        labels: VersionLabels,
+    ) -> Self {
+        let by_status = |status| {
+            let VersionLabels { model, version } = labels.clone();
+            requests.get_or_create_owned(&RequestLabels { model, version, status })
+        };
         Self {
-            ok: Counter::default(),
-            rejected: std::array::from_fn(|_| Counter::default()),
-            rows: Counter::default(),
-            batch_rows: rows(),
-            queue: seconds(),
-            inference: seconds(),
-            request: seconds_with_exemplars(),
+            ok: by_status("ok"),
+            rejected: Code::ALL.map(|code| by_status(code.as_str())),
+            rows: rows.get_or_create_owned(&labels),
+            labels,
+            all: all.clone(),
+            own: OnceLock::new(),
         }
+    }
+
+    /// Its own histograms, or those of all further versions where too many have their own.
+    pub fn distribution(&self) -> &Distribution {
+        self.own.get_or_init(|| self.all.of(&self.labels))
     }
 
     pub fn requests(&self, outcome: Result<(), Code>) -> &Counter {
@@ -89,7 +166,7 @@ impl ModelMetrics {
     /// From receiving a request to the acceptance of its response, with its trace where it is sampled.
     pub fn answered(&self, took: Duration, exemplar: Option<Exemplar>) {
         let at = exemplar.as_ref().map(|_| SystemTime::now());
-        self.request.observe(took.as_secs_f64(), exemplar, at);
+        self.distribution().request.observe(took.as_secs_f64(), exemplar, at);
     }
 }
 
@@ -98,10 +175,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     rows: Family<VersionLabels, Counter>,
-    batch_rows: Histograms,
-    queue: Histograms,
-    inference: Histograms,
-    request: Family<VersionLabels, Requests, fn() -> Requests>,
+    distributions: Distributions,
     reloads: Family<ReloadLabels, Counter>,
     /// Versions that no longer serve and are still shown, the oldest first.
     retired: Mutex<VecDeque<VersionLabels>>,
@@ -136,10 +210,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("predictd");
         let requests = Family::default();
         let rows_total = Family::default();
-        let batch_rows: Histograms = Family::new_with_constructor(rows);
-        let [queue, inference]: [Histograms; 2] =
-            std::array::from_fn(|_| Family::new_with_constructor(seconds as fn() -> Histogram));
-        let request = Family::new_with_constructor(seconds_with_exemplars as fn() -> Requests);
+        let distributions = Distributions::new();
         let reloads = Family::default();
         let (in_hand, bytes_in_hand, models_serving) = (Gauge::default(), Gauge::default(), Gauge::default());
         let [nacked, overdue, publish_failures, ack_failures, stream_failures]: [Counter; 5] =
@@ -147,25 +218,25 @@ impl Metrics {
         let publish = seconds();
         registry.register("requests", "Requests answered, by status: ok or the error code", requests.clone());
         registry.register("rows", "Rows predicted", rows_total.clone());
-        registry.register("batch_rows", "Rows in one call of ONNX Runtime", batch_rows.clone());
+        registry.register("batch_rows", "Rows in one call of ONNX Runtime", distributions.batch_rows.clone());
         let in_seconds = Unit::Seconds;
         registry.register_with_unit(
             "queue_wait",
             "From receiving a request to the start of its batch",
             in_seconds.clone(),
-            queue.clone(),
+            distributions.queue.clone(),
         );
         registry.register_with_unit(
             "inference",
             "One call of ONNX Runtime",
             in_seconds.clone(),
-            inference.clone(),
+            distributions.inference.clone(),
         );
         registry.register_with_unit(
             "request",
             "From receiving a request to the acceptance of its response",
             in_seconds.clone(),
-            request.clone(),
+            distributions.request.clone(),
         );
         registry.register_with_unit(
             "publish",
@@ -198,21 +269,13 @@ impl Metrics {
             stream_failures.clone(),
         );
         registry.register("models_serving", "Models with a version in service", models_serving.clone());
-        let unrouted = model_metrics(
-            &requests,
-            &rows_total,
-            [&batch_rows, &queue, &inference],
-            &request,
-            VersionLabels { model: String::new(), version: String::new() },
-        );
+        let none = VersionLabels { model: String::new(), version: String::new() };
+        let unrouted = ModelMetrics::new(&requests, &rows_total, &distributions, none);
         Arc::new(Self {
             registry,
             requests,
             rows: rows_total,
-            batch_rows,
-            queue,
-            inference,
-            request,
+            distributions,
             reloads,
             retired: Mutex::default(),
             unrouted,
@@ -232,13 +295,7 @@ impl Metrics {
     pub fn for_version(&self, model: &str, version: &str) -> ModelMetrics {
         let labels = VersionLabels { model: model.to_owned(), version: version.to_owned() };
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(|retired| *retired != labels);
-        model_metrics(
-            &self.requests,
-            &self.rows,
-            [&self.batch_rows, &self.queue, &self.inference],
-            &self.request,
-            labels,
-        )
+        ModelMetrics::new(&self.requests, &self.rows, &self.distributions, labels)
     }
 
     /// A version went out of service: its numbers go, too, after a few more have.
@@ -250,10 +307,7 @@ impl Metrics {
         }
         let Some(labels) = retired.pop_front() else { return };
         self.rows.remove(&labels);
-        for family in [&self.batch_rows, &self.queue, &self.inference] {
-            family.remove(&labels);
-        }
-        self.request.remove(&labels);
+        self.distributions.remove(&labels);
         let VersionLabels { model, version } = labels;
         for status in std::iter::once("ok").chain(Code::ALL.map(Code::as_str)) {
             let labels = RequestLabels { model: model.clone(), version: version.clone(), status };
@@ -275,24 +329,50 @@ impl Metrics {
     }
 }
 
-fn model_metrics(
-    requests: &Family<RequestLabels, Counter>,
-    rows: &Family<VersionLabels, Counter>,
-    [batch_rows, queue, inference]: [&Histograms; 3],
-    request: &Family<VersionLabels, Requests, fn() -> Requests>,
-    labels: VersionLabels,
-) -> ModelMetrics {
-    let by_status = |status| {
-        let VersionLabels { model, version } = labels.clone();
-        requests.get_or_create_owned(&RequestLabels { model, version, status })
-    };
-    ModelMetrics {
-        ok: by_status("ok"),
-        rejected: Code::ALL.map(|code| by_status(code.as_str())),
-        rows: rows.get_or_create_owned(&labels),
-        batch_rows: batch_rows.get_or_create_owned(&labels),
-        queue: queue.get_or_create_owned(&labels),
-        inference: inference.get_or_create_owned(&labels),
-        request: request.get_or_create_owned(&labels),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histograms_are_bounded_and_counters_are_not_shared() {
+        let metrics = Metrics::new();
+        let versions: Vec<_> =
+            (0..2000).map(|number| metrics.for_version(&format!("model-{number}"), "1")).collect();
+        assert!(!metrics.render().contains("predictd_inference_seconds_count{model=\"model-"));
+        for model in versions.iter().rev() {
+            model.requests(Ok(())).inc();
+            model.distribution().inference.observe(0.5);
+        }
+        let text = metrics.render();
+        let count = |model: &str| {
+            let line = format!("predictd_inference_seconds_count{{model=\"{model}\",version=\"");
+            text.lines().find(|found| found.starts_with(&line)).map(|found| found.rsplit_once(' ').unwrap().1)
+        };
+        assert_eq!(
+            (count("model-1999"), count("model-1900"), count("model-1899")),
+            (Some("1"), Some("1"), None)
+        );
+        assert_eq!(count("others/"), Some("1900"));
+        assert!(text.contains("predictd_requests_total{model=\"model-0\",version=\"1\",status=\"ok\"} 1\n"));
+        assert!(text.len() < 3_000_000, "{} bytes", text.len());
+    }
+
+    #[test]
+    fn a_version_out_of_service_leaves_its_histograms_to_others() {
+        let metrics = Metrics::new();
+        let used = |version: usize| {
+            let model = metrics.for_version("wine", &version.to_string());
+            model.distribution().queue.observe(0.5);
+        };
+        (0..OWN_HISTOGRAMS).for_each(used);
+        (0..=RETIRED).for_each(|version| metrics.retire("wine", &version.to_string()));
+        used(OWN_HISTOGRAMS);
+        let text = metrics.render();
+        let count =
+            |version| format!("predictd_queue_wait_seconds_count{{model=\"wine\",version=\"{version}\"}}");
+        assert!(
+            !text.contains(&count(0)) && text.contains(&count(1)) && text.contains(&count(OWN_HISTOGRAMS))
+        );
+        assert!(!text.contains(OTHERS));
     }
 }
