@@ -1,19 +1,26 @@
 //! What operators and probes ask over HTTP: `/health`, `/ready`, `/info`, `/metrics`; `/` lists them.
 
+mod connections;
+
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::sync::{Mutex, oneshot};
 
+use self::connections::Connections;
 use crate::cli::report::Hint as _;
 use crate::encode::envelope::rfc3339;
 use crate::health::Health;
@@ -30,6 +37,9 @@ const ROUTES: &str = "\
 /metrics  Prometheus
 ";
 
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const SHARED: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone)]
 pub struct State {
     pub health: Arc<Health>,
@@ -37,29 +47,56 @@ pub struct State {
     pub models: Arc<Models>,
 }
 
-/// # Errors
-/// The address is in use, or not this machine's.
-pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen}"))
-        .hint("choose another address with `http.listen`; port 0 takes any free one")?;
-    tracing::info!(address = %listener.local_addr()?, "http: /health /ready /info /metrics");
-    Ok(listener)
+/// The server; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    _stop: oneshot::Sender<Infallible>,
 }
 
-/// Serves until its task is dropped.
-pub async fn serve(listener: TcpListener, state: State) {
-    let router = Router::new()
+impl Server {
+    /// Answers on a thread of its own: however long something in the worker computes, a probe is answered.
+    ///
+    /// # Errors
+    /// The address is in use, or not this machine's.
+    pub async fn start(listen: SocketAddr, state: State) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}"))
+            .hint("choose another address with `http.listen`; port 0 takes any free one")?;
+        let connections = Connections::new();
+        tracing::info!(
+            address = %listener.local_addr()?,
+            connections = connections.most(),
+            "http: /health /ready /info /metrics"
+        );
+        // To be registered with the runtime of the other thread.
+        let listener = listener.into_std()?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = async move {
+            tokio::select! {
+                served = connections.serve(listener, router(state)) => served,
+                Err(_) = stopped => Ok(()),
+            }
+        };
+        let run = || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            if let Err(error) = runtime.and_then(|runtime| runtime.block_on(serve)) {
+                tracing::error!(%error, "http ended");
+            }
+        };
+        std::thread::Builder::new().name("http".to_owned()).spawn(run).context("cannot start a thread")?;
+        Ok(Self { _stop: stop })
+    }
+}
+
+fn router(state: State) -> Router {
+    Router::new()
         .route("/", get(|| async { ROUTES }))
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .route("/info", get(info))
-        .route("/metrics", get(metrics))
-        .with_state(state);
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "http ended");
-    }
+        .route("/info", Text::route("application/json", info))
+        .route("/metrics", Text::route(OPENMETRICS, |state| state.metrics.render()))
+        .with_state(state)
 }
 
 /// Alive, unless a stage is stuck for good: what only a restart can help.
@@ -79,9 +116,43 @@ async fn ready(extract::State(state): extract::State<State>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", troubles.join("; "))).into_response()
 }
 
-async fn metrics(extract::State(state): extract::State<State>) -> Response {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], state.metrics.render()).into_response()
+/// A text that takes time to write and memory to send. Clients that wait for it get the same one, and so do clients that ask within
+/// [`SHARED`] while it is still being sent: many that ask, or read slowly, cost no more than a few.
+#[derive(Debug)]
+struct Text {
+    content_type: &'static str,
+    render: fn(&State) -> String,
+    last: Mutex<Option<(Instant, Bytes)>>,
+}
+
+impl Text {
+    fn route(content_type: &'static str, render: fn(&State) -> String) -> MethodRouter<State> {
+        let text = Arc::new(Self { content_type, render, last: Mutex::default() });
+        get(|extract::State(state)| async move { text.answer(state).await })
+    }
+
+    async fn answer(&self, state: State) -> Response {
+        let asked = Instant::now();
+        let mut last = self.last.lock().await;
+        let is_fresh = |(at, body): &&(Instant, Bytes)| {
+            *at >= asked || !body.is_unique() && asked.saturating_duration_since(*at) < SHARED
+        };
+        let body = match last.as_ref().filter(is_fresh) {
+            Some((_, body)) => body.clone(),
+            None => {
+                let (render, now) = (self.render, Instant::now());
+                // Beside this thread, which answers probes meanwhile.
+                let text = match tokio::task::spawn_blocking(move || render(&state)).await {
+                    Ok(text) => Bytes::from(text),
+                    Err(error) => {
+                        return (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response();
+                    }
+                };
+                last.insert((now, text)).1.clone()
+            }
+        };
+        ([(header::CONTENT_TYPE, self.content_type)], body).into_response()
+    }
 }
 
 #[derive(Serialize)]
@@ -159,7 +230,7 @@ impl TensorInfo {
     }
 }
 
-async fn info(extract::State(state): extract::State<State>) -> Response {
+fn info(state: &State) -> String {
     let mut models: BTreeMap<String, ModelInfo> = BTreeMap::new();
     for (name, model) in &*state.models.serving() {
         models.entry(name.to_string()).or_default().serving = Some(VersionInfo::of(model));
@@ -181,6 +252,5 @@ async fn info(extract::State(state): extract::State<State>) -> Response {
         models,
         ignored: state.models.ignored(),
     };
-    let body = serde_json::to_string_pretty(&info).expect("plain data is always JSON");
-    ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+    serde_json::to_string_pretty(&info).expect("plain data is always JSON") + "\n"
 }

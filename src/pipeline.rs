@@ -95,9 +95,8 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         metrics: Arc::clone(&metrics),
         models: Arc::clone(&models),
     };
-    let server = http::bind(config.http.listen).await?;
-    // Serves through the drain, so that probes see it; ends with the runtime.
-    let http = tokio::spawn(http::serve(server, state));
+    // Serves through the drain, so that probes see it.
+    let _http = http::Server::start(config.http.listen, state).await?;
 
     let order = Arc::<Order>::default();
     let large = Large::connect(&config.responses).await?;
@@ -195,7 +194,6 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     let ended = stages.supervise(&stop, config.shutdown.grace).await;
     grace.flush().await;
     checks.abort();
-    http.abort();
     ended
 }
 

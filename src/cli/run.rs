@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
     };
     telemetry::logs::init(&config.project);
     announce(&config);
+    raise_open_files();
     telemetry::init(&config.requests.subscription, &config.responses.topic);
     pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
 }
@@ -43,6 +45,14 @@ fn announce(config: &Config) {
     );
     for warning in config.warnings() {
         tracing::warn!("{warning}");
+    }
+}
+
+/// As many files as the system allows. Most start a process with 1024, for programs of old that call `select`.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files stays as it is");
     }
 }
 

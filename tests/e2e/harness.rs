@@ -193,13 +193,18 @@ impl World {
 
     /// A worker with config/local.yaml and these variables over it.
     pub(crate) fn worker(&self, variables: &[(&str, &str)]) -> Worker {
+        Worker::spawn(self.run(variables))
+    }
+
+    /// The command of [`World::worker`].
+    pub(crate) fn run(&self, variables: &[(&str, &str)]) -> Command {
         let mut command = self.command();
         command
             .args(["run", "--config"])
             .arg(repository().join("config/local.yaml"))
             .env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0")
             .envs(variables.iter().copied());
-        Worker::spawn(command)
+        command
     }
 
     pub(crate) async fn ready_worker(&self, variables: &[(&str, &str)]) -> Worker {

@@ -12,6 +12,7 @@ mod models;
 mod publishing;
 mod references;
 mod soak;
+mod sockets;
 pub(crate) mod table;
 
 use std::collections::HashMap;

@@ -1,0 +1,287 @@
+//! The connections of the HTTP server: how many there may be, and how long a client may keep one waiting.
+//!
+//! A client may send a request slowly, leave its answer unread, or ask nothing: each has its limit. Where no connection more is
+//! allowed, the one that has waited longest for its client is closed for the new one, so that a probe is always answered.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, Id, JoinSet};
+
+/// Connections at most. Each buffers up to [`BUFFER`] in each direction: 128 MiB together.
+const MOST: u64 = 2048;
+/// Longest head of a request, and bytes that hyper buffers in each direction beside the body of an answer.
+const BUFFER: usize = 32 << 10;
+const SWEEP: Duration = Duration::from_secs(1);
+/// Pause after a connection could not be accepted: the process has no file left, or the system no memory.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What a connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// From its start, or from the first byte of a later request, to the end of the request's head.
+    Head,
+    Answering,
+    /// Until the client has received its answer.
+    Sending,
+    /// Until the next request.
+    Idle,
+}
+
+impl Phase {
+    /// How long the worker waits for the client; `None` where the client waits for the worker.
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Head => Some(Duration::from_secs(10)),
+            Self::Answering => None,
+            Self::Sending => Some(Duration::from_secs(30)),
+            // Google's load balancers use a connection that was idle for up to 600 s: one that ends earlier costs a request.
+            Self::Idle => Some(Duration::from_secs(620)),
+        }
+    }
+}
+
+/// The phase of one connection, and its begin.
+#[derive(Debug)]
+struct Progress(Mutex<(Phase, Instant)>);
+
+impl Progress {
+    fn get(&self) -> (Phase, Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, phase: Phase) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (phase, Instant::now());
+    }
+
+    fn advance(&self, from: Phase, to: Phase) {
+        if self.get().0 == from {
+            self.enter(to);
+        }
+    }
+
+    /// Since when it waits for its client; `None` where it does not.
+    fn waits_since(&self) -> Option<Instant> {
+        let (phase, since) = self.get();
+        phase.limit().map(|_| since)
+    }
+
+    fn is_overdue(&self, now: Instant) -> bool {
+        let (phase, since) = self.get();
+        phase.limit().is_some_and(|limit| now.saturating_duration_since(since) >= limit)
+    }
+}
+
+/// Tells the progress of its connection.
+#[derive(Debug)]
+struct Watched {
+    stream: TcpStream,
+    progress: Arc<Progress>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.progress.advance(Phase::Idle, Phase::Head);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes once everything is written.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() {
+            self.progress.advance(Phase::Sending, Phase::Idle);
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Connections {
+    open: HashMap<Id, (Arc<Progress>, AbortHandle)>,
+    tasks: JoinSet<()>,
+    most: usize,
+}
+
+impl Connections {
+    /// As many as half of the files that the process may open: the worker needs the others.
+    pub(super) fn new() -> Self {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = usize::try_from((files / 2).clamp(1, MOST)).unwrap_or(usize::MAX);
+        Self { open: HashMap::new(), tasks: JoinSet::new(), most }
+    }
+
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Serves until it is dropped, and its connections with it.
+    pub(super) async fn serve(mut self, listener: std::net::TcpListener, router: Router) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        self.open(stream, &router);
+                        // Many that arrive at once must not close one that was never looked at.
+                        tokio::task::yield_now().await;
+                    }
+                    Err(error) if ended_before(&error) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, open = self.open.len(), "no HTTP connection can be accepted");
+                        self.make_room();
+                        tokio::time::sleep(RETRY).await;
+                    }
+                },
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                    self.open.remove(&id);
+                }
+                _ = sweep.tick() => self.end_overdue(Instant::now()),
+            }
+        }
+    }
+
+    /// The connection is refused where no other can be closed for it.
+    fn open(&mut self, stream: TcpStream, router: &Router) {
+        if self.open.len() >= self.most && !self.make_room() {
+            return;
+        }
+        let progress = Arc::new(Progress(Mutex::new((Phase::Head, Instant::now()))));
+        let task = self.tasks.spawn(serve_one(stream, router.clone(), Arc::clone(&progress)));
+        self.open.insert(task.id(), (progress, task));
+    }
+
+    /// Closes the connection that has waited longest for its client; whether there was one.
+    fn make_room(&mut self) -> bool {
+        let waiting = self.open.iter().filter_map(|(id, (progress, _))| Some((progress.waits_since()?, *id)));
+        let Some((_, id)) = waiting.min_by_key(|(since, _)| *since) else { return false };
+        self.close(id);
+        true
+    }
+
+    fn end_overdue(&mut self, now: Instant) {
+        let overdue = self.open.iter().filter(|(_, (progress, _))| progress.is_overdue(now));
+        for id in overdue.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close(id);
+        }
+    }
+
+    fn close(&mut self, id: Id) {
+        if let Some((_, task)) = self.open.remove(&id) {
+            task.abort();
+        }
+    }
+}
+
+/// The client went away before its connection was accepted.
+fn ended_before(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn serve_one(stream: TcpStream, router: Router, progress: Arc<Progress>) {
+    let io = TokioIo::new(Watched { stream, progress: Arc::clone(&progress) });
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        progress.enter(Phase::Answering);
+        let answer = router.call(request);
+        let progress = &progress;
+        async move {
+            // One request a turn: a client that sends many at once does not hold up the others.
+            tokio::task::yield_now().await;
+            let response = answer.await;
+            progress.enter(Phase::Sending);
+            response
+        }
+    });
+    // A client's fault, such as bytes that are no HTTP, ends its connection alone.
+    let _ = http1::Builder::new().max_buf_size(BUFFER).serve_connection(io, service).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_phase(phase: Phase, since: Instant) -> Arc<Progress> {
+        Arc::new(Progress(Mutex::new((phase, since))))
+    }
+
+    #[test]
+    fn each_wait_for_the_client_ends() {
+        let start = Instant::now();
+        for (phase, limit) in [(Phase::Head, 10), (Phase::Sending, 30), (Phase::Idle, 620)] {
+            let progress = in_phase(phase, start);
+            let limit = Duration::from_secs(limit);
+            assert!(!progress.is_overdue(start + limit - Duration::from_millis(1)), "{phase:?}");
+            assert!(progress.is_overdue(start + limit), "{phase:?}");
+        }
+        assert!(!in_phase(Phase::Answering, start).is_overdue(start + Duration::from_secs(9999)));
+    }
+
+    #[tokio::test]
+    async fn the_longest_wait_is_closed_first_and_no_client_that_waits() {
+        let start = Instant::now();
+        let mut connections = Connections { most: 3, ..Connections::new() };
+        let mut ids = Vec::new();
+        for (phase, after) in [(Phase::Answering, 0), (Phase::Idle, 2), (Phase::Head, 1)] {
+            let task = connections.tasks.spawn(std::future::pending());
+            ids.push(task.id());
+            let progress = in_phase(phase, start + Duration::from_secs(after));
+            connections.open.insert(task.id(), (progress, task));
+        }
+        assert!(connections.make_room());
+        assert!(!connections.open.contains_key(&ids[2]));
+        assert!(connections.make_room());
+        assert!(!connections.open.contains_key(&ids[1]));
+        assert!(!connections.make_room());
+        assert!(connections.open.contains_key(&ids[0]));
+    }
+}
