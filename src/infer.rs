@@ -19,6 +19,7 @@ use crate::message::{Batch, Origin, Pending, Reply};
 use crate::model::Model;
 use crate::model::engine::{Failure, How};
 use crate::model::intake::Tokens;
+use crate::model::sizes::{self, MOST_MADE_UP};
 use crate::signature::Signature;
 use crate::telemetry::traces;
 use crate::tensor::{self, Elements, Output, Show, Tensor, View};
@@ -395,9 +396,11 @@ impl Joined<'_> {
 
 /// One run on zeros, so that the first request does not pay for what ONNX Runtime sets up lazily.
 pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
-    let zeros: Vec<(Vec<usize>, Elements)> = model
-        .engine
-        .inputs
+    let inputs = &model.engine.inputs;
+    if sizes::bytes(inputs, 1).is_none_or(|bytes| bytes > MOST_MADE_UP) {
+        return Err("its inputs are too large to be made up".to_owned());
+    }
+    let zeros: Vec<(Vec<usize>, Elements)> = inputs
         .iter()
         .map(|spec| {
             let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();

@@ -55,6 +55,11 @@ macro_rules! define_types {
                 match self { $(Self::$variant => $datatype),+ }
             }
 
+            /// Bytes of an element in memory, without what it points to.
+            pub fn size(self) -> usize {
+                match self { $(Self::$variant => size_of::<$rust>()),+ }
+            }
+
             /// The datatype's type; `BYTES` are strings.
             pub fn from_datatype(datatype: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|element| element.datatype() == datatype)

@@ -2,8 +2,9 @@
 
 `slow` takes as many products of matrices as the largest x of a batch says, some 15 000 a second on one core. `divide` ends
 the process for x = -1: ONNX Runtime divides the least whole number as the processor does, and for that one the processor has
-a SIGFPE. `wide` needs much memory for a row inside itself, `long` gives much. `external-subgraph` adds 7, a weight of an `If`'s branch that lies in `branches.bin`. Running it again writes the
-same bytes.
+a SIGFPE. `wide` needs much memory for a row inside itself, `long` gives much. `external-subgraph` adds 7, a weight of an `If`'s branch that lies in `branches.bin`. `abort` divides constants in
+that way, so that the process ends while ONNX Runtime loads it. `endless` answers no call. `huge`, `huge-rows` and
+`huge-sequence` declare inputs that no memory holds. Running it again writes the same bytes.
 """
 
 from __future__ import annotations
@@ -111,10 +112,60 @@ def external_subgraph() -> tuple[ModelProto, bytes]:
     return build([helper.make_node("If", ["condition"], ["y"], **branches)], [condition], check=False), content
 
 
+def abort() -> ModelProto:
+    """y = x + (the least whole number / -1), which ONNX Runtime computes when it loads the model."""
+    nodes = [helper.make_node("Div", ["least", "minus"], ["ratio"]), helper.make_node("Add", ["x", "ratio"], ["y"])]
+    numbers = {"least": np.iinfo(np.int64).min, "minus": -1}
+    return build(nodes, [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in numbers.items()])
+
+
+def endless() -> ModelProto:
+    """y = x, after as many steps as an int64 counts."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["still"]), helper.make_node("Add", ["before", "one"], ["after"])],
+        "body",
+        [tensor("step", INT64), tensor("go", BOOL), tensor("before", INT64)],
+        [tensor("still", BOOL), tensor("after", INT64)],
+    )
+    nodes = [
+        helper.make_node("Loop", ["steps", "", "zero"], ["count"], body=body),
+        helper.make_node("Mul", ["count", "zero"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    # The number of steps depends on x: with constants alone, the loop would be computed when the model loads.
+    nodes.insert(0, helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0))
+    nodes.insert(1, helper.make_node("Mul", ["sum", "zero"], ["none"]))
+    nodes.insert(2, helper.make_node("Add", ["none", "most"], ["steps"]))
+    numbers = {"zero": 0, "one": 1, "most": np.iinfo(np.int64).max}
+    return build(nodes, [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in numbers.items()])
+
+
+def huge(*shape: str | int, is_sequence: bool = False) -> ModelProto:
+    """y = the shape of x, or the length of the sequence x."""
+    operator = "SequenceLength" if is_sequence else "Shape"
+    x = helper.make_tensor_sequence_value_info("x", FLOAT, shape) if is_sequence else tensor("x", FLOAT, *shape)
+    y = tensor("y", INT64) if is_sequence else tensor("y", INT64, len(shape))
+    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "graph", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    checker.check_model(model, full_check=True)
+    return model
+
+
 def main() -> None:
     shutil.rmtree(FAULTS, ignore_errors=True)
     external, branches = external_subgraph()
-    models = {"slow": slow(), "divide": divide(), "wide": wide(), "long": long(), "external-subgraph": external}
+    models = {
+        "slow": slow(),
+        "divide": divide(),
+        "wide": wide(),
+        "long": long(),
+        "external-subgraph": external,
+        "abort": abort(),
+        "endless": endless(),
+        "huge": huge("N", 1_000_000, 1_000_000),
+        "huge-rows": huge(1_000_000_000_000, 3),
+        "huge-sequence": huge(1_000_000, 1_000_000, is_sequence=True),
+    }
     for name, model in models.items():
         folder = FAULTS / name / "1"
         folder.mkdir(parents=True)

@@ -96,7 +96,9 @@ fn zeros(models: &Models, model: &Model) -> Vec<Sample> {
         ranks.flat_map(|open| TEXTS.into_iter().flat_map(move |text| SIZES.map(|size| (open, text, size))));
     for (open, text, size) in tries {
         let zeros = Zeros { model, text, size, open, picture: picture.as_deref() };
-        let count = |spec| zeros.whole(spec).into_iter().try_fold(1, usize::checked_mul);
+        let count = |spec: &TensorSpec| {
+            zeros.whole(spec).into_iter().chain(zeros.inner(&spec.kind)).try_fold(1, usize::checked_mul)
+        };
         if !model.signature.inputs.iter().all(|spec| count(spec).is_some_and(|count| count <= MOST_ELEMENTS))
         {
             continue;
@@ -208,11 +210,16 @@ impl<'a> Zeros<'a> {
                 let key = if *key == ElementType::I64 { "0" } else { "a" };
                 Some(format!("{{\"{key}\": {}}}", self.zero(*value)))
             }
-            Kind::Sequence { element, shape } => {
-                let shape: Vec<usize> = shape.iter().map(|dim| dim.fixed().unwrap_or(self.size)).collect();
-                Some(format!("[{}]", value(&shape, &self.zero(*element))))
+            Kind::Sequence { element, .. } => {
+                Some(format!("[{}]", value(&self.inner(&spec.kind), &self.zero(*element))))
             }
         }
+    }
+
+    /// The shape of each tensor of a sequence.
+    fn inner(&self, kind: &Kind) -> Vec<usize> {
+        let Kind::Sequence { shape, .. } = kind else { return Vec::new() };
+        shape.iter().map(|dim| dim.fixed().unwrap_or(self.size)).collect()
     }
 
     /// One element of an input: the first category of a column that has some.

@@ -19,6 +19,7 @@ use super::probe::{self, Precision, Stack};
 use super::rows::Rows;
 use super::runtime::Runtime;
 use super::sharing::{Decision, Declarations, Evidence, Sharing};
+use super::sizes;
 use crate::error::Rejection;
 use crate::signature::{Padding, Signature, TensorSpec};
 use crate::tensor::{Output, Show, View};
@@ -97,6 +98,7 @@ impl Opened {
         }
         let options = options(declaration);
         let mut first = Chain::open(runtime.environment(), &bundle.graphs, options)?;
+        sizes::check(&first.inputs).map_err(anyhow::Error::msg)?;
         let metadata = metadata(&first, bundle.model_graph);
         let (mut inputs, outputs) = (first.inputs.clone(), first.output_specs.clone());
 

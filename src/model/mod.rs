@@ -27,6 +27,7 @@ pub mod rows;
 pub mod runtime;
 mod samples;
 pub mod sharing;
+pub(crate) mod sizes;
 pub mod source;
 mod values;
 pub mod version;

@@ -4,6 +4,7 @@
 use super::categories::Encoder;
 use super::chain::Chain;
 use super::engine::Input;
+use super::sizes::{self, MOST_MADE_UP};
 use crate::signature::{Kind, TensorSpec};
 use crate::tensor::{ElementType, Elements, Output, Show, View};
 
@@ -42,8 +43,8 @@ pub(super) enum Precision {
 const LENGTHS: [usize; 6] = [8, 13, 32, 64, 224, 1];
 /// Texts for each kind of row, to try in turn: some models read numbers out of them.
 const TEXTS: [[&str; 5]; 2] = [["", "1", "a", "b", "a b c"], ["0", "1", "2.5", "-3", "1000"]];
-/// Elements of one input in one call, at most: 64 MiB of float32.
-const MOST_ELEMENTS: usize = 16 << 20;
+/// Rows in a call of a model that takes always so many, at most.
+const MOST_ROWS: usize = 1 << 16;
 
 /// A made-up row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,6 +313,9 @@ impl Trial {
 /// Whether a first dimension that is always so long counts rows: none changes another one's outputs, and each gives the same in any
 /// place. Takes about `2 * log2(length)` calls: every pair of rows is once on two sides, of which one is changed.
 pub(super) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize) -> bool {
+    if length > MOST_ROWS {
+        return false;
+    }
     let mut outputs = |rows: &[Row]| {
         let made = Made { inputs, encoders: &[] };
         let outputs = run(chain, &made_up(made, rows, Size { length: 1, texts: &TEXTS[0] }).ok()?).ok()?;
@@ -362,6 +366,15 @@ fn run(chain: &mut Chain, stack: &Stack) -> Result<Vec<Got>, String> {
 /// # Errors
 /// An input of a kind, or of a size, that is not made up.
 fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<Stack, String> {
+    let row: Vec<TensorSpec> = made.inputs.iter().map(without_rows).collect();
+    // The whole trial, so that each call of it fits.
+    let bytes =
+        sizes::bytes(&row, size.length).and_then(|bytes| bytes.checked_mul(rows.len().max(ROWS.len())));
+    if bytes.is_none_or(|bytes| bytes > MOST_MADE_UP) {
+        let all: Vec<String> =
+            made.inputs.iter().map(|spec| format!("{:?} ({})", spec.name, spec.describe())).collect();
+        return Err(format!("the inputs {} are too large to be made up", all.join(", ")));
+    }
     let one = |spec: &TensorSpec| {
         let values = match spec.kind {
             Kind::Tensor | Kind::Optional => values(spec.element, size.texts),
@@ -372,12 +385,7 @@ fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<Stack, String
         })?;
         let inner: Vec<usize> =
             spec.shape.iter().skip(1).map(|dim| dim.fixed().unwrap_or(size.length)).collect();
-        let width = inner.iter().try_fold(1, |product: usize, length| product.checked_mul(*length));
-        // The whole trial, so that each call of it fits.
-        let width = width.filter(|width| width.saturating_mul(ROWS.len()) <= MOST_ELEMENTS);
-        let width = width.ok_or_else(|| {
-            format!("the input {:?} ({}) is too large to be made up", spec.name, spec.describe())
-        })?;
+        let width = inner.iter().product();
         let mut elements = Elements::with_capacity(spec.element, rows.len() * width);
         rows.iter().for_each(|row| values.extend(&mut elements, *row, width));
         for encoder in made.encoders.iter().filter(|encoder| encoder.input == spec.name) {
@@ -386,6 +394,11 @@ fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<Stack, String
         Ok(([&[rows.len()], &inner[..]].concat(), elements))
     };
     Ok(Stack { inputs: made.inputs.iter().map(one).collect::<Result<_, String>>()? })
+}
+
+/// One row of an input.
+fn without_rows(spec: &TensorSpec) -> TensorSpec {
+    TensorSpec { shape: spec.shape.get(1..).unwrap_or_default().to_vec(), ..spec.clone() }
 }
 
 /// What made-up elements are taken from.

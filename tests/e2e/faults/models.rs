@@ -1,7 +1,8 @@
-//! Faults 27 to 36 and 39: what goes wrong between a bucket and a serving model; and what its cache keeps.
+//! Faults 27 to 36, 39 and 50 to 54: what goes wrong between a source and a serving model; and what the cache keeps.
 
 mod cache;
 mod download;
+mod hostile;
 mod limits;
 mod versions;
 
