@@ -1,7 +1,7 @@
 //! What `/ready` says: whether each part that must work does, and if not, why. What `/health` says: whether a stage is stuck.
 //!
-//! A stage is stuck when one piece of its work goes on for too long. Waiting is no work: not for requests, for another stage, for
-//! Pub/Sub, nor for a download, which has its own limit of silence.
+//! A stage is stuck when one piece of its work goes on for too long. Waiting is no work: not for requests, for another stage, nor for
+//! Pub/Sub. Nor is the load of a model, which has its own limit: a restart would only begin it again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -25,9 +25,6 @@ const PARTS: usize = 4;
 pub const UNCHECKED_TOPIC: &str = "the response topic is not checked yet";
 /// A batch, a body or a group of responses that takes so long will not end: only a restart helps.
 const STUCK: Duration = Duration::from_secs(600);
-/// The same for one version of a model, from its files to its last sample. ONNX Runtime says nothing while it loads; the largest models
-/// take minutes to read and to optimise, and what serves meanwhile must not be ended for them.
-const STUCK_LOADING: Duration = Duration::from_secs(1800);
 
 /// Trouble that lasts is logged again so often: alerts that rest on the log would else close while it does.
 pub const REMINDER: Duration = Duration::from_secs(300);
@@ -58,7 +55,6 @@ impl Trouble {
 #[derive(Debug)]
 pub struct Pulse {
     stage: String,
-    stuck: Duration,
     born: Instant,
     /// Milliseconds after `born`, plus one; 0 when it waits for work.
     busy_since: AtomicU64,
@@ -142,16 +138,8 @@ impl Health {
 
     /// For a stage, or one of its threads or tasks, to tell when it works; each its own.
     pub fn pulse(&self, stage: impl Into<String>) -> Arc<Pulse> {
-        self.pulse_with(stage.into(), STUCK)
-    }
-
-    /// For who loads models: which may take half an hour.
-    pub fn loading_pulse(&self, stage: impl Into<String>) -> Arc<Pulse> {
-        self.pulse_with(stage.into(), STUCK_LOADING)
-    }
-
-    fn pulse_with(&self, stage: String, stuck: Duration) -> Arc<Pulse> {
-        let pulse = Arc::new(Pulse { stage, stuck, born: Instant::now(), busy_since: AtomicU64::new(0) });
+        let (stage, born) = (stage.into(), Instant::now());
+        let pulse = Arc::new(Pulse { stage, born, busy_since: AtomicU64::new(0) });
         let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
         pulses.retain(|pulse| pulse.strong_count() > 0);
         pulses.push(Arc::downgrade(&pulse));
@@ -161,8 +149,7 @@ impl Health {
     /// The stages that are stuck, and since when; empty when alive.
     pub fn stuck(&self, now: Instant) -> Vec<String> {
         let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
-        let stuck =
-            pulses.iter().filter_map(Weak::upgrade).filter(|pulse| pulse.busy_for(now) >= pulse.stuck);
+        let stuck = pulses.iter().filter_map(Weak::upgrade).filter(|pulse| pulse.busy_for(now) >= STUCK);
         stuck
             .map(|pulse| {
                 format!("{} has made no progress for {} seconds", pulse.stage, pulse.busy_for(now).as_secs())
@@ -192,15 +179,6 @@ mod tests {
         assert!(stuck.len() == 1 && stuck[0].starts_with("infer-0 has made no progress for 60"), "{stuck:?}");
         drop(working);
         assert!(health.stuck(soon).is_empty());
-    }
-
-    #[test]
-    fn a_load_may_take_longer() {
-        let health = Health::starting(CancellationToken::new());
-        let pulse = health.loading_pulse("models");
-        let _working = pulse.work();
-        assert!(health.stuck(Instant::now() + STUCK * 2).is_empty());
-        assert_eq!(health.stuck(Instant::now() + STUCK_LOADING).len(), 1);
     }
 
     #[test]

@@ -315,7 +315,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a version taken into service (`serving`) or not (`refused`, `failed`).
+    /// Counts a version taken into service (`serving`) or not (`refused`, `failed`), or out of it for good (`retired`).
     pub fn reloaded(&self, model: &str, outcome: &'static str) {
         self.reloads.get_or_create(&ReloadLabels { model: model.to_owned(), outcome }).inc();
     }

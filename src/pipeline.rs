@@ -17,18 +17,19 @@
 //! panics starts the same drain and makes the exit code non-zero.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::health::{Health, Part, REMINDER};
+use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::model::crashes::Crashes;
+use crate::model::loader::Loader;
 use crate::model::runtime::Runtime;
 use crate::model::source::Source;
-use crate::model::watch::{Judged, Watch};
+use crate::model::watch::{Shared, Watch};
 use crate::model::{Models, memory};
 use crate::order::Order;
 use crate::preflight::{self, Servers};
@@ -74,16 +75,18 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     });
 
     let hint = Arc::new(Notify::new());
-    let mut watch = Watch {
-        source: Arc::clone(&source),
-        runtime: Arc::clone(&runtime),
-        models: Arc::clone(&models),
-        metrics: Arc::clone(&metrics),
-        poll_interval: config.models.poll_interval,
-        hint: Arc::clone(&hint),
-        pulse: health.loading_pulse("models"),
-        judged: Judged::default(),
-    };
+    let crashes = Crashes::open(source.crashes());
+    let watch = Watch::new(
+        Shared {
+            source: Arc::clone(&source),
+            models: Arc::clone(&models),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            loader: Loader::new(Arc::clone(&runtime), config.models.load_timeout, crashes),
+        },
+        config.models.poll_interval,
+        Arc::clone(&hint),
+    );
 
     let mut stages = Stages::default();
     let (requests, requests_in) = mpsc::channel(GROUPS);
@@ -173,13 +176,10 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     stages.spawn("models", {
         let stop = stop.clone();
         async move {
-            tokio::select! {
-                () = first_model(&mut watch, &models) => {}
-                () = stop.cancelled() => return Ok(()),
-            }
-            health.works(Part::Models);
-            let _ = serving.send(());
-            watch.run(stop).await;
+            let started = || {
+                let _ = serving.send(());
+            };
+            watch.run(stop, started).await;
             Ok(())
         }
     });
@@ -209,26 +209,5 @@ fn fit_into_container(bytes: &mut usize) {
             "`requests.max_outstanding_bytes` is lowered to a quarter of the container's memory"
         );
         *bytes = limit / 4;
-    }
-}
-
-/// Looks until at least one model serves. What cannot be read now may be later: rights take minutes to arrive where they are new.
-async fn first_model(watch: &mut Watch, models: &Models) {
-    let mut said: Option<Instant> = None;
-    loop {
-        let wait = watch.look().await;
-        if !models.serving().is_empty() {
-            return;
-        }
-        if said.is_none_or(|at| at.elapsed() >= REMINDER) {
-            said = Some(Instant::now());
-            tracing::error!(
-                "no model can serve yet, waiting for one; `/info` says why the versions found do not"
-            );
-        }
-        tokio::select! {
-            () = watch.hint.notified() => {}
-            () = tokio::time::sleep(wait) => {}
-        }
     }
 }

@@ -55,6 +55,8 @@ const LEASE: Duration = Duration::from_secs(20);
 /// How much longer than [`LONGEST_IN_FLIGHT`] the client extends a lease: it counts from when it has read a message, and what
 /// is overdue must be nacked while its lease lasts.
 const LEASE_SLACK: Duration = Duration::from_secs(600);
+/// Until a request whose model is still loading is nacked.
+const PUT_OFF: Duration = Duration::from_secs(10);
 /// How often an idle connection is looked at, so that `/ready` tells the truth.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// After a failure the stream must have been open for so long before `/ready` believes in it.
@@ -304,6 +306,10 @@ impl Receive {
         hands: &mut Hands,
         stop: &CancellationToken,
     ) -> Result<(), PipelineGone> {
+        if self.models.is_awaited(|| delivered.message.attributes.get("model").map(String::as_str)) {
+            self.put_off(delivered, stop);
+            return Ok(());
+        }
         if hands.intake.lanes.is_open(&delivered.message.ordering_key) {
             let room = match hands.intake.lanes.try_room(&delivered.message) {
                 Some(room) => room,
@@ -363,6 +369,21 @@ impl Receive {
             }
         };
         self.replies.send(vec![*refused]).await.map_err(|_| PipelineGone)
+    }
+
+    /// Nacks a request whose model is still loading: at once where the order of its key must be kept, else after a while, so that the
+    /// attempts that its subscription allows last longer.
+    fn put_off(&self, delivered: Delivered, stop: &CancellationToken) {
+        let Delivered { message, handler, .. } = delivered;
+        if !message.ordering_key.is_empty() {
+            self.order.take(&message.ordering_key).give_up(message.message_id);
+            return message::give_back(handler, &self.metrics);
+        }
+        let (metrics, stop) = (Arc::clone(&self.metrics), stop.clone());
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(PUT_OFF, stop.cancelled()).await;
+            message::give_back(handler, &metrics);
+        });
     }
 
     /// Hands on what is decoded.

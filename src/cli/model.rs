@@ -56,7 +56,7 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Opened>
         return load_folder(runtime, path.clone(), &path).await;
     }
     let (name, parent) = (last_name(&path), path.parent().unwrap_or(&path).to_owned());
-    newest(runtime, Source::Directory(parent), &name, None).await
+    newest(runtime, Source::in_place(parent), &name, None).await
 }
 
 fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Opened> {

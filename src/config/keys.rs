@@ -158,6 +158,12 @@ pub const KEYS: &[Key] = &[
         hint: DURATION_HINT,
     },
     Key {
+        path: "models.load_timeout",
+        default: Some("10m"),
+        kind: Kind::Duration(Duration::from_secs(1)..=Duration::from_secs(86_400)),
+        hint: DURATION_HINT,
+    },
+    Key {
         path: "models.cache",
         default: Some(""),
         kind: Kind::Path,

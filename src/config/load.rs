@@ -93,6 +93,7 @@ impl Reader {
         let default = self.optional("models.default", |reader, path| reader.one(path, names::model));
         let updates = self.optional("models.updates", |reader, path| reader.resource(path, owner));
         let poll_interval = self.duration("models.poll_interval");
+        let load_timeout = self.duration("models.load_timeout");
         let directory =
             self.optional("models.cache", |reader, path| reader.one(path, |text| Some(PathBuf::from(text))));
         let cache_size = self.number("models.cache_size");
@@ -126,6 +127,7 @@ impl Reader {
                 default: default?,
                 updates: updates?,
                 poll_interval: poll_interval?,
+                load_timeout: load_timeout?,
                 cache: Cache { directory: directory?, size: cache_size? as u64 },
             },
             batching: Batching { max_rows: max_rows?, max_wait: max_wait? },

@@ -56,6 +56,7 @@ fn defaults_complete_the_least_configuration() {
             default: None,
             updates: None,
             poll_interval: Duration::from_secs(60),
+            load_timeout: Duration::from_secs(600),
             cache: Cache::default(),
         },
         batching: Batching { max_rows: 128, max_wait: Duration::ZERO },

@@ -70,6 +70,8 @@ pub struct Models {
     pub updates: Option<String>,
     /// Longest time before the source is listed again, whatever the notifications said.
     pub poll_interval: Duration,
+    /// Time for the load of one version, from its files to its last sample.
+    pub load_timeout: Duration,
     pub cache: Cache,
 }
 

@@ -47,6 +47,8 @@ pub enum Problem {
 /// The manifest's name.
 pub const MANIFEST: &str = "manifest.json";
 pub(super) const DECLARATION: &str = "model.yaml";
+/// Bytes of a manifest or a declaration: they are read as a whole, and what is made of them takes many times as much.
+pub(super) const MOST_DECLARED: u64 = 16 << 20;
 
 /// The commit mark of a version, written last.
 #[derive(Debug, Deserialize, Serialize)]
@@ -151,8 +153,16 @@ impl GraphFile {
     }
 }
 
+fn read_small(path: &Path) -> std::io::Result<String> {
+    let size = std::fs::metadata(path)?.len();
+    if size > MOST_DECLARED {
+        return Err(std::io::Error::other(format!("it has {size} bytes, expected {MOST_DECLARED} at most")));
+    }
+    std::fs::read_to_string(path)
+}
+
 fn read_declaration(folder: &Path) -> Result<Declaration, Problem> {
-    match std::fs::read_to_string(folder.join(DECLARATION)) {
+    match read_small(&folder.join(DECLARATION)) {
         Ok(text) => Declaration::parse(&text).map_err(Problem::Refused),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Declaration::default()),
         Err(error) => Err(Problem::Refused(format!("cannot read \"model.yaml\": {error}"))),
@@ -177,12 +187,12 @@ fn plain(name: &str) -> Result<&Path, Problem> {
 }
 
 fn check_manifest(folder: &Path) -> Result<(), Problem> {
-    let text = match std::fs::read(folder.join(MANIFEST)) {
+    let text = match read_small(&folder.join(MANIFEST)) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Problem::Refused(format!("cannot read \"manifest.json\": {error}"))),
     };
-    let manifest: Manifest = serde_json::from_slice(&text)
+    let manifest: Manifest = serde_json::from_str(&text)
         .map_err(|error| Problem::Refused(format!("\"manifest.json\" is not understood: {error}")))?;
     for (name, expected) in &manifest.files {
         let (size, crc) = size_and_crc32c(&folder.join(plain(name)?))
@@ -227,7 +237,7 @@ pub fn base64_be(crc: u32) -> String {
 }
 
 fn read_mlmodel(folder: &Path) -> Result<Option<MlModel>, Problem> {
-    match std::fs::read_to_string(folder.join("MLmodel")) {
+    match read_small(&folder.join("MLmodel")) {
         Ok(text) => serde_saphyr::from_str(&text)
             .map(Some)
             .map_err(|error| Problem::Refused(format!("\"MLmodel\" is not understood: {error}"))),

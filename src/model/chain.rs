@@ -3,6 +3,8 @@
 //! Values go from graph to graph by name, without a copy. An input that no earlier graph gives is the request's. Optional inputs
 //! and outputs are two values of the session each ([`super::optional`]), and one here.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, bail};
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -12,6 +14,7 @@ use ort::value::Outlet;
 use super::bundle::GraphFile;
 use super::declared::{Declared, RowKind, input_spec, output_spec};
 use super::optional;
+use super::runtime::{Ender, Runtime};
 use super::values::{Held, input_value, is_true};
 use crate::signature::{Kind, TensorSpec};
 use crate::tensor::{self, Output, View};
@@ -32,6 +35,8 @@ pub(super) struct Chain {
     pub(super) output_specs: Vec<TensorSpec>,
     /// How the rows of each output can be told apart.
     pub(super) row_kinds: Vec<RowKind>,
+    /// Ends its calls while the version loads.
+    pub(super) ender: Option<Arc<Ender>>,
 }
 
 #[derive(Debug)]
@@ -92,22 +97,23 @@ impl Given {
 
 impl Chain {
     /// Loads the graphs of `files`, in the order in which they run. The outputs are the last one's.
-    pub(super) fn open(
-        environment: &Environment,
-        files: &[GraphFile],
-        options: Options,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn open(runtime: &Runtime, files: &[GraphFile], options: Options) -> anyhow::Result<Self> {
         let mut chain = Self {
             graphs: Vec::new(),
             outputs: Vec::new(),
             inputs: Vec::new(),
             output_specs: Vec::new(),
             row_kinds: Vec::new(),
+            ender: runtime.ender().cloned(),
         };
         let mut given: Vec<(String, Given)> = Vec::new();
         for (number, file) in files.iter().enumerate() {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            let Opened { session, inputs: declared, outputs } = Opened::open(environment, file, options)?;
+            if chain.ender.as_ref().is_some_and(|ender| ender.has_ended()) {
+                bail!("the load was ended");
+            }
+            let Opened { session, inputs: declared, outputs } =
+                Opened::open(runtime.environment(), file, options)?;
             let mut inputs = Vec::new();
             let mut takes_from_before = number == 0;
             for outlet in &declared {
@@ -196,7 +202,11 @@ impl Chain {
                 .map(value)
                 .collect::<ort::Result<_>>()
                 .map_err(|error| error.message().to_owned())?;
-            let outputs = session.run(&values[..]).map_err(|error| error.message().to_owned())?;
+            let outputs = match &self.ender {
+                None => session.run(&values[..]),
+                Some(ender) => session.run_with_options(&values[..], ender.options()),
+            };
+            let outputs = outputs.map_err(|error| error.message().to_owned())?;
             drop(values);
             computed.push(outputs);
         }

@@ -97,7 +97,7 @@ impl Opened {
             anyhow::bail!("session.intra_threads: expected 1 to {MAX_INTRA_THREADS}, got {threads}");
         }
         let options = options(declaration);
-        let mut first = Chain::open(runtime.environment(), &bundle.graphs, options)?;
+        let mut first = Chain::open(runtime, &bundle.graphs, options)?;
         sizes::check(&first.inputs).map_err(anyhow::Error::msg)?;
         let metadata = metadata(&first, bundle.model_graph);
         let (mut inputs, outputs) = (first.inputs.clone(), first.output_specs.clone());
@@ -167,7 +167,7 @@ impl Opened {
         };
         let mut chains = vec![Mutex::new(first)];
         for _ in 1..runtime.threads() {
-            chains.push(Mutex::new(Chain::open(runtime.environment(), &bundle.graphs, options)?));
+            chains.push(Mutex::new(Chain::open(runtime, &bundle.graphs, options)?));
         }
         let max_rows = declaration.batching.max_rows;
         let position = |encoder: &Encoder| inputs.iter().position(|input| input.name == encoder.input);
@@ -222,6 +222,13 @@ impl Engine {
         match probe::given_rows(chain, stack, rows) {
             Ok(trial) => self.sharing = Sharing::by_samples(trial.verdict, rows),
             Err(reason) => tracing::debug!(reason, "the samples' rows could not be tried"),
+        }
+    }
+
+    /// The version is loaded: nobody ends its calls any more.
+    pub(super) fn loaded(&mut self) {
+        for chain in &mut self.chains {
+            chain.get_mut().unwrap_or_else(PoisonError::into_inner).ender = None;
         }
     }
 

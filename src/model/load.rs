@@ -52,6 +52,7 @@ pub fn load(
     blocking_phase("check", of, || samples::check(&model, &model.declaration.samples))
         .map_err(Problem::Refused)?;
     samples::try_rows(&mut model);
+    model.engine.loaded();
     let batching = model.engine.batching();
     if model.engine.sharing.evidence == Evidence::Unknown {
         tracing::warn!(

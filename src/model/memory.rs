@@ -3,25 +3,89 @@
 
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use super::source::Listed;
 
-/// Why loading `listed` for so many inference threads would exhaust the memory; `None` where it would not, or where the
-/// system does not say what is left. `downloads`: where its files are put first, if anywhere.
-pub(super) fn shortage(listed: &Listed, threads: usize, downloads: Option<&Path>) -> Option<String> {
-    let root = Path::new("/");
-    let files: u64 = listed.files.iter().map(|file| file.size).sum();
-    let copies = usize::from(downloads.is_some_and(|folder| is_in_memory(root, folder)));
-    let (needed, left) = (needed(files, threads + copies), available(root)?);
-    (needed > left).then(|| {
-        format!(
-            "it is too large for the memory left: its files of {} take about {} with {threads} inference threads, \
-             {} are left; give the worker more memory or lower `inference.threads`",
-            mebibytes(files),
-            mebibytes(needed),
-            mebibytes(left)
-        )
-    })
+/// Memory that loads under way will take.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Bytes.
+    taken: Mutex<u64>,
+    freed: Notify,
+}
+
+/// What one load may take.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    room: &'a Room,
+    bytes: u64,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.room.lock() -= self.bytes;
+        self.room.freed.notify_waiters();
+    }
+}
+
+impl Room {
+    /// Takes room for `listed`, loaded for so many inference threads, once the loads under way leave it. `downloads`: where its files
+    /// are put first, if anywhere.
+    ///
+    /// # Errors
+    /// It would exhaust the memory.
+    pub(super) async fn take(
+        &self,
+        listed: &Listed,
+        threads: usize,
+        downloads: Option<&Path>,
+    ) -> Result<Taken<'_>, String> {
+        let root = Path::new("/");
+        let files: u64 = listed.files.iter().map(|file| file.size).sum();
+        let copies = usize::from(downloads.is_some_and(|folder| is_in_memory(root, folder)));
+        let needed = needed(files, threads + copies);
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            // Where the system does not say what is left, all is.
+            let left = available(root).unwrap_or(u64::MAX);
+            if let Some(taken) =
+                self.try_take(needed, left).map_err(|()| shortage(files, needed, left, threads))?
+            {
+                return Ok(taken);
+            }
+            freed.await;
+        }
+    }
+
+    /// Nothing while others have taken what may be enough once they are loaded.
+    fn try_take(&self, needed: u64, left: u64) -> Result<Option<Taken<'_>>, ()> {
+        let mut taken = self.lock();
+        // The others have had a part of theirs already, which is no longer left.
+        if taken.saturating_add(needed) > left {
+            return if *taken == 0 || needed > left.saturating_add(*taken) { Err(()) } else { Ok(None) };
+        }
+        *taken += needed;
+        Ok(Some(Taken { room: self, bytes: needed }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shortage(files: u64, needed: u64, left: u64, threads: usize) -> String {
+    format!(
+        "it is too large for the memory left: its files of {} take about {} with {threads} inference threads, {} are left; give the \
+         worker more memory or lower `inference.threads`",
+        mebibytes(files),
+        mebibytes(needed),
+        mebibytes(left)
+    )
 }
 
 /// Each thread's session holds the weights; while one is loaded, its file's parsed form lies beside them.
@@ -160,6 +224,18 @@ mod tests {
         let is_in_memory = |folder: &str| is_in_memory(root.path(), Path::new(folder));
         assert!(is_in_memory("/tmp/models") && is_in_memory("/tmp"));
         assert!(!is_in_memory("/var/models") && !is_in_memory("/tmp/disk/models") && !is_in_memory("/tmpfs"));
+    }
+
+    #[test]
+    fn loads_under_way_count_and_are_waited_for() {
+        let room = Room::default();
+        assert!(room.try_take(11, 10).is_err(), "too large by itself");
+        let first = room.try_take(6, 10).unwrap().unwrap();
+        assert!(room.try_take(4, 10).unwrap().is_some());
+        assert!(room.try_take(5, 10).unwrap().is_none(), "once the first is loaded");
+        assert!(room.try_take(17, 10).is_err(), "whatever the first leaves");
+        drop(first);
+        assert!(room.try_take(5, 10).unwrap().is_some());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Models: where versions come from, what they hold, which one serves.
 //!
-//! [`watch`] alone writes [`Models`]; the pipeline reads it, once a request to decode and once a batch to pin the version.
+//! [`watch`] alone, with what it starts, writes [`Models`]; the pipeline reads it, once a request to decode and once a batch to pin the version.
 
 pub mod bundle;
 pub mod cache;
@@ -9,6 +9,7 @@ mod categories;
 mod chain;
 pub(crate) mod choice;
 mod columns;
+pub mod crashes;
 pub mod declaration;
 mod declared;
 mod download;
@@ -16,6 +17,7 @@ pub mod engine;
 pub(crate) mod intake;
 pub mod interface;
 pub mod load;
+pub mod loader;
 pub(crate) mod memory;
 pub mod mlflow;
 mod onnx;
@@ -23,6 +25,7 @@ mod optional;
 mod present;
 mod probe;
 mod protobuf;
+mod reconcile;
 pub mod rows;
 pub mod runtime;
 mod samples;
@@ -34,7 +37,7 @@ pub mod version;
 pub mod watch;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -156,6 +159,7 @@ pub struct Models {
     ignored: Mutex<Vec<source::Ignored>>,
     /// Serves requests that name no model.
     default: Option<String>,
+    awaited: ArcSwap<BTreeSet<String>>,
 }
 
 impl Models {
@@ -165,6 +169,7 @@ impl Models {
             not_served: Mutex::default(),
             ignored: Mutex::default(),
             default,
+            awaited: ArcSwap::default(),
         })
     }
 
@@ -213,9 +218,42 @@ impl Models {
 
     /// Puts `model` into service in place of its earlier version, which batches in flight keep until they end.
     fn swap(&self, model: Arc<Model>) {
-        let mut serving = BTreeMap::clone(&self.serving.load());
-        serving.insert(Arc::clone(&model.name), model);
-        self.serving.store(Arc::new(serving));
+        self.serving.rcu(|serving| {
+            let mut serving = BTreeMap::clone(serving);
+            serving.insert(Arc::clone(&model.name), Arc::clone(&model));
+            serving
+        });
+    }
+
+    /// Takes a model out of service; batches in flight keep it until they end.
+    fn retire(&self, name: &str) -> Option<Arc<Model>> {
+        self.lock().remove(name);
+        let before = self.serving.rcu(|serving| {
+            let mut serving = BTreeMap::clone(serving);
+            serving.remove(name);
+            serving
+        });
+        before.get(name).cloned()
+    }
+
+    /// Whether the request's model was in the source when this worker started and is still loading, so that another worker, or this
+    /// one later, may answer.
+    pub fn is_awaited<'a>(&'a self, name: impl FnOnce() -> Option<&'a str>) -> bool {
+        let awaited = self.awaited.load();
+        !awaited.is_empty() && name().or(self.default.as_deref()).is_some_and(|name| awaited.contains(name))
+    }
+
+    fn set_awaited(&self, models: BTreeSet<String>) {
+        self.awaited.store(Arc::new(models));
+    }
+
+    /// Once it serves or cannot.
+    fn set_not_awaited(&self, name: &str) {
+        if self.awaited.load().contains(name) {
+            let mut awaited = BTreeSet::clone(&self.awaited.load());
+            awaited.remove(name);
+            self.set_awaited(awaited);
+        }
     }
 
     /// The version that runs a request which was decoded for `model`: the one that is served now, where it
@@ -251,11 +289,6 @@ impl Models {
 
     fn set_ignored(&self, ignored: Vec<source::Ignored>) {
         *self.ignored.lock().unwrap_or_else(PoisonError::into_inner) = ignored;
-    }
-
-    /// Forgets all models but those for which `keep` holds.
-    fn retain_not_served(&self, keep: impl Fn(&str) -> bool) {
-        self.lock().retain(|model, _| keep(model));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, NotServed>> {

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
+use ort::session::RunOptions;
 
 use crate::cli::report::Hint as _;
 use crate::config::{Inference, Provider};
@@ -17,6 +19,42 @@ pub struct Runtime {
     threads: usize,
     /// Rows in one call at most, where requests share calls.
     pub(super) max_rows: usize,
+    /// Ends the calls of a load.
+    ender: Option<Arc<Ender>>,
+}
+
+/// Ends the calls of one load, from outside.
+pub(crate) struct Ender {
+    options: RunOptions,
+    has_ended: AtomicBool,
+}
+
+impl std::fmt::Debug for Ender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ender").field("has_ended", &self.has_ended).finish_non_exhaustive()
+    }
+}
+
+impl Ender {
+    pub(super) fn new() -> ort::Result<Arc<Self>> {
+        Ok(Arc::new(Self { options: RunOptions::new()?, has_ended: AtomicBool::new(false) }))
+    }
+
+    /// Calls under way fail soon, later ones at once.
+    pub(super) fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        if let Err(error) = self.options.terminate() {
+            tracing::warn!(%error, "cannot end a call of ONNX Runtime");
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn options(&self) -> &RunOptions {
+        &self.options
+    }
 }
 
 /// As `batching.max_rows` has it.
@@ -42,7 +80,7 @@ impl Runtime {
                 "set `inference.library` or ORT_DYLIB_PATH to libonnxruntime.so (1.17 or later); \
                  scripts/fetch-onnxruntime gets one and prints its path",
             )?;
-        Ok(Self { environment, threads: inference.threads, max_rows: MAX_ROWS })
+        Ok(Self { environment, threads: inference.threads, max_rows: MAX_ROWS, ender: None })
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -51,12 +89,22 @@ impl Runtime {
 
     /// The same for one inference thread.
     pub(crate) fn with_one_thread(&self) -> Self {
-        Self { environment: self.environment.clone(), threads: 1, max_rows: self.max_rows }
+        Self { environment: self.environment.clone(), threads: 1, max_rows: self.max_rows, ender: None }
     }
 
     /// Sets how many rows are in one call at most.
     pub fn with_max_rows(self, max_rows: usize) -> Self {
         Self { max_rows, ..self }
+    }
+
+    /// The same for so many inference threads, and a load that can be ended.
+    pub(super) fn for_load(&self, threads: usize, ender: Arc<Ender>) -> Self {
+        let environment = self.environment.clone();
+        Self { environment, threads, max_rows: self.max_rows, ender: Some(ender) }
+    }
+
+    pub(super) fn ender(&self) -> Option<&Arc<Ender>> {
+        self.ender.as_ref()
     }
 
     /// How many inference threads there are.

@@ -1,17 +1,20 @@
 //! Where model versions come from: a directory or a bucket, listed and read the same way.
 //! What it lists is only a claim; [`super::bundle`] judges whether a version is complete.
 
+mod directory;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use google_cloud_storage::client::{Storage, StorageControl};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
+use self::directory::Directory;
 use super::bundle::{self, DECLARATION, MANIFEST};
-use super::cache::{Cache, Lease};
+use super::cache::{Cache, Lease, Partial};
 use super::download::{Object, in_time};
 use super::version::Version;
 use crate::cli::report::Hint as _;
@@ -24,7 +27,7 @@ pub struct File {
     pub path: String,
     /// Bytes.
     pub size: u64,
-    /// The object's generation; a local file's time of change in nanoseconds.
+    /// The object's generation; of a local file, a number that is another one after every change.
     pub generation: i64,
     /// As the bucket reports it; a local file has none.
     pub crc32c: Option<u32>,
@@ -44,6 +47,8 @@ pub struct Listing {
     pub versions: Vec<Listed>,
     /// What is no part of a version, up to [`MOST_IGNORED`].
     pub ignored: Vec<Ignored>,
+    /// The models of whose folders a part cannot be read.
+    pub unreadable: BTreeSet<String>,
 }
 
 /// Something that lies where a version, or a part of one, was expected.
@@ -59,17 +64,19 @@ const MOST_IGNORED: usize = 100;
 const OTHER_MODELS: [&str; 10] =
     ["cbm", "h5", "joblib", "keras", "pb", "pickle", "pkl", "pt", "pth", "safetensors"];
 
-/// A version's files on the local disk. A downloaded copy stays while this lives.
+/// A version's files on the local disk. A copy stays while this lives.
 #[derive(Debug)]
 pub struct Fetched {
     pub folder: PathBuf,
     /// None where nothing was downloaded.
     pub lease: Option<Lease>,
+    /// The copy of a directory's version.
+    pub copy: Option<Partial>,
 }
 
 #[derive(Debug)]
 pub enum Source {
-    Directory(PathBuf),
+    Directory(Box<Directory>),
     Bucket(Box<Bucket>),
 }
 
@@ -83,6 +90,11 @@ pub struct Bucket {
 }
 
 impl Source {
+    /// A directory whose versions are read where they lie: for one look at one version.
+    pub fn in_place(root: PathBuf) -> Self {
+        Self::Directory(Box::new(Directory { root, copies: None }))
+    }
+
     /// # Errors
     /// The directory or the bucket does not exist or may not be listed, nobody answers for the bucket, or the cache cannot be
     /// used.
@@ -95,7 +107,12 @@ impl Source {
                     ))
                     .hint("create it, or correct `models.source`; it holds MODEL/VERSION/model.onnx");
                 }
-                Self::Directory(root.clone())
+                // A copy is only there while its version loads, so that the disk alone is its limit.
+                let copies = config::Cache { size: u64::MAX, ..cache.clone() };
+                Self::Directory(Box::new(Directory {
+                    root: root.clone(),
+                    copies: Some(Cache::open(&copies)?),
+                }))
             }
             config::Source::Bucket { bucket, prefix } => {
                 let control = google::storage_control().await?;
@@ -116,9 +133,9 @@ impl Source {
         self.locate(&format!("{model}/{version}"))
     }
 
-    fn locate(&self, path: &str) -> String {
+    pub(super) fn locate(&self, path: &str) -> String {
         match self {
-            Self::Directory(root) => root.join(path).display().to_string(),
+            Self::Directory(source) => source.root.join(path).display().to_string(),
             Self::Bucket(source) => {
                 let Bucket { bucket, prefix, .. } = &**source;
                 format!("gs://{bucket}/{}{path}", folder(prefix))
@@ -127,10 +144,27 @@ impl Source {
     }
 
     /// Where versions are put before they are loaded; `None` where they are loaded from where they lie.
-    pub fn downloads(&self) -> Option<&std::path::Path> {
+    fn cache(&self) -> Option<&Cache> {
         match self {
-            Self::Directory(_) => None,
-            Self::Bucket(source) => Some(source.cache.root()),
+            Self::Directory(source) => source.copies.as_ref(),
+            Self::Bucket(source) => Some(&source.cache),
+        }
+    }
+
+    /// See [`Source::cache`].
+    pub fn downloads(&self) -> Option<&Path> {
+        self.cache().map(Cache::root)
+    }
+
+    /// Where loads that end the process are remembered: beside the cache where that is kept, else in a temporary folder of this
+    /// source's own, which outlasts the process though not the machine.
+    pub fn crashes(&self) -> PathBuf {
+        match self.cache().filter(|cache| cache.is_lasting()) {
+            Some(cache) => cache.root().join("loads"),
+            None => {
+                let source = crc32c::crc32c(self.locate("").as_bytes());
+                std::env::temp_dir().join(format!("predictd-loads-{source:08x}"))
+            }
         }
     }
 
@@ -147,9 +181,9 @@ impl Source {
     /// Everything that is there now.
     pub async fn list(&self) -> anyhow::Result<Listing> {
         let mut listing = match self {
-            Self::Directory(root) => {
-                let root = root.clone();
-                spawn_blocking(move || list_directory(&root)).await??
+            Self::Directory(source) => {
+                let root = source.root.clone();
+                spawn_blocking(move || directory::list(&root)).await??
             }
             Self::Bucket(source) => {
                 list_bucket(&source.control, &source.bucket, &folder(&source.prefix)).await?
@@ -166,7 +200,10 @@ impl Source {
     /// # Errors
     /// One of them cannot be read, whatever was tried.
     pub(crate) async fn declares_new_signature(&self, listed: &Listed) -> anyhow::Result<bool> {
-        for file in listed.files.iter().filter(|file| [MANIFEST, DECLARATION].contains(&&*file.path)) {
+        let small = |file: &&File| file.size <= bundle::MOST_DECLARED;
+        for file in
+            listed.files.iter().filter(|file| [MANIFEST, DECLARATION].contains(&&*file.path)).filter(small)
+        {
             if bundle::declares_new_signature(&file.path, &self.read(listed, file).await?) {
                 return Ok(true);
             }
@@ -195,10 +232,7 @@ impl Source {
     /// A file cannot be read, whatever was tried, or the disk has no room. Nothing half is left.
     pub async fn fetch(&self, listed: &Listed, progress: impl Fn(u64)) -> anyhow::Result<Fetched> {
         match self {
-            Self::Directory(root) => {
-                let folder = root.join(&listed.model).join(listed.version.as_str());
-                Ok(Fetched { folder, lease: None })
-            }
+            Self::Directory(source) => source.fetch(listed, progress).await,
             Self::Bucket(source) => {
                 let from = self.address(&listed.model, &listed.version);
                 source.fetch(from, listed, progress).await
@@ -209,7 +243,7 @@ impl Source {
 
 impl Bucket {
     async fn fetch(&self, from: String, listed: &Listed, progress: impl Fn(u64)) -> anyhow::Result<Fetched> {
-        let fetched = |(folder, lease)| Fetched { folder, lease: Some(lease) };
+        let fetched = |(folder, lease)| Fetched { folder, lease: Some(lease), copy: None };
         let (cache, at, wanted) = (Arc::clone(&self.cache), from.clone(), listed.clone());
         if let Some(found) = spawn_blocking(move || cache.find(&at, &wanted)).await? {
             tracing::info!(model = listed.model, version = listed.version.as_str(), "found in the cache");
@@ -219,7 +253,7 @@ impl Bucket {
         for file in &listed.files {
             let object = self.object(listed, file);
             object
-                .download(&Cache::files(&partial).join(&file.path), &progress)
+                .download(&partial.files().join(&file.path), &progress)
                 .await
                 .with_context(|| format!("cannot fetch gs://{}/{}", self.bucket, object.name))?;
         }
@@ -291,39 +325,12 @@ async fn list_bucket(control: &StorageControl, bucket: &str, prefix: &str) -> an
     Ok(collected.listing())
 }
 
-fn list_directory(root: &Path) -> anyhow::Result<Listing> {
-    fn walk(root: &Path, folder: &Path, collected: &mut Collected) -> anyhow::Result<()> {
-        let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {folder:?}"))?;
-        for entry in entries {
-            let path = entry?.path();
-            // A file may go between the listing and this look at it.
-            let Ok(metadata) = std::fs::metadata(&path) else { continue };
-            if metadata.is_dir() {
-                walk(root, &path, collected)?;
-                continue;
-            }
-            let changed = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let Some(relative) = path.strip_prefix(root).ok().and_then(Path::to_str) else { continue };
-            let file = File {
-                path: String::new(),
-                size: metadata.len(),
-                generation: i64::try_from(changed.as_nanos()).unwrap_or(i64::MAX),
-                crc32c: None,
-            };
-            collected.add(relative, file);
-        }
-        Ok(())
-    }
-    let mut collected = Collected::default();
-    walk(root, root, &mut collected)?;
-    Ok(collected.listing())
-}
-
 /// Gathers files by model and version.
 #[derive(Debug, Default)]
 struct Collected {
-    versions: std::collections::BTreeMap<(String, String), Listed>,
-    ignored: std::collections::BTreeMap<String, String>,
+    versions: BTreeMap<(String, String), Listed>,
+    ignored: BTreeMap<String, String>,
+    unreadable: BTreeSet<String>,
 }
 
 impl Collected {
@@ -390,7 +397,7 @@ impl Collected {
         for listed in &mut versions {
             listed.files.sort();
         }
-        Listing { versions, ignored }
+        Listing { versions, ignored, unreadable: self.unreadable }
     }
 }
 

@@ -9,14 +9,33 @@ use opentelemetry::{Context, KeyValue};
 
 use super::traces;
 
-/// A look at the source, with all that it leads to.
-pub async fn reload<T, E: Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    let Some(tracer) = traces::tracer() else { return work.await };
-    let span = tracer.build_with_context(SpanBuilder::from_name("reload"), &Context::new());
-    let context = Context::new().with_span(span);
-    let outcome = work.with_context(context.clone()).await;
-    end(&context, &outcome);
-    outcome
+/// A look at the source, with all that it leads to. Its span ends with it.
+#[derive(Debug)]
+pub struct Reload(Option<Context>);
+
+impl Reload {
+    pub fn begin() -> Self {
+        Self(traces::tracer().map(|tracer| {
+            let span = tracer.build_with_context(SpanBuilder::from_name("reload"), &Context::new());
+            Context::new().with_span(span)
+        }))
+    }
+
+    /// A part of it.
+    pub async fn run<T, E: Display>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let Some(context) = &self.0 else { return work.await };
+        let outcome = work.with_context(context.clone()).await;
+        fail(context, &outcome);
+        outcome
+    }
+}
+
+impl Drop for Reload {
+    fn drop(&mut self) {
+        if let Some(context) = &self.0 {
+            context.span().end();
+        }
+    }
 }
 
 /// One of its phases; `of` names the model and the version, where there is one.
@@ -72,8 +91,12 @@ fn begin(name: &'static str, of: Option<(&str, &str)>) -> Option<Context> {
 }
 
 fn end<T, E: Display>(context: &Context, outcome: &Result<T, E>) {
+    fail(context, outcome);
+    context.span().end();
+}
+
+fn fail<T, E: Display>(context: &Context, outcome: &Result<T, E>) {
     if let Err(error) = outcome {
         context.span().set_status(Status::error(error.to_string()));
     }
-    context.span().end();
 }

@@ -13,14 +13,14 @@ pub(super) const DESCRIPTION: &str = "version.json";
 pub(super) const FILES: &str = "files";
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Description {
+pub(in crate::model) struct Description {
     /// The version's address.
-    from: String,
+    pub(in crate::model) from: String,
     files: Vec<File>,
 }
 
 impl Description {
-    pub(super) fn of(from: &str, listed: &Listed) -> Self {
+    pub(in crate::model) fn of(from: &str, listed: &Listed) -> Self {
         Self { from: from.to_owned(), files: listed.files.clone() }
     }
 
@@ -47,7 +47,7 @@ pub(super) fn damage(folder: &Path, listed: &Listed) -> Option<String> {
 }
 
 /// Readable, legal in every file system, and another one for every other generation of a file.
-pub(super) fn entry_name(from: &str, listed: &Listed) -> String {
+pub(in crate::model) fn entry_name(from: &str, listed: &Listed) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
     let short = |text: &str| text.chars().take(80).map(legal).collect::<String>();
     let mut key = from.to_owned();

@@ -10,19 +10,26 @@ mod tests;
 
 use std::fs::{self, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
-use self::entry::{DESCRIPTION, Description, FILES, damage, describe, entry_name};
+use self::entry::{DESCRIPTION, FILES, damage, describe};
+pub(super) use self::entry::{Description, entry_name};
 pub use self::lease::Lease;
 use self::lease::Leases;
 use super::source::Listed;
+use crate::cli::report::Hint as _;
 use crate::config;
 
 /// Folders that are being written begin so.
 const PARTIAL: &str = ".partial-";
+/// Temporary roots begin so.
+const TEMPORARY: &str = "predictd-models-";
+/// Locked by the process whose root it lies in.
+const LOCK: &str = ".lock";
 
 #[derive(Debug)]
 pub struct Cache {
@@ -30,13 +37,39 @@ pub struct Cache {
     /// Bytes.
     budget: u64,
     leases: Leases,
+    /// Bytes of the folders that are being written.
+    partial: Arc<Mutex<u64>>,
     /// Removes a temporary root at the end, or holds the lock of a lasting one.
     place: Place,
 }
 
+/// A version that is being written; it goes with this.
+#[derive(Debug)]
+pub struct Partial {
+    folder: TempDir,
+    bytes: u64,
+    all: Arc<Mutex<u64>>,
+}
+
+impl Partial {
+    /// Where the files go.
+    pub fn files(&self) -> PathBuf {
+        self.folder.path().join(FILES)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        *self.all.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+    }
+}
+
 #[derive(Debug)]
 enum Place {
-    Temporary(#[expect(dead_code, reason = "held for its drop")] TempDir),
+    Temporary(
+        #[expect(dead_code, reason = "held for its drop")] TempDir,
+        #[expect(dead_code, reason = "held for its lock")] fs::File,
+    ),
     Lasting(#[expect(dead_code, reason = "held for its lock")] fs::File),
 }
 
@@ -59,15 +92,15 @@ impl Cache {
             }
             tracing::warn!(cache = ?root, "another worker uses this cache, so this one keeps nothing; give each its own `models.cache`");
         }
-        let root = tempfile::Builder::new()
-            .prefix("predictd-models-")
-            .tempdir()
-            .context("cannot make a temporary directory for the models' files")?;
-        Ok(Self::new(root.path().to_owned(), config.size, Place::Temporary(root)))
+        remove_abandoned(&std::env::temp_dir());
+        let (root, lock) = temporary()
+            .context("cannot make a temporary directory for the models' files")
+            .hint("set `models.cache` to a directory that may be written to, or TMPDIR")?;
+        Ok(Self::new(root.path().to_owned(), config.size, Place::Temporary(root, lock)))
     }
 
     fn new(root: PathBuf, budget: u64, place: Place) -> Self {
-        Self { root, budget, leases: Leases::default(), place }
+        Self { root, budget, leases: Leases::default(), partial: Arc::default(), place }
     }
 
     /// The files of `listed` if they are here and undamaged, and a lease on them. Reads all of them.
@@ -93,8 +126,10 @@ impl Cache {
     ///
     /// # Errors
     /// The budget or the disk does not suffice, whatever is evicted; or the folder cannot be made.
-    pub fn begin(&self, bytes: u64) -> anyhow::Result<TempDir> {
-        let (mut idle, mut leased) = (Vec::new(), 0);
+    pub fn begin(&self, bytes: u64) -> anyhow::Result<Partial> {
+        // Several are written side by side; one at a time makes room.
+        let mut all = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut idle, mut leased) = (Vec::new(), *all);
         for entry in fs::read_dir(&self.root).context("cannot list the models' cache")? {
             let entry = entry?.path();
             let Some(description) = describe(&entry) else { continue };
@@ -107,7 +142,7 @@ impl Cache {
             }
         }
         ensure!(
-            leased + bytes <= self.budget,
+            leased.saturating_add(bytes) <= self.budget,
             "its {bytes} bytes do not fit into the cache of {} bytes, where versions in use hold {leased}; \
              raise `models.cache_size`",
             self.budget
@@ -130,7 +165,13 @@ impl Cache {
         );
         let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&self.root)?;
         fs::create_dir(partial.path().join(FILES))?;
-        Ok(partial)
+        *all += bytes;
+        Ok(Partial { folder: partial, bytes, all: Arc::clone(&self.partial) })
+    }
+
+    /// Whether what is in it outlasts the process.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self.place, Place::Lasting(_))
     }
 
     /// Bytes that the disk has left.
@@ -140,39 +181,58 @@ impl Cache {
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Where the files go in a folder that [`Cache::begin`] gave.
-    pub fn files(partial: &TempDir) -> PathBuf {
-        partial.path().join(FILES)
-    }
-
     /// Makes a complete folder of files the entry of `listed`.
-    pub fn finish(&self, partial: TempDir, from: &str, listed: &Listed) -> anyhow::Result<(PathBuf, Lease)> {
+    pub fn finish(&self, partial: Partial, from: &str, listed: &Listed) -> anyhow::Result<(PathBuf, Lease)> {
         let entry = self.root.join(entry_name(from, listed));
         let description = serde_json::to_vec_pretty(&Description::of(from, listed))?;
-        fs::write(partial.path().join(DESCRIPTION), description)?;
+        let folder = partial.folder.path();
+        fs::write(folder.join(DESCRIPTION), description)?;
+        // Nothing is evicted between the move and the lease.
+        let all = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         if entry.exists() {
             fs::remove_dir_all(&entry)?;
         }
-        fs::rename(partial.path(), &entry).with_context(|| format!("cannot put {entry:?} into the cache"))?;
-        // Moved away: nothing is left to be removed.
-        let _ = partial.keep();
+        fs::rename(folder, &entry).with_context(|| format!("cannot put {entry:?} into the cache"))?;
         let lease = self.lease(&entry);
+        drop(all);
         Ok((entry.join(FILES), lease))
     }
 
     fn lease(&self, entry: &Path) -> Lease {
-        self.leases.take(entry, matches!(self.place, Place::Lasting(_)))
+        self.leases.take(entry, self.is_lasting())
     }
 }
 
 /// The lock of a cache directory, which is made where it is missing; `None` when another process holds it.
 fn lock(root: &Path) -> anyhow::Result<Option<fs::File>> {
     fs::create_dir_all(root)?;
-    let lock = fs::File::create(root.join(".lock"))?;
+    let lock = fs::File::create(root.join(LOCK))?;
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// A temporary root, with the lock that says that its process lives. The lock is held before it is there by its name.
+fn temporary() -> anyhow::Result<(TempDir, fs::File)> {
+    let root = tempfile::Builder::new().prefix(TEMPORARY).tempdir()?;
+    let (new, name) = (root.path().join(".lock-new"), root.path().join(LOCK));
+    let lock = fs::File::create(&new)?;
+    lock.lock()?;
+    fs::rename(new, name)?;
+    Ok((root, lock))
+}
+
+/// The temporary roots of workers that were killed.
+fn remove_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
+            && let Ok(lock) = fs::File::open(entry.path().join(LOCK))
+            && lock.try_lock().is_ok()
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

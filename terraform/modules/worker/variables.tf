@@ -118,6 +118,7 @@ locals {
     "requests.max_outstanding_bytes"    = local.size
     "responses.inline_limit"            = local.size
     "models.poll_interval"              = local.duration
+    "models.load_timeout"               = local.duration
     "models.cache"                      = "^/"
     "models.cache_size"                 = local.size
     "batching.max_rows"                 = local.count

@@ -1,6 +1,7 @@
 //! Faults 27 to 36, 39 and 50 to 54: what goes wrong between a source and a serving model; and what the cache keeps.
 
 mod cache;
+mod directory;
 mod download;
 mod hostile;
 mod limits;

@@ -1,7 +1,14 @@
 //! Faults 50 to 52: models that would end the process, or never let it go on.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use super::*;
 use crate::harness::outcome;
+use crate::oracle;
+
+/// What a division by zero, or of the least whole number by -1, ends a process with.
+const SIGFPE: i32 = 8;
+const SIGKILL: i32 = 9;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_50_sizes_that_no_memory_holds() {
@@ -28,4 +35,119 @@ async fn fault_50_sizes_that_no_memory_holds() {
     trial.serves(&worker, "1").await;
     let happened = "each refused with the input's name, by the worker and by `inspect`; ready and answering";
     trial.judge(&worker, Allowed::default(), happened).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_51_a_load_that_ends_the_process() {
+    let injected = "a version that crashes ONNX Runtime as it loads, with a cache and without one; a kill in the middle of a load";
+    let mut trial =
+        trial(51, injected, "refused after two crashes, the old version serves; a kill refuses nothing")
+            .await;
+    let (cache, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let places = [
+        [("PREDICTD_MODELS__CACHE", cache.path()), ("PREDICTD_MODELS__DEFAULT", Path::new("wine"))],
+        [("TMPDIR", temporary.path()), ("PREDICTD_MODELS__DEFAULT", Path::new("wine"))],
+    ];
+    for (bad, good, place) in [("2", "3", places[0]), ("4", "5", places[1])] {
+        let variables = place.map(|(name, value)| (name, value.to_str().unwrap()));
+        let mut worker = trial.world.ready_worker(&variables).await;
+        let before = if bad == "2" { "1" } else { "3" };
+        trial.serves(&worker, before).await;
+        // An answer whose acknowledgement is under way would come twice.
+        trial.world.settled().await;
+        trial.world.upload_version("faults/abort/1", "wine", bad);
+        for crash in 1..=2 {
+            let status = worker.end().await;
+            assert_eq!(status.signal(), Some(SIGFPE), "crash {crash}: {}", worker.log());
+            worker = trial.world.worker(&variables);
+        }
+        worker.until_ready().await;
+        let reason = refusal(&worker, bad, "ended the process 2 times in a row").await;
+        let record = found(place[0].1, "wine-").into_iter().find(|path| path.extension().is_some()).unwrap();
+        assert!(reason.contains(record.to_str().unwrap()), "{reason}");
+        trial.serves(&worker, before).await;
+        trial.world.upload_version("wine/2", "wine", good);
+        worker.until_serving("wine", good).await;
+        // What is known of it goes with its files.
+        trial.world.delete(&format!("models/wine/{bad}/model.onnx"));
+        let is_forgotten = || async { (!record.exists()).then_some(()) };
+        worker.until("the end of what was known", is_forgotten).await;
+        trial.serves(&worker, good).await;
+        worker.signal("-TERM");
+        assert!(worker.end().await.success());
+    }
+    assert_eq!(found(temporary.path(), "predictd"), Vec::<PathBuf>::new());
+
+    let variables = places[0].map(|(name, value)| (name, value.to_str().unwrap()));
+    let mut worker = trial.world.ready_worker(&variables).await;
+    // Its sample takes seconds.
+    let samples = b"samples: [{request: {inputs: [30000]}}]";
+    trial.world.upload("models/slow/1/model.yaml", samples.to_vec());
+    trial.world.upload_version("faults/slow/1", "slow", "1");
+    let is_loading = || async { (!found(cache.path(), "loading-").is_empty()).then_some(()) };
+    worker.until("the load", is_loading).await;
+    worker.signal("-KILL");
+    assert_eq!(worker.end().await.signal(), Some(SIGKILL));
+    let worker = trial.world.ready_worker(&variables).await;
+    worker.until_serving("slow", "1").await;
+    assert_eq!(found(cache.path(), "loads"), Vec::<PathBuf>::new(), "{}", worker.log());
+    trial.serves(&worker, "5").await;
+    let happened = "two crashes, then refused with what to do, in /info and the log; the old version and then a good one served; \
+                    killed once in its load, a version is served after the restart";
+    trial.judge(&worker, Allowed::default(), happened).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_52_a_model_that_never_ends() {
+    let injected =
+        "a model whose first call never ends, from the start and beside a model that gets a new version";
+    let mut trial = trial(
+        52,
+        injected,
+        "the other model serves and follows; the endless one is refused by its time limit",
+    )
+    .await;
+    trial.world.upload_version("faults/endless/1", "endless", "1");
+    let temporary = tempfile::tempdir().unwrap();
+    let limit = ("PREDICTD_MODELS__LOAD_TIMEOUT", "4s");
+    let own = [("PREDICTD_MODELS__DEFAULT", "wine"), ("TMPDIR", temporary.path().to_str().unwrap())];
+    let mut worker = trial.world.worker(&[own[0], own[1], limit]);
+    worker.until_serving("wine", "1").await;
+    let reason_of = |info: &serde_json::Value| info["models"]["endless"]["refused"][0]["reason"].clone();
+    assert!(reason_of(&worker.info().await).is_null(), "wine did not wait for it");
+    let info = worker.until_info("a refusal", |info| reason_of(info).is_string()).await;
+    let reason = reason_of(&info).as_str().unwrap().to_owned();
+    assert!(reason.contains("did not end within `models.load_timeout` (4s); correct it"), "{reason}");
+    trial.serves(&worker, "1").await;
+    // Its thread is free again: the processor is idle.
+    let before = worker.processor_time();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let took = worker.processor_time() - before;
+    assert!(took < Duration::from_millis(250), "{took:?} of half a second");
+    worker.signal("-TERM");
+    assert!(worker.end().await.success());
+
+    // The time of this load is not over before the worker is. Requests for its model are no errors.
+    let mut worker = trial.world.worker(&own);
+    worker.until_ready().await;
+    let waiting =
+        trial.request("{\"instances\": [1]}", &[("model", "endless")], End::Code("MODEL_NOT_FOUND"));
+    trial.world.upload_version("wine/2", "wine", "2");
+    worker.until_serving("wine", "2").await;
+    trial.serves(&worker, "2").await;
+    let is_answered =
+        trial.world.server.history.with(|events| oracle::responses(events).contains_key(&*waiting));
+    assert!(!is_answered, "it is not known yet whether the model serves");
+    assert_eq!(found(temporary.path(), "loading-").len(), 1, "the endless one is still loading");
+    assert_eq!(worker.get("/health").await.0, 200);
+    trial.weigh(&worker);
+    let stopped = Instant::now();
+    worker.signal("-TERM");
+    assert!(worker.end().await.success());
+    assert!(stopped.elapsed() < Duration::from_secs(8), "{:?}", stopped.elapsed());
+    assert_eq!(found(temporary.path(), "predictd"), Vec::<PathBuf>::new());
+    let worker = trial.world.ready_worker(&[own[0], own[1], limit]).await;
+    worker.until_info("a refusal", |info| reason_of(info).is_string()).await;
+    let happened = format!("wine served at once and got its new version; {reason:?}");
+    trial.judge(&worker, Allowed::default(), &happened).await;
 }
