@@ -74,7 +74,7 @@ impl Running {
         }
     }
 
-    /// Nothing, once they were given up.
+    /// Empty once they were given up.
     fn take(&self) -> (Vec<Origin>, Vec<Reply>) {
         let mut held = self.lock();
         (std::mem::take(&mut held.origins), std::mem::take(&mut held.refused))

@@ -175,7 +175,7 @@ impl Origin {
         }
     }
 
-    /// Whether the request has been in flight for too long by `now`.
+    /// True when the request has been in flight for too long by `now`.
     pub fn is_overdue(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.received_at) >= LONGEST_IN_FLIGHT
     }

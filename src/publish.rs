@@ -52,7 +52,7 @@ pub struct Publish {
     ordered: Publisher,
     large: Arc<Large>,
     shared: Arc<Shared>,
-    /// What may wait of interrupted keys; beyond it they start over, so that others are received.
+    /// Most that may wait of interrupted keys; beyond it they start over, so that others are received.
     share: Weight,
     pulse: Arc<Pulse>,
 }
@@ -177,7 +177,7 @@ impl Publish {
         while settling.join_next().await.and_then(pass_panic_on).is_some() {}
     }
 
-    /// What becomes of the oldest response of a key. `may_come`: whether requests are redelivered to this worker.
+    /// Decides over the oldest response of a key. `may_come`: requests may still be redelivered to this worker.
     fn next(&self, reply: &Reply, may_come: bool) -> Next {
         let Origin { ordering_key, message_id, received_at, .. } = &reply.origin;
         if reply.origin.is_overdue(Instant::now()) {

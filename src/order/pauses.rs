@@ -72,7 +72,7 @@ impl Pauses {
         if pauses.len() >= MOST_PAUSES {
             pauses.retain(|_, pause| pause.at.elapsed() < COMES_AGAIN);
         }
-        // What was published is older than all that was not.
+        // A published request is older than all that were not.
         if was_published || !pauses.contains_key(key) {
             let at = Instant::now();
             let pause = Pause { waits_for: message_id, at, until: at + wait, back: None };

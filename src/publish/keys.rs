@@ -14,7 +14,7 @@ pub(super) struct Keys {
     lanes: HashMap<Arc<str>, Lane>,
     /// Lanes to look at, each once.
     ready: VecDeque<Arc<str>>,
-    /// Of all lanes that are blocked.
+    /// Sum over the lanes that are blocked.
     blocked: Weight,
 }
 
@@ -74,7 +74,7 @@ impl Keys {
         self.look_at(&key);
     }
 
-    /// What was being published of a key is settled.
+    /// The response that was being published of a key is settled.
     pub(super) fn settled(&mut self, key: Option<Arc<str>>) {
         let Some(key) = key else { return };
         if let Some(lane) = self.lanes.get_mut(&key) {
@@ -152,7 +152,7 @@ impl Keys {
     }
 }
 
-/// What becomes of the oldest response of a key.
+/// Fate of the oldest response of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// It is published, and its turn ends.
