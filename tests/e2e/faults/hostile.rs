@@ -202,9 +202,9 @@ async fn fault_45_gzips_of_many_strings_columns_and_names() {
     let v2 = format!(
         "{{\"inputs\": [{{\"name\": \"x\", \"datatype\": \"BYTES\", \"shape\": [{rows}, 2], \"data\": ["
     );
-    let v2 = repeated(&v2, "\"\",", 2 * rows - 1, "\"\"]}]}");
+    let v2 = repeated(&v2, "\"\",", 1_000_000, "\"\"]}]}");
     let cells = repeated("", "a,", 3_000_000, "a\n");
-    for _ in 0..4 {
+    for _ in 0..2 {
         for (body, model, content_type) in [
             (&strings, "strings", "application/json"),
             (&v2, "strings", "application/json"),
@@ -217,6 +217,6 @@ async fn fault_45_gzips_of_many_strings_columns_and_names() {
         }
         trial.wines(5);
     }
-    trial.judge(&worker, Allowed::default(), "20 such gzips").await;
+    trial.judge(&worker, Allowed::default(), "10 such gzips").await;
     trial.each_was_delivered_once();
 }

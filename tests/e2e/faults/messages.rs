@@ -94,12 +94,16 @@ async fn fault_16_a_request_that_kills_the_process() {
 /// answered at once otherwise.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_16_a_suspect_is_decoded_alone() {
-    let injected = "10 requests that are delivered for the third time, 7 of them invalid";
+    let injected =
+        "10 requests that are delivered for the third time, 7 of them invalid, 3 of these in a bucket";
     let promise = "each is decoded and answered alone, new ones beside them";
     let mut trial = Trial::with(with_dead_letters(), 16, injected, promise).await;
     let mut suspects = trial.wines(3);
     let refused = End::Code("INVALID_INPUT");
-    suspects.extend((0..7).map(|_| trial.request("{\"instances\": [", &[], refused.clone())));
+    suspects.extend((0..4).map(|_| trial.request("{\"instances\": [", &[], refused.clone())));
+    trial.world.upload("requests/invalid", b"{\"instances\": [".to_vec());
+    let reference = "{\"dataref\": \"gs://models/requests/invalid\"}";
+    suspects.extend((0..3).map(|_| trial.request(reference, &[], refused.clone())));
     let pubsub = &trial.world.server.pubsub;
     for _ in 0..2 {
         let pulled = pubsub.pull(REQUEST_SUBSCRIPTION, 100, true).await.unwrap();
@@ -108,7 +112,7 @@ async fn fault_16_a_suspect_is_decoded_alone() {
         pubsub.modify_ack_deadline(REQUEST_SUBSCRIPTION, &ids, 0).unwrap();
     }
     trial.wines(20);
-    let worker = trial.worker(&[]).await;
+    let worker = trial.worker(&[("PREDICTD_REQUESTS__ALLOWED_BUCKETS", "models/requests")]).await;
     let verdict = trial.judge(&worker, Allowed::default(), "").await;
     assert_eq!(verdict.dead, 0);
     let mut answered = None;
