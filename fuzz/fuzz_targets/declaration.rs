@@ -9,7 +9,6 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use predictd::cli::sample::samples;
 use predictd::config::Inference;
-use predictd::metrics::Metrics;
 use predictd::model::runtime::Runtime;
 use predictd::model::{Models, load};
 
@@ -25,11 +24,11 @@ fuzz_target!(|data: &[u8]| {
     let model = zoo.join(MODELS[usize::from(*which) % MODELS.len()]).join("model.onnx");
     std::fs::copy(model, folder.path().join("model.onnx")).expect("the model can be copied");
     std::fs::write(folder.path().join("model.yaml"), yaml).expect("the folder can be written to");
-    let loaded = load::load(&RUNTIME, &Metrics::new(), folder.path(), "m", "1", String::new());
+    let loaded = load::load(&RUNTIME, folder.path(), "m", "1", String::new());
     if let Ok(model) = loaded {
         let models = Models::of(model);
         for model in models.serving().values() {
-            let _ = samples(&models, model);
+            let _ = samples(&models, model, None);
         }
     }
 });
