@@ -138,12 +138,10 @@ impl Tokenizer {
                 Some(second) => self.encode_pair(text, second),
                 None => self.inner.encode_fast(text.as_str(), self.special_tokens),
             });
-            let mut encoding = encoded.map_err(|error| match error.downcast_ref::<TruncationError>() {
+            let encoding = encoded.map_err(|error| match error.downcast_ref::<TruncationError>() {
                 Some(_) => self.does_not_fit(index),
                 None => Rejection::invalid(format!("text {index} cannot be tokenized: {error}")),
             })?;
-            // It holds what was cut off, and would until the batch has run.
-            drop(encoding.take_overflowing());
             longest = longest.max(encoding.len());
             let width = longest.next_multiple_of(self.pad.multiple_of);
             let tokens = width.saturating_mul(texts.len());
@@ -186,13 +184,16 @@ impl Tokenizer {
         let count = pair[1].len();
         pair[1].set_type_ids(vec![1; count]);
         let [first, second] = pair;
-        let (first, second) = match &self.truncation {
+        let (mut first, mut second) = match &self.truncation {
             Some(cut) => {
                 let max_length = cut.max_length - self.added_to_pairs;
                 truncate_encodings(first, Some(second), &TruncationParams { max_length, ..cut.clone() })?
             }
             None => (first, Some(second)),
         };
+        // The windows that were cut off, which joining the texts would pair each with each.
+        first.take_overflowing();
+        second.as_mut().map(Encoding::take_overflowing);
         self.inner.post_process(first, second, self.special_tokens)
     }
 
