@@ -10,7 +10,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Trial, until};
-use crate::harness::{PATIENCE, Worker, World};
+use crate::harness::{PATIENCE, Worker, World, model_file};
 use crate::oracle::{Allowed, End};
 
 /// Kubernetes' probes give up after a second. A machine that runs many tests at once gets more.
@@ -206,7 +206,7 @@ async fn fault_57_many_models() {
     let injected = "500 models (in place of 2000), each asked once, 40 requests for others, 200 clients that do not read /metrics";
     let promise = "small errors, /metrics under 1.5 MB, memory under the cap";
     let mut trial = Trial::new(57, injected, promise).await;
-    let model = crate::harness::model_file("types/int64/1", "model.onnx");
+    let model = model_file("types/int64/1", "model.onnx");
     for number in 0..MODELS {
         trial.world.upload(&format!("models/numbers-{number:04}/1/model.onnx"), model.clone());
     }
@@ -257,4 +257,38 @@ async fn fault_57_many_models() {
     trial.judge(&worker, Allowed::default(), &happened).await;
     drop(unread);
     trial.each_was_delivered_once();
+}
+
+/// On a machine with one core, where all that the worker decodes is decoded by one thread.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_images_do_not_hold_up_a_probe() {
+    const SIDE: u32 = 1000;
+    let world = World::start().await;
+    world.upload("models/conv/1/model.yaml", b"image: {resize: {width: 32, height: 32}}".to_vec());
+    world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    let worker = world.ready_worker(&[("TOKIO_WORKER_THREADS", "1")]).await;
+    let mut image = Vec::new();
+    let mut encoder = png::Encoder::new(&mut image, SIDE, SIDE);
+    encoder.set_color(png::ColorType::Grayscale);
+    let black = vec![0; (SIDE * SIDE) as usize];
+    encoder.write_header().unwrap().write_image_data(&black).unwrap();
+    let asked = Instant::now();
+    let ids: Vec<String> =
+        (0..4).map(|_| world.publish(image.clone(), &[("content-type", "image/png")])).collect();
+    let responses = world.responses(&ids);
+    tokio::pin!(responses);
+    let mut slowest = Duration::ZERO;
+    let responses = loop {
+        let probed = Instant::now();
+        tokio::select! {
+            responses = &mut responses => break responses,
+            (status, _) = worker.get("/health") => {
+                assert_eq!(status, 200);
+                slowest = slowest.max(probed.elapsed());
+            }
+        }
+    };
+    let took = asked.elapsed();
+    assert!(responses.values().all(|response| response.attributes["status"] == "ok"));
+    assert!(slowest < took / 8, "a probe took {slowest:?} while four images took {took:?}");
 }
