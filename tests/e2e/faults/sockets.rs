@@ -70,8 +70,8 @@ async fn fault_55_more_connections_than_files() {
         idle.push(client);
     }
     probe(&worker).await;
+    assert!(open_files(&worker) < 128 + 64, "half of the files are for connections");
     trial.wines(100);
-    until("128 connections", || open_files(&worker) < 128 + 64).await;
     let (newest, oldest) = (idle.pop().unwrap(), idle.swap_remove(1));
     assert!(ask(&newest, GET_HEALTH).unwrap(), "the newest is open");
     assert!(!ask(&oldest, GET_HEALTH).unwrap_or(false), "the oldest has been closed for it");
