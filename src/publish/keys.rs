@@ -164,3 +164,50 @@ pub(super) enum Next {
     /// Its request is redelivered.
     Drop,
 }
+
+#[cfg(test)]
+mod tests {
+    use google_cloud_pubsub::model::Message;
+
+    use super::*;
+    use crate::error::Rejection;
+    use crate::message::{Origin, Ticket};
+    use crate::metrics::Metrics;
+    use crate::order::Order;
+    use crate::telemetry::traces::MessageTrace;
+
+    fn reply(order: &Arc<Order>, key: &str, id: &str) -> Reply {
+        let ticket = Ticket::new(None, Metrics::new(), MessageTrace::default());
+        let mut origin = Origin::of(Message::new().set_message_id(id), ticket);
+        origin.turn = Some(order.take(key));
+        Reply::refused(&Rejection::invalid("no"), None, None, origin)
+    }
+
+    #[test]
+    fn the_largest_key_starts_over_once_more_than_the_share_waits() {
+        let (order, mut keys) = (Arc::<Order>::default(), Keys::default());
+        let mut large = [1, 2, 3, 4].map(|n| reply(&order, "large", &n.to_string()));
+        // Whichever inference thread is done first.
+        large.reverse();
+        large.into_iter().for_each(|reply| keys.hold(reply));
+        (0..2).for_each(|_| keys.hold(reply(&order, "small", "0")));
+        let share = |messages| Weight { messages, bytes: usize::MAX };
+        assert!(keys.beyond(share(0)).is_none(), "nothing is known to wait yet");
+        assert!(keys.next(|_| Next::Wait).is_none());
+        assert!(keys.beyond(share(6)).is_none());
+        let (key, given_up) = keys.beyond(share(5)).unwrap();
+        let ids: Vec<_> = given_up.iter().map(|reply| &*reply.origin.message_id).collect();
+        assert_eq!((&*key, ids), ("large", vec!["1", "2", "3", "4"]));
+        assert!(keys.beyond(share(2)).is_none());
+        // What goes on does not count, and one goes at a time.
+        keys.look_at_all();
+        assert!(keys.next(|_| Next::Go).is_some());
+        assert!(keys.beyond(share(0)).is_none());
+        keys.look_at_all();
+        assert!(keys.next(|_| Next::Go).is_none());
+        keys.settled(Some(Arc::from("small")));
+        assert!(keys.next(|_| Next::Go).is_some());
+        keys.settled(Some(Arc::from("small")));
+        assert!(keys.next(|_| Next::Go).is_none() && !keys.holds_any());
+    }
+}
