@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::Model;
+use super::bundle::Problem;
 use super::cache::Lease;
 use super::crashes::Crashes;
 use super::load::load;
@@ -51,6 +53,17 @@ pub(super) enum Failure {
     Unreadable(anyhow::Error),
 }
 
+impl Failure {
+    /// Says more.
+    fn and(self, more: &str) -> Self {
+        match self {
+            Self::Bad(reason) => Self::Bad(format!("{reason}; {more}")),
+            Self::ForNow(reason) => Self::ForNow(format!("{reason}; {more}")),
+            Self::Unreadable(error) => Self::Unreadable(error),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Loader {
     runtime: Arc<Runtime>,
@@ -67,7 +80,8 @@ pub struct Loader {
 /// The versions whose loads go on though nobody waits for them.
 type Abandoned = Arc<Mutex<Vec<String>>>;
 
-type Ended = Result<Result<(Model, Option<Lease>), super::bundle::Problem>, tokio::task::JoinError>;
+type Load = JoinHandle<Result<(Model, Option<Lease>), Problem>>;
+type Ended = Result<Result<(Model, Option<Lease>), Problem>, JoinError>;
 
 impl Loader {
     pub fn new(runtime: Arc<Runtime>, limit: Duration, crashes: Crashes) -> Self {
@@ -97,12 +111,13 @@ impl Loader {
         self.crashes.forget_but(&listed, &unreadable);
     }
 
-    /// For one inference thread where it is not `to_serve`.
+    /// For one inference thread where it is not `to_serve`. Once `unwanted`, the load is ended.
     pub(super) async fn load(
         &self,
         source: &Source,
         listed: &Listed,
         to_serve: bool,
+        unwanted: &CancellationToken,
     ) -> Result<Loaded, Failure> {
         let started = Instant::now();
         let from = source.address(&listed.model, &listed.version);
@@ -139,9 +154,24 @@ impl Loader {
                 }
             }
         };
-        let ended = self.in_time(spawn_blocking(carried(load)), turn, &ender, &from).await;
+        let mut load = spawn_blocking(carried(load));
+        let ended = tokio::select! {
+            ended = self.in_time(&mut load, turn) => ended,
+            () = unwanted.cancelled() => Err(Failure::ForNow("it changed while it was loaded".to_owned())),
+        };
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(failure) => {
+                ender.end();
+                if timeout(ENDING, &mut load).await.is_ok() {
+                    return Err(failure);
+                }
+                self.abandon(load, &from);
+                return Err(failure.and("it cannot be ended: its thread goes on until the worker restarts"));
+            }
+        };
         drop(room);
-        match ended? {
+        match ended {
             Ok(Ok((model, lease))) => Ok(Loaded { model, lease, took: started.elapsed() }),
             Ok(Err(problem)) => Err(Failure::Bad(problem.to_string())),
             Err(error) => Err(Failure::Bad(format!("loading panicked: {error:#}"))),
@@ -159,33 +189,20 @@ impl Loader {
         )))
     }
 
-    /// Waits for a load, and ends it once its time is over.
-    async fn in_time(
-        &self,
-        mut load: JoinHandle<Result<(Model, Option<Lease>), super::bundle::Problem>>,
-        mut turn: Turn<'_>,
-        ender: &Ender,
-        from: &str,
-    ) -> Result<Ended, Failure> {
+    /// Waits for a load until its time is over.
+    async fn in_time(&self, load: &mut Load, mut turn: Turn<'_>) -> Result<Ended, Failure> {
         let end = Instant::now() + self.limit;
-        if let Ok(ended) = timeout(SLOW.min(self.limit), &mut load).await {
+        if let Ok(ended) = timeout(SLOW.min(self.limit), &mut *load).await {
             return Ok(ended);
         }
         turn.let_others_begin();
-        if let Ok(ended) = timeout_at(end, &mut load).await {
-            return Ok(ended);
-        }
-        ender.end();
-        let limit = self.limit;
-        let why = format!("its load did not end within `models.load_timeout` ({limit:?})");
-        let todo = "correct it and upload it as a new version, or raise `models.load_timeout`";
-        if timeout(ENDING, &mut load).await.is_ok() {
-            return Err(Failure::Bad(format!("{why}; {todo}")));
-        }
-        self.abandon(load, from);
-        Err(Failure::Bad(format!(
-            "{why} and cannot be ended: a thread goes on with it until the worker restarts; {todo}"
-        )))
+        timeout_at(end, load).await.map_err(|_| {
+            let limit = self.limit;
+            Failure::Bad(format!(
+                "its load did not end within `models.load_timeout` ({limit:?}); correct it and upload it as a new version, or raise \
+                 `models.load_timeout`"
+            ))
+        })
     }
 
     /// Leaves a load to itself.

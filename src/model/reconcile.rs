@@ -3,9 +3,10 @@
 //! What is known of its versions stays with it, so that none is loaded or reported twice.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::cache::Lease;
 use super::choice::{self, Base, Facts, Step, Verdict};
@@ -31,6 +32,29 @@ pub(super) struct Follower {
     /// The files that the serving version was loaded from, kept from eviction where they are cached.
     serving: Option<(Files, Option<Lease>)>,
     versions: HashMap<String, Known>,
+    current: Arc<Current>,
+}
+
+/// The version that is loaded now, or was last; and how to end that.
+#[derive(Debug, Default)]
+pub(super) struct Current(Mutex<Option<(Listed, CancellationToken)>>);
+
+impl Current {
+    fn begin(&self, listed: &Listed) -> CancellationToken {
+        let unwanted = CancellationToken::new();
+        let current = Some((listed.clone(), unwanted.clone()));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = current;
+        unwanted
+    }
+
+    /// Ends the load of a version that is not listed with the same files any more.
+    pub(super) fn end_unless(&self, listed: &[Listed]) {
+        if let Some((current, unwanted)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
+            && !listed.contains(current)
+        {
+            unwanted.cancel();
+        }
+    }
 }
 
 type Files = Vec<File>;
@@ -89,7 +113,11 @@ impl Look {
 
 impl Follower {
     pub(super) fn new(model: &str) -> Self {
-        Self { model: model.to_owned(), serving: None, versions: HashMap::new() }
+        Self { model: model.to_owned(), serving: None, versions: HashMap::new(), current: Arc::default() }
+    }
+
+    pub(super) fn current(&self) -> &Arc<Current> {
+        &self.current
     }
 
     pub(super) fn model(&self) -> &str {
@@ -147,7 +175,9 @@ impl Follower {
             };
             // No more than one version that is not served lies in memory.
             loaded = None;
-            let outcome = shared.loader.load(&shared.source, &look.versions[at], to_serve).await;
+            let listed = &look.versions[at];
+            let unwanted = self.current.begin(listed);
+            let outcome = shared.loader.load(&shared.source, listed, to_serve, &unwanted).await;
             if let Err(Failure::Unreadable(_)) = outcome {
                 shared.metrics.reloaded(&self.model, "failed");
             }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Models;
 use super::loader::Loader;
-use super::reconcile::Follower;
+use super::reconcile::{Current, Follower};
 use super::source::{Ignored, Listed, Listing, Source};
 use crate::cli::report;
 use crate::health::{Health, Part, REMINDER};
@@ -64,6 +64,8 @@ pub struct Watch {
 struct Entry {
     /// None while it follows the source.
     follower: Option<Box<Follower>>,
+    /// What it loads.
+    current: Arc<Current>,
     /// What was listed meanwhile.
     next: Option<Found>,
     gone: Option<Gone>,
@@ -219,12 +221,24 @@ impl Watch {
             newest_first.sort_by_key(|listed| Reverse(listed.version.clone()));
             let is_partial = unreadable.contains(&model);
             let found = Found { newest_first, is_partial, reload: Arc::clone(reload) };
-            let new = || Entry { follower: Some(Box::new(Follower::new(&model))), ..Entry::default() };
+            let new = || {
+                let follower = Box::new(Follower::new(&model));
+                Entry {
+                    current: Arc::clone(follower.current()),
+                    follower: Some(follower),
+                    ..Entry::default()
+                }
+            };
             let entry = self.models.entry(model.clone()).or_insert_with(new);
             entry.gone = None;
             match entry.follower.take() {
                 Some(follower) => self.follow(follower, found),
-                None => entry.next = Some(found),
+                None => {
+                    if !is_partial {
+                        entry.current.end_unless(&found.newest_first);
+                    }
+                    entry.next = Some(found);
+                }
             }
         }
     }
@@ -267,6 +281,7 @@ impl Watch {
     fn miss(&mut self, model: &str) {
         let Some(entry) = self.models.get_mut(model) else { return };
         entry.next = None;
+        entry.current.end_unless(&[]);
         let new = Gone { since: Instant::now(), is_certain: false };
         let gone = entry.gone.get_or_insert(new);
         gone.is_certain |= gone.since.elapsed() >= GONE;

@@ -344,7 +344,13 @@ async fn every_model_answers_as_its_framework_does() {
     let root = lay_out(&names);
     let worker: Worker =
         world.ready_worker(&[("PREDICTD_MODELS__SOURCE", root.path().to_str().unwrap())]).await;
-    let info = worker.info().await;
+    // Ready before all of them are loaded, where that takes long.
+    let is_judged = |info: &serde_json::Value, name: &str| {
+        let model = &info["models"][name];
+        model["serving"].is_object() || model["refused"][0].is_object()
+    };
+    let all = |info: &serde_json::Value| names.iter().all(|name| is_judged(info, name));
+    let info = worker.until_info("every model", all).await;
     for (model, reason) in REFUSED {
         let refused = info["models"][model]["refused"][0]["reason"].as_str().unwrap_or_default();
         assert!(refused.contains(reason), "{model}: {reason:?} is missing in {refused:?}");

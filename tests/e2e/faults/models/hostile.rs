@@ -139,6 +139,14 @@ async fn fault_52_a_model_that_never_ends() {
         trial.world.server.history.with(|events| oracle::responses(events).contains_key(&*waiting));
     assert!(!is_answered, "it is not known yet whether the model serves");
     assert_eq!(found(temporary.path(), "loading-").len(), 1, "the endless one is still loading");
+    // The same as a version of wine: its load ends with its files.
+    trial.world.upload_version("faults/endless/1", "wine", "3");
+    let are_loading = || async { (found(temporary.path(), "loading-").len() == 2).then_some(()) };
+    worker.until("the load of wine 3", are_loading).await;
+    trial.world.delete("models/wine/3/model.onnx");
+    trial.world.upload_version("wine/2", "wine", "4");
+    worker.until_serving("wine", "4").await;
+    trial.serves(&worker, "4").await;
     assert_eq!(worker.get("/health").await.0, 200);
     trial.weigh(&worker);
     let stopped = Instant::now();
