@@ -1,10 +1,11 @@
-//! Loads that ended the process: ONNX Runtime crashed, or the memory was used up. Such a version must not end every worker that
-//! starts.
+//! Loads that ended the process: ONNX Runtime crashed, or the memory was used up. Such a version must not end
+//! every worker that starts.
 //!
-//! A file is written before a load begins and removed when it ends, whatever came of it. The process holds its lock meanwhile, so
-//! that one without was left by a process that ended. A kill from outside leaves one, too: the first crash refuses nothing, but from
-//! then on the version loads alone, so that it is known whose the next one is. The second in a row refuses it. A load that ends
-//! clears what is known of the version, and so do other files.
+//! A file is written before a load begins and removed when it ends, whatever came of it. The process holds
+//! its lock meanwhile, so that one without was left by a process that ended. A kill from outside leaves one,
+//! too: the first crash refuses nothing, but from then on the version loads alone, so that it is known whose
+//! the next one is. The second in a row refuses it. A load that ends clears what is known of the version, and
+//! so do other files.
 
 use std::collections::HashMap;
 use std::fs::{self, TryLockError};
@@ -26,7 +27,8 @@ const LOADING: &str = "loading-";
 #[derive(Debug)]
 pub struct Crashes {
     folder: PathBuf,
-    /// Of the loads under way, by their numbers. Removed with this: a worker that stops in order has not crashed.
+    /// Of the loads under way, by their numbers. Removed with this: a worker that stops in order has not
+    /// crashed.
     marks: Marks,
 }
 
@@ -49,7 +51,8 @@ pub(super) struct Mark {
 }
 
 impl Crashes {
-    /// Counts the loads that earlier processes did not end. A folder that cannot be used is as if nothing had crashed.
+    /// Counts the loads that earlier processes did not end. A folder that cannot be used is as if nothing had
+    /// crashed.
     pub fn open(folder: PathBuf) -> Self {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(LOADING)
@@ -74,8 +77,8 @@ impl Crashes {
     pub(super) fn refusal(&self, from: &str, listed: &Listed, crashes: u32) -> Option<String> {
         (crashes >= REFUSED_FROM).then(|| {
             format!(
-                "its load ended the process {crashes} times in a row; correct it and upload it as a new version, or delete {:?} and \
-                 restart the worker to have it tried again",
+                "its load ended the process {crashes} times in a row; correct it and upload it as a new \
+                 version, or delete {:?} and restart the worker to have it tried again",
                 self.record(from, listed)
             )
         })
@@ -105,7 +108,8 @@ impl Crashes {
         Ok(mark)
     }
 
-    /// Forgets the versions that are not listed with the files that crashed, but for those below addresses that could not be read.
+    /// Forgets the versions that are not listed with the files that crashed, but for those below addresses
+    /// that could not be read.
     pub(super) fn forget_but(&self, listed: &[(String, &Listed)], unreadable: &[String]) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let Some(record) = read(&entry.path()).filter(|record| record.crashes > 0) else { continue };

@@ -1,7 +1,9 @@
-//! Brings versions from the source into memory, several side by side: bounded in number, in memory and in time.
+//! Brings versions from the source into memory, several side by side: bounded in number, in memory and in
+//! time.
 //!
-//! A call of ONNX Runtime is ended by its own flag. What cannot be ended, such as reading a graph, is abandoned once its time is
-//! over: its thread goes on and is told of by the version's name. So many may be abandoned; then no more loads begin.
+//! A call of ONNX Runtime is ended by its own flag. What cannot be ended, such as reading a graph, is
+//! abandoned once its time is over: its thread goes on and is told of by the version's name. So many may be
+//! abandoned; then no more loads begin.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -138,7 +140,11 @@ impl Loader {
         let turn = Turn::wait(self, crashes > 0).await;
         let mark = self.crashes.begin(&from, listed);
         if let Err(error) = &mark {
-            tracing::warn!(%error, version = from, "cannot note that its load begins: if it ends the process, it will be tried again");
+            tracing::warn!(
+                %error,
+                version = from,
+                "cannot note that its load begins: if it ends the process, it will be tried again"
+            );
         }
         let load = {
             let (name, version, from) = (listed.model.clone(), listed.version.to_string(), from.clone());
@@ -185,7 +191,8 @@ impl Loader {
         }
         let all = abandoned.join(", ");
         Err(Failure::ForNow(format!(
-            "no more versions are loaded, since loads go on that cannot be ended ({all}); delete these versions and restart the worker"
+            "no more versions are loaded, since loads go on that cannot be ended ({all}); delete these \
+             versions and restart the worker"
         )))
     }
 
@@ -199,8 +206,8 @@ impl Loader {
         timeout_at(end, load).await.map_err(|_| {
             let limit = self.limit;
             Failure::Bad(format!(
-                "its load did not end within `models.load_timeout` ({limit:?}); correct it and upload it as a new version, or raise \
-                 `models.load_timeout`"
+                "its load did not end within `models.load_timeout` ({limit:?}); correct it and upload it as \
+                 a new version, or raise `models.load_timeout`"
             ))
         })
     }

@@ -1,5 +1,5 @@
-//! Whether a version fits into the memory that is left, judged before it is loaded: a worker that is killed for its memory
-//! serves nothing at all.
+//! Whether a version fits into the memory that is left, judged before it is loaded: a worker that is killed
+//! for its memory serves nothing at all.
 
 use std::fs;
 use std::path::Path;
@@ -33,8 +33,8 @@ impl Drop for Taken<'_> {
 }
 
 impl Room {
-    /// Takes room for `listed`, loaded for so many inference threads, once the loads under way leave it. `downloads`: where its files
-    /// are put first, if anywhere.
+    /// Takes room for `listed`, loaded for so many inference threads, once the loads under way leave it.
+    /// `downloads`: where its files are put first, if anywhere.
     ///
     /// # Errors
     /// It would exhaust the memory.

@@ -1,10 +1,13 @@
-//! The sizes that a model declares, checked before anything is made by them: a file of a hundred bytes may declare any.
+//! The sizes that a model declares, checked before anything is made by them: a file of a hundred bytes may
+//! declare any.
 
 use crate::signature::{Dim, Kind, TensorSpec};
 
-/// Bytes of all inputs of a call that is made up, to warm a session up or to see what a model does with its rows.
+/// Bytes of all inputs of a call that is made up, to warm a session up or to see what a model does with its
+/// rows.
 pub(crate) const MOST_MADE_UP: usize = 128 << 20;
-/// Bytes of all inputs of a call by the dimensions that the model fixes. Every call takes them, and a short batch is padded to them.
+/// Bytes of all inputs of a call by the dimensions that the model fixes. Every call takes them, and a short
+/// batch is padded to them.
 const MOST_DECLARED: usize = 1 << 30;
 
 /// Bytes of one call's inputs whose free dimensions are all `free` long; `None` where they cannot be counted.
@@ -34,7 +37,8 @@ pub(super) fn check(inputs: &[TensorSpec]) -> Result<(), String> {
     let largest = inputs.iter().max_by_key(|spec| input_bytes(spec, 1).unwrap_or(usize::MAX));
     let largest = largest.map(|spec| format!("{:?} ({})", spec.name, spec.describe())).unwrap_or_default();
     Err(format!(
-        "the inputs of one call may take {} MiB, and by the dimensions that it declares they take more; the largest is {largest}",
+        "the inputs of one call may take {} MiB, and by the dimensions that it declares they take more; the \
+         largest is {largest}",
         MOST_DECLARED >> 20
     ))
 }

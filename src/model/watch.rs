@@ -1,7 +1,9 @@
-//! Looks for changes of the models' source and has each model follow them, side by side: a slow one delays no other.
+//! Looks for changes of the models' source and has each model follow them, side by side: a slow one delays no
+//! other.
 //!
-//! Owns the writing side of [`Models`]. Wakes on a notification (a hint: unordered, repeated, lost at times), on the poll
-//! interval, and ends on stop, with all that it started. All work happens here, off the hot path; the swap is one pointer.
+//! Owns the writing side of [`Models`]. Wakes on a notification (a hint: unordered, repeated, lost at times),
+//! on the poll interval, and ends on stop, with all that it started. All work happens here, off the hot path;
+//! the swap is one pointer.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,10 +28,11 @@ use crate::telemetry::reload::{Reload, phase};
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Trouble that lasts so long will not pass by itself.
 const LASTING: Duration = Duration::from_secs(300);
-/// A model is retired by two listings without it that are at least so far apart: notifications of one deletion come together.
+/// A model is retired by two listings without it that are at least so far apart: notifications of one
+/// deletion come together.
 const GONE: Duration = Duration::from_secs(1);
-/// At the start, a worker with a model that serves waits so long for those that are still loading. Longer is not ready for nothing;
-/// shorter gives more requests back to Pub/Sub ([`Models::is_awaited`]).
+/// At the start, a worker with a model that serves waits so long for those that are still loading. Longer
+/// delays readiness; shorter nacks more requests ([`Models::is_awaited`]).
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all models share.
@@ -144,8 +147,8 @@ impl Watch {
         self.running.shutdown().await;
     }
 
-    /// Until a model serves, and the others do, cannot, or have had their time. What cannot be read now may be later: rights take
-    /// minutes to arrive where they are new.
+    /// Until a model serves, and the others do, cannot, or have had their time. What cannot be read now may
+    /// be later: rights take minutes to arrive where they are new.
     async fn start(&mut self) {
         let (mut said, mut serving_since): (Option<Instant>, Option<Instant>) = (None, None);
         self.look().await;
@@ -276,8 +279,8 @@ impl Watch {
         self.count();
     }
 
-    /// A listing has no version of this model. A folder that is there, with no version that can be served, is another thing: somebody
-    /// uploads to it or made a mistake, and did not decide that the model ends.
+    /// A listing has no version of this model. A folder that is there, with no version that can be served, is
+    /// another thing: somebody uploads to it or made a mistake, and did not decide that the model ends.
     fn miss(&mut self, model: &str) {
         let Some(entry) = self.models.get_mut(model) else { return };
         entry.next = None;

@@ -1,8 +1,9 @@
 //! A directory as a source: what cannot be read is passed over by name, and what is loaded is a private copy.
 //!
-//! A served version must not change with its files: ONNX Runtime maps the weights into memory, where an overwritten file changes
-//! answers and a truncated one ends the process. A hard link would share all that, so files are cloned where the file system can, else
-//! copied. A copy is only there until its version is loaded: what is mapped outlasts its name.
+//! A served version must not change with its files: ONNX Runtime maps the weights into memory, where an
+//! overwritten file changes answers and a truncated one ends the process. A hard link would share all that,
+//! so files are cloned where the file system can, else copied. A copy is only there until its version is
+//! loaded: what is mapped outlasts its name.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -91,8 +92,8 @@ fn changed(metadata: &Metadata) -> SystemTime {
     UNIX_EPOCH + Duration::new(seconds, u32::try_from(metadata.ctime_nsec()).unwrap_or(0))
 }
 
-/// Another number after each change: of the content, which shows in both times, or of the name, which shows in one. Not the inode: file
-/// systems over a network give a file another one now and then.
+/// Another number after each change: of the content, which shows in both times, or of the name, which shows
+/// in one. Not the inode: file systems over a network give a file another one now and then.
 fn generation(metadata: &Metadata) -> i64 {
     let nanoseconds = |seconds: i64, rest: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
     let modified = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
