@@ -2,9 +2,11 @@
 
 `slow` takes as many products of matrices as the largest x of a batch says, some 15 000 a second on one core. `divide` ends
 the process for x = -1: ONNX Runtime divides the least whole number as the processor does, and for that one the processor has
-a SIGFPE. `wide` needs much memory for a row inside itself, `long` gives much. `external-subgraph` adds 7, a weight of an `If`'s branch that lies in `branches.bin`. `abort` divides constants in
-that way, so that the process ends while ONNX Runtime loads it. `endless` answers no call. `huge`, `huge-rows` and
-`huge-sequence` declare inputs that no memory holds. Running it again writes the same bytes.
+a SIGFPE. `wide` needs much memory for a row inside itself, `long` gives much. `external-subgraph` adds 7, a weight of an
+`If`'s branch that lies in `branches.bin`. `abort` divides constants in
+that way, so that the process ends while ONNX Runtime loads it. `endless` answers no call. `folding` loads for minutes, in
+which nothing ends it. `huge`, `huge-rows` and `huge-sequence` declare inputs that no memory holds. Running it again writes
+the same bytes.
 """
 
 from __future__ import annotations
@@ -140,6 +142,21 @@ def endless() -> ModelProto:
     return build(nodes, [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in numbers.items()])
 
 
+def folding() -> ModelProto:
+    """y = x, beside a thousand products of matrices that ONNX Runtime computes when it loads the model."""
+    value = numpy_helper.from_array(np.array([1 / 2048], np.float32), "value")
+    nodes = [helper.make_node("ConstantOfShape", ["sides"], ["product0"], value=value)]
+    nodes += [helper.make_node("MatMul", [f"product{n}", "product0"], [f"product{n + 1}"]) for n in range(1000)]
+    nodes += [
+        helper.make_node("ReduceMax", ["product1000"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["largest"], ["whole"], to=INT64),
+        helper.make_node("Mul", ["whole", "zero"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    sides, zero = np.array([2048, 2048], np.int64), np.array(0, np.int64)
+    return build(nodes, [numpy_helper.from_array(sides, "sides"), numpy_helper.from_array(zero, "zero")])
+
+
 def huge(*shape: str | int, is_sequence: bool = False) -> ModelProto:
     """y = the shape of x, or the length of the sequence x."""
     operator = "SequenceLength" if is_sequence else "Shape"
@@ -162,6 +179,7 @@ def main() -> None:
         "external-subgraph": external,
         "abort": abort(),
         "endless": endless(),
+        "folding": folding(),
         "huge": huge("N", 1_000_000, 1_000_000),
         "huge-rows": huge(1_000_000_000_000, 3),
         "huge-sequence": huge(1_000_000, 1_000_000, is_sequence=True),

@@ -159,3 +159,31 @@ async fn fault_52_a_model_that_never_ends() {
     let happened = format!("wine served at once and got its new version; {reason:?}");
     trial.judge(&worker, Allowed::default(), &happened).await;
 }
+
+/// ONNX Runtime computes constants while it reads a graph, and nothing ends that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_cannot_be_ended_is_abandoned_by_name() {
+    let mut trial = trial(0, "", "").await;
+    trial.world.upload_version("faults/folding/1", "folding", "1");
+    let temporary = tempfile::tempdir().unwrap();
+    let variables = [
+        ("PREDICTD_MODELS__DEFAULT", "wine"),
+        ("PREDICTD_MODELS__LOAD_TIMEOUT", "3s"),
+        ("TMPDIR", temporary.path().to_str().unwrap()),
+    ];
+    let mut worker = trial.world.worker(&variables);
+    let reason = |info: &serde_json::Value| info["models"]["folding"]["refused"][0]["reason"].to_string();
+    let says = "it cannot be ended: its thread goes on until the worker restarts";
+    worker.until_info("a refusal", |info| reason(info).contains(says)).await;
+    worker.until_log("a load cannot be ended and is abandoned").await;
+    assert!(worker.log().contains("gs://models/models/folding/1"), "{}", worker.log());
+    worker.until_serving("wine", "1").await;
+    trial.world.upload_version("wine/2", "wine", "2");
+    worker.until_serving("wine", "2").await;
+    trial.serves(&worker, "2").await;
+    assert_eq!(worker.get("/health").await.0, 200);
+    trial.verdict(&worker, Allowed::default()).await;
+    worker.signal("-TERM");
+    assert!(worker.end().await.success());
+    assert_eq!(found(temporary.path(), "predictd"), Vec::<PathBuf>::new());
+}
