@@ -106,8 +106,9 @@ async fn the_grants_are_enough_and_all_of_their_permissions_are_needed() {
     let world = world(&rows, None).await;
     let worker = worker(&world);
     worker.until_ready().await;
-    // The first publish is refused once: its request comes again, and its result is written over the first one.
-    world.server.faults.inject("Publish", Fault::Fail("NOT_FOUND".to_owned()), 1);
+    // The first request is delivered twice: its second result is written over the first one.
+    world.server.faults.inject("StreamingPull", Fault::DeliverTwice, 1);
+    world.server.reset_streams();
     let inline = world.ask(wine().request(&[1]), &[]).await;
     let referred = world.ask(reference(), &[]).await;
     for response in [inline, referred] {
@@ -117,6 +118,7 @@ async fn the_grants_are_enough_and_all_of_their_permissions_are_needed() {
     world.upload_version("wine/2", "wine", "2");
     worker.until_serving("wine", "2").await;
     world.settled().await;
+    worker.until_metric("predictd_messages_in_hand", 0.0).await;
     world.server.history.with(|events| {
         let denied = |event: &&Event| is_refusal_of(event, "", "");
         let refused: Vec<_> = events.iter().filter(denied).collect();
