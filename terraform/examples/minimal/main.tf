@@ -1,4 +1,4 @@
-# A project and an image; everything else has a default. The README's way from a clone to predictions takes this one.
+# A project and an image; everything else has a default. docs/deploying.md goes from a clone to predictions with this one.
 #   terraform init && terraform apply -var project=my-project -var image=REGION-docker.pkg.dev/P/R/predictd@sha256:…
 
 variable "project" {
