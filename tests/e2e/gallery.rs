@@ -1,4 +1,4 @@
-//! The README's gallery, run as it stands: what its Python exports is pushed to a bucket, and answers from there.
+//! The documents' blocks, run as they stand: what Python exports is pushed to a bucket, and answers from there.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -8,27 +8,34 @@ use crate::harness::{World, onnxruntime, repository, skip};
 /// Where the blocks write, and where what they wrote is kept for machines without their packages.
 const WRITTEN: &str = "target/gallery/";
 const KEPT: &str = "tests/models/gallery/";
+/// Documents whose commands need nothing but predictd, with the number of blocks that export a model.
+const PAGES: [(&str, usize); 4] =
+    [("README.md", 2), ("docs/gallery.md", 8), ("docs/models.md", 0), ("docs/requests.md", 0)];
 
-/// A part of the gallery, in order.
-enum Part {
+/// A part of a document, in order.
+pub(crate) enum Part {
     /// Prose, and everything else that is not run.
     Line(String),
+    /// A block that exports a model.
     Python(String),
     Command(String),
 }
 
-/// What comes before the gallery, its parts without the commands' answers, and what comes after.
-fn gallery(readme: &str) -> (&str, Vec<Part>, &str) {
-    let begin = readme.find("## Gallery").unwrap();
-    let end = begin + readme[begin..].find("\n## ").unwrap();
+/// A document's parts without the answers of its commands.
+pub(crate) fn parts(page: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let (mut block, mut code) = ("", String::new());
-    for line in readme[begin..end].lines() {
+    for line in page.lines() {
         match (block, line) {
             ("", "```console" | "```python") => block = &line[3..],
             ("", _) => {}
             ("python", "```") => {
-                parts.push(Part::Python(std::mem::take(&mut code)));
+                let code = std::mem::take(&mut code);
+                // Others, such as clients, have tests of their own.
+                let is_export = code.contains(WRITTEN);
+                let part =
+                    if is_export { Part::Python(code) } else { Part::Line(code.trim_end().to_owned()) };
+                parts.push(part);
                 block = "";
             }
             (_, "```") => block = "",
@@ -44,7 +51,7 @@ fn gallery(readme: &str) -> (&str, Vec<Part>, &str) {
         }
         parts.push(Part::Line(line.to_owned()));
     }
-    (&readme[..begin], parts, &readme[end..])
+    parts
 }
 
 /// The bundles that a block of Python writes.
@@ -58,42 +65,45 @@ fn bundles(code: &str) -> Vec<&str> {
     names
 }
 
-/// UPDATE_SNAPSHOTS=1 writes what comes out into the README, and what the blocks export into `tests/models/gallery`.
+/// UPDATE_SNAPSHOTS=1 writes what comes out into the documents, and what the blocks export into `tests/models/gallery`.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_block_of_the_gallery_says_what_comes_out() {
-    let world = World::start_with(|builder| builder.bucket("my-models")).await;
-    let host = world.server.host().to_string();
-    tokio::task::spawn_blocking(move || run_gallery(&host)).await.unwrap();
+async fn every_block_of_the_documents_says_what_comes_out() {
+    let _ = std::fs::remove_dir_all(repository().join(WRITTEN));
+    for (page, _) in PAGES {
+        let world = World::start_with(|builder| builder.bucket("my-models")).await;
+        let host = world.server.host().to_string();
+        tokio::task::spawn_blocking(move || run_page(page, &[("STORAGE_EMULATOR_HOST", &host)], export))
+            .await
+            .unwrap();
+    }
 }
 
-fn run_gallery(host: &str) {
-    let path = repository().join("README.md");
-    let readme = std::fs::read_to_string(&path).unwrap();
-    let (before, parts, after) = gallery(&readme);
-    let _ = std::fs::remove_dir_all(repository().join(WRITTEN));
+/// Runs what is in a document, and compares what comes out with what stands there.
+pub(crate) fn run_page(page: &str, variables: &[(&str, &str)], export: impl Fn(&str, bool)) {
+    let path = repository().join(page);
     let updates = std::env::var_os("UPDATE_SNAPSHOTS").is_some();
     let mut written = String::new();
     let mut commands = 0;
-    for part in &parts {
+    for part in parts(&std::fs::read_to_string(&path).unwrap()) {
         match part {
             Part::Line(line) => written += &format!("{line}\n"),
             // Its closing fence is the next line.
             Part::Python(code) => {
-                written += code;
-                export(code, updates);
+                export(&code, updates);
+                written += &code;
             }
             Part::Command(command) => {
                 commands += 1;
-                written += &format!("$ {command}\n{}", run(command, host));
+                written += &format!("$ {command}\n{}", run(&command, variables));
             }
         }
     }
-    assert!(commands >= 20, "only {commands} commands");
+    assert!(commands >= 3, "{page}: only {commands} commands");
     if updates {
-        std::fs::write(&path, format!("{before}{written}{}", &after[1..])).unwrap();
+        std::fs::write(&path, &written).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap();
-    similar(&written, &expected[before.len()..]);
+    similar(&written, &expected);
 }
 
 /// Runs a block of Python where its packages are installed; otherwise puts in place what it wrote once.
@@ -180,14 +190,15 @@ onnx.save(model, sys.argv[1])";
     assert!(status.success());
 }
 
-fn run(command: &str, host: &str) -> String {
+fn run(command: &str, variables: &[(&str, &str)]) -> String {
     let predictd = Path::new(env!("CARGO_BIN_EXE_predictd")).parent().unwrap();
-    let path = format!("{}:{}", predictd.display(), std::env::var("PATH").unwrap());
+    let given = variables.iter().find(|(name, _)| *name == "PATH").map(|(_, path)| (*path).to_owned());
+    let path = given.unwrap_or_else(|| std::env::var("PATH").unwrap());
     let output = Command::new("bash")
         .args(["-c", &format!("set -o pipefail; {command}")])
-        .env("PATH", path)
         .env("ORT_DYLIB_PATH", onnxruntime())
-        .env("STORAGE_EMULATOR_HOST", host)
+        .envs(variables.iter().copied())
+        .env("PATH", format!("{}:{path}", predictd.display()))
         .current_dir(repository())
         .output()
         .unwrap();
@@ -205,6 +216,7 @@ fn errors(output: &Output) -> String {
 
 /// Line by line; numbers may differ in their last digits from machine to machine.
 fn similar(got: &str, expected: &str) {
+    assert_eq!(got.lines().count(), expected.lines().count(), "expected:\n{expected}\ngot:\n{got}");
     for (got, expected) in got.lines().zip(expected.lines()) {
         let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line);
         match (parse(got), parse(expected)) {
@@ -216,36 +228,39 @@ fn similar(got: &str, expected: &str) {
 
 /// Without any package: the blocks are Python, and every bundle that they write is pushed and asked in the same section.
 #[test]
-fn every_block_of_the_gallery_is_python_and_what_it_writes_is_used() {
-    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
-    let (_, parts, _) = gallery(&readme);
-    let sections: Vec<usize> = (0..parts.len()).filter(|&n| matches!(parts[n], Part::Python(_))).collect();
-    assert!(sections.len() >= 8, "only {} blocks", sections.len());
-    for (number, &begin) in sections.iter().enumerate() {
-        let Part::Python(code) = &parts[begin] else { unreachable!("found as one") };
-        let parsed = Command::new("python3")
-            .args(["-c", "import ast, sys; ast.parse(sys.argv[1])", code])
-            .output()
-            .unwrap();
-        assert!(parsed.status.success(), "{}\n{code}", errors(&parsed));
-        let end = sections.get(number + 1).copied().unwrap_or(parts.len());
-        let commands: Vec<&str> = parts[begin..end]
-            .iter()
-            .filter_map(|part| if let Part::Command(command) = part { Some(command.as_str()) } else { None })
-            .collect();
-        assert!(!bundles(code).is_empty(), "the block writes nothing under {WRITTEN}:\n{code}");
-        for name in bundles(code) {
-            let push = format!("predictd push {WRITTEN}{name} gs://my-models/models/{name}/1");
-            let asked = format!("predict --model gs://my-models/models/{name}");
-            assert!(commands.contains(&push.as_str()), "{push:?} is missing in {commands:?}");
-            assert!(
-                commands.iter().any(|command| {
-                    command
-                        .split_once(&asked)
-                        .is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(' '))
-                }),
-                "{asked:?} is missing in {commands:?}"
-            );
+fn every_export_is_python_and_what_it_writes_is_used() {
+    for (page, exports) in PAGES {
+        let parts = parts(&std::fs::read_to_string(repository().join(page)).unwrap());
+        let sections: Vec<usize> =
+            (0..parts.len()).filter(|&n| matches!(parts[n], Part::Python(_))).collect();
+        assert_eq!(sections.len(), exports, "blocks of {page} that export a model");
+        for (number, &begin) in sections.iter().enumerate() {
+            let Part::Python(code) = &parts[begin] else { unreachable!("found as one") };
+            let end = sections.get(number + 1).copied().unwrap_or(parts.len());
+            is_used(code, &parts[begin..end]);
         }
+    }
+}
+
+/// The block is Python, and what follows it pushes and asks each of its bundles.
+fn is_used(code: &str, following: &[Part]) {
+    let parsed = Command::new("python3")
+        .args(["-c", "import ast, sys; ast.parse(sys.argv[1])", code])
+        .output()
+        .unwrap();
+    assert!(parsed.status.success(), "{}\n{code}", errors(&parsed));
+    let commands: Vec<&str> = following
+        .iter()
+        .filter_map(|part| if let Part::Command(command) = part { Some(command.as_str()) } else { None })
+        .collect();
+    assert!(!bundles(code).is_empty(), "the block writes nothing under {WRITTEN}:\n{code}");
+    for name in bundles(code) {
+        let push = format!("predictd push {WRITTEN}{name} gs://my-models/models/{name}/1");
+        let asked = format!("predict --model gs://my-models/models/{name}");
+        assert!(commands.contains(&push.as_str()), "{push:?} is missing in {commands:?}");
+        let asks = |command: &&str| {
+            command.split_once(&asked).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(' '))
+        };
+        assert!(commands.iter().any(asks), "{asked:?} is missing in {commands:?}");
     }
 }

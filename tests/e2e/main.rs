@@ -5,6 +5,7 @@ mod cli;
 mod collector;
 mod configuration;
 mod declarations;
+mod documents;
 mod emulator;
 mod errors;
 mod failures;

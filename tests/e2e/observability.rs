@@ -135,13 +135,14 @@ fn terraforms_alerts_and_charts_name_series_that_exist() {
     assert!(unknown.is_empty(), "no such series: {unknown:?}");
 }
 
-/// What ALERTS.md tells to look for in the log is written there: phrases in backticks that are no commands.
+/// What the pages tell to look for in the log is written there: phrases in backticks that are no commands.
 #[test]
 fn the_log_lines_that_a_person_looks_for_are_written() {
     let sources = read_all(&root().join("src"), "rs");
-    let pages = read(&root().join("terraform/modules/observability/ALERTS.md"));
+    let pages = ["terraform/modules/observability/ALERTS.md", "docs/troubleshooting.md"];
+    let pages = pages.map(|page| read(&root().join(page))).join("\n");
     let quoted: Vec<&str> = pages.split('`').skip(1).step_by(2).collect();
-    let commands = ["gcloud ", "predictd ", "terraform "];
+    let commands = ["curl ", "gcloud ", "predictd ", "terraform "];
     let phrases = quoted
         .into_iter()
         .filter(|phrase| phrase.contains(' ') && !commands.iter().any(|command| phrase.starts_with(command)));
