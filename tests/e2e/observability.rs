@@ -126,6 +126,17 @@ fn the_grafana_dashboard_shows_every_metric() {
     assert!(unseen.is_empty(), "on no panel: {unseen:?}");
 }
 
+/// docs/operating.md has each metric, a histogram by its own name.
+#[test]
+fn the_page_of_metrics_has_every_metric() {
+    let (series, _) = exposed();
+    let metric = |name: &String| {
+        let kinds = ["_bucket", "_sum", "_count"];
+        kinds.iter().find_map(|kind| name.strip_suffix(kind)).unwrap_or(name).to_owned()
+    };
+    assert_eq!(series_in(&read(&root().join("docs/operating.md"))), series.iter().map(metric).collect());
+}
+
 #[test]
 fn terraforms_alerts_and_charts_name_series_that_exist() {
     let (series, _) = exposed();
