@@ -130,13 +130,15 @@ fn the_readme_links_every_page() {
 
 #[test]
 fn one_rust_version_is_named_everywhere() {
-    let toolchain = read(Path::new("rust-toolchain.toml"));
-    let (_, rest) = toolchain.split_once("channel = \"").unwrap();
-    let version = rest.split('.').take(2).collect::<Vec<_>>().join(".");
+    let manifest = read(Path::new("Cargo.toml"));
+    let (_, rest) = manifest.split_once("rust-version = \"").unwrap();
+    let version = rest.split('"').next().unwrap();
     for (file, says) in [
-        ("Cargo.toml", format!("rust-version = \"{version}\"")),
         ("Dockerfile", format!("ARG RUST={version}\n")),
         ("README.md", format!("Rust {version}")),
+        ("CONTRIBUTING.md", format!("Rust {version}")),
+        (".github/workflows/test.yml", format!("rustup toolchain install {version}")),
+        (".github/workflows/release.yml", format!("rustup toolchain install {version}")),
     ] {
         assert!(read(Path::new(file)).contains(&says), "{file} does not say {says:?}");
     }
