@@ -64,7 +64,7 @@ pub async fn subscriber() -> anyhow::Result<Subscriber> {
     build!(Subscriber::builder(), emulator("PUBSUB_EMULATOR_HOST"))
 }
 
-/// `policy` decides what is tried again, for [`PUBLISH_TIME`] at most.
+/// `policy` decides what is tried again, for `PUBLISH_TIME` at most.
 pub async fn publisher(policy: impl RetryPolicy + 'static) -> anyhow::Result<BasePublisher> {
     let policy = policy.with_time_limit(PUBLISH_TIME);
     let backoff = ExponentialBackoffBuilder::new()

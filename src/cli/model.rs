@@ -23,7 +23,7 @@ const SERVING_EXAMPLE: &str = "serving_input_example.json";
 #[derive(Debug)]
 pub struct Opened {
     pub model: Model,
-    /// The content of [`SERVING_EXAMPLE`].
+    /// The content of MLflow's `serving_input_example.json`.
     pub serving_example: Option<String>,
 }
 

@@ -105,7 +105,7 @@ impl Id {
 /// What one request may ask for; more is answered with `INPUT_TOO_LARGE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Elements in all inputs together; what takes more memory than a number counts for several ([`weight`]).
+    /// Elements in all inputs together; what takes more memory than a number counts for several (`weight`).
     pub max_elements: usize,
     pub max_rows: usize,
     /// Bytes of a body, after unpacking.

@@ -45,7 +45,7 @@ pub struct Listed {
 #[derive(Debug, Default)]
 pub struct Listing {
     pub versions: Vec<Listed>,
-    /// What is no part of a version, up to [`MOST_IGNORED`].
+    /// What is no part of a version, up to `MOST_IGNORED`.
     pub ignored: Vec<Ignored>,
     /// The models of whose folders a part cannot be read.
     pub unreadable: BTreeSet<String>,
@@ -151,7 +151,7 @@ impl Source {
         }
     }
 
-    /// See [`Source::cache`].
+    /// The folder that downloads are kept in, if any.
     pub fn downloads(&self) -> Option<&Path> {
         self.cache().map(Cache::root)
     }
