@@ -45,7 +45,7 @@ pub struct Listed {
 #[derive(Debug, Default)]
 pub struct Listing {
     pub versions: Vec<Listed>,
-    /// What is no part of a version, up to `MOST_IGNORED`.
+    /// Files and folders that are no part of a version, up to `MOST_IGNORED`.
     pub ignored: Vec<Ignored>,
     /// The models of whose folders a part cannot be read.
     pub unreadable: BTreeSet<String>,
@@ -60,7 +60,7 @@ pub struct Ignored {
 
 /// A source that holds much else is no reason for endless warnings.
 const MOST_IGNORED: usize = 100;
-/// What other libraries write models as.
+/// Extensions of other libraries' model files.
 const OTHER_MODELS: [&str; 10] =
     ["cbm", "h5", "joblib", "keras", "pb", "pickle", "pkl", "pt", "pth", "safetensors"];
 
@@ -151,13 +151,20 @@ impl Source {
         }
     }
 
+    /// Keeps the local copy of a version, if there is one, longer than others.
+    pub(super) fn mark_used(&self, listed: &Listed) {
+        if let Some(cache) = self.cache() {
+            cache.mark_used(&self.address(&listed.model, &listed.version), listed);
+        }
+    }
+
     /// The folder that downloads are kept in, if any.
     pub fn downloads(&self) -> Option<&Path> {
         self.cache().map(Cache::root)
     }
 
-    /// Where loads that end the process are remembered: beside the cache where that is kept, else in a temporary folder of this
-    /// source's own, which outlasts the process though not the machine.
+    /// The folder in which loads that end the process are remembered: beside the cache where that is kept, else a
+    /// temporary one of this source's own, which outlasts the process though not the machine.
     pub fn crashes(&self) -> PathBuf {
         match self.cache().filter(|cache| cache.is_lasting()) {
             Some(cache) => cache.root().join("loads"),
@@ -195,7 +202,7 @@ impl Source {
         Ok(listing)
     }
 
-    /// Whether the version declares a new signature. Reads its small files alone.
+    /// True when the version declares a new signature. Reads its small files alone.
     ///
     /// # Errors
     /// One of them cannot be read, whatever was tried.

@@ -35,7 +35,7 @@ const GONE: Duration = Duration::from_secs(1);
 /// delays readiness; shorter nacks more requests ([`Models::is_awaited`]).
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What all models share.
+/// Parts that all models share.
 #[derive(Debug)]
 pub struct Shared {
     pub source: Arc<Source>,
@@ -56,9 +56,9 @@ pub struct Watch {
     next_look: Instant,
     /// While the source cannot be listed.
     unlisted: Option<Trouble>,
-    /// What was warned about.
+    /// Warnings that were given.
     ignored: BTreeSet<Ignored>,
-    /// Whether it was said that there are several models and no default.
+    /// Set once it was said that there are several models and no default.
     is_ambiguous: bool,
 }
 
@@ -67,9 +67,9 @@ pub struct Watch {
 struct Entry {
     /// None while it follows the source.
     follower: Option<Box<Follower>>,
-    /// What it loads.
+    /// The version that it loads.
     current: Arc<Current>,
-    /// What was listed meanwhile.
+    /// The listing that came meanwhile.
     next: Option<Found>,
     gone: Option<Gone>,
     trouble: Option<Trouble>,
@@ -79,7 +79,7 @@ struct Entry {
 #[derive(Debug)]
 struct Found {
     newest_first: Vec<Listed>,
-    /// Whether a part of its folder could not be read, so that there may be more versions.
+    /// Set when a part of its folder could not be read, so that there may be more versions.
     is_partial: bool,
     reload: Arc<Reload>,
 }
@@ -88,7 +88,7 @@ struct Found {
 #[derive(Debug, Clone, Copy)]
 struct Gone {
     since: Instant,
-    /// Whether a second one says so.
+    /// Set by a second one.
     is_certain: bool,
 }
 
@@ -220,8 +220,15 @@ impl Watch {
         let gone: Vec<String> =
             self.models.keys().filter(|model| !by_model.contains_key(*model)).cloned().collect();
         gone.iter().for_each(|model| self.miss(model));
-        for (model, mut newest_first) in by_model {
+        for newest_first in by_model.values_mut() {
             newest_first.sort_by_key(|listed| Reverse(listed.version.clone()));
+        }
+        // Before any model makes room for a version of its own.
+        let is_new = |listed: &&Listed| !self.models.contains_key(&listed.model);
+        by_model.values().filter_map(|newest_first| newest_first.first()).filter(is_new).for_each(|newest| {
+            self.shared.source.mark_used(newest);
+        });
+        for (model, newest_first) in by_model {
             let is_partial = unreadable.contains(&model);
             let found = Found { newest_first, is_partial, reload: Arc::clone(reload) };
             let new = || {

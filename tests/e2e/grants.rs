@@ -107,7 +107,7 @@ async fn the_grants_are_enough_and_all_of_their_permissions_are_needed() {
     let worker = worker(&world);
     worker.until_ready().await;
     // The first request is delivered twice: its second result is written over the first one.
-    world.server.faults.inject("StreamingPull", Fault::DeliverTwice, 1);
+    world.server.faults.inject("StreamingPull", Fault::DeliverTwice, 4); // The stream of model updates meets some.
     world.server.reset_streams();
     let inline = world.ask(wine().request(&[1]), &[]).await;
     let referred = world.ask(reference(), &[]).await;

@@ -52,7 +52,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Where the files go.
+    /// The folder for the files.
     pub fn files(&self) -> PathBuf {
         self.folder.path().join(FILES)
     }
@@ -106,8 +106,9 @@ impl Cache {
     /// The files of `listed` if they are here and undamaged, and a lease on them. Reads all of them.
     pub fn find(&self, from: &str, listed: &Listed) -> Option<(PathBuf, Lease)> {
         let entry = self.root.join(entry_name(from, listed));
-        let description = describe(&entry)?;
+        // First, so that it is not evicted while it is read.
         let lease = self.lease(&entry);
+        let description = describe(&entry)?;
         let (wanted, files) = (Description::of(from, listed), entry.join(FILES));
         let damage = if description == wanted { damage(&files, listed) } else { Some("is another's".into()) };
         if let Some(damage) = damage {
@@ -116,10 +117,15 @@ impl Cache {
             let _ = fs::remove_dir_all(&entry);
             return None;
         }
-        // Marks the use; where that fails, only the order of eviction suffers.
-        let touched = fs::File::options().append(true).open(entry.join(DESCRIPTION));
-        let _ = touched.and_then(|file| file.set_modified(SystemTime::now()));
+        self.mark_used(from, listed);
         Some((files, lease))
+    }
+
+    /// Has others evicted before the copy of `listed`, if there is one. A failure affects the order of eviction alone.
+    pub fn mark_used(&self, from: &str, listed: &Listed) {
+        let description = self.root.join(entry_name(from, listed)).join(DESCRIPTION);
+        let opened = fs::File::options().append(true).open(description);
+        let _ = opened.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
     /// A folder to write a version of so many bytes into, once there is room for it.
@@ -169,7 +175,7 @@ impl Cache {
         Ok(Partial { folder: partial, bytes, all: Arc::clone(&self.partial) })
     }
 
-    /// Whether what is in it outlasts the process.
+    /// True when its content outlasts the process.
     pub fn is_lasting(&self) -> bool {
         matches!(self.place, Place::Lasting(_))
     }

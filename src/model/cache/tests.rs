@@ -66,6 +66,21 @@ fn the_least_recently_used_goes_first_and_what_is_in_use_never() {
 }
 
 #[test]
+fn a_version_that_is_about_to_be_used_outlasts_others() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = open(root.path(), 6);
+    let [first, second, third] = ["1", "2", "3"].map(|name| listed(name, b"abc"));
+    for (seconds, version) in [(1, &first), (2, &second)] {
+        let (files, _) = put(&cache, version, b"abc").unwrap();
+        let description = fs::File::options().append(true).open(files.with_file_name(DESCRIPTION)).unwrap();
+        description.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+    }
+    cache.mark_used("gs://b/m", &first);
+    drop(put(&cache, &third, b"abc").unwrap());
+    assert!(cache.find("gs://b/m", &first).is_some() && cache.find("gs://b/m", &second).is_none());
+}
+
+#[test]
 fn a_second_worker_keeps_nothing() {
     let root = tempfile::tempdir().unwrap();
     let (_first, second) = (open(root.path(), 10), open(root.path(), 10));
