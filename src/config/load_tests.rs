@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Cache, Location, Provider, Source};
+use crate::config::{Cache, Location, MAX_ROWS, Provider, Source};
 use std::{fs, io::Write};
 use tempfile::NamedTempFile;
 
@@ -69,6 +69,7 @@ fn defaults_complete_the_least_configuration() {
         shutdown: Shutdown { grace: Duration::from_secs(10) },
     };
     assert_eq!(config, expected);
+    assert_eq!(config.batching.max_rows, MAX_ROWS, "of commands that read no configuration");
 }
 
 #[test]

@@ -130,6 +130,9 @@ pub struct Inference {
     pub threads: usize,
 }
 
+/// Rows in one call of a model at most: the default of `batching.max_rows`, for commands that read no configuration.
+pub const MAX_ROWS: usize = 128;
+
 impl Default for Inference {
     /// For one-shot commands: one thread on the CPU, the library found by itself.
     fn default() -> Self {
@@ -145,7 +148,7 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// As the configuration names it.
+    /// The name that the configuration uses.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",

@@ -10,7 +10,7 @@ use ort::logging::LogLevel;
 use ort::session::RunOptions;
 
 use crate::cli::report::Hint as _;
-use crate::config::{Inference, Provider};
+use crate::config::{self, Inference, Provider};
 
 /// ONNX Runtime, set up once a process.
 #[derive(Debug)]
@@ -57,9 +57,6 @@ impl Ender {
     }
 }
 
-/// As `batching.max_rows` has it.
-const MAX_ROWS: usize = 128;
-
 impl Runtime {
     /// Loads the library that the configuration, the environment or the system names.
     pub fn load(inference: &Inference) -> anyhow::Result<Self> {
@@ -80,7 +77,7 @@ impl Runtime {
                 "set `inference.library` or ORT_DYLIB_PATH to libonnxruntime.so (1.17 or later); \
                  scripts/fetch-onnxruntime gets one and prints its path",
             )?;
-        Ok(Self { environment, threads: inference.threads, max_rows: MAX_ROWS, ender: None })
+        Ok(Self { environment, threads: inference.threads, max_rows: config::MAX_ROWS, ender: None })
     }
 
     pub(super) fn environment(&self) -> &Environment {

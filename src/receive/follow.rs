@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::LIMITS;
 use super::lanes::Delivered;
-use super::take::{Intake, Whole, decode};
-use super::{LARGE_BODY, LIMITS};
+use super::take::{Intake, Whole, decode, may_block};
 use crate::decode::envelope::{self, Envelope, Headers};
 use crate::decode::reference::{Object, Reference};
 use crate::message::{self, Origin, Pending, Reply};
@@ -73,18 +73,23 @@ impl Intake {
                 None => {
                     let weight = Self::weigh(&message);
                     let room = self.budget.take(weight).await;
-                    self.decode(self.take(message, handler, weight, room)).await;
+                    self.decode_whole(self.take(message, handler, weight, room)).await;
                 }
             }
         }
     }
 
-    async fn decode(&self, whole: Whole) {
-        let decoding = self.decoding(whole.weight).await;
+    async fn decode_whole(&self, whole: Whole) {
+        self.decode(whole.weight, || self.read(whole)).await;
+    }
+
+    /// Decodes a request of this weight beside the stream, and hands it on.
+    async fn decode(&self, weight: usize, decode: impl FnOnce() -> Result<Pending, Box<Reply>>) {
+        let decoding = self.decoding(weight).await;
         // Its own: several decode at a time, for no longer than this.
         let pulse = self.health.pulse("receive");
         let working = pulse.work();
-        let decoded = self.read(whole);
+        let decoded = decode();
         drop((working, decoding));
         self.hand_on(decoded).await;
     }
@@ -92,7 +97,7 @@ impl Intake {
     /// Decodes a suspect once it is its turn.
     async fn decode_alone(self: Arc<Self>, mut whole: Whole) {
         self.wait_alone(&mut whole.origin).await;
-        self.decode(whole).await;
+        self.decode_whole(whole).await;
     }
 
     async fn wait_alone(&self, origin: &mut Origin) {
@@ -134,13 +139,7 @@ impl Intake {
             origin.delivery.event = origin.delivery.event.take().or(delivery.event);
             decode(content, model, reference.id, origin)
         };
-        let decoding = self.decoding(weight).await;
-        // Its own: several decode at a time, for no longer than this.
-        let pulse = self.health.pulse("receive");
-        let working = pulse.work();
-        let decoded = if weight > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
-        drop((working, decoding));
-        self.hand_on(decoded).await;
+        self.decode(weight, || may_block(weight, decode)).await;
     }
 
     /// A stage that is gone has its own error; the request goes back.

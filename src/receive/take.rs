@@ -95,8 +95,7 @@ impl Intake {
 
     /// Decodes a request that came whole.
     pub(super) fn read(&self, Whole { body, weight, origin }: Whole) -> Result<Pending, Box<Reply>> {
-        let read = || read(&self.models, &body, origin);
-        if weight > LARGE_BODY { tokio::task::block_in_place(read) } else { read() }
+        may_block(weight, || read(&self.models, &body, origin))
     }
 
     /// A request that lies in a bucket.
@@ -119,6 +118,11 @@ impl Intake {
         let attempt = attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0);
         Origin { attempt, turn, ..Origin::of(message, ticket) }
     }
+}
+
+/// Decodes a body of this weight: a large one blocks its thread for a while.
+pub(super) fn may_block<T>(weight: usize, decode: impl FnOnce() -> T) -> T {
+    if weight > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() }
 }
 
 /// Reads a request that came whole.
