@@ -13,9 +13,10 @@ use super::categories::{self, Encoder, Unknown};
 use super::chain::{Chain, Options};
 use super::declaration::{Declaration, Optimization};
 use super::intake::Intake;
+use super::made_up::Stack;
 use super::mlflow;
 use super::present::Present;
-use super::probe::{self, Precision, Stack};
+use super::probe::{self, Precision};
 use super::rows::Rows;
 use super::runtime::Runtime;
 use super::sharing::{Decision, Declarations, Evidence, Sharing};
@@ -232,12 +233,12 @@ impl Engine {
         }
     }
 
-    /// Whether the rows of all requests run together, as far as is known.
+    /// True when the rows of all requests run together, as far as is known.
     pub fn takes_rows(&self) -> bool {
         matches!(self.rows, Rows::Any | Rows::Fixed(_)) && !self.rows_are_disproved.load(Ordering::Relaxed)
     }
 
-    /// Whether requests share calls, and why, for people.
+    /// Says for people if requests share calls, and why.
     pub fn batching(&self) -> String {
         let rule = match self.rows {
             _ if self.rows_are_disproved.load(Ordering::Relaxed) => {
@@ -259,7 +260,7 @@ impl Engine {
         format!("{rule}: {}", self.sharing.why)
     }
 
-    /// Whether rows of several requests may be in one call.
+    /// True when rows of several requests may be in one call.
     pub fn shares_calls(&self) -> bool {
         self.sharing.shares_calls() && self.takes_rows()
     }

@@ -18,6 +18,7 @@ pub(crate) mod intake;
 pub mod interface;
 pub mod load;
 pub mod loader;
+mod made_up;
 pub(crate) mod memory;
 pub mod mlflow;
 mod onnx;
@@ -116,7 +117,7 @@ impl Model {
         }
     }
 
-    /// Whether a request that was decoded for `other` may run on this version, and in one call with its
+    /// True when a request that was decoded for `other` may run on this version, and in one call with its
     /// requests.
     pub fn takes_requests_of(&self, other: &Self) -> bool {
         let (own, others) = (&self.engine, &other.engine);
@@ -184,7 +185,7 @@ impl Models {
         self.serving.load_full()
     }
 
-    /// Whether requests that name no model are refused, for there are several and no default.
+    /// True when requests that name no model are refused: there are several and no default.
     pub fn are_ambiguous(&self) -> bool {
         self.default.is_none() && self.serving.load().len() > 1
     }
@@ -236,8 +237,8 @@ impl Models {
         before.get(name).cloned()
     }
 
-    /// Whether the request's model was in the source when this worker started and is still loading, so that another worker, or this
-    /// one later, may answer.
+    /// True when the request's model was in the source when this worker started and is still loading: another
+    /// worker, or this one later, may answer.
     pub fn is_awaited<'a>(&'a self, name: impl FnOnce() -> Option<&'a str>) -> bool {
         let awaited = self.awaited.load();
         !awaited.is_empty() && name().or(self.default.as_deref()).is_some_and(|name| awaited.contains(name))
@@ -264,7 +265,7 @@ impl Models {
         Arc::clone(now.unwrap_or(model))
     }
 
-    /// What is not served, by model.
+    /// Versions that are not served, by model.
     pub fn not_served(&self) -> BTreeMap<String, NotServed> {
         self.lock().clone()
     }
@@ -282,7 +283,7 @@ impl Models {
         is_new
     }
 
-    /// What lies in the source and is no part of a version.
+    /// Files and folders of the source that are no part of a version.
     pub fn ignored(&self) -> Vec<source::Ignored> {
         self.ignored.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

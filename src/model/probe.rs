@@ -1,14 +1,12 @@
-//! Calls with made-up rows that show what a model does with its first dimension. The rows are the same every time, so that every
-//! replica judges a version alike.
+//! Calls with made-up rows, and with given ones, that show how a model treats its first dimension.
 
-use super::categories::Encoder;
 use super::chain::Chain;
 use super::engine::Input;
-use super::sizes::{self, MOST_MADE_UP};
-use crate::signature::{Kind, TensorSpec};
+use super::made_up::{Made, ROWS, Row, Size, Stack, TEXTS, made_up};
+use crate::signature::TensorSpec;
 use crate::tensor::{ElementType, Elements, Output, Show, View};
 
-/// What a trial of several rows in one call shows.
+/// Result of a trial of several rows in one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Each row gives what it gives alone.
@@ -21,7 +19,7 @@ pub(super) enum Verdict {
     NotRows(String),
 }
 
-/// What the calls of one trial show.
+/// Results of the calls of one trial.
 #[derive(Debug, Clone)]
 pub(super) struct Trial {
     pub(super) verdict: Verdict,
@@ -41,69 +39,8 @@ pub(super) enum Precision {
 /// Lengths of free inner dimensions to try, until two of them were taken. Convolutions and poolings need some height and width.
 /// None is a number of rows that a trial puts into one call.
 const LENGTHS: [usize; 6] = [8, 13, 32, 64, 224, 1];
-/// Texts for each kind of row, to try in turn: some models read numbers out of them.
-const TEXTS: [[&str; 5]; 2] = [["", "1", "a", "b", "a b c"], ["0", "1", "2.5", "-3", "1000"]];
 /// Rows in a call of a model that takes always so many, at most.
 const MOST_ROWS: usize = 1 << 16;
-
-/// A made-up row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Row {
-    Zeros,
-    Ones,
-    /// Values of both signs that differ from row to row.
-    Mixed(usize),
-    /// Differs from the mixed row of that number in every element.
-    Changed(usize),
-    /// Like `Mixed`, a thousand times as large.
-    Large(usize),
-}
-
-impl Row {
-    /// Large values make rounding visible where sums cancel each other out: only the shapes of their outputs are compared.
-    fn is_comparable(&self) -> bool {
-        !matches!(self, Self::Large(_))
-    }
-}
-
-const ROWS: [Row; 6] = [Row::Zeros, Row::Ones, Row::Mixed(0), Row::Mixed(1), Row::Mixed(2), Row::Large(3)];
-
-/// Rows as the model takes them: every input begins with a dimension that counts them.
-#[derive(Debug, Clone)]
-pub(super) struct Stack {
-    pub(super) inputs: Vec<(Vec<usize>, Elements)>,
-}
-
-impl Stack {
-    /// How many rows it has; none where an input does not count them.
-    pub(super) fn rows(&self) -> Option<usize> {
-        let mut lengths = self.inputs.iter().map(|(shape, _)| shape.first().copied());
-        let first = lengths.next().flatten()?;
-        lengths.all(|length| length == Some(first)).then_some(first)
-    }
-
-    /// Whether two of its rows are different ones.
-    pub(super) fn differs(&self) -> bool {
-        self.inputs.iter().any(|(shape, elements)| {
-            let width: usize = shape.iter().skip(1).product();
-            let row = |number: usize| elements.view().slice(number * width..(number + 1) * width);
-            (1..shape[0]).any(|number| row(number) != row(0))
-        })
-    }
-
-    /// These rows, in this order.
-    fn take(&self, rows: &[usize]) -> Self {
-        let take = |(shape, elements): &(Vec<usize>, Elements)| {
-            let width: usize = shape.iter().skip(1).product();
-            let mut taken = Elements::with_capacity(elements.element(), rows.len() * width);
-            for row in rows {
-                taken.extend_from(elements, row * width..(row + 1) * width);
-            }
-            ([&[rows.len()], &shape[1..]].concat(), taken)
-        };
-        Self { inputs: self.inputs.iter().map(take).collect() }
-    }
-}
 
 /// An output of one call.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,14 +83,6 @@ impl Got {
     }
 }
 
-/// What made-up rows are made for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Made<'a> {
-    pub(super) inputs: &'a [TensorSpec],
-    /// The columns whose values must be among a few.
-    pub(super) encoders: &'a [Encoder],
-}
-
 /// Tries several lengths of the inner dimensions that are free. `rows_are_free`: several rows in one call, too.
 ///
 /// # Errors
@@ -188,14 +117,6 @@ pub(super) fn free_rows(
         .into_iter()
         .reduce(both)
         .ok_or_else(|| refusal.unwrap_or_else(|| "no input can be made up".to_owned()))
-}
-
-/// How made-up rows are chosen beyond their number.
-#[derive(Debug, Clone, Copy)]
-struct Size<'a> {
-    /// Of free inner dimensions.
-    length: usize,
-    texts: &'a [&'a str; 5],
 }
 
 fn at_length(
@@ -239,7 +160,7 @@ pub(super) fn given_rows(chain: &mut Chain, stack: &Stack, rows: usize) -> Resul
 /// Rows of a trial.
 struct Rows<'a> {
     stack: &'a Stack,
-    /// What each gives alone.
+    /// Outputs of each row alone.
     alone: &'a [Vec<Got>],
     /// Only the shapes of outputs count where a row is not.
     comparable: &'a [bool],
@@ -299,7 +220,7 @@ impl Trial {
             if output.counts(rows) && !is_sequence {
                 continue;
             }
-            // What a sequence has for several rows tells nothing of its tensors for one.
+            // A sequence for several rows tells nothing of its tensors for one.
             *counts &= output.counts(rows) || is_sequence && rows > 1;
             if !matches!(self.verdict, Verdict::NotRows(_)) {
                 let got = output.describe();
@@ -310,7 +231,7 @@ impl Trial {
     }
 }
 
-/// Whether a first dimension that is always so long counts rows: none changes another one's outputs, and each gives the same in any
+/// True when a first dimension that is always so long counts rows: none changes another one's outputs, and each gives the same in any
 /// place. Takes about `2 * log2(length)` calls: every pair of rows is once on two sides, of which one is changed.
 pub(super) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize) -> bool {
     if length > MOST_ROWS {
@@ -361,117 +282,6 @@ fn run(chain: &mut Chain, stack: &Stack) -> Result<Vec<Got>, String> {
     let views: Vec<Input<'_>> =
         stack.inputs.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
     chain.run(&views, |outputs| outputs.iter().map(Got::own).collect())
-}
-
-/// # Errors
-/// An input of a kind, or of a size, that is not made up.
-fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<Stack, String> {
-    let row: Vec<TensorSpec> = made.inputs.iter().map(without_rows).collect();
-    // The whole trial, so that each call of it fits.
-    let bytes =
-        sizes::bytes(&row, size.length).and_then(|bytes| bytes.checked_mul(rows.len().max(ROWS.len())));
-    if bytes.is_none_or(|bytes| bytes > MOST_MADE_UP) {
-        let all: Vec<String> =
-            made.inputs.iter().map(|spec| format!("{:?} ({})", spec.name, spec.describe())).collect();
-        return Err(format!("the inputs {} are too large to be made up", all.join(", ")));
-    }
-    let one = |spec: &TensorSpec| {
-        let values = match spec.kind {
-            Kind::Tensor | Kind::Optional => values(spec.element, size.texts),
-            Kind::OpenRank | Kind::Map { .. } | Kind::Sequence { .. } => None,
-        };
-        let values = values.ok_or_else(|| {
-            format!("no values are made up for the input {:?} ({})", spec.name, spec.describe())
-        })?;
-        let inner: Vec<usize> =
-            spec.shape.iter().skip(1).map(|dim| dim.fixed().unwrap_or(size.length)).collect();
-        let width = inner.iter().product();
-        let mut elements = Elements::with_capacity(spec.element, rows.len() * width);
-        rows.iter().for_each(|row| values.extend(&mut elements, *row, width));
-        for encoder in made.encoders.iter().filter(|encoder| encoder.input == spec.name) {
-            (0..rows.len()).for_each(|row| encoder.put_known(&mut elements, row, width));
-        }
-        Ok(([&[rows.len()], &inner[..]].concat(), elements))
-    };
-    Ok(Stack { inputs: made.inputs.iter().map(one).collect::<Result<_, String>>()? })
-}
-
-/// One row of an input.
-fn without_rows(spec: &TensorSpec) -> TensorSpec {
-    TensorSpec { shape: spec.shape.get(1..).unwrap_or_default().to_vec(), ..spec.clone() }
-}
-
-/// What made-up elements are taken from.
-struct Values {
-    /// The first half of them is for rows, the second for changed ones.
-    mixed: Elements,
-    zero: Elements,
-    one: Elements,
-    /// As many as `mixed`.
-    large: Elements,
-}
-
-impl Values {
-    fn extend(&self, elements: &mut Elements, row: Row, width: usize) {
-        let half = self.mixed.len() / 2;
-        let number = match row {
-            Row::Zeros => return elements.extend_repeated(&self.zero, width),
-            Row::Ones => return elements.extend_repeated(&self.one, width),
-            Row::Mixed(number) | Row::Changed(number) | Row::Large(number) => number,
-        };
-        for column in 0..width {
-            let mixed = (number * 31 + column * 17 + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-            let is_changed = matches!(row, Row::Changed(_));
-            let value = (mixed % half + if is_changed { half } else { 0 }) % self.mixed.len();
-            // Of two values, a changed element has the other one.
-            let value = if half == 1 { (mixed + usize::from(is_changed)) % 2 } else { value };
-            let from = if matches!(row, Row::Large(_)) { &self.large } else { &self.mixed };
-            elements.extend_from(from, value..value + 1);
-        }
-    }
-}
-
-/// Whole numbers are small, since they are often positions in a table, and mixed ones are not zero, by which a model may divide.
-fn values(element: ElementType, [zero, one, a, b, large]: &[&str; 5]) -> Option<Values> {
-    const FLOATS: u32 = 97;
-    let texts = |texts: &[&str]| Elements::Text(texts.iter().map(|text| (*text).to_owned()).collect());
-    let mixed: Vec<f64> = match element {
-        ElementType::Text => {
-            return Some(Values {
-                mixed: texts(&[a, b]),
-                zero: texts(&[zero]),
-                one: texts(&[one]),
-                large: texts(&[large, a]),
-            });
-        }
-        ElementType::Blob | ElementType::Composite => return None,
-        ElementType::Bool => vec![0.0, 1.0],
-        _ if element.is_float() => {
-            let signed = |step: u32| {
-                f64::from(step + 1) / f64::from(FLOATS) * if step.is_multiple_of(2) { 1.0 } else { -1.0 }
-            };
-            (0..2 * FLOATS).map(signed).collect()
-        }
-        _ => vec![1.0, 2.0],
-    };
-    let times = match element {
-        ElementType::Bool => 1.0,
-        _ if element.is_float() => 1000.0,
-        _ => 50.0,
-    };
-    let all = |numbers: &mut dyn Iterator<Item = f64>| {
-        let mut values = Elements::with_capacity(element, mixed.len());
-        for number in numbers {
-            values.extend_from_view(Elements::of_number(element, number)?.view());
-        }
-        Some(values)
-    };
-    Some(Values {
-        mixed: all(&mut mixed.iter().copied())?,
-        zero: all(&mut [0.0].into_iter())?,
-        one: all(&mut [1.0].into_iter())?,
-        large: all(&mut mixed.iter().map(|number| number * times))?,
-    })
 }
 
 /// The first output whose row `at` is not the one row of `alone`.

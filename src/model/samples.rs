@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Model;
 use super::declaration::Sample;
-use super::probe::Stack;
+use super::made_up::Stack;
 use super::rows::Rows;
 use super::sharing::Evidence;
 use crate::tensor::Tensor;

@@ -4,12 +4,13 @@
 use super::categories::Encoder;
 use super::chain::Chain;
 use super::declared::RowKind;
-use super::probe::{self, Made, Precision, Trial, Verdict};
+use super::made_up::Made;
+use super::probe::{self, Precision, Trial, Verdict};
 use super::rows::{Declared, Rows};
 use crate::signature::{Dim, TensorSpec};
 use crate::tensor::ElementType;
 
-/// Whether requests share calls, and what that rests on.
+/// The decision if requests share calls, and its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sharing {
     pub evidence: Evidence,
@@ -36,7 +37,7 @@ impl Sharing {
         self.evidence == Evidence::Independent
     }
 
-    /// What the rows of the bundle's samples have shown.
+    /// The decision by the rows of the bundle's samples.
     pub(super) fn by_samples(verdict: Verdict, rows: usize) -> Self {
         match verdict {
             Verdict::Apart => Self::new(
@@ -59,7 +60,7 @@ pub(super) struct Decision {
     pub(super) counts_rows: Vec<bool>,
 }
 
-/// What is declared of a model.
+/// Declarations of a model.
 pub(super) struct Declarations<'a> {
     pub(super) inputs: &'a [TensorSpec],
     pub(super) outputs: &'a [TensorSpec],
@@ -177,7 +178,7 @@ impl Declarations<'_> {
         })
     }
 
-    /// Whether each output's first dimension counts rows in a call of one: by its declaration, else by the trial.
+    /// True for each output whose first dimension counts rows in a call of one: by its declaration, else by the trial.
     fn declared_to_count_rows(&self, trial: Option<&Trial>) -> Vec<bool> {
         let contradicts = |name: &String| {
             let rows = self.inputs.iter().filter_map(|spec| spec.shape.first());
@@ -195,7 +196,7 @@ impl Declarations<'_> {
     }
 }
 
-/// Whether an exporter made up a dimension's name, a new one for each: tf2onnx `unk__6`, Paddle2ONNX `DynamicDimension.1`,
+/// True when an exporter made up a dimension's name, a new one for each: tf2onnx `unk__6`, Paddle2ONNX `DynamicDimension.1`,
 /// PyTorch and ONNX Runtime `Softmaxoutput_dim_0`. Such names say nothing.
 fn is_generated(name: &str) -> bool {
     let ends_in_number = |prefix: &str| {

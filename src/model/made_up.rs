@@ -1,0 +1,196 @@
+//! Made-up rows for the trials of a model: the same every time, so that every replica judges a version alike.
+
+use super::categories::Encoder;
+use super::sizes::{self, MOST_MADE_UP};
+use crate::signature::{Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements};
+
+/// Texts for each kind of row, to try in turn: some models read numbers out of them.
+pub(super) const TEXTS: [[&str; 5]; 2] = [["", "1", "a", "b", "a b c"], ["0", "1", "2.5", "-3", "1000"]];
+
+/// A made-up row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Row {
+    Zeros,
+    Ones,
+    /// Values of both signs that differ from row to row.
+    Mixed(usize),
+    /// Differs from the mixed row of that number in every element.
+    Changed(usize),
+    /// Like `Mixed`, a thousand times as large.
+    Large(usize),
+}
+
+impl Row {
+    /// Large values make rounding visible where sums cancel each other out: only the shapes of their outputs are compared.
+    pub(super) fn is_comparable(&self) -> bool {
+        !matches!(self, Self::Large(_))
+    }
+}
+
+pub(super) const ROWS: [Row; 6] =
+    [Row::Zeros, Row::Ones, Row::Mixed(0), Row::Mixed(1), Row::Mixed(2), Row::Large(3)];
+
+/// Rows as the model takes them: every input begins with a dimension that counts them.
+#[derive(Debug, Clone)]
+pub(super) struct Stack {
+    pub(super) inputs: Vec<(Vec<usize>, Elements)>,
+}
+
+impl Stack {
+    /// How many rows it has; none where an input does not count them.
+    pub(super) fn rows(&self) -> Option<usize> {
+        let mut lengths = self.inputs.iter().map(|(shape, _)| shape.first().copied());
+        let first = lengths.next().flatten()?;
+        lengths.all(|length| length == Some(first)).then_some(first)
+    }
+
+    /// True when two of its rows differ.
+    pub(super) fn differs(&self) -> bool {
+        self.inputs.iter().any(|(shape, elements)| {
+            let width: usize = shape.iter().skip(1).product();
+            let row = |number: usize| elements.view().slice(number * width..(number + 1) * width);
+            (1..shape[0]).any(|number| row(number) != row(0))
+        })
+    }
+
+    /// These rows, in this order.
+    pub(super) fn take(&self, rows: &[usize]) -> Self {
+        let take = |(shape, elements): &(Vec<usize>, Elements)| {
+            let width: usize = shape.iter().skip(1).product();
+            let mut taken = Elements::with_capacity(elements.element(), rows.len() * width);
+            for row in rows {
+                taken.extend_from(elements, row * width..(row + 1) * width);
+            }
+            ([&[rows.len()], &shape[1..]].concat(), taken)
+        };
+        Self { inputs: self.inputs.iter().map(take).collect() }
+    }
+}
+
+/// Inputs that rows are made up for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Made<'a> {
+    pub(super) inputs: &'a [TensorSpec],
+    /// The columns whose values must be among a few.
+    pub(super) encoders: &'a [Encoder],
+}
+
+/// How made-up rows are chosen beyond their number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size<'a> {
+    /// Length of free inner dimensions.
+    pub(super) length: usize,
+    pub(super) texts: &'a [&'a str; 5],
+}
+
+/// # Errors
+/// An input of a kind, or of a size, that is not made up.
+pub(super) fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<Stack, String> {
+    let row: Vec<TensorSpec> = made.inputs.iter().map(without_rows).collect();
+    // The whole trial, so that each call of it fits.
+    let bytes =
+        sizes::bytes(&row, size.length).and_then(|bytes| bytes.checked_mul(rows.len().max(ROWS.len())));
+    if bytes.is_none_or(|bytes| bytes > MOST_MADE_UP) {
+        let all: Vec<String> =
+            made.inputs.iter().map(|spec| format!("{:?} ({})", spec.name, spec.describe())).collect();
+        return Err(format!("the inputs {} are too large to be made up", all.join(", ")));
+    }
+    let one = |spec: &TensorSpec| {
+        let values = match spec.kind {
+            Kind::Tensor | Kind::Optional => values(spec.element, size.texts),
+            Kind::OpenRank | Kind::Map { .. } | Kind::Sequence { .. } => None,
+        };
+        let values = values.ok_or_else(|| {
+            format!("no values are made up for the input {:?} ({})", spec.name, spec.describe())
+        })?;
+        let inner: Vec<usize> =
+            spec.shape.iter().skip(1).map(|dim| dim.fixed().unwrap_or(size.length)).collect();
+        let width = inner.iter().product();
+        let mut elements = Elements::with_capacity(spec.element, rows.len() * width);
+        rows.iter().for_each(|row| values.extend(&mut elements, *row, width));
+        for encoder in made.encoders.iter().filter(|encoder| encoder.input == spec.name) {
+            (0..rows.len()).for_each(|row| encoder.put_known(&mut elements, row, width));
+        }
+        Ok(([&[rows.len()], &inner[..]].concat(), elements))
+    };
+    Ok(Stack { inputs: made.inputs.iter().map(one).collect::<Result<_, String>>()? })
+}
+
+/// One row of an input.
+fn without_rows(spec: &TensorSpec) -> TensorSpec {
+    TensorSpec { shape: spec.shape.get(1..).unwrap_or_default().to_vec(), ..spec.clone() }
+}
+
+/// Values that made-up elements are taken from.
+struct Values {
+    /// The first half of them is for rows, the second for changed ones.
+    mixed: Elements,
+    zero: Elements,
+    one: Elements,
+    /// The same number as `mixed`.
+    large: Elements,
+}
+
+impl Values {
+    fn extend(&self, elements: &mut Elements, row: Row, width: usize) {
+        let half = self.mixed.len() / 2;
+        let number = match row {
+            Row::Zeros => return elements.extend_repeated(&self.zero, width),
+            Row::Ones => return elements.extend_repeated(&self.one, width),
+            Row::Mixed(number) | Row::Changed(number) | Row::Large(number) => number,
+        };
+        for column in 0..width {
+            let mixed = (number * 31 + column * 17 + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let is_changed = matches!(row, Row::Changed(_));
+            let value = (mixed % half + if is_changed { half } else { 0 }) % self.mixed.len();
+            // Of two values, a changed element has the other one.
+            let value = if half == 1 { (mixed + usize::from(is_changed)) % 2 } else { value };
+            let from = if matches!(row, Row::Large(_)) { &self.large } else { &self.mixed };
+            elements.extend_from(from, value..value + 1);
+        }
+    }
+}
+
+/// Whole numbers are small, since they are often positions in a table, and mixed ones are not zero, by which a model may divide.
+fn values(element: ElementType, [zero, one, a, b, large]: &[&str; 5]) -> Option<Values> {
+    const FLOATS: u32 = 97;
+    let texts = |texts: &[&str]| Elements::Text(texts.iter().map(|text| (*text).to_owned()).collect());
+    let mixed: Vec<f64> = match element {
+        ElementType::Text => {
+            return Some(Values {
+                mixed: texts(&[a, b]),
+                zero: texts(&[zero]),
+                one: texts(&[one]),
+                large: texts(&[large, a]),
+            });
+        }
+        ElementType::Blob | ElementType::Composite => return None,
+        ElementType::Bool => vec![0.0, 1.0],
+        _ if element.is_float() => {
+            let signed = |step: u32| {
+                f64::from(step + 1) / f64::from(FLOATS) * if step.is_multiple_of(2) { 1.0 } else { -1.0 }
+            };
+            (0..2 * FLOATS).map(signed).collect()
+        }
+        _ => vec![1.0, 2.0],
+    };
+    let times = match element {
+        ElementType::Bool => 1.0,
+        _ if element.is_float() => 1000.0,
+        _ => 50.0,
+    };
+    let all = |numbers: &mut dyn Iterator<Item = f64>| {
+        let mut values = Elements::with_capacity(element, mixed.len());
+        for number in numbers {
+            values.extend_from_view(Elements::of_number(element, number)?.view());
+        }
+        Some(values)
+    };
+    Some(Values {
+        mixed: all(&mut mixed.iter().copied())?,
+        zero: all(&mut [0.0].into_iter())?,
+        one: all(&mut [1.0].into_iter())?,
+        large: all(&mut mixed.iter().map(|number| number * times))?,
+    })
+}
