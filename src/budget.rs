@@ -1,9 +1,10 @@
 //! Bytes of requests and responses in flight: `requests.max_outstanding_bytes`, for all that is received together.
 //!
-//! A message waits for room for its body, unpacked, before any of it is decoded. What turns out larger afterwards (the decoded
-//! request, its response) is counted at once and never waits, since what it would wait for may wait for it: the budget is then
-//! overdrawn, and nothing more is received until the debt is paid. So that debts stay small, large bodies are decoded one at a
-//! time, and no batch is formed while too many bytes of responses wait to be accepted.
+//! A message waits for room for its body, decompressed, before any of it is decoded. Growth afterwards (the decoded
+//! request, its response) is counted at once and never waits, since the requests that it would wait for may wait
+//! for it: the budget is then overdrawn, and nothing more is received until the debt is paid. Debts stay small:
+//! large bodies are decoded one at a time, and no batch is formed while too many bytes of responses wait to be
+//! accepted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ const UNIT: usize = 1 << 10;
 #[derive(Debug, Clone)]
 pub struct Budget {
     pool: Arc<Pool>,
-    /// What is being fetched takes half of the room at most, so that requests that came whole seldom wait for it.
+    /// Half of the room, for objects that are being fetched: requests that came whole seldom wait for them.
     fetching: Arc<Semaphore>,
     units: usize,
 }
@@ -28,7 +29,7 @@ struct Pool {
     /// Units that are taken beyond the budget.
     debt: AtomicUsize,
     paid: Notify,
-    /// Units of responses that nothing but Pub/Sub holds up.
+    /// Units of responses that wait for Pub/Sub alone.
     responses: AtomicUsize,
     left: Notify,
     /// Held while a large body is decoded.
@@ -81,7 +82,7 @@ impl Budget {
         self.pool.free.try_acquire_many(units).ok().map(|permit| self.own(permit, units))
     }
 
-    /// Waits for room. Who waits must hold none: what others hold is given back without it.
+    /// Waits for room. The caller must hold none: others release theirs without it.
     pub async fn take(&self, bytes: usize) -> Room {
         let units = Self::units(bytes, self.units);
         self.own(self.pool.free.acquire_many(units).await.expect("the budget is never closed"), units)
@@ -94,8 +95,8 @@ impl Budget {
         (fetching.expect("the budget is never closed"), self.take(bytes).await)
     }
 
-    /// Waits until a large body may be decoded, which is so for as long as the guard lives: one at a time, and once nothing is
-    /// owed. What is in debt must not wait for the caller.
+    /// Waits for the right to decode a large body, which lasts as long as the guard: one at a time, and once there is
+    /// no debt. The requests that caused the debt must not wait for the caller.
     pub async fn decoding(&self) -> tokio::sync::MutexGuard<'_, ()> {
         let guard = self.pool.decoding.lock().await;
         loop {
@@ -126,7 +127,7 @@ impl Budget {
 pub struct Room {
     pool: Arc<Pool>,
     units: usize,
-    /// Of a response, as long as nothing but Pub/Sub holds it up; 0 for one that fits into what every message has.
+    /// Units of the response while it waits for Pub/Sub alone; 0 for one that fits into the unit of every message.
     responding: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What operators and probes ask over HTTP: `/health`, `/ready`, `/info`, `/metrics`; `/` lists them.
+//! Routes for operators and probes: `/health`, `/ready`, `/info`, `/metrics`; `/` lists them.
 
 mod connections;
 
@@ -162,7 +162,7 @@ struct Info {
     ready: bool,
     not_ready_because: Vec<String>,
     models: BTreeMap<String, ModelInfo>,
-    /// What lies in the models' source and is no part of a version.
+    /// Files and folders of the models' source that are no part of a version.
     ignored: Vec<Ignored>,
 }
 
@@ -183,7 +183,7 @@ pub struct VersionInfo {
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     columns: Option<Vec<String>>,
-    /// Whether requests share calls, and why.
+    /// Says if requests share calls, and why.
     batching: String,
     metadata: BTreeMap<String, String>,
 }

@@ -31,11 +31,11 @@ pub const LONGEST_IN_FLIGHT: Duration = Duration::from_secs(3600);
 pub struct Ticket {
     handler: Option<Handler>,
     metrics: Arc<Metrics>,
-    /// Of its body, unpacked.
+    /// Bytes of its body, decompressed.
     body: usize,
     /// Its share of `metrics.bytes_in_hand`.
     bytes: i64,
-    /// Room under `requests.max_outstanding_bytes`; given back when the ticket goes. None while the request lies in a bucket.
+    /// Room under `requests.max_outstanding_bytes`; released with the ticket. None while the request lies in a bucket.
     room: Option<Room>,
     /// The right to be decoded and to run alone, see [`crate::quarantine`].
     alone: Option<OwnedSemaphorePermit>,
@@ -77,7 +77,7 @@ impl Ticket {
         self.publishing(bytes);
     }
 
-    /// So many bytes of its response wait for nothing but Pub/Sub: 0 while those before it are waited for.
+    /// Counts so many bytes of its response as waiting for Pub/Sub alone; 0 while it waits for an older response.
     pub fn publishing(&mut self, bytes: usize) {
         if let Some(room) = &mut self.room {
             room.respond(bytes);

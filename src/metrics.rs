@@ -1,4 +1,4 @@
-//! What is counted and timed, and its Prometheus text. Handles per model version are made once, so that the hot path never looks a
+//! Counters and histograms, and their Prometheus text. Handles per model version are made once, so that the hot path never looks a
 //! label up: those of counters when it is taken into service, those of histograms with its first request.
 
 use std::collections::{HashSet, VecDeque};

@@ -4,7 +4,7 @@
 const MOST_NAMES: usize = 1000;
 const LONGEST_NAME: usize = 100;
 
-/// Of these names, the `most` that are most like `name`; the nearest first.
+/// The `most` of these names that are most like `name`; the nearest first.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
     if name.len() > LONGEST_NAME {
         return Vec::new();

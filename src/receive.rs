@@ -355,7 +355,7 @@ impl Receive {
                 return Ok(());
             }
             if weight > LARGE_BODY {
-                // What is owed may be owed for what is in hand.
+                // The debt may be that of requests which are decoded here.
                 self.hand_on(hands).await?;
             }
             let _decoding = hands.intake.decoding(weight).await;
@@ -395,7 +395,7 @@ impl Receive {
     }
 }
 
-/// What outlives a stream: requests that are in flight or on their way.
+/// State that outlives a stream: requests that are in flight or on their way.
 struct Hands {
     intake: Arc<Intake>,
     fetches: Fetches,

@@ -1,12 +1,12 @@
 """Makes the models that misbehave on demand: `tests/models/faults/<model>/1/model.onnx`.
 
-`slow` takes as many products of matrices as the largest x of a batch says, some 15 000 a second on one core. `divide` ends
-the process for x = -1: ONNX Runtime divides the least whole number as the processor does, and for that one the processor has
-a SIGFPE. `wide` needs much memory for a row inside itself, `long` gives much. `external-subgraph` adds 7, a weight of an
-`If`'s branch that lies in `branches.bin`. `abort` divides constants in
-that way, so that the process ends while ONNX Runtime loads it. `endless` answers no call. `folding` loads for minutes, in
-which nothing ends it. `huge`, `huge-rows` and `huge-sequence` declare inputs that no memory holds. Running it again writes
-the same bytes.
+`slow` takes as many products of matrices as the largest x of a batch says, some 15 000 a second on one core.
+`divide` ends the process for x = -1: ONNX Runtime divides the least whole number as the processor does, and
+for that one the processor has a SIGFPE. `wide` needs much memory for a row inside itself, `long` gives much.
+`external-subgraph` adds 7, a weight of an `If`'s branch that lies in `branches.bin`. `abort` divides
+constants in that way, so that the process ends while ONNX Runtime loads it. `endless` answers no call.
+`folding` loads for minutes, in which nothing ends it. `huge`, `huge-rows` and `huge-sequence` declare inputs
+that no memory holds. Running it again writes the same bytes.
 """
 
 from __future__ import annotations

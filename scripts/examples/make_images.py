@@ -129,7 +129,7 @@ def pictures() -> dict[str, bytes]:
     files["jfif-and-adobe.jpg"] = files["photo-444.jpg"][:20] + adobe + b"\x00" + files["photo-444.jpg"][20:]
     ycck = without_adobe(files["cmyk.jpg"])
     files["ycck.jpg"] = ycck[:2] + adobe + b"\x02" + ycck[2:]
-    # What cameras and careless programs leave between segments, and forget at the end.
+    # Bytes that cameras and careless programs leave between segments, and an end that they forget.
     files["many-scans.jpg"] = many_scans(64, 96)
     files["stray-bytes.jpg"] = with_stray_bytes(files["photo-420.jpg"])
     files["stray-bytes-progressive.jpg"] = with_stray_bytes(files["photo-progressive.jpg"])

@@ -48,7 +48,8 @@ fn announce(config: &Config) {
     }
 }
 
-/// As many files as the system allows. Most start a process with 1024, for programs of old that call `select`.
+/// Raises the limit of open files to the hard limit. Most systems start a process with 1024, for old programs
+/// that call `select`.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {

@@ -29,7 +29,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Pause after a connection could not be accepted: the process has no file left, or the system no memory.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What a connection does.
+/// Activity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// From its start, or from the first byte of a later request, to the end of the request's head.
@@ -150,7 +150,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// As many as half of the files that the process may open: the worker needs the others.
+    /// Allows half as many as the process may open files: the worker needs the others.
     pub(super) fn new() -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = usize::try_from((files / 2).clamp(1, MOST)).unwrap_or(usize::MAX);

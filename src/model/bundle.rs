@@ -30,7 +30,7 @@ pub struct GraphFile {
     pub without_shape: Vec<String>,
     /// Columns whose values must be among a few.
     pub(super) encoders: Vec<Encoder>,
-    /// Whether it takes a scale from all rows of a call, so that each row's values depend a little on the others.
+    /// Set where it takes a scale from all rows of a call, so that each row's values depend a little on the others.
     pub(super) quantizes_dynamically: bool,
 }
 
@@ -120,7 +120,7 @@ impl Bundle {
     }
 }
 
-/// Whether the manifest or the declaration `text`, by its `name`, declares a new signature. A version for
+/// True when the manifest or the declaration `text`, by its `name`, declares a new signature. A version for
 /// which it cannot be understood is refused when it is opened.
 pub(super) fn declares_new_signature(name: &str, text: &[u8]) -> bool {
     if name == MANIFEST {

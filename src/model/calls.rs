@@ -6,10 +6,10 @@ use super::present::Present;
 use crate::encode::MAX_ELEMENTS;
 use crate::tensor::{self, Elements, Output, Show, View};
 
-/// What a call takes of inputs that are stacked along their first dimension.
+/// The share of one call in inputs that are stacked along their first dimension.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Calls<'a> {
-    /// So many rows, which the first dimension of every output counts, too. `fills_up`: the last call has as many, by repeating its
+    /// `length` rows, which the first dimension of every output counts, too. `fills_up`: the last call has as many, by repeating its
     /// last row, to which no model can object as it might to zeros.
     Rows { length: usize, fills_up: bool },
     /// One row. `counts_rows` says for each output whether it begins with a dimension of 1 that is none of the row's own; empty:
@@ -141,7 +141,7 @@ struct Joined {
     name: String,
     /// A tensor of several rows in turn, or one of each row that is missing or a sequence.
     calls: Vec<Part>,
-    /// Of all rows, where they are one tensor.
+    /// All rows, where they are one tensor.
     stacked: Option<Tensor>,
 }
 
@@ -152,9 +152,9 @@ enum Part {
 }
 
 struct Tensor {
-    /// Of the rows together, where the call has several; else of the one row.
+    /// Rows in the tensor, where the call has several; else 1.
     rows: usize,
-    /// Of each row.
+    /// The shape of each row.
     shape: Vec<usize>,
     elements: Elements,
     show: OwnShow,
@@ -196,7 +196,7 @@ impl Tensor {
         Self { rows, shape: shape.to_vec(), elements: own, show }
     }
 
-    /// Whether the rows of both may be in one tensor.
+    /// True when the rows of both may be in one tensor.
     fn goes_with(&self, other: &Self) -> bool {
         self.shape == other.shape
             && self.elements.element() == other.elements.element()

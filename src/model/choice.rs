@@ -13,10 +13,10 @@
 //! **base**: the newest older good version that declares `new_signature`, or, where there is none, the oldest
 //! good one. No others are opened.
 
-/// What is known of one version.
+/// Findings about one version.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts<S> {
-    /// Whether it declares `new_signature`; `None` when that cannot be read now.
+    /// True when it declares `new_signature`; `None` when that cannot be read now.
     pub(crate) new_signature: Option<bool>,
     pub(crate) verdict: Verdict<S>,
 }
@@ -30,7 +30,7 @@ pub(crate) enum Verdict<S> {
     Unclear,
 }
 
-/// What to do next. Versions are positions in the list, which begins with the newest.
+/// The next step. Versions are positions in the list, which begins with the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Find out whether this version is good, and its signature. It will not be served before others are
@@ -55,7 +55,7 @@ pub(crate) enum Base {
     Unclear(usize),
 }
 
-/// What the version at `at` is compared with.
+/// The version that the one at `at` is compared with.
 pub(crate) fn base<S>(newest_first: &[Facts<S>], at: usize) -> Base {
     let judged = |at: usize| match newest_first[at].verdict {
         Verdict::Good(_) => Some(Base::At(at)),

@@ -27,7 +27,7 @@ const LOADING: &str = "loading-";
 #[derive(Debug)]
 pub struct Crashes {
     folder: PathBuf,
-    /// Of the loads under way, by their numbers. Removed with this: a worker that stops in order has not
+    /// Files of the loads under way, by their numbers. Removed with this: a worker that stops in order has not
     /// crashed.
     marks: Marks,
 }

@@ -218,7 +218,7 @@ impl Intake {
     }
 }
 
-/// Whether an input of images begins with a dimension that counts them: beside it, an image has three.
+/// True when an input of images begins with a dimension that counts them: beside it, an image has three.
 fn takes_several(spec: &TensorSpec) -> bool {
     spec.shape.len() == 4 && matches!(spec.shape[0], Dim::Any(_) | Dim::Fixed(1))
 }

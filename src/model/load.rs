@@ -69,7 +69,7 @@ pub fn load(
     Ok(model)
 }
 
-/// What lies in the bundle and is not followed, and how to have it followed.
+/// Parts of the bundle that are not followed, and how to have them followed.
 fn warnings(bundle: &Bundle, engine: &Engine) -> Vec<String> {
     let padding = match &engine.intake {
         Intake::Text { tokenizer, .. } => tokenizer.warning().map(str::to_owned),

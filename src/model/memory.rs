@@ -1,4 +1,4 @@
-//! Whether a version fits into the memory that is left, judged before it is loaded: a worker that is killed
+//! Judges before a load if the version fits into the memory that is left: a worker that is killed
 //! for its memory serves nothing at all.
 
 use std::fs;
@@ -18,7 +18,7 @@ pub(super) struct Room {
     freed: Notify,
 }
 
-/// What one load may take.
+/// Memory that one load may take.
 #[derive(Debug)]
 pub(super) struct Taken<'a> {
     room: &'a Room,
@@ -51,7 +51,7 @@ impl Room {
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
-            // Where the system does not say what is left, all is.
+            // A system that does not tell what is left sets no limit.
             let left = available(root).unwrap_or(u64::MAX);
             if let Some(taken) =
                 self.try_take(needed, left).map_err(|()| shortage(files, needed, left, threads))?

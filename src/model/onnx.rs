@@ -92,7 +92,7 @@ pub(super) fn external_files(model: &[u8]) -> Result<Vec<String>, String> {
     Ok(files)
 }
 
-/// Whether a node, in a subgraph or not, is of this operator.
+/// True when a node, in a subgraph or not, is of this operator.
 ///
 /// # Errors
 /// A sentence when `model` is no protobuf message.

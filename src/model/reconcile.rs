@@ -1,6 +1,6 @@
 //! Keeps one model on the version of its source that [`choice`] says.
 //!
-//! What is known of its versions stays with it, so that none is loaded or reported twice.
+//! Findings about its versions stay with it, so that none is loaded or reported twice.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,7 +59,7 @@ impl Current {
 
 type Files = Vec<File>;
 
-/// What was found out of a version with exactly these files.
+/// Findings about a version with exactly these files.
 #[derive(Debug, Default)]
 struct Known {
     files: Files,
@@ -74,10 +74,10 @@ struct Known {
 struct Look {
     versions: Vec<Listed>,
     facts: Vec<Facts<Interface>>,
-    /// What is wrong with each version.
+    /// The fault of each version.
     reasons: Vec<Option<String>>,
     unreadable: Option<anyhow::Error>,
-    /// Whether there may be versions that are not listed.
+    /// Set when there may be versions that are not listed.
     is_partial: bool,
 }
 
@@ -162,7 +162,7 @@ impl Follower {
                     if self.is_serving(serving.as_deref(), listed) {
                         break Some(at);
                     }
-                    // What cannot be read now never brings an older version back.
+                    // A version that cannot be read now never brings an older version back.
                     if (look.unreadable.is_some() || is_partial) && serving.as_ref().is_some_and(older) {
                         break None;
                     }
@@ -203,7 +203,7 @@ impl Follower {
         });
     }
 
-    /// What is known of these versions, and which of them declare a new signature; the oldest has none to
+    /// Findings about these versions, and which of them declare a new signature; the oldest has none to
     /// differ from.
     async fn begin(&mut self, shared: &Shared, newest_first: Vec<Listed>, is_partial: bool) -> Look {
         let mut unread = Vec::new();
@@ -336,7 +336,7 @@ impl Follower {
             let own = own.map(|reason| format!("; what the source has of it now: {reason}"));
             format!("{why}: version {} {STAYS}{}", serving.version, own.unwrap_or_default())
         });
-        // What cannot be read is logged by the look itself.
+        // The look itself logs what cannot be read.
         self.publish(shared, NotServed { warning, refused }, look.unreadable.is_none());
     }
 

@@ -50,7 +50,7 @@ impl Pauses {
         }
     }
 
-    /// Whether a request's response may be published now.
+    /// Decides if a request's response may be published now.
     pub fn admits(&self, key: &str, message_id: &str, received_at: Instant) -> Admission {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pause) = pauses.get(key) else { return Admission::Now };

@@ -61,7 +61,7 @@ impl Keys {
     /// Takes in a response whose request has a turn.
     pub(super) fn hold(&mut self, mut reply: Reply) {
         let Some(turn) = &reply.origin.turn else { return };
-        // What it waits for may not have run yet.
+        // The response that it waits for may not be computed yet.
         reply.origin.ticket.publishing(0);
         let (key, number) = (Arc::clone(&turn.key), turn.number);
         let weight = Weight::of(&reply);
@@ -199,7 +199,7 @@ mod tests {
         let ids: Vec<_> = given_up.iter().map(|reply| &*reply.origin.message_id).collect();
         assert_eq!((&*key, ids), ("large", vec!["1", "2", "3", "4"]));
         assert!(keys.beyond(share(2)).is_none());
-        // What goes on does not count, and one goes at a time.
+        // A key that continues does not count, and one response goes at a time.
         keys.look_at_all();
         assert!(keys.next(|_| Next::Go).is_some());
         assert!(keys.beyond(share(0)).is_none());

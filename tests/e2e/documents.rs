@@ -46,7 +46,7 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     after.map(|rest| rest.split_once("\n```").map_or(rest, |(block, _)| block)).collect()
 }
 
-/// What stands in backticks; and the text without it.
+/// Text in backticks; and the text without it.
 fn spans(text: &str) -> (Vec<&str>, String) {
     let parts: Vec<&str> = text.split('`').collect();
     let code = parts.iter().skip(1).step_by(2).copied().collect();

@@ -146,7 +146,7 @@ fn terraforms_alerts_and_charts_name_series_that_exist() {
     assert!(unknown.is_empty(), "no such series: {unknown:?}");
 }
 
-/// What the pages tell to look for in the log is written there: phrases in backticks that are no commands.
+/// The log lines that the pages name are written: phrases in backticks that are no commands.
 #[test]
 fn the_log_lines_that_a_person_looks_for_are_written() {
     let sources = read_all(&root().join("src"), "rs");

@@ -96,7 +96,7 @@ async fn what_would_not_serve_is_not_uploaded() {
     assert_eq!((code, stdout.contains("newest")), (0, true), "{stderr}");
 }
 
-/// What a push compares with is what workers compare with.
+/// A push compares with the version that workers compare with.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_signature_is_uploaded_only_where_it_is_meant() {
     let world = World::start().await;

@@ -16,7 +16,7 @@ enum Signature {
 }
 use Signature::{A, B};
 
-/// What the versions of one model hold, and which of them declare a new signature.
+/// Signatures of one model's versions, and which of them declare a new one.
 type Versions = BTreeMap<u32, (Signature, bool)>;
 
 /// The rule: the newest version, unless it silently differs from the one that would be served without it.
@@ -77,7 +77,7 @@ async fn all_workers_agree_whatever_came_before() {
     let world = World::start().await;
     let mut source = BTreeMap::new();
     let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
-    // Those that differ without a word, those that say so, and a mistake that was corrected.
+    // Versions that differ without a word, versions that say so, and a mistake that was corrected.
     let sets = [
         ("silent", [(A, false), (B, false), (B, false)]),
         ("declared", [(A, false), (B, true), (B, false)]),

@@ -31,7 +31,7 @@ const PIECE: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Directory {
     pub(super) root: PathBuf,
-    /// Where versions are copied to; none: they are read where they lie.
+    /// The place for copies of versions; none: they are read where they lie.
     pub(super) copies: Option<Cache>,
 }
 
@@ -111,7 +111,7 @@ pub(super) fn list(root: &Path) -> anyhow::Result<Listing> {
     Ok(walk.collected.listing())
 }
 
-/// Whether a link has no end: that is no trouble with reading, and no access right changes it.
+/// True when a link has no end: that is no trouble with reading, and no access right changes it.
 fn leads_nowhere(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())

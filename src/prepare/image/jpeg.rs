@@ -90,7 +90,7 @@ fn planes(decoder: &mut JpegDecoder<ZCursor<&[u8]>>) -> Option<[Plane; 3]> {
     })
 }
 
-/// What the components of a file are.
+/// Meaning of a file's components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colors {
     Gray,
@@ -183,7 +183,7 @@ impl<'a> Plain<'a> {
 }
 
 impl Colors {
-    /// As Adobe's segment tells it.
+    /// The number in Adobe's segment.
     fn transform(self) -> Option<u8> {
         match self {
             Self::Gray => None,

@@ -271,7 +271,7 @@ fn the_longest_text_allowed_is_tokenized() {
     }
 }
 
-/// What a tokenizer's file states, and what the Python package makes of it
+/// Statements of a tokenizer's file, and their effect in the Python package
 /// (`scripts/examples/make_tokenizer_rules.py`).
 #[derive(Deserialize)]
 struct Rule {

@@ -34,7 +34,7 @@ pub struct Tokenizer {
     pad: Pad,
     max_bytes: usize,
     max_tokens: usize,
-    /// What of the tokenizer's file is not followed.
+    /// The part of the tokenizer's file that is not followed.
     warning: Option<String>,
 }
 
@@ -108,7 +108,7 @@ impl Tokenizer {
         self.pad.side == Side::Left
     }
 
-    /// What of the tokenizer's file is not followed, for whoever operates the model.
+    /// The part of the tokenizer's file that is not followed, for the operator.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }

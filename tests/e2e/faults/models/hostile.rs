@@ -6,7 +6,7 @@ use super::*;
 use crate::harness::outcome;
 use crate::oracle;
 
-/// What a division by zero, or of the least whole number by -1, ends a process with.
+/// Signal of a division by zero, or of the least whole number by -1.
 const SIGFPE: i32 = 8;
 const SIGKILL: i32 = 9;
 
@@ -68,7 +68,7 @@ async fn fault_51_a_load_that_ends_the_process() {
         trial.serves(&worker, before).await;
         trial.world.upload_version("wine/2", "wine", good);
         worker.until_serving("wine", good).await;
-        // What is known of it goes with its files.
+        // Its record goes with its files.
         trial.world.delete(&format!("models/wine/{bad}/model.onnx"));
         let is_forgotten = || async { (!record.exists()).then_some(()) };
         worker.until("the end of what was known", is_forgotten).await;

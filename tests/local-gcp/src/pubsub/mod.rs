@@ -39,7 +39,7 @@ use wire::{PublishRequest, PubsubMessage};
 /// What the real service shows as the topic of a subscription whose topic is gone.
 pub const DELETED_TOPIC: &str = "_deleted-topic_";
 
-/// What a topic's schema would accept.
+/// Messages that a topic's schema would accept.
 type Schema = Arc<dyn Fn(&PubsubMessage) -> bool + Send + Sync>;
 
 struct Topic {
