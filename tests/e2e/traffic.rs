@@ -156,9 +156,14 @@ async fn one_bad_row_harms_nobody() {
             assert_eq!(responses[id].attributes["status"], "ok", "request {n}: {body}");
         }
     }
-    // ONNX Runtime says so in a line each time; halving 64 requests finds the bad one in seven. The one more is the warm-up's.
-    let failed = worker.log().matches("Non-zero status code").count();
-    assert!((1..=8).contains(&failed), "{failed} calls failed");
+    // ONNX Runtime logs each call that fails; halving 64 requests finds the bad one in seven. The row of the warm-up is
+    // another, and the warning about the request repeats ONNX Runtime's words under another target.
+    let log = worker.log();
+    let failed = log
+        .lines()
+        .filter(|line| line.contains("\"target\":\"onnxruntime\"") && line.contains("idx=99"))
+        .count();
+    assert!((1..=7).contains(&failed), "{failed} calls failed");
     let ran = worker.metric("predictd_inference_seconds_count").await.unwrap();
     assert!(ran + failed as f64 <= 128.0, "{ran} calls ran for 64 requests");
 }
