@@ -340,9 +340,10 @@ impl Worker {
         self.status_kib("VmRSS:")
     }
 
+    /// 0 once the process has ended.
     fn status_kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0 kB");
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
@@ -355,16 +356,21 @@ impl Worker {
         Duration::from_millis(ticks * 10)
     }
 
+    /// Exit status; none while it runs.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Whether it runs.
     pub(crate) fn is_alive(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        self.ended().is_none()
     }
 
     /// Waits for the end; the exit status.
     pub(crate) async fn end(&mut self) -> ExitStatus {
         let end = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(Instant::now() < end, "the worker does not end; its log:\n{}", self.log());

@@ -16,6 +16,8 @@ use super::Trial;
 use crate::harness::{PATIENCE, Worker, World, model_file, repository, skip};
 use crate::oracle::{Allowed, End, wine};
 
+pub(super) use hostile::SIGFPE;
+
 const MEDIA: &str = "storage.objects.get.media";
 
 /// A world with version 1 of wine, and nothing that faults could meet but what the worker does by itself.

@@ -4,12 +4,16 @@
 //! `SOAK_SECONDS` (else 10) and `SOAK_SEED` (else drawn).
 
 use std::collections::HashMap;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use local_gcp::faults::Fault;
 use local_gcp::pubsub::wire::Subscription;
+use tempfile::TempDir;
 
 use super::hostile::{self, Hostile};
+use super::models::SIGFPE;
 use super::{Trial, subscription};
 use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, Worker};
 use crate::oracle::{self, Allowed, End, Verdict, wine};
@@ -18,6 +22,9 @@ const KEYS: usize = 5;
 /// Requests that wait at most; more would only make the run longer, not harder.
 const MOST_WAITING: u64 = 2000;
 const MEDIA: &str = "storage.objects.get.media";
+/// Models that no worker serves: sizes that no memory holds, a call without end, a crash of ONNX Runtime.
+const BAD_MODELS: [&str; 5] = ["huge", "huge-rows", "huge-sequence", "endless", ABORT];
+const ABORT: &str = "abort";
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name)
@@ -73,6 +80,10 @@ struct Soak {
     /// The ids of every ordering key's requests, oldest first.
     ordered: HashMap<String, Vec<String>>,
     hostile: Vec<Hostile>,
+    /// Of the workers, whose loads of [`ABORT`] ended them.
+    temporary: TempDir,
+    aborting: u64,
+    crashes: u64,
     done: HashMap<&'static str, u64>,
 }
 
@@ -81,15 +92,33 @@ impl Soak {
         let ordered = Subscription { enable_message_ordering: true, ..subscription() };
         let trial = Trial::with(ordered, 0, "", "").await;
         hostile::upload(&trial.world);
-        let worker = Self::worker(&trial);
+        let temporary = tempfile::tempdir().unwrap();
+        let worker = Self::worker(&trial, &temporary);
         worker.until_ready().await;
         let (ordered, done) = (HashMap::new(), HashMap::new());
         let hostile = hostile::one_of_each();
-        Self { trial, dice: Dice(seed), worker, version: 2, ordered, hostile, done }
+        let (dice, version, aborting, crashes) = (Dice(seed), 2, 0, 0);
+        Self { trial, dice, worker, version, ordered, hostile, temporary, aborting, crashes, done }
     }
 
-    fn worker(trial: &Trial) -> Worker {
-        trial.world.worker(&[("PREDICTD_MODELS__DEFAULT", "wine"), ("PREDICTD_MODELS__POLL_INTERVAL", "1s")])
+    fn worker(trial: &Trial, temporary: &TempDir) -> Worker {
+        trial.world.worker(&[
+            ("PREDICTD_MODELS__DEFAULT", "wine"),
+            ("PREDICTD_MODELS__POLL_INTERVAL", "1s"),
+            ("PREDICTD_MODELS__LOAD_TIMEOUT", "10s"),
+            ("TMPDIR", temporary.path().to_str().unwrap()),
+        ])
+    }
+
+    fn restart(&mut self) {
+        self.worker = Self::worker(&self.trial, &self.temporary);
+    }
+
+    fn upload_good_version(&mut self) -> String {
+        self.version += 1;
+        let (files, version) = (2 - self.version % 2, self.version.to_string());
+        self.trial.world.upload_version(&format!("wine/{files}"), "wine", &version);
+        version
     }
 
     async fn step(&mut self) {
@@ -120,12 +149,18 @@ impl Soak {
                 "bad requests"
             }
             55..60 => {
-                self.version += 1;
-                let (files, version) = (2 - self.version % 2, self.version.to_string());
-                self.trial.world.upload_version(&format!("wine/{files}"), "wine", &version);
+                self.upload_good_version();
                 "good versions"
             }
-            60..62 => {
+            60 => {
+                self.version += 1;
+                let model = BAD_MODELS[self.dice.below(BAD_MODELS.len() as u64) as usize];
+                self.aborting += u64::from(model == ABORT);
+                let from = format!("faults/{model}/1");
+                self.trial.world.upload_version(&from, "wine", &self.version.to_string());
+                "hostile versions"
+            }
+            61 => {
                 self.version += 1;
                 self.trial
                     .world
@@ -148,15 +183,15 @@ impl Soak {
                 self.trial.weigh(&self.worker);
                 self.worker.signal("-TERM");
                 let ended = self.worker.end().await;
-                assert!(ended.success() || self.never_began(), "{}", self.worker.log());
-                self.worker = Self::worker(&self.trial);
+                assert!(ended.success() || self.may_end_by_itself(ended), "{ended} {}", self.worker.log());
+                self.restart();
                 "stops"
             }
             89 => {
                 self.trial.weigh(&self.worker);
                 self.worker.signal("-KILL");
                 self.worker.end().await;
-                self.worker = Self::worker(&self.trial);
+                self.restart();
                 "kills"
             }
             _ => {
@@ -183,12 +218,37 @@ impl Soak {
         log.is_empty() || log.contains("\"why\":\"cannot reach")
     }
 
+    /// A version that crashes ONNX Runtime may do so twice.
+    fn may_end_by_itself(&mut self, ended: ExitStatus) -> bool {
+        if ended.signal() == Some(SIGFPE) {
+            self.crashes += 1;
+            return self.crashes <= 2 * self.aborting;
+        }
+        self.never_began()
+    }
+
     /// Nothing else may end a worker.
     fn supervise(&mut self) {
-        if !self.worker.is_alive() {
-            assert!(self.never_began(), "the worker ended by itself:\n{}", self.worker.log());
-            self.worker = Self::worker(&self.trial);
-            *self.done.entry("failed starts").or_default() += 1;
+        if let Some(ended) = self.worker.ended() {
+            let log = self.worker.log();
+            assert!(self.may_end_by_itself(ended), "the worker ended by itself: {ended}\n{log}");
+            self.restart();
+            *self.done.entry("unasked ends").or_default() += 1;
+        }
+    }
+
+    /// Waits for a last good version, which ends the attempts to load those before it.
+    async fn until_a_last_version_is_served(&mut self) {
+        let last = self.upload_good_version();
+        let served = format!("\"gs://models/models/wine/{last}\",\"message\":\"version in service\"");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            self.supervise();
+            if self.worker.log().contains(&served) {
+                return;
+            }
+            assert!(Instant::now() < end, "wine {last} is not served:\n{}", self.worker.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -200,7 +260,7 @@ impl Soak {
     /// Everything is well again: what has become of all that was asked?
     async fn judge(&mut self) -> Verdict {
         self.trial.world.server.faults.clear();
-        self.supervise();
+        self.until_a_last_version_is_served().await;
         let verdict = self.trial.verdict(&self.worker, Allowed::EXPLAINED).await;
         self.trial.world.server.history.with(|events| {
             for ids in self.ordered.values() {
@@ -224,5 +284,8 @@ async fn everything_at_once() {
     }
     let Verdict { asked, duplicates, dead } = soak.judge().await;
     assert_eq!(dead, 0);
-    println!("{asked} requests, {duplicates} duplicates, peak {} MiB; {:?}", soak.trial.peak_mib, soak.done);
+    println!(
+        "{asked} requests, {duplicates} duplicates, {} crashes, peak {} MiB; {:?}",
+        soak.crashes, soak.trial.peak_mib, soak.done
+    );
 }

@@ -7,7 +7,7 @@ use crate::harness::outcome;
 use crate::oracle;
 
 /// Signal of a division by zero, or of the least whole number by -1.
-const SIGFPE: i32 = 8;
+pub(in crate::faults) const SIGFPE: i32 = 8;
 const SIGKILL: i32 = 9;
 
 #[tokio::test(flavor = "multi_thread")]
