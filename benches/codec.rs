@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use predictd::decode::envelope::{Content, Headers, open};
 use predictd::decode::{Answer, Form, Limits, decode};
 use predictd::encode::{Served, response};
-use predictd::signature::{Dim, Kind, Signature, TensorSpec};
+use predictd::tensor::signature::{Dim, Kind, Signature, TensorSpec};
 use predictd::tensor::{ElementType, Output, Show, View};
 
 const WIDTH: usize = 13;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use predictd::prepare::image::Image;
-use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::signature::{Dim, Kind, TensorSpec};
 use predictd::tensor::{ElementType, Elements};
 
 const CLASSIFIER: &str = r#"{"resize": {"shorter": 256}, "crop": {"width": 224, "height": 224},

@@ -11,7 +11,7 @@
 //!       └───────────────── refused: Vec<Reply> ──────────────────────────────────────────────┘
 //! ```
 //!
-//! Every message carries its [`Ticket`](crate::message::Ticket) from receive to publish, which alone acknowledges.
+//! Every message carries its [`Ticket`](crate::engine::job::Ticket) from receive to publish, which alone acknowledges.
 //! **Shutdown is channels closing**: stop -> receive drops its senders -> batch flushes -> infer ends -> publish drains and
 //! acknowledges -> receive's leases finish. What is left at `shutdown.grace` is dropped and so nacked. A stage that fails or
 //! panics starts the same drain and makes the exit code non-zero.
@@ -21,23 +21,28 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::Budget;
 use crate::config::Config;
-use crate::health::Health;
-use crate::metrics::Metrics;
-use crate::model::crashes::Crashes;
-use crate::model::loader::Loader;
-use crate::model::runtime::Runtime;
-use crate::model::source::Source;
-use crate::model::watch::{Shared, Watch};
-use crate::model::{Models, memory};
-use crate::order::Order;
-use crate::preflight::{self, Servers};
-use crate::publish::{Large, Publish, topic};
-use crate::receive::{self, Receive, updates};
-use crate::reference::Objects;
+use crate::engine::budget::Budget;
+use crate::engine::{batch, predict};
+use crate::gcp::clients;
+use crate::gcp::probes;
+use crate::gcp::probes::Servers;
+use crate::lifecycle::crashes::Crashes;
+use crate::lifecycle::loader::Loader;
+use crate::lifecycle::memory;
+use crate::lifecycle::source::Source;
+use crate::lifecycle::watch::{Shared, Watch};
+use crate::model::Models;
+use crate::model::onnx::runtime::Runtime;
+use crate::ops::health::Health;
+use crate::ops::metrics::Metrics;
+use crate::pubsub::objects::Objects;
+use crate::pubsub::ordering::Order;
+use crate::pubsub::publish::{Large, Publish, topic};
+use crate::pubsub::receive::Receive;
+use crate::pubsub::{model_updates, receive};
 use crate::stages::Stages;
-use crate::{batch, google, http, infer, telemetry};
+use crate::{http, ops};
 
 /// Groups of requests between receive and batch, and of replies before publish. Small: waiting belongs to Pub/Sub.
 const GROUPS: usize = 16;
@@ -46,14 +51,14 @@ const GROUPS: usize = 16;
 pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     fit_into_container(&mut config.requests.max_outstanding_bytes);
     let metrics = Metrics::new();
-    let grace = telemetry::Grace::from(stop.clone(), config.shutdown.grace);
-    telemetry::push::start(Arc::clone(&metrics), &config.requests.subscription, &config.responses.topic);
+    let grace = ops::Grace::from(stop.clone(), config.shutdown.grace);
+    ops::push::start(Arc::clone(&metrics), &config.requests.subscription, &config.responses.topic);
     let health = Arc::new(Health::starting(stop.clone()));
     let models = Models::new(config.models.default.clone());
 
     let runtime = Arc::new(Runtime::load(&config.inference)?.with_max_rows(config.batching.max_rows));
     let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
-    let admin = google::subscription_admin().await?;
+    let admin = clients::subscription_admin().await?;
     if let Some(found) = receive::check_subscription(&admin, &config.requests.subscription).await? {
         tracing::info!(
             subscription = config.requests.subscription,
@@ -67,9 +72,9 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     // Beside the start, which does not wait for them.
     let checks = tokio::spawn({
         let (servers, config, health) = (Servers::connect().await?, config.clone(), Arc::clone(&health));
-        let topic = preflight::response_topic(&config);
+        let topic = probes::response_topic(&config);
         async move {
-            let rights = preflight::log(servers.clone(), config);
+            let rights = probes::log(servers.clone(), config);
             tokio::join!(rights, topic::watch(servers, topic, &health));
         }
     });
@@ -119,13 +124,13 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     });
 
     let batches_in = Arc::new(Mutex::new(batches_in));
-    let running: Vec<Arc<infer::Running>> = (0..runtime.threads()).map(|_| Arc::default()).collect();
+    let running: Vec<Arc<predict::Running>> = (0..runtime.threads()).map(|_| Arc::default()).collect();
     for (thread, running) in running.iter().enumerate() {
         let (batches_in, replies, running) = (Arc::clone(&batches_in), replies.clone(), Arc::clone(running));
         let name = format!("infer-{thread}");
         let pulse = health.pulse(&name);
         stages.spawn_thread(name, move || {
-            infer::run(thread, &pulse, &batches_in, &replies, &running);
+            predict::run(thread, &pulse, &batches_in, &replies, &running);
         })?;
     }
     // The threads alone keep it open.
@@ -152,7 +157,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
 
     let objects = Arc::new(Objects::connect(&config).await?);
     let receiver = Receive {
-        subscriber: google::subscriber().await?,
+        subscriber: clients::subscriber().await?,
         admin,
         config: config.requests,
         budget,
@@ -165,7 +170,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         replies,
     };
     if let Some(updates) = config.models.updates {
-        let listen = updates::run(google::subscriber().await?, updates, source, hint, stop.clone());
+        let listen = model_updates::run(clients::subscriber().await?, updates, source, hint, stop.clone());
         stages.spawn("model updates", async move {
             listen.await;
             Ok(())

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry;
+use crate::ops;
 
 /// Of the grace, what the forced end takes: nacks are flushed every tenth of a second.
 const NACK_TIME: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ impl Stages {
                 give_up();
             }
             let rest = NACK_TIME.min(grace / 2);
-            tokio::join!(tokio::time::sleep(rest), telemetry::flush(rest));
+            tokio::join!(tokio::time::sleep(rest), ops::flush(rest));
         }
         // One that ended by itself may only have noticed first that another had failed.
         failed.and(ended_early)

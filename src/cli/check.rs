@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::report::Hint as _;
 use super::{Exit, output};
 use crate::config::load::load;
-use crate::preflight::{self, Verdict};
+use crate::gcp::probes;
+use crate::gcp::probes::Verdict;
+use crate::hint::Hint as _;
 
 /// Problems and the servers' answers go to standard error, the effective configuration to standard output.
 ///
@@ -26,11 +27,11 @@ pub async fn run(files: &[PathBuf], connect: bool) -> anyhow::Result<Exit> {
     if !connect {
         return Ok(Exit::Ok);
     }
-    let findings = preflight::check(&loaded.config).await;
+    let findings = probes::check(&loaded.config).await;
     for finding in &findings {
         output::print_error(&format!("{finding}\n"));
     }
-    let is_refused = |finding: &&preflight::Finding| matches!(finding.verdict, Verdict::Refused { .. });
+    let is_refused = |finding: &&probes::Finding| matches!(finding.verdict, Verdict::Refused { .. });
     match findings.iter().filter(is_refused).count() {
         0 => Ok(Exit::Ok),
         refused => Err(anyhow::anyhow!("{refused} of {} checks failed", findings.len()))

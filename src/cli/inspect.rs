@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::sample::{Sample, samples};
 use crate::http::VersionInfo;
 use crate::model::Models;
-use crate::model::declaration::Declaration;
-use crate::signature::TensorSpec;
+use crate::model::bundle::declaration::Declaration;
+use crate::tensor::signature::TensorSpec;
 
 /// A longer command is not for a terminal.
 const LONGEST_COMMAND: usize = 4096;
@@ -41,12 +41,12 @@ pub fn render(models: &Models, serving_example: Option<String>, json: bool) -> a
     let mut text = String::new();
     writeln!(text, "model     {} version {}", model.name, model.version)?;
     writeln!(text, "from      {}", model.from)?;
-    writeln!(text, "batching  {}\n", model.engine.batching())?;
+    writeln!(text, "batching  {}\n", model.executor.batching())?;
     let signature = &model.signature;
     table(&mut text, "inputs", &signature.inputs)?;
-    if model.engine.inputs.iter().map(|spec| &spec.name).ne(signature.inputs.iter().map(|spec| &spec.name))
+    if model.executor.inputs.iter().map(|spec| &spec.name).ne(signature.inputs.iter().map(|spec| &spec.name))
         || model
-            .engine
+            .executor
             .inputs
             .iter()
             .map(|spec| spec.element)
@@ -55,7 +55,7 @@ pub fn render(models: &Models, serving_example: Option<String>, json: bool) -> a
         table(
             &mut text,
             "inputs of the model itself, which model.yaml makes of these",
-            &model.engine.inputs,
+            &model.executor.inputs,
         )?;
     }
     table(&mut text, "outputs", &signature.outputs)?;

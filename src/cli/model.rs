@@ -6,15 +6,15 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::report::Hint as _;
 use crate::config;
-use crate::metrics::ModelMetrics;
+use crate::hint::Hint as _;
+use crate::lifecycle::load;
+use crate::lifecycle::source::{Listed, Source};
 use crate::model::Model;
 use crate::model::bundle::Bundle;
-use crate::model::engine;
-use crate::model::load;
-use crate::model::runtime::Runtime;
-use crate::model::source::{Listed, Source};
+use crate::model::executor;
+use crate::model::onnx::runtime::Runtime;
+use crate::ops::metrics::ModelMetrics;
 
 /// MLflow's name for the request body that it makes of a model's input example.
 const SERVING_EXAMPLE: &str = "serving_input_example.json";
@@ -61,8 +61,8 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Opened>
 
 fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Opened> {
     let bundle = Bundle::of_file(path);
-    let opened =
-        engine::Opened::load(runtime, &bundle).with_context(|| format!("cannot load {}", path.display()))?;
+    let opened = executor::Opened::load(runtime, &bundle)
+        .with_context(|| format!("cannot load {}", path.display()))?;
     let folder = path.parent().unwrap_or(path);
     let (name, version) = names(folder);
     let model = Model {
@@ -75,7 +75,7 @@ fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Opened> {
         metadata: opened.metadata,
         declaration: bundle.declaration,
         loaded_at: std::time::SystemTime::now(),
-        engine: opened.engine,
+        executor: opened.executor,
     };
     Ok(Opened::new(model, folder))
 }
@@ -97,7 +97,7 @@ async fn load_folder(
 
 /// Model and version by the repository's layout: `…/MODEL/VERSION`.
 fn names(folder: &Path) -> (String, String) {
-    match crate::model::version::Version::parse(&last_name(folder)) {
+    match crate::lifecycle::version::Version::parse(&last_name(folder)) {
         Some(version) => (folder.parent().map_or_else(String::new, last_name), version.to_string()),
         None => (last_name(folder), "0".to_owned()),
     }
@@ -111,7 +111,7 @@ async fn from_bucket(runtime: &Arc<Runtime>, address: &str, object: &str) -> any
     let parts: Vec<&str> = object.trim_end_matches('/').split('/').collect();
     let (bucket, folders) = parts.split_first().context("the address names no bucket")?;
     let (model, version, prefix) = match folders {
-        [prefix @ .., model, version] if crate::model::version::Version::parse(version).is_some() => {
+        [prefix @ .., model, version] if crate::lifecycle::version::Version::parse(version).is_some() => {
             (model, Some(*version), prefix)
         }
         [prefix @ .., model] => (model, None, prefix),
@@ -157,7 +157,10 @@ async fn newest(
 }
 
 /// With a progress bar where a person watches.
-pub(super) async fn fetch(source: &Source, listed: &Listed) -> anyhow::Result<crate::model::source::Fetched> {
+pub(super) async fn fetch(
+    source: &Source,
+    listed: &Listed,
+) -> anyhow::Result<crate::lifecycle::source::Fetched> {
     let total = listed.files.iter().map(|file| file.size).sum();
     let bar = progress_bar(total, format!("{} {}", listed.model, listed.version));
     let fetched = source.fetch(listed, |bytes| bar.inc(bytes)).await;

@@ -4,7 +4,7 @@
 
 use std::io::{ErrorKind, Write as _};
 
-use super::report::Hint as _;
+use crate::hint::Hint as _;
 use anyhow::Context as _;
 
 /// # Errors

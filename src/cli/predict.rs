@@ -9,11 +9,12 @@ use bytes::Bytes;
 use google_cloud_pubsub::model::Message;
 
 use super::output;
-use super::report::Hint as _;
-use crate::attributes::{CONTENT_TYPE, OF_THE_BODY};
-use crate::message::Batch;
+use crate::engine::job::Batch;
+use crate::engine::predict;
+use crate::headers::{CONTENT_TYPE, OF_THE_BODY};
+use crate::hint::Hint as _;
 use crate::model::Models;
-use crate::{infer, publish, receive};
+use crate::pubsub::{publish, receive};
 
 /// What stands for the message's id, which only Pub/Sub gives.
 const MESSAGE_ID: &str = "local";
@@ -32,7 +33,7 @@ pub fn predict(models: &Models, body: Vec<u8>, attributes: HashMap<String, Strin
     let reply = match receive::take_local(message, models) {
         Ok(pending) => {
             let batch = Batch { model: pending.model.clone(), requests: vec![pending] };
-            infer::answer(0, batch, &infer::Running::default()).pop().expect("one request has one answer")
+            predict::answer(0, batch, &predict::Running::default()).pop().expect("one request has one answer")
         }
         Err(refused) => *refused,
     };

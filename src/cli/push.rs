@@ -16,15 +16,16 @@ use tokio::io::AsyncReadExt as _;
 use super::PushArgs;
 use super::model::{fetch, progress_bar};
 use super::output::print_error;
-use super::report::Hint as _;
 use crate::config::{self, Inference};
+use crate::hint::Hint as _;
+use crate::lifecycle::choice;
+use crate::lifecycle::choice::{Base, Facts, Verdict};
+use crate::lifecycle::load;
+use crate::lifecycle::source::{Listed, Source};
+use crate::lifecycle::version::Version;
 use crate::model::bundle::{MANIFEST, Manifest, ManifestFile, base64_be};
-use crate::model::choice::{self, Base, Facts, Verdict};
 use crate::model::interface::Interface;
-use crate::model::load;
-use crate::model::runtime::Runtime;
-use crate::model::source::{Listed, Source};
-use crate::model::version::Version;
+use crate::model::onnx::runtime::Runtime;
 
 const CHUNK: usize = 256 << 10;
 /// Bytes in one request, 70 KB/s over [`STALL`]: a file is read, and so shows progress, a part at a time.
@@ -96,7 +97,7 @@ pub async fn push(args: &PushArgs) -> anyhow::Result<String> {
         compare(&source, runtime, versions.clone(), &target, interface).await?;
     }
 
-    let storage = crate::google::storage().await?;
+    let storage = crate::gcp::clients::storage().await?;
     let bar = progress_bar(
         missing.iter().map(|file| file.size).sum(),
         format!("{} {}", target.model, target.version),
@@ -409,7 +410,7 @@ mod tests {
         let file =
             |name: &str, crc32c| LocalFile { name: name.to_owned(), path: PathBuf::new(), size: 1, crc32c };
         let files = [file("a", 1), file("model.onnx", 2)];
-        let object = |path: &str, crc32c| crate::model::source::File {
+        let object = |path: &str, crc32c| crate::lifecycle::source::File {
             path: path.to_owned(),
             size: 1,
             generation: 1,

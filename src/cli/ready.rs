@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::report::Hint as _;
+use crate::hint::Hint as _;
 
 /// An answer takes microseconds; who does not answer by then is not ready.
 const TIMEOUT: Duration = Duration::from_secs(3);

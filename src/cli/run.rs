@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::execute::end;
 use super::{Exit, output};
 use crate::config::Config;
-use crate::{google, pipeline, telemetry};
+use crate::gcp::clients;
+use crate::{ops, pipeline};
 
 /// Until a signal, or until the pipeline fails.
 pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
@@ -20,16 +21,16 @@ pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
             return Ok(Exit::BadConfig);
         }
     };
-    telemetry::logs::init(&config.project);
+    ops::logs::init(&config.project);
     announce(&config);
     raise_open_files();
-    telemetry::init(&config.requests.subscription, &config.responses.topic);
+    ops::init(&config.requests.subscription, &config.responses.topic);
     pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
 }
 
 /// The first line of the log.
 fn announce(config: &Config) {
-    let emulators = google::emulators();
+    let emulators = clients::emulators();
     let providers: Vec<&str> = config.inference.providers.iter().map(|provider| provider.name()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

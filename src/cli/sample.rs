@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::predict::predict;
 use crate::model::{Model, Models};
-use crate::signature::{Dim, Kind, TensorSpec};
 use crate::tensor::ElementType;
+use crate::tensor::signature::{Dim, Kind, TensorSpec};
 
 /// Lengths of free dimensions to try: convolutions and poolings need some height and width.
 const SIZES: [usize; 5] = [1, 8, 32, 64, 224];
@@ -89,7 +89,7 @@ pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) 
 }
 
 fn zeros(models: &Models, model: &Model) -> Vec<Sample> {
-    let picture = model.engine.sample_picture();
+    let picture = model.executor.sample_picture();
     let has_open_rank = model.signature.inputs.iter().any(|spec| spec.kind == Kind::OpenRank);
     let ranks = if has_open_rank { 0..=MOST_OPEN } else { 0..=0 };
     let tries =

@@ -2,9 +2,9 @@
 
 use half::{bf16, f16};
 
-use super::fault::{Fault, Read};
-use crate::composite::Composite;
+use crate::decode::error::{Fault, Read};
 use crate::for_each_element_type;
+use crate::tensor::composite::Composite;
 use crate::tensor::{ElementType, Elements};
 
 /// The bytes behind a v2 request's JSON. Each tensor with `binary_data_size` takes so many, in the order of the inputs.

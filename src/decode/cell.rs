@@ -3,12 +3,12 @@
 use half::{bf16, f16};
 
 use super::element::{DECLARE_MISSING, Element};
-use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
 use super::table::Reader;
-use crate::composite::Composite;
+use crate::decode::error::{Fault, Read, shown};
 use crate::for_each_element_type;
-use crate::signature::Frame;
+use crate::tensor::composite::Composite;
+use crate::tensor::signature::Frame;
 use crate::tensor::{ElementType, Elements};
 
 /// What a cell may be, beside what JSON has for its type.

@@ -1,10 +1,10 @@
 //! Columns: `{"inputs": {"x": [[…]], "y": …}}`, by the names of inputs or of a table's columns, or the bare value of a single input.
 
-use super::fault::{Fault, Read, shown};
 use super::inputs::{Inputs, check_rows};
 use super::nested::copy_element;
 use super::rows::{Columns, first_key_is, is_bare_row, lists_rows};
 use super::scanner::Scanner;
+use crate::decode::error::{Fault, Read, shown};
 use crate::tensor::Elements;
 
 /// Reads what stands under `inputs`: whole tensors.

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::fault::{Fault, Read, shown};
 use super::nested::{Rule, read_nested};
 use super::scanner::Scanner;
 use super::weight;
-use crate::composite::Composite;
-use crate::signature::{Dim, Kind, TensorSpec};
+use crate::decode::error::{Fault, Read, shown};
+use crate::tensor::composite::Composite;
+use crate::tensor::signature::{Dim, Kind, TensorSpec};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 /// What a tensor of a sequence counts for beside its elements: empty ones take memory, too.

@@ -10,14 +10,14 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::cell::{could_be, empty, fill_one, fill_row};
-use super::fault::{Fault, Read, did_you_mean, shown};
-use super::frame::Target;
 use super::inputs::{Inputs, check_rows, named};
 use super::rows::Columns;
 use super::table::Reader;
 use super::{Answer, Form, Limits, Request};
-use crate::signature::{Dim, Kind, Signature};
+use crate::decode::error::{Fault, Read, did_you_mean, shown};
+use crate::decode::pandas_split::Target;
 use crate::tensor::ElementType;
+use crate::tensor::signature::{Dim, Kind, Signature};
 
 /// Sets what the message asks for.
 const DECLARE: &str = "set content-type to \"text/csv; header=present\" or \"text/csv; header=absent\"";

@@ -4,11 +4,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use half::{bf16, f16};
 
-use super::fault::{Fault, Read, shown};
 use super::number::{self, Number};
 use super::scanner::Scanner;
-use super::usual;
-use crate::composite::Composite;
+use crate::decode::error::{Fault, Read, shown};
+use crate::decode::fast_numbers;
+use crate::tensor::composite::Composite;
 use crate::tensor::with_article;
 
 pub(super) trait Element: Default + Clone {
@@ -61,7 +61,7 @@ macro_rules! integers {
             #[inline(always)]
             fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
                 scanner.peek();
-                if let Some(value) = usual::read(scanner) {
+                if let Some(value) = fast_numbers::read(scanner) {
                     return Ok(value);
                 }
                 let number = number(scanner)?;
@@ -76,7 +76,7 @@ macro_rules! integers {
 
             #[inline(always)]
             fn read_run(scanner: &mut Scanner<'_>, out: &mut Vec<Self>, most: usize) -> usize {
-                usual::read_run(scanner, out, most)
+                fast_numbers::read_run(scanner, out, most)
             }
         }
     )+ };
@@ -114,7 +114,7 @@ macro_rules! floats {
             #[inline(always)]
             fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
                 scanner.peek();
-                if let Some(value) = usual::read(scanner) {
+                if let Some(value) = fast_numbers::read(scanner) {
                     return Ok(value);
                 }
                 if scanner.peek() == Some(b'"') {
@@ -137,7 +137,7 @@ macro_rules! floats {
 
             #[inline(always)]
             fn read_run(scanner: &mut Scanner<'_>, out: &mut Vec<Self>, most: usize) -> usize {
-                usual::read_run(scanner, out, most)
+                fast_numbers::read_run(scanner, out, most)
             }
         }
     )+ };

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::event::{self, Event};
-use super::fault::{Fault, Read, shown};
 use super::media::{self, Kind, MediaType};
 use super::{Failure, Id, Limits, Request, gzip, json};
-use crate::attributes::{CONTENT_ENCODING, CONTENT_TYPE, HEADER_LENGTH};
+use crate::decode::error::{Fault, Read, shown};
 use crate::error::Rejection;
-use crate::signature::Signature;
+use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, HEADER_LENGTH};
+use crate::tensor::signature::Signature;
 
-/// The attributes that came with a body. Known names are in lower case: [`crate::attributes::to_lower_case`] saw to that.
+/// The attributes that came with a body. Known names are in lower case: [`crate::headers::to_lower_case`] saw to that.
 #[derive(Debug, Clone, Copy)]
 pub struct Headers<'a>(pub &'a HashMap<String, String>);
 
@@ -159,8 +159,8 @@ impl Content<'_> {
                 json::decode(json, Some(&body[json_length..]), signature, limits)
             }
             Kind::Csv { header } => super::csv::decode(body, header, signature, limits),
-            Kind::Bytes => super::single::decode_bytes(body, signature, limits),
-            Kind::Text => super::single::decode_text(body, signature, limits),
+            Kind::Bytes => crate::decode::whole_body::decode_bytes(body, signature, limits),
+            Kind::Text => crate::decode::whole_body::decode_text(body, signature, limits),
             Kind::Raw => super::raw::decode(body, signature, limits),
         };
         read.map_err(|fault| Failure { rejection: fault.into_rejection(), id: self.id() })

@@ -7,9 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::envelope::Headers;
-use super::fault::{Fault, Read, check_id, shown};
 use super::media::MediaType;
 use super::scanner::Scanner;
+use crate::decode::error::{Fault, Read, check_id, shown};
 
 /// Where an event's attributes stand: its answer has them there too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Requests of one row in a model's own form, for messages about bodies in another one. Long lists are cut.
 
-use super::fault::shown;
 use super::inputs::Inputs;
 use super::rows::{Columns, level};
-use crate::signature::{Dim, Kind, TensorSpec};
+use crate::decode::error::shown;
 use crate::tensor::ElementType;
+use crate::tensor::signature::{Dim, Kind, TensorSpec};
 
 /// Elements of a list, or names, that are shown at most.
 const SHOWN: usize = 3;

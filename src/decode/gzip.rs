@@ -7,7 +7,7 @@ use std::io::Read as _;
 
 use flate2::bufread::GzDecoder;
 
-use super::fault::{Fault, Read};
+use crate::decode::error::{Fault, Read};
 
 /// What gzip begins with, and the one way of packing that it knows.
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];

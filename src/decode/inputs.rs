@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use super::composite::{self, Left};
-use super::fault::{Fault, Read, shown};
 use super::nested::{Rule, grow, plural, read_nested, reserve, set_element, too_many};
 use super::padding::fill_up;
 use super::scanner::Scanner;
-use super::{Answer, Limits, Request, binary, fault, rules, weight};
-use crate::signature::{Dim, Kind, Padding, Signature, TensorSpec};
+use super::{Answer, Limits, Request, binary, rules, weight};
+use crate::decode::error;
+use crate::decode::error::{Fault, Read, shown};
+use crate::tensor::signature::{Dim, Kind, Padding, Signature, TensorSpec};
 use crate::tensor::{Elements, Tensor};
 
 /// One input as far as it was read.
@@ -132,7 +133,7 @@ impl<'s> Inputs<'s> {
             "expected {}, got unknown input {}{}",
             named("input", &names),
             shown(name),
-            fault::did_you_mean(name, &names)
+            error::did_you_mean(name, &names)
         ))
     }
 
@@ -530,7 +531,7 @@ pub(super) fn check_rows(rows: usize, max_rows: usize) -> Read<()> {
 
 /// `input "x"`, or `one of the inputs "x", "y"`.
 pub(super) fn named(kind: &str, names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().take(20).map(|name| fault::shown(name)).collect();
+    let quoted: Vec<String> = names.iter().take(20).map(|name| error::shown(name)).collect();
     let more = if names.len() > 20 { ", …" } else { "" };
     if names.len() == 1 {
         return format!("{kind} {}", quoted[0]);

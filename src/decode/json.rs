@@ -1,11 +1,13 @@
 //! The outermost level of a JSON body: which protocol it speaks, and the keys that all of them share.
 
 use super::binary::Section;
-use super::fault::{self, Fault, Read, shown};
 use super::inputs::Inputs;
 use super::scanner::Scanner;
-use super::{Answer, Form, Id, Limits, Request, columns, example, frame, rows, v2};
-use crate::signature::Signature;
+use super::{Answer, Form, Id, Limits, Request, columns, example, rows, v2};
+use crate::decode::error;
+use crate::decode::error::{Fault, Read, shown};
+use crate::decode::pandas_split;
+use crate::tensor::signature::Signature;
 
 const FORMS: &str = "{\"instances\": […]}, {\"inputs\": …} or an Open Inference Protocol v2 request";
 
@@ -151,7 +153,9 @@ fn data(
             form = Form::Columns;
             columns::read(scanner, inputs)?;
         }
-        "dataframe_split" => rows = Some(frame::read(scanner, inputs).map_err(|fault| fault.within(key))?),
+        "dataframe_split" => {
+            rows = Some(pandas_split::read(scanner, inputs).map_err(|fault| fault.within(key))?)
+        }
         _ => rows = Some(rows::read(scanner, inputs).map_err(|fault| fault.within(key))?),
     }
     Ok(Data { key, form, rows })
@@ -162,12 +166,12 @@ pub(super) fn id(scanner: &mut Scanner<'_>) -> Read<Option<Id>> {
     match scanner.peek() {
         Some(b'"') => {
             let text = scanner.string()?;
-            fault::check_id(&text).map_err(|fault| fault.within("id"))?;
+            error::check_id(&text).map_err(|fault| fault.within("id"))?;
             Ok(Some(Id::Text(text.into_owned())))
         }
         Some(b'-' | b'0'..=b'9') => {
             let number = super::number::scan(scanner)?;
-            fault::check_id(number.text()).map_err(|fault| fault.within("id"))?;
+            error::check_id(number.text()).map_err(|fault| fault.within("id"))?;
             Ok(Some(Id::Number(number.text().to_owned())))
         }
         _ if scanner.word("null") => Ok(None),

@@ -11,7 +11,7 @@
 //! `charset` may only be UTF-8 (or US-ASCII, a part of it). CloudEvents are unpacked before ([`super::envelope`]), and what they
 //! carry is decided here by their data's own content type. What could be two things is refused with what to set.
 
-use super::fault::{Fault, Read, shown};
+use crate::decode::error::{Fault, Read, shown};
 
 /// How a body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

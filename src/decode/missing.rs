@@ -1,11 +1,11 @@
 //! Values that a row does not have: `null`, an empty cell, or a name that does not come. What is declared stands for them.
 
 use super::element::DECLARE_MISSING;
-use super::fault::Read;
 use super::inputs::{Inputs, check_rows};
 use super::nested::set_element;
 use super::scanner::Scanner;
 use super::weight;
+use crate::decode::error::Read;
 use crate::tensor::Elements;
 
 /// Numbers that each repetition of a declared value takes the memory of.

@@ -9,10 +9,10 @@ mod composite;
 mod csv;
 mod element;
 pub mod envelope;
+mod error;
 pub mod event;
 mod example;
-mod fault;
-mod frame;
+mod fast_numbers;
 mod gzip;
 mod inputs;
 mod json;
@@ -21,20 +21,20 @@ mod missing;
 mod nested;
 mod number;
 mod padding;
+mod pandas_split;
 mod raw;
 pub mod reference;
 mod rows;
 mod rules;
 mod scanner;
-mod single;
 mod table;
 #[cfg(test)]
 mod tests;
-mod usual;
 mod v2;
+mod whole_body;
 
 use crate::error::Rejection;
-use crate::signature::Signature;
+use crate::tensor::signature::Signature;
 use crate::tensor::{ElementType, Tensor};
 
 /// A request as the engine knows it: what to compute, and how the answer must look.

@@ -3,12 +3,12 @@
 use half::{bf16, f16};
 
 use super::element::Element;
-use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
 use super::weight;
+use crate::decode::error::{Fault, Read, shown};
 use crate::for_each_element_type;
-use crate::signature::{Dim, Kind, TensorSpec};
 use crate::tensor::Elements;
+use crate::tensor::signature::{Dim, Kind, TensorSpec};
 
 /// What nested reading must know beside its buffer.
 pub(super) struct Rule<'s> {

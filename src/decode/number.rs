@@ -1,7 +1,7 @@
 //! Numbers from their digits, correctly rounded: what comes out equals `str::parse` bit for bit.
 
-use super::fault::{Fault, Read};
 use super::scanner::Scanner;
+use crate::decode::error::{Fault, Read};
 
 /// A JSON number as it stands in the body: `(-1)^negative * mantissa * 10^exponent`, unless `truncated`.
 pub(super) struct Number<'a> {

@@ -1,9 +1,9 @@
 //! Rows of different lengths, filled up to one.
 
-use super::fault::{Fault, Read};
 use super::missing::weight_of;
-use crate::signature::{PadTo, Padding};
+use crate::decode::error::{Fault, Read};
 use crate::tensor::Elements;
+use crate::tensor::signature::{PadTo, Padding};
 
 /// Brings every row to one length in the padded dimension, which `shape` learns. `left`: elements that the
 /// padded inputs of the request may still have.

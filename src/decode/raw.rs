@@ -1,10 +1,10 @@
 //! `application/octet-stream`: the little-endian rows of a model's one input of fixed type, side by side, and nothing else.
 
-use super::fault::{Fault, Read, shown};
 use super::inputs::{Inputs, check_rows};
 use super::{Answer, Form, Limits, Request, binary};
-use crate::signature::{Dim, Kind, Signature};
+use crate::decode::error::{Fault, Read, shown};
 use crate::tensor::ElementType;
+use crate::tensor::signature::{Dim, Kind, Signature};
 
 const ELSE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
 
@@ -18,7 +18,7 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
     };
     let spec = input.spec;
     if spec.element == ElementType::Blob {
-        return super::single::decode_bytes(body, signature, limits);
+        return crate::decode::whole_body::decode_bytes(body, signature, limits);
     }
     let (name, what) = (shown(&spec.name), spec.describe());
     let no_rows = |why: &str| {

@@ -16,12 +16,12 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::envelope::{self, Delivery, Headers};
-use super::fault::{Fault, Read, shown};
 use super::media::MediaType;
 use super::scanner::Scanner;
 use super::{Id, event, json};
-use crate::attributes::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, OF_THE_BODY};
+use crate::decode::error::{Fault, Read, shown};
 use crate::error::{Code, Rejection};
+use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, OF_THE_BODY};
 
 /// A longer body is no reference: an address has 1,250 bytes at most, and a CloudEvent adds a few attributes to it.
 const LONGEST: usize = 8 << 10;

@@ -5,11 +5,11 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use super::example;
-use super::fault::{Fault, Read, did_you_mean, shown};
-use super::frame::cells;
 use super::inputs::{Inputs, check_rows, named};
 use super::scanner::Scanner;
-use crate::signature::{Dim, Kind, Signature};
+use crate::decode::error::{Fault, Read, did_you_mean, shown};
+use crate::decode::pandas_split::cells;
+use crate::tensor::signature::{Dim, Kind, Signature};
 
 /// Reads the list of rows that comes next; answers how many there are. For a model without a batch dimension each is a
 /// whole input, and they run one after the other.

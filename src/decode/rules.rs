@@ -1,9 +1,9 @@
 //! Owns what columns take that is narrower than the type of the input that they are part of: MLflow's whole numbers and booleans
 //! where the model takes floats. Values are read as the input's; this looks at them once all are there.
 
-use super::fault::{Fault, Read, shown};
-use crate::signature::{ColumnKind, ColumnRule, Signature};
+use crate::decode::error::{Fault, Read, shown};
 use crate::tensor::Tensor;
+use crate::tensor::signature::{ColumnKind, ColumnRule, Signature};
 
 /// Fails for the first value that its column does not take. Rows are counted from 0.
 pub(super) fn check(signature: &Signature, tensors: &[Tensor]) -> Read<()> {

@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
-use super::fault::{Fault, Read};
 use super::number;
+use crate::decode::error::{Fault, Read};
 
 /// Deep enough for every request (a tensor's rank is at most 8), shallow enough for any stack.
 const MAX_DEPTH: u8 = 64;

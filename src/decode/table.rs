@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::fault::{Fault, Read, shown};
 use super::scanner::Scanner;
+use crate::decode::error::{Fault, Read, shown};
 
 pub(super) struct Cell<'a> {
     pub(super) text: Cow<'a, str>,

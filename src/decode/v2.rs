@@ -5,13 +5,13 @@ use super::Wanted;
 use super::binary::{self, Section};
 use super::columns::WholeColumns;
 use super::element::Element;
-use super::fault::{Fault, Read, did_you_mean, shown};
 use super::inputs::{Inputs, check_rows, named};
 use super::nested::plural;
 use super::rows::Columns;
 use super::scanner::Scanner;
-use crate::signature::Signature;
+use crate::decode::error::{Fault, Read, did_you_mean, shown};
 use crate::tensor::ElementType;
+use crate::tensor::signature::Signature;
 
 /// Whether the list that comes next holds v2 tensors and not a column's values.
 pub(super) fn is_next(scanner: &Scanner<'_>, signature: &Signature) -> bool {

@@ -2,9 +2,9 @@
 
 use half::{bf16, f16};
 
-use crate::composite::Composite;
 use crate::for_each_element_type;
 use crate::tensor::View;
+use crate::tensor::composite::Composite;
 
 trait Binary: Sized {
     fn push_all(elements: &[Self], out: &mut Vec<u8>);

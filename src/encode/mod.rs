@@ -4,10 +4,10 @@
 //! they become the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. [`envelope`] then goes around the body.
 
 mod binary;
-pub mod cut;
 pub mod envelope;
 #[cfg(test)]
 mod tests;
+pub mod unpad;
 mod v2;
 mod value;
 

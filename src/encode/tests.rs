@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::{Limits, decode};
-use crate::signature::{Dim, Kind, Signature, TensorSpec};
+use crate::tensor::signature::{Dim, Kind, Signature, TensorSpec};
 use crate::tensor::{ElementType, Elements, Show, Tensor, View};
 
 const SERVED: Served<'static> = Served { model: "wine", version: "3", batched: true };

@@ -1,6 +1,6 @@
 //! The part of a signature that clients rely on, compared between versions of one model.
 
-use crate::signature::{Kind, Signature, TensorSpec};
+use crate::tensor::signature::{Kind, Signature, TensorSpec};
 
 /// Inputs and outputs without the names of their free dimensions, and the columns of a row in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]

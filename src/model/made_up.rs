@@ -1,16 +1,17 @@
 //! Made-up rows for the trials of a model: the same every time, so that every replica judges a version alike.
 
-use super::categories::Encoder;
-use super::sizes::{self, MOST_MADE_UP};
-use crate::signature::{Kind, TensorSpec};
+use crate::model::onnx::categories::Encoder;
+use crate::model::onnx::sizes;
+use crate::model::onnx::sizes::MOST_MADE_UP;
+use crate::tensor::signature::{Kind, TensorSpec};
 use crate::tensor::{ElementType, Elements};
 
 /// Texts for each kind of row, to try in turn: some models read numbers out of them.
-pub(super) const TEXTS: [[&str; 5]; 2] = [["", "1", "a", "b", "a b c"], ["0", "1", "2.5", "-3", "1000"]];
+pub(crate) const TEXTS: [[&str; 5]; 2] = [["", "1", "a", "b", "a b c"], ["0", "1", "2.5", "-3", "1000"]];
 
 /// A made-up row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Row {
+pub(crate) enum Row {
     Zeros,
     Ones,
     /// Values of both signs that differ from row to row.
@@ -23,30 +24,30 @@ pub(super) enum Row {
 
 impl Row {
     /// Large values make rounding visible where sums cancel each other out: only the shapes of their outputs are compared.
-    pub(super) fn is_comparable(&self) -> bool {
+    pub(crate) fn is_comparable(&self) -> bool {
         !matches!(self, Self::Large(_))
     }
 }
 
-pub(super) const ROWS: [Row; 6] =
+pub(crate) const ROWS: [Row; 6] =
     [Row::Zeros, Row::Ones, Row::Mixed(0), Row::Mixed(1), Row::Mixed(2), Row::Large(3)];
 
 /// Rows as the model takes them: every input begins with a dimension that counts them.
 #[derive(Debug, Clone)]
-pub(super) struct Stack {
-    pub(super) inputs: Vec<(Vec<usize>, Elements)>,
+pub(crate) struct Stack {
+    pub(crate) inputs: Vec<(Vec<usize>, Elements)>,
 }
 
 impl Stack {
     /// How many rows it has; none where an input does not count them.
-    pub(super) fn rows(&self) -> Option<usize> {
+    pub(crate) fn rows(&self) -> Option<usize> {
         let mut lengths = self.inputs.iter().map(|(shape, _)| shape.first().copied());
         let first = lengths.next().flatten()?;
         lengths.all(|length| length == Some(first)).then_some(first)
     }
 
     /// True when two of its rows differ.
-    pub(super) fn differs(&self) -> bool {
+    pub(crate) fn differs(&self) -> bool {
         self.inputs.iter().any(|(shape, elements)| {
             let width: usize = shape.iter().skip(1).product();
             let row = |number: usize| elements.view().slice(number * width..(number + 1) * width);
@@ -55,7 +56,7 @@ impl Stack {
     }
 
     /// These rows, in this order.
-    pub(super) fn take(&self, rows: &[usize]) -> Self {
+    pub(crate) fn take(&self, rows: &[usize]) -> Self {
         let take = |(shape, elements): &(Vec<usize>, Elements)| {
             let width: usize = shape.iter().skip(1).product();
             let mut taken = Elements::with_capacity(elements.element(), rows.len() * width);
@@ -70,23 +71,23 @@ impl Stack {
 
 /// Inputs that rows are made up for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Made<'a> {
-    pub(super) inputs: &'a [TensorSpec],
+pub(crate) struct Made<'a> {
+    pub(crate) inputs: &'a [TensorSpec],
     /// The columns whose values must be among a few.
-    pub(super) encoders: &'a [Encoder],
+    pub(crate) encoders: &'a [Encoder],
 }
 
 /// How made-up rows are chosen beyond their number.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Size<'a> {
+pub(crate) struct Size<'a> {
     /// Length of free inner dimensions.
-    pub(super) length: usize,
-    pub(super) texts: &'a [&'a str; 5],
+    pub(crate) length: usize,
+    pub(crate) texts: &'a [&'a str; 5],
 }
 
 /// # Errors
 /// An input of a kind, or of a size, that is not made up.
-pub(super) fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<Stack, String> {
+pub(crate) fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<Stack, String> {
     let row: Vec<TensorSpec> = made.inputs.iter().map(without_rows).collect();
     // The whole trial, so that each call of it fits.
     let bytes =

@@ -1,42 +1,18 @@
-//! Models: where versions come from, what they hold, which one serves.
+//! One version of a model, loaded, and the registry of those that are served.
 //!
-//! [`watch`] alone, with what it starts, writes [`Models`]; the pipeline reads it, once a request to decode and once a batch to pin the version.
+//! [`crate::lifecycle`] writes [`Models`]; the engine reads it, once a request to decode and once a batch to pin the version.
 
+pub mod batch_mode;
 pub mod bundle;
-pub mod cache;
-mod calls;
-mod categories;
-mod chain;
-pub(crate) mod choice;
-mod columns;
-pub mod crashes;
-pub mod declaration;
-mod declared;
-mod download;
-pub mod engine;
-pub(crate) mod intake;
+pub mod executor;
+pub(crate) mod input_adapter;
 pub mod interface;
-pub mod load;
-pub mod loader;
-mod made_up;
-pub(crate) mod memory;
-pub mod mlflow;
-mod onnx;
-mod optional;
-mod present;
+pub(crate) mod made_up;
+pub mod onnx;
+mod output_format;
 mod probe;
-mod protobuf;
-mod reconcile;
-pub mod rows;
-pub mod runtime;
-mod samples;
 pub mod sharing;
-pub(crate) mod sizes;
-pub mod source;
-mod values;
-pub mod version;
-pub mod watch;
-mod yaml;
+mod split_runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -48,9 +24,9 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use crate::error::{Code, Rejection};
-use crate::metrics::ModelMetrics;
 use crate::names::{self, shown};
-use crate::signature::{Signature, TensorSpec};
+use crate::ops::metrics::ModelMetrics;
+use crate::tensor::signature::{Signature, TensorSpec};
 
 /// One loaded version of one model.
 #[derive(Debug)]
@@ -62,10 +38,10 @@ pub struct Model {
     pub from: String,
     /// What the model file says of itself: producer, domain, description and the like.
     pub metadata: BTreeMap<String, String>,
-    pub declaration: declaration::Declaration,
+    pub declaration: bundle::declaration::Declaration,
     pub loaded_at: SystemTime,
     pub metrics: ModelMetrics,
-    pub engine: engine::Engine,
+    pub executor: executor::Executor,
     /// See [`Self::response_bytes`].
     pub(crate) response_bytes: AtomicUsize,
 }
@@ -120,7 +96,7 @@ impl Model {
     /// True when a request that was decoded for `other` may run on this version, and in one call with its
     /// requests.
     pub fn takes_requests_of(&self, other: &Self) -> bool {
-        let (own, others) = (&self.engine, &other.engine);
+        let (own, others) = (&self.executor, &other.executor);
         self.name == other.name
             && self.signature == other.signature
             && own.shares_calls() == others.shares_calls()
@@ -157,7 +133,7 @@ const NEIGHBOURS: usize = 250;
 pub struct Models {
     serving: ArcSwap<Serving>,
     not_served: Mutex<BTreeMap<String, NotServed>>,
-    ignored: Mutex<Vec<source::Ignored>>,
+    ignored: Mutex<Vec<crate::lifecycle::source::Ignored>>,
     /// Serves requests that name no model.
     default: Option<String>,
     awaited: ArcSwap<BTreeSet<String>>,
@@ -218,7 +194,7 @@ impl Models {
     }
 
     /// Puts `model` into service in place of its earlier version, which batches in flight keep until they end.
-    fn swap(&self, model: Arc<Model>) {
+    pub(crate) fn swap(&self, model: Arc<Model>) {
         self.serving.rcu(|serving| {
             let mut serving = BTreeMap::clone(serving);
             serving.insert(Arc::clone(&model.name), Arc::clone(&model));
@@ -227,7 +203,7 @@ impl Models {
     }
 
     /// Takes a model out of service; batches in flight keep it until they end.
-    fn retire(&self, name: &str) -> Option<Arc<Model>> {
+    pub(crate) fn retire(&self, name: &str) -> Option<Arc<Model>> {
         self.lock().remove(name);
         let before = self.serving.rcu(|serving| {
             let mut serving = BTreeMap::clone(serving);
@@ -244,12 +220,12 @@ impl Models {
         !awaited.is_empty() && name().or(self.default.as_deref()).is_some_and(|name| awaited.contains(name))
     }
 
-    fn set_awaited(&self, models: BTreeSet<String>) {
+    pub(crate) fn set_awaited(&self, models: BTreeSet<String>) {
         self.awaited.store(Arc::new(models));
     }
 
     /// Once it serves or cannot.
-    fn set_not_awaited(&self, name: &str) {
+    pub(crate) fn set_not_awaited(&self, name: &str) {
         if self.awaited.load().contains(name) {
             let mut awaited = BTreeSet::clone(&self.awaited.load());
             awaited.remove(name);
@@ -271,7 +247,7 @@ impl Models {
     }
 
     /// Puts `news` in place of what was known before of `model`; whether its warning is a new one.
-    fn set_not_served(&self, model: &str, news: NotServed) -> bool {
+    pub(crate) fn set_not_served(&self, model: &str, news: NotServed) -> bool {
         let mut all = self.lock();
         let known = all.get(model).and_then(|known| known.warning.as_ref());
         let is_new = news.warning.is_some() && news.warning.as_ref() != known;
@@ -284,11 +260,11 @@ impl Models {
     }
 
     /// Files and folders of the source that are no part of a version.
-    pub fn ignored(&self) -> Vec<source::Ignored> {
+    pub fn ignored(&self) -> Vec<crate::lifecycle::source::Ignored> {
         self.ignored.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_ignored(&self, ignored: Vec<source::Ignored>) {
+    pub(crate) fn set_ignored(&self, ignored: Vec<crate::lifecycle::source::Ignored>) {
         *self.ignored.lock().unwrap_or_else(PoisonError::into_inner) = ignored;
     }
 

@@ -1,14 +1,14 @@
 //! Calls with made-up rows, and with given ones, that show how a model treats its first dimension.
 
-use super::chain::Chain;
-use super::engine::Input;
 use super::made_up::{Made, ROWS, Row, Size, Stack, TEXTS, made_up};
-use crate::signature::TensorSpec;
+use crate::model::executor::Input;
+use crate::model::onnx::chain::Chain;
+use crate::tensor::signature::TensorSpec;
 use crate::tensor::{ElementType, Elements, Output, Show, View};
 
 /// Result of a trial of several rows in one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Each row gives what it gives alone.
     Apart,
     /// Rows change each other's outputs.
@@ -21,15 +21,15 @@ pub(super) enum Verdict {
 
 /// Results of the calls of one trial.
 #[derive(Debug, Clone)]
-pub(super) struct Trial {
-    pub(super) verdict: Verdict,
+pub(crate) struct Trial {
+    pub(crate) verdict: Verdict,
     /// For each output, whether its first dimension counted the rows in every call.
-    pub(super) counts_rows: Vec<bool>,
+    pub(crate) counts_rows: Vec<bool>,
 }
 
 /// How exactly a row's outputs are compared with what the row gives alone.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Precision {
+pub(crate) enum Precision {
     /// But for what another order of additions leaves.
     Rounding,
     /// Dynamic quantization takes its scale from all rows of a call.
@@ -87,7 +87,7 @@ impl Got {
 ///
 /// # Errors
 /// Why no length could be tried, as ONNX Runtime says it.
-pub(super) fn free_rows(
+pub(crate) fn free_rows(
     chain: &mut Chain,
     made: Made<'_>,
     rows_are_free: bool,
@@ -151,7 +151,7 @@ fn at_length(
 ///
 /// # Errors
 /// A row alone is refused, or gives something else each time.
-pub(super) fn given_rows(chain: &mut Chain, stack: &Stack, rows: usize) -> Result<Trial, String> {
+pub(crate) fn given_rows(chain: &mut Chain, stack: &Stack, rows: usize) -> Result<Trial, String> {
     let alone: Vec<Vec<Got>> =
         (0..rows).map(|row| run(chain, &stack.take(&[row]))).collect::<Result<_, _>>()?;
     Rows { stack, alone: &alone, comparable: &vec![true; rows] }.judge(chain, true, Precision::Rounding)
@@ -233,7 +233,7 @@ impl Trial {
 
 /// True when a first dimension that is always so long counts rows: none changes another one's outputs, and each gives the same in any
 /// place. Takes about `2 * log2(length)` calls: every pair of rows is once on two sides, of which one is changed.
-pub(super) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize) -> bool {
+pub(crate) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize) -> bool {
     if length > MOST_ROWS {
         return false;
     }

@@ -1,14 +1,14 @@
 //! Decides whether requests share calls of a model. They do only where the model is known to treat rows independently: by a
 //! trial at load, by the bundle's declaration, or by its samples. Otherwise each request runs alone.
 
-use super::categories::Encoder;
-use super::chain::Chain;
-use super::declared::RowKind;
 use super::made_up::Made;
 use super::probe::{self, Precision, Trial, Verdict};
-use super::rows::{Declared, Rows};
-use crate::signature::{Dim, TensorSpec};
+use crate::model::batch_mode::{Declared, Rows};
+use crate::model::onnx::categories::Encoder;
+use crate::model::onnx::chain::Chain;
+use crate::model::onnx::graph_io::RowKind;
 use crate::tensor::ElementType;
+use crate::tensor::signature::{Dim, TensorSpec};
 
 /// The decision if requests share calls, and its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Sharing {
     }
 
     /// The decision by the rows of the bundle's samples.
-    pub(super) fn by_samples(verdict: Verdict, rows: usize) -> Self {
+    pub(crate) fn by_samples(verdict: Verdict, rows: usize) -> Self {
         match verdict {
             Verdict::Apart => Self::new(
                 Evidence::Independent,
@@ -53,26 +53,26 @@ impl Sharing {
 
 /// The trial's finding.
 #[derive(Debug)]
-pub(super) struct Decision {
-    pub(super) rows: Rows,
-    pub(super) sharing: Sharing,
+pub(crate) struct Decision {
+    pub(crate) rows: Rows,
+    pub(crate) sharing: Sharing,
     /// For each output, whether its first dimension counts rows in a call of one row, so that it is left out of that row's result.
-    pub(super) counts_rows: Vec<bool>,
+    pub(crate) counts_rows: Vec<bool>,
 }
 
 /// Declarations of a model.
-pub(super) struct Declarations<'a> {
-    pub(super) inputs: &'a [TensorSpec],
-    pub(super) outputs: &'a [TensorSpec],
-    pub(super) row_kinds: &'a [RowKind],
-    pub(super) dimension: Declared,
-    pub(super) precision: Precision,
-    pub(super) encoders: &'a [Encoder],
+pub(crate) struct Declarations<'a> {
+    pub(crate) inputs: &'a [TensorSpec],
+    pub(crate) outputs: &'a [TensorSpec],
+    pub(crate) row_kinds: &'a [RowKind],
+    pub(crate) dimension: Declared,
+    pub(crate) precision: Precision,
+    pub(crate) encoders: &'a [Encoder],
 }
 
 impl Declarations<'_> {
     /// Decides by the rule that the shapes allow, and by a trial where the bundle does not decide.
-    pub(super) fn decide(&self, rule: Rows, chain: &mut Chain) -> Decision {
+    pub(crate) fn decide(&self, rule: Rows, chain: &mut Chain) -> Decision {
         use Evidence::{Dependent, Independent};
         let decision = |rows, evidence, why: &str| Decision {
             rows,

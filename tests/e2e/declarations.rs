@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 
 use predictd::cli::sample::samples;
 use predictd::config::Inference;
-use predictd::model::runtime::Runtime;
-use predictd::model::{Models, load};
+use predictd::lifecycle::load;
+use predictd::model::Models;
+use predictd::model::onnx::runtime::Runtime;
 use proptest::prelude::*;
 use proptest::sample::select;
 

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use predictd::model::declaration::Declaration;
+use predictd::model::bundle::declaration::Declaration;
 use serde_json::Value;
 
 use crate::gallery::run_page;

@@ -24,7 +24,7 @@ async fn the_endpoints_tell_what_is_going_on() {
     assert_eq!(serving["from"], "gs://models/models/wine/1");
     assert_eq!(serving["inputs"][0]["shape"], serde_json::json!([-1, 13]));
     assert_eq!(serving["columns"].as_array().unwrap().len(), 13);
-    let loaded_at = predictd::deadline::parse(serving["loaded_at"].as_str().unwrap()).unwrap();
+    let loaded_at = predictd::engine::deadline::parse(serving["loaded_at"].as_str().unwrap()).unwrap();
     assert!(loaded_at >= before && loaded_at <= SystemTime::now(), "{loaded_at:?}");
     let (status, routes) = worker.get("/").await;
     assert_eq!(status, 200);

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use predictd::cli::predict::predict;
-use predictd::model::{Models, load};
+use predictd::lifecycle::load;
+use predictd::model::Models;
 use serde_json::{Value, json};
 
 use crate::declarations::RUNTIME;

@@ -9,7 +9,7 @@ use super::*;
 use crate::decode::envelope::{Headers, open};
 use crate::decode::{MAX_ID_BYTES, weight};
 use crate::error::Code;
-use crate::signature::{PadTo, Padding};
+use crate::tensor::signature::{PadTo, Padding};
 
 /// The worker's own limits, 256 times smaller.
 const LIMITS: Limits = Limits {

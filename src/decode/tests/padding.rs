@@ -1,6 +1,6 @@
 use super::*;
 use crate::decode::envelope;
-use crate::signature::{PadTo, Padding};
+use crate::tensor::signature::{PadTo, Padding};
 
 fn tokens(to: PadTo) -> Signature {
     let padding = Padding { input: 0, axis: 1, value: Elements::I64(vec![7]), to };

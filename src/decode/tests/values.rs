@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::composite::Composite;
 use crate::decode::envelope::{Headers, open};
 use crate::error::Code;
+use crate::tensor::composite::Composite;
 
 /// `x: float32[N, 2]`, and `w: float32[N, 2]`, which may be left out.
 fn optional() -> Signature {

@@ -4,8 +4,8 @@ use half::{bf16, f16};
 
 use super::plan::{Plan, Target};
 use super::{Color, Image, Layout, PerChannel, Resize, Size};
-use crate::signature::{Dim, TensorSpec};
 use crate::tensor::Elements;
+use crate::tensor::signature::{Dim, TensorSpec};
 
 /// 64 Mi pixels: 192 MiB once decoded, above what today's cameras take.
 pub(super) const MAX_PIXELS: u64 = 64 << 20;

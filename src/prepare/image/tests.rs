@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Image, Plan};
 use crate::error::Code;
-use crate::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, Kind, TensorSpec};
 use crate::tensor::{ElementType, Elements};
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Text, Tokenizer};
 use crate::error::Code;
-use crate::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, Kind, TensorSpec};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 #[derive(Deserialize)]

@@ -9,7 +9,7 @@ use tokenizers::{
 use super::{Side, Strategy, Text};
 use crate::error::{Code, Rejection};
 use crate::prepare::survive::survive;
-use crate::signature::TensorSpec;
+use crate::tensor::signature::TensorSpec;
 use crate::tensor::{ElementType, Elements, Tensor};
 
 /// Names that a padding token usually has.

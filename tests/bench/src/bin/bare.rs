@@ -9,8 +9,8 @@ use clap::Parser;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
-use predictd::model::declaration::Declaration;
-use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::model::bundle::declaration::Declaration;
+use predictd::tensor::signature::{Dim, Kind, TensorSpec};
 use predictd::tensor::{ElementType, Elements};
 use serde_json::json;
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use clap::Parser;
-use predictd::model::declaration::Declaration;
-use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::model::bundle::declaration::Declaration;
+use predictd::tensor::signature::{Dim, Kind, TensorSpec};
 use predictd::tensor::{ElementType, Elements};
 
 const CLASSIFIER: &str = "image: {resize: {shorter: 256}, crop: {width: 224, height: 224}, \

@@ -1,0 +1,80 @@
+//! Every protocol, every type, and the full text of every error.
+
+mod binary;
+mod envelopes;
+mod errors;
+mod forms;
+mod memory;
+mod padding;
+mod pandas_split;
+mod properties;
+mod tables;
+mod types;
+mod values;
+
+use super::{Failure, Form, Id, Limits, Request, Wanted, decode};
+use crate::tensor::signature::{Dim, Kind, Signature, TensorSpec};
+use crate::tensor::{ElementType, Elements, Tensor};
+
+fn spec(name: &str, element: ElementType, dims: &[usize]) -> TensorSpec {
+    let shape =
+        dims.iter().map(|n| if *n == 0 { Dim::Any("N".to_owned()) } else { Dim::Fixed(*n) }).collect();
+    TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor }
+}
+
+/// A batched model; 0 stands for a symbolic dimension.
+fn signature(inputs: &[(&str, ElementType, &[usize])]) -> Signature {
+    Signature {
+        inputs: inputs.iter().map(|(name, element, dims)| spec(name, *element, dims)).collect(),
+        outputs: vec![spec("label", ElementType::I64, &[0]), spec("scores", ElementType::F32, &[0, 2])],
+        batched: true,
+        ..Signature::default()
+    }
+}
+
+/// `x: float32[N, 2]`.
+fn single() -> Signature {
+    signature(&[("x", ElementType::F32, &[0, 2])])
+}
+
+/// `x: float32[N, 2]`, `n: int64[N]`.
+fn several() -> Signature {
+    signature(&[("x", ElementType::F32, &[0, 2]), ("n", ElementType::I64, &[0])])
+}
+
+/// `x: float32[N, 2]` with columns `a` and `b`.
+fn table() -> Signature {
+    Signature { columns: Some(vec!["a".to_owned(), "b".to_owned()]), ..single() }
+}
+
+/// `x: float32[2, 2]`, no batch dimension.
+fn whole() -> Signature {
+    Signature { batched: false, ..signature(&[("x", ElementType::F32, &[2, 2])]) }
+}
+
+fn read(body: &str, signature: &Signature) -> Result<Request, Failure> {
+    decode(body.as_bytes(), signature, &Limits::DEFAULT)
+}
+
+fn good(body: &str, signature: &Signature) -> Request {
+    read(body, signature).unwrap_or_else(|failure| panic!("{body}: {}", failure.rejection))
+}
+
+fn message(body: &str, signature: &Signature) -> String {
+    match read(body, signature) {
+        Ok(request) => panic!("{body} was read as {request:?}"),
+        Err(failure) => failure.rejection.message.into_owned(),
+    }
+}
+
+fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
+    Tensor { shape: shape.to_vec(), elements: Elements::F32(values.to_vec()) }
+}
+
+fn i64s(values: &[i64]) -> Tensor {
+    Tensor { shape: vec![values.len()], elements: Elements::I64(values.to_vec()) }
+}
+
+fn text(value: &str) -> Option<Id> {
+    Some(Id::Text(value.to_owned()))
+}

@@ -1,0 +1,229 @@
+//! Outputs of padded rows, cut back to what each row would have given alone.
+
+use crate::decode::{Form, Request};
+use crate::tensor::signature::{Cut, Signature};
+use crate::tensor::{Elements, Output, Show, View};
+
+/// How long the rows of one request were before they were filled up.
+#[derive(Debug)]
+pub struct Lengths<'a> {
+    /// Every padded dimension that [`Cut::padding`] may mean.
+    pub padded: Vec<Padded<'a>>,
+    /// Whether the padding stands before a row's own elements.
+    pub padded_before: bool,
+}
+
+/// One dimension.
+#[derive(Debug)]
+pub struct Padded<'a> {
+    /// Each row's own length.
+    pub own: &'a [usize],
+    /// All rows' length with padding.
+    pub length: usize,
+}
+
+impl<'a> Lengths<'a> {
+    /// Those that the request came with.
+    pub fn of(request: &'a Request, signature: &Signature) -> Self {
+        let padded = signature.padding.iter().zip(&request.lengths).map(|(padding, own)| {
+            let length = request.inputs[padding.input].shape.get(padding.axis).copied().unwrap_or(0);
+            Padded { own, length }
+        });
+        Self { padded: padded.collect(), padded_before: false }
+    }
+}
+
+/// Lends `outputs`, which have one row for each length: for a list of rows (`form`) each cut to its own length, in whole tensors
+/// all to the longest.
+pub fn lend<T>(
+    form: &Form,
+    cuts: &[Cut],
+    lengths: &Lengths<'_>,
+    outputs: &[Output<'_>],
+    use_outputs: impl FnOnce(&[Output<'_>]) -> T,
+) -> T {
+    if cuts.is_empty() {
+        return use_outputs(outputs);
+    }
+    let cut: Vec<Option<Rows>> = outputs
+        .iter()
+        .enumerate()
+        .map(|(position, output)| {
+            let cuts: Vec<&Cut> = cuts.iter().filter(|cut| cut.output == position).collect();
+            Rows::of(form, lengths, output, &cuts)
+        })
+        .collect();
+    let parts: Vec<Vec<Output<'_>>> = outputs
+        .iter()
+        .zip(&cut)
+        .map(|(output, cut)| cut.as_ref().map_or_else(Vec::new, |cut| cut.outputs(output)))
+        .collect();
+    let lent: Vec<Output<'_>> = outputs
+        .iter()
+        .zip(&parts)
+        .zip(&cut)
+        .map(|((output, parts), cut)| match cut {
+            None => *output,
+            Some(Rows::Whole { shape, elements }) => Output { shape, elements: elements.view(), ..*output },
+            Some(Rows::Each(_)) => {
+                Output { shape: &[0], elements: View::U8(&[]), show: Show::PerRow(parts), ..*output }
+            }
+        })
+        .collect();
+    use_outputs(&lent)
+}
+
+/// One output, cut.
+enum Rows {
+    Whole {
+        shape: Vec<usize>,
+        elements: Elements,
+    },
+    /// Each row's elements and their shape.
+    Each(Vec<(Elements, Vec<usize>)>),
+}
+
+impl Rows {
+    /// `None` where nothing is to be cut.
+    fn of(form: &Form, lengths: &Lengths<'_>, output: &Output<'_>, cuts: &[&Cut]) -> Option<Self> {
+        if !matches!(output.show, Show::Values | Show::Named(_) | Show::Ranked { .. }) {
+            return None;
+        }
+        let (rows, row) = output.shape.split_first()?;
+        // A dimension of the name of a padded one that is not as long was named by mistake.
+        let is_padded = |cut: &&&Cut| {
+            lengths.padded.get(cut.padding).is_some_and(|padded| {
+                row.get(cut.axis - 1) == Some(&padded.length) && padded.own.len() == *rows
+            })
+        };
+        let cuts: Vec<&&Cut> = cuts.iter().filter(is_padded).collect();
+        let kept = |number: usize| {
+            let mut kept = row.to_vec();
+            cuts.iter().for_each(|cut| kept[cut.axis - 1] = lengths.padded[cut.padding].own[number]);
+            kept
+        };
+        let mut each: Vec<Vec<usize>> = (0..*rows).map(kept).collect();
+        if each.iter().all(|kept| *kept == *row) {
+            return None;
+        }
+        let longest = |axis| each.iter().map(|kept: &Vec<usize>| kept[axis]).max().unwrap_or(0);
+        let whole: Vec<usize> = (0..row.len()).map(longest).collect();
+        let ragged = matches!(form, Form::Rows) && each.iter().any(|kept| *kept != whole);
+        if !ragged {
+            each.fill(whole.clone());
+        }
+        let width: usize = row.iter().product();
+        let cut_row = |elements: &mut Elements, number: usize, kept: &[usize]| {
+            let own = output.elements.slice(number * width..(number + 1) * width);
+            extend_corner(elements, own, row, kept, lengths.padded_before);
+        };
+        if !ragged {
+            let mut elements = Elements::with_capacity(output.elements.element(), 0);
+            each.iter().enumerate().for_each(|(number, kept)| cut_row(&mut elements, number, kept));
+            return Some(Self::Whole { shape: [&[*rows], &whole[..]].concat(), elements });
+        }
+        let own = |(number, kept): (usize, Vec<usize>)| {
+            let mut elements = Elements::with_capacity(output.elements.element(), 0);
+            cut_row(&mut elements, number, &kept);
+            (elements, kept)
+        };
+        Some(Self::Each(each.into_iter().enumerate().map(own).collect()))
+    }
+
+    fn outputs<'a>(&'a self, output: &Output<'a>) -> Vec<Output<'a>> {
+        let Self::Each(rows) = self else { return Vec::new() };
+        rows.iter().map(|(elements, shape)| Output { shape, elements: elements.view(), ..*output }).collect()
+    }
+}
+
+/// Appends the first `kept` of every dimension of `elements`, which have this `shape`; the last ones with `last`.
+fn extend_corner(out: &mut Elements, elements: View<'_>, shape: &[usize], kept: &[usize], last: bool) {
+    if shape == kept {
+        out.extend_from_view(elements);
+        return;
+    }
+    let width: usize = shape[1..].iter().product();
+    let begin = if last { shape[0] - kept[0] } else { 0 };
+    for index in begin..begin + kept[0] {
+        let inner = elements.slice(index * width..(index + 1) * width);
+        extend_corner(out, inner, &shape[1..], &kept[1..], last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::decode::{Limits, decode};
+    use crate::encode::{Served, response};
+    use crate::tensor::ElementType;
+    use crate::tensor::signature::{Dim, Kind, PadTo, Padding, TensorSpec};
+
+    /// `ids` of any length, filled up to multiples of four, and an output of the same dimension.
+    fn echo() -> Signature {
+        let spec = |name: &str| TensorSpec {
+            name: name.to_owned(),
+            element: ElementType::I64,
+            shape: ["rows", "tokens"].map(|dim| Dim::Any(dim.to_owned())).to_vec(),
+            kind: Kind::Tensor,
+        };
+        let padding =
+            vec![Padding { input: 0, axis: 1, value: Elements::I64(vec![0]), to: PadTo::Multiple(4) }];
+        let (inputs, outputs) = (vec![spec("ids")], vec![spec("echo")]);
+        Signature {
+            cuts: Signature::find_cuts(&inputs, &outputs, &padding),
+            inputs,
+            outputs,
+            padding,
+            batched: true,
+            ..Signature::default()
+        }
+    }
+
+    fn answer(body: &Value) -> Value {
+        let signature = echo();
+        let request = decode(body.to_string().as_bytes(), &signature, &Limits::DEFAULT).unwrap();
+        let input = &request.inputs[0];
+        assert_eq!(input.shape[1] % 4, 0);
+        let output =
+            Output { name: "echo", shape: &input.shape, elements: input.elements.view(), show: Show::Values };
+        let served = Served { model: "m", version: "1", batched: true };
+        let (form, lengths) = (&request.answer.form, Lengths::of(&request, &signature));
+        let body = lend(form, &signature.cuts, &lengths, &[output], |outputs| {
+            response(&request.answer, outputs, &served)
+        });
+        serde_json::from_slice(&body.unwrap().bytes).unwrap()
+    }
+
+    #[test]
+    fn only_dimensions_of_the_padded_ones_name_are_cut() {
+        let Signature { mut inputs, mut outputs, padding, .. } = echo();
+        assert_eq!(
+            Signature::find_cuts(&inputs, &outputs, &padding),
+            [Cut { output: 0, axis: 1, padding: 0 }]
+        );
+        outputs[0].shape[1] = Dim::Any("others".to_owned());
+        assert_eq!(Signature::find_cuts(&inputs, &outputs, &padding), []);
+        // Exporters that name nothing say nothing.
+        inputs[0].shape[1] = Dim::Any(String::new());
+        outputs[0].shape[1] = Dim::Any(String::new());
+        assert_eq!(Signature::find_cuts(&inputs, &outputs, &padding), []);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_back_as_long_as_they_were(
+            rows in prop::collection::vec(prop::collection::vec(any::<i64>(), 0..9), 1..6),
+        ) {
+            prop_assert_eq!(&answer(&json!({ "instances": rows }))["predictions"], &json!(rows));
+            let longest = rows.iter().map(Vec::len).max().unwrap();
+            let whole: Vec<Vec<i64>> = rows.iter().cloned().map(|mut row| {
+                row.resize(longest, 0);
+                row
+            }).collect();
+            prop_assert_eq!(&answer(&json!({ "inputs": { "ids": rows } }))["outputs"], &json!(whole));
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Requests in, responses out: admission, budgets, batches and inference threads. Knows no transport.
+
+pub mod batch;
+pub mod budget;
+pub mod deadline;
+pub mod job;
+pub mod predict;
+pub mod quarantine;

@@ -1,0 +1,62 @@
+//! Who uses which entry of the cache: what is in use is never evicted.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many leases each entry has.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Leases(Arc<Mutex<HashMap<PathBuf, usize>>>);
+
+/// The right to an entry's files: it is not evicted meanwhile.
+#[derive(Debug)]
+pub struct Lease {
+    entry: PathBuf,
+    leases: Leases,
+    /// Whether the entry stays when nobody uses it any more.
+    stays: bool,
+}
+
+impl Leases {
+    pub(crate) fn take(&self, entry: &Path, stays: bool) -> Lease {
+        *self.lock().entry(entry.to_owned()).or_default() += 1;
+        Lease { entry: entry.to_owned(), leases: self.clone(), stays }
+    }
+
+    pub(crate) fn contains(&self, entry: &Path) -> bool {
+        self.lock().contains_key(entry)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// Whether the files outlast their use, and so are worth a lease while their version serves.
+    pub fn stays(&self) -> bool {
+        self.stays
+    }
+
+    /// Gives the files up, which are no version that could serve.
+    pub fn discard(mut self) {
+        self.stays = false;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leases = self.leases.lock();
+        let left = leases.get_mut(&self.entry).map_or(0, |count| {
+            *count -= 1;
+            *count
+        });
+        if left == 0 {
+            leases.remove(&self.entry);
+            if !self.stays {
+                let _ = fs::remove_dir_all(&self.entry);
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! One version from its files to a model that may serve: loaded, warmed up, its samples right.
+
+use std::time::SystemTime;
+
+use super::samples;
+use crate::model::Model;
+use crate::model::bundle::{Bundle, Problem};
+use crate::model::executor::{Executor, Opened};
+use crate::model::input_adapter::Intake;
+use crate::model::onnx::runtime::Runtime;
+use crate::model::sharing::Evidence;
+use crate::ops::metrics::ModelMetrics;
+use crate::ops::reload::blocking_phase;
+use crate::prepare::text::TOKENIZER;
+
+/// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.
+pub fn load(
+    runtime: &Runtime,
+    folder: &std::path::Path,
+    name: &str,
+    version: &str,
+    from: String,
+) -> Result<Model, Problem> {
+    let of = Some((name, version));
+    let (bundle, opened) = blocking_phase("load", of, || {
+        let bundle = Bundle::open(folder)?;
+        let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
+        let opened = Opened::load(runtime, &bundle).map_err(refused)?;
+        Ok::<_, Problem>((bundle, opened))
+    })?;
+    for reason in warnings(&bundle, &opened.executor) {
+        tracing::warn!(model = name, version, reason, "a file of the version is not followed");
+    }
+    let Opened { executor, signature, metadata } = opened;
+    let mut model = Model {
+        name: name.into(),
+        version: version.into(),
+        response_bytes: Model::first_response_bytes(&signature),
+        signature,
+        from,
+        metadata,
+        declaration: bundle.declaration,
+        loaded_at: SystemTime::now(),
+        metrics: ModelMetrics::unregistered(),
+        executor,
+    };
+    for thread in 0..runtime.threads() {
+        // A model may rightly refuse zeros (an index out of its table); the first call was made all the same.
+        if let Err(reason) = crate::engine::predict::warm_up(&model, thread) {
+            tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
+        }
+    }
+    blocking_phase("check", of, || samples::check(&model, &model.declaration.samples))
+        .map_err(Problem::Refused)?;
+    samples::try_rows(&mut model);
+    model.executor.loaded();
+    let batching = model.executor.batching();
+    if model.executor.sharing.evidence == Evidence::Unknown {
+        tracing::warn!(
+            model = name,
+            version,
+            batching,
+            hint = "if each row's result depends on that row alone, declare `batching: {dimension: rows}` in model.yaml, or give \
+                    samples that show it",
+            "requests do not share calls"
+        );
+    } else {
+        tracing::info!(model = name, version, batching, "version loaded");
+    }
+    Ok(model)
+}
+
+/// Parts of the bundle that are not followed, and how to have them followed.
+fn warnings(bundle: &Bundle, executor: &Executor) -> Vec<String> {
+    let padding = match &executor.intake {
+        Intake::Text { tokenizer, .. } => tokenizer.warning().map(str::to_owned),
+        _ => None,
+    };
+    let is_unused = bundle.declaration.text.is_none() && bundle.folder.join(TOKENIZER).exists();
+    let unused = is_unused.then(|| {
+        format!(
+            "{TOKENIZER:?} is there, but \"model.yaml\" has no text part, so requests must send token ids; \
+             declare text: {{}} there to take texts"
+        )
+    });
+    padding.into_iter().chain(unused).collect()
+}

@@ -1,0 +1,368 @@
+//! Keeps one model on the version of its source that [`choice`] says.
+//!
+//! Findings about its versions stay with it, so that none is loaded or reported twice.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::cache::Lease;
+use super::choice::{self, Base, Facts, Step, Verdict};
+use super::loader::{Failure, Loaded};
+use super::source::{File, Listed};
+use super::version::Version;
+use super::watch::Shared;
+use crate::model::interface::Interface;
+use crate::model::{Model, NotServed, Refusal};
+use crate::ops::reload::blocking_phase;
+
+/// Small files that are read at once.
+const READS: usize = 8;
+/// The way out for a version with another signature.
+const NEW_SIGNATURE: &str = "if that is meant, push it under a higher version with `predictd push \
+                             --new-signature`, or write `new_signature: true` into its \"model.yaml\"";
+/// Ends a warning about a version that a worker would not choose now.
+const STAYS: &str = "stays until another can be served, and a worker that starts now does not serve it";
+
+#[derive(Debug)]
+pub(crate) struct Follower {
+    model: String,
+    /// The files that the serving version was loaded from, kept from eviction where they are cached.
+    serving: Option<(Files, Option<Lease>)>,
+    versions: HashMap<String, Known>,
+    current: Arc<Current>,
+}
+
+/// The version that is loaded now, or was last; and how to end that.
+#[derive(Debug, Default)]
+pub(crate) struct Current(Mutex<Option<(Listed, CancellationToken)>>);
+
+impl Current {
+    fn begin(&self, listed: &Listed) -> CancellationToken {
+        let unwanted = CancellationToken::new();
+        let current = Some((listed.clone(), unwanted.clone()));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = current;
+        unwanted
+    }
+
+    /// Ends the load of a version that is not listed with the same files any more.
+    pub(crate) fn end_unless(&self, listed: &[Listed]) {
+        if let Some((current, unwanted)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
+            && !listed.contains(current)
+        {
+            unwanted.cancel();
+        }
+    }
+}
+
+type Files = Vec<File>;
+
+/// Findings about a version with exactly these files.
+#[derive(Debug, Default)]
+struct Known {
+    files: Files,
+    new_signature: Option<bool>,
+    /// Its signature, or what is wrong with it.
+    verdict: Option<Result<Interface, String>>,
+    /// The last reason that was logged.
+    reported: Option<String>,
+}
+
+/// One model as a look at the source finds it; versions are positions, the newest first.
+struct Look {
+    versions: Vec<Listed>,
+    facts: Vec<Facts<Interface>>,
+    /// The fault of each version.
+    reasons: Vec<Option<String>>,
+    unreadable: Option<anyhow::Error>,
+    /// Set when there may be versions that are not listed.
+    is_partial: bool,
+}
+
+impl Look {
+    fn unreadable(&mut self, at: usize, error: anyhow::Error) {
+        self.reasons[at] = Some(format!("{error:#}"));
+        self.unreadable = Some(error);
+    }
+
+    /// Why the version is not served, if there is a reason, and whether that passes by itself.
+    fn refusal(&self, at: usize) -> Option<(String, bool)> {
+        if let Some(reason) = &self.reasons[at] {
+            return Some((reason.clone(), !matches!(self.facts[at].verdict, Verdict::Bad)));
+        }
+        match (choice::base(&self.facts, at), &self.facts[at].verdict) {
+            (Base::At(base), Verdict::Good(own)) => {
+                let Verdict::Good(expected) = &self.facts[base].verdict else { return None };
+                let difference = own.difference(expected, self.versions[base].version.as_str())?;
+                Some((format!("{difference}; {NEW_SIGNATURE}"), false))
+            }
+            (Base::Unclear(base), _) => {
+                let (version, reason) = (&self.versions[base].version, self.reasons[base].as_deref());
+                let reason = reason.unwrap_or_default();
+                let why = format!(
+                    "it must be compared with version {version}, which is not possible now: {reason}"
+                );
+                Some((why, true))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Follower {
+    pub(crate) fn new(model: &str) -> Self {
+        Self { model: model.to_owned(), serving: None, versions: HashMap::new(), current: Arc::default() }
+    }
+
+    pub(crate) fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
+    pub(crate) fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Says in `/info` and the log that the model ends unless the next listing has it.
+    pub(crate) fn warn_of_its_end(&self, shared: &Shared) {
+        let warning =
+            "no version of it is in the source any more: it is retired unless the next listing has one";
+        let news = NotServed { warning: Some(warning.to_owned()), refused: Vec::new() };
+        self.publish(shared, news, true);
+    }
+
+    /// Judges the versions of one model until it is clear which is served, and swaps to that one.
+    /// `is_partial`: a part of the model's folder could not be read.
+    ///
+    /// # Errors
+    /// A version could not be read. What serves goes on.
+    pub(crate) async fn follow(
+        &mut self,
+        shared: &Shared,
+        newest_first: Vec<Listed>,
+        is_partial: bool,
+    ) -> anyhow::Result<()> {
+        if !is_partial {
+            self.forget_but(&newest_first);
+        }
+        let serving = shared.models.serving().get(&*self.model).cloned();
+        let mut look = self.begin(shared, newest_first, is_partial).await;
+        let mut loaded: Option<(usize, Box<Loaded>)> = None;
+        let chosen = loop {
+            let (at, to_serve) = match choice::step(&look.facts) {
+                Step::Nothing => break None,
+                Step::Open(at) => (at, false),
+                Step::Load(at) => (at, true),
+                Step::Serve(at) => {
+                    let listed = &look.versions[at];
+                    let older = |serving: &Arc<Model>| {
+                        Version::parse(&serving.version).is_some_and(|serving| listed.version < serving)
+                    };
+                    if self.is_serving(serving.as_deref(), listed) {
+                        break Some(at);
+                    }
+                    // A version that cannot be read now never brings an older version back.
+                    if (look.unreadable.is_some() || is_partial) && serving.as_ref().is_some_and(older) {
+                        break None;
+                    }
+                    if let Some((_, loaded)) = loaded.take_if(|(which, _)| *which == at) {
+                        self.swap(shared, *loaded, listed.files.clone(), serving.as_deref())?;
+                        break Some(at);
+                    }
+                    (at, true)
+                }
+            };
+            // No more than one version that is not served lies in memory.
+            loaded = None;
+            let listed = &look.versions[at];
+            let unwanted = self.current.begin(listed);
+            let outcome = shared.loader.load(&shared.source, listed, to_serve, &unwanted).await;
+            if let Err(Failure::Unreadable(_)) = outcome {
+                shared.metrics.reloaded(&self.model, "failed");
+            }
+            if let Some(ready) = self.judge(&mut look, at, outcome)
+                && to_serve
+            {
+                loaded = Some((at, Box::new(ready)));
+            }
+        };
+        self.explain(shared, &look, chosen, serving.as_deref());
+        look.unreadable.map_or(Ok(()), Err)
+    }
+
+    fn is_serving(&self, serving: Option<&Model>, listed: &Listed) -> bool {
+        serving.is_some_and(|serving| *serving.version == *listed.version.as_str())
+            && self.serving.as_ref().is_some_and(|(files, _)| *files == listed.files)
+    }
+
+    /// Drops what is known of versions that are not in the source any more.
+    fn forget_but(&mut self, listed: &[Listed]) {
+        self.versions.retain(|version, known| {
+            listed.iter().any(|listed| listed.version.as_str() == version && listed.files == known.files)
+        });
+    }
+
+    /// Findings about these versions, and which of them declare a new signature; the oldest has none to
+    /// differ from.
+    async fn begin(&mut self, shared: &Shared, newest_first: Vec<Listed>, is_partial: bool) -> Look {
+        let mut unread = Vec::new();
+        for (at, listed) in newest_first.iter().enumerate() {
+            let new = || Known { files: listed.files.clone(), ..Known::default() };
+            let known = self.versions.entry(listed.version.to_string()).or_insert_with(new);
+            if at + 1 < newest_first.len() && known.new_signature.is_none() {
+                unread.push(at);
+            }
+        }
+        let read = async |at: usize| (at, shared.source.declares_new_signature(&newest_first[at]).await);
+        let read: Vec<_> = futures::stream::iter(unread).map(read).buffered(READS).collect().await;
+        let count = newest_first.len();
+        let mut look = Look {
+            versions: newest_first,
+            facts: Vec::new(),
+            reasons: vec![None; count],
+            unreadable: None,
+            is_partial,
+        };
+        let mut unread = BTreeSet::new();
+        for (at, declares) in read {
+            match declares {
+                Ok(declares) => {
+                    if let Some(known) = self.versions.get_mut(look.versions[at].version.as_str()) {
+                        known.new_signature = Some(declares);
+                    }
+                }
+                Err(error) => {
+                    shared.metrics.reloaded(&self.model, "failed");
+                    look.unreadable(at, error);
+                    unread.insert(at);
+                }
+            }
+        }
+        for (at, listed) in look.versions.iter().enumerate() {
+            let known = &self.versions[listed.version.as_str()];
+            let verdict = match &known.verdict {
+                None => Verdict::Unknown,
+                Some(Ok(interface)) => Verdict::Good(interface.clone()),
+                Some(Err(reason)) => {
+                    look.reasons[at] = Some(reason.clone());
+                    Verdict::Bad
+                }
+            };
+            let new_signature = (!unread.contains(&at)).then_some(known.new_signature == Some(true));
+            look.facts.push(Facts { new_signature, verdict });
+        }
+        look
+    }
+
+    /// Keeps what loading a version has shown; the version, where it is good.
+    fn judge(&mut self, look: &mut Look, at: usize, outcome: Result<Loaded, Failure>) -> Option<Loaded> {
+        let listed = &look.versions[at];
+        let known = self.versions.entry(listed.version.to_string()).or_default();
+        match outcome {
+            Ok(loaded) => {
+                let interface = Interface::of(&loaded.model.signature);
+                known.verdict = Some(Ok(interface.clone()));
+                look.facts[at].verdict = Verdict::Good(interface);
+                return Some(loaded);
+            }
+            Err(Failure::Bad(reason)) => {
+                known.verdict = Some(Err(reason.clone()));
+                look.facts[at].verdict = Verdict::Bad;
+                look.reasons[at] = Some(reason);
+            }
+            Err(Failure::ForNow(reason)) => {
+                look.facts[at].verdict = Verdict::Unclear;
+                look.reasons[at] = Some(reason);
+            }
+            Err(Failure::Unreadable(error)) => {
+                look.facts[at].verdict = Verdict::Unclear;
+                look.unreadable(at, error);
+            }
+        }
+        None
+    }
+
+    /// Takes a version into service; its numbers begin.
+    fn swap(
+        &mut self,
+        shared: &Shared,
+        loaded: Loaded,
+        files: Files,
+        serving: Option<&Model>,
+    ) -> anyhow::Result<()> {
+        let Loaded { mut model, lease, took } = loaded;
+        model.metrics = shared.metrics.for_version(&model.name, &model.version);
+        let (name, version, from) = (Arc::clone(&model.name), Arc::clone(&model.version), model.from.clone());
+        blocking_phase("swap", Some((&*name, &*version)), || {
+            shared.models.swap(Arc::new(model));
+            anyhow::Ok(())
+        })?;
+        if let Some(old) = serving.filter(|old| old.version != version) {
+            shared.metrics.retire(&old.name, &old.version);
+        }
+        self.serving = Some((files, lease));
+        shared.metrics.reloaded(&name, "serving");
+        tracing::info!(
+            model = &*name,
+            version = &*version,
+            from,
+            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "version in service"
+        );
+        Ok(())
+    }
+
+    /// Says why versions newer than the `chosen` one, or all of them, are not served.
+    fn explain(&mut self, shared: &Shared, look: &Look, chosen: Option<usize>, serving: Option<&Model>) {
+        let (mut refused, mut own) = (Vec::new(), None);
+        for (at, listed) in look.versions.iter().enumerate().take(chosen.unwrap_or(look.versions.len())) {
+            let Some((reason, passes)) = look.refusal(at) else { continue };
+            self.report(shared, listed, &reason, passes && look.unreadable.is_some(), passes);
+            let version = listed.version.to_string();
+            if chosen.is_none() && serving.is_some_and(|serving| *serving.version == *version) {
+                own = Some(reason);
+                continue;
+            }
+            let from = shared.source.address(&self.model, &listed.version);
+            refused.push(Refusal { version, from, reason });
+        }
+        let warning = serving.filter(|_| chosen.is_none()).map(|serving| {
+            let why = match &look.unreadable {
+                Some(error) => format!("the source cannot be read: {error:#}"),
+                None if look.is_partial => "a part of its folder in the source cannot be read".to_owned(),
+                None => "no version in the source can be served".to_owned(),
+            };
+            let own = own.map(|reason| format!("; what the source has of it now: {reason}"));
+            format!("{why}: version {} {STAYS}{}", serving.version, own.unwrap_or_default())
+        });
+        // The look itself logs what cannot be read.
+        self.publish(shared, NotServed { warning, refused }, look.unreadable.is_none());
+    }
+
+    /// Shows in `/info` what is not served. A warning that `is_logged` is so once.
+    fn publish(&self, shared: &Shared, news: NotServed, is_logged: bool) {
+        let (model, warning) = (&*self.model, news.warning.clone());
+        if shared.models.set_not_served(model, news) && is_logged {
+            tracing::warn!(model, warning, "the served version is kept, though the source does not have it");
+        }
+    }
+
+    /// Logs a reason once; what passes by itself may change its words.
+    fn report(&mut self, shared: &Shared, listed: &Listed, reason: &str, is_unread: bool, passes: bool) {
+        let known = self.versions.get_mut(listed.version.as_str());
+        let Some(known) = known.filter(|_| !is_unread) else { return };
+        let said = if passes { "" } else { reason };
+        if known.reported.as_deref() == Some(said) {
+            return;
+        }
+        known.reported = Some(said.to_owned());
+        let (model, version) = (&*listed.model, listed.version.as_str());
+        if reason.starts_with("incomplete: ") {
+            tracing::info!(model, version, reason, "version not complete yet");
+            return;
+        }
+        shared.metrics.reloaded(model, "refused");
+        tracing::error!(model, version, reason, "version refused, it will not serve");
+    }
+}

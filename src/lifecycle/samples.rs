@@ -1,0 +1,116 @@
+//! The samples of a bundle: requests whose answers are known, run before the version serves.
+
+use serde_json::Value;
+
+use crate::decode;
+use crate::engine::predict;
+use crate::model::Model;
+use crate::model::batch_mode::Rows;
+use crate::model::bundle::declaration::Sample;
+use crate::model::made_up::Stack;
+use crate::model::sharing::Evidence;
+use crate::tensor::Tensor;
+
+/// Runs every sample through the worker's own decoding, inference and encoding.
+///
+/// # Errors
+/// A sentence for the first sample that fails: where it differs, what was expected and what came.
+pub(crate) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
+    for (number, sample) in samples.iter().enumerate() {
+        let about = |text: String| format!("samples[{number}]: {text}");
+        let body = sample.request.to_string();
+        let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default())
+            .map_err(|failure| about(failure.rejection.message.into_owned()))?;
+        let (_, mut answers) = predict::predict(model, 0, vec![request]);
+        let answer = answers.pop().expect("one request has one answer");
+        let response = answer.map_err(|rejection| about(rejection.message.into_owned()))?;
+        let response: Value = serde_json::from_slice(&response.bytes)
+            .map_err(|error| about(format!("the response is no JSON: {error}")))?;
+        let got = response.get("predictions").or_else(|| response.get("outputs")).unwrap_or(&Value::Null);
+        match &sample.expected {
+            Some(expected) => compare(got, expected, sample.tolerance, "").map_err(about)?,
+            None => no_nan(got, "").map_err(about)?,
+        }
+    }
+    Ok(())
+}
+
+/// Rows of samples that are tried, at most.
+const TRIED: usize = 16;
+
+/// Tries with the samples' rows whether requests may share calls, where made-up rows could not show it.
+pub(crate) fn try_rows(model: &mut Model) {
+    if model.executor.rows == Rows::Any
+        && model.executor.sharing.evidence == Evidence::Unknown
+        && let Some(stack) = rows(model)
+    {
+        model.executor.try_rows(&stack);
+    }
+}
+
+/// The first rows of the samples that go with each other, as the model takes them.
+fn rows(model: &Model) -> Option<Stack> {
+    let mut joined: Option<Vec<Tensor>> = None;
+    for sample in &model.declaration.samples {
+        let body = sample.request.to_string();
+        let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default()).ok()?;
+        let mut tensors = request.inputs;
+        model.executor.intake.prepare_request(&mut tensors, request.rows).ok()?;
+        let Some(all) = &mut joined else {
+            joined = Some(tensors);
+            continue;
+        };
+        let go_together = all.iter().zip(&tensors).all(|(all, more)| {
+            !more.shape.is_empty() && all.shape.get(1..) == more.shape.get(1..) && all.shape[0] < TRIED
+        });
+        if go_together {
+            for (all, more) in all.iter_mut().zip(&mut tensors) {
+                all.shape[0] += more.shape[0];
+                all.elements.append(&mut more.elements);
+            }
+        }
+    }
+    let joined = joined?;
+    let views: Vec<_> = joined.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
+    let prepared = model.executor.intake.prepare_batch(&views).ok()?.map(|tokens| tokens.tensors);
+    let inputs =
+        prepared.unwrap_or(joined).into_iter().map(|tensor| (tensor.shape, tensor.elements)).collect();
+    Some(Stack { inputs })
+}
+
+/// A NaN is a string in JSON, as [`crate::encode`] writes it; one that is expected says so itself.
+fn no_nan(got: &Value, place: &str) -> Result<(), String> {
+    match got {
+        Value::String(text) if text == "NaN" => Err(format!("the model gives NaN at {place:?}")),
+        Value::Array(items) => {
+            items.iter().enumerate().try_for_each(|(index, item)| no_nan(item, &format!("{place}[{index}]")))
+        }
+        Value::Object(fields) => {
+            fields.iter().try_for_each(|(key, field)| no_nan(field, &format!("{place}.{key}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn compare(got: &Value, expected: &Value, tolerance: f64, place: &str) -> Result<(), String> {
+    let differs = || Err(format!("expected {expected} at {place:?}, got {got}"));
+    match (got, expected) {
+        (Value::Number(a), Value::Number(b)) => {
+            let (Some(a), Some(b)) = (a.as_f64(), b.as_f64()) else { return differs() };
+            if (a - b).abs() <= tolerance * b.abs().max(1.0) { Ok(()) } else { differs() }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
+            .iter()
+            .zip(b)
+            .enumerate()
+            .try_for_each(|(index, (a, b))| compare(a, b, tolerance, &format!("{place}[{index}]"))),
+        (Value::Object(a), Value::Object(b)) if a.len() == b.len() => {
+            a.iter().try_for_each(|(key, a)| match b.get(key) {
+                Some(b) => compare(a, b, tolerance, &format!("{place}.{key}")),
+                None => differs(),
+            })
+        }
+        (a, b) if a == b => Ok(()),
+        _ => differs(),
+    }
+}

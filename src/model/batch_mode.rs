@@ -1,0 +1,159 @@
+//! How a model takes rows: many at once, a fixed number at a time, or one request at a time.
+
+use crate::model::onnx::graph_io::RowKind;
+use crate::tensor::signature::{Dim, Kind, TensorSpec};
+
+/// The rule of one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// The first dimension of every input and output counts rows, as many as are wanted.
+    Any,
+    /// It counts rows and is always this long: shorter calls are filled up, longer ones are cut into several.
+    Fixed(usize),
+    /// Only the inputs have it, so that the outputs of several rows cannot be told apart: the rows of a list run one by one,
+    /// whole tensors as they are.
+    Single,
+    /// There is no such dimension.
+    One,
+}
+
+/// What a bundle says of it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Declared {
+    /// Requests share a call only if the shapes allow it, the names of the first dimensions do not contradict each other, and
+    /// calls with made-up rows at load (or the samples) show that each row gives what it gives alone. Otherwise each request
+    /// runs alone, and the log, `/info` and `predictd inspect` say why. Numbers that are all that an input has (`[4]`, `[length]`)
+    /// are a vector where their count is fixed, or where the calls show that they change each other's outputs.
+    #[default]
+    Auto,
+    /// The first dimension counts rows, and each row's result depends on that row alone: requests share calls.
+    Rows,
+    /// It does not: one request at a time.
+    None,
+}
+
+impl Rows {
+    /// The rule that the shapes alone allow; a trial decides what they leave open ([`super::sharing`]).
+    ///
+    /// # Errors
+    /// A sentence when the shapes contradict the declaration.
+    pub(crate) fn of(
+        inputs: &[TensorSpec],
+        outputs: &[TensorSpec],
+        row_kinds: &[RowKind],
+        declared: Declared,
+    ) -> Result<Self, String> {
+        if declared == Declared::None {
+            return Ok(Self::One);
+        }
+        let is_free = |spec: &TensorSpec| match spec.shape.first() {
+            Some(dim) => matches!(dim, Dim::Any(_)),
+            None => spec.kind == Kind::OpenRank && declared == Declared::Rows,
+        };
+        let outputs_fit = |fits: &dyn Fn(Option<&Dim>) -> bool| {
+            outputs.iter().zip(row_kinds).all(|(spec, kind)| match kind {
+                RowKind::Tensor => fits(spec.shape.first()),
+                RowKind::Maps => true,
+                RowKind::Inseparable => false,
+            })
+        };
+        if !inputs.is_empty() && inputs.iter().all(is_free) {
+            // The shape of an output that declares none shows when the model runs.
+            let counts_rows = outputs_fit(&|dim| dim.is_none_or(|dim| dim.fixed().is_none()));
+            return Ok(if counts_rows || declared == Declared::Rows { Self::Any } else { Self::Single });
+        }
+        let length = inputs.first().and_then(|spec| spec.shape.first()?.fixed()).filter(|length| *length > 0);
+        if let Some(length) = length {
+            let same = |dim: Option<&Dim>| dim == Some(&Dim::Fixed(length));
+            let inputs_fit = inputs.iter().all(|spec| same(spec.shape.first()));
+            let outputs_fit = outputs_fit(&same);
+            let is_vector = inputs.iter().all(|spec| spec.shape.len() == 1);
+            let counts_rows = outputs_fit && !(is_vector && length > 1);
+            if inputs_fit && length == 1 && !outputs_fit && !is_vector {
+                return Ok(Self::Single);
+            }
+            if inputs_fit && (counts_rows || declared == Declared::Rows) {
+                return Ok(Self::Fixed(length));
+            }
+        }
+        if declared == Declared::Rows {
+            let shapes: Vec<String> =
+                inputs.iter().map(|spec| format!("{} {}", spec.name, spec.describe())).collect();
+            return Err(format!(
+                "batching.dimension is \"rows\", but the inputs' first dimensions are not all free or all of one length: {}",
+                shapes.join(", ")
+            ));
+        }
+        Ok(Self::One)
+    }
+
+    /// Gives inputs whose rank the model leaves open the dimension that counts rows, where there is one.
+    pub fn add_to(self, inputs: &mut [TensorSpec]) {
+        let has_none = |spec: &&mut TensorSpec| spec.kind == Kind::OpenRank && spec.shape.is_empty();
+        if self == Self::Any {
+            inputs.iter_mut().filter(has_none).for_each(|spec| spec.shape.push(Dim::Any("rows".to_owned())));
+        }
+    }
+
+    /// An input or output as requests see it: the number of rows is free.
+    pub fn as_requested(self, spec: &TensorSpec) -> TensorSpec {
+        let mut spec = spec.clone();
+        if let (Self::Fixed(_), Some(first)) = (self, spec.shape.first_mut()) {
+            *first = Dim::Any("rows".to_owned());
+        }
+        spec
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::ElementType;
+
+    fn specs(shapes: &[&[i64]]) -> Vec<TensorSpec> {
+        let dim = |n: &i64| usize::try_from(*n).map_or_else(|_| Dim::Any(String::new()), Dim::Fixed);
+        let spec = |shape: &&[i64]| TensorSpec {
+            name: "x".to_owned(),
+            element: ElementType::F32,
+            shape: shape.iter().map(dim).collect(),
+            kind: Kind::Tensor,
+        };
+        shapes.iter().map(spec).collect()
+    }
+
+    #[test]
+    fn the_shapes_tell() {
+        use Declared::{Auto, None, Rows as Declare};
+        for (inputs, outputs, kind, declared, expected) in [
+            (&[&[-1, 3][..]][..], &[&[-1][..]][..], RowKind::Tensor, Auto, Some(Rows::Any)),
+            (&[&[-1, 3]], &[&[-1]], RowKind::Tensor, None, Some(Rows::One)),
+            (&[&[-1, 3]], &[&[7]], RowKind::Tensor, Auto, Some(Rows::Single)),
+            (&[&[-1, 3]], &[&[7]], RowKind::Tensor, Declare, Some(Rows::Any)),
+            (&[&[-1, 3]], &[&[]], RowKind::Tensor, Auto, Some(Rows::Any)),
+            (&[&[-1, 3]], &[&[-1]], RowKind::Inseparable, Auto, Some(Rows::Single)),
+            (&[&[4, 3]], &[&[4, 2]], RowKind::Tensor, Auto, Some(Rows::Fixed(4))),
+            (&[&[4, 3]], &[&[-1, -1]], RowKind::Maps, Auto, Some(Rows::Fixed(4))),
+            (&[&[4, 3]], &[&[-1, -1]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[4]], &[&[4]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[4]], &[&[4]], RowKind::Tensor, Declare, Some(Rows::Fixed(4))),
+            (&[&[1]], &[&[1]], RowKind::Tensor, Auto, Some(Rows::Fixed(1))),
+            (&[&[1]], &[&[3]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[1, 3]], &[&[1, 2]], RowKind::Tensor, Auto, Some(Rows::Fixed(1))),
+            (&[&[1, 3]], &[&[-1, -1]], RowKind::Maps, Auto, Some(Rows::Fixed(1))),
+            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, Auto, Some(Rows::Single)),
+            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, Declare, Some(Rows::Single)),
+            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, None, Some(Rows::One)),
+            (&[&[3, 32, 32]], &[&[10]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[4, 3], &[5]], &[&[4]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[4, 3], &[5]], &[&[4]], RowKind::Tensor, Declare, Option::None),
+            (&[&[]], &[&[]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[], &[&[3]], RowKind::Tensor, Auto, Some(Rows::One)),
+        ] {
+            let rows = Rows::of(&specs(inputs), &specs(outputs), &[kind], declared);
+            assert_eq!(rows.ok(), expected, "{inputs:?} -> {outputs:?}, {declared:?}");
+        }
+    }
+}

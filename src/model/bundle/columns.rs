@@ -1,0 +1,306 @@
+//! The `columns` part of `model.yaml`: named fields of a row, each of them one element of one of the model's inputs.
+
+use std::collections::HashMap;
+
+use super::declaration::{self, Missing};
+use super::mlflow::Table;
+use crate::error::Rejection;
+use crate::for_each_element_type;
+use crate::tensor::signature::{Dim, Frame, Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements, Tensor, with_article};
+
+/// The declaration, held against the model's inputs.
+#[derive(Debug)]
+pub(crate) struct Columns {
+    /// What requests give: a field each, then the model's inputs that have no columns.
+    pub(crate) requested: Vec<TensorSpec>,
+    /// Fields that a row may leave out.
+    missing: Vec<(usize, Elements)>,
+    /// Fields of floats that it may not.
+    never_missing: Vec<usize>,
+    /// Where each of the model's inputs comes from.
+    sources: Vec<Source>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The request's tensor as it stands.
+    Whole(usize),
+    /// These fields side by side.
+    Fields { fields: Vec<Field>, element: ElementType, shape: Vec<usize> },
+}
+
+#[derive(Debug)]
+struct Field {
+    /// The position of its tensor in the request.
+    requested: usize,
+    categories: Option<Categories>,
+}
+
+#[derive(Debug)]
+struct Categories {
+    name: String,
+    positions: HashMap<String, Elements>,
+    unknown: Option<Elements>,
+}
+
+impl Columns {
+    /// Adds every problem that it finds to `problems`.
+    pub(crate) fn new(
+        declared: &[declaration::Column],
+        inputs: &[TensorSpec],
+        problems: &mut Vec<String>,
+    ) -> Self {
+        let mut columns = Self {
+            requested: Vec::new(),
+            missing: Vec::new(),
+            never_missing: Vec::new(),
+            sources: Vec::new(),
+        };
+        let rows = || Dim::Any("rows".to_owned());
+        let mut of_input: Vec<Vec<Field>> = inputs.iter().map(|_| Vec::new()).collect();
+        for (number, column) in declared.iter().enumerate() {
+            let mut problem = |text: String| problems.push(format!("columns[{number}]: {text}"));
+            let input = match (&column.input, inputs) {
+                (Some(name), _) => inputs.iter().position(|input| input.name == *name),
+                (None, [_]) => Some(0),
+                (None, _) => None,
+            };
+            let Some(input) = input else {
+                let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+                problem(format!("input: expected one of {names:?}, got {:?}", column.input));
+                continue;
+            };
+            if columns.requested.iter().any(|known| known.name == column.name) {
+                problem(format!("name: expected each column once, got {:?} twice", column.name));
+            }
+            let model_element = inputs[input].element;
+            let element = if column.categories.is_some() { ElementType::Text } else { model_element };
+            let requested = columns.requested.len();
+            if column.missing.is_none() && element.is_float() {
+                columns.never_missing.push(requested);
+            }
+            if let Some(missing) = &column.missing {
+                let value = match missing {
+                    Missing::Text(text) if element.is_float() && is_nan(text) => {
+                        Elements::of_number(element, f64::NAN)
+                    }
+                    Missing::Text(text) if element == ElementType::Text => {
+                        Some(Elements::Text(vec![text.clone()]))
+                    }
+                    Missing::Number(value) => Elements::of_number(element, *value),
+                    Missing::Text(_) => None,
+                };
+                match value {
+                    Some(value) => columns.missing.push((requested, value)),
+                    None => problem(format!(
+                        "missing: expected {}, got {missing}",
+                        with_article(&element.to_string())
+                    )),
+                }
+            }
+            if let Some(texts) = &column.categories {
+                categories_problems(column, texts, &mut problem);
+            }
+            let categories = column.categories.as_ref().and_then(|texts| {
+                let value = |number: f64| Elements::of_number(model_element, number);
+                let positions: Option<HashMap<String, Elements>> = texts
+                    .iter()
+                    .enumerate()
+                    .map(|(at, text)| Some((text.clone(), value(at as f64)?)))
+                    .collect();
+                let unknown = column.unknown.map(value);
+                match (positions, unknown) {
+                    (Some(positions), None) => {
+                        Some(Categories { name: column.name.clone(), positions, unknown: None })
+                    }
+                    (Some(positions), Some(Some(unknown))) => {
+                        Some(Categories { name: column.name.clone(), positions, unknown: Some(unknown) })
+                    }
+                    _ => {
+                        problem(format!(
+                            "categories: their positions do not fit the input's type {model_element}"
+                        ));
+                        None
+                    }
+                }
+            });
+            if column.unknown.is_some() && column.categories.is_none() {
+                problem("unknown: means nothing without categories".to_owned());
+            }
+            columns.requested.push(TensorSpec {
+                name: column.name.clone(),
+                element,
+                shape: vec![rows()],
+                kind: Kind::Tensor,
+            });
+            of_input[input].push(Field { requested, categories });
+        }
+        for (input, fields) in inputs.iter().zip(of_input) {
+            columns.add_input(input, fields, problems);
+        }
+        columns
+    }
+
+    /// What requests have to be told of them.
+    pub(crate) fn table(&self) -> Table {
+        let frame = Frame { never_missing: self.never_missing.clone(), ..Frame::default() };
+        Table { columns: None, frame, missing: self.missing.clone() }
+    }
+
+    /// The column that is this element of a row of the model's input.
+    pub(crate) fn name(&self, input: usize, element: usize) -> Option<&String> {
+        match self.sources.get(input)? {
+            Source::Whole(_) => None,
+            Source::Fields { fields, .. } => Some(&self.requested[fields.get(element)?.requested].name),
+        }
+    }
+
+    fn add_input(&mut self, input: &TensorSpec, fields: Vec<Field>, problems: &mut Vec<String>) {
+        if fields.is_empty() {
+            self.sources.push(Source::Whole(self.requested.len()));
+            let mut spec = input.clone();
+            if let Some(first) = spec.shape.first_mut() {
+                *first = Dim::Any("rows".to_owned());
+            }
+            self.requested.push(spec);
+            return;
+        }
+        let shape = match &input.shape[..] {
+            [_] if fields.len() == 1 => Some(vec![]),
+            [_, Dim::Fixed(width)] if *width == fields.len() => Some(vec![*width]),
+            [_, Dim::Any(_)] => Some(vec![fields.len()]),
+            _ => None,
+        };
+        match shape {
+            Some(shape) => self.sources.push(Source::Fields { fields, element: input.element, shape }),
+            None => problems.push(format!(
+                "columns: expected as many as the input {:?} takes ({}), got {}",
+                input.name,
+                input.describe(),
+                fields.len()
+            )),
+        }
+    }
+
+    /// The model's tensors for a request of so many rows.
+    ///
+    /// # Errors
+    /// The first text that is no category.
+    pub(crate) fn assemble(&self, given: &mut Vec<Tensor>, rows: usize) -> Result<(), Rejection> {
+        let mut tensors = Vec::with_capacity(self.sources.len());
+        for source in &self.sources {
+            tensors.push(match source {
+                Source::Whole(index) => {
+                    let empty = Tensor { shape: Vec::new(), elements: Elements::U8(Vec::new()) };
+                    std::mem::replace(&mut given[*index], empty)
+                }
+                Source::Fields { fields, element, shape } => {
+                    let mut elements = Elements::with_capacity(*element, rows * fields.len());
+                    for row in 0..rows {
+                        for field in fields {
+                            field.append(&given[field.requested].elements, row, &mut elements)?;
+                        }
+                    }
+                    Tensor { shape: [&[rows], &shape[..]].concat(), elements }
+                }
+            });
+        }
+        *given = tensors;
+        Ok(())
+    }
+}
+
+/// YAML's own spelling of it, and the one of requests.
+fn is_nan(text: &str) -> bool {
+    text.strip_prefix('.').unwrap_or(text).eq_ignore_ascii_case("nan")
+}
+
+fn categories_problems(column: &declaration::Column, texts: &[String], problem: &mut impl FnMut(String)) {
+    if texts.is_empty() {
+        problem("categories: expected at least one, got none".to_owned());
+    }
+    for (at, text) in texts.iter().enumerate() {
+        if texts[..at].contains(text) {
+            problem(format!("categories: expected each once, got {text:?} twice"));
+        }
+    }
+    if let (Some(Missing::Text(text)), None) = (&column.missing, column.unknown)
+        && !texts.contains(text)
+    {
+        problem(format!("missing: expected one of the categories, got {text:?}; or declare `unknown`"));
+    }
+}
+
+impl Field {
+    fn append(&self, given: &Elements, row: usize, out: &mut Elements) -> Result<(), Rejection> {
+        let Some(categories) = &self.categories else {
+            append_one(out, given, row);
+            return Ok(());
+        };
+        let Elements::Text(texts) = given else { unreachable!("categories are requested as texts") };
+        let text = &texts[row];
+        let Some(value) = categories.positions.get(text).or(categories.unknown.as_ref()) else {
+            let mut known: Vec<&str> = categories.positions.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            known.truncate(20);
+            return Err(Rejection::invalid(format!(
+                "[{row}][{:?}]: expected one of {known:?}, got {text:.100?}",
+                categories.name
+            )));
+        };
+        out.extend_from_view(value.view());
+        Ok(())
+    }
+}
+
+macro_rules! dispatch {
+    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
+        fn append_one(out: &mut Elements, given: &Elements, row: usize) {
+            match (out, given) {
+                $((Elements::$variant(out), Elements::$variant(given)) => out.push(given[row].clone()),)+
+                (out, given) => unreachable!("a column of {} for an input of {}", given.element(), out.element()),
+            }
+        }
+    };
+}
+for_each_element_type!(dispatch);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::bundle::declaration::Declaration;
+
+    fn columns(yaml: &str) -> Result<Columns, String> {
+        let rows = Dim::Any("N".to_owned());
+        let shape = vec![rows, Dim::Fixed(2)];
+        let input = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        let mut problems = Vec::new();
+        let columns = Columns::new(&Declaration::parse(yaml)?.columns, &[input], &mut problems);
+        if problems.is_empty() { Ok(columns) } else { Err(problems.join("; ")) }
+    }
+
+    #[test]
+    fn a_missing_float_may_be_nan_in_every_spelling() {
+        for nan in [".nan", ".NaN", "NaN", "nan", "\"NaN\"", "'.nan'"] {
+            let columns = columns(&format!("columns: [{{name: a, missing: {nan}}}, {{name: b}}]")).unwrap();
+            let [(0, Elements::F32(values))] = &columns.missing[..] else { panic!("{columns:?}") };
+            assert!(values[0].is_nan(), "{nan}");
+            assert_eq!(columns.never_missing, [1]);
+        }
+        let text = columns("columns: [{name: a, missing: none}, {name: b}]").unwrap_err();
+        assert_eq!(text, "columns[0]: missing: expected a float32, got \"none\"");
+    }
+
+    #[test]
+    fn what_is_missing_is_a_category_unless_unknown_ones_have_a_value() {
+        let yaml = "columns: [{name: a, categories: [r, s], missing: q}, {name: b}]";
+        let text = columns(yaml).unwrap_err();
+        assert_eq!(
+            text,
+            "columns[0]: missing: expected one of the categories, got \"q\"; or declare `unknown`"
+        );
+        assert!(columns(&yaml.replace("missing: q", "missing: q, unknown: 9")).is_ok());
+        assert!(columns(&yaml.replace("missing: q", "missing: s")).is_ok());
+    }
+}

@@ -1,0 +1,200 @@
+//! MLflow's pandas signature, held against the model's inputs: which columns a row has, in which order, and what each of them takes.
+
+use serde::Deserialize;
+
+use crate::tensor::signature::{ColumnKind, ColumnRule, Dim, Frame, Kind, TensorSpec};
+use crate::tensor::{ElementType, Elements};
+
+/// A column as `MLmodel` declares it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Column {
+    pub name: String,
+    /// `double`, `long`, `string` and so on.
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(default = "is_required")]
+    pub required: bool,
+}
+
+fn is_required() -> bool {
+    true
+}
+
+/// What the columns make of the signature.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// The columns of the one input `[rows, columns]`; none where each column is an input of its own.
+    pub(crate) columns: Option<Vec<String>>,
+    pub(crate) frame: Frame,
+    /// Inputs that a row may leave out, and what they are then.
+    pub(crate) missing: Vec<(usize, Elements)>,
+}
+
+impl Table {
+    /// Adds every problem that it finds to `problems`.
+    pub(crate) fn new(columns: &[Column], inputs: &[TensorSpec], problems: &mut Vec<String>) -> Self {
+        let mut problem = |text: String| problems.push(format!("the signature in \"MLmodel\": {text}"));
+        for (number, column) in columns.iter().enumerate() {
+            if columns[..number].iter().any(|earlier| earlier.name == column.name) {
+                problem(format!("expected each column once, got {:?} twice", column.name));
+            }
+        }
+        // It may also name one input a column.
+        let place = |column: &Column| inputs.iter().position(|input| input.name == column.name);
+        if let Some(places) = columns.iter().map(place).collect::<Option<Vec<usize>>>() {
+            return Self::of_inputs(columns, &places, inputs, problem);
+        }
+        let input = match inputs {
+            [input] if input.shape.len() == 2 => input,
+            _ => {
+                problems.push(
+                    "the bundle names columns, but the model has not one input [rows, columns]".to_owned(),
+                );
+                return Self::default();
+            }
+        };
+        if let Dim::Fixed(width) = input.shape[1]
+            && width != columns.len()
+        {
+            problems.push(format!("the bundle names {} columns, the model takes {width}", columns.len()));
+            return Self::default();
+        }
+        let rules = columns.iter().map(|column| column.rule(input, &mut problem)).collect();
+        Self {
+            columns: Some(columns.iter().map(|column| column.name.clone()).collect()),
+            frame: Frame { rules, passes_over_unknown: true, ..Frame::default() },
+            missing: Vec::new(),
+        }
+    }
+
+    fn of_inputs(
+        columns: &[Column],
+        places: &[usize],
+        inputs: &[TensorSpec],
+        mut problem: impl FnMut(String),
+    ) -> Self {
+        let mut rules = vec![ColumnRule { kind: ColumnKind::Any, required: true }; inputs.len()];
+        let mut missing = Vec::new();
+        for (column, place) in columns.iter().zip(places) {
+            let input = &inputs[*place];
+            if input.kind != Kind::Tensor || input.shape.is_empty() {
+                continue;
+            }
+            rules[*place] = column.rule(input, &mut problem);
+            if let (false, Some(nan)) = (column.required, nan(input.element)) {
+                missing.push((*place, nan));
+            }
+        }
+        let mut order = places.to_vec();
+        order.extend((0..inputs.len()).filter(|place| !places.contains(place)));
+        if order.is_sorted() {
+            order.clear();
+        }
+        Self {
+            columns: None,
+            frame: Frame { order, rules, passes_over_unknown: true, ..Frame::default() },
+            missing,
+        }
+    }
+}
+
+fn nan(element: ElementType) -> Option<Elements> {
+    element.is_float().then(|| Elements::of_number(element, f64::NAN)).flatten()
+}
+
+impl Column {
+    fn rule(&self, input: &TensorSpec, problem: &mut impl FnMut(String)) -> ColumnRule {
+        let element = input.element;
+        let kind = self.kind(element).unwrap_or_else(|| {
+            problem(format!(
+                "column {:?}: expected a type for the input {:?} ({}), got {}",
+                self.name,
+                input.name,
+                input.describe(),
+                self.kind
+            ));
+            ColumnKind::Any
+        });
+        if !self.required && !element.is_float() {
+            problem(format!(
+                "column {:?}: a row may leave it out (required: false), and a {element} has no missing value; declare `columns` \
+                 with `missing` in \"model.yaml\", or require it",
+                self.name
+            ));
+        }
+        ColumnRule { kind, required: self.required }
+    }
+
+    /// What of the input's type it takes; nothing where they do not go together. MLflow's types of nested values are left to
+    /// the model.
+    fn kind(&self, element: ElementType) -> Option<ColumnKind> {
+        let is_text = matches!(element, ElementType::Text | ElementType::Blob | ElementType::Composite);
+        match &*self.kind {
+            "string" | "binary" | "datetime" => is_text.then_some(ColumnKind::Any),
+            "boolean" if element == ElementType::Bool => Some(ColumnKind::Any),
+            "boolean" => (!is_text).then_some(ColumnKind::Boolean),
+            "integer" | "long" if is_text || element == ElementType::Bool => None,
+            "integer" => Some(ColumnKind::Integer),
+            "long" if element.is_float() => Some(ColumnKind::Long),
+            "long" => Some(ColumnKind::Any),
+            "float" | "double" => element.is_float().then_some(ColumnKind::Any),
+            _ => Some(ColumnKind::Any),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(name: &str, element: ElementType, width: Option<usize>) -> TensorSpec {
+        let rows = Dim::Any("N".to_owned());
+        let shape = std::iter::once(rows).chain(width.map(Dim::Fixed)).collect();
+        TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor }
+    }
+
+    fn table(columns: &str, inputs: &[TensorSpec]) -> Result<Table, String> {
+        let columns: Vec<Column> = serde_json::from_str(columns).unwrap();
+        let mut problems = Vec::new();
+        let table = Table::new(&columns, inputs, &mut problems);
+        if problems.is_empty() { Ok(table) } else { Err(problems.join("; ")) }
+    }
+
+    #[test]
+    fn columns_that_are_inputs_keep_the_signatures_order() {
+        let inputs = [input("a", ElementType::F32, Some(1)), input("b", ElementType::Text, Some(1))];
+        let found = table(
+            r#"[{"type": "string", "name": "b"}, {"type": "long", "name": "a", "required": false}]"#,
+            &inputs,
+        )
+        .unwrap();
+        assert_eq!(found.columns, None);
+        assert_eq!(found.frame.order, [1, 0]);
+        assert_eq!(found.frame.rules[0], ColumnRule { kind: ColumnKind::Long, required: false });
+        assert_eq!(found.missing[0].0, 0);
+        let same =
+            table(r#"[{"type": "float", "name": "a"}, {"type": "string", "name": "b"}]"#, &inputs).unwrap();
+        assert!(same.frame.order.is_empty(), "the model's own order is no other one");
+    }
+
+    #[test]
+    fn types_that_do_not_go_together_are_named() {
+        let floats = [input("x", ElementType::F32, Some(2))];
+        let whole = [input("x", ElementType::I64, Some(2))];
+        let says = |columns: &str, inputs: &[TensorSpec]| table(columns, inputs).unwrap_err();
+        let text = says(r#"[{"type": "string", "name": "a"}, {"type": "boolean", "name": "b"}]"#, &floats);
+        assert_eq!(
+            text,
+            "the signature in \"MLmodel\": column \"a\": expected a type for the input \"x\" (float32[N, 2]), got string"
+        );
+        let text = says(r#"[{"type": "long", "name": "a"}, {"type": "double", "name": "b"}]"#, &whole);
+        assert!(text.contains("column \"b\": expected a type for the input \"x\" (int64[N, 2]), got double"));
+        let optional = r#"[{"type": "long", "name": "a", "required": false}, {"type": "long", "name": "b"}]"#;
+        assert!(says(optional, &whole).contains("column \"a\": a row may leave it out"));
+        assert!(table(optional, &floats).unwrap().frame.is_optional(0));
+        let twice = says(r#"[{"type": "long", "name": "a"}, {"type": "long", "name": "a"}]"#, &whole);
+        assert!(twice.contains("expected each column once, got \"a\" twice"));
+        let three = says(r#"[{"type": "float", "name": "a"}]"#, &floats);
+        assert_eq!(three, "the bundle names 1 columns, the model takes 2");
+    }
+}

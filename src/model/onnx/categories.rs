@@ -1,0 +1,311 @@
+//! Categories that a graph's `OneHotEncoder`s know, read from the model file: ONNX Runtime says only that one of them refused a value.
+
+use std::collections::HashMap;
+
+use super::protobuf::{Field, Fields, Value};
+use crate::tensor::{Elements, View};
+
+/// Field numbers of onnx.proto's GraphProto, NodeProto, AttributeProto, TensorProto and of a ValueInfoProto's shape.
+const GRAPH: u64 = 7;
+const NODE: u64 = 1;
+const INITIALIZER: u64 = 5;
+const INPUT: u64 = 11;
+const NODE_INPUT: u64 = 1;
+const NODE_OUTPUT: u64 = 2;
+const OPERATOR: u64 = 4;
+const ATTRIBUTE: u64 = 5;
+const ATTRIBUTE_NAME: u64 = 1;
+const INTEGER: u64 = 3;
+const INTEGERS: u64 = 8;
+const STRINGS: u64 = 9;
+const TENSOR_NAME: u64 = 8;
+const TENSOR_INTEGERS: u64 = 7;
+const TENSOR_BYTES: u64 = 9;
+const INT64: u64 = 7;
+const DATA_TYPE: u64 = 2;
+
+/// Nodes looked at between all encoders of a model and its inputs: converters make four for each encoder. A file chooses how often
+/// its nodes take each other's outputs, and so how many ways there are.
+const MAX_VISITS: usize = 10_000;
+/// Nodes one behind the other, which are looked at by recursion.
+const MAX_DEPTH: usize = 16;
+
+/// One column of an input whose values must be among these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encoder {
+    pub(crate) input: String,
+    /// Its element in a row.
+    column: usize,
+    known: Known,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known {
+    Texts(Vec<String>),
+    Numbers(Vec<i64>),
+}
+
+/// A value that an encoder does not know.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unknown {
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+    pub(crate) value: String,
+    /// Some of what it knows.
+    pub(crate) known: String,
+}
+
+/// Whether this is what ONNX Runtime says of such a value.
+pub(crate) fn is_refusal(reason: &str) -> bool {
+    reason.contains("OneHotEncoder") && reason.contains("Unknown Category")
+}
+
+impl Encoder {
+    /// Puts one of the values that it knows into its column of `row`, another one for each row as far as there are some.
+    pub(crate) fn put_known(&self, elements: &mut Elements, row: usize, width: usize) {
+        fn put<T, K>(elements: &mut [T], at: usize, known: &[K], row: usize, value: impl Fn(&K) -> T) {
+            if let (Some(element), Some(known)) = (elements.get_mut(at), known.get(row % known.len().max(1)))
+            {
+                *element = value(known);
+            }
+        }
+        if self.column >= width {
+            return;
+        }
+        let at = row * width + self.column;
+        match (&self.known, elements) {
+            (Known::Texts(known), Elements::Text(texts)) => put(texts, at, known, row, String::clone),
+            (Known::Numbers(known), Elements::I64(numbers)) => put(numbers, at, known, row, |known| *known),
+            (Known::Numbers(known), Elements::F32(numbers)) => {
+                put(numbers, at, known, row, |known| *known as f32)
+            }
+            _ => {}
+        }
+    }
+
+    /// The first value of its column that it does not know, in rows of so many elements.
+    pub(crate) fn find_unknown(&self, values: View<'_>, width: usize) -> Option<Unknown> {
+        const SHOWN: usize = 20;
+        let own = |all: usize| (self.column..all).step_by(width.max(1)).enumerate();
+        let column = self.column;
+        match (&self.known, values) {
+            (Known::Texts(known), View::Text(texts)) => {
+                let (row, at) = own(texts.len()).find(|(_, at)| !known.contains(&texts[*at]))?;
+                let known = format!("{:?}", &known[..known.len().min(SHOWN)]);
+                Some(Unknown { row, column, value: format!("{:.100?}", texts[at]), known })
+            }
+            (Known::Numbers(known), values) if !matches!(values, View::Text(_)) => {
+                let numbers = values.to_f64();
+                // As ONNX Runtime casts them.
+                let (row, at) = own(numbers.len()).find(|(_, at)| !known.contains(&(numbers[*at] as i64)))?;
+                let known = format!("{:?}", &known[..known.len().min(SHOWN)]);
+                Some(Unknown { row, column, value: numbers[at].to_string(), known })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The encoders of a model that refuse what they do not know, and that take a column of an input as it is. Empty for what is no
+/// ONNX model.
+pub(crate) fn encoders(model: &[u8]) -> Vec<Encoder> {
+    let Some(graph) = Fields(model).last(GRAPH) else { return Vec::new() };
+    let nodes: Vec<Node<'_>> = Fields(graph).named(NODE).flatten().map(Node::of).collect();
+    let is_strict = |node: &&Node<'_>| node.operator == b"OneHotEncoder" && node.integer("zeros") == Some(0);
+    let strict: Vec<&Node<'_>> = nodes.iter().filter(is_strict).collect();
+    if strict.is_empty() {
+        return Vec::new();
+    }
+    let by_output =
+        nodes.iter().flat_map(|node| node.outputs.iter().map(move |output| (*output, node))).collect();
+    let graph = Graph { graph, by_output };
+    let mut visits = MAX_VISITS;
+    let encoder = |node: &&Node<'_>| {
+        let (input, column) = graph.origin(node.inputs.first()?, 0, &mut visits)?;
+        let texts: Vec<String> = node
+            .attribute("cats_strings")
+            .flat_map(|attribute| Fields(attribute).named(STRINGS).flatten())
+            .map(|text| String::from_utf8_lossy(text).into_owned())
+            .collect();
+        let known = if texts.is_empty() {
+            Known::Numbers(
+                node.attribute("cats_int64s").flat_map(|found| integers(found, INTEGERS)).collect(),
+            )
+        } else {
+            Known::Texts(texts)
+        };
+        Some(Encoder { input: String::from_utf8_lossy(input).into_owned(), column, known })
+    };
+    strict.iter().filter_map(encoder).collect()
+}
+
+struct Node<'a> {
+    whole: &'a [u8],
+    operator: &'a [u8],
+    inputs: Vec<&'a [u8]>,
+    outputs: Vec<&'a [u8]>,
+}
+
+impl<'a> Node<'a> {
+    fn of(whole: &'a [u8]) -> Self {
+        Self {
+            whole,
+            operator: Fields(whole).last(OPERATOR).unwrap_or_default(),
+            inputs: Fields(whole).named(NODE_INPUT).flatten().collect(),
+            outputs: Fields(whole).named(NODE_OUTPUT).flatten().collect(),
+        }
+    }
+
+    fn attribute(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let is_it = move |found: &&[u8]| Fields(found).last(ATTRIBUTE_NAME) == Some(name.as_bytes());
+        Fields(self.whole).named(ATTRIBUTE).flatten().filter(is_it)
+    }
+
+    fn integer(&self, name: &str) -> Option<i64> {
+        self.attribute(name).last().map(|found| Fields(found).varint(INTEGER).unwrap_or(0) as i64)
+    }
+
+    /// Whether it works along the elements of a row.
+    fn is_along_rows(&self) -> bool {
+        matches!(self.integer("axis"), Some(1 | -1))
+    }
+}
+
+struct Graph<'a> {
+    graph: &'a [u8],
+    by_output: HashMap<&'a [u8], &'a Node<'a>>,
+}
+
+impl<'a> Graph<'a> {
+    /// The input, and its element in a row, that element `column` of this value is.
+    fn origin(&self, value: &'a [u8], column: usize, visits: &mut usize) -> Option<(&'a [u8], usize)> {
+        let (mut value, mut column) = (value, column);
+        loop {
+            *visits = visits.checked_sub(1)?;
+            let Some(node) = self.by_output.get(value) else {
+                return self.inputs().any(|input| named(input) == Some(value)).then_some((value, column));
+            };
+            match node.operator {
+                b"Identity" | b"Cast" => value = node.inputs.first()?,
+                b"Gather" | b"ArrayFeatureExtractor" => {
+                    column = *self.indices(node)?.get(column)?;
+                    value = node.inputs.first()?;
+                }
+                b"Concat" if node.is_along_rows() => {
+                    value = self.part(&node.inputs, &mut column, visits)?;
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// Of values side by side, the one that element `column` is in; `column` is counted from its begin afterwards.
+    fn part(&self, parts: &[&'a [u8]], column: &mut usize, visits: &mut usize) -> Option<&'a [u8]> {
+        for part in parts {
+            let width = self.width(part, MAX_DEPTH, visits)?;
+            if *column < width {
+                return Some(part);
+            }
+            *column -= width;
+        }
+        None
+    }
+
+    /// Elements in a row of this value.
+    fn width(&self, value: &[u8], depth: usize, visits: &mut usize) -> Option<usize> {
+        let depth = depth.checked_sub(1)?;
+        *visits = visits.checked_sub(1)?;
+        let Some(node) = self.by_output.get(value) else {
+            let input = self.inputs().find(|input| named(input) == Some(value))?;
+            return second_dimension(input);
+        };
+        match node.operator {
+            b"Identity" | b"Cast" => self.width(node.inputs.first()?, depth, visits),
+            b"Gather" | b"ArrayFeatureExtractor" => Some(self.indices(node)?.len()),
+            b"Concat" if node.is_along_rows() => {
+                node.inputs.iter().map(|part| self.width(part, depth, visits)).sum()
+            }
+            _ => None,
+        }
+    }
+
+    /// The elements of a row that a node picks out, where they are constant.
+    fn indices(&self, node: &Node<'_>) -> Option<Vec<usize>> {
+        if node.operator == b"Gather" && !node.is_along_rows() {
+            return None;
+        }
+        let name = *node.inputs.get(1)?;
+        let mut constants = Fields(self.graph).named(INITIALIZER).flatten();
+        let tensor = constants.find(|tensor| Fields(tensor).last(TENSOR_NAME) == Some(name))?;
+        if Fields(tensor).varint(DATA_TYPE) != Some(INT64) {
+            return None;
+        }
+        let own: Vec<i64> = match Fields(tensor).last(TENSOR_BYTES) {
+            Some(bytes) => bytes.as_chunks().0.iter().map(|number| i64::from_le_bytes(*number)).collect(),
+            None => integers(tensor, TENSOR_INTEGERS).collect(),
+        };
+        own.into_iter().map(|index| usize::try_from(index).ok()).collect()
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = &'a [u8]> {
+        Fields(self.graph).named(INPUT).flatten()
+    }
+}
+
+/// The name of a ValueInfoProto.
+fn named(value: &[u8]) -> Option<&[u8]> {
+    Fields(value).last(1)
+}
+
+/// Of a ValueInfoProto: its type, its tensor type, its shape, the second of its dimensions, that one's value.
+fn second_dimension(value: &[u8]) -> Option<usize> {
+    let shape = Fields(Fields(Fields(value).last(2)?).last(1)?).last(2)?;
+    let second = Fields(shape).named(1).flatten().nth(1)?;
+    usize::try_from(Fields(second).varint(1)?).ok()
+}
+
+/// Integers of this field, packed or not.
+fn integers(message: &[u8], number: u64) -> impl Iterator<Item = i64> {
+    let all = Fields(message).flatten().filter(move |field| field.number == number);
+    all.flat_map(|Field { value, .. }| match value {
+        Value::Varint(value) => vec![value as i64],
+        Value::Bytes(packed) => super::protobuf::varints(packed).map(|value| value as i64).collect(),
+        Value::Fixed => Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes: Vec<u8>) {
+            let _ = encoders(&bytes);
+        }
+    }
+
+    /// Twelve nodes that each join sixteen times what is before them: 2^48 ways back to the input.
+    #[test]
+    fn many_ways_to_an_input_end() {
+        use super::super::protobuf::Message;
+        let node = |operator: &str, input: &str, times: usize, output: &str, attribute: Message| {
+            let node = Message::default().bytes(NODE_OUTPUT, output).bytes(OPERATOR, operator);
+            let node = (0..times).fold(node, |node, _| node.bytes(NODE_INPUT, input));
+            node.bytes(ATTRIBUTE, attribute)
+        };
+        let attribute =
+            |name: &str, value| Message::default().bytes(ATTRIBUTE_NAME, name).number(INTEGER, value);
+        let mut graph = Message::default();
+        for number in 0..12 {
+            let (from, to) = (format!("x{number}"), format!("x{}", number + 1));
+            graph = graph.bytes(NODE, node("Concat", &from, 16, &to, attribute("axis", 1)));
+        }
+        graph = graph.bytes(NODE, node("OneHotEncoder", "x12", 1, "y", attribute("zeros", 0)));
+        let dimension = Message::default().number(1, 1);
+        let shape = Message::default().bytes(1, &dimension).bytes(1, &dimension);
+        let tensor = Message::default().bytes(1, Message::default().bytes(2, shape));
+        graph = graph.bytes(INPUT, Message::default().bytes(1, "x0").bytes(2, tensor));
+        assert!(encoders(&Message::default().bytes(GRAPH, graph).0).is_empty());
+    }
+}

@@ -1,0 +1,291 @@
+//! The graphs of one version, run one after the other: preprocessing, the model, postprocessing.
+//!
+//! Values go from graph to graph by name, without a copy. An input that no earlier graph gives is the request's. Optional inputs
+//! and outputs are two values of the session each ([`crate::model::onnx::rewrite_optional`]), and one here.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use ort::environment::Environment;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session, SessionInputValue, SessionOutputs};
+use ort::value::Outlet;
+
+use super::runtime::{Ender, Runtime};
+use crate::model::bundle::GraphFile;
+use crate::model::onnx::graph_io::{Declared, RowKind, input_spec, output_spec};
+use crate::model::onnx::ort_values::{Held, input_value, is_true};
+use crate::model::onnx::rewrite_optional;
+use crate::tensor::signature::{Kind, TensorSpec};
+use crate::tensor::{self, Output, View};
+
+/// How ONNX Runtime runs a version's graphs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) intra_threads: usize,
+    pub(crate) optimization: GraphOptimizationLevel,
+}
+
+#[derive(Debug)]
+pub(crate) struct Chain {
+    graphs: Vec<Graph>,
+    /// Every output of the whole.
+    outputs: Vec<Given>,
+    pub(crate) inputs: Vec<TensorSpec>,
+    pub(crate) output_specs: Vec<TensorSpec>,
+    /// How the rows of each output can be told apart.
+    pub(crate) row_kinds: Vec<RowKind>,
+    /// Ends its calls while the version loads.
+    pub(crate) ender: Option<Arc<Ender>>,
+}
+
+#[derive(Debug)]
+struct Graph {
+    session: Session,
+    inputs: Vec<Feed>,
+}
+
+/// Where a session's input comes from.
+#[derive(Debug, Clone, Copy)]
+enum Feed {
+    Request(usize),
+    /// Whether the request gives this optional input.
+    IsGiven(usize),
+    /// An earlier graph's output.
+    Graph(usize, usize),
+    /// The flag of an optional input that an earlier graph always gives.
+    True,
+}
+
+/// An output of a graph.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    graph: usize,
+    /// Its position in the session.
+    value: usize,
+    /// The position of the bool that says whether it is there, where it is optional.
+    there: Option<usize>,
+}
+
+impl Given {
+    /// Those of a graph's declared outputs.
+    fn all(graph: usize, outputs: &[Declared]) -> Vec<Self> {
+        let mut next = 0;
+        let mut given = |outlet: &Declared| {
+            let value = next;
+            let there = outlet.is_optional().then_some(value + 1);
+            next = there.unwrap_or(value) + 1;
+            Self { graph, value, there }
+        };
+        outputs.iter().map(&mut given).collect()
+    }
+
+    /// What feeds a later graph's input of its name.
+    fn feeds(self, to: &Declared) -> anyhow::Result<Vec<Feed>> {
+        let value = Feed::Graph(self.graph, self.value);
+        Ok(match (self.there, to.is_optional()) {
+            (None, false) => vec![value],
+            (None, true) => vec![value, Feed::True],
+            (Some(there), true) => vec![value, Feed::Graph(self.graph, there)],
+            (Some(_), false) => bail!(
+                "input {:?} takes an optional output of an earlier graph, which may be missing; make it optional, too",
+                to.name
+            ),
+        })
+    }
+}
+
+impl Chain {
+    /// Loads the graphs of `files`, in the order in which they run. The outputs are the last one's.
+    pub(crate) fn open(runtime: &Runtime, files: &[GraphFile], options: Options) -> anyhow::Result<Self> {
+        let mut chain = Self {
+            graphs: Vec::new(),
+            outputs: Vec::new(),
+            inputs: Vec::new(),
+            output_specs: Vec::new(),
+            row_kinds: Vec::new(),
+            ender: runtime.ender().cloned(),
+        };
+        let mut given: Vec<(String, Given)> = Vec::new();
+        for (number, file) in files.iter().enumerate() {
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+            if chain.ender.as_ref().is_some_and(|ender| ender.has_ended()) {
+                bail!("the load was ended");
+            }
+            let Opened { session, inputs: declared, outputs } =
+                Opened::open(runtime.environment(), file, options)?;
+            let mut inputs = Vec::new();
+            let mut takes_from_before = number == 0;
+            for outlet in &declared {
+                match given.iter().rev().find(|(given, _)| *given == outlet.name) {
+                    Some((_, given)) => {
+                        takes_from_before = true;
+                        inputs.extend(given.feeds(outlet)?);
+                    }
+                    None => {
+                        let input = chain.request_input(outlet)?;
+                        inputs.push(Feed::Request(input));
+                        inputs.extend(outlet.is_optional().then_some(Feed::IsGiven(input)));
+                    }
+                }
+            }
+            if !takes_from_before {
+                let names: Vec<&str> = given.iter().map(|(name, _)| name.as_str()).collect();
+                bail!("no input of {name:?} has the name of an output of the graph before it ({names:?})");
+            }
+            chain.outputs = Given::all(number, &outputs);
+            chain.output_specs = outputs.iter().map(output_spec).collect::<anyhow::Result<_>>()?;
+            chain.row_kinds = outputs.iter().map(Declared::row_kind).collect();
+            given.extend(outputs.iter().map(|outlet| outlet.name.clone()).zip(chain.outputs.clone()));
+            chain.graphs.push(Graph { session, inputs });
+        }
+        Ok(chain)
+    }
+
+    /// The position of the request's input of this name; several graphs may take the same one, and one of them may leave its
+    /// rank to the others.
+    fn request_input(&mut self, outlet: &Declared) -> anyhow::Result<usize> {
+        let spec = input_spec(outlet)?;
+        let Some(at) = self.inputs.iter().position(|known| known.name == spec.name) else {
+            self.inputs.push(spec);
+            return Ok(self.inputs.len() - 1);
+        };
+        let known = &mut self.inputs[at];
+        let kinds_agree = known.kind == spec.kind
+            || matches!(
+                (&known.kind, &spec.kind),
+                (Kind::Tensor, Kind::OpenRank) | (Kind::OpenRank, Kind::Tensor)
+            );
+        if known.element != spec.element || !kinds_agree {
+            bail!("two graphs take {:?}, as {} and as {}", spec.name, known.describe(), spec.describe());
+        }
+        if known.kind == Kind::OpenRank {
+            *known = spec;
+        }
+        Ok(at)
+    }
+
+    /// The graphs' sessions, in order.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.graphs.iter().map(|graph| &graph.session)
+    }
+
+    /// The inputs whose value the graphs have themselves: ONNX Runtime lists them apart from those that must come.
+    pub(crate) fn defaults(&self) -> Vec<String> {
+        let initializers = self.sessions().flat_map(Session::overridable_initializers);
+        initializers.map(|initializer| initializer.name().to_owned()).collect()
+    }
+
+    /// Runs all graphs and lends the outputs.
+    pub(crate) fn run<T>(
+        &mut self,
+        inputs: &[(Vec<usize>, View<'_>)],
+        use_outputs: impl FnOnce(&[Output<'_>]) -> T,
+    ) -> Result<T, String> {
+        let mut computed: Vec<SessionOutputs<'_>> = Vec::with_capacity(self.graphs.len());
+        for Graph { session, inputs: feeds } in &mut self.graphs {
+            let value = |feed: &Feed| match *feed {
+                Feed::Request(index) => {
+                    let (shape, elements) = &inputs[index];
+                    let shape = if tensor::is_left_out(shape, *elements) { &[0] } else { &shape[..] };
+                    input_value(shape, *elements)
+                }
+                Feed::IsGiven(index) => {
+                    let (shape, elements) = &inputs[index];
+                    flag(!tensor::is_left_out(shape, *elements))
+                }
+                Feed::True => flag(true),
+                Feed::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
+            };
+            let values: Vec<SessionInputValue<'_>> = feeds
+                .iter()
+                .map(value)
+                .collect::<ort::Result<_>>()
+                .map_err(|error| error.message().to_owned())?;
+            let outputs = match &self.ender {
+                None => session.run(&values[..]),
+                Some(ender) => session.run_with_options(&values[..], ender.options()),
+            };
+            let outputs = outputs.map_err(|error| error.message().to_owned())?;
+            drop(values);
+            computed.push(outputs);
+        }
+        let values: Vec<_> = self.outputs.iter().map(|given| &computed[given.graph][given.value]).collect();
+        let about = |at: usize, reason: String| format!("output {:?}: {reason}", self.output_specs[at].name);
+        let hold = |(at, given): (usize, &Given)| {
+            let is_missing = match given.there {
+                Some(there) => !is_true(&computed[given.graph][there])?,
+                None => false,
+            };
+            if is_missing { Ok(Held::Missing) } else { Held::of(values[at]) }
+        };
+        let held: Vec<Held> = self
+            .outputs
+            .iter()
+            .enumerate()
+            .map(|(at, given)| hold((at, given)).map_err(|reason| about(at, reason)))
+            .collect::<Result<_, _>>()?;
+        let mut parts: Vec<Vec<Output<'_>>> = held.iter().map(|_| Vec::new()).collect();
+        let mut lent = Vec::with_capacity(held.len());
+        for (at, ((held, value), parts)) in held.iter().zip(&values).zip(&mut parts).enumerate() {
+            let output = held.lend(&self.output_specs[at].name, value, parts);
+            lent.push(output.map_err(|reason| about(at, reason))?);
+        }
+        Ok(use_outputs(&lent))
+    }
+}
+
+/// A scalar.
+fn flag(value: bool) -> ort::Result<SessionInputValue<'static>> {
+    input_value(&[], View::Bool(if value { &[true] } else { &[false] }))
+}
+
+/// A session, and what its file declares.
+struct Opened {
+    session: Session,
+    inputs: Vec<Declared>,
+    outputs: Vec<Declared>,
+}
+
+impl Opened {
+    fn open(environment: &Environment, graph: &GraphFile, options: Options) -> anyhow::Result<Self> {
+        let file = graph.path.as_path();
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let cannot = || format!("ONNX Runtime cannot load {name:?}");
+        let mut builder = builder(environment, options).with_context(cannot)?;
+        let session = builder.commit_from_file(file).with_context(cannot)?;
+        let declared = |outlets: &[Outlet]| Declared::all(outlets, &graph.without_shape);
+        let (inputs, outputs) = (declared(session.inputs()), declared(session.outputs()));
+        if !inputs.iter().chain(&outputs).any(Declared::is_optional) {
+            return Ok(Self { session, inputs, outputs });
+        }
+        // What cannot be made plain is refused by name.
+        inputs.iter().try_for_each(|input| input_spec(input).map(drop))?;
+        outputs.iter().try_for_each(|output| output_spec(output).map(drop))?;
+        drop(session);
+        let plain = rewrite_optional::without(&std::fs::read(file)?).map_err(anyhow::Error::msg)?;
+        let folder = file.parent().unwrap_or(file).to_string_lossy();
+        let in_words = |error: ort::Error<_>| anyhow::anyhow!("{error}");
+        let mut builder =
+            builder.with_config_entry(WEIGHTS_FOLDER, folder).map_err(in_words).with_context(cannot)?;
+        let cannot = || format!("{} with its optional values made plain ones", cannot());
+        let session = builder.commit_from_memory(&plain).with_context(cannot)?;
+        let count = |all: &[Declared]| all.len() + all.iter().filter(|one| one.is_optional()).count();
+        if (session.inputs().len(), session.outputs().len()) != (count(&inputs), count(&outputs)) {
+            bail!(
+                "the optional inputs and outputs of {name:?} cannot be made plain ones; export it without them"
+            );
+        }
+        Ok(Self { session, inputs, outputs })
+    }
+}
+
+fn builder(environment: &Environment, options: Options) -> anyhow::Result<SessionBuilder> {
+    let in_words = |error: ort::Error<_>| anyhow::anyhow!("{error}");
+    let builder =
+        Session::builder(environment)?.with_intra_threads(options.intra_threads).map_err(in_words)?;
+    builder.with_optimization_level(options.optimization).map_err(in_words)
+}
+
+/// ONNX Runtime's option: where the weights' files lie of a model that is read from memory.
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";

@@ -1,0 +1,11 @@
+//! ONNX Runtime and ONNX files: the library, sessions and values, and what a model file says that the library does not.
+
+pub(crate) mod categories;
+pub(crate) mod chain;
+pub(crate) mod graph_io;
+pub(crate) mod model_file;
+mod ort_values;
+mod protobuf;
+mod rewrite_optional;
+pub mod runtime;
+pub(crate) mod sizes;

@@ -1,0 +1,229 @@
+//! Just enough of ONNX's protobuf (onnx.proto3) to see what ONNX Runtime does not tell: which files beside the model its weights
+//! are in, and which inputs and outputs have no shape.
+
+use std::collections::VecDeque;
+
+use super::protobuf::Fields;
+
+/// The field numbers of ModelProto.graph, GraphProto.initializer, .input and .output, ValueInfoProto, TypeProto.tensor_type and its shape,
+/// NodeProto.op_type, TensorProto.external_data and .data_location with its value EXTERNAL, StringStringEntryProto.
+const GRAPH: u64 = 7;
+const INITIALIZER: u64 = 5;
+const INPUT: u64 = 11;
+const OUTPUT: u64 = 12;
+const VALUE_NAME: u64 = 1;
+const VALUE_TYPE: u64 = 2;
+const TENSOR: u64 = 1;
+const SHAPE: u64 = 2;
+const OPERATOR: u64 = 4;
+const EXTERNAL_DATA: u64 = 13;
+const DATA_LOCATION: u64 = 14;
+const EXTERNAL: u64 = 1;
+const KEY: u64 = 1;
+const VALUE: u64 = 2;
+
+const NOT_ONNX: &str = "the model file is no ONNX model (not a protobuf message)";
+
+/// The names of the inputs and outputs that declare no shape at all, not even that of a scalar.
+///
+/// # Errors
+/// A sentence when `model` is no protobuf message.
+pub(crate) fn without_shape(model: &[u8]) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    for graph in Fields(model).named(GRAPH) {
+        let graph = graph.ok_or(NOT_ONNX)?;
+        for value in Fields(graph).named(INPUT).chain(Fields(graph).named(OUTPUT)) {
+            let value = value.ok_or(NOT_ONNX)?;
+            let tensor = Fields(value).last(VALUE_TYPE).and_then(|declared| Fields(declared).last(TENSOR));
+            if let (Some(name), Some(tensor)) = (Fields(value).last(VALUE_NAME), tensor)
+                && Fields(tensor).last(SHAPE).is_none()
+            {
+                names.push(String::from_utf8_lossy(name).into_owned());
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// A message that may hold externally stored tensors, somewhere below it.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Model,
+    Graph,
+    Function,
+    Node,
+    Attribute,
+    SparseTensor,
+    Tensor,
+}
+
+impl Part {
+    /// The fields that hold other parts. Nodes such as `If`, `Loop` and `Scan` have graphs as attributes.
+    fn children(self) -> &'static [(u64, Self)] {
+        match self {
+            Self::Model => &[(GRAPH, Self::Graph), (25, Self::Function)],
+            Self::Graph => &[(1, Self::Node), (INITIALIZER, Self::Tensor), (15, Self::SparseTensor)],
+            Self::Function => &[(7, Self::Node)],
+            Self::Node => &[(5, Self::Attribute)],
+            Self::Attribute => &[
+                (5, Self::Tensor),
+                (6, Self::Graph),
+                (10, Self::Tensor),
+                (11, Self::Graph),
+                (22, Self::SparseTensor),
+                (23, Self::SparseTensor),
+            ],
+            Self::SparseTensor => &[(1, Self::Tensor), (2, Self::Tensor)],
+            Self::Tensor => &[],
+        }
+    }
+}
+
+/// The `location`s of all externally stored tensors, each once, those of subgraphs last.
+///
+/// # Errors
+/// A sentence when `model` is no protobuf message.
+pub(crate) fn external_files(model: &[u8]) -> Result<Vec<String>, String> {
+    let mut files = Vec::new();
+    walk(model, |part, message| match part {
+        Part::Tensor => add_location(message, &mut files),
+        _ => Ok(()),
+    })?;
+    Ok(files)
+}
+
+/// True when a node, in a subgraph or not, is of this operator.
+///
+/// # Errors
+/// A sentence when `model` is no protobuf message.
+pub(crate) fn has_operator(model: &[u8], operator: &str) -> Result<bool, String> {
+    let mut is_there = false;
+    walk(model, |part, message| {
+        is_there |= matches!(part, Part::Node) && Fields(message).last(OPERATOR) == Some(operator.as_bytes());
+        Ok(())
+    })?;
+    Ok(is_there)
+}
+
+fn walk<'a>(
+    model: &'a [u8],
+    mut visit: impl FnMut(Part, &'a [u8]) -> Result<(), String>,
+) -> Result<(), String> {
+    // A queue and no recursion: a file chooses how deep its subgraphs are.
+    let mut parts = VecDeque::from([(Part::Model, model)]);
+    while let Some((part, message)) = parts.pop_front() {
+        visit(part, message)?;
+        if part.children().is_empty() {
+            continue;
+        }
+        for field in Fields(message) {
+            let field = field.ok_or(NOT_ONNX)?;
+            let child = part.children().iter().find(|(number, _)| *number == field.number);
+            if let (Some((_, child)), Some(bytes)) = (child, field.value.bytes()) {
+                parts.push_back((*child, bytes));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds the file that a tensor is stored in. A tensor with data of its own may still have the location that it once had.
+fn add_location(tensor: &[u8], files: &mut Vec<String>) -> Result<(), String> {
+    if Fields(tensor).varint(DATA_LOCATION) != Some(EXTERNAL) {
+        return Ok(());
+    }
+    for entry in Fields(tensor).named(EXTERNAL_DATA) {
+        let entry = entry.ok_or(NOT_ONNX)?;
+        let text =
+            |field| Fields(entry).named(field).next().flatten().map(|bytes| String::from_utf8_lossy(bytes));
+        if let (Some(key), Some(value)) = (text(KEY), text(VALUE))
+            && key == "location"
+            && !files.iter().any(|file| *file == value)
+        {
+            files.push(value.into_owned());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::protobuf::Message;
+    use super::*;
+
+    fn message(number: u64, content: &[u8]) -> Vec<u8> {
+        Message::default().bytes(number, content).0
+    }
+
+    /// The content of a tensor whose data lie elsewhere.
+    fn external(location: &str) -> Vec<u8> {
+        let entry = |key: &str, value: &str| {
+            message(13, &[message(1, key.as_bytes()), message(2, value.as_bytes())].concat())
+        };
+        [entry("offset", "0"), entry("location", location), vec![14 << 3, 1]].concat()
+    }
+
+    #[test]
+    fn external_weights_are_found() {
+        let tensor = message(5, &external("weights.bin"));
+        let model = [vec![8, 9], message(7, &[tensor.clone(), tensor].concat())].concat();
+        assert_eq!(external_files(&model), Ok(vec!["weights.bin".to_owned()]));
+    }
+
+    #[test]
+    fn a_location_beside_data_of_its_own_does_not_count() {
+        let stale = external("weights.bin");
+        for end in [vec![], vec![14 << 3, 0]] {
+            let tensor = [&stale[..stale.len() - 2], message(9, b"raw").as_slice(), end.as_slice()].concat();
+            assert_eq!(external_files(&message(7, &message(5, &tensor))), Ok(vec![]));
+        }
+    }
+
+    #[test]
+    fn weights_of_subgraphs_and_functions_are_found() {
+        // An attribute `then_branch`, which is a graph with one tensor.
+        let branch = message(6, &message(5, &external("branch.bin")));
+        let node = message(1, &message(5, &branch));
+        let constant = message(5, &message(5, &external("constant.bin")));
+        let function = message(25, &message(7, &constant));
+        let sparse = message(15, &message(1, &external("sparse.bin")));
+        let model = [message(7, &[node, sparse].concat()), function].concat();
+        let mut found = external_files(&model).unwrap();
+        found.sort();
+        assert_eq!(found, ["branch.bin", "constant.bin", "sparse.bin"]);
+    }
+
+    #[test]
+    fn deep_subgraphs_do_not_exhaust_the_stack() {
+        let mut graph = Message::default().bytes(5, external("deep.bin"));
+        for _ in 0..20_000 {
+            let attribute = Message::default().bytes(6, &graph);
+            let node = Message::default().bytes(5, attribute);
+            graph = Message::default().bytes(1, node);
+        }
+        let model = Message::default().bytes(7, graph);
+        assert_eq!(external_files(&model.0), Ok(vec!["deep.bin".to_owned()]));
+    }
+
+    #[test]
+    fn what_has_no_shape_is_told_from_a_scalar() {
+        let value = |field, name: &str, tensor: &[u8]| {
+            message(field, &[message(1, name.as_bytes()), message(2, &message(1, tensor))].concat())
+        };
+        let open = [value(11, "x", &[8, 1]), value(12, "y", &[8, 1])].concat();
+        let scalars = [value(11, "a", &[8, 1, 0x12, 0]), value(12, "b", &[8, 1, 0x12, 0])].concat();
+        let sequence = message(11, &[message(1, b"s"), message(2, &message(4, &[]))].concat());
+        let model = message(7, &[open, scalars, sequence].concat());
+        assert_eq!(without_shape(&model), Ok(vec!["x".to_owned(), "y".to_owned()]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes: Vec<u8>) {
+            let _ = external_files(&bytes);
+            let _ = without_shape(&bytes);
+        }
+    }
+}

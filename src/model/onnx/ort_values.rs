@@ -1,0 +1,317 @@
+//! ONNX Runtime's values to and from the engine's tensors: the only place that knows both.
+
+use ort::session::SessionInputValue;
+use ort::value::{
+    DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue, Map, Sequence,
+    Tensor as OrtTensor, TensorElementType, TensorRef,
+};
+use ort::value::{Value, ValueType};
+
+use crate::for_each_number_type;
+use crate::tensor::composite::Composite;
+use crate::tensor::{ElementType, Elements, Output, Show, Tensor, View};
+
+/// A tensor that ONNX Runtime reads where it lies; strings and booleans excepted, which it copies.
+pub(crate) fn input_value<'a>(shape: &'a [usize], elements: View<'a>) -> ort::Result<SessionInputValue<'a>> {
+    macro_rules! number_value {
+        ($(($variant:ident, $rust:ty)),+ $(,)?) => {
+            match elements {
+                View::Text(text) => OrtTensor::from_string_array((shape, text))?.into(),
+                View::Blob(_) => return Err(ort::Error::new("bytes are no input of an ONNX model")),
+                View::Composite([one]) => composite_value(one)?,
+                View::Composite(_) => return Err(ort::Error::new("several maps or sequences are no one input")),
+                $(View::$variant(values) => TensorRef::from_array_view((shape, values))?.into(),)+
+            }
+        };
+    }
+    Ok(for_each_number_type!(number_value))
+}
+
+/// A copy.
+fn composite_value(composite: &Composite) -> ort::Result<SessionInputValue<'static>> {
+    let (keys, values) = match composite {
+        Composite::Sequence(tensors) => {
+            let own = |tensor: &Tensor| owned(&tensor.shape, &tensor.elements);
+            let tensors = tensors.iter().map(own).collect::<ort::Result<Vec<DynTensor>>>()?;
+            return Ok(Sequence::new(tensors)?.into());
+        }
+        Composite::Map { keys, values } => (keys, values),
+    };
+    let length = [keys.len()];
+    macro_rules! map {
+        ($keys:expr, $values:ident) => {
+            Ok(Map::new_kv($keys, OrtTensor::from_array((length, $values.clone()))?)?.into())
+        };
+    }
+    match (keys, values) {
+        (Elements::Text(keys), values) => {
+            let keys = OrtTensor::from_string_array((length, &keys[..]))?;
+            match values {
+                Elements::I64(values) => map!(keys, values),
+                Elements::F32(values) => map!(keys, values),
+                Elements::F64(values) => map!(keys, values),
+                _ => Err(no_map()),
+            }
+        }
+        (Elements::I64(keys), values) => {
+            let keys = OrtTensor::from_array((length, keys.clone()))?;
+            match values {
+                Elements::F32(values) => map!(keys, values),
+                Elements::F64(values) => map!(keys, values),
+                Elements::Text(texts) => {
+                    Ok(Map::new_kv(keys, OrtTensor::from_string_array((length, &texts[..]))?)?.into())
+                }
+                _ => Err(no_map()),
+            }
+        }
+        _ => Err(no_map()),
+    }
+}
+
+fn no_map() -> ort::Error {
+    ort::Error::new("no operator takes a map of these types")
+}
+
+/// The types of the maps that ONNX's operators take.
+pub(crate) fn map_types(
+    key: TensorElementType,
+    value: TensorElementType,
+) -> Option<(ElementType, ElementType)> {
+    use TensorElementType::{Float32, Float64, Int64, String};
+    let is_known =
+        matches!((key, value), (String, Int64 | Float32 | Float64) | (Int64, String | Float32 | Float64));
+    is_known.then(|| Some((element_type(key)?, element_type(value)?))).flatten()
+}
+
+fn owned(shape: &[usize], elements: &Elements) -> ort::Result<DynTensor> {
+    macro_rules! own {
+        ($(($variant:ident, $rust:ty)),+ $(,)?) => {
+            match elements {
+                Elements::Text(texts) => OrtTensor::from_string_array((shape, &texts[..]))?.upcast(),
+                $(Elements::$variant(values) => OrtTensor::from_array((shape, values.clone()))?.upcast(),)+
+                Elements::Blob(_) | Elements::Composite(_) => {
+                    return Err(ort::Error::new("only tensors of numbers and texts are in a sequence"));
+                }
+            }
+        };
+    }
+    Ok(for_each_number_type!(own))
+}
+
+pub(crate) fn element_type(ort: TensorElementType) -> Option<ElementType> {
+    Some(match ort {
+        TensorElementType::Bool => ElementType::Bool,
+        TensorElementType::Uint8 => ElementType::U8,
+        TensorElementType::Uint16 => ElementType::U16,
+        TensorElementType::Uint32 => ElementType::U32,
+        TensorElementType::Uint64 => ElementType::U64,
+        TensorElementType::Int8 => ElementType::I8,
+        TensorElementType::Int16 => ElementType::I16,
+        TensorElementType::Int32 => ElementType::I32,
+        TensorElementType::Int64 => ElementType::I64,
+        TensorElementType::Float16 => ElementType::F16,
+        TensorElementType::Bfloat16 => ElementType::BF16,
+        TensorElementType::Float32 => ElementType::F32,
+        TensorElementType::Float64 => ElementType::F64,
+        TensorElementType::String => ElementType::Text,
+        _ => return None,
+    })
+}
+
+/// One value of a graph as far as it cannot be lent from ONNX Runtime's own memory.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// Its elements stay where they are.
+    Lent {
+        element: ElementType,
+        shape: Vec<usize>,
+    },
+    Owned {
+        elements: Elements,
+        shape: Vec<usize>,
+    },
+    /// A map, or a sequence of maps with the same keys: its values, and the keys that name the innermost dimension.
+    Named {
+        elements: Elements,
+        shape: Vec<usize>,
+        names: Vec<String>,
+    },
+    Sequence(Vec<(Elements, Vec<usize>)>),
+    /// An optional output that is not there.
+    Missing,
+}
+
+impl Held {
+    /// # Errors
+    /// A sentence when the value is of a kind that no response can show.
+    pub(crate) fn of(value: &DynValue) -> Result<Self, String> {
+        match value.dtype() {
+            ValueType::Tensor { ty, shape, .. } => {
+                let shape = shape.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect();
+                match element_type(*ty) {
+                    Some(ElementType::Text) => {
+                        let text = value.try_extract_strings().map_err(sentence)?.1;
+                        Ok(Self::Owned { elements: Elements::Text(text), shape })
+                    }
+                    Some(element) => Ok(Self::Lent { element, shape }),
+                    None => Err(format!("it has the element type {ty}, which is not supported")),
+                }
+            }
+            ValueType::Map { .. } => {
+                let map = value.view().downcast::<DynMapValueType>().map_err(sentence)?;
+                let (names, elements) = entries(&map)?;
+                Ok(Self::Named { shape: vec![names.len()], elements, names })
+            }
+            ValueType::Sequence(inner) if matches!(**inner, ValueType::Map { .. }) => maps(value),
+            ValueType::Sequence(_) => tensors(value),
+            ValueType::Optional(_) => Err("it is an optional value, which is not supported".to_owned()),
+        }
+    }
+
+    /// Lends it under `name`; `value` is the one that it was made of, `parts` has room for a sequence's tensors.
+    pub(crate) fn lend<'a>(
+        &'a self,
+        name: &'a str,
+        value: &'a DynValue,
+        parts: &'a mut Vec<Output<'a>>,
+    ) -> Result<Output<'a>, String> {
+        let show = match self {
+            Self::Lent { element, shape } => {
+                let elements = view(value, *element)?;
+                return Ok(Output { name, shape, elements, show: Show::Values });
+            }
+            Self::Missing => {
+                return Ok(Output { name, shape: &[0], elements: View::U8(&[]), show: Show::Missing });
+            }
+            Self::Owned { .. } => Show::Values,
+            Self::Named { names, .. } => Show::Named(names),
+            Self::Sequence(tensors) => {
+                let part = |(elements, shape): &'a (Elements, Vec<usize>)| Output {
+                    name,
+                    shape,
+                    elements: elements.view(),
+                    show: Show::Values,
+                };
+                parts.extend(tensors.iter().map(part));
+                return Ok(Output {
+                    name,
+                    shape: &[0],
+                    elements: View::U8(&[]),
+                    show: Show::Sequence(parts),
+                });
+            }
+        };
+        let (Self::Owned { elements, shape } | Self::Named { elements, shape, .. }) = self else {
+            unreachable!("the other kinds returned above")
+        };
+        Ok(Output { name, shape, elements: elements.view(), show })
+    }
+}
+
+/// A scalar's value.
+pub(crate) fn is_true(value: &DynValue) -> Result<bool, String> {
+    Ok(value.try_extract_tensor::<bool>().map_err(sentence)?.1.first() == Some(&true))
+}
+
+fn sentence(error: ort::Error) -> String {
+    error.message().to_owned()
+}
+
+fn view(value: &DynValue, element: ElementType) -> Result<View<'_>, String> {
+    macro_rules! number_view {
+        ($(($variant:ident, $rust:ty)),+ $(,)?) => {
+            match element {
+                $(ElementType::$variant => View::$variant(value.try_extract_tensor::<$rust>().map_err(sentence)?.1),)+
+                ElementType::Text | ElementType::Blob | ElementType::Composite => {
+                    return Err(format!("{element} elements cannot be lent"));
+                }
+            }
+        };
+    }
+    Ok(for_each_number_type!(number_view))
+}
+
+/// A sequence of maps, one a row, as scikit-learn's ZipMap gives them.
+fn maps(value: &DynValue) -> Result<Held, String> {
+    let rows: Vec<Value<DynMapValueType>> = value
+        .view()
+        .downcast::<DynSequenceValueType>()
+        .map_err(sentence)?
+        .try_extract_sequence()
+        .map_err(sentence)?;
+    let mut all: Option<(Vec<String>, Elements)> = None;
+    for map in &rows {
+        let (names, mut elements) = entries(map)?;
+        match &mut all {
+            None => all = Some((names, elements)),
+            Some((known, joined)) if *known == names => joined.append(&mut elements),
+            Some((known, _)) => {
+                return Err(format!("its maps have different keys, such as {known:?} and {names:?}"));
+            }
+        }
+    }
+    let (names, elements) = all.unwrap_or((Vec::new(), Elements::F32(Vec::new())));
+    Ok(Held::Named { shape: vec![rows.len(), names.len()], elements, names })
+}
+
+fn tensors(value: &DynValue) -> Result<Held, String> {
+    let parts: Vec<Value<DynTensorValueType>> = value
+        .view()
+        .downcast::<DynSequenceValueType>()
+        .map_err(sentence)?
+        .try_extract_sequence()
+        .map_err(sentence)?;
+    let own = |part: Value<DynTensorValueType>| {
+        let part = part.into_dyn();
+        match Held::of(&part)? {
+            Held::Lent { element, shape } => {
+                let lent = view(&part, element)?;
+                let mut elements = Elements::with_capacity(element, lent.len());
+                elements.extend_from_view(lent);
+                Ok((elements, shape))
+            }
+            Held::Owned { elements, shape } => Ok((elements, shape)),
+            Held::Named { .. } | Held::Sequence(_) | Held::Missing => {
+                Err("it is nested deeper than a sequence of tensors".to_owned())
+            }
+        }
+    };
+    Ok(Held::Sequence(parts.into_iter().map(own).collect::<Result<_, String>>()?))
+}
+
+/// A map's keys, as text, and its values, in the order of the keys.
+fn entries(map: &Value<DynMapValueType>) -> Result<(Vec<String>, Elements), String> {
+    let ValueType::Map { key, value } = map.dtype() else { return Err("it is no map".to_owned()) };
+    macro_rules! entries {
+        ($key:ty, $value:ty, $variant:ident) => {{
+            let mut entries = map.try_extract_key_values::<$key, $value>().map_err(sentence)?;
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            let (keys, values): (Vec<$key>, Vec<$value>) = entries.into_iter().unzip();
+            Ok((keys.into_iter().map(|key| key.to_string()).collect(), Elements::$variant(values)))
+        }};
+    }
+    match (key, value) {
+        (TensorElementType::String, TensorElementType::Float32) => entries!(String, f32, F32),
+        (TensorElementType::String, TensorElementType::Float64) => entries!(String, f64, F64),
+        (TensorElementType::String, TensorElementType::Int64) => entries!(String, i64, I64),
+        (TensorElementType::Int64, TensorElementType::Float32) => entries!(i64, f32, F32),
+        (TensorElementType::Int64, TensorElementType::Float64) => entries!(i64, f64, F64),
+        (TensorElementType::Int64, TensorElementType::Int64) => entries!(i64, i64, I64),
+        _ => Err(format!("it is a map from {key} to {value}, which is not supported")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_maps_that_operators_take_are_inputs() {
+        use TensorElementType::{Float16, Float32, Float64, Int32, Int64, String};
+        assert_eq!(map_types(String, Float32), Some((ElementType::Text, ElementType::F32)));
+        assert_eq!(map_types(Int64, String), Some((ElementType::I64, ElementType::Text)));
+        for (key, value) in [(String, String), (Int64, Int64), (String, Float16), (Int32, Float64)] {
+            assert_eq!(map_types(key, value), None);
+        }
+    }
+}

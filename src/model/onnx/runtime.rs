@@ -1,0 +1,149 @@
+//! ONNX Runtime: finding its library and setting it up.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::RunOptions;
+
+use crate::config::{self, Inference, Provider};
+use crate::hint::Hint as _;
+
+/// ONNX Runtime, set up once a process.
+#[derive(Debug)]
+pub struct Runtime {
+    environment: Environment,
+    threads: usize,
+    /// Rows in one call at most, where requests share calls.
+    pub(crate) max_rows: usize,
+    /// Ends the calls of a load.
+    ender: Option<Arc<Ender>>,
+}
+
+/// Ends the calls of one load, from outside.
+pub(crate) struct Ender {
+    options: RunOptions,
+    has_ended: AtomicBool,
+}
+
+impl std::fmt::Debug for Ender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ender").field("has_ended", &self.has_ended).finish_non_exhaustive()
+    }
+}
+
+impl Ender {
+    pub(crate) fn new() -> ort::Result<Arc<Self>> {
+        Ok(Arc::new(Self { options: RunOptions::new()?, has_ended: AtomicBool::new(false) }))
+    }
+
+    /// Calls under way fail soon, later ones at once.
+    pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        if let Err(error) = self.options.terminate() {
+            tracing::warn!(%error, "cannot end a call of ONNX Runtime");
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn options(&self) -> &RunOptions {
+        &self.options
+    }
+}
+
+impl Runtime {
+    /// Loads the library that the configuration, the environment or the system names.
+    pub fn load(inference: &Inference) -> anyhow::Result<Self> {
+        let library = library(inference.library.as_deref());
+        let environment = ort::init_from(&library)
+            .map_err(|error| anyhow::anyhow!("{error}"))
+            .and_then(|builder| {
+                builder
+                    .with_name("predictd")
+                    .with_telemetry(false)
+                    .with_logger(Arc::new(log))
+                    .with_execution_providers(providers(&inference.providers))
+                    .build()
+                    .map_err(|error| anyhow::anyhow!("{error}"))
+            })
+            .with_context(|| format!("cannot load ONNX Runtime from {}", library.display()))
+            .hint(
+                "set `inference.library` or ORT_DYLIB_PATH to libonnxruntime.so (1.17 or later); \
+                 scripts/fetch-onnxruntime gets one and prints its path",
+            )?;
+        Ok(Self { environment, threads: inference.threads, max_rows: config::MAX_ROWS, ender: None })
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The same for one inference thread.
+    pub(crate) fn with_one_thread(&self) -> Self {
+        Self { environment: self.environment.clone(), threads: 1, max_rows: self.max_rows, ender: None }
+    }
+
+    /// Sets how many rows are in one call at most.
+    pub fn with_max_rows(self, max_rows: usize) -> Self {
+        Self { max_rows, ..self }
+    }
+
+    /// The same for so many inference threads, and a load that can be ended.
+    pub(crate) fn for_load(&self, threads: usize, ender: Arc<Ender>) -> Self {
+        let environment = self.environment.clone();
+        Self { environment, threads, max_rows: self.max_rows, ender: Some(ender) }
+    }
+
+    pub(crate) fn ender(&self) -> Option<&Arc<Ender>> {
+        self.ender.as_ref()
+    }
+
+    /// How many inference threads there are.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
+/// What ONNX Runtime would write to standard error by itself. Its errors are results that somebody gets: the sender of a request, or
+/// whoever reads why a version does not serve. They may say what stands in a request, too, so only `debug` shows them.
+fn log(level: LogLevel, category: &str, _: &str, place: &str, text: &str) {
+    match level {
+        LogLevel::Fatal => tracing::error!(target: "onnxruntime", category, place, "{text}"),
+        LogLevel::Error => tracing::debug!(target: "onnxruntime", category, place, "{text}"),
+        LogLevel::Warning | LogLevel::Info | LogLevel::Verbose => {
+            tracing::trace!(target: "onnxruntime", category, place, "{text}");
+        }
+    }
+}
+
+/// The configuration's choice, then ORT_DYLIB_PATH, then beside the binary, then the system's.
+fn library(configured: Option<&Path>) -> PathBuf {
+    if let Some(configured) = configured {
+        return configured.to_owned();
+    }
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        return path.into();
+    }
+    let name = "libonnxruntime.so";
+    std::env::current_exe()
+        .ok()
+        .and_then(|binary| Some(binary.parent()?.join(name)))
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| name.into())
+}
+
+fn providers(preferred: &[Provider]) -> Vec<ort::ep::ExecutionProviderDispatch> {
+    preferred
+        .iter()
+        .map(|provider| match provider {
+            Provider::Cpu => ort::ep::CPU::default().build(),
+            Provider::Cuda => ort::ep::CUDA::default().build().error_on_failure(),
+        })
+        .collect()
+}

@@ -1,0 +1,292 @@
+//! The figures of `/metrics`, pushed by OTLP: cumulative, every `OTEL_METRIC_EXPORT_INTERVAL` (60 s) and at the end.
+//!
+//! Read from what `/metrics` says, so that a message costs nothing more. Under the names of OpenTelemetry's conventions where
+//! those have one, otherwise as `predictd.…`; the attributes are `/metrics`' labels, and so models that are served.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, Exemplar, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
+    ResourceMetrics, ScopeMetrics, Sum, exemplar, metric, number_data_point,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+
+use super::collector::Collector;
+use super::export;
+use super::openmetrics::{self, Family, Kind, Series};
+use super::variables::{self, Signal};
+use crate::ops::metrics::Metrics;
+
+/// Of OpenTelemetry's specification, where OTEL_METRIC_EXPORT_INTERVAL says nothing.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
+
+static PUSH: OnceLock<Push> = OnceLock::new();
+
+#[derive(Debug)]
+struct Push {
+    metrics: Arc<Metrics>,
+    collector: Collector,
+    snapshot: Snapshot,
+}
+
+/// What all exports of a process have in common.
+#[derive(Debug)]
+struct Snapshot {
+    resource: Resource,
+    subscription: String,
+    topic: String,
+    since: SystemTime,
+    /// The most messages that were seen received: a sum of figures read one after another may fall back for a moment.
+    consumed: AtomicU64,
+}
+
+/// Pushes from here on, if an endpoint is set, for as long as the runtime lives.
+pub fn start(metrics: Arc<Metrics>, subscription: &str, topic: &str) {
+    match Push::new(metrics, subscription, topic) {
+        Ok(Some(push)) => {
+            if PUSH.set(push).is_ok() {
+                tokio::spawn(every_interval());
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tracing::error!(error = format!("{error:#}"), "no metrics will be exported"),
+    }
+}
+
+async fn every_interval() {
+    let given = variables::value("OTEL_METRIC_EXPORT_INTERVAL").and_then(|text| text.parse().ok());
+    let interval = given.map_or(DEFAULT_INTERVAL, Duration::from_millis).max(Duration::from_millis(10));
+    loop {
+        tokio::time::sleep(interval).await;
+        last().await;
+    }
+}
+
+/// Pushes now.
+pub(super) async fn last() {
+    let Some(push) = PUSH.get() else { return };
+    let request = push.snapshot.request(&push.metrics.render(), SystemTime::now());
+    // What goes wrong is logged there.
+    let _ = push.collector.send(request).await;
+}
+
+impl Push {
+    fn new(metrics: Arc<Metrics>, subscription: &str, topic: &str) -> anyhow::Result<Option<Self>> {
+        let Some(collector) = Collector::of(Signal::Metrics)? else { return Ok(None) };
+        let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+        let attributes = export::resource();
+        let attributes = attributes.iter().map(|(key, value)| text(key.as_str(), &value.as_str())).collect();
+        Ok(Some(Self {
+            metrics,
+            collector,
+            snapshot: Snapshot {
+                resource: Resource { attributes, ..Resource::default() },
+                subscription: last(subscription),
+                topic: last(topic),
+                since: SystemTime::now(),
+                consumed: AtomicU64::new(0),
+            },
+        }))
+    }
+}
+
+impl Snapshot {
+    /// Everything that `/metrics`' `text` says, as of `now`.
+    fn request(&self, text: &str, now: SystemTime) -> ExportMetricsServiceRequest {
+        let families = openmetrics::read(text);
+        let times = Times { since: nanoseconds(self.since), now: nanoseconds(now) };
+        let mut metrics: Vec<Metric> = families.iter().map(|family| self.metric(family, times)).collect();
+        let total = |name: &str| -> f64 {
+            let family = families.iter().find(|family| family.name == name);
+            family.map_or(0.0, |family| family.series.iter().map(|series| series.value).sum())
+        };
+        let sent = total("predictd_requests");
+        let received = (sent + total("predictd_nacks") + total("predictd_messages_in_hand")) as u64;
+        let consumed = self.consumed.fetch_max(received, Ordering::Relaxed).max(received);
+        let of_messages = [
+            (
+                "messaging.client.consumed.messages",
+                "Messages received",
+                consumed as f64,
+                "receive",
+                &self.subscription,
+            ),
+            ("messaging.client.sent.messages", "Responses that were accepted", sent, "publish", &self.topic),
+        ];
+        for (name, description, count, operation, destination) in of_messages {
+            let kind = if operation == "publish" { "send" } else { operation };
+            let attributes = messaging(operation, kind, destination);
+            let point = times.number(attributes, count);
+            metrics.push(Metric {
+                name: name.to_owned(),
+                description: description.to_owned(),
+                unit: "{message}".to_owned(),
+                data: Some(sum(vec![point])),
+                ..Metric::default()
+            });
+        }
+        let scope = InstrumentationScope {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..InstrumentationScope::default()
+        };
+        let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }];
+        let resource = Some(self.resource.clone());
+        let resource_metrics =
+            vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
+        ExportMetricsServiceRequest { resource_metrics }
+    }
+
+    fn metric(&self, family: &Family, times: Times) -> Metric {
+        // Those that the conventions have a name for, and what they say of themselves by them.
+        let (name, of_all) = match family.name.as_str() {
+            "predictd_request_seconds" => {
+                ("messaging.process.duration".to_owned(), messaging("process", "process", &self.subscription))
+            }
+            "predictd_publish_seconds" => {
+                ("messaging.client.operation.duration".to_owned(), messaging("publish", "send", &self.topic))
+            }
+            own => (own.trim_end_matches("_seconds").replacen('_', ".", 1), Vec::new()),
+        };
+        let unit = if family.name.ends_with("_seconds") { "s" } else { "1" };
+        let attributes = |series: &Series| {
+            let labels = series.labels.iter().map(|(label, value)| match label.as_str() {
+                "version" => text("predictd.model_version", value),
+                other => text(&format!("predictd.{other}"), value),
+            });
+            of_all.iter().cloned().chain(labels).collect::<Vec<_>>()
+        };
+        let numbers = || {
+            let points = family.series.iter().map(|series| times.number(attributes(series), series.value));
+            points.collect()
+        };
+        let data = match family.kind {
+            Kind::Counter => sum(numbers()),
+            Kind::Gauge => metric::Data::Gauge(Gauge { data_points: numbers() }),
+            Kind::Histogram => metric::Data::Histogram(Histogram {
+                data_points: family
+                    .series
+                    .iter()
+                    .map(|series| times.histogram(attributes(series), series))
+                    .collect(),
+                aggregation_temporality: AggregationTemporality::Cumulative.into(),
+            }),
+        };
+        let (description, unit) = (family.help.clone(), unit.to_owned());
+        Metric { name, description, unit, data: Some(data), ..Metric::default() }
+    }
+}
+
+/// What every point says: since when it counts, and when it was read. Nanoseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    since: u64,
+    now: u64,
+}
+
+impl Times {
+    fn number(self, attributes: Vec<KeyValue>, value: f64) -> NumberDataPoint {
+        // Everything here is a count; a double holds it exactly up to 2^53.
+        let value = Some(number_data_point::Value::AsInt(value as i64));
+        let (start_time_unix_nano, time_unix_nano) = (self.since, self.now);
+        NumberDataPoint {
+            attributes,
+            start_time_unix_nano,
+            time_unix_nano,
+            value,
+            ..NumberDataPoint::default()
+        }
+    }
+
+    fn histogram(self, attributes: Vec<KeyValue>, series: &Series) -> HistogramDataPoint {
+        let mut before = 0;
+        let own = |&(_, cumulative): &(f64, u64)| cumulative - std::mem::replace(&mut before, cumulative);
+        HistogramDataPoint {
+            attributes,
+            start_time_unix_nano: self.since,
+            time_unix_nano: self.now,
+            count: series.buckets.last().map_or(0, |(_, count)| *count),
+            sum: Some(series.value),
+            bucket_counts: series.buckets.iter().map(own).collect(),
+            exemplars: series.exemplars.iter().map(exemplar).collect(),
+            explicit_bounds: series
+                .buckets
+                .iter()
+                .map(|(bound, _)| *bound)
+                .filter(|b| b.is_finite())
+                .collect(),
+            ..HistogramDataPoint::default()
+        }
+    }
+}
+
+fn exemplar(seen: &openmetrics::Exemplar) -> Exemplar {
+    let id = |name: &str| {
+        let found = seen.labels.iter().find(|(label, _)| label == name);
+        found.map(|(_, digits)| bytes(digits)).unwrap_or_default()
+    };
+    Exemplar {
+        time_unix_nano: (seen.at * 1e9) as u64,
+        trace_id: id("trace_id"),
+        span_id: id("span_id"),
+        value: Some(exemplar::Value::AsDouble(seen.value)),
+        ..Exemplar::default()
+    }
+}
+
+/// Of hexadecimal digits, two a byte; none where there is anything else.
+fn bytes(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    pairs.map(byte).collect::<Option<_>>().unwrap_or_default()
+}
+
+fn sum(data_points: Vec<NumberDataPoint>) -> metric::Data {
+    let aggregation_temporality = AggregationTemporality::Cumulative.into();
+    metric::Data::Sum(Sum { data_points, aggregation_temporality, is_monotonic: true })
+}
+
+fn messaging(operation: &str, kind: &str, destination: &str) -> Vec<KeyValue> {
+    vec![
+        text("messaging.system", "gcp_pubsub"),
+        text("messaging.operation.name", operation),
+        text("messaging.operation.type", kind),
+        text("messaging.destination.name", destination),
+    ]
+}
+
+fn text(key: &str, value: &str) -> KeyValue {
+    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}
+
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_keeps_its_sum_count_and_buckets() {
+        let buckets = vec![(0.1, 1), (1.0, 4), (f64::INFINITY, 6)];
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let labels = vec![label("trace_id", "0af7"), label("span_id", "00ff")];
+        let exemplars = vec![openmetrics::Exemplar { labels, value: 0.5, at: 2.0 }];
+        let series = Series { labels: Vec::new(), value: 9.5, buckets, exemplars };
+        let point = Times { since: 1, now: 2 }.histogram(Vec::new(), &series);
+        assert_eq!((point.count, point.sum), (6, Some(9.5)));
+        assert_eq!(point.bucket_counts, [1, 3, 2]);
+        assert_eq!(point.explicit_bounds, [0.1, 1.0]);
+        let [exemplar] = &point.exemplars[..] else { panic!("{point:?}") };
+        assert_eq!((&*exemplar.trace_id, &*exemplar.span_id), (&[0x0a, 0xf7][..], &[0, 0xff][..]));
+        assert_eq!(exemplar.time_unix_nano, 2_000_000_000);
+        assert_eq!(exemplar.value, Some(exemplar::Value::AsDouble(0.5)));
+    }
+}

@@ -1,0 +1,275 @@
+//! The spans of messages and batches, by OpenTelemetry's conventions for messaging.
+//!
+//! A sampled message has three, each the parent of the next: `receive` (until it is decoded), `process` (until its response is
+//! accepted) and `publish`, which the response's `traceparent` names. A batch has one, `predict`, which links the messages it
+//! ran and is linked by each; its parent is the first of them. A message that is given back ends its spans with an error.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use google_cloud_pubsub::model::Message;
+use opentelemetry::trace::{
+    Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _,
+    TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+
+use super::context;
+use super::sampling::Gate;
+use crate::engine::job::Pending;
+use crate::error::Code;
+use crate::model::Model;
+use crate::ops::metrics::Exemplar;
+
+static TRACES: OnceLock<Traces> = OnceLock::new();
+
+/// The process's tracer, and the names that every message's spans have.
+#[derive(Debug)]
+pub(super) struct Traces {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    gate: Gate,
+    root: Context,
+    subscription: &'static str,
+    topic: &'static str,
+    receive: &'static str,
+    process: &'static str,
+    publish: &'static str,
+}
+
+/// From here on spans are recorded, for as long as the process lives.
+pub(super) fn start(provider: SdkTracerProvider, subscription: &str, topic: &str) {
+    // Made once and kept: a span's name must not be allocated for messages that are not sampled.
+    let keep = |text: String| &*Box::leak(text.into_boxed_str());
+    let last = |name: &str| keep(name.rsplit('/').next().unwrap_or(name).to_owned());
+    let (subscription, topic) = (last(subscription), last(topic));
+    let traces = Traces {
+        tracer: provider.tracer(env!("CARGO_PKG_NAME")),
+        provider,
+        gate: Gate::new(),
+        root: Context::new(),
+        subscription,
+        topic,
+        receive: keep(format!("receive {subscription}")),
+        process: keep(format!("process {subscription}")),
+        publish: keep(format!("publish {topic}")),
+    };
+    let _ = TRACES.set(traces);
+}
+
+/// Exports what is held, within `limit`. Blocks.
+pub(super) fn shut_down(limit: Duration) {
+    if let Some(traces) = TRACES.get() {
+        // A failure was logged where the call failed.
+        let _ = traces.provider.shutdown_with_timeout(limit);
+    }
+}
+
+/// The process's tracer, if traces are exported.
+pub(super) fn tracer() -> Option<&'static SdkTracer> {
+    TRACES.get().map(|traces| &traces.tracer)
+}
+
+/// A message's spans, if it is sampled. Moves with its ticket; dropping it unsettled says that the message was given back.
+#[derive(Debug, Default)]
+pub struct MessageTrace(Option<Box<Spans>>);
+
+#[derive(Debug)]
+struct Spans {
+    traces: &'static Traces,
+    message_id: String,
+    receive: Span,
+    process: Option<Span>,
+    publish: Option<Span>,
+    is_settled: bool,
+}
+
+/// Begins a message's trace, or continues the one that its attributes name. Not sampled or not traced: nothing.
+/// Afterwards the attribute `traceparent` is the context that was found, whichever attribute had it. `attempt` is the number of
+/// this delivery, where a dead-letter policy counts them.
+pub fn received(message: &mut Message, attempt: Option<i32>) -> MessageTrace {
+    let Some(traces) = TRACES.get() else { return MessageTrace(None) };
+    let incoming = context::incoming(&message.attributes);
+    if !matches!(incoming, Some((_, true))) && !message.attributes.is_empty() {
+        context::replace(&mut message.attributes, incoming.as_ref().map(|(context, _)| context));
+    }
+    if !traces.gate.admits(incoming.as_ref().map(|(context, _)| context)) {
+        return MessageTrace(None);
+    }
+    let builder = SpanBuilder::from_name(traces.receive).with_kind(SpanKind::Client);
+    let mut receive = match incoming {
+        Some((context, _)) => {
+            let parent = Context::new().with_remote_span_context(context);
+            traces.tracer.build_with_context(builder, &parent)
+        }
+        None => traces.tracer.build_with_context(builder, &traces.root),
+    };
+    if !receive.is_recording() {
+        return MessageTrace(None);
+    }
+    receive.set_attributes(traces.of_subscription("receive", "receive", message.message_id.clone()));
+    receive.set_attribute(body_size(message.data.len()));
+    if let Some(attempt) = attempt {
+        let attempt = KeyValue::new("messaging.gcp_pubsub.message.delivery_attempt", i64::from(attempt));
+        receive.set_attribute(attempt);
+    }
+    if !message.ordering_key.is_empty() {
+        let key = message.ordering_key.clone();
+        receive.set_attribute(KeyValue::new("messaging.gcp_pubsub.message.ordering_key", key));
+    }
+    let message_id = message.message_id.clone();
+    MessageTrace(Some(Box::new(Spans {
+        traces,
+        message_id,
+        receive,
+        process: None,
+        publish: None,
+        is_settled: false,
+    })))
+}
+
+impl MessageTrace {
+    /// The request is decoded: what follows is processing.
+    pub fn decoded(&mut self) {
+        if let Some(spans) = &mut self.0 {
+            spans.process();
+        }
+    }
+
+    /// Its span of processing, if it is sampled.
+    fn processing(&mut self) -> Option<&mut Span> {
+        self.0.as_mut().map(|spans| spans.process())
+    }
+
+    /// The response goes out, with `attributes`: from here on they name its span.
+    pub fn publishing(
+        &mut self,
+        attributes: &mut HashMap<String, String>,
+        bytes: usize,
+        outcome: Result<(), Code>,
+    ) {
+        let Some(spans) = &mut self.0 else { return };
+        let process = spans.process();
+        for (key, attribute) in [("predictd.model", "model"), ("predictd.model_version", "model_version")] {
+            // Those of the model that answered; what a request says of a model is no name that exists.
+            if outcome.is_ok()
+                && let Some(value) = attributes.get(attribute)
+            {
+                process.set_attribute(KeyValue::new(key, value.clone()));
+            }
+        }
+        if let Err(code) = outcome {
+            process.set_attribute(KeyValue::new("error.type", code.as_str()));
+            process.set_status(Status::error(code.as_str()));
+        }
+        let parent = Context::new().with_remote_span_context(process.span_context().clone());
+        let traces = spans.traces;
+        let builder = SpanBuilder::from_name(traces.publish).with_kind(SpanKind::Producer);
+        let mut publish = traces.tracer.build_with_context(builder, &parent);
+        publish.set_attributes(operation("publish", "send", traces.topic));
+        publish.set_attribute(body_size(bytes));
+        context::replace(attributes, Some(publish.span_context()));
+        spans.publish = Some(publish);
+    }
+
+    /// The response was accepted under this message id.
+    pub fn published(&mut self, id: &str) {
+        if let Some(publish) = self.0.as_mut().and_then(|spans| spans.publish.as_mut()) {
+            publish.set_attribute(KeyValue::new("messaging.message.id", id.to_owned()));
+            publish.end();
+        }
+    }
+
+    /// What a histogram shows of it, if it is sampled: the trace, and in it the span that the figure is the length of.
+    pub fn exemplar(&self) -> Option<Exemplar> {
+        let spans = self.0.as_deref()?;
+        let context = spans.process.as_ref().unwrap_or(&spans.receive).span_context();
+        Some(Exemplar { trace_id: context.trace_id().to_string(), span_id: context.span_id().to_string() })
+    }
+
+    /// The request was acknowledged.
+    pub fn settled(&mut self) {
+        if let Some(mut spans) = self.0.take() {
+            spans.is_settled = true;
+        }
+    }
+}
+
+impl Spans {
+    /// Its span of processing, begun now if it was not.
+    fn process(&mut self) -> &mut Span {
+        let Self { traces, message_id, receive, process, .. } = self;
+        process.get_or_insert_with(|| {
+            receive.end();
+            let parent = Context::new().with_remote_span_context(receive.span_context().clone());
+            let builder = SpanBuilder::from_name(traces.process).with_kind(SpanKind::Consumer);
+            let mut process = traces.tracer.build_with_context(builder, &parent);
+            process.set_attributes(traces.of_subscription("process", "process", message_id.clone()));
+            process
+        })
+    }
+}
+
+impl Drop for Spans {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            for span in self.publish.iter_mut().chain(&mut self.process).chain([&mut self.receive]) {
+                span.set_status(Status::error("the message was given back to Pub/Sub"));
+            }
+        }
+    }
+}
+
+impl Traces {
+    fn of_subscription(
+        &self,
+        name: &'static str,
+        kind: &'static str,
+        message_id: String,
+    ) -> impl Iterator<Item = KeyValue> {
+        let own = [
+            KeyValue::new("messaging.destination.subscription.name", self.subscription),
+            KeyValue::new("messaging.message.id", message_id),
+        ];
+        operation(name, kind, self.subscription).into_iter().chain(own)
+    }
+}
+
+fn operation(name: &'static str, kind: &'static str, destination: &'static str) -> [KeyValue; 4] {
+    [
+        KeyValue::new("messaging.system", "gcp_pubsub"),
+        KeyValue::new("messaging.operation.name", name),
+        KeyValue::new("messaging.operation.type", kind),
+        KeyValue::new("messaging.destination.name", destination),
+    ]
+}
+
+fn body_size(bytes: usize) -> KeyValue {
+    KeyValue::new("messaging.message.body.size", i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+/// The span of a batch, until it is dropped; `None` when none of its messages is sampled.
+pub fn batch(model: &Model, requests: &mut [Pending]) -> Option<Span> {
+    let traces = TRACES.get()?;
+    let (messages, rows) = (requests.len(), requests.iter().map(|pending| pending.request.rows).sum());
+    let mut sampled: Vec<&mut Span> =
+        requests.iter_mut().filter_map(|pending| pending.origin.ticket.trace.processing()).collect();
+    let contexts: Vec<SpanContext> = sampled.iter().map(|span| span.span_context().clone()).collect();
+    let parent = Context::new().with_remote_span_context(contexts.first()?.clone());
+    let links = contexts.into_iter().map(|context| Link::new(context, Vec::new(), 0)).collect();
+    let builder = SpanBuilder::from_name(format!("predict {}", model.name)).with_links(links);
+    let mut span = traces.tracer.build_with_context(builder, &parent);
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    span.set_attributes([
+        KeyValue::new("predictd.model", model.name.to_string()),
+        KeyValue::new("predictd.model_version", model.version.to_string()),
+        KeyValue::new("predictd.batch.rows", count(rows)),
+        KeyValue::new("messaging.batch.message_count", count(messages)),
+    ]);
+    for message in &mut sampled {
+        message.add_link(span.span_context().clone(), Vec::new());
+    }
+    Some(span)
+}

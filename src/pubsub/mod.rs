@@ -1,0 +1,8 @@
+//! The transport Pub/Sub: requests received from a subscription, responses published to a topic, acknowledgements.
+
+pub mod model_updates;
+pub mod objects;
+pub mod ordering;
+pub mod publish;
+pub mod receive;
+pub mod watchdog;

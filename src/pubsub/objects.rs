@@ -1,0 +1,278 @@
+//! The objects that requests refer to: where they may lie, and reading one of them within the budget of bytes.
+//!
+//! Storage is asked for nothing outside of the allowed buckets. No byte of an object is read before there is room for all of
+//! them, and none when they are too many. Trouble is tried again for a bounded time and then reported as just that.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use backoff::BackoffBuilder as _;
+use google_cloud_gax::retry_policy::NeverRetry;
+use google_cloud_storage::client::Storage;
+use google_cloud_storage::model_ext::ReadRange;
+use google_cloud_storage::read_object::ReadObjectResponse;
+use google_cloud_storage::read_resume_policy::NeverResume;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Location};
+use crate::decode::Limits;
+use crate::decode::envelope::{self, Headers};
+use crate::decode::reference::{Object, Reference};
+use crate::engine::budget::{Budget, Room};
+use crate::error::{Code, Rejection};
+use crate::gcp::clients;
+
+/// One after the other, from a tenth of a second apart on: about six seconds where each fails at once. Then Pub/Sub's own retry, which may
+/// choose another worker and ends in the dead-letter topic, is the better one.
+const ATTEMPTS: usize = 7;
+/// A whole object, 64 MiB at most, takes no longer from a server that is well.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An object's bytes, as if they had come in a message.
+#[derive(Debug)]
+pub struct Fetched {
+    pub attributes: HashMap<String, String>,
+    pub body: Vec<u8>,
+    /// Bytes that it takes while it is in hand, unpacked too.
+    pub weight: usize,
+    pub room: Room,
+}
+
+/// Why an object was not read.
+#[derive(Debug)]
+pub enum Failed {
+    /// The request is wrong.
+    Rejected(Rejection),
+    /// Storage or the way there is; the request may be fine.
+    Unavailable(String),
+}
+
+/// By default nothing is allowed.
+#[derive(Debug, Default)]
+pub struct Objects {
+    allowed: Vec<Location>,
+    /// Where predictd writes its own results: a notification of one is no request, or it would go round for ever.
+    written: Option<Location>,
+    /// None where nothing is allowed.
+    storage: Option<Storage>,
+}
+
+impl Objects {
+    pub async fn connect(config: &Config) -> anyhow::Result<Self> {
+        let allowed = config.requests.allowed_buckets.clone();
+        let storage = if allowed.is_empty() { None } else { Some(clients::storage().await?) };
+        Ok(Self { allowed, written: config.responses.bucket.clone(), storage })
+    }
+
+    /// Whether a request may refer to it. Asks nobody.
+    ///
+    /// # Errors
+    /// `INPUT_FORBIDDEN`.
+    pub fn check(&self, object: &Object) -> Result<(), Rejection> {
+        let lies_in = |place: &Location| place.holds(&object.bucket, &object.name);
+        if object.is_announced && self.written.as_ref().is_some_and(lies_in) {
+            let message = format!(
+                "{object} lies in `responses.bucket`, whose notifications are no requests; let them go to another topic"
+            );
+            return Err(Rejection::new(Code::InputForbidden, message));
+        }
+        if self.allowed.iter().any(lies_in) { Ok(()) } else { Err(object.forbidden()) }
+    }
+
+    /// Reads an object that [`Self::check`] let pass; trouble is tried again until `stop`.
+    pub async fn read(
+        &self,
+        object: &Object,
+        reference: &Reference,
+        limits: &Limits,
+        budget: &Budget,
+        stop: &CancellationToken,
+    ) -> Result<Fetched, Failed> {
+        let Some(storage) = &self.storage else { return Err(Failed::Rejected(object.forbidden())) };
+        let read = Read { storage, object, reference, limits, budget };
+        let mut delays = retry_delays();
+        loop {
+            match read.once().await {
+                Err(Failed::Unavailable(why)) => {
+                    let delay = delays.next().filter(|_| !stop.is_cancelled());
+                    let Some(delay) = delay else { return Err(Failed::Unavailable(why)) };
+                    tracing::debug!(%object, why, "cannot read an object, trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = stop.cancelled() => return Err(Failed::Unavailable(why)),
+                    }
+                }
+                read => return read,
+            }
+        }
+    }
+}
+
+/// What calls of storage wait between attempts.
+pub(crate) fn retry_delays() -> impl Iterator<Item = Duration> {
+    backoff::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_factor(2.0)
+        .with_jitter()
+        .with_max_times(ATTEMPTS - 1)
+        .build()
+}
+
+struct Read<'a> {
+    storage: &'a Storage,
+    object: &'a Object,
+    reference: &'a Reference,
+    limits: &'a Limits,
+    budget: &'a Budget,
+}
+
+impl Read<'_> {
+    async fn once(&self) -> Result<Fetched, Failed> {
+        let response = self.open(self.object.generation, ReadRange::all()).await?;
+        let about = response.object();
+        let (size, most) = (usize::try_from(about.size).unwrap_or(usize::MAX), self.limits.max_body_bytes);
+        if size > most {
+            let message =
+                format!("expected an object of at most {most} bytes, got {size} in {}", self.object);
+            return Err(Failed::Rejected(Rejection::new(Code::InputTooLarge, message)));
+        }
+        let attributes = self.reference.attributes(&about.content_type, &about.content_encoding);
+        let unpacked = if envelope::is_packed(Headers(&attributes)) && size >= 4 {
+            // What it says it unpacks to stands in its last bytes.
+            let end = self.open(Some(about.generation), ReadRange::tail(4)).await?;
+            let end = self.collect(end, 4).await?;
+            u32::from_le_bytes([end[0], end[1], end[2], end[3]]) as usize
+        } else {
+            0
+        };
+        let weight = size + Some(unpacked).filter(|unpacked| *unpacked <= most).unwrap_or(0);
+        let (_fetching, room) = self.budget.take_to_fetch(weight).await;
+        let body = self.collect(response, size).await?;
+        Ok(Fetched { attributes, body, weight, room })
+    }
+
+    async fn open(&self, generation: Option<i64>, range: ReadRange) -> Result<ReadObjectResponse, Failed> {
+        let bucket = format!("projects/_/buckets/{}", self.object.bucket);
+        let mut asked = self
+            .storage
+            .read_object(bucket, &self.object.name)
+            .set_read_range(range)
+            .with_retry_policy(NeverRetry)
+            .with_read_resume_policy(NeverResume);
+        if let Some(generation) = generation {
+            asked = asked.set_generation(generation);
+        }
+        match tokio::time::timeout(clients::CALL_TIMEOUT, asked.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.classify(&error)),
+            Err(_) => Err(Failed::Unavailable(format!(
+                "no answer from storage in {} seconds",
+                clients::CALL_TIMEOUT.as_secs()
+            ))),
+        }
+    }
+
+    async fn collect(&self, mut response: ReadObjectResponse, size: usize) -> Result<Vec<u8>, Failed> {
+        let mut bytes = Vec::with_capacity(size);
+        let all = async {
+            while let Some(chunk) = response.next().await {
+                let chunk = chunk.map_err(|error| Failed::Unavailable(error.to_string()))?;
+                if bytes.len() + chunk.len() > size {
+                    return Err(Failed::Unavailable(format!("more than the {size} bytes announced came")));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(())
+        };
+        let ended = tokio::time::timeout(READ_TIMEOUT, all).await;
+        ended.unwrap_or_else(|_| Err(Failed::Unavailable("it takes over a minute".to_owned())))?;
+        if bytes.len() != size {
+            return Err(Failed::Unavailable(format!("{} of {size} bytes came", bytes.len())));
+        }
+        Ok(bytes)
+    }
+
+    /// Only what storage says of this very object is the request's fault; want of rights, for one, is the operator's.
+    fn classify(&self, error: &google_cloud_storage::Error) -> Failed {
+        match error.http_status_code() {
+            Some(404) => Failed::Rejected(self.object.missing()),
+            Some(400) => Failed::Rejected(Rejection::invalid(format!(
+                "{} names no object that storage could have: {error}",
+                self.object
+            ))),
+            _ => Failed::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// Writes bytes to `name`, over what may be there; trouble is tried again for a bounded time.
+pub(crate) async fn write(
+    storage: &Storage,
+    bucket: &str,
+    name: &str,
+    bytes: bytes::Bytes,
+    about: &About<'_>,
+) -> anyhow::Result<()> {
+    let mut delays = retry_delays();
+    loop {
+        let mut asked = storage
+            .write_object(format!("projects/_/buckets/{bucket}"), name, bytes.clone())
+            .set_content_type(about.content_type)
+            .set_metadata(about.metadata.iter().map(|(key, value)| (*key, *value)))
+            .with_retry_policy(NeverRetry);
+        if let Some(encoding) = about.content_encoding {
+            asked = asked.set_content_encoding(encoding);
+        }
+        let ended = tokio::time::timeout(READ_TIMEOUT, asked.send_buffered()).await;
+        let error = match ended.map(|written| written.map_err(anyhow::Error::new)) {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => anyhow::anyhow!("it takes over a minute"),
+        };
+        let Some(delay) = delays.next() else {
+            return Err(error).with_context(|| format!("cannot write gs://{bucket}/{name}"));
+        };
+        tokio::time::sleep(delay).await;
+    }
+}
+
+/// What is stored beside an object's bytes.
+pub(crate) struct About<'a> {
+    pub(crate) content_type: &'a str,
+    pub(crate) content_encoding: Option<&'a str>,
+    pub(crate) metadata: Vec<(&'a str, &'a str)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(bucket: &str, name: &str, is_announced: bool) -> Object {
+        Object { bucket: bucket.to_owned(), name: name.to_owned(), generation: None, is_announced }
+    }
+
+    #[test]
+    fn only_what_is_allowed_passes() {
+        let places = |texts: &[&str]| texts.iter().map(|text| Location::parse(text).unwrap()).collect();
+        let objects = Objects {
+            allowed: places(&["images", "tables/in"]),
+            written: Location::parse("images/results"),
+            storage: None,
+        };
+        for (bucket, name, is_announced, allowed) in [
+            ("images", "a.jpg", true, true),
+            ("tables", "in/a.csv", false, true),
+            ("tables", "inner/a.csv", false, false),
+            ("other", "a", false, false),
+            ("images", "results/17", true, false),
+            ("images", "results/17", false, true),
+            ("images", "results-2/17", true, true),
+        ] {
+            let checked = objects.check(&object(bucket, name, is_announced));
+            assert_eq!(checked.is_ok(), allowed, "{bucket}/{name}");
+        }
+        let nothing = Objects { allowed: Vec::new(), written: None, storage: None };
+        assert_eq!(nothing.check(&object("images", "a", false)).unwrap_err().code, Code::InputForbidden);
+    }
+}

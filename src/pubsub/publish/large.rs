@@ -1,0 +1,85 @@
+//! Results that are too large for a message: written to a bucket first, published as a reference to it.
+//!
+//! An object is named by its request's message id, so that a redelivered request's result lies where the first one did. It
+//! is there before its reference is published. Errors are never written: they are short, and to be seen.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use google_cloud_storage::client::Storage;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::{Location, Responses};
+use crate::decode::event::Mode;
+use crate::encode;
+use crate::engine::job::Reply;
+use crate::gcp::clients;
+use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, HEADER_LENGTH};
+use crate::pubsub::objects::{About, write};
+
+/// Results written at a time; more wait, and so does all behind them: they are large, and memory is not for waiting.
+const AT_A_TIME: usize = 16;
+
+#[derive(Debug)]
+pub struct Large {
+    /// Where to, and how many bytes are published themselves.
+    bucket: Option<(Storage, Location, usize)>,
+    places: Arc<Semaphore>,
+}
+
+impl Large {
+    pub async fn connect(config: &Responses) -> anyhow::Result<Self> {
+        let bucket = match &config.bucket {
+            Some(bucket) => Some((clients::storage().await?, bucket.clone(), config.inline_limit)),
+            None => None,
+        };
+        Ok(Self { bucket, places: Arc::new(Semaphore::new(AT_A_TIME)) })
+    }
+
+    /// Whether this response goes to the bucket, and has not been there.
+    pub(super) fn takes(&self, reply: &Reply) -> bool {
+        let is_long = self.bucket.as_ref().is_some_and(|(_, _, inline)| reply.body.len() > *inline);
+        is_long && reply.outcome.is_ok() && !reply.attributes.iter().any(|(name, _)| *name == DATAREF)
+    }
+
+    /// Waits until one more may be written.
+    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Writes a result that this [`takes`](Self::takes); the reply that says where it is, or the one that was not written.
+    pub(super) async fn write(&self, mut reply: Reply) -> Result<Reply, (Reply, anyhow::Error)> {
+        let Some((storage, Location { bucket, prefix }, _)) = &self.bucket else { return Ok(reply) };
+        let id = &reply.origin.message_id;
+        let name = if prefix.is_empty() { id.clone() } else { format!("{prefix}/{id}") };
+        let attribute = |name: &str| {
+            let found = reply.attributes.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| &**value)
+        };
+        // How its binary data is read must be found beside the object too.
+        let length = attribute(HEADER_LENGTH).map(|length| (HEADER_LENGTH, length));
+        let about = About {
+            content_type: attribute(CONTENT_TYPE).unwrap_or("application/json"),
+            content_encoding: attribute(CONTENT_ENCODING),
+            metadata: length.into_iter().collect(),
+        };
+        if let Err(error) = write(storage, bucket, &name, reply.body.clone(), &about).await {
+            return Err((reply, error));
+        }
+        refer(&mut reply, format!("gs://{bucket}/{name}"));
+        Ok(reply)
+    }
+}
+
+/// Makes the message say where the result lies. What its attributes said of how the bytes are packed is said beside those.
+fn refer(reply: &mut Reply, address: String) {
+    reply.body = encode::reference(&address, reply.id.as_ref()).into();
+    reply.origin.ticket.respond(reply.body.len());
+    reply.attributes.retain(|(key, _)| ![CONTENT_TYPE, CONTENT_ENCODING].contains(key));
+    let is_binary = |event: &crate::decode::event::Event| event.mode == Mode::Binary;
+    if reply.origin.delivery.event.as_deref().is_some_and(is_binary) {
+        reply.attributes.push(("ce-dataref", Cow::Owned(address.clone())));
+    }
+    reply.attributes.push((CONTENT_TYPE, Cow::Borrowed("application/json")));
+    reply.attributes.push((DATAREF, Cow::Owned(address)));
+}

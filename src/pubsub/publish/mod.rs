@@ -1,0 +1,263 @@
+//! Responses out: each is published, and its request acknowledged once Pub/Sub accepted it.
+//!
+//! Calls are full when busy and immediate when idle, without a linger: a group of replies is cut into powers of two, and
+//! there is one publisher for each power, which sends as soon as it holds that many. Responses with an ordering key go one
+//! by one in the order of their requests, a call a key at a time, and the loop waits for none of these calls. Results that are too large for a message go to a bucket first, and
+//! come back as a reference. Ends when its input closes, after every response was accepted or given up.
+
+mod by_key;
+mod large;
+mod response;
+mod retry;
+mod settle;
+pub mod topic;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use google_cloud_pubsub::client::{BasePublisher, Publisher};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::config::Requests;
+use crate::engine::job::{Origin, Reply};
+use crate::gcp::clients;
+use crate::gcp::clients::Heard;
+use crate::ops::health::{Health, Pulse};
+use crate::ops::metrics::Metrics;
+use crate::pubsub::ordering::{Admission, Order};
+use crate::pubsub::publish::by_key::{Keys, Next, Weight};
+use crate::stages::pass_panic_on;
+pub use large::Large;
+pub use response::message;
+use retry::Retry;
+use settle::Shared;
+
+/// Powers of two from 1 to 128 messages a call. Pub/Sub takes 1000, but beyond a hundred nothing is gained.
+const POWERS: usize = 8;
+/// Calls under way at most, of responses with an ordering key and of those without; what waits meanwhile makes the next
+/// calls fuller.
+const CALLS_IN_FLIGHT: usize = 64;
+/// The client keeps a task for every ordering key that it ever saw: after so many messages it gets a new publisher.
+const ORDERED_MESSAGES: u64 = 10_000;
+/// How often responses that wait for one before them are looked at, should that one have been given up.
+const HELD_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub struct Publish {
+    client: BasePublisher,
+    topic: String,
+    publishers: Vec<Publisher>,
+    ordered: Publisher,
+    large: Arc<Large>,
+    shared: Arc<Shared>,
+    /// Most that may wait of interrupted keys; beyond it they start over, so that others are received.
+    share: Weight,
+    pulse: Arc<Pulse>,
+}
+
+impl Publish {
+    /// # Errors
+    /// Google's client cannot be set up.
+    pub async fn new(
+        topic: &str,
+        requests: &Requests,
+        large: Large,
+        order: Arc<Order>,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> anyhow::Result<Self> {
+        let pulse = health.pulse("publish");
+        let share = Weight {
+            messages: requests.max_outstanding_messages / 2,
+            bytes: requests.max_outstanding_bytes / 2,
+        };
+        let shared = Arc::new(Shared {
+            metrics,
+            health,
+            order,
+            heard: Heard::default(),
+            is_dead: AtomicBool::new(false),
+            refused: Mutex::default(),
+            places: Semaphore::new(share.messages),
+        });
+        let client = clients::publisher(Retry(Arc::clone(&shared))).await?;
+        Ok(Self {
+            publishers: publishers(&client, topic),
+            ordered: publisher(&client, topic, 1),
+            client,
+            topic: topic.to_owned(),
+            large: Arc::new(large),
+            shared,
+            share,
+            pulse,
+        })
+    }
+
+    pub async fn run(mut self, mut replies: mpsc::Receiver<Vec<Reply>>) {
+        let [calls, ordered_calls] = [(); 2].map(|()| Arc::new(Semaphore::new(CALLS_IN_FLIGHT)));
+        let (mut settling, mut in_order) = (JoinSet::new(), JoinSet::new());
+        let mut writing: JoinSet<Option<Reply>> = JoinSet::new();
+        let (mut keys, mut number, mut is_open) = (Keys::default(), 1_u64, true);
+        let mut held = tokio::time::interval(HELD_INTERVAL);
+        held.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut group = tokio::select! {
+                group = replies.recv(), if is_open => match group {
+                    Some(group) => group,
+                    None => { is_open = false; continue }
+                },
+                Some(written) = writing.join_next() => pass_panic_on(written).flatten().into_iter().collect(),
+                Some(settled) = in_order.join_next() => {
+                    keys.settled(pass_panic_on(settled));
+                    Vec::new()
+                }
+                _ = held.tick(), if keys.holds_any() => { keys.look_at_all(); Vec::new() }
+                else => break,
+            };
+            while let Some(settled) = in_order.try_join_next() {
+                keys.settled(pass_panic_on(settled));
+            }
+            if self.shared.is_dead.swap(false, Ordering::Relaxed) {
+                self.connect_anew().await;
+            }
+            while group.len() < 1 << (POWERS - 1)
+                && let Ok(more) = replies.try_recv()
+            {
+                group.extend(more);
+            }
+            let (ordered, mut plain): (Vec<Reply>, Vec<Reply>) =
+                group.into_iter().partition(|reply| reply.origin.turn.is_some());
+            for reply in ordered {
+                let Origin { ordering_key, message_id, received_at, .. } = &reply.origin;
+                self.shared.order.pauses.came(ordering_key, message_id, *received_at);
+                keys.hold(reply);
+            }
+            while let Ok(call) = Arc::clone(&ordered_calls).try_acquire_owned()
+                && let Some(reply) = keys.next(|reply| self.next(reply, is_open))
+            {
+                if self.large.takes(&reply) {
+                    writing.spawn(self.write(reply).await);
+                    continue;
+                }
+                if number.is_multiple_of(ORDERED_MESSAGES) {
+                    // The calls under way keep the old one.
+                    self.ordered = publisher(&self.client, &self.topic, 1);
+                }
+                number += 1;
+                let (shared, ordered) = (Arc::clone(&self.shared), self.ordered.clone());
+                let key: Arc<str> = Arc::from(&*reply.origin.ordering_key);
+                in_order.spawn(async move {
+                    shared.settle_ordered(ordered, reply).await;
+                    drop(call);
+                    key
+                });
+            }
+            while let Some((key, given_up)) = keys.beyond(self.share) {
+                self.shared.order.pauses.start_over(&key);
+                drop(given_up);
+            }
+            let now = Instant::now();
+            for reply in plain.extract_if(.., |reply| reply.origin.is_overdue(now)) {
+                reply.origin.report_overdue();
+            }
+            for reply in plain.extract_if(.., |reply| self.large.takes(reply)) {
+                writing.spawn(self.write(reply).await);
+            }
+            while !plain.is_empty() {
+                let power = (POWERS - 1).min(plain.len().ilog2() as usize);
+                let rest = plain.split_off(1 << power);
+                let call = acquire(&calls).await;
+                settling.spawn(self.send(&self.publishers[power], plain, call));
+                plain = rest;
+            }
+            while settling.try_join_next().and_then(pass_panic_on).is_some() {}
+        }
+        while settling.join_next().await.and_then(pass_panic_on).is_some() {}
+    }
+
+    /// Decides over the oldest response of a key. `may_come`: requests may still be redelivered to this worker.
+    fn next(&self, reply: &Reply, may_come: bool) -> Next {
+        let Origin { ordering_key, message_id, received_at, .. } = &reply.origin;
+        if reply.origin.is_overdue(Instant::now()) {
+            reply.origin.report_overdue();
+            self.shared.order.pauses.pause(ordering_key, message_id.clone(), false, Duration::ZERO);
+            return Next::Drop;
+        }
+        match self.shared.order.pauses.admits(ordering_key, message_id, *received_at) {
+            Admission::Now if self.large.takes(reply) => Next::Leave,
+            Admission::Now => Next::Go,
+            Admission::Later if may_come => Next::Wait,
+            Admission::Later | Admission::Never => Next::Drop,
+        }
+    }
+
+    /// What was sent over a dead connection was given back, and its requests come again.
+    async fn connect_anew(&mut self) {
+        match clients::publisher(Retry(Arc::clone(&self.shared))).await {
+            Ok(client) => self.client = client,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "no new connection, keeping the old one");
+            }
+        }
+        self.publishers = publishers(&self.client, &self.topic);
+        self.ordered = publisher(&self.client, &self.topic, 1);
+    }
+
+    /// Hands replies to the client at once; the future settles them.
+    fn send(
+        &self,
+        publisher: &Publisher,
+        replies: Vec<Reply>,
+        call: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + use<> {
+        let working = self.pulse.work();
+        let sent = replies.into_iter().map(|reply| {
+            let (message, reply) = message(reply);
+            (publisher.publish(message), reply)
+        });
+        let sent = sent.collect();
+        drop(working);
+        let (shared, alone) = (Arc::clone(&self.shared), self.publishers[0].clone());
+        async move { shared.settle(alone, sent, call).await }
+    }
+
+    /// Waits for a free place among the writes under way. The future writes the result; the reply that says where it is, or `None`
+    /// when its request comes again.
+    async fn write(&self, reply: Reply) -> impl Future<Output = Option<Reply>> + use<> {
+        let place = self.large.place().await;
+        let (large, shared) = (Arc::clone(&self.large), Arc::clone(&self.shared));
+        async move {
+            let written = large.write(reply).await;
+            drop(place);
+            let (reply, error) = match written {
+                Ok(reply) => return Some(reply),
+                Err(failed) => failed,
+            };
+            shared.metrics.publish_failures.inc();
+            tracing::error!(
+                error = format!("{error:#}"),
+                hint = "check `responses.bucket` and the rights (roles/storage.objectUser)",
+                "a result was not written, its request will come again"
+            );
+            reply.give_up();
+            None
+        }
+    }
+}
+
+fn publishers(client: &BasePublisher, topic: &str) -> Vec<Publisher> {
+    (0..POWERS).map(|power| publisher(client, topic, 1 << power)).collect()
+}
+
+fn publisher(client: &BasePublisher, topic: &str, messages: u32) -> Publisher {
+    let builder = client.publisher(topic).set_message_count_threshold(messages);
+    // Only for what a call's limit of bytes has cut off.
+    builder.set_delay_threshold(Duration::from_millis(1)).build()
+}
+
+async fn acquire(calls: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(calls).acquire_owned().await.expect("the semaphore is never closed")
+}

@@ -1,0 +1,115 @@
+//! A reply as the message that Pub/Sub gets.
+
+use std::collections::HashMap;
+
+use google_cloud_pubsub::model::Message;
+
+use crate::decode::Id;
+use crate::engine::job::Reply;
+use crate::error::{Code, Rejection};
+use crate::headers::{DATAREF, OF_THE_BODY};
+use crate::model::Model;
+
+/// Pub/Sub's limit of one message, data and attributes together.
+const MAX_MESSAGE_BYTES: usize = 10_000_000;
+const MAX_ATTRIBUTES: usize = 100;
+const MAX_ATTRIBUTE_BYTES: usize = 1024;
+/// Attributes that a response has of its own at most: 9 that a traced one has, what its body needs (2), where it lies (1), a
+/// CloudEvent's (9).
+const OWN_ATTRIBUTES: usize = 19;
+/// Those that each response has: who asked and who answered, how it went, and what its body is.
+const USUAL_ATTRIBUTES: usize = 6;
+/// Characters of a refusal that its error response repeats.
+const LONGEST_REASON: usize = 300;
+
+/// The message, and the reply that it was made of. Pub/Sub takes the message, whatever the reply is, where the topic has no schema.
+pub fn message(reply: Reply) -> (Message, Reply) {
+    let mut reply = fit(reply);
+    let (body, outcome) = (reply.body.clone(), reply.code());
+    let Reply { model, id, origin, .. } = &mut reply;
+    let event_id = origin.delivery.event.as_ref().map(|event| event.id.as_str());
+    let body_id = id.as_ref().map(Id::as_str).filter(|id| is_attribute(id));
+    let given_id = body_id.or(event_id.filter(|id| is_attribute(id)));
+    let mut all =
+        attributes(origin.attributes.clone(), &origin.message_id, given_id, model.as_deref(), outcome);
+    origin.ticket.trace.publishing(&mut all, body.len(), outcome);
+    all.extend(reply.attributes.iter().map(|(key, value)| ((*key).to_owned(), (**value).to_owned())));
+    let mut message = Message::new().set_data(body).set_ordering_key(reply.origin.ordering_key.clone());
+    // The setter would fill another table.
+    message.attributes = all;
+    (message, reply)
+}
+
+/// The error that is published in place of a response which the topic refused: nothing but what says whose answer it is.
+pub(super) fn in_place_of(reply: Reply, why: &str) -> Reply {
+    let Reply { outcome, model, id, mut origin, .. } = reply;
+    origin.attributes.retain(|key, _| matches!(key.as_str(), "request_id" | "traceparent"));
+    let event = std::mem::take(&mut origin.delivery).event;
+    if let Some(event) = event.filter(|event| id.is_none() && is_attribute(&event.id)) {
+        origin.attributes.entry("request_id".to_owned()).or_insert(event.id);
+    }
+    let code = outcome.err().map_or(Code::InferenceFailed, |rejection| rejection.code);
+    let why = why.char_indices().nth(LONGEST_REASON).map_or(why, |(end, _)| &why[..end]);
+    let rejection = Rejection::new(code, format!("the response topic refused the response: {why}"));
+    let id = id.filter(|id| is_attribute(id.as_str()));
+    Reply::refused(&rejection, id, model, origin)
+}
+
+/// A response that Pub/Sub would refuse becomes an error that it takes.
+fn fit(reply: Reply) -> Reply {
+    let attributes: usize = reply.origin.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let most = MAX_MESSAGE_BYTES.saturating_sub(attributes + OWN_ATTRIBUTES * MAX_ATTRIBUTE_BYTES);
+    if reply.body.len() <= most {
+        return reply;
+    }
+    let message = format!("the response has {} bytes, at most {most} can be published", reply.body.len());
+    Reply::refused(&Rejection::new(Code::ResponseTooLarge, message), reply.id, reply.model, reply.origin)
+}
+
+/// Whether Pub/Sub takes it as an attribute's value, and it says something.
+fn is_attribute(value: &str) -> bool {
+    !value.is_empty() && value.len() <= MAX_ATTRIBUTE_BYTES
+}
+
+/// The request's own attributes, then the response's, but for those that tell of the body.
+fn attributes(
+    mut all: HashMap<String, String>,
+    message_id: &str,
+    given_id: Option<&str>,
+    model: Option<&Model>,
+    outcome: Result<(), Code>,
+) -> HashMap<String, String> {
+    all.retain(|key, _| {
+        let key = key.as_str();
+        let of_the_body = OF_THE_BODY.contains(&key) || matches!(key, DATAREF | "payloadFormat");
+        !(of_the_body || key.starts_with("goog") || key.starts_with("ce-"))
+    });
+    if all.len() > MAX_ATTRIBUTES - OWN_ATTRIBUTES {
+        // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed along.
+        let request_id = all.remove("request_id");
+        let kept = MAX_ATTRIBUTES - OWN_ATTRIBUTES;
+        all = all.into_iter().take(kept).collect();
+        all.extend(request_id.map(|id| ("request_id".to_owned(), id)));
+    }
+    all.reserve(USUAL_ATTRIBUTES);
+    if !all.contains_key("request_id") {
+        all.insert("request_id".to_owned(), given_id.unwrap_or(message_id).to_owned());
+    }
+    let mut set = |key: &str, value: &str| all.insert(key.to_owned(), value.to_owned());
+    set("request_message_id", message_id);
+    if let Some(model) = model {
+        set("model", &model.name);
+        set("model_version", &model.version);
+    }
+    match outcome {
+        Ok(()) => {
+            set("status", "ok");
+            all.remove("error_code");
+        }
+        Err(code) => {
+            set("status", "error");
+            set("error_code", code.as_str());
+        }
+    }
+    all
+}

@@ -1,0 +1,167 @@
+//! Requests that lie in a bucket: fetched beside the stream, decoded like any other, and handed on to the batches.
+//!
+//! A few at a time; the stream goes on meanwhile. What follows under the same ordering key is taken after it. A request that
+//! cannot be fetched for now is given back to Pub/Sub.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::LIMITS;
+use super::take::{Intake, Whole, decode, may_block};
+use crate::decode::envelope::{self, Envelope, Headers};
+use crate::decode::reference::{Object, Reference};
+use crate::engine::job;
+use crate::engine::job::{Origin, Pending, Reply};
+use crate::model::Model;
+use crate::pubsub::objects::{Failed, Fetched};
+use crate::pubsub::receive::blocked_keys::Delivered;
+use crate::stages::pass_panic_on;
+
+/// Objects fetched at a time: enough for one connection's delays to hide behind the others.
+pub(super) const AT_A_TIME: usize = 16;
+/// Between two warnings of requests that could not be fetched.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// A request to fetch.
+pub(super) struct Referred {
+    pub(super) object: Object,
+    pub(super) reference: Box<Reference>,
+    pub(super) model: Arc<Model>,
+    pub(super) origin: Origin,
+}
+
+/// The fetches under way, and the suspects that wait. They end with their owner, and their requests go back
+/// to Pub/Sub.
+#[derive(Default)]
+pub(super) struct Fetches(JoinSet<()>);
+
+impl Fetches {
+    pub(super) fn start(&mut self, intake: &Arc<Intake>, referred: Referred) {
+        while self.0.try_join_next().and_then(pass_panic_on).is_some() {}
+        intake.lanes.open(&referred.origin.ordering_key);
+        self.0.spawn(Arc::clone(intake).follow(referred));
+    }
+
+    /// Lets a suspect wait for its turn beside the stream.
+    pub(super) fn quarantine(&mut self, intake: &Arc<Intake>, whole: Whole) {
+        while self.0.try_join_next().and_then(pass_panic_on).is_some() {}
+        self.0.spawn(Arc::clone(intake).decode_alone(whole));
+    }
+
+    pub(super) async fn finish(&mut self) {
+        while self.0.join_next().await.and_then(pass_panic_on).is_some() {}
+    }
+}
+
+impl Intake {
+    /// Fetches a request, and takes what has come under its key meanwhile.
+    async fn follow(self: Arc<Self>, referred: Referred) {
+        let key = referred.origin.ordering_key.clone();
+        self.fetch(referred).await;
+        while let Some((delivered, _room)) = self.lanes.next(&key) {
+            let Delivered { message, handler, reference } = delivered;
+            if self.stop.is_cancelled() {
+                job::give_back(handler, &self.metrics);
+                continue;
+            }
+            match reference {
+                Some(reference) => match self.refer(message, handler, reference) {
+                    Ok(referred) => self.fetch(referred).await,
+                    Err(reply) => self.hand_on(Err(reply)).await,
+                },
+                None => {
+                    let weight = Self::weigh(&message);
+                    let room = self.budget.take(weight).await;
+                    self.decode_whole(self.take(message, handler, weight, room)).await;
+                }
+            }
+        }
+    }
+
+    async fn decode_whole(&self, whole: Whole) {
+        self.decode(whole.weight, || self.read(whole)).await;
+    }
+
+    /// Decodes a request of this weight beside the stream, and hands it on.
+    async fn decode(&self, weight: usize, decode: impl FnOnce() -> Result<Pending, Box<Reply>>) {
+        let decoding = self.decoding(weight).await;
+        // Its own: several decode at a time, for no longer than this.
+        let pulse = self.health.pulse("receive");
+        let working = pulse.work();
+        let decoded = decode();
+        drop((working, decoding));
+        self.hand_on(decoded).await;
+    }
+
+    /// Decodes a suspect once it is its turn.
+    async fn decode_alone(self: Arc<Self>, mut whole: Whole) {
+        self.wait_alone(&mut whole.origin).await;
+        self.decode_whole(whole).await;
+    }
+
+    async fn wait_alone(&self, origin: &mut Origin) {
+        if let Some(right) = self.quarantine.turn(origin, &self.stop).await {
+            origin.ticket.keep_alone(right);
+        }
+    }
+
+    /// Dropping the request gives it back.
+    async fn fetch(&self, referred: Referred) {
+        let Referred { object, reference, model, mut origin } = referred;
+        let slot = tokio::select! {
+            // What has not begun when the worker stops goes back at once.
+            biased;
+            () = self.stop.cancelled() => return,
+            slot = self.slots.acquire() => slot,
+        };
+        let read = self.objects.read(&object, &reference, &LIMITS, &self.budget, &self.stop).await;
+        drop(slot);
+        let fetched = match read {
+            Ok(fetched) => fetched,
+            Err(Failed::Rejected(rejection)) => {
+                let reply = Reply::refused(&rejection, reference.id, Some(model), origin);
+                return self.hand_on(Err(reply.into())).await;
+            }
+            Err(Failed::Unavailable(why)) => {
+                self.warn(&object, &why);
+                return origin.give_up();
+            }
+        };
+        let Fetched { attributes, body, weight, room } = fetched;
+        origin.ticket.hold(weight, room);
+        if self.quarantine.holds(&origin) {
+            self.wait_alone(&mut origin).await;
+        }
+        let decode = || {
+            let Envelope { delivery, content } = envelope::open(Headers(&attributes), &body, &LIMITS);
+            // The message's own envelope is what its answer mirrors; an object's counts where the message has none.
+            origin.delivery.event = origin.delivery.event.take().or(delivery.event);
+            decode(content, model, reference.id, origin)
+        };
+        self.decode(weight, || may_block(weight, decode)).await;
+    }
+
+    /// A stage that is gone has its own error; the request goes back.
+    async fn hand_on(&self, decoded: Result<Pending, Box<Reply>>) {
+        match decoded {
+            Ok(pending) => drop(self.requests.send(vec![pending]).await),
+            Err(reply) => drop(self.replies.send(vec![*reply]).await),
+        }
+    }
+
+    /// Once in a while: a bucket that cannot be read concerns many requests.
+    fn warn(&self, object: &Object, why: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if warned.is_none_or(|at| at.elapsed() > QUIET) {
+            *warned = Some(Instant::now());
+            tracing::error!(
+                %object,
+                why,
+                hint = "check the rights (roles/storage.objectViewer) and the network",
+                "cannot read what a request refers to, it goes back to Pub/Sub"
+            );
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Requests in: one streaming pull, supervised, and the decoding of what it brings.
+//!
+//! The stream is polled continuously; what is ready is decoded and handed on together, and what is not ready is never
+//! waited for with requests in hand. Listens to stop: the stream is then shut down, and the leases of all that is still in
+//! the pipeline are kept until the last ticket is settled. Requests that lie in a bucket are fetched beside the stream.
+
+mod blocked_keys;
+mod follow;
+mod local;
+mod take;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use backoff::BackoffBuilder as _;
+use google_cloud_pubsub::client::{Subscriber, SubscriptionAdmin};
+use google_cloud_pubsub::model::Subscription;
+use google_cloud_pubsub::subscriber::MessageStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Requests;
+use crate::decode::Limits;
+use crate::decode::envelope::Headers;
+use crate::decode::reference;
+use crate::engine::budget::Budget;
+use crate::engine::job;
+use crate::engine::job::{LONGEST_IN_FLIGHT, Pending, Reply};
+use crate::gcp::clients;
+use crate::headers;
+use crate::hint::Hint as _;
+use crate::model::Models;
+use crate::ops::health::{Health, Part, Pulse};
+use crate::ops::metrics::Metrics;
+use crate::pubsub::objects::Objects;
+use crate::pubsub::ordering::Order;
+use crate::pubsub::receive::blocked_keys::Delivered;
+use crate::pubsub::watchdog::Guard;
+use follow::Fetches;
+pub use local::take as take_local;
+use take::Intake;
+
+/// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
+const TOGETHER: usize = 128;
+/// A body larger than this, unpacked, is decoded where blocking is allowed.
+const LARGE_BODY: usize = 256 << 10;
+const LIMITS: Limits = Limits::DEFAULT;
+/// How long a lease lasts without an extension, which the client sends every few seconds: what a killed worker had, and
+/// what was on the wire when one stopped, comes again this soon. The client's own 60 s made a restart a minute's wait.
+const LEASE: Duration = Duration::from_secs(20);
+/// How much longer than [`LONGEST_IN_FLIGHT`] the client extends a lease: it counts from when it has read a message, and what
+/// is overdue must be nacked while its lease lasts.
+const LEASE_SLACK: Duration = Duration::from_secs(600);
+/// Until a request whose model is still loading is nacked.
+const PUT_OFF: Duration = Duration::from_secs(10);
+/// How often an idle connection is looked at, so that `/ready` tells the truth.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// After a failure the stream must have been open for so long before `/ready` believes in it.
+const SETTLING: Duration = Duration::from_secs(2);
+/// Without any sign of life for so long a stream that is waited on is given up, and its connection with it. The client pings every
+/// 30 seconds and the server has 15 to answer, as Google's Java client has it. A server that never answers pings (the emulator)
+/// costs an idle worker a new stream in so long.
+pub(crate) const SILENCE: Duration = Duration::from_secs(45);
+/// A stream that lasted so long did not fail at its opening: the next attempt comes at once.
+const LASTED: Duration = Duration::from_secs(60);
+/// A subscription that does not exist for so many attempts in a row (about five minutes) will not come back.
+const MISSING_ATTEMPTS: usize = 12;
+
+#[derive(Debug)]
+pub struct Receive {
+    pub subscriber: Subscriber,
+    pub admin: SubscriptionAdmin,
+    pub config: Requests,
+    pub budget: Budget,
+    pub models: Arc<Models>,
+    pub objects: Arc<Objects>,
+    pub order: Arc<Order>,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    pub requests: mpsc::Sender<Vec<Pending>>,
+    pub replies: mpsc::Sender<Vec<Reply>>,
+}
+
+/// Looks the subscription up before anything starts; `None` when that is not allowed.
+///
+/// # Errors
+/// It does not exist, or nobody answers. A refusal for want of rights is none: receiving needs fewer.
+pub async fn check_subscription(
+    admin: &SubscriptionAdmin,
+    name: &str,
+) -> anyhow::Result<Option<Subscription>> {
+    let asked = admin.get_subscription().set_subscription(name).send();
+    let error = match tokio::time::timeout(clients::CALL_TIMEOUT, asked).await {
+        Ok(Ok(found)) => return Ok(Some(found)),
+        Ok(Err(error)) => error,
+        Err(_) => {
+            return Err(anyhow::anyhow!("no answer in {} seconds", clients::CALL_TIMEOUT.as_secs()))
+                .with_context(|| format!("cannot reach {}", clients::pubsub_address()))
+                .hint("check the network, or PUBSUB_EMULATOR_HOST when a local server is meant");
+        }
+    };
+    match clients::code(&error) {
+        Some("PERMISSION_DENIED") => Ok(None),
+        Some("NOT_FOUND") => Err(anyhow::anyhow!("the subscription {name:?} does not exist"))
+            .hint("create it, or correct `requests.subscription` and `project`"),
+        Some(_) => Err(error)
+            .with_context(|| format!("cannot use the subscription {name:?}"))
+            .hint("check the credentials and the rights (roles/pubsub.subscriber)"),
+        None => Err(error).with_context(|| format!("cannot reach {}", clients::pubsub_address())).hint(
+            "check the network and the credentials, or PUBSUB_EMULATOR_HOST when a local server is meant",
+        ),
+    }
+}
+
+impl Receive {
+    /// Receives until `stop`; then waits until the last message in hand is settled.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let intake = Arc::new(Intake::new(&self, stop.clone()));
+        let pulse = self.health.pulse("receive");
+        let mut hands = Hands { intake, fetches: Fetches::default(), decoded: Vec::new(), pulse };
+        let mut delays = reconnect_delays();
+        let (mut missing, mut failed) = (0, false);
+        // Streams that ended, each until the last message that it brought is settled.
+        let mut ending = JoinSet::new();
+        loop {
+            let mut stream = self
+                .subscriber
+                .subscribe(&self.config.subscription)
+                .set_max_lease_extension(LEASE)
+                .set_max_lease(LONGEST_IN_FLIGHT + LEASE_SLACK)
+                .set_max_outstanding_messages(i64::try_from(self.config.max_outstanding_messages)?)
+                .set_max_outstanding_bytes(i64::try_from(self.config.max_outstanding_bytes)?)
+                .build();
+            let token = stream.shutdown_token();
+            let (opened, mut received) = (Instant::now(), false);
+            let mut guard = Guard::new(SILENCE);
+            let slowed = guard.slowed();
+            let ended = tokio::select! {
+                ended = self.read(&mut stream, &mut guard, &mut hands, &mut received, &stop) => ended,
+                () = self.probe(failed, &slowed) => unreachable!("the probe never ends"),
+            };
+            if matches!(ended, Ended::Stopped) {
+                self.give_back(&mut stream).await;
+            }
+            drop(stream);
+            ending.spawn(async move { token.shutdown().await });
+            while ending.try_join_next().is_some() {}
+            let why = match ended {
+                Ended::Stopped => break,
+                Ended::Silent => {
+                    tracing::warn!("no sign of life on the request stream, trying over a new connection");
+                    self.connect_anew().await;
+                    self.metrics.stream_failures.inc();
+                    continue;
+                }
+                Ended::Closed => "the server closed the stream".to_owned(),
+                Ended::Failed(error) => {
+                    let is_missing = clients::code(&error) == Some("NOT_FOUND");
+                    missing = if is_missing { missing + 1 } else { 0 };
+                    if missing >= MISSING_ATTEMPTS {
+                        let name = &self.config.subscription;
+                        return Err(error)
+                            .with_context(|| format!("the request subscription {name:?} is gone"))
+                            .hint("create it again, or correct `requests.subscription` and `project`");
+                    }
+                    error.to_string()
+                }
+                Ended::PipelineGone => return Ok(()),
+            };
+            self.metrics.stream_failures.inc();
+            if received || opened.elapsed() > LASTED {
+                delays = reconnect_delays();
+                missing = 0;
+            }
+            let delay = delays.next().unwrap_or(Duration::from_secs(30));
+            failed = true;
+            if self.health.fails(Part::Requests, format!("the request stream ended: {why}")) {
+                tracing::warn!(why, "the request stream ended, it will be opened again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        // The stages behind see their channels close once the last object is fetched; the tickets of all that is in hand keep
+        // their leases meanwhile.
+        hands.fetches.finish().await;
+        drop((self, hands));
+        while ending.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// What was sent over a dead connection is lost, and comes again when its leases are over.
+    async fn connect_anew(&mut self) {
+        match (clients::subscriber().await, clients::subscription_admin().await) {
+            (Ok(subscriber), Ok(admin)) => (self.subscriber, self.admin) = (subscriber, admin),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "no new connection, keeping the old one");
+            }
+        }
+    }
+
+    /// Keeps `/ready` truthful while the client connects by itself and says nothing. Never ends.
+    async fn probe(&self, failed: bool, slowed: &AtomicBool) {
+        if failed {
+            tokio::time::sleep(SETTLING).await;
+        }
+        loop {
+            let trouble = if slowed.load(Ordering::Relaxed) {
+                Some("the request stream is broken again as soon as it is open".to_owned())
+            } else {
+                let checked = check_subscription(&self.admin, &self.config.subscription).await;
+                checked.err().map(|error| format!("{error:#}"))
+            };
+            match trouble {
+                None => self.connected(),
+                Some(why) => {
+                    if self.health.fails(Part::Requests, &*why) {
+                        tracing::warn!(error = why, "not receiving");
+                    }
+                }
+            }
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    fn connected(&self) {
+        if self.health.works(Part::Requests) {
+            tracing::info!(subscription = self.config.subscription, "receiving");
+        }
+    }
+
+    /// What the client has read and nobody took goes back at once, instead of when its lease is over.
+    async fn give_back(&self, stream: &mut MessageStream) {
+        while let Poll::Ready(Some(Ok((_, handler)))) = futures::poll!(std::pin::pin!(stream.next())) {
+            job::give_back(handler, &self.metrics);
+        }
+    }
+
+    /// Reads until the stream or the worker ends, with nothing left in hand.
+    async fn read(
+        &self,
+        stream: &mut MessageStream,
+        guard: &mut Guard,
+        hands: &mut Hands,
+        received: &mut bool,
+        stop: &CancellationToken,
+    ) -> Ended {
+        loop {
+            let next = std::pin::pin!(stream.next());
+            let mut next = guard.watch(next);
+            let item = match futures::poll!(&mut next) {
+                Poll::Ready(item) if hands.decoded.len() < TOGETHER => item,
+                ready => {
+                    if self.hand_on(hands).await.is_err() {
+                        return Ended::PipelineGone;
+                    }
+                    match ready {
+                        Poll::Ready(item) => item,
+                        Poll::Pending => tokio::select! {
+                            item = next => item,
+                            () = stop.cancelled() => return Ended::Stopped,
+                        },
+                    }
+                }
+            };
+            let (mut message, handler) = match item {
+                Some(Some(Ok(delivery))) => delivery,
+                ended => {
+                    if self.hand_on(hands).await.is_err() {
+                        return Ended::PipelineGone;
+                    }
+                    return match ended {
+                        Some(Some(Err(error))) => Ended::Failed(error),
+                        Some(_) => Ended::Closed,
+                        None => Ended::Silent,
+                    };
+                }
+            };
+            if !*received {
+                *received = true;
+                self.connected();
+            }
+            let working = hands.pulse.work();
+            headers::to_lower_case(&mut message.attributes);
+            let reference = reference::find(Headers(&message.attributes), &message.data);
+            drop(working);
+            if self.take(Delivered { message, handler, reference }, hands, stop).await.is_err() {
+                return Ended::PipelineGone;
+            }
+            if stop.is_cancelled() {
+                let _ = self.hand_on(hands).await;
+                return Ended::Stopped;
+            }
+        }
+    }
+
+    /// Decodes a message, or starts to fetch its request, or lets it wait for that of another.
+    async fn take(
+        &self,
+        mut delivered: Delivered,
+        hands: &mut Hands,
+        stop: &CancellationToken,
+    ) -> Result<(), PipelineGone> {
+        if self.models.is_awaited(|| delivered.message.attributes.get("model").map(String::as_str)) {
+            self.put_off(delivered, stop);
+            return Ok(());
+        }
+        if hands.intake.lanes.is_open(&delivered.message.ordering_key) {
+            let room = match hands.intake.lanes.try_room(&delivered.message) {
+                Some(room) => room,
+                None => {
+                    // Nothing waits in hand for what is being fetched.
+                    self.hand_on(hands).await?;
+                    tokio::select! {
+                        room = hands.intake.lanes.room(&delivered.message) => room,
+                        () = stop.cancelled() => {
+                            job::give_back(delivered.handler, &self.metrics);
+                            return Ok(());
+                        }
+                    }
+                }
+            };
+            match hands.intake.lanes.wait(delivered, room) {
+                None => return Ok(()),
+                Some(is_next) => delivered = is_next,
+            }
+        }
+        let Delivered { message, handler, reference } = delivered;
+        let refused = if let Some(reference) = reference {
+            match hands.intake.refer(message, handler, reference) {
+                Ok(referred) => {
+                    hands.fetches.start(&hands.intake, referred);
+                    return Ok(());
+                }
+                Err(reply) => reply,
+            }
+        } else {
+            let weight = Intake::weigh(&message);
+            let room = match hands.intake.budget.try_take(weight) {
+                Some(room) => room,
+                None => {
+                    // Hand on what is in hand first: only that can make room.
+                    self.hand_on(hands).await?;
+                    hands.intake.budget.take(weight).await
+                }
+            };
+            let whole = hands.intake.take(message, handler, weight, room);
+            if hands.intake.quarantine.holds(&whole.origin) {
+                hands.fetches.quarantine(&hands.intake, whole);
+                return Ok(());
+            }
+            if weight > LARGE_BODY {
+                // The debt may be that of requests which are decoded here.
+                self.hand_on(hands).await?;
+            }
+            let _decoding = hands.intake.decoding(weight).await;
+            let _working = hands.pulse.work_since(whole.origin.received_at);
+            match hands.intake.read(whole) {
+                Ok(pending) => {
+                    hands.decoded.push(pending);
+                    return Ok(());
+                }
+                Err(reply) => reply,
+            }
+        };
+        self.replies.send(vec![*refused]).await.map_err(|_| PipelineGone)
+    }
+
+    /// Nacks a request whose model is still loading: at once where the order of its key must be kept, else after a while, so that the
+    /// attempts that its subscription allows last longer.
+    fn put_off(&self, delivered: Delivered, stop: &CancellationToken) {
+        let Delivered { message, handler, .. } = delivered;
+        if !message.ordering_key.is_empty() {
+            self.order.take(&message.ordering_key).give_up(message.message_id);
+            return job::give_back(handler, &self.metrics);
+        }
+        let (metrics, stop) = (Arc::clone(&self.metrics), stop.clone());
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(PUT_OFF, stop.cancelled()).await;
+            job::give_back(handler, &metrics);
+        });
+    }
+
+    /// Hands on what is decoded.
+    async fn hand_on(&self, hands: &mut Hands) -> Result<(), PipelineGone> {
+        if hands.decoded.is_empty() {
+            return Ok(());
+        }
+        self.requests.send(std::mem::take(&mut hands.decoded)).await.map_err(|_| PipelineGone)
+    }
+}
+
+/// State that outlives a stream: requests that are in flight or on their way.
+struct Hands {
+    intake: Arc<Intake>,
+    fetches: Fetches,
+    decoded: Vec<Pending>,
+    pulse: Arc<Pulse>,
+}
+
+/// The stages behind are gone: the pipeline is failing.
+struct PipelineGone;
+
+enum Ended {
+    Stopped,
+    /// No sign of life for [`SILENCE`].
+    Silent,
+    Closed,
+    Failed(google_cloud_pubsub::Error),
+    PipelineGone,
+}
+
+/// From a tenth of a second, doubled, with jitter: a clean close is over within a second, an accept-then-reset loop costs little.
+pub(crate) fn reconnect_delays() -> impl Iterator<Item = Duration> {
+    backoff::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(30))
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
