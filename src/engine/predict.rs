@@ -89,7 +89,9 @@ impl Running {
 /// Runs a batch, on the session of this inference thread.
 pub fn answer(thread: usize, batch: Batch, running: &Running) -> Vec<Reply> {
     let Batch { model, mut requests } = batch;
-    let _span = traces::batch(&model, &mut requests);
+    let rows = requests.iter().map(|pending| pending.request.rows).sum();
+    let messages = requests.iter_mut().map(|pending| &mut pending.origin.ticket.trace);
+    let _span = traces::batch((&model.name, &model.version), rows, messages);
     let started = Instant::now();
     let mut origins: Vec<Origin> = Vec::with_capacity(requests.len());
     let mut decoded: Vec<Request> = Vec::with_capacity(requests.len());

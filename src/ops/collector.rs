@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::uri::PathAndQuery;
-use backoff::Retryable as _;
+use backon::Retryable as _;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -22,6 +22,7 @@ use tonic::{Code, Extensions, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::variables::{self, Protocol, Signal};
+use crate::backoff;
 
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
@@ -79,11 +80,7 @@ impl Collector {
         M: Message + Clone + 'static,
     {
         let attempts = (|| self.attempt(&message))
-            .retry(
-                backoff::ExponentialBuilder::default()
-                    .with_min_delay(Duration::from_millis(100))
-                    .with_jitter(),
-            )
+            .retry(backoff::export())
             .when(|failure: &Failure| failure.is_transient)
             .adjust(|failure, own| own.map(|own| failure.wait.unwrap_or(own)));
         let reply = match tokio::time::timeout(self.timeout, attempts).await {

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use crate::error::Code;
-use crate::model::Model;
 
 /// A longer reason is cut: ONNX Runtime's may list much of a graph.
 const LONGEST_REASON: usize = 500;
@@ -13,7 +12,8 @@ const LONGEST_REASON: usize = 500;
 /// A request whose response was accepted.
 #[derive(Debug)]
 pub struct Answered<'a> {
-    pub model: Option<&'a Model>,
+    pub model: Option<&'a str>,
+    pub version: Option<&'a str>,
     pub message_id: &'a str,
     pub code: Result<(), Code>,
     /// The message of an error response.
@@ -25,13 +25,11 @@ pub struct Answered<'a> {
 
 /// Writes a warning for an error and, at DEBUG, a line for every request. A level that the filter leaves out costs one comparison.
 pub fn log(answered: &Answered<'_>) {
-    let Answered { model, message_id, code, reason, rows, elapsed } = answered;
-    let name = model.map(|model| &*model.name);
-    let version = model.map(|model| &*model.version);
+    let Answered { model, version, message_id, code, reason, rows, elapsed } = answered;
     if let Err(code) = code {
         let reason = reason.map(cut);
         tracing::warn!(
-            model = name,
+            model,
             version,
             code = code.as_str(),
             message_id,
@@ -40,7 +38,7 @@ pub fn log(answered: &Answered<'_>) {
         );
     }
     tracing::debug!(
-        model = name,
+        model,
         version,
         message_id,
         outcome = code.map_or_else(|code| code.as_str(), |()| "ok"),

@@ -24,7 +24,7 @@ use tokio::time::MissedTickBehavior;
 use crate::config::Requests;
 use crate::engine::job::{Origin, Reply};
 use crate::gcp::clients;
-use crate::gcp::clients::Heard;
+use crate::gcp::clients::LastRefusal;
 use crate::ops::health::{Health, Pulse};
 use crate::ops::metrics::Metrics;
 use crate::pubsub::ordering::{Admission, Order};
@@ -78,7 +78,7 @@ impl Publish {
             metrics,
             health,
             order,
-            heard: Heard::default(),
+            last_refusal: LastRefusal::default(),
             is_dead: AtomicBool::new(false),
             refused: Mutex::default(),
             places: Semaphore::new(share.messages),
