@@ -29,7 +29,8 @@ pub async fn run(files: &[PathBuf], connect: bool) -> anyhow::Result<Exit> {
     if !connect {
         return Ok(Exit::Ok);
     }
-    let findings = probes::check(&loaded.config, check_models(&loaded.config)).await;
+    // Boxed, since the compiler limits how deep futures nest.
+    let findings = Box::pin(probes::check(&loaded.config, check_models(&loaded.config))).await;
     for finding in &findings {
         output::print_error(&format!("{finding}\n"));
     }

@@ -21,7 +21,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::context::{self, TRACEPARENT};
-use super::repeats::Repeats;
+use super::log_limits::Repeats;
 use crate::prepare::survive::is_survived;
 
 /// What Error Reporting knows an error by: <https://cloud.google.com/error-reporting/docs/formatting-error-messages>.
