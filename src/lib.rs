@@ -40,3 +40,4 @@ pub mod prepare;
 pub mod pubsub;
 pub mod stages;
 pub mod tensor;
+pub mod yaml;

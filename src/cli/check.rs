@@ -29,8 +29,7 @@ pub async fn run(files: &[PathBuf], connect: bool) -> anyhow::Result<Exit> {
     if !connect {
         return Ok(Exit::Ok);
     }
-    // Boxed, since the compiler limits how deep futures nest.
-    let findings = Box::pin(probes::check(&loaded.config, check_models(&loaded.config))).await;
+    let findings = probes::check(&loaded.config, check_models(&loaded.config)).await;
     for finding in &findings {
         output::print_error(&format!("{finding}\n"));
     }

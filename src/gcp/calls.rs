@@ -81,6 +81,7 @@ pub async fn ask<T>(
 /// # Errors
 /// The time is over.
 pub async fn in_time<T>(call: impl Future<Output = T>) -> anyhow::Result<T> {
-    let ended = tokio::time::timeout(CALL_TIMEOUT, call).await;
+    // Boxed, since the compiler limits how deep futures nest, and those of Google's clients go deep.
+    let ended = tokio::time::timeout(CALL_TIMEOUT, Box::pin(call)).await;
     ended.with_context(|| format!("no answer in {} seconds", CALL_TIMEOUT.as_secs()))
 }

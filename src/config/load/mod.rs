@@ -252,5 +252,4 @@ fn resolve_threads(threads: usize) -> usize {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;
