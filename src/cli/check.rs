@@ -1,4 +1,5 @@
-//! `predictd check`: the problems of a configuration, or its effective values; `--connect` asks the servers too.
+//! `predictd check`: the problems of a configuration, or its effective values; `--connect` asks the servers
+//! too.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,8 @@ use crate::gcp::probes::{Finding, Verdict};
 use crate::hint::Hint as _;
 use crate::lifecycle::source::{Listing, Source};
 
-/// Writes problems and the servers' answers to standard error, the effective configuration to standard output.
+/// Writes problems and the servers' answers to standard error, the effective configuration to standard
+/// output.
 ///
 /// # Errors
 /// Standard output cannot be written, or a server refuses something that the worker needs.

@@ -1,7 +1,8 @@
 //! The layers of a configuration: each file and the environment, taken apart into the keys that they give.
 //!
-//! The later layer wins key by key, a list as a whole. A key without a value (`key:`) is not given, so that a section may
-//! be commented out below its name; an empty text (`key: ""`) is. Unknown keys and values of the wrong shape end here.
+//! The later layer wins key by key, a list as a whole. A key without a value (`key:`) is not given, so that a
+//! section may be commented out below its name; an empty text (`key: ""`) is. Unknown keys and values of the
+//! wrong shape end here.
 
 use super::{
     Origin, Problem,
@@ -200,8 +201,8 @@ impl FileStoredFormat for Yaml {
     }
 }
 
-/// `PREDICTD_LOG` is the log filter. The others are what Kubernetes gives to every container beside a service that is
-/// called predictd.
+/// `PREDICTD_LOG` is the log filter. The others are what Kubernetes gives to every container beside a service
+/// that is called predictd.
 fn is_foreign(rest: &str) -> bool {
     matches!(rest, "LOG" | "PORT") || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }

@@ -1,4 +1,5 @@
-//! Single calls of Google's services: their time limit, and the kinds of failure that the worker distinguishes.
+//! Single calls of Google's services: their time limit, and the kinds of failure that the worker
+//! distinguishes.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use anyhow::Context as _;
 use super::clients;
 use crate::hint::with_hint;
 
-/// Time limit of a call at start-up or of a probe, and of opening an object. A server that takes longer counts as unreachable.
+/// Time limit of a call at start-up or of a probe, and of opening an object. A server that takes longer
+/// counts as unreachable.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Google Cloud: its clients, calls with a time limit, objects of Cloud Storage, and checks that the resources of a configuration can
-//! be used.
+//! Google Cloud: its clients, calls with a time limit, objects of Cloud Storage, and checks that the
+//! resources of a configuration can be used.
 
 pub mod calls;
 pub mod clients;

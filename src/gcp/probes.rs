@@ -1,8 +1,8 @@
 //! Probes: do the subscriptions, topics and buckets of a configuration exist, and may the worker use them?
 //!
-//! `predictd check --connect` and every start ask by TestIamPermissions, which needs no right of its own. A Pub/Sub without that call,
-//! such as Google's emulator, is asked for the resource itself. A server that does not say is no problem: a worker may have fewer
-//! rights than looking at its resources takes.
+//! `predictd check --connect` and every start ask by TestIamPermissions, which needs no right of its own. A
+//! Pub/Sub without that call, such as Google's emulator, is asked for the resource itself. A server that does
+//! not say is no problem: a worker may have fewer rights than looking at its resources takes.
 
 use std::fmt;
 
@@ -198,7 +198,8 @@ impl Resource {
             ));
         }
         Verdict::Refused {
-            // Google gives the same answer for a missing resource: https://cloud.google.com/pubsub/docs/access-control
+            // Google gives the same answer for a missing resource:
+            // https://cloud.google.com/pubsub/docs/access-control
             why: format!("it does not exist, or the right {missing} is missing"),
             hint: format!("create it or correct `{}`, and grant {} on it", self.key, self.role),
         }
@@ -222,7 +223,8 @@ impl Resource {
     }
 }
 
-/// Looks the request subscription up before anything starts; `None` when that is not allowed: receiving needs fewer rights.
+/// Looks the request subscription up before anything starts; `None` when that is not allowed: receiving needs
+/// fewer rights.
 ///
 /// # Errors
 /// It does not exist, or the server does not answer.
@@ -243,8 +245,8 @@ pub async fn request_subscription(
     }
 }
 
-/// Lists one object of a bucket before anything starts. Missing rights are no error: new ones take minutes to arrive, and the models'
-/// source is listed again.
+/// Lists one object of a bucket before anything starts. Missing rights are no error: new ones take minutes to
+/// arrive, and the models' source is listed again.
 ///
 /// # Errors
 /// It does not exist, or the server does not answer.
@@ -262,8 +264,8 @@ pub async fn bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()
     }
 }
 
-/// Every check; `models` lists the models' source, beside the others. Without working credentials there is no other finding: nothing
-/// can be asked.
+/// Every check; `models` lists the models' source, beside the others. Without working credentials there is no
+/// other finding: nothing can be asked.
 pub async fn check(config: &Config, models: impl Future<Output = Finding>) -> Vec<Finding> {
     let resources = resources(config);
     let uses_storage = resources.iter().any(Resource::is_bucket);
@@ -307,8 +309,8 @@ async fn check_credentials(uses_storage: bool) -> Finding {
     finding("Application Default Credentials".to_owned(), verdict)
 }
 
-/// Logs the verdict on every resource, beside the start. The models' source and the response topic are left out: the start lists the
-/// one, and `/ready` watches the other.
+/// Logs the verdict on every resource, beside the start. The models' source and the response topic are left
+/// out: the start lists the one, and `/ready` watches the other.
 pub async fn log(servers: Servers, config: Config) {
     let checked_elsewhere = ["models.source", "responses.topic"];
     let resources =

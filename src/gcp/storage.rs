@@ -1,6 +1,7 @@
 //! Objects of Cloud Storage: opening one, and writing one with a bounded number of attempts.
 //!
-//! The retries of Google's client are off: they have no end and, for reads, no pause. Callers retry by [`crate::backoff`].
+//! The retries of Google's client are off: they have no end and, for reads, no pause. Callers retry by
+//! [`crate::backoff`].
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! The connections of the HTTP server: how many there may be, and how long a client may keep one waiting.
 //!
-//! A client may send a request slowly, leave its answer unread, or ask nothing: each has its limit. Where no connection more is
-//! allowed, the one that has waited longest for its client is closed for the new one, so that a probe is always answered.
+//! A client may send a request slowly, leave its answer unread, or ask nothing: each has its limit. Where no
+//! connection more is allowed, the one that has waited longest for its client is closed for the new one, so
+//! that a probe is always answered.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -48,7 +49,8 @@ impl Phase {
             Self::Head => Some(Duration::from_secs(10)),
             Self::Answering => None,
             Self::Sending => Some(Duration::from_secs(30)),
-            // Google's load balancers use a connection that was idle for up to 600 s: one that ends earlier costs a request.
+            // Google's load balancers use a connection that was idle for up to 600 s: one that ends earlier
+            // costs a request.
             Self::Idle => Some(Duration::from_secs(620)),
         }
     }

@@ -116,8 +116,9 @@ async fn ready(extract::State(state): extract::State<State>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", troubles.join("; "))).into_response()
 }
 
-/// A text that takes time to write and memory to send. Clients that wait for it get the same one, and so do clients that ask within
-/// [`SHARED`] while it is still being sent: many that ask, or read slowly, cost no more than a few.
+/// A text that takes time to write and memory to send. Clients that wait for it get the same one, and so do
+/// clients that ask within [`SHARED`] while it is still being sent: many that ask, or read slowly, cost no
+/// more than a few.
 #[derive(Debug)]
 struct Text {
     content_type: &'static str,

@@ -1,7 +1,7 @@
 //! Limits of the log, so that trouble that lasts or repeats does not fill it.
 //!
-//! [`Repeats`] counts equal lines instead of writing them, for every warning and error. [`Throttle`] is for lines that differ each time
-//! although their cause is one, and for reminders.
+//! [`Repeats`] counts equal lines instead of writing them, for every warning and error. [`Throttle`] is for
+//! lines that differ each time although their cause is one, and for reminders.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Window in which equal lines are counted.
 pub const WINDOW: Duration = Duration::from_secs(10);
-/// Pause between two reminders of the same trouble. Alerts that rest on the log would otherwise close while the trouble lasts.
+/// Pause between two reminders of the same trouble. Alerts that rest on the log would otherwise close while
+/// the trouble lasts.
 pub const REMINDER: Duration = Duration::from_secs(300);
 /// Most kinds of lines remembered.
 const MOST_KINDS: usize = 512;
@@ -50,8 +51,8 @@ struct Kind {
 }
 
 impl Repeats {
-    /// Admits up to `most` lines of one `kind` in a window. Returns how many were suppressed before this line, or `None` to suppress
-    /// it too.
+    /// Admits up to `most` lines of one `kind` in a window. Returns how many were suppressed before this
+    /// line, or `None` to suppress it too.
     pub(super) fn admit(&self, kind: &str, most: u32, now: Instant) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         kind.hash(&mut hasher);

@@ -1,12 +1,13 @@
-//! Log lines about single requests, written once their responses were accepted.
+//! Log lines about single requests, written once their responses are accepted.
 //!
-//! Payloads are never logged. The reason of an error is the message of its response, which quotes a single value at most.
+//! Payloads are never logged. The reason of an error is the message of its response, which quotes one value
+//! at most.
 
 use std::time::Duration;
 
 use crate::error::Code;
 
-/// A longer reason is cut: ONNX Runtime's may list much of a graph.
+/// Most characters of a reason. Those of ONNX Runtime may list much of a graph.
 const LONGEST_REASON: usize = 500;
 
 /// A request whose response was accepted.
@@ -16,14 +17,15 @@ pub struct Answered<'a> {
     pub version: Option<&'a str>,
     pub message_id: &'a str,
     pub code: Result<(), Code>,
-    /// The message of an error response.
+    /// The message of the error response.
     pub reason: Option<&'a str>,
     pub rows: usize,
-    /// Since the request was received.
+    /// Time since the request was received.
     pub elapsed: Duration,
 }
 
-/// Writes a warning for an error and, at DEBUG, a line for every request. A level that the filter leaves out costs one comparison.
+/// Writes a warning for an error and, at DEBUG, a line for every request. A filtered level costs one
+/// comparison.
 pub fn log(answered: &Answered<'_>) {
     let Answered { model, version, message_id, code, reason, rows, elapsed } = answered;
     if let Err(code) = code {
