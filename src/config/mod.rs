@@ -1,9 +1,10 @@
-//! The configuration of one process: what each key means once read, checked and completed.
+//! The configuration of one process, as typed values.
 //!
-//! Owns the typed values and nothing else: [`load`] completes and checks what `layers` (files, then
-//! variables) give, [`keys`] is the table of every key with its default and limits, `units` and `names` read
-//! single values, [`problems`] says what is wrong, [`effective`] prints what holds in the end. Guarantee: a
-//! [`Config`] exists only when every key was known, well formed and within its limits.
+//! `layers` takes files and variables apart into keys. [`load`] completes and checks them by [`keys`], the
+//! table of every key with its default and limits; `units` and `names` read single values. [`problems`]
+//! reports all errors at once, and [`effective`] prints the values in force.
+//!
+//! Guarantee: a [`Config`] exists only when every key is known, well formed and within its limits.
 
 pub mod effective;
 pub mod keys;
@@ -22,10 +23,10 @@ use std::{
     time::Duration,
 };
 
-/// Everything that the worker is told, immutable for the life of the process.
+/// The whole configuration, which does not change while the process lives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Google Cloud project id; completes the short names below.
+    /// Google Cloud project id, which completes short names of subscriptions and topics.
     pub project: String,
     pub requests: Requests,
     pub responses: Responses,
@@ -36,51 +37,51 @@ pub struct Config {
     pub shutdown: Shutdown,
 }
 
-/// Where requests come from, and how many may be in this process at once.
+/// The source of requests, and the limits of requests in flight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requests {
     /// Full name: `projects/P/subscriptions/S`.
     pub subscription: String,
-    /// Messages received and not yet answered, across all streams; at least 1.
+    /// Most requests in flight; at least 1.
     pub max_outstanding_messages: usize,
-    /// Bytes of messages received and not yet answered, across all streams.
+    /// Most bytes of requests in flight.
     pub max_outstanding_bytes: usize,
-    /// What a request may refer to; empty: nothing. Not used yet: references are not followed.
+    /// Places of objects that a request may refer to; empty: none.
     pub allowed_buckets: Vec<Location>,
 }
 
-/// Where responses go.
+/// The destination of responses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Responses {
     /// Full name: `projects/P/topics/T`.
     pub topic: String,
-    /// Where results go that are longer than `inline_limit`.
+    /// The destination of results that are longer than `inline_limit`.
     pub bucket: Option<Location>,
-    /// Bytes; 0: every result goes to the bucket.
+    /// Most bytes of a result in a message; 0: every result goes to the bucket.
     pub inline_limit: usize,
 }
 
-/// Where models come from, and how new versions are noticed.
+/// The source of models, and how new versions are noticed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Models {
     pub source: Source,
-    /// Model for requests that name none; none: only right when the source holds one model.
+    /// Model of requests that name none; without it, only a source of one model serves them.
     pub default: Option<String>,
-    /// Full name of the subscription with the bucket's notifications; none: polling alone.
+    /// Full name of the subscription to the bucket's notifications; without it, the source is polled only.
     pub updates: Option<String>,
-    /// Longest time before the source is listed again, whatever the notifications said.
+    /// Longest time between two listings of the source, notifications or not.
     pub poll_interval: Duration,
-    /// Time for the load of one version, from its files to its last sample.
+    /// Time limit of loading one version, from opening its files to its last sample.
     pub load_timeout: Duration,
     pub cache: Cache,
 }
 
-/// Where downloaded versions lie.
+/// The cache of downloaded versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// Kept over restarts; `None`: the system's temporary directory, and nothing is kept.
+    /// Survives restarts; `None`: the system's temporary directory, of which nothing is kept.
     pub directory: Option<PathBuf>,
-    /// Bytes that all versions may take together.
+    /// Most bytes of all versions together.
     pub size: u64,
 }
 
@@ -90,11 +91,11 @@ impl Default for Cache {
     }
 }
 
-/// The root under which `<model>/<version>/model.onnx` lies.
+/// The root of the folders `<model>/<version>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Directory(PathBuf),
-    /// `prefix` has no slash at either end; empty: the bucket's root.
+    /// `prefix` has no slash at either end; empty: the whole bucket.
     Bucket {
         bucket: String,
         prefix: String,
@@ -110,38 +111,37 @@ impl fmt::Display for Source {
     }
 }
 
-/// How requests are put together.
+/// Limits of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batching {
-    /// Rows in one batch, at most; at least 1.
+    /// Most rows of a batch; at least 1.
     pub max_rows: usize,
-    /// How long a batch that is not full waits for company; zero: never.
+    /// Time that a batch that is not full waits for more requests; zero: none.
     pub max_wait: Duration,
 }
 
-/// How models are run.
+/// Settings of ONNX Runtime.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inference {
-    /// `libonnxruntime`; none: `ORT_DYLIB_PATH`, then beside the binary, then the system's.
+    /// Path of `libonnxruntime`; `None`: `ORT_DYLIB_PATH`, then beside the binary, then the system's.
     pub library: Option<PathBuf>,
-    /// Execution providers in order of preference; never empty, no repeats.
+    /// Execution providers in order of preference; not empty, without repeats.
     pub providers: Vec<Provider>,
-    /// Threads for inference, resolved (0 in the file means one fewer than the cores); at least 1.
+    /// Inference threads; at least 1. A 0 in the file is resolved to one fewer than the cores.
     pub threads: usize,
 }
 
-/// Rows in one call of a model at most: the default of `batching.max_rows`, for commands that read no
-/// configuration.
+/// Default of `batching.max_rows`, for commands that read no configuration.
 pub const MAX_ROWS: usize = 128;
 
 impl Default for Inference {
-    /// For one-shot commands: one thread on the CPU, the library found by itself.
+    /// For one-shot commands: one thread on the CPU, the library searched for.
     fn default() -> Self {
         Self { library: None, providers: vec![Provider::Cpu], threads: 1 }
     }
 }
 
-/// What ONNX Runtime computes on.
+/// Execution provider of ONNX Runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
     Cpu,
@@ -149,7 +149,7 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// The name that the configuration uses.
+    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -158,16 +158,16 @@ impl Provider {
     }
 }
 
-/// The HTTP server for health, information and metrics.
+/// The HTTP server for probes, information and metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Http {
     pub listen: SocketAddr,
 }
 
-/// How the process ends.
+/// Settings of the shutdown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shutdown {
-    /// Time to finish what was received, after a first signal; what is left is given back to Pub/Sub.
+    /// Time to finish requests in flight after the first signal; the rest is nacked.
     pub grace: Duration,
 }
 
@@ -185,8 +185,8 @@ impl Location {
         names::location(text)
     }
 
-    /// Whether `object` of `bucket` lies here. A prefix ends at a slash: `a/in` holds `a/in/x` and `a/in`,
-    /// never `a/inner`.
+    /// True when `object` of `bucket` lies here. A prefix ends at a slash: `a/in` holds `a/in/x` and `a/in`,
+    /// but not `a/inner`.
     pub fn holds(&self, bucket: &str, object: &str) -> bool {
         self.bucket == bucket
             && (self.prefix.is_empty()
@@ -196,21 +196,22 @@ impl Location {
     }
 }
 
-/// The project in config/predictd.yaml, which is there to be replaced.
+/// The placeholder for the project in config/predictd.yaml.
 const TEMPLATE_PROJECT: &str = "my-project";
 
 impl Config {
-    /// Values that are well formed and most likely not meant, each as a sentence.
+    /// A sentence for each value that is well formed, but most likely not meant.
     pub fn warnings(&self) -> Vec<String> {
         let is_template = self.project == TEMPLATE_PROJECT;
         let warning = format!(
-            "project: {TEMPLATE_PROJECT:?} is the placeholder of the template; write the id of your project, which \
-             `gcloud config get project` prints"
+            "project: {TEMPLATE_PROJECT:?} is the placeholder of the template; write the id of your project, \
+             which `gcloud config get project` prints"
         );
         is_template.then_some(warning).into_iter().collect()
     }
 
-    /// Reads `files`, later ones over earlier ones, and the process's `PREDICTD_…` variables over them all.
+    /// Reads `files` and the process's `PREDICTD_…` variables. Later files win over earlier ones, variables
+    /// over all files.
     ///
     /// # Errors
     /// Every problem at once, each with its key, value and origin.

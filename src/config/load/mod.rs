@@ -1,7 +1,7 @@
-//! From files and environment variables to a [`Config`].
+//! Loads a [`Config`] from files and environment variables.
 //!
-//! `layers` says what was given; here every key is completed and read by itself, so that one bad value never
-//! hides another.
+//! `layers` has the given values. Here every key is completed and read by itself, so that no bad value hides
+//! another.
 
 use super::{
     Batching, Cache, Config, Http, Inference, Models, Origin, Problem, Problems, Requests, Responses,
@@ -19,14 +19,14 @@ use std::{
     time::Duration,
 };
 
-/// A configuration, and where it came from.
+/// A configuration, and its values with their origins.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
     pub effective: Effective,
 }
 
-/// Layers `files` in order, then the `PREDICTD_…` ones of `variables`, and checks the result.
+/// Reads `files` in order, then the `PREDICTD_…` ones of `variables`, and checks the result.
 ///
 /// # Errors
 /// Every problem at once.
@@ -47,7 +47,7 @@ pub fn load<F: AsRef<Path>>(
     }
 }
 
-/// Keys without a value are one problem where they have one cause: no file, or a file that cannot be read.
+/// Makes missing keys one problem where they have one cause: no file, or a file that cannot be read.
 fn summarize_missing(mut problems: Vec<Problem>, has_unreadable: bool, has_no_file: bool) -> Vec<Problem> {
     if !has_unreadable && !has_no_file {
         return problems;
@@ -67,8 +67,8 @@ fn summarize_missing(mut problems: Vec<Problem>, has_unreadable: bool, has_no_fi
     problems
 }
 
-/// Reads key after key and remembers what was wrong. A method that returns none has reported why, now or
-/// before.
+/// Reads key after key and collects the problems. A method that returns `None` has reported why, or an
+/// earlier one has.
 struct Reader {
     given: HashMap<&'static str, Given>,
     problems: Vec<Problem>,
@@ -76,7 +76,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// None if and only if there are problems: every key is read before the first `?`.
+    /// `None` if and only if there are problems. Every key is read before the first `?`.
     fn config(&mut self) -> Option<Config> {
         let project = self.one("project", names::project);
         let owner = project.as_deref();
@@ -165,7 +165,7 @@ impl Reader {
         Some(full)
     }
 
-    /// A key whose default is the empty text, which means none.
+    /// Reads a key whose default is the empty string, which means none.
     fn optional<T>(
         &mut self,
         path: &'static str,
@@ -191,7 +191,7 @@ impl Reader {
         value
     }
 
-    /// A list, of which `is_right` judges the whole.
+    /// Reads a list; `is_right` judges the whole of it.
     fn many<T>(
         &mut self,
         path: &'static str,
@@ -207,7 +207,7 @@ impl Reader {
         values
     }
 
-    /// What holds for the key: given, else its default.
+    /// The given value of a key, else its default.
     fn texts(&mut self, path: &'static str) -> Option<Vec<String>> {
         let key = key(path);
         let (texts, origin) = match (self.given.get(path), key.default) {
@@ -244,7 +244,7 @@ fn key(path: &'static str) -> &'static Key {
     KEYS.iter().find(|key| key.path == path).expect("every key that is read is in the table")
 }
 
-/// Zero leaves one core to everything else.
+/// Resolves 0 threads to one fewer than the cores: the rest of the worker gets one.
 fn resolve_threads(threads: usize) -> usize {
     if threads > 0 {
         return threads;
