@@ -1,4 +1,4 @@
-//! One model version for the one-shot commands: found, fetched with a progress bar, loaded.
+//! Loads one model version for the one-shot commands.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::model::executor;
 use crate::model::onnx::runtime::Runtime;
 use crate::ops::metrics::ModelMetrics;
 
-/// MLflow's name for the request body that it makes of a model's input example.
+/// MLflow's file with the request body of a model's input example.
 const SERVING_EXAMPLE: &str = "serving_input_example.json";
 
-/// A model, and what lies beside it for people alone.
+/// A model, and the example beside it.
 #[derive(Debug)]
 pub struct Opened {
     pub model: Model,
@@ -33,8 +33,8 @@ impl Opened {
     }
 }
 
-/// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest
-/// version); local, or `gs://…` for the folders.
+/// Loads a model file, the folder of a version, or the newest version in the folder of a model. Folders may
+/// be `gs://…`.
 pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Opened> {
     let inference = config::Inference { library: library.map(Into::into), ..Default::default() };
     let runtime = Arc::new(Runtime::load(&inference)?);
@@ -95,7 +95,7 @@ async fn load_folder(
     tokio::task::spawn_blocking(load).await?
 }
 
-/// Model and version by the repository's layout: `…/MODEL/VERSION`.
+/// The names of the model and the version, by the layout `…/MODEL/VERSION`.
 fn names(folder: &Path) -> (String, String) {
     match crate::lifecycle::version::Version::parse(&last_name(folder)) {
         Some(version) => (folder.parent().map_or_else(String::new, last_name), version.to_string()),
@@ -109,15 +109,16 @@ fn last_name(path: &Path) -> String {
 
 async fn from_bucket(runtime: &Arc<Runtime>, address: &str, object: &str) -> anyhow::Result<Opened> {
     let parts: Vec<&str> = object.trim_end_matches('/').split('/').collect();
-    let (bucket, folders) = parts.split_first().context("the address names no bucket")?;
+    let (bucket, folders) =
+        parts.split_first().with_context(|| format!("expected the name of a bucket, got {address:?}"))?;
     let (model, version, prefix) = match folders {
         [prefix @ .., model, version] if crate::lifecycle::version::Version::parse(version).is_some() => {
             (model, Some(*version), prefix)
         }
         [prefix @ .., model] => (model, None, prefix),
         [] => {
-            return Err(anyhow::anyhow!("{address:?} names no model"))
-                .hint("expected gs://BUCKET/PREFIX/MODEL or gs://BUCKET/PREFIX/MODEL/VERSION");
+            return Err(anyhow::anyhow!("expected the address of a model, got {address:?}"))
+                .hint("write gs://BUCKET/PREFIX/MODEL or gs://BUCKET/PREFIX/MODEL/VERSION");
         }
     };
     let source = config::Source::Bucket { bucket: (*bucket).to_owned(), prefix: prefix.join("/") };
@@ -141,8 +142,10 @@ async fn newest(
         .max_by(|a, b| a.version.cmp(&b.version));
     let Some(listed) = found else {
         let wanted = version.map_or_else(|| "a version".to_owned(), |version| format!("version {version:?}"));
-        return Err(anyhow::anyhow!("{wanted} of the model {name:?} is not there"))
-            .hint("a version is a folder MODEL/VERSION with a model.onnx; VERSION is a whole number or a semantic version");
+        return Err(anyhow::anyhow!("{wanted} of the model {name:?} is not there")).hint(
+            "a version is a folder MODEL/VERSION with a model.onnx; VERSION is a whole number or a semantic \
+                 version",
+        );
     };
     let fetched = fetch(&source, &listed).await?;
     let from = source.address(name, &listed.version);
@@ -156,7 +159,7 @@ async fn newest(
     tokio::task::spawn_blocking(load).await?
 }
 
-/// With a progress bar where a person watches.
+/// Fetches a version, with a progress bar on a terminal.
 pub(super) async fn fetch(
     source: &Source,
     listed: &Listed,
@@ -168,7 +171,7 @@ pub(super) async fn fetch(
     fetched
 }
 
-/// Counts bytes; draws on a terminal only.
+/// Makes a bar that counts bytes; it draws on a terminal only.
 pub(super) fn progress_bar(total: u64, message: String) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}")

@@ -1,5 +1,5 @@
-//! Requests that a model takes as they stand: the examples of its bundle, and one of each form that fits it,
-//! made of zeros of the right shape, which mean nothing. Each was answered by the model before it is shown.
+//! Sample requests of a model: the examples of its bundle, and one in each form that fits it, made of zeros
+//! of the right shape. Only requests that the model answers are shown.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,13 +12,13 @@ use crate::model::{Model, Models};
 use crate::tensor::ElementType;
 use crate::tensor::signature::{Dim, Kind, TensorSpec};
 
-/// Lengths of free dimensions to try: convolutions and poolings need some height and width.
+/// Lengths of free dimensions to try: convolutions and poolings need a minimal height and width.
 const SIZES: [usize; 5] = [1, 8, 32, 64, 224];
-/// As many more dimensions to try where a model leaves their number open.
+/// Most further dimensions to try where a model leaves their number open.
 const MOST_OPEN: usize = 4;
-/// Texts to try: some models read numbers out of them.
+/// Strings to try: some models parse them as numbers.
 const TEXTS: [&str; 2] = ["a", "0"];
-/// No sample has more elements in an input.
+/// Most elements of an input of a sample.
 const MOST_ELEMENTS: usize = 1 << 20;
 
 /// A request for `predictd predict`, and for Pub/Sub.
@@ -29,7 +29,7 @@ pub struct Sample {
     pub attributes: BTreeMap<&'static str, String>,
     #[serde(flatten)]
     pub body: Body,
-    /// What asks it of the model, for a shell.
+    /// The shell command that sends it to the model.
     pub command: String,
 }
 
@@ -77,8 +77,8 @@ impl Sample {
     }
 }
 
-/// The examples of the bundle, then the forms in which the model answers zeros; none where it refuses all of
-/// them.
+/// The examples of the bundle, then the forms in which the model answers zeros. Requests that it refuses are
+/// left out.
 pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) -> Vec<Sample> {
     let declared = model.declaration.samples.iter().map(|sample| ("sample", sample.request.to_string()));
     let given = declared.chain(serving_example.map(|body| ("mlflow-example", body)));
@@ -117,15 +117,15 @@ fn zeros(models: &Models, model: &Model) -> Vec<Sample> {
 struct Zeros<'a> {
     model: &'a Model,
     text: &'static str,
-    /// Of free dimensions, but for the rows.
+    /// Length of free dimensions, except for the rows.
     size: usize,
-    /// How many dimensions an input has beyond those that are known, where the model leaves that open.
+    /// Number of dimensions beyond the known ones, where the model leaves it open.
     open: usize,
-    /// For a model that takes pictures.
+    /// An image, for a model that takes images.
     picture: Option<&'a [u8]>,
 }
 
-/// One row as cells: their names, where they have any, and their values in JSON.
+/// One row as cells: the names of the columns, where they have any, and the values in JSON.
 type Table = (Option<Vec<String>>, Vec<String>);
 
 impl<'a> Zeros<'a> {
@@ -133,7 +133,7 @@ impl<'a> Zeros<'a> {
         &self.model.signature.inputs
     }
 
-    /// What may fit; whether it does, the model says.
+    /// Requests in all forms that may fit; the model decides which do.
     fn samples(&self) -> Vec<Sample> {
         let json = |protocol, body: String| self.sample(protocol, &[], Body::Text(body));
         let rows = format!("{{\"instances\": [{}]}}", self.named(|spec| self.row(spec)));
@@ -165,13 +165,13 @@ impl<'a> Zeros<'a> {
             self.composite(spec).unwrap_or_else(|| value(&self.whole(spec), &self.element(spec)))
         };
         match self.inputs() {
-            // A bare map would be taken for inputs by name.
+            // A bare map would be read as inputs by name.
             [only] if matches!(only.kind, Kind::Map { .. }) => object(self.inputs(), whole),
             _ => self.named(whole),
         }
     }
 
-    /// The bare value of a single input, else an object by name.
+    /// The bare value of a single input, else an object of all inputs by name.
     fn named(&self, value: impl Fn(&TensorSpec) -> String) -> String {
         if let [only] = self.inputs() { value(only) } else { object(self.inputs(), value) }
     }
@@ -277,7 +277,7 @@ impl<'a> Zeros<'a> {
         Some(self.sample("v2-binary", &attributes, Body::Bytes([json.into_bytes(), data].concat())))
     }
 
-    /// One element as it stands in binary data.
+    /// One element as binary data.
     fn bytes(&self, spec: &TensorSpec) -> Option<Vec<u8>> {
         let with_length = |bytes: &[u8]| {
             let length = u32::try_from(bytes.len()).ok()?;
@@ -294,7 +294,8 @@ impl<'a> Zeros<'a> {
         }
     }
 
-    /// For models of named columns, of inputs that are one column each, or of one input of several.
+    /// A row for models of named columns, of inputs that are one column each, or of one input of several
+    /// columns.
     fn table(&self) -> Option<Table> {
         let is_cell = |spec: &TensorSpec| {
             let is_narrow = matches!(&spec.shape[..], [_] | [_, Dim::Fixed(1)]);
@@ -338,7 +339,7 @@ impl<'a> Zeros<'a> {
         samples
     }
 
-    /// A body that is nothing but the one input's row: numbers, a text or a picture.
+    /// A body that is the row of the only input: numbers, a string or an image.
     fn single(&self) -> Option<Sample> {
         let [only] = self.inputs() else { return None };
         let (protocol, kind, body) = match only.element {
@@ -367,18 +368,18 @@ fn string(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// The text that a cell of JSON is.
+/// Decodes a cell of JSON: a string, or the number as written.
 fn in_json(cell: &str) -> String {
     serde_json::from_str::<String>(cell).unwrap_or_else(|_| cell.to_owned())
 }
 
-/// A field as RFC 4180 writes it.
+/// Quotes a field as RFC 4180 does.
 fn in_csv(text: &str) -> String {
     let is_plain = !text.is_empty() && !text.contains([',', '"', '\n', '\r']) && text.trim() == text;
     if is_plain { text.to_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
 }
 
-/// One word of a shell.
+/// Quotes one word for a shell.
 fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+@%".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {

@@ -92,8 +92,8 @@ pub const KEYS: &[Key] = &[
         path: "project",
         default: None,
         kind: Kind::Project,
-        hint: "`gcloud config get project` prints the id of your project, which is neither its number nor its \
-               display name",
+        hint: "`gcloud config get project` prints the id of your project, which is neither its number \
+               nor its display name",
     },
     Key {
         path: "requests.subscription",

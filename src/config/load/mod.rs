@@ -88,7 +88,10 @@ impl Reader {
         let bucket = self.optional("responses.bucket", |reader, path| reader.one(path, names::bucket));
         let inline_limit = self.number("responses.inline_limit");
         if inline_limit == Some(0) && bucket == Some(None) {
-            self.refuse("responses.inline_limit", "0 sends every result to a bucket, and there is none");
+            self.refuse(
+                "responses.inline_limit",
+                "0 sends every result to `responses.bucket`, which is not given",
+            );
         }
         let source = self.one("models.source", names::source);
         let default = self.optional("models.default", |reader, path| reader.one(path, names::model));
