@@ -1,5 +1,5 @@
-//! YAML 1.2 as configurations and bundles are read: `yes`, `no`, `y` and `on` are strings; messages are for
-//! the author of the file.
+//! Reads YAML 1.2, for configurations and bundles: `yes`, `no`, `y` and `on` are strings. Errors are written
+//! for the author of the file.
 
 use std::borrow::Cow;
 

@@ -24,7 +24,8 @@ const LONGEST_LIST: usize = 20;
 struct Inspected {
     #[serde(flatten)]
     version: VersionInfo,
-    /// The declarations of `model.yaml`, with the defaults of what they mention; null where there are none.
+    /// The declarations of `model.yaml`, with the defaults of the parts that it mentions; null where there
+    /// are none.
     #[serde(skip_serializing_if = "Value::is_null")]
     declared: Value,
     samples: Vec<Sample>,
@@ -89,7 +90,8 @@ pub fn render(models: &Models, serving_example: Option<String>, json: bool) -> a
     Ok(text)
 }
 
-/// The declarations of `model.yaml`, with the defaults of what they mention; null where there are none.
+/// The declarations of `model.yaml`, with the defaults of the parts that it mentions; null where there are
+/// none.
 fn declared(declaration: &Declaration) -> anyhow::Result<Value> {
     let nothing = serde_json::to_value(Declaration::default())?;
     let mut said = serde_json::to_value(declaration)?;

@@ -143,8 +143,8 @@ async fn newest(
     let Some(listed) = found else {
         let wanted = version.map_or_else(|| "a version".to_owned(), |version| format!("version {version:?}"));
         return Err(anyhow::anyhow!("{wanted} of the model {name:?} is not there")).hint(
-            "a version is a folder MODEL/VERSION with a model.onnx; VERSION is a whole number or a semantic \
-                 version",
+            "a version is a folder MODEL/VERSION with a model.onnx; VERSION is a whole number or a \
+                 semantic version",
         );
     };
     let fetched = fetch(&source, &listed).await?;

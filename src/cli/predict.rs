@@ -16,7 +16,7 @@ use crate::hint::Hint as _;
 use crate::model::Models;
 use crate::pubsub::{publish, receive};
 
-/// The message id, which a request of Pub/Sub gets from Pub/Sub.
+/// Stands for the message id, which Pub/Sub would assign.
 const MESSAGE_ID: &str = "local";
 
 /// The response that the worker would publish, without what only Pub/Sub gives: ids, and the times of

@@ -65,7 +65,7 @@ pub struct Responses {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Models {
     pub source: Source,
-    /// Model of requests that name none; without it, only a source of one model serves them.
+    /// Model of requests that name none; without it, such requests need a source of one model.
     pub default: Option<String>,
     /// Full name of the subscription to the bucket's notifications; without it, the source is polled only.
     pub updates: Option<String>,
@@ -79,7 +79,7 @@ pub struct Models {
 /// The cache of downloaded versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// Survives restarts; `None`: the system's temporary directory, of which nothing is kept.
+    /// Kept over restarts; `None`: a temporary directory, which is deleted at the end.
     pub directory: Option<PathBuf>,
     /// Most bytes of all versions together.
     pub size: u64,
@@ -180,7 +180,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// `bucket` or `bucket/prefix`; a slash at the end changes nothing.
+    /// Reads `bucket` or `bucket/prefix`; a slash at the end is dropped.
     pub fn parse(text: &str) -> Option<Self> {
         names::location(text)
     }

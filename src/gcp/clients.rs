@@ -1,5 +1,5 @@
-//! Google's clients, made in one place. The emulator variables mean what they mean for Google's other
-//! clients: plaintext to that host, no credentials.
+//! Google's clients. The emulator variables work as in Google's clients for other languages: plaintext to
+//! that host, no credentials.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -33,8 +33,7 @@ const REPORTED_ERROR: &str =
 /// reasons.
 const MOST_ABOUT_REQUESTS: u32 = 10;
 const DEFAULT_FILTER: &str = "info";
-/// Libraries, and their highest level unless the filter names them. HTTP libraries write a line for each
-/// frame below it.
+/// The highest level of libraries that the filter does not name. HTTP libraries log every frame at DEBUG.
 const LIBRARIES: [(&str, LevelFilter); 8] = [
     ("h2", LevelFilter::INFO),
     ("hyper", LevelFilter::INFO),

@@ -54,7 +54,7 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
-/// The trace of one observation, for whoever asks why a bucket counted it. OpenMetrics allows 128 characters.
+/// The trace of one observation. OpenMetrics allows 128 characters of labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Exemplar {
     pub trace_id: String,
@@ -186,7 +186,7 @@ pub struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     /// Versions out of service whose series are kept, the oldest first.
     retired: Mutex<VecDeque<VersionLabels>>,
-    /// For requests that were refused before they had a model.
+    /// The handles for requests that were refused before their model was known.
     pub unrouted: ModelMetrics,
     pub in_hand: Gauge,
     pub bytes_in_hand: Gauge,
@@ -305,7 +305,8 @@ impl Metrics {
         ModelMetrics::new(&self.requests, &self.rows, &self.distributions, labels)
     }
 
-    /// Records that a version went out of service. Its series are removed once [`MOST_RETIRED`] more are.
+    /// Records that a version went out of service. Its series are removed after [`MOST_RETIRED`] further
+    /// versions have.
     pub fn retire(&self, model: &str, version: &str) {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.push_back(VersionLabels { model: model.to_owned(), version: version.to_owned() });
@@ -322,8 +323,7 @@ impl Metrics {
         }
     }
 
-    /// Counts what became of a version: `serving`, `refused`, `failed`, or `retired` when it is gone for
-    /// good.
+    /// Counts an outcome of a version: `serving`, `refused`, `failed`, or `retired`.
     pub fn reloaded(&self, model: &str, outcome: &'static str) {
         self.reloads.get_or_create(&ReloadLabels { model: model.to_owned(), outcome }).inc();
     }

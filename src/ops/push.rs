@@ -6,7 +6,7 @@
 //! read back.
 //!
 //! Our own, since the metrics of `opentelemetry_sdk` have no exemplars, keep the series of versions out of
-//! service for ever, and would be a second set of instruments beside those of `/metrics`. As
+//! service forever, and would be a second set of instruments beside those of `/metrics`. As
 //! `opentelemetry-otlp` sends nothing but the SDK's metrics, traces share this module's transport instead of
 //! bringing a second one.
 

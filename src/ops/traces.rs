@@ -2,7 +2,7 @@
 //!
 //! A sampled message has three spans, each the parent of the next: `receive` (until it is decoded), `process`
 //! (until its response is accepted) and `publish`, which the response's `traceparent` names. A batch has one,
-//! `predict`: its parent is the span of its first sampled message, and it and each of its sampled messages
+//! `predict`: its parent is the span of its first sampled message, and the batch and its sampled messages
 //! link each other. A nacked message ends its spans with an error.
 
 use std::collections::HashMap;

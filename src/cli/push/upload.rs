@@ -1,4 +1,4 @@
-//! Uploads to a bucket that may take any time, but not stall, and that overwrite nothing.
+//! Uploads to a bucket. They may take any time as long as they make progress, and overwrite nothing.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use crate::hint::Hint as _;
 
 /// Bytes of a file read at a time.
 const CHUNK: usize = 256 << 10;
-/// Bytes in one request, 70 KB/s over [`STALL`]: a file is read, and so shows progress, a part at a time.
+/// Bytes of one request. Progress shows a part at a time, so that [`STALL`] asks for 70 KB/s.
 const PART: usize = 4 << 20;
-/// An upload that makes no progress for so long is given up: the client itself tries again without end.
+/// Time without progress after which an upload fails. Google's client would retry without end.
 const STALL: Duration = Duration::from_secs(60);
 
 /// Uploads to one bucket.
