@@ -37,5 +37,6 @@ pub mod ops;
 pub mod pipeline;
 pub mod prepare;
 pub mod pubsub;
+pub mod reply_to;
 pub mod stages;
 pub mod tensor;

@@ -73,7 +73,7 @@ impl Sample {
     fn is_answered(&self, models: &Models) -> bool {
         let attributes = self.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
         let attributes: HashMap<String, String> = attributes.collect();
-        predict(models, self.body.bytes().to_vec(), attributes).is_prediction
+        predict(models, self.body.bytes(), attributes).is_prediction
     }
 }
 

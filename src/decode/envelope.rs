@@ -16,7 +16,7 @@ use crate::tensor::signature::Signature;
 pub struct Headers<'a>(pub &'a HashMap<String, String>);
 
 impl<'a> Headers<'a> {
-    pub(super) fn get(self, name: &str) -> Option<&'a str> {
+    pub fn get(self, name: &str) -> Option<&'a str> {
         self.0.get(name).map(String::as_str)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::samples;
+use crate::lifecycle::warm_up::warm_up;
 use crate::model::Model;
 use crate::model::bundle::{Bundle, Problem};
 use crate::model::executor::{Executor, Opened};
@@ -46,7 +47,7 @@ pub fn load(
     };
     for thread in 0..runtime.threads() {
         // A model may rightly refuse zeros (an index out of its table); the first call was made all the same.
-        if let Err(reason) = crate::engine::predict::warm_up(&model, thread) {
+        if let Err(reason) = warm_up(&model, thread) {
             tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
         }
     }

@@ -13,4 +13,5 @@ mod reconcile;
 mod samples;
 pub mod source;
 pub mod version;
+mod warm_up;
 pub mod watch;

@@ -267,7 +267,8 @@ impl Executor {
         self.sharing.shares_calls() && self.takes_rows()
     }
 
-    /// Runs `rows` rows of `inputs` (in the model's order) and lends the outputs, as they are shown, to `use_outputs`.
+    /// Runs `rows` rows of `inputs` (in the model's order) and lends the outputs, as they are shown, to `use_outputs`. `between` is
+    /// called between two calls, and may run other inputs on the same thread.
     ///
     /// # Errors
     /// [`Failure::NotRows`] where `how` is [`How::Rows`] and an output has not that many; requests run alone from then on.
@@ -278,17 +279,18 @@ impl Executor {
         inputs: &[Input<'_>],
         rows: usize,
         how: How,
+        between: &mut dyn FnMut(),
         use_outputs: impl FnOnce(&[Output<'_>]) -> T,
     ) -> Result<T, Failure> {
-        let mut chain =
-            self.chains[thread % self.chains.len()].lock().unwrap_or_else(PoisonError::into_inner);
+        let chain = &self.chains[thread % self.chains.len()];
+        let lock = || chain.lock().unwrap_or_else(PoisonError::into_inner);
         let present = &self.present;
         let calls = match (how, self.rows) {
             (How::Rows, Rows::Fixed(length)) => Calls::Rows { length, fills_up: true },
             (How::Rows, _) => match self.longest_call().filter(|length| rows > *length) {
                 Some(length) => Calls::Rows { length, fills_up: false },
                 None => {
-                    let shown = chain.run(inputs, |outputs| {
+                    let shown = lock().run(inputs, |outputs| {
                         let has_rows = |output: &Output<'_>| {
                             matches!(output.show, Show::Missing) || output.shape.first() == Some(&rows)
                         };
@@ -304,11 +306,11 @@ impl Executor {
             }
             (How::EachRow, _) => Calls::EachRow { counts_rows: &self.counts_rows },
             (How::Whole, _) => {
-                let shown = chain.run(inputs, |outputs| present.apply(outputs, false, use_outputs));
+                let shown = lock().run(inputs, |outputs| present.apply(outputs, false, use_outputs));
                 return shown.and_then(|shown| shown).map_err(Failure::Failed);
             }
         };
-        split_runs::several(&mut chain, inputs, rows, calls, present, use_outputs).map_err(|failure| {
+        split_runs::several(chain, inputs, rows, calls, present, between, use_outputs).map_err(|failure| {
             match failure {
                 Failure::NotRows { .. } => self.disprove_rows(),
                 failed => failed,

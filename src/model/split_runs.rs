@@ -1,5 +1,7 @@
 //! The rows of one request in several calls of a model, their outputs joined.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::encode::MAX_ELEMENTS;
 use crate::model::executor::{Failure, Input};
 use crate::model::onnx::chain::Chain;
@@ -28,17 +30,21 @@ impl Calls<'_> {
 /// Runs the `rows` that `inputs` are stacks of and lends the outputs of all calls as `present` shows them: as one tensor stacked
 /// in the same way where every call gives one of the same shape, else as one output a row.
 pub(crate) fn several<T>(
-    chain: &mut Chain,
+    chain: &Mutex<Chain>,
     inputs: &[Input<'_>],
     rows: usize,
     calls: Calls<'_>,
     present: &Present,
+    between: &mut dyn FnMut(),
     use_outputs: impl FnOnce(&[Output<'_>]) -> T,
 ) -> Result<T, Failure> {
     let length = calls.length();
     let mut joined: Vec<Joined> = Vec::new();
     let mut elements = 0;
     for begin in (0..rows).step_by(length) {
+        if begin > 0 {
+            between();
+        }
         let taken = length.min(rows - begin);
         let own: Vec<(Vec<usize>, Elements)> = inputs
             .iter()
@@ -56,6 +62,8 @@ pub(crate) fn several<T>(
             }
             joined.iter_mut().zip(outputs).try_for_each(|(joined, output)| joined.add(output, taken, calls))
         };
+        // Not locked while others run between two calls.
+        let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
         let added = chain.run(&views, |outputs| match calls {
             Calls::Rows { .. } => add(outputs),
             Calls::EachRow { counts_rows } => {

@@ -18,9 +18,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 
 use super::context;
 use super::sampling::Gate;
-use crate::engine::job::Pending;
 use crate::error::Code;
-use crate::model::Model;
 use crate::ops::metrics::Exemplar;
 
 static TRACES: OnceLock<Traces> = OnceLock::new();
@@ -250,21 +248,25 @@ fn body_size(bytes: usize) -> KeyValue {
     KeyValue::new("messaging.message.body.size", i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
-/// The span of a batch, until it is dropped; `None` when none of its messages is sampled.
-pub fn batch(model: &Model, requests: &mut [Pending]) -> Option<Span> {
+/// The span of a batch, until it is dropped; `None` when none of its requests is sampled.
+pub fn batch<'a>(
+    model: &str,
+    version: &str,
+    rows: usize,
+    requests: impl ExactSizeIterator<Item = &'a mut MessageTrace>,
+) -> Option<Span> {
     let traces = TRACES.get()?;
-    let (messages, rows) = (requests.len(), requests.iter().map(|pending| pending.request.rows).sum());
-    let mut sampled: Vec<&mut Span> =
-        requests.iter_mut().filter_map(|pending| pending.origin.ticket.trace.processing()).collect();
+    let messages = requests.len();
+    let mut sampled: Vec<&mut Span> = requests.filter_map(MessageTrace::processing).collect();
     let contexts: Vec<SpanContext> = sampled.iter().map(|span| span.span_context().clone()).collect();
     let parent = Context::new().with_remote_span_context(contexts.first()?.clone());
     let links = contexts.into_iter().map(|context| Link::new(context, Vec::new(), 0)).collect();
-    let builder = SpanBuilder::from_name(format!("predict {}", model.name)).with_links(links);
+    let builder = SpanBuilder::from_name(format!("predict {model}")).with_links(links);
     let mut span = traces.tracer.build_with_context(builder, &parent);
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     span.set_attributes([
-        KeyValue::new("predictd.model", model.name.to_string()),
-        KeyValue::new("predictd.model_version", model.version.to_string()),
+        KeyValue::new("predictd.model", model.to_owned()),
+        KeyValue::new("predictd.model_version", version.to_owned()),
         KeyValue::new("predictd.batch.rows", count(rows)),
         KeyValue::new("messaging.batch.message_count", count(messages)),
     ]);
