@@ -38,11 +38,11 @@ use crate::model::onnx::runtime::Runtime;
 use crate::ops::health::Health;
 use crate::ops::metrics::Metrics;
 use crate::pubsub::delivery::Reply;
+use crate::pubsub::model_updates;
 use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::publish::{Large, Publish, topic};
 use crate::pubsub::receive::Receive;
-use crate::pubsub::{model_updates, receive};
 use crate::reply_to::ReplyTo;
 use crate::stages::Stages;
 use crate::{http, ops};
@@ -62,7 +62,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     let runtime = Arc::new(Runtime::load(&config.inference)?.with_max_rows(config.batching.max_rows));
     let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
     let admin = clients::subscription_admin().await?;
-    if let Some(found) = receive::check_subscription(&admin, &config.requests.subscription).await? {
+    if let Some(found) = probes::request_subscription(&admin, &config.requests.subscription).await? {
         tracing::info!(
             subscription = config.requests.subscription,
             exactly_once = found.enable_exactly_once_delivery,

@@ -29,7 +29,8 @@ use crate::pubsub::publish;
 /// What stands for the message's id, which only Pub/Sub gives.
 const MESSAGE_ID: &str = "local";
 
-/// The message that the worker would publish, but for what only Pub/Sub gives: ids and the times of CloudEvents.
+/// The message that the worker would publish, but for what only Pub/Sub gives: ids and the times of
+/// CloudEvents.
 #[derive(Debug)]
 pub struct Answer {
     pub body: Vec<u8>,
@@ -97,8 +98,8 @@ pub fn content_type(value: String) -> (String, String) {
     ("content-type".to_owned(), value)
 }
 
-/// The body alone to standard output; a terminal gets a line end. Attributes go to standard error, in order: all of them, or those
-/// without which the body cannot be read, such as `inference-header-content-length`.
+/// The body alone to standard output; a terminal gets a line end. Attributes go to standard error, in order:
+/// all of them, or those without which the body cannot be read, such as `inference-header-content-length`.
 pub fn write(answer: &Answer, all: bool) -> anyhow::Result<()> {
     output::print(&answer.body)?;
     if std::io::stdout().is_terminal() {

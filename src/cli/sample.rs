@@ -1,5 +1,5 @@
-//! Requests that a model takes as they stand: the examples of its bundle, and one of each form that fits it, made of zeros of the
-//! right shape, which mean nothing. Each was answered by the model before it is shown.
+//! Requests that a model takes as they stand: the examples of its bundle, and one of each form that fits it,
+//! made of zeros of the right shape, which mean nothing. Each was answered by the model before it is shown.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -77,7 +77,8 @@ impl Sample {
     }
 }
 
-/// The examples of the bundle, then the forms in which the model answers zeros; none where it refuses all of them.
+/// The examples of the bundle, then the forms in which the model answers zeros; none where it refuses all of
+/// them.
 pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) -> Vec<Sample> {
     let declared = model.declaration.samples.iter().map(|sample| ("sample", sample.request.to_string()));
     let given = declared.chain(serving_example.map(|body| ("mlflow-example", body)));

@@ -72,7 +72,7 @@ pub fn run_batch<R>(
     let Batch { model, mut jobs } = batch;
     let rows = jobs.iter().map(|job| job.request.rows).sum();
     let traced = jobs.iter_mut().map(|job| &mut job.origin.trace);
-    let _span = traces::batch(&model.name, &model.version, rows, traced);
+    let _span = traces::batch((&model.name, &model.version), rows, traced);
     let started = Instant::now();
     let mut computed: Vec<Origin<R>> = Vec::with_capacity(jobs.len());
     let mut requests: Vec<Request> = Vec::with_capacity(jobs.len());

@@ -18,7 +18,8 @@ use super::loader::Loader;
 use super::reconcile::{Current, Follower};
 use super::source::{Ignored, Listed, Listing, Source};
 use crate::model::Models;
-use crate::ops::health::{Health, Part, REMINDER};
+use crate::ops::health::{Health, Part};
+use crate::ops::log_limits::{REMINDER, Throttle};
 use crate::ops::metrics::Metrics;
 use crate::ops::reload::{Reload, phase};
 use crate::stages::pass_panic_on;
@@ -149,7 +150,7 @@ impl Watch {
     /// Until a model serves, and the others do, cannot, or have had their time. What cannot be read now may
     /// be later: rights take minutes to arrive where they are new.
     async fn start(&mut self) {
-        let (mut said, mut serving_since): (Option<Instant>, Option<Instant>) = (None, None);
+        let (reminder, mut serving_since) = (Throttle::every(REMINDER), None::<Instant>);
         self.look().await;
         self.shared.models.set_awaited(self.models.keys().cloned().collect());
         loop {
@@ -158,8 +159,7 @@ impl Watch {
                 if self.running.is_empty() || since.elapsed() >= START_PATIENCE {
                     return;
                 }
-            } else if self.running.is_empty() && said.is_none_or(|at| at.elapsed() >= REMINDER) {
-                said = Some(Instant::now());
+            } else if self.running.is_empty() && reminder.admit() {
                 tracing::error!(
                     "no model can serve yet, waiting for one; `/info` says why the versions found do not"
                 );

@@ -14,10 +14,12 @@ use tokio::task::spawn_blocking;
 
 use self::directory::Directory;
 use super::cache::{Cache, Lease, Partial};
-use super::download::{Object, in_time};
+use super::download::Object;
 use super::version::Version;
 use crate::config;
-use crate::gcp::clients;
+use crate::gcp::calls::in_time;
+use crate::gcp::storage::bucket_resource;
+use crate::gcp::{clients, probes};
 use crate::hint::Hint as _;
 use crate::model::bundle;
 use crate::model::bundle::{DECLARATION, MANIFEST};
@@ -118,7 +120,7 @@ impl Source {
             }
             config::Source::Bucket { bucket, prefix } => {
                 let control = clients::storage_control().await?;
-                check_bucket(&control, bucket).await?;
+                probes::bucket(&control, bucket).await?;
                 Self::Bucket(Box::new(Bucket {
                     storage: clients::storage().await?,
                     control,
@@ -280,39 +282,9 @@ fn folder(prefix: &str) -> String {
     if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_end_matches('/')) }
 }
 
-/// Asks for one object before anything starts: without a limit of its own the client would go on trying for minutes.
-async fn check_bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()> {
-    let parent = format!("projects/_/buckets/{bucket}");
-    let asked = control.list_objects().set_parent(parent).set_page_size(1).send();
-    let address = clients::storage_address();
-    let Ok(answered) = tokio::time::timeout(clients::CALL_TIMEOUT, asked).await else {
-        return Err(anyhow::anyhow!("no answer in {} seconds", clients::CALL_TIMEOUT.as_secs()))
-            .with_context(|| format!("cannot reach {address}"))
-            .hint("check the network, or STORAGE_EMULATOR_HOST when a local server is meant");
-    };
-    let Err(error) = answered else { return Ok(()) };
-    match clients::code(&error) {
-        // The watch goes on asking: rights take minutes to arrive where they are new.
-        Some("PERMISSION_DENIED") => Ok(()),
-        Some("NOT_FOUND") => Err(anyhow::anyhow!("the bucket {bucket:?} does not exist")).hint(
-            "create it, or correct its name; `gcloud storage buckets list` prints the names that exist",
-        ),
-        Some(_) => Err(error)
-            .with_context(|| format!("cannot list the bucket {bucket:?}"))
-            .hint("check the credentials and the rights (roles/storage.objectViewer)"),
-        None => Err(error).with_context(|| format!("cannot reach {address}")).hint(
-            "check the network and the credentials, or STORAGE_EMULATOR_HOST when a local server is meant",
-        ),
-    }
-}
-
 async fn list_bucket(control: &StorageControl, bucket: &str, prefix: &str) -> anyhow::Result<Listing> {
     use google_cloud_gax::paginator::ItemPaginator as _;
-    let mut items = control
-        .list_objects()
-        .set_parent(format!("projects/_/buckets/{bucket}"))
-        .set_prefix(prefix)
-        .by_item();
+    let mut items = control.list_objects().set_parent(bucket_resource(bucket)).set_prefix(prefix).by_item();
     let mut collected = Collected::default();
     let failed = || format!("cannot list gs://{bucket}/{prefix}");
     while let Some(object) = in_time(items.next()).await.with_context(failed)? {

@@ -318,7 +318,7 @@ impl Declaration {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        super::yaml::parse(text).map_err(|error| format!("\"model.yaml\" is not understood: {error}"))
+        crate::yaml::parse(text).map_err(|error| format!("\"model.yaml\" is not understood: {error}"))
     }
 
     /// The files beside the model that must be there.

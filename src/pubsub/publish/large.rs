@@ -13,9 +13,9 @@ use crate::config::{Location, Responses};
 use crate::decode::event::Mode;
 use crate::encode;
 use crate::gcp::clients;
+use crate::gcp::storage::{self, ObjectMetadata};
 use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, HEADER_LENGTH};
 use crate::pubsub::delivery::Reply;
-use crate::pubsub::objects::{About, write};
 
 /// Results written at a time; more wait, and so does all behind them: they are large, and memory is not for waiting.
 const AT_A_TIME: usize = 16;
@@ -49,7 +49,7 @@ impl Large {
 
     /// Writes a result that this [`takes`](Self::takes); the reply that says where it is, or the one that was not written.
     pub(super) async fn write(&self, mut reply: Reply) -> Result<Reply, (Reply, anyhow::Error)> {
-        let Some((storage, Location { bucket, prefix }, _)) = &self.bucket else { return Ok(reply) };
+        let Some((client, Location { bucket, prefix }, _)) = &self.bucket else { return Ok(reply) };
         let id = &reply.delivery.requester.message_id;
         let name = if prefix.is_empty() { id.clone() } else { format!("{prefix}/{id}") };
         let attribute = |name: &str| {
@@ -58,12 +58,12 @@ impl Large {
         };
         // How its binary data is read must be found beside the object too.
         let length = attribute(HEADER_LENGTH).map(|length| (HEADER_LENGTH, length));
-        let about = About {
+        let metadata = ObjectMetadata {
             content_type: attribute(CONTENT_TYPE).unwrap_or("application/json"),
             content_encoding: attribute(CONTENT_ENCODING),
-            metadata: length.into_iter().collect(),
+            custom: length.into_iter().collect(),
         };
-        if let Err(error) = write(storage, bucket, &name, reply.body.clone(), &about).await {
+        if let Err(error) = storage::write(client, bucket, &name, reply.body.clone(), &metadata).await {
             return Err((reply, error));
         }
         refer(&mut reply, format!("gs://{bucket}/{name}"));

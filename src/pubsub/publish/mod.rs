@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::Requests;
 use crate::gcp::clients;
-use crate::gcp::clients::Heard;
+use crate::gcp::clients::LastRefusal;
 use crate::ops::health::{Health, Pulse};
 use crate::ops::metrics::Metrics;
 use crate::pubsub::delivery::{Reply, Requester, report_expired};
@@ -79,7 +79,7 @@ impl Publish {
             metrics,
             health,
             order,
-            heard: Heard::default(),
+            last_refusal: LastRefusal::default(),
             is_dead: AtomicBool::new(false),
             refused: Mutex::default(),
             places: Semaphore::new(share.messages),

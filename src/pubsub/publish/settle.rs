@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::response;
 use crate::gcp::clients;
-use crate::gcp::clients::Heard;
+use crate::gcp::clients::LastRefusal;
 use crate::ops::health::{Health, Part};
 use crate::ops::metrics::Metrics;
 use crate::ops::requests;
@@ -28,7 +28,7 @@ use crate::pubsub::ordering::Order;
 const SLOW: Duration = Duration::from_secs(5);
 const STILL_TRYING: &str = "no response was accepted for 5 seconds, still trying";
 /// A call without an answer for so long, while nothing was refused either: its connection is dead, though nobody
-/// said so. More than two of the client's pauses between attempts ([`clients::PUBLISH_BACKOFF`]).
+/// said so. More than two of the client's pauses between attempts ([`LONGEST_PUBLISH_PAUSE`](crate::backoff::LONGEST_PUBLISH_PAUSE)).
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a request waits whose response was refused for good: before it is nacked, or, with an ordering key, when it is
 /// redelivered. Nacked at once it would be redelivered at once, as often as the worker can compute it.
@@ -43,7 +43,7 @@ pub(super) struct Shared {
     pub(super) health: Arc<Health>,
     pub(super) order: Arc<Order>,
     /// Refusals that the client tries again after.
-    pub(super) heard: Heard,
+    pub(super) last_refusal: LastRefusal,
     /// A connection was found dead: a new one is needed.
     pub(super) is_dead: AtomicBool,
     /// Message ids refused for good since the last accepted response, [`MOST_REFUSED`] at most.
@@ -114,7 +114,8 @@ impl Shared {
         let elapsed = received_at.elapsed();
         metrics.answered(elapsed, exemplar);
         requests::log(&Answered {
-            model: model.as_deref(),
+            model: model.as_deref().map(|model| &*model.name),
+            version: model.as_deref().map(|model| &*model.version),
             message_id: &delivery.requester.message_id,
             code,
             reason: outcome.err().as_ref().map(|rejection| &*rejection.message),
@@ -199,7 +200,7 @@ impl Shared {
         accepted: &mut PublishFuture,
         since: Instant,
     ) -> Result<String, Refused> {
-        let is_silent = || since.elapsed() > SILENCE && self.heard.ago() > SILENCE;
+        let is_silent = || since.elapsed() > SILENCE && self.last_refusal.age() > SILENCE;
         loop {
             // One call's messages share its fate: what the first has waited for, the others need not.
             let patience = if is_silent() { Duration::ZERO } else { SLOW };

@@ -4,7 +4,6 @@
 //! cannot be fetched for now is given back to Pub/Sub.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -21,8 +20,6 @@ use crate::stages::pass_panic_on;
 
 /// Objects fetched at a time: enough for one connection's delays to hide behind the others.
 pub(super) const AT_A_TIME: usize = 16;
-/// Between two warnings of requests that could not be fetched.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// A request to fetch.
 pub(super) struct Referred {
@@ -152,9 +149,7 @@ impl Intake {
 
     /// Once in a while: a bucket that cannot be read concerns many requests.
     fn warn(&self, object: &Object, why: &str) {
-        let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if warned.is_none_or(|at| at.elapsed() > QUIET) {
-            *warned = Some(Instant::now());
+        if self.unreadable.admit() {
             tracing::error!(
                 %object,
                 why,

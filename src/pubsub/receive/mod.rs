@@ -14,21 +14,21 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use backoff::BackoffBuilder as _;
 use google_cloud_pubsub::client::{Subscriber, SubscriptionAdmin};
-use google_cloud_pubsub::model::Subscription;
 use google_cloud_pubsub::subscriber::MessageStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff;
 use crate::config::Requests;
 use crate::decode::envelope::Headers;
 use crate::decode::reference;
 use crate::engine::budget::Budget;
 use crate::engine::job::Job;
 use crate::engine::queue::Entry;
-use crate::gcp::clients;
+
+use crate::gcp::{clients, probes};
 use crate::headers;
 use crate::hint::Hint as _;
 use crate::model::Models;
@@ -84,44 +84,13 @@ pub struct Receive {
     pub replies: mpsc::Sender<Vec<Reply>>,
 }
 
-/// Looks the subscription up before anything starts; `None` when that is not allowed.
-///
-/// # Errors
-/// It does not exist, or nobody answers. A refusal for want of rights is none: receiving needs fewer.
-pub async fn check_subscription(
-    admin: &SubscriptionAdmin,
-    name: &str,
-) -> anyhow::Result<Option<Subscription>> {
-    let asked = admin.get_subscription().set_subscription(name).send();
-    let error = match tokio::time::timeout(clients::CALL_TIMEOUT, asked).await {
-        Ok(Ok(found)) => return Ok(Some(found)),
-        Ok(Err(error)) => error,
-        Err(_) => {
-            return Err(anyhow::anyhow!("no answer in {} seconds", clients::CALL_TIMEOUT.as_secs()))
-                .with_context(|| format!("cannot reach {}", clients::pubsub_address()))
-                .hint("check the network, or PUBSUB_EMULATOR_HOST when a local server is meant");
-        }
-    };
-    match clients::code(&error) {
-        Some("PERMISSION_DENIED") => Ok(None),
-        Some("NOT_FOUND") => Err(anyhow::anyhow!("the subscription {name:?} does not exist"))
-            .hint("create it, or correct `requests.subscription` and `project`"),
-        Some(_) => Err(error)
-            .with_context(|| format!("cannot use the subscription {name:?}"))
-            .hint("check the credentials and the rights (roles/pubsub.subscriber)"),
-        None => Err(error).with_context(|| format!("cannot reach {}", clients::pubsub_address())).hint(
-            "check the network and the credentials, or PUBSUB_EMULATOR_HOST when a local server is meant",
-        ),
-    }
-}
-
 impl Receive {
     /// Receives until `stop`; then waits until the last message in hand is settled.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let intake = Arc::new(Intake::new(&self, stop.clone()));
         let pulse = self.health.pulse("receive");
         let mut hands = Hands { intake, fetches: Fetches::default(), decoded: Vec::new(), pulse };
-        let mut delays = reconnect_delays();
+        let mut delays = backoff::reconnect();
         let (mut missing, mut failed) = (0, false);
         // Streams that ended, each until the last message that it brought is settled.
         let mut ending = JoinSet::new();
@@ -172,7 +141,7 @@ impl Receive {
             };
             self.metrics.stream_failures.inc();
             if received || opened.elapsed() > LASTED {
-                delays = reconnect_delays();
+                delays = backoff::reconnect();
                 missing = 0;
             }
             let delay = delays.next().unwrap_or(Duration::from_secs(30));
@@ -212,7 +181,7 @@ impl Receive {
             let trouble = if slowed.load(Ordering::Relaxed) {
                 Some("the request stream is broken again as soon as it is open".to_owned())
             } else {
-                let checked = check_subscription(&self.admin, &self.config.subscription).await;
+                let checked = probes::request_subscription(&self.admin, &self.config.subscription).await;
                 checked.err().map(|error| format!("{error:#}"))
             };
             match trouble {
@@ -407,15 +376,4 @@ enum Ended {
     Closed,
     Failed(google_cloud_pubsub::Error),
     PipelineGone,
-}
-
-/// From a tenth of a second, doubled, with jitter: a clean close is over within a second, an accept-then-reset loop costs little.
-pub(crate) fn reconnect_delays() -> impl Iterator<Item = Duration> {
-    backoff::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(30))
-        .with_factor(2.0)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }

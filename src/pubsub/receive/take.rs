@@ -1,7 +1,6 @@
 //! Messages to jobs: a decoded request, one to be fetched, or a refusal.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use google_cloud_pubsub::model::Message;
@@ -24,6 +23,7 @@ use crate::engine::queue::Entry;
 use crate::error::Rejection;
 use crate::model::Models;
 use crate::ops::health::Health;
+use crate::ops::log_limits::{Throttle, WINDOW};
 use crate::ops::metrics::Metrics;
 use crate::ops::traces;
 use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT, Reply, Requester};
@@ -47,8 +47,8 @@ pub(super) struct Intake {
     pub(super) quarantine: Quarantine,
     /// The right to fetch.
     pub(super) slots: Semaphore,
-    /// When it was last said that an object could not be fetched.
-    pub(super) warned: std::sync::Mutex<Option<Instant>>,
+    /// Limits the log lines about objects that cannot be read.
+    pub(super) unreadable: Throttle,
 }
 
 /// A request that came whole, as it came.
@@ -75,7 +75,7 @@ impl Intake {
             stop,
             quarantine: Quarantine::starting(),
             slots: Semaphore::new(AT_A_TIME),
-            warned: std::sync::Mutex::default(),
+            unreadable: Throttle::every(WINDOW),
         }
     }
 
