@@ -8,8 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config;
 use crate::hint::Hint as _;
+use crate::lifecycle::listing::ListedVersion;
 use crate::lifecycle::load;
-use crate::lifecycle::source::{Listed, Source};
+use crate::lifecycle::source::Source;
 use crate::model::Model;
 use crate::model::bundle::Bundle;
 use crate::model::executor;
@@ -159,7 +160,7 @@ async fn newest(
 /// With a progress bar where a person watches.
 pub(super) async fn fetch(
     source: &Source,
-    listed: &Listed,
+    listed: &ListedVersion,
 ) -> anyhow::Result<crate::lifecycle::source::Fetched> {
     let total = listed.files.iter().map(|file| file.size).sum();
     let bar = progress_bar(total, format!("{} {}", listed.model, listed.version));

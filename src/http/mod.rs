@@ -23,8 +23,9 @@ use tokio::sync::{Mutex, oneshot};
 use self::connections::Connections;
 use crate::encode::envelope::rfc3339;
 use crate::hint::Hint as _;
-use crate::lifecycle::source::Ignored;
-use crate::model::{Model, Models, NotServed};
+use crate::lifecycle::listing::IgnoredPath;
+use crate::lifecycle::not_served::{NotServed, NotServedRegistry};
+use crate::model::{Model, Models};
 use crate::ops::health::Health;
 use crate::ops::metrics::Metrics;
 use crate::tensor::signature::{Kind, TensorSpec};
@@ -45,6 +46,7 @@ pub struct State {
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
     pub models: Arc<Models>,
+    pub not_served: Arc<NotServedRegistry>,
 }
 
 /// The server; it ends when this is dropped.
@@ -163,7 +165,7 @@ struct Info {
     not_ready_because: Vec<String>,
     models: BTreeMap<String, ModelInfo>,
     /// Files and folders of the models' source that are no part of a version.
-    ignored: Vec<Ignored>,
+    ignored: Vec<IgnoredPath>,
 }
 
 #[derive(Serialize, Default)]
@@ -235,7 +237,7 @@ fn info(state: &State) -> String {
     for (name, model) in &*state.models.serving() {
         models.entry(name.to_string()).or_default().serving = Some(VersionInfo::of(model));
     }
-    for (name, not_served) in state.models.not_served() {
+    for (name, not_served) in state.not_served.by_model() {
         let info = models.entry(name).or_default();
         info.not_served = not_served;
         // Both were read one after the other: a version that took its place in between is no longer refused.
@@ -250,7 +252,7 @@ fn info(state: &State) -> String {
         ready: troubles.is_empty(),
         not_ready_because: troubles,
         models,
-        ignored: state.models.ignored(),
+        ignored: state.not_served.ignored(),
     };
     serde_json::to_string_pretty(&info).expect("plain data is always JSON") + "\n"
 }

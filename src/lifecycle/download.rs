@@ -17,7 +17,7 @@ use tokio::fs;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::source::File;
+use super::listing::ListedFile;
 
 /// A read that brings no byte for so long has stalled. Short, since going on from there costs one request.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ pub(crate) struct Object<'a> {
     pub(crate) storage: &'a Storage,
     pub(crate) bucket: &'a str,
     pub(crate) name: String,
-    pub(crate) file: &'a File,
+    pub(crate) file: &'a ListedFile,
 }
 
 /// Why a read ended early.

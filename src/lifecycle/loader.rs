@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::Lease;
 use super::crashes::Crashes;
+use super::listing::ListedVersion;
 use super::load::load;
 use super::memory::Room;
-use super::source::{Listed, Source};
+use super::source::Source;
 use crate::model::Model;
 use crate::model::bundle::Problem;
 use crate::model::onnx::runtime::{Ender, Runtime};
@@ -103,10 +104,10 @@ impl Loader {
     pub(crate) fn forget_crashes_but(
         &self,
         source: &Source,
-        listed: &[Listed],
+        listed: &[ListedVersion],
         unreadable: &BTreeSet<String>,
     ) {
-        let address = |listed: &Listed| source.address(&listed.model, &listed.version);
+        let address = |listed: &ListedVersion| source.address(&listed.model, &listed.version);
         let listed: Vec<_> = listed.iter().map(|listed| (address(listed), listed)).collect();
         let unreadable: Vec<String> =
             unreadable.iter().map(|model| source.locate(&format!("{model}/"))).collect();
@@ -117,7 +118,7 @@ impl Loader {
     pub(crate) async fn load(
         &self,
         source: &Source,
-        listed: &Listed,
+        listed: &ListedVersion,
         to_serve: bool,
         unwanted: &CancellationToken,
     ) -> Result<Loaded, Failure> {

@@ -16,12 +16,11 @@ mod split_runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
 
 use crate::error::{Code, Rejection};
 use crate::names::{self, shown};
@@ -104,23 +103,6 @@ impl Model {
     }
 }
 
-/// The versions of a model that are not served, for `/info`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct NotServed {
-    /// Why another version is served than a worker would serve that starts now.
-    pub warning: Option<String>,
-    /// The versions that would be served if nothing was wrong with them, newest first.
-    pub refused: Vec<Refusal>,
-}
-
-/// Why a version does not serve, for `/info`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Refusal {
-    pub version: String,
-    pub from: String,
-    pub reason: String,
-}
-
 type Serving = BTreeMap<Arc<str>, Arc<Model>>;
 
 /// Names that a message lists at most.
@@ -132,8 +114,6 @@ const NEIGHBOURS: usize = 250;
 #[derive(Debug)]
 pub struct Models {
     serving: ArcSwap<Serving>,
-    not_served: Mutex<BTreeMap<String, NotServed>>,
-    ignored: Mutex<Vec<crate::lifecycle::source::Ignored>>,
     /// Serves requests that name no model.
     default: Option<String>,
     awaited: ArcSwap<BTreeSet<String>>,
@@ -141,13 +121,7 @@ pub struct Models {
 
 impl Models {
     pub fn new(default: Option<String>) -> Arc<Self> {
-        Arc::new(Self {
-            serving: ArcSwap::default(),
-            not_served: Mutex::default(),
-            ignored: Mutex::default(),
-            default,
-            awaited: ArcSwap::default(),
-        })
+        Arc::new(Self { serving: ArcSwap::default(), default, awaited: ArcSwap::default() })
     }
 
     /// One model, which serves every request that names no other.
@@ -204,7 +178,6 @@ impl Models {
 
     /// Takes a model out of service; batches in flight keep it until they end.
     pub(crate) fn retire(&self, name: &str) -> Option<Arc<Model>> {
-        self.lock().remove(name);
         let before = self.serving.rcu(|serving| {
             let mut serving = BTreeMap::clone(serving);
             serving.remove(name);
@@ -239,37 +212,6 @@ impl Models {
         let serving = self.serving.load();
         let now = serving.get(&model.name).filter(|now| now.takes_requests_of(model));
         Arc::clone(now.unwrap_or(model))
-    }
-
-    /// Versions that are not served, by model.
-    pub fn not_served(&self) -> BTreeMap<String, NotServed> {
-        self.lock().clone()
-    }
-
-    /// Puts `news` in place of what was known before of `model`; whether its warning is a new one.
-    pub(crate) fn set_not_served(&self, model: &str, news: NotServed) -> bool {
-        let mut all = self.lock();
-        let known = all.get(model).and_then(|known| known.warning.as_ref());
-        let is_new = news.warning.is_some() && news.warning.as_ref() != known;
-        if news == NotServed::default() {
-            all.remove(model);
-        } else {
-            all.insert(model.to_owned(), news);
-        }
-        is_new
-    }
-
-    /// Files and folders of the source that are no part of a version.
-    pub fn ignored(&self) -> Vec<crate::lifecycle::source::Ignored> {
-        self.ignored.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn set_ignored(&self, ignored: Vec<crate::lifecycle::source::Ignored>) {
-        *self.ignored.lock().unwrap_or_else(PoisonError::into_inner) = ignored;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, NotServed>> {
-        self.not_served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

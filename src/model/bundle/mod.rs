@@ -53,7 +53,7 @@ pub enum Problem {
 pub const MANIFEST: &str = "manifest.json";
 pub(crate) const DECLARATION: &str = "model.yaml";
 /// Bytes of a manifest or a declaration: they are read as a whole, and what is made of them takes many times as much.
-pub(crate) const MOST_DECLARED: u64 = 16 << 20;
+pub(crate) const MAX_DECLARATION_BYTES: u64 = 16 << 20;
 
 /// The commit mark of a version, written last.
 #[derive(Debug, Deserialize, Serialize)]
@@ -160,8 +160,8 @@ impl GraphFile {
 
 fn read_small(path: &Path) -> std::io::Result<String> {
     let size = std::fs::metadata(path)?.len();
-    if size > MOST_DECLARED {
-        return Err(std::io::Error::other(format!("it has {size} bytes, expected {MOST_DECLARED} at most")));
+    if size > MAX_DECLARATION_BYTES {
+        return Err(std::io::Error::other(format!("it has {size} bytes, expected {MAX_DECLARATION_BYTES} at most")));
     }
     std::fs::read_to_string(path)
 }
