@@ -22,7 +22,7 @@ use super::memory::Room;
 use super::source::Source;
 use crate::model::Model;
 use crate::model::bundle::Problem;
-use crate::model::onnx::runtime::{Ender, Runtime};
+use crate::model::onnx::runtime::{Runtime, Terminator};
 use crate::ops::reload::{carried, phase};
 
 /// Downloads side by side: one that stalls holds up no other for long.
@@ -129,9 +129,10 @@ impl Loader {
             return Err(Failure::Bad(refusal));
         }
         self.check_abandoned()?;
-        let ender = Ender::new().map_err(|error| Failure::ForNow(format!("cannot load: {error}")))?;
+        let terminator =
+            Terminator::new().map_err(|error| Failure::ForNow(format!("cannot load: {error}")))?;
         let threads = if to_serve { self.runtime.threads() } else { 1 };
-        let runtime = self.runtime.for_load(threads, Arc::clone(&ender));
+        let runtime = self.runtime.for_load(threads, Arc::clone(&terminator));
         let room = self.room.take(listed, threads, source.downloads()).await.map_err(Failure::ForNow)?;
         let of = Some((listed.model.as_str(), listed.version.as_str()));
         let fetched = {
@@ -169,7 +170,7 @@ impl Loader {
         let ended = match ended {
             Ok(ended) => ended,
             Err(failure) => {
-                ender.end();
+                terminator.terminate();
                 if timeout(ENDING, &mut load).await.is_ok() {
                     return Err(failure);
                 }

@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::batch_mode::Declared;
+use crate::model::batch_mode::BatchDimension;
 use crate::prepare::image::Image;
 use crate::prepare::text::Text;
 use crate::tensor::signature::{Dim, PadTo, Padding, TensorSpec};
@@ -34,7 +34,7 @@ pub struct Declaration {
     /// to each row's own length in the dimensions that the model calls as it calls the padded one.
     pub padding: Vec<Pad>,
     /// Which outputs a response shows, in this order, and how; all of them as they come when left out.
-    pub output: Vec<Shown>,
+    pub output: Vec<OutputDeclaration>,
     /// Requests and what the model must answer; run before the version serves.
     pub samples: Vec<Sample>,
     /// Limits of this model's own, and how it takes rows.
@@ -215,7 +215,7 @@ impl Pad {
 /// One output of the response.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Shown {
+pub struct OutputDeclaration {
     /// The model's output, or that of the postprocessing graph.
     pub from: String,
     /// Its name in the response; the output's own when left out.
@@ -285,7 +285,7 @@ pub struct Batching {
     /// several calls, unless its rows are known to depend on each other; 1 runs each row alone.
     pub max_rows: Option<usize>,
     /// Whether the first dimension counts rows.
-    pub dimension: Declared,
+    pub dimension: BatchDimension,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
