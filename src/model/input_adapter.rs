@@ -6,8 +6,8 @@ use crate::error::{Code, Rejection};
 use crate::model::batch_mode::BatchMode;
 use crate::model::bundle::columns::Columns;
 use crate::model::bundle::declaration::Declaration;
-use crate::prepare::image::{Image, Plan};
-use crate::prepare::text::{Text, Tokenizer};
+use crate::prepare::image::{ImageDeclaration, Plan};
+use crate::prepare::text::{TextDeclaration, Tokenizer};
 use crate::tensor::signature::{Dim, Kind, TensorSpec};
 use crate::tensor::{ElementType, Elements, Tensor, View};
 
@@ -70,7 +70,11 @@ impl InputAdapter {
         })
     }
 
-    fn image(declared: &Image, inputs: &[TensorSpec], mode: BatchMode) -> Result<Self, Vec<String>> {
+    fn image(
+        declared: &ImageDeclaration,
+        inputs: &[TensorSpec],
+        mode: BatchMode,
+    ) -> Result<Self, Vec<String>> {
         let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
         let wanted = declared.input.as_deref();
         let found = match (wanted, inputs) {
@@ -91,7 +95,7 @@ impl InputAdapter {
     }
 
     fn text(
-        declared: &Text,
+        declared: &TextDeclaration,
         inputs: &[TensorSpec],
         mode: BatchMode,
         folder: &Path,
@@ -248,7 +252,7 @@ mod tests {
     fn too_many_images_are_refused_before_memory_is_taken() {
         let shape = vec![Dim::Any("rows".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
         let spec = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
-        let plan = Box::new(Image::default().check(&spec).unwrap());
+        let plan = Box::new(ImageDeclaration::default().check(&spec).unwrap());
         let input_adapter = InputAdapter::Image { input: 0, plan, is_unbatched: false };
         // The bytes are no images, which is found only if their number is accepted.
         for (rows, code) in

@@ -22,7 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::context::{self, TRACEPARENT};
 use super::repeats::Repeats;
-use crate::prepare::survive::is_survived;
+use crate::prepare::catch_panic::is_catching_panics;
 
 /// What Error Reporting knows an error by: <https://cloud.google.com/error-reporting/docs/formatting-error-messages>.
 const REPORTED_ERROR: &str =
@@ -88,7 +88,7 @@ pub fn init(project: &str) {
 /// But for those of which only the one who sent their cause need know.
 fn report_panics(report: impl Fn(&PanicHookInfo<'_>) + Sync + Send + 'static) {
     std::panic::set_hook(Box::new(move |panic| {
-        if is_survived() {
+        if is_catching_panics() {
             let at = panic.location().map(ToString::to_string);
             tracing::debug!(at, "a library could not cope with what it was given");
         } else {
