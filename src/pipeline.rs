@@ -31,8 +31,10 @@ use crate::gcp::probes::Servers;
 use crate::lifecycle::crashes::Crashes;
 use crate::lifecycle::loader::Loader;
 use crate::lifecycle::memory;
+use crate::lifecycle::not_served::NotServedRegistry;
+use crate::lifecycle::reconcile::Shared;
 use crate::lifecycle::source::Source;
-use crate::lifecycle::watch::{Shared, Watch};
+use crate::lifecycle::watch::Watch;
 use crate::model::Models;
 use crate::model::onnx::runtime::Runtime;
 use crate::ops::health::Health;
@@ -58,6 +60,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     ops::push::start(Arc::clone(&metrics), &config.requests.subscription, &config.responses.topic);
     let health = Arc::new(Health::starting(stop.clone()));
     let models = Models::new(config.models.default.clone());
+    let not_served = Arc::<NotServedRegistry>::default();
 
     let runtime = Arc::new(Runtime::load(&config.inference)?.with_max_rows(config.batching.max_rows));
     let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
@@ -88,6 +91,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         Shared {
             source: Arc::clone(&source),
             models: Arc::clone(&models),
+            not_served: Arc::clone(&not_served),
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             loader: Loader::new(Arc::clone(&runtime), config.models.load_timeout, crashes),
@@ -103,6 +107,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
         models: Arc::clone(&models),
+        not_served,
     };
     // Serves through the drain, so that probes see it.
     let _http = http::Server::start(config.http.listen, state).await?;

@@ -24,7 +24,7 @@ pub enum Kind {
     Csv { header: Option<bool> },
     /// Little-endian rows of the model's one input.
     Raw,
-    /// One picture.
+    /// One image.
     Bytes,
     /// One text.
     Text,
@@ -139,14 +139,14 @@ fn v2_binary(length: &str, body: usize) -> Read<Kind> {
     }
 }
 
-/// Without a content type only JSON and pictures are told by their looks: anything else could be a table, raw numbers or text
+/// Without a content type only JSON and images are told by their looks: anything else could be a table, raw numbers or text
 /// alike.
 fn sniff(body: &[u8]) -> Read<Kind> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match body.iter().find(|byte| !b" \n\t\r".contains(byte)) {
         // An empty body is read as JSON, which says that it is empty.
         None | Some(b'{' | b'[') => Ok(Kind::Json),
-        Some(_) if is_picture(body) => Ok(Kind::Bytes),
+        Some(_) if is_image(body) => Ok(Kind::Bytes),
         Some(_) if body.starts_with(b"\x1f\x8b") => {
             Err(Fault::new("the body looks like gzip; set the attribute content-encoding to gzip if it is"))
         }
@@ -158,7 +158,7 @@ fn sniff(body: &[u8]) -> Read<Kind> {
 }
 
 /// By the first bytes that JPEG, PNG and WebP files have.
-fn is_picture(body: &[u8]) -> bool {
+fn is_image(body: &[u8]) -> bool {
     body.starts_with(b"\xff\xd8\xff")
         || body.starts_with(b"\x89PNG\r\n\x1a\n")
         || (body.starts_with(b"RIFF") && body.get(8..12) == Some(b"WEBP"))

@@ -1,19 +1,19 @@
-//! A body that is one element as it stands: a picture, or a text.
+//! A body that is one element as it stands: an image, or a text.
 
 use super::{Answer, Form, Limits, Request};
 use crate::decode::error::{Fault, Read, shown};
 use crate::tensor::signature::Signature;
 use crate::tensor::{ElementType, Elements, Tensor};
 
-/// One row of the model's one input, which takes pictures or other bytes.
+/// One row of the model's one input, which takes images or other bytes.
 pub(super) fn decode_bytes(body: &[u8], signature: &Signature, _: &Limits) -> Read<Request> {
     if body.is_empty() {
-        return Err(Fault::new("expected the bytes of a picture, got an empty body"));
+        return Err(Fault::new("expected the bytes of an image, got an empty body"));
     }
     request(
         signature,
         ElementType::Blob,
-        "pictures (its bundle declares no `image`)",
+        "images (its bundle declares no `image`)",
         Elements::Blob(vec![body.to_vec()]),
     )
 }

@@ -8,15 +8,15 @@ use crate::encode::unpad::{Lengths, Padded};
 use crate::encode::{self, Served};
 use crate::error::{Code, Rejection};
 use crate::model::Model;
-use crate::model::executor::{Failure, How};
-use crate::model::input_adapter::Tokens;
+use crate::model::input_adapter::TokenizedBatch;
+use crate::model::run::{RunFailure, RunMode};
 use crate::tensor::signature::Signature;
 use crate::tensor::{self, Elements, Output, Show, Tensor, View};
 
 /// The answer to one request: its body, or why there is none.
 pub type Answered = Result<encode::Body, Rejection>;
 
-/// Elements of the decoded pictures of several requests in memory at once: 16 MiB of float32.
+/// Elements of the decoded images of several requests in memory at once: 16 MiB of float32.
 const PREPARED: usize = 4 << 20;
 
 /// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave. `between` is called
@@ -27,10 +27,10 @@ pub fn predict(
     requests: Vec<Request>,
     between: &mut dyn FnMut(),
 ) -> (Vec<Option<Id>>, Vec<Answered>) {
-    let Some(width) = model.executor.intake.elements_of_a_row() else {
+    let Some(width) = model.executor.input_adapter.elements_of_a_row() else {
         return predict_together(model, thread, requests, between);
     };
-    // Pictures are decoded here, on the inference threads, and only as many at a time as memory is meant for them.
+    // Images are decoded here, on the inference threads, and only as many at a time as memory is meant for them.
     let mut ids: Vec<Option<Id>> = requests.iter().map(|_| None).collect();
     let mut answers: Vec<Option<Answered>> = requests.iter().map(|_| None).collect();
     let (mut group, mut places, mut elements) = (Vec::new(), Vec::new(), 0);
@@ -48,7 +48,9 @@ pub fn predict(
             run(&mut group, &mut places);
             elements = 0;
         }
-        if let Err(rejection) = model.executor.intake.prepare_request(&mut request.inputs, request.rows) {
+        if let Err(rejection) =
+            model.executor.input_adapter.prepare_request(&mut request.inputs, request.rows)
+        {
             refused.push((place, request.answer.id, rejection));
             continue;
         }
@@ -106,13 +108,13 @@ fn join(requests: &mut [Request]) -> Option<Vec<Tensor>> {
     Some(inputs)
 }
 
-/// How a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
+/// RunMode a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
 /// they stand.
-fn how(model: &Model, request: &Request) -> How {
+fn how(model: &Model, request: &Request) -> RunMode {
     match request.answer.form {
-        _ if model.executor.takes_rows() => How::Rows,
-        Form::Rows => How::EachRow,
-        Form::Columns | Form::V2 { .. } => How::Whole,
+        _ if model.executor.takes_rows() => RunMode::Rows,
+        Form::Rows => RunMode::EachRow,
+        Form::Columns | Form::V2 { .. } => RunMode::Whole,
     }
 }
 
@@ -131,7 +133,7 @@ impl Joined<'_> {
     fn run(&self, requests: Range<usize>, answers: &mut Vec<Answered>, between: &mut dyn FnMut()) {
         let rows = self.rows[requests.start].start..self.rows[requests.end - 1].end;
         let how = how(self.model, &self.requests[requests.start]);
-        if requests.len() == 1 || how == How::Rows {
+        if requests.len() == 1 || how == RunMode::Rows {
             let ran =
                 self.run_together(requests.clone(), &rows, how, between).or_else(
                     |rejection| match rejection {
@@ -169,12 +171,12 @@ impl Joined<'_> {
         &self,
         requests: Range<usize>,
         rows: &Range<usize>,
-        how: How,
+        how: RunMode,
         between: &mut dyn FnMut(),
     ) -> Result<Vec<Answered>, Option<Rejection>> {
         let (executor, metrics) = (&self.model.executor, &self.model.metrics);
         let mut inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, rows, how)).collect();
-        let prepared = executor.intake.prepare_batch(&inputs)?;
+        let prepared = executor.input_adapter.prepare_batch(&inputs)?;
         if let Some(tokens) = &prepared {
             inputs =
                 tokens.tensors.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
@@ -187,7 +189,7 @@ impl Joined<'_> {
         });
         let reason = match ran {
             Ok(encoded) => return Ok(encoded),
-            Err(Failure::NotRows { is_news }) => {
+            Err(RunFailure::NotRows { is_news }) => {
                 if is_news {
                     tracing::warn!(
                         model = &*self.model.name,
@@ -198,8 +200,8 @@ impl Joined<'_> {
                 }
                 return Err(None);
             }
-            Err(Failure::TooLarge) => return Err(Some(encode::too_large())),
-            Err(Failure::Failed(reason)) => reason,
+            Err(RunFailure::TooLarge) => return Err(Some(encode::too_large())),
+            Err(RunFailure::Failed(reason)) => reason,
         };
         if requests.len() == 1
             && let Some(rejection) = self.model.refused_value(&reason, &inputs)
@@ -211,7 +213,7 @@ impl Joined<'_> {
     }
 
     /// `rows` of one joined input.
-    fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>, how: How) -> (Vec<usize>, View<'t>) {
+    fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>, how: RunMode) -> (Vec<usize>, View<'t>) {
         let (mut shape, elements) = (input.shape.clone(), input.elements.view());
         if tensor::is_left_out(&shape, elements) {
             return (shape, elements);
@@ -219,13 +221,13 @@ impl Joined<'_> {
         let Signature { batched, row_by_row, .. } = self.model.signature;
         match how {
             // Instances without a dimension that counts them lie one behind the other.
-            How::EachRow if !batched && !row_by_row => {
+            RunMode::EachRow if !batched && !row_by_row => {
                 shape.insert(0, rows.len());
                 return (shape, elements);
             }
             // A request that is no list of rows, alone.
-            How::Whole if !batched => return (shape, elements),
-            How::Rows | How::EachRow | How::Whole => {}
+            RunMode::Whole if !batched => return (shape, elements),
+            RunMode::Rows | RunMode::EachRow | RunMode::Whole => {}
         }
         let row: usize = shape[1..].iter().product();
         shape[0] = rows.len();
@@ -236,11 +238,11 @@ impl Joined<'_> {
         &self,
         requests: Range<usize>,
         rows: &Range<usize>,
-        how: How,
-        tokens: Option<&Tokens>,
+        how: RunMode,
+        tokens: Option<&TokenizedBatch>,
         outputs: &[Output<'_>],
     ) -> Vec<Answered> {
-        let by_rows = how != How::Whole;
+        let by_rows = how != RunMode::Whole;
         let (model, version) = (&*self.model.name, &*self.model.version);
         let served = Served { model, version, batched: by_rows };
         let mut shapes: Vec<Vec<usize>> = outputs.iter().map(|output| output.shape.to_vec()).collect();

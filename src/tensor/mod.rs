@@ -45,7 +45,7 @@ macro_rules! for_each_number_type {
 
 macro_rules! define_types {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        /// The type of a tensor's elements. No ONNX model takes or gives [`Self::Blob`]: pictures are bytes until prepared.
+        /// The type of a tensor's elements. No ONNX model takes or gives [`Self::Blob`]: images are bytes until prepared.
         /// [`Self::Composite`] is what an input's elements are that is no tensor, as its [`Kind`](crate::tensor::signature::Kind) says.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ElementType { $($variant),+ }
