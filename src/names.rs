@@ -24,7 +24,7 @@ pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>, most: u
 }
 
 /// A name as messages show it: quoted, and cut when it is long.
-pub fn shown(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     match end(name) {
         Some(end) => format!("{:?}…", &name[..end]),
         None => format!("{name:?}"),
@@ -32,14 +32,14 @@ pub fn shown(name: &str) -> String {
 }
 
 /// A name in a list of a message: cut when it is long.
-pub fn cut(name: &str) -> String {
+pub fn shortened(name: &str) -> String {
     match end(name) {
         Some(end) => format!("{}…", &name[..end]),
         None => name.to_owned(),
     }
 }
 
-/// The end of what is shown of a long name.
+/// The end of what is quoted of a long name.
 fn end(name: &str) -> Option<usize> {
     name.char_indices().nth(64).map(|(end, _)| end)
 }

@@ -125,7 +125,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(content) = open(Headers(&attributes), &body, &limits).content else { return };
     match content.decode(&signature, &limits) {
         Ok(request) => {
-            assert!(request.answer.id.is_none_or(|id| id.as_str().len() <= MAX_ID_BYTES));
+            assert!(request.response.id.is_none_or(|id| id.as_str().len() <= MAX_ID_BYTES));
             assert!((1..=limits.max_rows).contains(&request.rows));
             let instances = if signature.batched { 1 } else { request.rows };
             for tensor in &request.inputs {

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::decode::error::{Fault, Read};
+use crate::decode::error::{DecodeError, Decoded};
 use crate::for_each_element_type;
 use crate::tensor::composite::Composite;
 use crate::tensor::{ElementType, Elements};
@@ -11,10 +11,10 @@ use crate::tensor::{ElementType, Elements};
 pub(super) struct Section<'a>(pub(super) &'a [u8]);
 
 impl<'a> Section<'a> {
-    pub(super) fn take(&mut self, size: usize) -> Read<&'a [u8]> {
+    pub(super) fn take(&mut self, size: usize) -> Decoded<&'a [u8]> {
         let Some((data, rest)) = self.0.split_at_checked(size) else {
             let left = self.0.len();
-            return Err(Fault::new(format!(
+            return Err(DecodeError::new(format!(
                 "expected {size} bytes of binary data (binary_data_size), got {left}, the rest of the body"
             )));
         };
@@ -23,10 +23,10 @@ impl<'a> Section<'a> {
     }
 
     /// Nothing may be left behind the last tensor.
-    pub(super) fn end(&self) -> Read<()> {
+    pub(super) fn end(&self) -> Decoded<()> {
         match self.0.len() {
             0 => Ok(()),
-            left => Err(Fault::new(format!(
+            left => Err(DecodeError::new(format!(
                 "expected the body to end with the last tensor's binary data, got {left} bytes more"
             ))),
         }
@@ -38,7 +38,7 @@ trait Binary: Sized {
     /// None: each element is as long as it says.
     const WIDTH: Option<usize>;
     /// Reads `count` elements, which `bytes` are exactly long enough for where [`Self::WIDTH`] is known.
-    fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>>;
+    fn read(bytes: &[u8], count: usize) -> Decoded<Vec<Self>>;
 }
 
 macro_rules! numbers {
@@ -47,7 +47,7 @@ macro_rules! numbers {
             const WIDTH: Option<usize> = Some(size_of::<$rust>());
 
             /// Compiles to one copy, as wide as the machine's registers, into the aligned buffer.
-            fn read(bytes: &[u8], _: usize) -> Read<Vec<Self>> {
+            fn read(bytes: &[u8], _: usize) -> Decoded<Vec<Self>> {
                 Ok(bytes.as_chunks().0.iter().map(|element| <$rust>::from_le_bytes(*element)).collect())
             }
         }
@@ -58,10 +58,12 @@ numbers!(u8, u16, u32, u64, i8, i16, i32, i64, f16, bf16, f32, f64);
 impl Binary for bool {
     const WIDTH: Option<usize> = Some(1);
 
-    fn read(bytes: &[u8], _: usize) -> Read<Vec<Self>> {
+    fn read(bytes: &[u8], _: usize) -> Decoded<Vec<Self>> {
         match bytes.iter().position(|byte| *byte > 1) {
             None => Ok(bytes.iter().map(|byte| *byte == 1).collect()),
-            Some(at) => Err(Fault::new(format!("expected 0 or 1 for a bool, got {}", bytes[at])).at(at)),
+            Some(at) => {
+                Err(DecodeError::new(format!("expected 0 or 1 for a bool, got {}", bytes[at])).at(at))
+            }
         }
     }
 }
@@ -69,11 +71,11 @@ impl Binary for bool {
 impl Binary for String {
     const WIDTH: Option<usize> = None;
 
-    fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>> {
+    fn read(bytes: &[u8], count: usize) -> Decoded<Vec<Self>> {
         with_lengths(bytes, count, |element| {
             let text = str::from_utf8(element).map_err(|e| {
                 let offset = e.valid_up_to();
-                Fault::new(format!("expected UTF-8, got an invalid sequence at its byte {offset}"))
+                DecodeError::new(format!("expected UTF-8, got an invalid sequence at its byte {offset}"))
             })?;
             Ok(text.to_owned())
         })
@@ -83,7 +85,7 @@ impl Binary for String {
 impl Binary for Vec<u8> {
     const WIDTH: Option<usize> = None;
 
-    fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>> {
+    fn read(bytes: &[u8], count: usize) -> Decoded<Vec<Self>> {
         with_lengths(bytes, count, |element| Ok(element.to_vec()))
     }
 }
@@ -92,13 +94,17 @@ impl Binary for Vec<u8> {
 impl Binary for Composite {
     const WIDTH: Option<usize> = None;
 
-    fn read(_: &[u8], _: usize) -> Read<Vec<Self>> {
-        Err(Fault::new("expected JSON: maps and sequences have no binary form"))
+    fn read(_: &[u8], _: usize) -> Decoded<Vec<Self>> {
+        Err(DecodeError::new("expected JSON: maps and sequences have no binary form"))
     }
 }
 
 /// Elements with 4 bytes of length before each.
-fn with_lengths<T>(mut bytes: &[u8], count: usize, element_of: impl Fn(&[u8]) -> Read<T>) -> Read<Vec<T>> {
+fn with_lengths<T>(
+    mut bytes: &[u8],
+    count: usize,
+    element_of: impl Fn(&[u8]) -> Decoded<T>,
+) -> Decoded<Vec<T>> {
     // Each takes 4 bytes at least: a claim beyond that gets no memory.
     let mut out = Vec::with_capacity(count.min(bytes.len() / 4));
     while out.len() < count {
@@ -109,17 +115,17 @@ fn with_lengths<T>(mut bytes: &[u8], count: usize, element_of: impl Fn(&[u8]) ->
         });
         let Some((element, rest)) = element else {
             let left = bytes.len();
-            return Err(Fault::new(format!(
+            return Err(DecodeError::new(format!(
                 "expected 4 bytes of length and so many bytes of data, got {left} bytes, the rest of the tensor's"
             ))
             .at(index));
         };
-        out.push(element_of(element).map_err(|fault| fault.at(index))?);
+        out.push(element_of(element).map_err(|error| error.at(index))?);
         bytes = rest;
     }
     match bytes.len() {
         0 => Ok(out),
-        left => Err(Fault::new(format!(
+        left => Err(DecodeError::new(format!(
             "expected {count} elements with their lengths before them, got {left} bytes behind them"
         ))),
     }
@@ -132,7 +138,7 @@ macro_rules! dispatch {
             match element { $(ElementType::$variant => <$rust as Binary>::WIDTH),+ }
         }
 
-        fn read_elements(element: ElementType, bytes: &[u8], count: usize) -> Read<Elements> {
+        fn read_elements(element: ElementType, bytes: &[u8], count: usize) -> Decoded<Elements> {
             Ok(match element { $(ElementType::$variant => Elements::$variant(<$rust as Binary>::read(bytes, count)?)),+ })
         }
     };
@@ -140,12 +146,12 @@ macro_rules! dispatch {
 for_each_element_type!(dispatch);
 
 /// So many elements, which must be all that `bytes` hold.
-pub(super) fn read(element: ElementType, bytes: &[u8], count: usize) -> Read<Elements> {
+pub(super) fn read(element: ElementType, bytes: &[u8], count: usize) -> Decoded<Elements> {
     if let Some(width) = width(element)
         && count.checked_mul(width) != Some(bytes.len())
     {
         let got = bytes.len();
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected {count} values of {width} bytes each ({element}), got {got} bytes"
         )));
     }

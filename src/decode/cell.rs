@@ -5,10 +5,10 @@ use half::{bf16, f16};
 use super::element::{DECLARE_MISSING, Element};
 use super::scanner::Scanner;
 use super::table::Reader;
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::for_each_element_type;
 use crate::tensor::composite::Composite;
-use crate::tensor::signature::Frame;
+use crate::tensor::signature::ColumnRules;
 use crate::tensor::{ElementType, Elements};
 
 /// What a cell may be, beside what JSON has for its type.
@@ -21,7 +21,7 @@ pub(super) trait Cell: Element {
     /// Other spellings.
     fn spelled(text: &str) -> Option<Self>;
 
-    fn read_cell(reader: &mut Reader<'_>) -> Read<Self> {
+    fn read_cell(reader: &mut Reader<'_>) -> Decoded<Self> {
         // Nearly every cell is a plain number: read where it stands, without looking for its end first.
         let begin = reader.scanner.at;
         if matches!(reader.scanner.bytes.get(begin), Some(b'-' | b'0'..=b'9')) {
@@ -36,7 +36,7 @@ pub(super) trait Cell: Element {
         Self::parse(cell.text.trim())
     }
 
-    fn parse(text: &str) -> Read<Self> {
+    fn parse(text: &str) -> Decoded<Self> {
         if text.is_empty() {
             return Self::missing().ok_or_else(|| empty(Self::WANTED));
         }
@@ -52,18 +52,18 @@ pub(super) trait Cell: Element {
     }
 
     #[cold]
-    fn unexpected(text: &str) -> Box<Fault> {
-        Fault::new(format!("expected {}, got {}", Self::WANTED, shown(text)))
+    fn unexpected(text: &str) -> Box<DecodeError> {
+        DecodeError::new(format!("expected {}, got {}", Self::WANTED, quoted(text)))
     }
 }
 
 #[cold]
-pub(super) fn empty(wanted: &str) -> Box<Fault> {
-    Fault::new(format!("expected {wanted}, got an empty cell")).and(DECLARE_MISSING)
+pub(super) fn empty(wanted: &str) -> Box<DecodeError> {
+    DecodeError::new(format!("expected {wanted}, got an empty cell")).and(DECLARE_MISSING)
 }
 
 /// A cell of a column that takes `true` and `false` whatever its element type.
-fn read_boolean<T: Cell>(reader: &mut Reader<'_>) -> Read<T> {
+fn read_boolean<T: Cell>(reader: &mut Reader<'_>) -> Decoded<T> {
     reader.takes_boolean().map_or_else(|| T::read_cell(reader), T::parse)
 }
 
@@ -118,7 +118,7 @@ impl Cell for String {
     }
 
     /// Spaces are part of it. Only in quotes is it empty, and not missing.
-    fn read_cell(reader: &mut Reader<'_>) -> Read<Self> {
+    fn read_cell(reader: &mut Reader<'_>) -> Decoded<Self> {
         let cell = reader.cell()?;
         if cell.text.is_empty() && !cell.is_quoted {
             return Err(empty(Self::WANTED));
@@ -142,19 +142,19 @@ fn fill<T: Cell>(
     begin: usize,
     width: usize,
     places: Option<&[Option<usize>]>,
-    frame: &Frame,
+    rules: &ColumnRules,
     reader: &mut Reader<'_>,
-) -> Read<()> {
+) -> Decoded<()> {
     for column in 0..width {
         if column > 0 && !reader.comma() {
             return Err(reader.too_few(width, column));
         }
         let Some(place) = places.map_or(Some(column), |places| places[column]) else {
-            reader.cell().map_err(|fault| reader.place(fault, column))?;
+            reader.cell().map_err(|error| reader.place(error, column))?;
             continue;
         };
-        let read = if frame.is_boolean(place) { read_boolean(reader) } else { T::read_cell(reader) };
-        out[begin + place] = read.map_err(|fault| reader.place(fault, column))?;
+        let read = if rules.is_boolean(place) { read_boolean(reader) } else { T::read_cell(reader) };
+        out[begin + place] = read.map_err(|error| reader.place(error, column))?;
     }
     Ok(())
 }
@@ -176,10 +176,10 @@ macro_rules! dispatch {
             begin: usize,
             width: usize,
             places: Option<&[Option<usize>]>,
-            frame: &Frame,
+            rules: &ColumnRules,
             reader: &mut Reader<'_>,
-        ) -> Read<()> {
-            match elements { $(Elements::$variant(out) => fill::<$rust>(out, begin, width, places, frame, reader)),+ }
+        ) -> Decoded<()> {
+            match elements { $(Elements::$variant(out) => fill::<$rust>(out, begin, width, places, rules, reader)),+ }
         }
 
         /// Reads one cell into element `at`.
@@ -188,7 +188,7 @@ macro_rules! dispatch {
             at: usize,
             is_boolean: bool,
             reader: &mut Reader<'_>,
-        ) -> Read<()> {
+        ) -> Decoded<()> {
             match elements {
                 $(Elements::$variant(out) if is_boolean => out[at] = read_boolean::<$rust>(reader)?,)+
                 $(Elements::$variant(out) => out[at] = <$rust as Cell>::read_cell(reader)?),+

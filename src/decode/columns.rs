@@ -4,60 +4,59 @@ use super::inputs::{Inputs, check_rows};
 use super::nested::copy_element;
 use super::rows::{Columns, first_key_is, is_bare_row, lists_rows};
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::tensor::Elements;
 
 /// Reads what stands under `inputs`: whole tensors.
-pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<()> {
+pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<()> {
     if scanner.peek() != Some(b'{') {
         if inputs.list.len() != 1 {
             return Err(scanner.unexpected("an object with a value for every input").within("inputs"));
         }
         let start = scanner.clone();
-        return inputs.read(0, scanner, 0).map_err(|fault| {
-            let fault = fault.within("inputs");
-            if is_bare_row(&start, inputs, 1) { fault.and(&lists_rows(inputs)) } else { fault }
+        return inputs.read(0, scanner, 0).map_err(|error| {
+            let error = error.within("inputs");
+            if is_bare_row(&start, inputs, 1) { error.and(&lists_rows(inputs)) } else { error }
         });
     }
     if let Some(table) = Columns::of(inputs)
         && !first_key_is(scanner, |key| table.find(key, 0).is_none() && inputs.position(key, 0).is_some())
     {
-        return by_column(scanner, inputs, table).map_err(|fault| fault.within("inputs"));
+        return by_column(scanner, inputs, table).map_err(|error| error.within("inputs"));
     }
     scanner.open(b'{')?;
     let mut keys = 0;
     while let Some(key) = scanner.key(keys == 0)? {
         keys += 1;
-        let found = inputs.find_or_pass_over(&key, keys - 1).map_err(|fault| fault.within("inputs"))?;
+        let found = inputs.find_known(&key, keys - 1).map_err(|error| error.within("inputs"))?;
         let Some(input) = found else {
             scanner.skip()?;
             continue;
         };
         if inputs.list[input].times > 0 {
-            return Err(
-                Fault::new(format!("expected each key once, got {} twice", shown(&key))).within("inputs")
-            );
+            return Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key)))
+                .within("inputs"));
         }
-        inputs.read(input, scanner, 0).map_err(|fault| fault.within(&format!("input {}", shown(&key))))?;
+        inputs.read(input, scanner, 0).map_err(|error| error.within(&format!("input {}", quoted(&key))))?;
     }
-    inputs.complete_whole().map_err(|fault| fault.within("inputs"))
+    inputs.complete_whole().map_err(|error| error.within("inputs"))
 }
 
 /// Reads `{"alcohol": [13.2, …], …}`: the columns of the one input, as long as each other.
-fn by_column(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, table: Columns<'_>) -> Read<()> {
+fn by_column(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, table: Columns<'_>) -> Decoded<()> {
     scanner.open(b'{')?;
     let mut columns = WholeColumns::new(table);
     let mut keys = 0;
     while let Some(key) = scanner.key(keys == 0)? {
         keys += 1;
-        let Some(place) = columns.table.find_or_pass_over(&key, keys - 1)? else {
+        let Some(place) = columns.table.find_known(&key, keys - 1)? else {
             scanner.skip()?;
             continue;
         };
         if columns.is_filled(place) {
-            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+            return Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key))));
         }
-        columns.read(place, scanner, inputs).map_err(|fault| fault.within(&format!("[{}]", shown(&key))))?;
+        columns.read(place, scanner, inputs).map_err(|error| error.within(&format!("[{}]", quoted(&key))))?;
     }
     columns.finish(inputs)
 }
@@ -94,14 +93,14 @@ impl<'s> WholeColumns<'s> {
         place: usize,
         scanner: &mut Scanner<'_>,
         inputs: &mut Inputs<'_>,
-    ) -> Read<usize> {
+    ) -> Decoded<usize> {
         if !scanner.open(b'[')? {
             return Err(scanner.unexpected("a list of values, one a row"));
         }
         let mut count = 0;
         while scanner.another(count == 0, b']')? {
             let at = self.cell(place, count, inputs)?;
-            cell(at, scanner, inputs).map_err(|fault| fault.at(count))?;
+            cell(at, scanner, inputs).map_err(|error| error.at(count))?;
             count += 1;
         }
         self.end(place, count)?;
@@ -109,7 +108,7 @@ impl<'s> WholeColumns<'s> {
     }
 
     /// Takes a column's values, which are of the input's own type.
-    pub(super) fn take(&mut self, place: usize, values: &Elements, inputs: &mut Inputs<'_>) -> Read<()> {
+    pub(super) fn take(&mut self, place: usize, values: &Elements, inputs: &mut Inputs<'_>) -> Decoded<()> {
         for row in 0..values.len() {
             let at = self.cell(place, row, inputs)?;
             copy_element(inputs.elements(0), at, values, row);
@@ -118,7 +117,7 @@ impl<'s> WholeColumns<'s> {
     }
 
     /// Where the column's value in this row goes. The first column makes the rows.
-    fn cell(&self, place: usize, row: usize, inputs: &mut Inputs<'_>) -> Read<usize> {
+    fn cell(&self, place: usize, row: usize, inputs: &mut Inputs<'_>) -> Decoded<usize> {
         let width = self.width();
         match self.rows {
             None => {
@@ -126,24 +125,24 @@ impl<'s> WholeColumns<'s> {
                 inputs.blank_row(width)?;
             }
             Some(rows) if row == rows => {
-                return Err(Fault::new(format!("expected {rows} values as before it, got more")));
+                return Err(DecodeError::new(format!("expected {rows} values as before it, got more")));
             }
             Some(_) => {}
         }
         Ok(row * width + place)
     }
 
-    fn end(&mut self, place: usize, count: usize) -> Read<()> {
+    fn end(&mut self, place: usize, count: usize) -> Decoded<()> {
         let rows = *self.rows.get_or_insert(count);
         if count != rows {
-            return Err(Fault::new(format!("expected {rows} values as before it, got {count}")));
+            return Err(DecodeError::new(format!("expected {rows} values as before it, got {count}")));
         }
         self.filled[place] = true;
         Ok(())
     }
 
     /// Makes one tensor of them.
-    pub(super) fn finish(self, inputs: &mut Inputs<'_>) -> Read<()> {
+    pub(super) fn finish(self, inputs: &mut Inputs<'_>) -> Decoded<()> {
         let (width, rows) = (self.width(), self.rows.unwrap_or(0));
         for place in self.table.left_out(inputs.signature, &self.filled)? {
             for row in 0..rows {
@@ -155,14 +154,14 @@ impl<'s> WholeColumns<'s> {
     }
 }
 
-fn cell(at: usize, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<()> {
+fn cell(at: usize, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<()> {
     // The brackets of a column of shape [rows, 1].
     if !scanner.open(b'[')? {
         return inputs.set(at, scanner);
     }
     if !scanner.another(true, b']')? {
-        return Err(Fault::new("expected 1 value, got none"));
+        return Err(DecodeError::new("expected 1 value, got none"));
     }
     inputs.set(at, scanner)?;
-    if scanner.another(false, b']')? { Err(Fault::new("expected 1 value, got more")) } else { Ok(()) }
+    if scanner.another(false, b']')? { Err(DecodeError::new("expected 1 value, got more")) } else { Ok(()) }
 }

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use super::nested::{Rule, read_nested};
 use super::scanner::Scanner;
 use super::weight;
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::tensor::composite::Composite;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 /// What a tensor of a sequence counts for beside its elements: empty ones take memory, too.
@@ -26,9 +26,9 @@ pub(super) struct Left {
 }
 
 impl Left {
-    fn take(&mut self, count: usize) -> Read<()> {
+    fn take(&mut self, count: usize) -> Decoded<()> {
         let Some(left) = self.elements.checked_sub(count) else {
-            return Err(Fault::too_large(format!(
+            return Err(DecodeError::too_large(format!(
                 "expected at most {} elements in all inputs, got more",
                 self.of
             )));
@@ -39,12 +39,12 @@ impl Left {
 }
 
 /// Reads the value of an input that is a map or a sequence.
-pub(super) fn read(spec: &TensorSpec, scanner: &mut Scanner<'_>, left: &mut Left) -> Read<Composite> {
+pub(super) fn read(spec: &TensorSpec, scanner: &mut Scanner<'_>, left: &mut Left) -> Decoded<Composite> {
     left.take(weight(ElementType::Composite))?;
     match &spec.kind {
-        Kind::Map { key, value } => map(spec, *key, *value, scanner, left),
-        Kind::Sequence { element, shape } => sequence(spec, *element, shape, scanner, left),
-        Kind::Tensor | Kind::Optional | Kind::OpenRank => {
+        ValueKind::Map { key, value } => map(spec, *key, *value, scanner, left),
+        ValueKind::Sequence { element, shape } => sequence(spec, *element, shape, scanner, left),
+        ValueKind::Tensor | ValueKind::Optional | ValueKind::OpenRank => {
             unreachable!("tensors are read by their element type")
         }
     }
@@ -56,7 +56,7 @@ fn map(
     value: ElementType,
     scanner: &mut Scanner<'_>,
     left: &mut Left,
-) -> Read<Composite> {
+) -> Decoded<Composite> {
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected(&format!("an object ({})", spec.describe())));
     }
@@ -76,7 +76,7 @@ fn map(
             may_be_padded: false,
         };
         read_nested(&mut values, scanner, &mut [], &rule)
-            .map_err(|fault| fault.within(&format!("[{}]", shown(&name))))?;
+            .map_err(|error| error.within(&format!("[{}]", quoted(&name))))?;
     }
     let keys = match key {
         ElementType::I64 => {
@@ -85,22 +85,22 @@ fn map(
         }
         _ => {
             each_once(&texts)?;
-            Elements::Text(texts)
+            Elements::String(texts)
         }
     };
     Ok(Composite::Map { keys, values })
 }
 
-fn whole_number(key: &str) -> Read<i64> {
-    key.parse().map_err(|_| Fault::new(format!("expected keys that are int64s, got {}", shown(key))))
+fn whole_number(key: &str) -> Decoded<i64> {
+    key.parse().map_err(|_| DecodeError::new(format!("expected keys that are int64s, got {}", quoted(key))))
 }
 
-fn each_once<T: std::hash::Hash + Eq + std::fmt::Display>(keys: &[T]) -> Read<()> {
+fn each_once<T: std::hash::Hash + Eq + std::fmt::Display>(keys: &[T]) -> Decoded<()> {
     let mut seen = HashSet::with_capacity(keys.len());
     match keys.iter().find(|key| !seen.insert(*key)) {
         None => Ok(()),
         Some(key) => {
-            Err(Fault::new(format!("expected each key once, got {} twice", shown(&key.to_string()))))
+            Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key.to_string()))))
         }
     }
 }
@@ -111,11 +111,11 @@ fn sequence(
     shape: &[Dim],
     scanner: &mut Scanner<'_>,
     left: &mut Left,
-) -> Read<Composite> {
+) -> Decoded<Composite> {
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected(&format!("a list of tensors ({})", spec.describe())));
     }
-    let own = TensorSpec { name: String::new(), element, shape: shape.to_vec(), kind: Kind::Tensor };
+    let own = TensorSpec { name: String::new(), element, shape: shape.to_vec(), kind: ValueKind::Tensor };
     let mut tensors = Vec::new();
     while scanner.another(tensors.is_empty(), b']')? {
         left.take(TENSOR)?;
@@ -131,14 +131,17 @@ fn sequence(
             has_shape: false,
             may_be_padded: false,
         };
-        read_nested(&mut elements, scanner, &mut dims, &rule).map_err(|fault| fault.at(tensors.len()))?;
+        read_nested(&mut elements, scanner, &mut dims, &rule).map_err(|error| error.at(tensors.len()))?;
         left.take(elements.len() * weight(element))?;
         // A length that no array showed is that of an array inside an empty one.
         let shape = dims.iter().map(|length| length.unwrap_or(0)).collect();
         tensors.push(Tensor { shape, elements });
     }
     if tensors.is_empty() {
-        return Err(Fault::new(format!("expected at least one tensor ({}), got none", spec.describe())));
+        return Err(DecodeError::new(format!(
+            "expected at least one tensor ({}), got none",
+            spec.describe()
+        )));
     }
     Ok(Composite::Sequence(tensors))
 }

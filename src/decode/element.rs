@@ -6,14 +6,14 @@ use half::{bf16, f16};
 
 use super::number::{self, Number};
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::decode::fast_numbers;
 use crate::tensor::composite::Composite;
 use crate::tensor::with_article;
 
 pub(super) trait Element: Default + Clone {
     /// Reads one element, wherever white space before it begins.
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self>;
+    fn read(scanner: &mut Scanner<'_>) -> Decoded<Self>;
 
     /// Appends elements of a list as far as that is simple, `most` at most; answers how many. What stands behind the last one
     /// is not consumed.
@@ -24,7 +24,7 @@ pub(super) trait Element: Default + Clone {
 }
 
 #[inline(never)]
-fn number<'a>(scanner: &mut Scanner<'a>) -> Read<Number<'a>> {
+fn number<'a>(scanner: &mut Scanner<'a>) -> Decoded<Number<'a>> {
     match scanner.peek() {
         Some(b'-' | b'0'..=b'9') => number::scan(scanner),
         _ => Err(unexpected(scanner, "a number")),
@@ -37,12 +37,12 @@ pub(super) const DECLARE_MISSING: &str =
 
 /// As the scanner says it; where a missing value was sent as `null`, also how one is declared.
 #[cold]
-fn unexpected(scanner: &mut Scanner<'_>, wanted: &str) -> Box<Fault> {
-    let fault = scanner.unexpected(wanted);
+fn unexpected(scanner: &mut Scanner<'_>, wanted: &str) -> Box<DecodeError> {
+    let error = scanner.unexpected(wanted);
     if !scanner.clone().word("null") {
-        return fault;
+        return error;
     }
-    fault.and(DECLARE_MISSING)
+    error.and(DECLARE_MISSING)
 }
 
 #[cold]
@@ -51,15 +51,15 @@ fn out_of_range(
     name: &str,
     low: impl std::fmt::Display,
     high: impl std::fmt::Display,
-) -> Box<Fault> {
-    Fault::new(format!("expected {} ({low} to {high}), got {}", with_article(name), number.shown()))
+) -> Box<DecodeError> {
+    DecodeError::new(format!("expected {} ({low} to {high}), got {}", with_article(name), number.shortened()))
 }
 
 macro_rules! integers {
     ($($rust:ident $name:literal),+) => { $(
         impl Element for $rust {
             #[inline(always)]
-            fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+            fn read(scanner: &mut Scanner<'_>) -> Decoded<Self> {
                 scanner.peek();
                 if let Some(value) = fast_numbers::read(scanner) {
                     return Ok(value);
@@ -68,7 +68,7 @@ macro_rules! integers {
                 match number.integer().map(Self::try_from) {
                     Some(Ok(value)) => Ok(value),
                     None if number.has_fraction() => {
-                        Err(Fault::new(format!("expected a whole number for {}, got {}", $name, number.shown())))
+                        Err(DecodeError::new(format!("expected a whole number for {}, got {}", $name, number.shortened())))
                     }
                     _ => Err(out_of_range(&number, $name, Self::MIN, Self::MAX)),
                 }
@@ -85,7 +85,7 @@ integers!(u8 "uint8", u16 "uint16", u32 "uint32", u64 "uint64", i8 "int8", i16 "
 
 /// JSON has no numbers for these; responses write them as the same strings.
 #[cold]
-fn not_finite(scanner: &mut Scanner<'_>) -> Read<f64> {
+fn not_finite(scanner: &mut Scanner<'_>) -> Decoded<f64> {
     let mut ahead = scanner.clone();
     let value = match &*ahead.string()? {
         "NaN" => f64::NAN,
@@ -112,7 +112,7 @@ macro_rules! floats {
     ($($rust:ident $name:literal $convert:expr, $from:expr);+) => { $(
         impl Element for $rust {
             #[inline(always)]
-            fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+            fn read(scanner: &mut Scanner<'_>) -> Decoded<Self> {
                 scanner.peek();
                 if let Some(value) = fast_numbers::read(scanner) {
                     return Ok(value);
@@ -151,7 +151,7 @@ floats!(
 
 /// `true` and `false`, and 1 and 0 as the Open Inference Protocol's clients also write them.
 impl Element for bool {
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+    fn read(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         if scanner.word("true") {
             return Ok(true);
         }
@@ -165,14 +165,16 @@ impl Element for bool {
         match number.integer() {
             Some(0) => Ok(false),
             Some(1) => Ok(true),
-            _ => Err(Fault::new(format!("expected true or false (or 1 or 0), got {}", number.shown()))),
+            _ => {
+                Err(DecodeError::new(format!("expected true or false (or 1 or 0), got {}", number.shortened())))
+            }
         }
     }
 }
 
 /// A string, or `{"b64": "…"}`: base64 (RFC 4648, section 4) of UTF-8.
 impl Element for String {
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+    fn read(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         if scanner.peek() == Some(b'"') {
             return Ok(scanner.string()?.into_owned());
         }
@@ -183,51 +185,53 @@ impl Element for String {
         let bytes = base64(scanner, wanted)?;
         Self::from_utf8(bytes).map_err(|e| {
             let offset = e.utf8_error().valid_up_to();
-            Fault::new(format!("expected UTF-8 in \"b64\", got an invalid sequence at its byte {offset}"))
+            DecodeError::new(format!(
+                "expected UTF-8 in \"b64\", got an invalid sequence at its byte {offset}"
+            ))
         })
     }
 }
 
 /// `{"b64": "…"}`, or the bare string of base64.
 impl Element for Vec<u8> {
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+    fn read(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         const WANTED: &str = "an image: {\"b64\": \"…\"}";
         if scanner.peek() != Some(b'"') {
             return base64(scanner, WANTED);
         }
         let text = scanner.string()?;
-        STANDARD
-            .decode(text.as_bytes())
-            .map_err(|_| Fault::new(format!("expected {WANTED}, got {}, which is not base64", shown(&text))))
+        STANDARD.decode(text.as_bytes()).map_err(|_| {
+            DecodeError::new(format!("expected {WANTED}, got {}, which is not base64", quoted(&text)))
+        })
     }
 }
 
 /// Read by [`super::composite`], which knows what is in it.
 impl Element for Composite {
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+    fn read(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         Err(scanner.unexpected("a map or a sequence of a known type"))
     }
 }
 
 /// The bytes of the object `{"b64": "…"}` that comes next.
-fn base64(scanner: &mut Scanner<'_>, wanted: &str) -> Read<Vec<u8>> {
+fn base64(scanner: &mut Scanner<'_>, wanted: &str) -> Decoded<Vec<u8>> {
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected(wanted));
     }
     match scanner.key(true)?.as_deref() {
         Some("b64") if scanner.peek() == Some(b'"') => {}
         Some("b64") => return Err(scanner.unexpected("a string of base64 in \"b64\"")),
-        _ => return Err(Fault::new(format!("expected {wanted}, got another object"))),
+        _ => return Err(DecodeError::new(format!("expected {wanted}, got another object"))),
     }
     let encoded = scanner.string()?;
     if scanner.key(false)?.is_some() {
-        return Err(Fault::new("expected nothing beside \"b64\", got another key"));
+        return Err(DecodeError::new("expected nothing beside \"b64\", got another key"));
     }
     decode_base64(&encoded)
 }
 
-pub(super) fn decode_base64(encoded: &str) -> Read<Vec<u8>> {
+pub(super) fn decode_base64(encoded: &str) -> Decoded<Vec<u8>> {
     STANDARD
         .decode(encoded.as_bytes())
-        .map_err(|e| Fault::new(format!("expected padded base64 in \"b64\", got an error: {e}")))
+        .map_err(|e| DecodeError::new(format!("expected padded base64 in \"b64\", got an error: {e}")))
 }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::event::{self, Event};
-use super::media::{self, Kind, MediaType};
+use super::media::{self, BodyKind, MediaType};
 use super::{Failure, Id, Limits, Request, gzip, json};
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::error::Rejection;
 use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, HEADER_LENGTH};
 use crate::tensor::signature::Signature;
@@ -23,7 +23,7 @@ impl<'a> Headers<'a> {
 
 /// How the answer is sent, whatever it says: what of the request's own envelope it mirrors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Delivery {
+pub struct ResponseFormat {
     /// The request takes gzip (`accept-encoding`).
     pub gzip: bool,
     /// The request is a CloudEvent, and so is the answer.
@@ -34,12 +34,12 @@ pub struct Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content<'a> {
     pub body: Cow<'a, [u8]>,
-    pub kind: Kind,
+    pub kind: BodyKind,
 }
 
 #[derive(Debug)]
 pub struct Envelope<'a> {
-    pub delivery: Delivery,
+    pub response_format: ResponseFormat,
     /// # Errors
     /// `INVALID_INPUT`, `INPUT_TOO_LARGE`: what is wrong with the envelope itself.
     pub content: Result<Content<'a>, Rejection>,
@@ -62,14 +62,15 @@ pub fn is_packed(headers: Headers<'_>) -> bool {
 
 /// Takes off what is around the request: gzip first, then the CloudEvent.
 pub fn open<'a>(headers: Headers<'_>, body: &'a [u8], limits: &Limits) -> Envelope<'a> {
-    let mut delivery = delivery(headers);
-    let content = content(headers, body, limits, &mut delivery.event).map_err(|fault| fault.into_rejection());
-    Envelope { delivery, content }
+    let mut response_format = response_format(headers);
+    let content =
+        content(headers, body, limits, &mut response_format.event).map_err(|error| error.into_rejection());
+    Envelope { response_format, content }
 }
 
 /// How the answer is sent, as far as the attributes alone say.
-pub(super) fn delivery(headers: Headers<'_>) -> Delivery {
-    Delivery { gzip: headers.get("accept-encoding").is_some_and(accepts_gzip), event: None }
+pub(super) fn response_format(headers: Headers<'_>) -> ResponseFormat {
+    ResponseFormat { gzip: headers.get("accept-encoding").is_some_and(accepts_gzip), event: None }
 }
 
 fn content<'a>(
@@ -77,7 +78,7 @@ fn content<'a>(
     body: &'a [u8],
     limits: &Limits,
     found: &mut Option<Box<Event>>,
-) -> Read<Content<'a>> {
+) -> Decoded<Content<'a>> {
     // First, so that an error about anything else is answered as an event too.
     let media = headers.get(CONTENT_TYPE).map(MediaType::parse);
     let is_structured = media.as_ref().is_some_and(event::is_structured);
@@ -86,7 +87,7 @@ fn content<'a>(
     }
     if body.len() > limits.max_body_bytes {
         let (most, got) = (limits.max_body_bytes, body.len());
-        return Err(Fault::too_large(format!("expected a body of at most {most} bytes, got {got}")));
+        return Err(DecodeError::too_large(format!("expected a body of at most {most} bytes, got {got}")));
     }
     let packed = headers.get(CONTENT_ENCODING).map(is_gzip).transpose()?.unwrap_or(false);
     let body =
@@ -112,13 +113,13 @@ fn content<'a>(
     Ok(Content { body, kind })
 }
 
-fn is_gzip(encoding: &str) -> Read<bool> {
+fn is_gzip(encoding: &str) -> Decoded<bool> {
     match &*encoding.trim().to_ascii_lowercase() {
         "" | "identity" => Ok(false),
         "gzip" | "x-gzip" => Ok(true),
-        _ => Err(Fault::new(format!(
+        _ => Err(DecodeError::new(format!(
             "content-encoding {} is not supported; send the body packed by gzip, or as it is (identity)",
-            shown(encoding)
+            quoted(encoding)
         ))),
     }
 }
@@ -141,9 +142,9 @@ impl Content<'_> {
     /// The part of the body that is JSON.
     fn json(&self) -> &[u8] {
         match self.kind {
-            Kind::Json => &self.body,
-            Kind::V2Binary { json_length } => &self.body[..json_length],
-            Kind::Csv { .. } | Kind::Bytes | Kind::Text | Kind::Raw => &[],
+            BodyKind::Json => &self.body,
+            BodyKind::V2Binary { json_length } => &self.body[..json_length],
+            BodyKind::Csv { .. } | BodyKind::Image | BodyKind::Text | BodyKind::Raw => &[],
         }
     }
 
@@ -154,15 +155,15 @@ impl Content<'_> {
     pub fn decode(&self, signature: &Signature, limits: &Limits) -> Result<Request, Failure> {
         let (body, json) = (&*self.body, self.json());
         let read = match self.kind {
-            Kind::Json => json::decode(json, None, signature, limits),
-            Kind::V2Binary { json_length } => {
+            BodyKind::Json => json::decode(json, None, signature, limits),
+            BodyKind::V2Binary { json_length } => {
                 json::decode(json, Some(&body[json_length..]), signature, limits)
             }
-            Kind::Csv { header } => super::csv::decode(body, header, signature, limits),
-            Kind::Bytes => crate::decode::whole_body::decode_bytes(body, signature, limits),
-            Kind::Text => crate::decode::whole_body::decode_text(body, signature, limits),
-            Kind::Raw => super::raw::decode(body, signature, limits),
+            BodyKind::Csv { header } => super::csv::decode(body, header, signature, limits),
+            BodyKind::Image => crate::decode::whole_body::decode_bytes(body, signature, limits),
+            BodyKind::Text => crate::decode::whole_body::decode_text(body, signature, limits),
+            BodyKind::Raw => super::raw::decode(body, signature, limits),
         };
-        read.map_err(|fault| Failure { rejection: fault.into_rejection(), id: self.id() })
+        read.map_err(|error| Failure { rejection: error.into_rejection(), id: self.id() })
     }
 }

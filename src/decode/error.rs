@@ -3,20 +3,20 @@
 use super::MAX_ID_BYTES;
 use crate::error::{Code, Rejection};
 use crate::names::nearest;
-pub(super) use crate::names::shown;
+pub(super) use crate::names::quoted;
 
-pub(super) type Read<T> = Result<T, Box<Fault>>;
+pub(super) type Decoded<T> = Result<T, Box<DecodeError>>;
 
 /// A rejection in the making. Boxed, so that the hot path returns small results.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct DecodeError {
     code: Code,
     /// `instances[2].x[3]` or `input "x"`; empty for the body as a whole.
     place: String,
     message: String,
 }
 
-impl Fault {
+impl DecodeError {
     #[cold]
     pub(super) fn new(message: impl Into<String>) -> Box<Self> {
         Box::new(Self { code: Code::InvalidInput, place: String::new(), message: message.into() })
@@ -62,17 +62,17 @@ impl Fault {
 }
 
 /// Refuses what a response repeats of its request and could not, for its length.
-pub(super) fn check_id(id: &str) -> Read<()> {
+pub(super) fn check_id(id: &str) -> Decoded<()> {
     if id.len() <= MAX_ID_BYTES {
         return Ok(());
     }
-    Err(Fault::new(format!("expected at most {MAX_ID_BYTES} bytes, got {}", id.len())))
+    Err(DecodeError::new(format!("expected at most {MAX_ID_BYTES} bytes, got {}", id.len())))
 }
 
 /// `; did you mean "alcohol"?` where one of `names` is like this one, else nothing.
 pub(super) fn did_you_mean(name: &str, names: &[&str]) -> String {
     match nearest(name, names.iter().copied(), 1)[..] {
-        [known] => format!("; did you mean {}?", shown(known)),
+        [known] => format!("; did you mean {}?", quoted(known)),
         _ => String::new(),
     }
 }

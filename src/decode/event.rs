@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::envelope::Headers;
 use super::media::MediaType;
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, check_id, shown};
+use crate::decode::error::{DecodeError, Decoded, check_id, quoted};
 
 /// Where an event's attributes stand: its answer has them there too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) fn is_structured(media: &MediaType<'_>) -> bool {
 }
 
 /// The event whose attributes are these.
-pub(super) fn binary(headers: Headers<'_>) -> Read<Event> {
+pub(super) fn binary(headers: Headers<'_>) -> Decoded<Event> {
     let given = |name: &str| headers.get(name).filter(|value| !value.is_empty());
     check_version(given("ce-specversion").unwrap_or_default())?;
     for required in ["ce-source", "ce-type"] {
@@ -52,41 +52,41 @@ pub(super) fn binary(headers: Headers<'_>) -> Read<Event> {
 
 impl Event {
     /// Refuses an event of which an answer could not repeat everything.
-    fn check(self) -> Read<Self> {
+    fn check(self) -> Decoded<Self> {
         let repeated = [
             ("id", Some(&self.id)),
             ("subject", self.subject.as_ref()),
             ("correlationid", self.correlation_id.as_ref()),
         ];
         for (name, value) in repeated {
-            let place = |fault: Box<Fault>| fault.within(&format!("{name} of the CloudEvent"));
+            let place = |error: Box<DecodeError>| error.within(&format!("{name} of the CloudEvent"));
             value.map_or(Ok(()), |value| check_id(value)).map_err(place)?;
         }
         Ok(self)
     }
 }
 
-fn missing(name: &str) -> Box<Fault> {
-    Fault::new(format!("expected a CloudEvent with specversion, id, source and type, got no {name}"))
+fn missing(name: &str) -> Box<DecodeError> {
+    DecodeError::new(format!("expected a CloudEvent with specversion, id, source and type, got no {name}"))
 }
 
-fn check_version(version: &str) -> Read<()> {
+fn check_version(version: &str) -> Decoded<()> {
     if version == "1.0" {
         return Ok(());
     }
-    Err(Fault::new(format!("expected a CloudEvent of specversion \"1.0\", got {}", shown(version))))
+    Err(DecodeError::new(format!("expected a CloudEvent of specversion \"1.0\", got {}", quoted(version))))
 }
 
 /// Refuses what begins with `application/cloudevents` and is not one event in JSON.
-pub(super) fn check_format(media: &MediaType<'_>) -> Read<()> {
+pub(super) fn check_format(media: &MediaType<'_>) -> Decoded<()> {
     match &*media.essence {
         "application/cloudevents" | "application/cloudevents+json" => Ok(()),
-        batch if batch.starts_with("application/cloudevents-batch") => Err(Fault::new(
+        batch if batch.starts_with("application/cloudevents-batch") => Err(DecodeError::new(
             "batched CloudEvents (application/cloudevents-batch) are not supported; send one event a message",
         )),
-        other => Err(Fault::new(format!(
+        other => Err(DecodeError::new(format!(
             "CloudEvents as {} are not supported; send application/cloudevents+json or ce- attributes",
-            shown(other)
+            quoted(other)
         ))),
     }
 }
@@ -112,14 +112,14 @@ struct Members<'a> {
 pub(super) fn structured<'a>(
     body: &'a [u8],
     found: &mut Option<Box<Event>>,
-) -> Read<(Cow<'a, [u8]>, String)> {
+) -> Decoded<(Cow<'a, [u8]>, String)> {
     let (event, data) = event(members(body)?)?;
     *found = Some(Box::new(event));
     data.read()
 }
 
 /// The event that `body` is, its `dataref` and its data's content type; `None` where it has data, or nothing of both.
-pub(super) fn reference(body: &[u8]) -> Read<Option<(Event, String, Option<String>)>> {
+pub(super) fn reference(body: &[u8]) -> Decoded<Option<(Event, String, Option<String>)>> {
     let mut members = members(body)?;
     let Some(address) = members.dataref.take() else { return Ok(None) };
     let (event, data) = event(members)?;
@@ -127,7 +127,7 @@ pub(super) fn reference(body: &[u8]) -> Read<Option<(Event, String, Option<Strin
     Ok((!has_data).then_some((event, address, data.content_type)))
 }
 
-fn members(body: &[u8]) -> Read<Members<'_>> {
+fn members(body: &[u8]) -> Decoded<Members<'_>> {
     let mut scanner = Scanner::new(body)?;
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected("a CloudEvent, a JSON object"));
@@ -168,7 +168,7 @@ fn members(body: &[u8]) -> Read<Members<'_>> {
             }
         };
         if seen {
-            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+            return Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key))));
         }
     }
     scanner.end()?;
@@ -176,11 +176,11 @@ fn members(body: &[u8]) -> Read<Members<'_>> {
 }
 
 /// A string; null is none (CloudEvents JSON format, section 2.2).
-fn text<'a>(scanner: &mut Scanner<'a>, key: &str) -> Read<Option<Cow<'a, str>>> {
+fn text<'a>(scanner: &mut Scanner<'a>, key: &str) -> Decoded<Option<Cow<'a, str>>> {
     match scanner.peek() {
         Some(b'"') => scanner.string().map(Some),
         _ if scanner.word("null") => Ok(None),
-        _ => Err(scanner.unexpected(&format!("a string in {}", shown(key)))),
+        _ => Err(scanner.unexpected(&format!("a string in {}", quoted(key)))),
     }
 }
 
@@ -190,7 +190,7 @@ struct Data<'a> {
     base64: Option<Cow<'a, str>>,
 }
 
-fn event(members: Members<'_>) -> Read<(Event, Data<'_>)> {
+fn event(members: Members<'_>) -> Decoded<(Event, Data<'_>)> {
     let given = |value: Option<String>| value.filter(|value| !value.is_empty());
     check_version(&given(members.specversion).ok_or_else(|| missing("specversion"))?)?;
     given(members.source).ok_or_else(|| missing("source"))?;
@@ -206,14 +206,16 @@ fn event(members: Members<'_>) -> Read<(Event, Data<'_>)> {
 }
 
 impl<'a> Data<'a> {
-    fn read(self) -> Read<(Cow<'a, [u8]>, String)> {
+    fn read(self) -> Decoded<(Cow<'a, [u8]>, String)> {
         let content_type = self.content_type.unwrap_or_else(|| "application/json".to_owned());
         match (self.json, self.base64) {
-            (Some(_), Some(_)) => Err(Fault::new("expected data or data_base64, got both")),
-            (None, None) => Err(Fault::new("expected data or data_base64 in the CloudEvent, got neither")),
+            (Some(_), Some(_)) => Err(DecodeError::new("expected data or data_base64, got both")),
+            (None, None) => {
+                Err(DecodeError::new("expected data or data_base64 in the CloudEvent, got neither"))
+            }
             (None, Some(encoded)) => {
                 let data = STANDARD.decode(encoded.as_bytes()).map_err(|e| {
-                    Fault::new(format!("data_base64: expected padded base64, got an error: {e}"))
+                    DecodeError::new(format!("data_base64: expected padded base64, got an error: {e}"))
                 })?;
                 Ok((Cow::Owned(data), content_type))
             }
@@ -224,14 +226,14 @@ impl<'a> Data<'a> {
                     && !media.essence.starts_with("text/")
                     && media.essence != "application/csv"
                 {
-                    return Err(Fault::new(format!(
+                    return Err(DecodeError::new(format!(
                         "expected data_base64 for datacontenttype {}, got data",
-                        shown(&media.essence)
+                        quoted(&media.essence)
                     )));
                 }
                 if !media.is_json() {
                     let Some(text) = text(&mut at, "data")? else {
-                        return Err(Fault::new("expected a string in \"data\", got null"));
+                        return Err(DecodeError::new("expected a string in \"data\", got null"));
                     };
                     let text = match text {
                         Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),

@@ -2,9 +2,9 @@
 
 use super::inputs::Inputs;
 use super::rows::{Columns, level};
-use crate::decode::error::shown;
+use crate::decode::error::quoted;
 use crate::tensor::ElementType;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// Elements of a list, or names, that are shown at most.
 const SHOWN: usize = 3;
@@ -12,14 +12,14 @@ const SHOWN: usize = 3;
 /// `{"instances": [[0.0, 0.0]]}`
 pub(super) fn instances(inputs: &Inputs<'_>) -> String {
     let row = |spec: &TensorSpec| match &spec.kind {
-        Kind::Map { .. } => "{\"…\": …}".to_owned(),
-        Kind::Sequence { .. } => "[…]".to_owned(),
+        ValueKind::Map { .. } => "{\"…\": …}".to_owned(),
+        ValueKind::Sequence { .. } => "[…]".to_owned(),
         _ => value(spec.shape.get(level(inputs)..).unwrap_or_default(), spec.element),
     };
     let row = match &inputs.list[..] {
         [only] => row(only.spec),
         all => {
-            let pairs = all.iter().map(|input| format!("{}: {}", shown(&input.spec.name), row(input.spec)));
+            let pairs = all.iter().map(|input| format!("{}: {}", quoted(&input.spec.name), row(input.spec)));
             format!("{{{}}}", cut(pairs))
         }
     };
@@ -40,7 +40,7 @@ pub(super) fn frame(inputs: &Inputs<'_>) -> String {
         _ => return instances(inputs),
     };
     let cells = elements.iter().map(|element| value(&[], *element));
-    let names = names.iter().map(|name| shown(name));
+    let names = names.iter().map(|name| quoted(name));
     format!("{{\"dataframe_split\": {{\"columns\": [{}], \"data\": [[{}]]}}}}", cut(names), cut(cells))
 }
 
@@ -51,8 +51,8 @@ fn is_cell(spec: &TensorSpec) -> bool {
 fn value(shape: &[Dim], element: ElementType) -> String {
     let one = match element {
         ElementType::Bool => "false",
-        ElementType::Text => "\"text\"",
-        ElementType::Blob => "{\"b64\": \"…\"}",
+        ElementType::String => "\"text\"",
+        ElementType::Bytes => "{\"b64\": \"…\"}",
         ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64 => "0.0",
         _ => "0",
     };

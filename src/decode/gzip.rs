@@ -7,7 +7,7 @@ use std::io::Read as _;
 
 use flate2::bufread::GzDecoder;
 
-use crate::decode::error::{Fault, Read};
+use crate::decode::error::{DecodeError, Decoded};
 
 /// What gzip begins with, and the one way of packing that it knows.
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
@@ -21,7 +21,7 @@ pub(super) fn claimed(body: &[u8]) -> usize {
     }
 }
 
-pub(super) fn unpack(body: &[u8], max_bytes: usize) -> Read<Vec<u8>> {
+pub(super) fn unpack(body: &[u8], max_bytes: usize) -> Decoded<Vec<u8>> {
     let claimed = claimed(body);
     if claimed > max_bytes {
         return Err(too_large_or_broken(body, max_bytes));
@@ -32,7 +32,7 @@ pub(super) fn unpack(body: &[u8], max_bytes: usize) -> Read<Vec<u8>> {
     let room = u64::try_from(claimed).unwrap_or(u64::MAX).saturating_add(1);
     let read = decoder.by_ref().take(room).read_to_end(&mut out);
     if out.len() > claimed {
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected gzip that unpacks to the {claimed} bytes its trailer says, got more; pack the body as one member"
         )));
     }
@@ -45,11 +45,11 @@ pub(super) fn unpack(body: &[u8], max_bytes: usize) -> Read<Vec<u8>> {
 
 /// A body that was cut off, or has more behind it, claims anything: what it really has is counted, and kept nowhere.
 #[cold]
-fn too_large_or_broken(body: &[u8], max_bytes: usize) -> Box<Fault> {
+fn too_large_or_broken(body: &[u8], max_bytes: usize) -> Box<DecodeError> {
     let mut decoder = GzDecoder::new(body);
     let room = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     match std::io::copy(&mut decoder.by_ref().take(room), &mut std::io::sink()) {
-        Ok(count) if count == room => Fault::too_large(format!(
+        Ok(count) if count == room => DecodeError::too_large(format!(
             "expected at most {max_bytes} bytes after unpacking, got more; send them in several messages"
         )),
         Ok(_) => beyond(decoder.into_inner()),
@@ -58,13 +58,15 @@ fn too_large_or_broken(body: &[u8], max_bytes: usize) -> Box<Fault> {
 }
 
 #[cold]
-fn broken(error: &std::io::Error) -> Box<Fault> {
-    Fault::new(format!("expected a body packed by gzip, as content-encoding says, got an error: {error}"))
+fn broken(error: &std::io::Error) -> Box<DecodeError> {
+    DecodeError::new(format!(
+        "expected a body packed by gzip, as content-encoding says, got an error: {error}"
+    ))
 }
 
 #[cold]
-fn beyond(rest: &[u8]) -> Box<Fault> {
-    Fault::new(format!(
+fn beyond(rest: &[u8]) -> Box<DecodeError> {
+    DecodeError::new(format!(
         "expected one gzip member, got {} bytes behind it; pack the body as one member",
         rest.len()
     ))
@@ -95,7 +97,7 @@ mod tests {
             rejection.message,
             "expected at most 524288 bytes after unpacking, got more; send them in several messages"
         );
-        // Cut off, or with more behind it, it ends in no size.
+        // Unpad off, or with more behind it, it ends in no size.
         let text: Vec<u8> = (0..9999_u32).flat_map(u32::to_le_bytes).collect();
         let packed = pack(&text);
         let cut = unpack(&packed[..packed.len() - 9], 1 << 19).unwrap_err().into_rejection();

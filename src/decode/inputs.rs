@@ -6,10 +6,10 @@ use super::composite::{self, Left};
 use super::nested::{Rule, grow, plural, read_nested, reserve, set_element, too_many};
 use super::padding::fill_up;
 use super::scanner::Scanner;
-use super::{Answer, Limits, Request, binary, rules, weight};
+use super::{Limits, Request, ResponseSpec, binary, rules, weight};
 use crate::decode::error;
-use crate::decode::error::{Fault, Read, shown};
-use crate::tensor::signature::{Dim, Kind, Padding, Signature, TensorSpec};
+use crate::decode::error::{DecodeError, Decoded, quoted};
+use crate::tensor::signature::{Dim, Padding, Signature, TensorSpec, ValueKind};
 use crate::tensor::{Elements, Tensor};
 
 /// One input as far as it was read.
@@ -40,9 +40,9 @@ impl Input<'_> {
     }
 
     #[cold]
-    fn in_some_rows(&self) -> Box<Fault> {
-        let (name, what) = (shown(&self.spec.name), self.spec.describe());
-        Fault::new(format!(
+    fn in_some_rows(&self) -> Box<DecodeError> {
+        let (name, what) = (quoted(&self.spec.name), self.spec.describe());
+        DecodeError::new(format!(
             "expected input {name} ({what}) in all rows or in none, got it in some; send them apart"
         ))
     }
@@ -80,8 +80,8 @@ impl<'s> Inputs<'s> {
             spec,
             padding: signature.padding.iter().find(|padding| padding.input == index),
             missing: signature.missing.iter().find(|(input, _)| *input == index).map(|(_, value)| value),
-            never_missing: signature.frame.never_missing.contains(&index),
-            is_boolean: signature.columns.is_none() && signature.frame.is_boolean(index),
+            never_missing: signature.column_rules.never_missing.contains(&index),
+            is_boolean: signature.columns.is_none() && signature.column_rules.is_boolean(index),
             lengths: Vec::new(),
             nulls: 0,
             dims: spec
@@ -96,7 +96,7 @@ impl<'s> Inputs<'s> {
     }
 
     /// Counts `times` elements of this weight that are about to be added without a value in the body.
-    pub(super) fn count(&mut self, weight: usize, times: usize) -> Read<()> {
+    pub(super) fn count(&mut self, weight: usize, times: usize) -> Decoded<()> {
         let more = weight.checked_mul(times).and_then(|more| more.checked_add(self.total));
         self.total = more
             .filter(|total| *total <= self.limits.max_elements)
@@ -113,42 +113,42 @@ impl<'s> Inputs<'s> {
     }
 
     /// The same; `None` for an input that is passed over, an error for one that must not be there.
-    pub(super) fn find_or_pass_over(&self, name: &str, guess: usize) -> Read<Option<usize>> {
+    pub(super) fn find_known(&self, name: &str, guess: usize) -> Decoded<Option<usize>> {
         match self.position(name, guess) {
-            None if !self.signature.frame.passes_over_unknown => Err(self.unknown(name)),
+            None if !self.signature.column_rules.ignores_unknown => Err(self.unknown(name)),
             found => Ok(found),
         }
     }
 
     #[cold]
-    fn unknown(&self, name: &str) -> Box<Fault> {
+    fn unknown(&self, name: &str) -> Box<DecodeError> {
         if self.signature.defaults.iter().any(|input| input == name) {
-            let name = shown(name);
-            return Fault::new(format!(
+            let name = quoted(name);
+            return DecodeError::new(format!(
                 "input {name} has a value of its own in the model, which is always taken; leave it out"
             ));
         }
         let names: Vec<&str> = self.list.iter().map(|input| input.spec.name.as_str()).collect();
-        Fault::new(format!(
+        DecodeError::new(format!(
             "expected {}, got unknown input {}{}",
             named("input", &names),
-            shown(name),
+            quoted(name),
             error::did_you_mean(name, &names)
         ))
     }
 
     /// Appends one value whose shape is the input's from dimension `level` on: 1 for a row, 0 for the whole tensor.
-    pub(super) fn read(&mut self, index: usize, scanner: &mut Scanner<'_>, level: usize) -> Read<()> {
+    pub(super) fn read(&mut self, index: usize, scanner: &mut Scanner<'_>, level: usize) -> Decoded<()> {
         match self.list[index].spec.kind {
-            Kind::Tensor => {}
-            Kind::OpenRank => self.learn_rank(index, scanner, level),
-            Kind::Optional => {
+            ValueKind::Tensor => {}
+            ValueKind::OpenRank => self.learn_rank(index, scanner, level),
+            ValueKind::Optional => {
                 if scanner.word("null") {
                     self.list[index].nulls += 1;
                     return Ok(());
                 }
             }
-            Kind::Map { .. } | Kind::Sequence { .. } => return self.read_composite(index, scanner),
+            ValueKind::Map { .. } | ValueKind::Sequence { .. } => return self.read_composite(index, scanner),
         }
         if level == 0 && self.list[index].is_read_by_row() {
             return self.read_by_row(index, scanner);
@@ -186,7 +186,7 @@ impl<'s> Inputs<'s> {
     }
 
     /// A map or a sequence of tensors.
-    fn read_composite(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+    fn read_composite(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Decoded<()> {
         let max_elements = self.limits.max_elements;
         let before = max_elements.saturating_sub(self.total);
         let mut left = Left { elements: before, of: max_elements };
@@ -202,14 +202,14 @@ impl<'s> Inputs<'s> {
     }
 
     /// A whole tensor whose rows may differ in length, or be missing.
-    fn read_by_row(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+    fn read_by_row(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Decoded<()> {
         if !scanner.open(b'[')? {
             return Err(scanner.unexpected(&format!("an array ({})", self.list[index].spec.describe())));
         }
         let mut rows = 0;
         while scanner.another(rows == 0, b']')? {
             check_rows(rows + 1, self.limits.max_rows)?;
-            self.read(index, scanner, 1).map_err(|fault| fault.at(rows))?;
+            self.read(index, scanner, 1).map_err(|error| error.at(rows))?;
             rows += 1;
         }
         let (input, rule) = self.rule(index);
@@ -227,7 +227,7 @@ impl<'s> Inputs<'s> {
     fn as_declared<'a>(&self, index: usize, shape: &'a [usize]) -> Cow<'a, [usize]> {
         let spec = self.list[index].spec;
         match shape {
-            _ if spec.kind == Kind::OpenRank => shape.into(),
+            _ if spec.kind == ValueKind::OpenRank => shape.into(),
             [rest @ .., 1] if !rest.is_empty() && rest.len() == spec.shape.len() => rest.into(),
             [_, ..] if shape.len() + 1 == spec.shape.len() && spec.shape.last() == Some(&Dim::Fixed(1)) => {
                 [shape, &[1]].concat().into()
@@ -238,15 +238,15 @@ impl<'s> Inputs<'s> {
 
     /// How many elements a tensor of this input has whose shape the request gives; the shape fits the declared one, and the
     /// elements the limits.
-    pub(super) fn check_shape(&self, index: usize, shape: &[usize]) -> Read<usize> {
+    pub(super) fn check_shape(&self, index: usize, shape: &[usize]) -> Decoded<usize> {
         let declared = self.list[index].spec;
         let fits = |(dim, length): (&Dim, &usize)| matches!(dim, Dim::Any(_)) || *dim == Dim::Fixed(*length);
         let has_rank = match declared.kind {
-            Kind::OpenRank => shape.len() >= declared.shape.len(),
+            ValueKind::OpenRank => shape.len() >= declared.shape.len(),
             _ => shape.len() == declared.shape.len(),
         };
         if !has_rank || !declared.shape.iter().zip(shape).all(fits) {
-            return Err(Fault::new(format!(
+            return Err(DecodeError::new(format!(
                 "expected a shape that fits {}, got {shape:?}",
                 declared.describe()
             )));
@@ -259,12 +259,12 @@ impl<'s> Inputs<'s> {
         };
         let count = if shape.contains(&0) { Some(0) } else { product(|length| length) };
         let count = count.ok_or_else(|| {
-            Fault::too_large(format!("expected at most {most} elements, got shape {shape:?}"))
+            DecodeError::too_large(format!("expected at most {most} elements, got shape {shape:?}"))
         })?;
         // Without elements there are still the lists that hold none: rows, whose lengths are noted, and what
         // a response writes.
         if product(|length| length.max(1)).is_none() {
-            return Err(Fault::too_large(format!(
+            return Err(DecodeError::too_large(format!(
                 "expected at most {most} lists without elements, got shape {shape:?}"
             )));
         }
@@ -272,7 +272,7 @@ impl<'s> Inputs<'s> {
     }
 
     /// Takes a whole tensor from bytes: little-endian elements side by side, strings with their lengths before them.
-    pub(super) fn read_binary(&mut self, index: usize, bytes: &[u8], shape: &[usize]) -> Read<()> {
+    pub(super) fn read_binary(&mut self, index: usize, bytes: &[u8], shape: &[usize]) -> Decoded<()> {
         let shape = &*self.as_declared(index, shape);
         let count = self.check_shape(index, shape)?;
         let (input, rule) = self.rule(index);
@@ -292,7 +292,7 @@ impl<'s> Inputs<'s> {
         index: usize,
         scanner: &mut Scanner<'_>,
         shape: &[usize],
-    ) -> Read<()> {
+    ) -> Decoded<()> {
         let declared = self.as_declared(index, shape);
         let count = self.check_shape(index, &declared)?;
         let (input, mut rule) = self.rule(index);
@@ -316,7 +316,9 @@ impl<'s> Inputs<'s> {
         let got = input.elements.len();
         if got != count {
             let plural = plural(count);
-            return Err(Fault::new(format!("expected {count} value{plural} for shape {shape:?}, got {got}")));
+            return Err(DecodeError::new(format!(
+                "expected {count} value{plural} for shape {shape:?}, got {got}"
+            )));
         }
         input.take_shape(&declared);
         input.times += 1;
@@ -334,12 +336,12 @@ impl<'s> Inputs<'s> {
     }
 
     /// Appends a row of zeros to the one `[batch, width]` input, for [`Self::set`] to fill; answers where it begins.
-    pub(super) fn blank_row(&mut self, width: usize) -> Read<usize> {
+    pub(super) fn blank_row(&mut self, width: usize) -> Decoded<usize> {
         self.blank(0, width)
     }
 
     /// Appends a row of so many zeros to a `[batch, width]` input, or one zero to a `[batch]` input; answers where it begins.
-    pub(super) fn blank(&mut self, index: usize, width: usize) -> Read<usize> {
+    pub(super) fn blank(&mut self, index: usize, width: usize) -> Decoded<usize> {
         let (input, rule) = self.rule(index);
         let begin = input.elements.len();
         if begin + width > rule.limit {
@@ -367,10 +369,10 @@ impl<'s> Inputs<'s> {
     }
 
     /// Reads one element into place `at` of the one input, whose columns are named.
-    pub(super) fn set(&mut self, at: usize, scanner: &mut Scanner<'_>) -> Read<()> {
-        let rules = &self.signature.frame.rules;
+    pub(super) fn set(&mut self, at: usize, scanner: &mut Scanner<'_>) -> Decoded<()> {
+        let rules = &self.signature.column_rules.rules;
         if !rules.is_empty()
-            && self.signature.frame.is_boolean(at % rules.len())
+            && self.signature.column_rules.is_boolean(at % rules.len())
             && let Some(digit) = boolean(scanner)
         {
             return set_element(&mut self.list[0].elements, at, &mut Scanner::new(digit)?);
@@ -387,10 +389,10 @@ impl<'s> Inputs<'s> {
 
     /// The inputs in the order in which a row without names has them.
     pub(super) fn in_order(&self) -> Vec<usize> {
-        if self.signature.frame.order.is_empty() {
+        if self.signature.column_rules.order.is_empty() {
             return (0..self.list.len()).collect();
         }
-        self.signature.frame.order.clone()
+        self.signature.column_rules.order.clone()
     }
 
     /// Makes room for `times` as much as is there, within the limits.
@@ -406,11 +408,11 @@ impl<'s> Inputs<'s> {
 
     /// Whether a value for this input may be an object that is no mapping from names: `{"b64": …}`.
     pub(super) fn is_text(&self, index: usize) -> bool {
-        matches!(self.list[index].elements, Elements::Text(_) | Elements::Blob(_))
+        matches!(self.list[index].elements, Elements::String(_) | Elements::Bytes(_))
     }
 
     /// Fails, naming it, where an input was read less than `times` times and nothing is declared for that.
-    pub(super) fn complete(&mut self, times: usize) -> Read<()> {
+    pub(super) fn complete(&mut self, times: usize) -> Decoded<()> {
         for index in 0..self.list.len() {
             if self.list[index].times < times {
                 self.take_missing(index)?;
@@ -418,22 +420,24 @@ impl<'s> Inputs<'s> {
         }
         let is_there = |input: &&Input<'_>| {
             // What the others have, an optional one may leave out as a whole.
-            input.times >= times || (input.spec.kind == Kind::Optional && input.times == 0)
+            input.times >= times || (input.spec.kind == ValueKind::Optional && input.times == 0)
         };
         match self.list.iter().find(|input| !is_there(input)) {
             None => Ok(()),
-            Some(input) if input.spec.kind == Kind::Optional => Err(input.in_some_rows()),
+            Some(input) if input.spec.kind == ValueKind::Optional => Err(input.in_some_rows()),
             Some(input) => {
-                let (name, what) = (shown(&input.spec.name), input.spec.describe());
-                Err(Fault::new(format!("expected a value for every input, got none for {name} ({what})")))
+                let (name, what) = (quoted(&input.spec.name), input.spec.describe());
+                Err(DecodeError::new(format!(
+                    "expected a value for every input, got none for {name} ({what})"
+                )))
             }
         }
     }
 
     /// The request, with `answer`'s form of a response. `rows` is given where the body listed rows one by one.
-    pub(super) fn finish(self, rows: Option<usize>, answer: Answer) -> Read<Request> {
+    pub(super) fn finish(self, rows: Option<usize>, response: ResponseSpec) -> Decoded<Request> {
         let mut own_lengths = Vec::new();
-        if !self.signature.cuts.is_empty() {
+        if !self.signature.unpads.is_empty() {
             own_lengths.resize(self.signature.padding.len(), Vec::new());
         }
         let batched = self.signature.batched;
@@ -442,7 +446,7 @@ impl<'s> Inputs<'s> {
         let mut first: Option<(&str, usize)> = None;
         let mut tensors = Vec::with_capacity(self.list.len());
         for (index, input) in self.list.into_iter().enumerate() {
-            if input.spec.kind == Kind::Optional && input.times == 0 {
+            if input.spec.kind == ValueKind::Optional && input.times == 0 {
                 tensors.push(Tensor::left_out(input.spec.element));
                 continue;
             }
@@ -450,12 +454,12 @@ impl<'s> Inputs<'s> {
                 return Err(input.in_some_rows());
             }
             let Input { spec, dims, mut elements, padding, lengths, .. } = input;
-            if let Elements::Text(texts) = &elements
+            if let Elements::String(texts) = &elements
                 && texts.iter().any(|text| text.contains('\0'))
             {
                 let message =
                     "expected strings without NUL (U+0000), which ONNX Runtime ends them at, got one";
-                return Err(Fault::new(message).within(&format!("input {}", shown(&spec.name))));
+                return Err(DecodeError::new(message).within(&format!("input {}", quoted(&spec.name))));
             }
             // A length that no array showed is that of an array inside an empty one.
             let mut shape: Vec<usize> = dims.into_iter().map(|length| length.unwrap_or(0)).collect();
@@ -469,7 +473,7 @@ impl<'s> Inputs<'s> {
                 *length = rows.unwrap_or(*length);
                 let count = *length;
                 let wrong = |message: String| {
-                    Err(Fault::new(message).within(&format!("input {}", shown(&spec.name))))
+                    Err(DecodeError::new(message).within(&format!("input {}", quoted(&spec.name))))
                 };
                 if count == 0 {
                     return wrong("expected at least one row, got none".to_owned());
@@ -482,14 +486,14 @@ impl<'s> Inputs<'s> {
                 if count != expected {
                     return wrong(format!(
                         "expected {expected} rows as in input {}, got {count}",
-                        shown(name)
+                        quoted(name)
                     ));
                 }
             }
             if let Some(padding) = padding {
                 let most = self.limits.max_elements;
                 elements = fill_up(padding, &lengths, &mut shape, elements, most, &mut left)
-                    .map_err(|fault| fault.within(&format!("input {}", shown(&spec.name))))?;
+                    .map_err(|error| error.within(&format!("input {}", quoted(&spec.name))))?;
                 let place = self.signature.padding.iter().position(|padding| padding.input == index);
                 if let Some(own) = place.and_then(|place| own_lengths.get_mut(place)) {
                     *own = lengths;
@@ -502,13 +506,13 @@ impl<'s> Inputs<'s> {
                 let message = format!(
                     "expected {expected} elements for shape {shape:?}, got {count}, which is an error in predictd"
                 );
-                return Err(Fault::new(message).within(&format!("input {}", shown(&spec.name))));
+                return Err(DecodeError::new(message).within(&format!("input {}", quoted(&spec.name))));
             }
             tensors.push(Tensor { shape, elements });
         }
         let rows = first.map_or(rows.unwrap_or(1), |(_, rows)| rows);
         rules::check(self.signature, &tensors)?;
-        Ok(Request { inputs: tensors, rows, lengths: own_lengths, answer })
+        Ok(Request { inputs: tensors, rows, lengths: own_lengths, response })
     }
 }
 
@@ -520,18 +524,18 @@ fn boolean(scanner: &mut Scanner<'_>) -> Option<&'static [u8]> {
     scanner.word("false").then_some(b"0")
 }
 
-pub(super) fn check_rows(rows: usize, max_rows: usize) -> Read<()> {
+pub(super) fn check_rows(rows: usize, max_rows: usize) -> Decoded<()> {
     if rows <= max_rows {
         return Ok(());
     }
-    Err(Fault::too_large(format!(
+    Err(DecodeError::too_large(format!(
         "expected at most {max_rows} rows, got more; send them in several messages"
     )))
 }
 
 /// `input "x"`, or `one of the inputs "x", "y"`.
 pub(super) fn named(kind: &str, names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().take(20).map(|name| error::shown(name)).collect();
+    let quoted: Vec<String> = names.iter().take(20).map(|name| error::quoted(name)).collect();
     let more = if names.len() > 20 { ", …" } else { "" };
     if names.len() == 1 {
         return format!("{kind} {}", quoted[0]);

@@ -3,9 +3,9 @@
 use super::binary::Section;
 use super::inputs::Inputs;
 use super::scanner::Scanner;
-use super::{Answer, Form, Id, Limits, Request, columns, example, rows, v2};
+use super::{Id, Limits, Protocol, Request, ResponseSpec, columns, example, rows, v2};
 use crate::decode::error;
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::decode::pandas_split;
 use crate::tensor::signature::Signature;
 
@@ -17,16 +17,16 @@ pub(super) fn decode(
     binary: Option<&[u8]>,
     signature: &Signature,
     limits: &Limits,
-) -> Read<Request> {
+) -> Decoded<Request> {
     let mut section = binary.map(Section);
     let mut scanner = Scanner::new(body)?;
     let mut inputs = Inputs::new(signature, *limits, body.len());
     match scanner.peek() {
-        None => return Err(Fault::new(format!("expected {FORMS}, got an empty body"))),
+        None => return Err(DecodeError::new(format!("expected {FORMS}, got an empty body"))),
         Some(b'[') => {
             let rows = rows::read(&mut scanner, &mut inputs)?;
             scanner.end()?;
-            return inputs.finish(Some(rows), Answer { form: Form::Rows, id: None });
+            return inputs.finish(Some(rows), ResponseSpec { protocol: Protocol::Rows, id: None });
         }
         Some(b'{') => {}
         Some(_) => return Err(scanner.unexpected(FORMS)),
@@ -40,29 +40,31 @@ pub(super) fn decode(
         } else {
             String::new()
         };
-        return Err(Fault::new(format!("expected {FORMS}, got an object with none of their keys{hint}")));
+        return Err(DecodeError::new(format!(
+            "expected {FORMS}, got an object with none of their keys{hint}"
+        )));
     };
-    let form = match found.form {
-        Form::V2 { .. } => {
+    let protocol = match found.protocol {
+        Protocol::V2 { .. } => {
             let asked = seen.outputs.map(|mut at| v2::outputs(&mut at, signature)).transpose();
             let binary = seen.parameters.map(|mut at| v2::wants_binary(&mut at)).transpose();
-            Form::V2 {
-                outputs: asked.map_err(|fault| fault.within("outputs"))?.unwrap_or_default(),
-                binary: binary.map_err(|fault| fault.within("parameters"))?.unwrap_or_default(),
+            Protocol::V2 {
+                outputs: asked.map_err(|error| error.within("outputs"))?.unwrap_or_default(),
+                binary: binary.map_err(|error| error.within("parameters"))?.unwrap_or_default(),
             }
         }
-        form => form,
+        protocol => protocol,
     };
     if let Some(section) = section {
         section.end()?;
     }
-    inputs.finish(found.rows, Answer { form, id: seen.id })
+    inputs.finish(found.rows, ResponseSpec { protocol, id: seen.id })
 }
 
 /// The tensors of a body.
 struct Data {
     key: &'static str,
-    form: Form,
+    protocol: Protocol,
     /// How many, where the body lists rows one by one.
     rows: Option<usize>,
 }
@@ -86,13 +88,13 @@ fn object<'a>(
     scanner: &mut Scanner<'a>,
     inputs: &mut Inputs<'_>,
     section: &mut Option<Section<'_>>,
-) -> Read<Seen<'a>> {
+) -> Decoded<Seen<'a>> {
     scanner.open(b'{')?;
     let mut seen = Seen::default();
     let mut first = true;
     while let Some(key) = scanner.key(first)? {
         first = false;
-        let twice = || Fault::new(format!("expected each key once, got {} twice", shown(&key)));
+        let twice = || DecodeError::new(format!("expected each key once, got {} twice", quoted(&key)));
         let known = match &*key {
             "instances" => "instances",
             "inputs" => "inputs",
@@ -124,7 +126,7 @@ fn object<'a>(
         match &seen.data {
             Some(data) if data.key == known => return Err(twice()),
             Some(data) => {
-                return Err(Fault::new(format!(
+                return Err(DecodeError::new(format!(
                     "expected one of {FORMS}, got both \"{}\" and \"{known}\"",
                     data.key
                 )));
@@ -141,37 +143,37 @@ fn data(
     inputs: &mut Inputs<'_>,
     section: &mut Option<Section<'_>>,
     key: &'static str,
-) -> Read<Data> {
+) -> Decoded<Data> {
     let mut rows = None;
-    let mut form = Form::Rows;
+    let mut protocol = Protocol::Rows;
     match key {
         "inputs" if v2::is_next(scanner, inputs.signature) => {
-            form = Form::V2 { outputs: Vec::new(), binary: false };
+            protocol = Protocol::V2 { outputs: Vec::new(), binary: false };
             v2::read(scanner, inputs, section)?;
         }
         "inputs" => {
-            form = Form::Columns;
+            protocol = Protocol::Columns;
             columns::read(scanner, inputs)?;
         }
         "dataframe_split" => {
-            rows = Some(pandas_split::read(scanner, inputs).map_err(|fault| fault.within(key))?)
+            rows = Some(pandas_split::read(scanner, inputs).map_err(|error| error.within(key))?)
         }
-        _ => rows = Some(rows::read(scanner, inputs).map_err(|fault| fault.within(key))?),
+        _ => rows = Some(rows::read(scanner, inputs).map_err(|error| error.within(key))?),
     }
-    Ok(Data { key, form, rows })
+    Ok(Data { key, protocol, rows })
 }
 
 /// A string or a number; null is none.
-pub(super) fn id(scanner: &mut Scanner<'_>) -> Read<Option<Id>> {
+pub(super) fn id(scanner: &mut Scanner<'_>) -> Decoded<Option<Id>> {
     match scanner.peek() {
         Some(b'"') => {
             let text = scanner.string()?;
-            error::check_id(&text).map_err(|fault| fault.within("id"))?;
-            Ok(Some(Id::Text(text.into_owned())))
+            error::check_id(&text).map_err(|error| error.within("id"))?;
+            Ok(Some(Id::String(text.into_owned())))
         }
         Some(b'-' | b'0'..=b'9') => {
             let number = super::number::scan(scanner)?;
-            error::check_id(number.text()).map_err(|fault| fault.within("id"))?;
+            error::check_id(number.text()).map_err(|error| error.within("id"))?;
             Ok(Some(Id::Number(number.text().to_owned())))
         }
         _ if scanner.word("null") => Ok(None),

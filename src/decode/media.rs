@@ -11,11 +11,11 @@
 //! `charset` may only be UTF-8 (or US-ASCII, a part of it). CloudEvents are unpacked before ([`super::envelope`]), and what they
 //! carry is decided here by their data's own content type. What could be two things is refused with what to set.
 
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 
 /// How a body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum BodyKind {
     /// Rows, columns, pandas or Open Inference Protocol v2.
     Json,
     /// Open Inference Protocol v2: so many bytes of JSON, then the tensors' data.
@@ -25,7 +25,7 @@ pub enum Kind {
     /// Little-endian rows of the model's one input.
     Raw,
     /// One picture.
-    Bytes,
+    Image,
     /// One text.
     Text,
 }
@@ -62,7 +62,7 @@ impl<'a> MediaType<'a> {
         Some(value.trim().trim_matches('"'))
     }
 
-    fn check_charset(&self) -> Read<()> {
+    fn check_charset(&self) -> Decoded<()> {
         match self.parameter("charset") {
             None => Ok(()),
             Some(charset)
@@ -70,31 +70,31 @@ impl<'a> MediaType<'a> {
             {
                 Ok(())
             }
-            Some(charset) => Err(Fault::new(format!(
+            Some(charset) => Err(DecodeError::new(format!(
                 "expected charset=utf-8 in the content-type, got {}; send UTF-8",
-                shown(charset)
+                quoted(charset)
             ))),
         }
     }
 }
 
 /// How `body` is read; `json_length` is the attribute `inference-header-content-length`.
-pub(super) fn kind(content_type: Option<&str>, json_length: Option<&str>, body: &[u8]) -> Read<Kind> {
+pub(super) fn kind(content_type: Option<&str>, json_length: Option<&str>, body: &[u8]) -> Decoded<BodyKind> {
     let declared = content_type.map(MediaType::parse).filter(|media| !media.essence.is_empty());
     let binary = || json_length.map(|length| v2_binary(length, body.len())).transpose();
     let Some(media) = declared else {
         return binary()?.map_or_else(|| sniff(body), Ok);
     };
-    let only_v2 = |kind: Kind| match json_length {
+    let only_v2 = |kind: BodyKind| match json_length {
         None => Ok(kind),
-        Some(_) => Err(Fault::new(format!(
+        Some(_) => Err(DecodeError::new(format!(
             "expected inference-header-content-length with content-type application/octet-stream or application/json, got {}; \
              set one of the two attributes only",
-            shown(&media.essence)
+            quoted(&media.essence)
         ))),
     };
     match &*media.essence {
-        "application/octet-stream" => Ok(binary()?.unwrap_or(Kind::Raw)),
+        "application/octet-stream" => Ok(binary()?.unwrap_or(BodyKind::Raw)),
         "text/csv" | "application/csv" => {
             media.check_charset()?;
             let header = match media.parameter("header") {
@@ -102,55 +102,55 @@ pub(super) fn kind(content_type: Option<&str>, json_length: Option<&str>, body: 
                 Some(value) if value.eq_ignore_ascii_case("present") => Some(true),
                 Some(value) if value.eq_ignore_ascii_case("absent") => Some(false),
                 Some(value) => {
-                    let got = shown(value);
-                    return Err(Fault::new(format!(
+                    let got = quoted(value);
+                    return Err(DecodeError::new(format!(
                         "expected header=present or header=absent in the content-type, got {got}"
                     )));
                 }
             };
-            only_v2(Kind::Csv { header })
+            only_v2(BodyKind::Csv { header })
         }
-        "image/jpeg" | "image/jpg" | "image/png" | "image/webp" => only_v2(Kind::Bytes),
+        "image/jpeg" | "image/jpg" | "image/png" | "image/webp" => only_v2(BodyKind::Image),
         "text/plain" => {
             media.check_charset()?;
-            only_v2(Kind::Text)
+            only_v2(BodyKind::Text)
         }
         _ if media.is_json() => {
             media.check_charset()?;
-            Ok(binary()?.unwrap_or(Kind::Json))
+            Ok(binary()?.unwrap_or(BodyKind::Json))
         }
         _ => {
-            let got = shown(&media.essence);
-            Err(Fault::new(format!("content-type {got} is not supported; send one of {SUPPORTED}")))
+            let got = quoted(&media.essence);
+            Err(DecodeError::new(format!("content-type {got} is not supported; send one of {SUPPORTED}")))
         }
     }
 }
 
-fn v2_binary(length: &str, body: usize) -> Read<Kind> {
+fn v2_binary(length: &str, body: usize) -> Decoded<BodyKind> {
     match length.parse() {
-        Ok(json_length) if json_length <= body => Ok(Kind::V2Binary { json_length }),
-        Ok(_) => Err(Fault::new(format!(
+        Ok(json_length) if json_length <= body => Ok(BodyKind::V2Binary { json_length }),
+        Ok(_) => Err(DecodeError::new(format!(
             "expected inference-header-content-length of at most {body}, the bytes of the body, got {length}"
         ))),
-        Err(_) => Err(Fault::new(format!(
+        Err(_) => Err(DecodeError::new(format!(
             "expected inference-header-content-length in bytes, a whole number, got {}",
-            shown(length)
+            quoted(length)
         ))),
     }
 }
 
 /// Without a content type only JSON and pictures are told by their looks: anything else could be a table, raw numbers or text
 /// alike.
-fn sniff(body: &[u8]) -> Read<Kind> {
+fn sniff(body: &[u8]) -> Decoded<BodyKind> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match body.iter().find(|byte| !b" \n\t\r".contains(byte)) {
         // An empty body is read as JSON, which says that it is empty.
-        None | Some(b'{' | b'[') => Ok(Kind::Json),
-        Some(_) if is_picture(body) => Ok(Kind::Bytes),
-        Some(_) if body.starts_with(b"\x1f\x8b") => {
-            Err(Fault::new("the body looks like gzip; set the attribute content-encoding to gzip if it is"))
-        }
-        Some(_) => Err(Fault::new(format!(
+        None | Some(b'{' | b'[') => Ok(BodyKind::Json),
+        Some(_) if is_picture(body) => Ok(BodyKind::Image),
+        Some(_) if body.starts_with(b"\x1f\x8b") => Err(DecodeError::new(
+            "the body looks like gzip; set the attribute content-encoding to gzip if it is",
+        )),
+        Some(_) => Err(DecodeError::new(format!(
             "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
              set the attribute content-type to one of {SUPPORTED}"
         ))),
@@ -170,22 +170,22 @@ mod tests {
 
     #[test]
     fn every_content_type_has_one_meaning() {
-        let csv = |header| Kind::Csv { header };
-        let v2 = Kind::V2Binary { json_length: 2 };
+        let csv = |header| BodyKind::Csv { header };
+        let v2 = BodyKind::V2Binary { json_length: 2 };
         for (content_type, length, body, expected) in [
-            (None, None, "", Kind::Json),
-            (Some(""), None, " \n", Kind::Json),
-            (None, None, "\u{feff} [1]", Kind::Json),
-            (None, None, "{}", Kind::Json),
+            (None, None, "", BodyKind::Json),
+            (Some(""), None, " \n", BodyKind::Json),
+            (None, None, "\u{feff} [1]", BodyKind::Json),
+            (None, None, "{}", BodyKind::Json),
             (None, Some("2"), "{}\0", v2),
-            (Some("application/json"), None, "x", Kind::Json),
-            (Some(" Application/JSON ; charset=\"UTF-8\"; q=1"), None, "x", Kind::Json),
-            (Some("application/vnd.example+json"), None, "x", Kind::Json),
-            (Some("text/json"), None, "x", Kind::Json),
+            (Some("application/json"), None, "x", BodyKind::Json),
+            (Some(" Application/JSON ; charset=\"UTF-8\"; q=1"), None, "x", BodyKind::Json),
+            (Some("application/vnd.example+json"), None, "x", BodyKind::Json),
+            (Some("text/json"), None, "x", BodyKind::Json),
             (Some("application/json"), Some("2"), "{}\0", v2),
-            (Some("application/octet-stream"), None, "{}", Kind::Raw),
+            (Some("application/octet-stream"), None, "{}", BodyKind::Raw),
             (Some("APPLICATION/octet-stream"), Some("2"), "{}", v2),
-            (Some("binary/octet-stream"), None, "{}", Kind::Raw),
+            (Some("binary/octet-stream"), None, "{}", BodyKind::Raw),
             (Some("Binary/Octet-Stream; x=y"), Some("2"), "{}", v2),
             (Some("text/csv"), None, "{", csv(None)),
             (Some("application/csv; charset=us-ascii"), None, "1", csv(None)),
@@ -194,7 +194,7 @@ mod tests {
         ] {
             let got = kind(content_type, length, body.as_bytes());
             assert_eq!(
-                got.unwrap_or_else(|fault| panic!("{fault:?}")),
+                got.unwrap_or_else(|error| panic!("{error:?}")),
                 expected,
                 "{content_type:?} {body:?}"
             );
@@ -261,8 +261,8 @@ mod tests {
                 "expected inference-header-content-length of at most 2, the bytes of the body, got 3",
             ),
         ] {
-            let fault = kind(content_type, length, body).expect_err("two meanings");
-            assert_eq!(fault.into_rejection().message, expected);
+            let error = kind(content_type, length, body).expect_err("two meanings");
+            assert_eq!(error.into_rejection().message, expected);
         }
     }
 }

@@ -5,19 +5,19 @@ use super::inputs::{Inputs, check_rows};
 use super::nested::set_element;
 use super::scanner::Scanner;
 use super::weight;
-use crate::decode::error::Read;
+use crate::decode::error::Decoded;
 use crate::tensor::Elements;
 
 /// Numbers that each repetition of a declared value takes the memory of.
 pub(super) fn weight_of(value: &Elements) -> usize {
-    let text = if let Elements::Text(texts) = value { texts.first().map_or(0, String::len) } else { 0 };
+    let text = if let Elements::String(texts) = value { texts.first().map_or(0, String::len) } else { 0 };
     weight(value.element()) + text / 8
 }
 
 impl Inputs<'_> {
     /// Consumes a `null` where one comes in place of a row's value and something is declared for that.
     #[inline(always)]
-    pub(super) fn is_taken_as_missing(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Read<bool> {
+    pub(super) fn is_taken_as_missing(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Decoded<bool> {
         let input = &self.list[index];
         if !(input.missing.is_some() || input.never_missing) || !scanner.clone().word("null") {
             return Ok(false);
@@ -46,7 +46,7 @@ impl Inputs<'_> {
     }
 
     /// The value that was declared for a row without one; false where none was.
-    pub(super) fn take_missing(&mut self, index: usize) -> Read<bool> {
+    pub(super) fn take_missing(&mut self, index: usize) -> Decoded<bool> {
         let Some(value) = self.list[index].missing else { return Ok(false) };
         self.count(weight_of(value), 1)?;
         let input = &mut self.list[index];
@@ -56,7 +56,7 @@ impl Inputs<'_> {
     }
 
     /// The same for whole tensors: as many values as the others have rows.
-    pub(super) fn complete_whole(&mut self) -> Read<()> {
+    pub(super) fn complete_whole(&mut self) -> Decoded<()> {
         let rows = self.list.iter().find(|input| input.times > 0).and_then(|input| *input.dims.first()?);
         for index in 0..self.list.len() {
             if let (Some(value), Some(rows), 0) = (self.list[index].missing, rows, self.list[index].times) {

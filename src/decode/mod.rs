@@ -46,7 +46,7 @@ pub struct Request {
     pub rows: usize,
     /// For each padded dimension, in the signature's order, how long it is in each row; empty where no output is cut.
     pub lengths: Vec<Vec<usize>>,
-    pub answer: Answer,
+    pub response: ResponseSpec,
 }
 
 impl Request {
@@ -58,20 +58,20 @@ impl Request {
 
 /// The form of the response: the request's own protocol.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    pub form: Form,
+pub struct ResponseSpec {
+    pub protocol: Protocol,
     pub id: Option<Id>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Form {
+pub enum Protocol {
     /// `{"predictions": […]}`: one entry a row.
     Rows,
     /// `{"outputs": …}`.
     Columns,
     /// Open Inference Protocol v2; the outputs asked for, all when empty.
     V2 {
-        outputs: Vec<Wanted>,
+        outputs: Vec<RequestedOutput>,
         /// Outputs come as binary data, but for those that say otherwise.
         binary: bool,
     },
@@ -79,7 +79,7 @@ pub enum Form {
 
 /// An output that a v2 request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RequestedOutput {
     pub name: String,
     /// As binary data or not, where the request says.
     pub binary: Option<bool>,
@@ -88,7 +88,7 @@ pub struct Wanted {
 /// The body's `id`, kept as it was given so that the response echoes the same JSON value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Id {
-    Text(String),
+    String(String),
     /// A JSON number, in the request's own spelling.
     Number(String),
 }
@@ -97,7 +97,7 @@ impl Id {
     /// The id as an attribute shows it, without quotes.
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Text(text) | Self::Number(text) => text,
+            Self::String(text) | Self::Number(text) => text,
         }
     }
 }
@@ -121,7 +121,7 @@ pub const MAX_ID_BYTES: usize = 1024;
 /// string is 24 bytes and an allocation of 32 or more, a map two lists.
 pub(crate) fn weight(element: ElementType) -> usize {
     match element {
-        ElementType::Text | ElementType::Blob | ElementType::Composite => 8,
+        ElementType::String | ElementType::Bytes | ElementType::Composite => 8,
         _ => 1,
     }
 }
@@ -149,5 +149,5 @@ pub struct Failure {
 /// Reads a JSON body (rows, columns, pandas or Open Inference Protocol v2) against the model's signature.
 pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Request, Failure> {
     json::decode(body, None, signature, limits)
-        .map_err(|fault| Failure { rejection: fault.into_rejection(), id: json::find_id(body) })
+        .map_err(|error| Failure { rejection: error.into_rejection(), id: json::find_id(body) })
 }

@@ -5,10 +5,10 @@ use half::{bf16, f16};
 use super::element::Element;
 use super::scanner::Scanner;
 use super::weight;
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::for_each_element_type;
 use crate::tensor::Elements;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// What nested reading must know beside its buffer.
 pub(super) struct Rule<'s> {
@@ -28,7 +28,7 @@ pub(super) fn plural(count: usize) -> &'static str {
 
 impl Rule<'_> {
     #[cold]
-    pub(super) fn too_many(&self) -> Box<Fault> {
+    pub(super) fn too_many(&self) -> Box<DecodeError> {
         too_many(self.max_elements, weight(self.spec.element))
     }
 
@@ -40,7 +40,7 @@ impl Rule<'_> {
     }
 
     #[cold]
-    fn no_array(&self, scanner: &mut Scanner<'_>, length: Option<usize>) -> Box<Fault> {
+    fn no_array(&self, scanner: &mut Scanner<'_>, length: Option<usize>) -> Box<DecodeError> {
         let what = self.spec.describe();
         scanner.unexpected(&match length {
             Some(length) => format!("an array of {length} value{} ({what})", plural(length)),
@@ -49,10 +49,10 @@ impl Rule<'_> {
     }
 
     #[cold]
-    pub(super) fn length(&self, expected: usize, dims: usize, got: usize) -> Box<Fault> {
+    pub(super) fn length(&self, expected: usize, dims: usize, got: usize) -> Box<DecodeError> {
         let axis = self.spec.shape.len().checked_sub(dims);
         let is_free = axis.is_some_and(|axis| matches!(self.spec.shape.get(axis), Some(Dim::Any(_))));
-        let is_open = self.spec.kind == Kind::OpenRank || is_free;
+        let is_open = self.spec.kind == ValueKind::OpenRank || is_free;
         let why = if !is_open {
             String::new()
         } else if self.has_shape {
@@ -60,26 +60,28 @@ impl Rule<'_> {
         } else if self.spec.name.is_empty() {
             " as before it".to_owned()
         } else {
-            format!(" as before it in input {}", shown(&self.spec.name))
+            format!(" as before it in input {}", quoted(&self.spec.name))
         };
         let (plural, what) = (plural(expected), self.spec.describe());
-        let fault = Fault::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"));
+        let error = DecodeError::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"));
         match axis {
-            Some(axis @ 1..) if is_free && self.may_be_padded && !self.has_shape => fault.and(&format!(
+            Some(axis @ 1..) if is_free && self.may_be_padded && !self.has_shape => error.and(&format!(
                 "rows of several lengths fit together where the bundle's model.yaml declares padding, with input {} and axis {axis}",
-                shown(&self.spec.name)
+                quoted(&self.spec.name)
             )),
-            _ => fault,
+            _ => error,
         }
     }
 }
 
 /// `weight`: numbers that an element of this input counts for.
 #[cold]
-pub(super) fn too_many(max_elements: usize, weight: usize) -> Box<Fault> {
+pub(super) fn too_many(max_elements: usize, weight: usize) -> Box<DecodeError> {
     let counted =
         if weight > 1 { format!(" (one of this input counts for {weight})") } else { String::new() };
-    Fault::too_large(format!("expected at most {max_elements} elements in all inputs, got more{counted}"))
+    DecodeError::too_large(format!(
+        "expected at most {max_elements} elements in all inputs, got more{counted}"
+    ))
 }
 
 /// So many elements are read at once where they are simple, in room that is there; and so many one by one where they are not.
@@ -91,7 +93,7 @@ fn nested<T: Element>(
     scanner: &mut Scanner<'_>,
     dims: &mut [Option<usize>],
     rule: &Rule<'_>,
-) -> Read<()> {
+) -> Decoded<()> {
     let rank = dims.len();
     let Some((length, inner)) = dims.split_first_mut() else {
         return leaf(out, scanner, rule);
@@ -121,12 +123,12 @@ fn nested<T: Element>(
             if out.len() >= rule.limit {
                 return Err(rule.too_many());
             }
-            out.push(T::read(scanner).map_err(|fault| fault.at(count))?);
+            out.push(T::read(scanner).map_err(|error| error.at(count))?);
             count += 1;
         }
     } else {
         while scanner.another(count == 0, b']')? {
-            nested(out, scanner, inner, rule).map_err(|fault| fault.at(count))?;
+            nested(out, scanner, inner, rule).map_err(|error| error.at(count))?;
             count += 1;
         }
     }
@@ -139,7 +141,7 @@ fn nested<T: Element>(
     }
 }
 
-fn leaf<T: Element>(out: &mut Vec<T>, scanner: &mut Scanner<'_>, rule: &Rule<'_>) -> Read<()> {
+fn leaf<T: Element>(out: &mut Vec<T>, scanner: &mut Scanner<'_>, rule: &Rule<'_>) -> Decoded<()> {
     if out.len() >= rule.limit {
         return Err(rule.too_many());
     }
@@ -154,11 +156,11 @@ macro_rules! dispatch {
             scanner: &mut Scanner<'_>,
             dims: &mut [Option<usize>],
             rule: &Rule<'_>,
-        ) -> Read<()> {
+        ) -> Decoded<()> {
             match elements { $(Elements::$variant(out) => nested::<$rust>(out, scanner, dims, rule)),+ }
         }
 
-        pub(super) fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Read<()> {
+        pub(super) fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Decoded<()> {
             match elements { $(Elements::$variant(out) => out[at] = <$rust>::read(scanner)?),+ }
             Ok(())
         }

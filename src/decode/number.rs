@@ -1,7 +1,7 @@
 //! Numbers from their digits, correctly rounded: what comes out equals `str::parse` bit for bit.
 
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read};
+use crate::decode::error::{DecodeError, Decoded};
 
 /// A JSON number as it stands in the body: `(-1)^negative * mantissa * 10^exponent`, unless `truncated`.
 pub(super) struct Number<'a> {
@@ -34,7 +34,7 @@ pub(super) fn rounds_to_f32(value: f64) -> bool {
 }
 
 /// Reads any number by JSON's grammar, byte by byte. The next byte must be `-` or a digit.
-pub(super) fn scan<'a>(scanner: &mut Scanner<'a>) -> Read<Number<'a>> {
+pub(super) fn scan<'a>(scanner: &mut Scanner<'a>) -> Decoded<Number<'a>> {
     let bytes = scanner.bytes;
     let start = scanner.at;
     let digit = |at: usize| bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10);
@@ -53,7 +53,9 @@ pub(super) fn scan<'a>(scanner: &mut Scanner<'a>) -> Read<Number<'a>> {
         return Err(malformed(scanner, at, "a digit"));
     }
     if digits > 1 && bytes[whole_start] == b'0' {
-        return Err(Fault::new(format!("expected a number without leading zeros at byte {whole_start}")));
+        return Err(DecodeError::new(format!(
+            "expected a number without leading zeros at byte {whole_start}"
+        )));
     }
     let mut exponent = 0_i32;
     let mut plain = true;
@@ -96,7 +98,7 @@ pub(super) fn scan<'a>(scanner: &mut Scanner<'a>) -> Read<Number<'a>> {
 }
 
 #[cold]
-fn malformed(scanner: &mut Scanner<'_>, at: usize, wanted: &str) -> Box<Fault> {
+fn malformed(scanner: &mut Scanner<'_>, at: usize, wanted: &str) -> Box<DecodeError> {
     if scanner.text[scanner.at..].starts_with("-I") {
         return scanner.unexpected("a number");
     }
@@ -189,7 +191,7 @@ impl<'a> Number<'a> {
     }
 
     /// The number as messages show it: cut when it is long.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn shortened(&self) -> String {
         let text = self.text();
         if text.len() > 40 { format!("{}…", &text[..40]) } else { text.to_owned() }
     }

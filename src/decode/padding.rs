@@ -1,7 +1,7 @@
 //! Rows of different lengths, filled up to one.
 
 use super::missing::weight_of;
-use crate::decode::error::{Fault, Read};
+use crate::decode::error::{DecodeError, Decoded};
 use crate::tensor::Elements;
 use crate::tensor::signature::{PadTo, Padding};
 
@@ -14,7 +14,7 @@ pub(super) fn fill_up(
     elements: Elements,
     max_elements: usize,
     left: &mut usize,
-) -> Read<Elements> {
+) -> Decoded<Elements> {
     let axis = padding.axis;
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let Some(length) = padding.to.length(longest) else {
@@ -22,7 +22,7 @@ pub(super) fn fill_up(
             PadTo::Buckets(buckets) => buckets.last().copied().unwrap_or(0),
             PadTo::Multiple(_) => max_elements,
         };
-        return Err(Fault::too_large(format!(
+        return Err(DecodeError::too_large(format!(
             "expected at most {most} values in dimension {axis}, got {longest}"
         )));
     };
@@ -35,7 +35,7 @@ pub(super) fn fill_up(
     let count = [lengths.len(), outer, length, inner].into_iter().try_fold(1, usize::checked_mul);
     let weighed = |count: &usize| count.checked_mul(weight_of(&padding.value)).filter(|more| more <= left);
     let Some((count, more)) = count.and_then(|count| Some((count, weighed(&count)?))) else {
-        return Err(Fault::too_large(format!(
+        return Err(DecodeError::too_large(format!(
             "expected at most {max_elements} elements when filled up to {length}, got more"
         )));
     };

@@ -3,16 +3,16 @@
 use super::inputs::{Inputs, check_rows};
 use super::rows::Columns;
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 
 /// Reads the object that comes next; answers how many rows it holds. Its columns are the model's named columns, or its
 /// inputs when it has several; a single input without column names takes them in the order given.
-pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<usize> {
+pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<usize> {
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected("an object with columns and data"));
     }
     if !inputs.signature.batched && !inputs.signature.row_by_row {
-        return Err(Fault::new(
+        return Err(DecodeError::new(
             "expected another form: the model has no batch dimension, so it takes no table",
         ));
     }
@@ -24,7 +24,7 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
         let seen = match &*key {
             "columns" => {
                 let names = names(scanner, inputs.limits.max_fields);
-                columns.replace(names.map_err(|fault| fault.within(".columns"))?).is_some()
+                columns.replace(names.map_err(|error| error.within(".columns"))?).is_some()
             }
             "data" => {
                 let seen = data.replace(scanner.clone()).is_some();
@@ -37,24 +37,24 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
             }
         };
         if seen {
-            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+            return Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key))));
         }
     }
-    let missing = |key: &str| Fault::new(format!("expected columns and data, got no {key}"));
+    let missing = |key: &str| DecodeError::new(format!("expected columns and data, got no {key}"));
     let columns = columns.ok_or_else(|| missing("columns"))?;
     let mut data = data.ok_or_else(|| missing("data"))?;
-    let target = Target::of(inputs, &columns).map_err(|fault| fault.within(".columns"))?;
-    table(&mut data, inputs, &target).map_err(|fault| fault.within(".data"))
+    let target = Target::of(inputs, &columns).map_err(|error| error.within(".columns"))?;
+    table(&mut data, inputs, &target).map_err(|error| error.within(".data"))
 }
 
-fn names(scanner: &mut Scanner<'_>, most: usize) -> Read<Vec<String>> {
+fn names(scanner: &mut Scanner<'_>, most: usize) -> Decoded<Vec<String>> {
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected("a list of column names"));
     }
     let mut names = Vec::new();
     while scanner.another(names.is_empty(), b']')? {
         if names.len() == most {
-            return Err(Fault::too_large(format!("expected at most {most} columns, got more")));
+            return Err(DecodeError::too_large(format!("expected at most {most} columns, got more")));
         }
         if scanner.peek() != Some(b'"') {
             // A frame without names has whole numbers for them.
@@ -83,25 +83,28 @@ pub(super) enum Target {
 
 impl Target {
     /// For columns called so, in this order.
-    pub(super) fn of(inputs: &Inputs<'_>, names: &[String]) -> Read<Self> {
+    pub(super) fn of(inputs: &Inputs<'_>, names: &[String]) -> Decoded<Self> {
         let is_whole =
             Columns::of(inputs).is_none() && matches!(&inputs.list[..], [only] if only.spec.shape.len() == 2);
         if is_whole { Ok(Self::Whole) } else { Self::by_name(inputs, names) }
     }
 
     /// For columns that have the names of the model's columns or inputs.
-    pub(super) fn by_name(inputs: &Inputs<'_>, names: &[String]) -> Read<Self> {
+    pub(super) fn by_name(inputs: &Inputs<'_>, names: &[String]) -> Decoded<Self> {
         let table = Columns::of(inputs);
         let mut places = Vec::with_capacity(names.len());
         let count = table.as_ref().map_or(inputs.list.len(), |table| table.names.len());
         let mut filled = vec![false; count];
         for (position, name) in names.iter().enumerate() {
             let place = match &table {
-                Some(table) => table.find_or_pass_over(name, position)?,
-                None => inputs.find_or_pass_over(name, position)?,
+                Some(table) => table.find_known(name, position)?,
+                None => inputs.find_known(name, position)?,
             };
             if place.is_some_and(|place| std::mem::replace(&mut filled[place], true)) {
-                return Err(Fault::new(format!("expected each column once, got {} twice", shown(name))));
+                return Err(DecodeError::new(format!(
+                    "expected each column once, got {} twice",
+                    quoted(name)
+                )));
             }
             places.push(place);
         }
@@ -116,7 +119,7 @@ impl Target {
     }
 }
 
-fn table(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, target: &Target) -> Read<usize> {
+fn table(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, target: &Target) -> Decoded<usize> {
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected("a list of rows"));
     }
@@ -132,11 +135,11 @@ fn table(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, target: &Target) ->
             Target::Inputs(places) => cells(scanner, places, |place, scanner| inputs.read(place, scanner, 1))
                 .and_then(|()| inputs.complete(rows + 1)),
         };
-        read.map_err(|fault| fault.at(rows))?;
+        read.map_err(|error| error.at(rows))?;
         rows += 1;
     }
     if rows == 0 {
-        return Err(Fault::new("expected at least one row, got none"));
+        return Err(DecodeError::new("expected at least one row, got none"));
     }
     Ok(rows)
 }
@@ -145,21 +148,21 @@ fn table(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, target: &Target) ->
 pub(super) fn cells<'a>(
     scanner: &mut Scanner<'a>,
     places: &[Option<usize>],
-    mut read: impl FnMut(usize, &mut Scanner<'a>) -> Read<()>,
-) -> Read<()> {
+    mut read: impl FnMut(usize, &mut Scanner<'a>) -> Decoded<()>,
+) -> Decoded<()> {
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected("a list of cells"));
     }
     let mut count = 0;
     while scanner.another(count == 0, b']')? {
         match places.get(count) {
-            Some(Some(place)) => read(*place, scanner).map_err(|fault| fault.at(count))?,
+            Some(Some(place)) => read(*place, scanner).map_err(|error| error.at(count))?,
             Some(None) | None => scanner.skip()?,
         }
         count += 1;
     }
     if count != places.len() {
-        return Err(Fault::new(format!("expected {} cells, one a column, got {count}", places.len())));
+        return Err(DecodeError::new(format!("expected {} cells, one a column, got {count}", places.len())));
     }
     Ok(())
 }

@@ -1,35 +1,35 @@
 //! `application/octet-stream`: the little-endian rows of a model's one input of fixed type, side by side, and nothing else.
 
 use super::inputs::{Inputs, check_rows};
-use super::{Answer, Form, Limits, Request, binary};
-use crate::decode::error::{Fault, Read, shown};
+use super::{Limits, Protocol, Request, ResponseSpec, binary};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::tensor::ElementType;
-use crate::tensor::signature::{Dim, Kind, Signature};
+use crate::tensor::signature::{Dim, Signature, ValueKind};
 
 const ELSE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
 
-pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Read<Request> {
+pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Decoded<Request> {
     let mut inputs = Inputs::new(signature, *limits, 0);
     let [input] = &*inputs.list else {
         let count = inputs.list.len();
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "content-type application/octet-stream is for models with one input, this one has {count}; {ELSE}"
         )));
     };
     let spec = input.spec;
-    if spec.element == ElementType::Blob {
+    if spec.element == ElementType::Bytes {
         return crate::decode::whole_body::decode_bytes(body, signature, limits);
     }
-    let (name, what) = (shown(&spec.name), spec.describe());
+    let (name, what) = (quoted(&spec.name), spec.describe());
     let no_rows = |why: &str| {
         let message =
             format!("content-type application/octet-stream cannot carry rows of {what}: {why}; {ELSE}");
-        Fault::new(message).within(&format!("input {name}"))
+        DecodeError::new(message).within(&format!("input {name}"))
     };
     if spec.kind.is_composite() {
         return Err(no_rows("it is no tensor"));
     }
-    if spec.kind == Kind::OpenRank {
+    if spec.kind == ValueKind::OpenRank {
         return Err(no_rows("the model leaves the shape open"));
     }
     let Some(width) = binary::width(spec.element) else {
@@ -44,7 +44,7 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
         return Err(no_rows("a row has no bytes"));
     };
     let (rows, rest) = (body.len() / row_bytes, body.len() % row_bytes);
-    let place = |fault: Box<Fault>| fault.within(&format!("input {name}"));
+    let place = |error: Box<DecodeError>| error.within(&format!("input {name}"));
     if rest != 0 || rows == 0 || (!signature.batched && rows > 1) {
         let whole = if signature.batched { "whole rows of" } else { "exactly" };
         let got = body.len();
@@ -54,7 +54,7 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
             ""
         };
         let message = format!("expected {whole} {row_bytes} bytes ({what}), got {got} bytes{hint}");
-        return Err(place(Fault::new(message)));
+        return Err(place(DecodeError::new(message)));
     }
     let mut shape = row_shape;
     if signature.batched {
@@ -62,5 +62,5 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
         shape.insert(0, rows);
     }
     inputs.read_binary(0, body, &shape).map_err(place)?;
-    inputs.finish(signature.batched.then_some(rows), Answer { form: Form::Rows, id: None })
+    inputs.finish(signature.batched.then_some(rows), ResponseSpec { protocol: Protocol::Rows, id: None })
 }

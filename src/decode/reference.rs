@@ -15,11 +15,11 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::envelope::{self, Delivery, Headers};
+use super::envelope::{self, Headers, ResponseFormat};
 use super::media::MediaType;
 use super::scanner::Scanner;
 use super::{Id, event, json};
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::error::{Code, Rejection};
 use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, OF_THE_BODY};
 
@@ -46,7 +46,7 @@ pub struct Reference {
     /// `INVALID_INPUT`, or `INPUT_FORBIDDEN` for what lies in no bucket.
     pub object: Result<Object, Rejection>,
     /// How the answer is sent.
-    pub delivery: Delivery,
+    pub response_format: ResponseFormat,
     /// The request's id, unless the object gives one.
     pub id: Option<Id>,
     /// What the message says of the object's bytes, as attributes do.
@@ -75,7 +75,7 @@ pub fn find(headers: Headers<'_>, body: &[u8]) -> Option<Box<Reference>> {
 
 #[cold]
 fn by_attributes(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
-    let mut delivery = envelope::delivery(headers);
+    let mut response_format = envelope::response_format(headers);
     let event = headers.get("ce-specversion").map(|_| event::binary(headers)).transpose();
     let object = if let Some(address) = headers.get(DATAREF) {
         parse(address)
@@ -91,51 +91,56 @@ fn by_attributes(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
     };
     let object = match event {
         Ok(event) => {
-            delivery.event = event.map(Box::new);
+            response_format.event = event.map(Box::new);
             object
         }
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     };
     let of_the_body = OF_THE_BODY.iter().filter_map(|name| Some((*name, headers.get(name)?)));
     let mut said: HashMap<String, String> =
         of_the_body.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    if let Some(kind) = headers.get("ce-datacontenttype").filter(|_| delivery.event.is_some()) {
+    if let Some(kind) = headers.get("ce-datacontenttype").filter(|_| response_format.event.is_some()) {
         said.entry(CONTENT_TYPE.to_owned()).or_insert_with(|| kind.to_owned());
     }
-    Some(Reference { object: object.map_err(|fault| fault.into_rejection()), delivery, id: None, said })
+    Some(Reference {
+        object: object.map_err(|error| error.into_rejection()),
+        response_format,
+        id: None,
+        said,
+    })
 }
 
 /// `None` also for what is broken: reading it as any other body says how.
 #[cold]
 fn by_body(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
-    let mut delivery = envelope::delivery(headers);
+    let mut response_format = envelope::response_format(headers);
     let media = headers.get(CONTENT_TYPE).map(MediaType::parse).filter(|media| !media.essence.is_empty());
     let mut said = HashMap::new();
     if media.as_ref().is_some_and(event::is_structured) {
         let (event, address, kind) = event::reference(body).ok()??;
-        delivery.event = Some(Box::new(event));
+        response_format.event = Some(Box::new(event));
         said.extend(kind.map(|kind| (CONTENT_TYPE.to_owned(), kind)));
-        let object = parse(&address).map_err(|fault| fault.into_rejection());
-        return Some(Reference { object, delivery, id: None, said });
+        let object = parse(&address).map_err(|error| error.into_rejection());
+        return Some(Reference { object, response_format, id: None, said });
     }
     if media.is_some_and(|media| !media.is_json()) {
         return None;
     }
     let (address, id) = in_json(body).ok()??;
     if headers.get("ce-specversion").is_some() {
-        delivery.event = Some(Box::new(event::binary(headers).ok()?));
+        response_format.event = Some(Box::new(event::binary(headers).ok()?));
     }
     let object = match address {
         Some(address) => parse(&address),
-        None => Err(Fault::new("expected a string \"gs://bucket/object\"").within("dataref")),
+        None => Err(DecodeError::new("expected a string \"gs://bucket/object\"").within("dataref")),
     };
-    Some(Reference { object: object.map_err(|fault| fault.into_rejection()), delivery, id, said })
+    Some(Reference { object: object.map_err(|error| error.into_rejection()), response_format, id, said })
 }
 
 /// The address, none where it is no string, and the id.
 type InJson = Option<(Option<String>, Option<Id>)>;
 
-fn in_json(body: &[u8]) -> Read<InJson> {
+fn in_json(body: &[u8]) -> Decoded<InJson> {
     let mut scanner = Scanner::new(body)?;
     if !scanner.open(b'{')? {
         return Ok(None);
@@ -160,51 +165,53 @@ fn in_json(body: &[u8]) -> Read<InJson> {
 }
 
 /// `gs://bucket/object`.
-fn parse(address: &str) -> Read<Object> {
+fn parse(address: &str) -> Decoded<Object> {
     let Some(path) = address.strip_prefix("gs://") else {
-        let got = shown(address);
+        let got = quoted(address);
         return Err(if address.contains("://") {
-            Fault::forbidden(format!("expected a dataref that begins with gs://, got {got}"))
+            DecodeError::forbidden(format!("expected a dataref that begins with gs://, got {got}"))
         } else {
-            Fault::new(format!("expected dataref as gs://bucket/object, got {got}"))
+            DecodeError::new(format!("expected dataref as gs://bucket/object, got {got}"))
         });
     };
     match path.split_once('/') {
         Some((bucket, name)) => object(bucket, name),
-        None => Err(Fault::new(format!("expected dataref as gs://bucket/object, got {}", shown(address)))),
+        None => {
+            Err(DecodeError::new(format!("expected dataref as gs://bucket/object, got {}", quoted(address))))
+        }
     }
 }
 
-fn object(bucket: &str, name: &str) -> Read<Object> {
+fn object(bucket: &str, name: &str) -> Decoded<Object> {
     if bucket.is_empty() || name.is_empty() || name.len() > LONGEST_NAME {
         let length = name.len();
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected a bucket and an object's name of 1 to {LONGEST_NAME} bytes, got bucket {} and {length} bytes",
-            shown(bucket)
+            quoted(bucket)
         )));
     }
     // Legal in names, but what is between here and the bucket might take them for steps out of an allowed prefix.
     if name.split('/').any(|part| matches!(part, "." | "..")) {
-        return Err(Fault::forbidden(format!(
+        return Err(DecodeError::forbidden(format!(
             "expected an object's name without `.` and `..` between slashes, got {}",
-            shown(name)
+            quoted(name)
         )));
     }
     let (bucket, name) = (bucket.to_owned(), name.to_owned());
     Ok(Object { bucket, name, generation: None, is_announced: false })
 }
 
-fn announced(kind: &str, bucket: &str, name: &str, generation: &str) -> Read<Object> {
+fn announced(kind: &str, bucket: &str, name: &str, generation: &str) -> Decoded<Object> {
     if kind != "OBJECT_FINALIZE" {
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected a notification of OBJECT_FINALIZE, got {}; have the bucket notify of nothing else",
-            shown(kind)
+            quoted(kind)
         )));
     }
     let Some(generation) = generation.parse().ok().filter(|generation| *generation > 0) else {
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected objectGeneration as a whole number above 0, got {}",
-            shown(generation)
+            quoted(generation)
         )));
     };
     Ok(Object { generation: Some(generation), is_announced: true, ..object(bucket, name)? })
@@ -233,7 +240,7 @@ impl Object {
     pub fn forbidden(&self) -> Rejection {
         let message = format!(
             "requests may not refer to {}; what they may refer to is set in `requests.allowed_buckets`",
-            shown(&self.to_string())
+            quoted(&self.to_string())
         );
         Rejection::new(Code::InputForbidden, message)
     }
@@ -293,11 +300,11 @@ mod tests {
         }
         let id = found(&[], r#"{"dataref": "gs://b/o", "id": 3}"#).unwrap().id;
         assert_eq!(id, Some(Id::Number("3".to_owned())));
-        let event = found(&with_dataref, "").unwrap().delivery.event.unwrap();
+        let event = found(&with_dataref, "").unwrap().response_format.event.unwrap();
         assert_eq!((event.mode, &*event.id), (event::Mode::Binary, "7"));
         let media = [("content-type", "application/cloudevents+json")];
         let reference = found(&media, structured).unwrap();
-        assert_eq!(reference.delivery.event.as_ref().unwrap().mode, event::Mode::Structured);
+        assert_eq!(reference.response_format.event.as_ref().unwrap().mode, event::Mode::Structured);
         assert_eq!(reference.attributes("", "")["content-type"], "text/csv");
     }
 

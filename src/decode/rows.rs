@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use super::example;
 use super::inputs::{Inputs, check_rows, named};
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, did_you_mean, shown};
+use crate::decode::error::{DecodeError, Decoded, did_you_mean, quoted};
 use crate::decode::pandas_split::cells;
-use crate::tensor::signature::{Dim, Kind, Signature};
+use crate::tensor::signature::{Dim, Signature, ValueKind};
 
 /// Reads the list of rows that comes next; answers how many there are. For a model without a batch dimension each is a
 /// whole input, and they run one after the other.
-pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<usize> {
+pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<usize> {
     let (begin, start) = (scanner.at, scanner.clone());
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected("a list of rows"));
@@ -28,18 +28,18 @@ pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<u
             inputs.expect_times((scanner.bytes.len() - scanner.at) / (scanner.at - begin) + 1);
         }
         check_rows(rows + 1, inputs.limits.max_rows)?;
-        row(scanner, inputs, columns.as_ref(), &order, rows).map_err(|fault| {
-            let fault = fault.at(rows);
+        row(scanner, inputs, columns.as_ref(), &order, rows).map_err(|error| {
+            let error = error.at(rows);
             if rows == 0 && is_bare_row(&start, inputs, level(inputs)) {
-                fault.and(&lists_rows(inputs))
+                error.and(&lists_rows(inputs))
             } else {
-                fault
+                error
             }
         })?;
         rows += 1;
     }
     if rows == 0 {
-        return Err(Fault::new("expected at least one row, got none"));
+        return Err(DecodeError::new("expected at least one row, got none"));
     }
     Ok(rows)
 }
@@ -55,7 +55,7 @@ fn row(
     columns: Option<&Columns<'_>>,
     order: &[Option<usize>],
     index: usize,
-) -> Read<()> {
+) -> Decoded<()> {
     let is_object = scanner.peek() == Some(b'{');
     let single = inputs.list.len() == 1;
     if !is_object && single {
@@ -69,7 +69,7 @@ fn row(
         return Err(scanner.unexpected("an object with a value for every input"));
     }
     if single
-        && matches!(inputs.list[0].spec.kind, Kind::Map { .. })
+        && matches!(inputs.list[0].spec.kind, ValueKind::Map { .. })
         && !is_named_object(scanner, &inputs.list[0].spec.name)
     {
         return inputs.read(0, scanner, level(inputs));
@@ -111,7 +111,7 @@ fn are_cells(inputs: &Inputs<'_>) -> bool {
     let is_cell = |shape: &[Dim]| matches!(shape, [_] | [_, Dim::Fixed(1)]);
     level(inputs) == 1
         && inputs.list.len() > 1
-        && inputs.list.iter().all(|input| input.spec.kind == Kind::Tensor && is_cell(&input.spec.shape))
+        && inputs.list.iter().all(|input| input.spec.kind == ValueKind::Tensor && is_cell(&input.spec.shape))
 }
 
 pub(super) fn first_key_is(scanner: &Scanner<'_>, test: impl FnOnce(&str) -> bool) -> bool {
@@ -128,20 +128,20 @@ fn is_named_object(scanner: &Scanner<'_>, name: &str) -> bool {
 }
 
 /// Reads `{"x": …, "y": …}` as row `index`.
-fn by_name(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> Read<()> {
+fn by_name(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> Decoded<()> {
     scanner.open(b'{')?;
     let mut keys = 0;
     while let Some(key) = scanner.key(keys == 0)? {
         keys += 1;
-        let Some(input) = inputs.find_or_pass_over(&key, keys - 1)? else {
+        let Some(input) = inputs.find_known(&key, keys - 1)? else {
             scanner.skip()?;
             continue;
         };
         if inputs.list[input].times > index {
-            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+            return Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key))));
         }
         let level = level(inputs);
-        inputs.read(input, scanner, level).map_err(|fault| fault.within(&format!("[{}]", shown(&key))))?;
+        inputs.read(input, scanner, level).map_err(|error| error.within(&format!("[{}]", quoted(&key))))?;
     }
     inputs.complete(index + 1)
 }
@@ -149,7 +149,7 @@ fn by_name(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> 
 /// The named columns of the one `[batch, columns]` input.
 pub(super) struct Columns<'s> {
     pub(super) names: &'s [String],
-    passes_over_unknown: bool,
+    ignores_unknown: bool,
     /// Made when a key first comes out of order.
     places: OnceCell<HashMap<&'s str, usize>>,
 }
@@ -159,8 +159,8 @@ impl<'s> Columns<'s> {
         let names = inputs.signature.columns.as_deref()?;
         let is_table =
             inputs.signature.batched && inputs.list.len() == 1 && inputs.list[0].spec.shape.len() == 2;
-        let passes_over_unknown = inputs.signature.frame.passes_over_unknown;
-        is_table.then(|| Self { names, passes_over_unknown, places: OnceCell::new() })
+        let ignores_unknown = inputs.signature.column_rules.ignores_unknown;
+        is_table.then(|| Self { names, ignores_unknown, places: OnceCell::new() })
     }
 
     pub(super) fn find(&self, name: &str, guess: usize) -> Option<usize> {
@@ -172,42 +172,42 @@ impl<'s> Columns<'s> {
     }
 
     /// The same; `None` for a column that is passed over, an error for one that must not be there.
-    pub(super) fn find_or_pass_over(&self, name: &str, guess: usize) -> Read<Option<usize>> {
+    pub(super) fn find_known(&self, name: &str, guess: usize) -> Decoded<Option<usize>> {
         match self.find(name, guess) {
-            None if !self.passes_over_unknown => Err(self.unknown(name)),
+            None if !self.ignores_unknown => Err(self.unknown(name)),
             found => Ok(found),
         }
     }
 
     #[cold]
-    fn unknown(&self, name: &str) -> Box<Fault> {
+    fn unknown(&self, name: &str) -> Box<DecodeError> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        Fault::new(format!(
+        DecodeError::new(format!(
             "expected {}, got unknown column {}{}",
             named("column", &names),
-            shown(name),
+            quoted(name),
             did_you_mean(name, &names)
         ))
     }
 
     /// Reads `{"alcohol": 13.2, …}`, its keys in any order.
-    fn read_object(&self, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<()> {
+    fn read_object(&self, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<()> {
         scanner.open(b'{')?;
         let begin = inputs.blank_row(self.names.len())?;
         let mut filled = vec![false; self.names.len()];
         let mut keys = 0;
         while let Some(key) = scanner.key(keys == 0)? {
             keys += 1;
-            let Some(place) = self.find_or_pass_over(&key, keys - 1)? else {
+            let Some(place) = self.find_known(&key, keys - 1)? else {
                 scanner.skip()?;
                 continue;
             };
             if std::mem::replace(&mut filled[place], true) {
-                return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+                return Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key))));
             }
             inputs
                 .set(begin + place, scanner)
-                .map_err(|fault| fault.within(&format!("[{}]", shown(&key))))?;
+                .map_err(|error| error.within(&format!("[{}]", quoted(&key))))?;
         }
         for place in self.left_out(inputs.signature, &filled)? {
             inputs.set_missing(begin + place);
@@ -216,14 +216,14 @@ impl<'s> Columns<'s> {
     }
 
     /// The columns that were not filled and may be left out; fails, naming it, where there is another one.
-    pub(super) fn left_out(&self, signature: &Signature, filled: &[bool]) -> Read<Vec<usize>> {
-        let may_be = |place: usize| signature.frame.is_optional(place);
+    pub(super) fn left_out(&self, signature: &Signature, filled: &[bool]) -> Decoded<Vec<usize>> {
+        let may_be = |place: usize| signature.column_rules.is_optional(place);
         let not_filled = || (0..filled.len()).filter(|place| !filled[*place]);
         match not_filled().find(|place| !may_be(*place)) {
             None => Ok(not_filled().collect()),
             Some(place) => {
-                let name = shown(&self.names[place]);
-                Err(Fault::new(format!(
+                let name = quoted(&self.names[place]);
+                Err(DecodeError::new(format!(
                     "expected a value for each of {} columns, got none for {name}",
                     filled.len()
                 )))

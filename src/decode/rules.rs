@@ -1,55 +1,55 @@
 //! Owns what columns take that is narrower than the type of the input that they are part of: MLflow's whole numbers and booleans
 //! where the model takes floats. Values are read as the input's; this looks at them once all are there.
 
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::tensor::Tensor;
-use crate::tensor::signature::{ColumnKind, ColumnRule, Signature};
+use crate::tensor::signature::{ColumnRule, ColumnType, Signature};
 
 /// Fails for the first value that its column does not take. Rows are counted from 0.
-pub(super) fn check(signature: &Signature, tensors: &[Tensor]) -> Read<()> {
-    let rules = &signature.frame.rules;
-    if rules.iter().all(|rule| rule.kind == ColumnKind::Any) {
+pub(super) fn check(signature: &Signature, tensors: &[Tensor]) -> Decoded<()> {
+    let rules = &signature.column_rules.rules;
+    if rules.iter().all(|rule| rule.kind == ColumnType::Any) {
         return Ok(());
     }
     if let Some(names) = &signature.columns {
         let values = tensors[0].elements.view().to_f64();
         for (row, values) in values.chunks(names.len().max(1)).enumerate() {
             for ((value, rule), name) in values.iter().zip(rules).zip(names) {
-                one(*value, *rule).map_err(|fault| fault.within(&format!("[{row}][{}]", shown(name))))?;
+                one(*value, *rule).map_err(|error| error.within(&format!("[{row}][{}]", quoted(name))))?;
             }
         }
         return Ok(());
     }
     for ((tensor, rule), spec) in tensors.iter().zip(rules).zip(&signature.inputs) {
-        if rule.kind == ColumnKind::Any {
+        if rule.kind == ColumnType::Any {
             continue;
         }
         for (row, value) in tensor.elements.view().to_f64().into_iter().enumerate() {
-            one(value, *rule).map_err(|fault| fault.within(&format!("[{row}][{}]", shown(&spec.name))))?;
+            one(value, *rule).map_err(|error| error.within(&format!("[{row}][{}]", quoted(&spec.name))))?;
         }
     }
     Ok(())
 }
 
 #[inline]
-fn one(value: f64, rule: ColumnRule) -> Read<()> {
+fn one(value: f64, rule: ColumnRule) -> Decoded<()> {
     if value.is_nan() && !rule.required {
         return Ok(());
     }
     let (fits, expected) = match rule.kind {
-        ColumnKind::Any => return Ok(()),
-        ColumnKind::Integer => (
+        ColumnType::Any => return Ok(()),
+        ColumnType::Integer => (
             value.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&value),
             "a whole number of 32 bits, as the signature's type integer says",
         ),
         // 2^63, which no int64 is, is also what the greatest one rounds to.
-        ColumnKind::Long => (
+        ColumnType::Long => (
             value.fract() == 0.0 && value.abs() <= 9_223_372_036_854_775_808.0,
             "a whole number, as the signature's type long says",
         ),
-        ColumnKind::Boolean => {
+        ColumnType::Boolean => {
             (value == 0.0 || value == 1.0, "true or false (or 1 or 0), as the signature's type boolean says")
         }
     };
-    if fits { Ok(()) } else { Err(Fault::new(format!("expected {expected}, got {value}"))) }
+    if fits { Ok(()) } else { Err(DecodeError::new(format!("expected {expected}, got {value}"))) }
 }

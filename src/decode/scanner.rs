@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::number;
-use crate::decode::error::{Fault, Read};
+use crate::decode::error::{DecodeError, Decoded};
 
 /// Deep enough for every request (a tensor's rank is at most 8), shallow enough for any stack.
 const MAX_DEPTH: u8 = 64;
@@ -23,9 +23,12 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// Refuses what is not UTF-8, tolerates a byte order mark. Offsets in messages count from the body's first byte.
-    pub(super) fn new(body: &'a [u8]) -> Read<Self> {
+    pub(super) fn new(body: &'a [u8]) -> Decoded<Self> {
         let text = std::str::from_utf8(body).map_err(|e| {
-            Fault::new(format!("expected UTF-8 text, got an invalid sequence at byte {}", e.valid_up_to()))
+            DecodeError::new(format!(
+                "expected UTF-8 text, got an invalid sequence at byte {}",
+                e.valid_up_to()
+            ))
         })?;
         let at = if text.starts_with('\u{feff}') { 3 } else { 0 };
         Ok(Self { text, bytes: body, at, depth: 0, is_spaced: true })
@@ -53,12 +56,12 @@ impl<'a> Scanner<'a> {
 
     /// Steps into an array or object that opens with `byte`; answers false, consuming nothing, where something else comes.
     #[inline]
-    pub(super) fn open(&mut self, byte: u8) -> Read<bool> {
+    pub(super) fn open(&mut self, byte: u8) -> Decoded<bool> {
         if !self.take(byte) {
             return Ok(false);
         }
         if self.depth == MAX_DEPTH {
-            return Err(Fault::new(format!(
+            return Err(DecodeError::new(format!(
                 "expected at most {MAX_DEPTH} arrays and objects inside each other, got more at byte {}",
                 self.at - 1
             )));
@@ -69,7 +72,7 @@ impl<'a> Scanner<'a> {
 
     /// Whether another element follows, given that `first` is true before the first; consumes the comma or `close`.
     #[inline(always)]
-    pub(super) fn another(&mut self, first: bool, close: u8) -> Read<bool> {
+    pub(super) fn another(&mut self, first: bool, close: u8) -> Decoded<bool> {
         match self.peek() {
             Some(b',') if !first => {
                 self.at += 1;
@@ -86,7 +89,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next key of an object, its colon consumed; none when the object closes.
-    pub(super) fn key(&mut self, first: bool) -> Read<Option<Cow<'a, str>>> {
+    pub(super) fn key(&mut self, first: bool) -> Decoded<Option<Cow<'a, str>>> {
         if !self.another(first, b'}')? {
             return Ok(None);
         }
@@ -101,7 +104,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A string, borrowed where it has no escapes. The next byte must be its opening quote.
-    pub(super) fn string(&mut self) -> Read<Cow<'a, str>> {
+    pub(super) fn string(&mut self) -> Decoded<Cow<'a, str>> {
         self.at += 1;
         let start = self.at;
         let plain = self.plain_run();
@@ -120,11 +123,13 @@ impl<'a> Scanner<'a> {
                 Some(control) => {
                     let what =
                         format!("a control character (0x{control:02x}) in a string at byte {}", self.at);
-                    return Err(Fault::new(format!("expected it as a \\u escape, got {what}")));
+                    return Err(DecodeError::new(format!("expected it as a \\u escape, got {what}")));
                 }
                 None => {
                     let what = format!("the string that begins at byte {}", start - 1);
-                    return Err(Fault::new(format!("expected `\"` to end {what}, got the end of the body")));
+                    return Err(DecodeError::new(format!(
+                        "expected `\"` to end {what}, got the end of the body"
+                    )));
                 }
             }
             owned.push_str(self.plain_run());
@@ -140,7 +145,7 @@ impl<'a> Scanner<'a> {
         &self.text[start..self.at]
     }
 
-    fn escape(&mut self) -> Read<char> {
+    fn escape(&mut self) -> Decoded<char> {
         let start = self.at;
         self.at += 2;
         let plain = match self.bytes.get(start + 1) {
@@ -162,13 +167,13 @@ impl<'a> Scanner<'a> {
                     other => other,
                 };
                 return code.and_then(char::from_u32).ok_or_else(|| {
-                    Fault::new(format!(
+                    DecodeError::new(format!(
                         "expected four hex digits that name a character, got a bad \\u escape at byte {start}"
                     ))
                 });
             }
             _ => {
-                return Err(Fault::new(format!(
+                return Err(DecodeError::new(format!(
                     "expected a JSON escape, got an unknown one at byte {start}"
                 )));
             }
@@ -191,7 +196,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over one value of any kind.
-    pub(super) fn skip(&mut self) -> Read<()> {
+    pub(super) fn skip(&mut self) -> Decoded<()> {
         match self.peek() {
             Some(b'"') => self.string().map(drop),
             Some(b'{') => {
@@ -219,7 +224,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Only white space may follow.
-    pub(super) fn end(&mut self) -> Read<()> {
+    pub(super) fn end(&mut self) -> Decoded<()> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.unexpected("the end of the body")),
@@ -228,7 +233,7 @@ impl<'a> Scanner<'a> {
 
     /// `expected {wanted}, got {what comes next} at byte {offset}`.
     #[cold]
-    pub(super) fn unexpected(&mut self, wanted: &str) -> Box<Fault> {
+    pub(super) fn unexpected(&mut self, wanted: &str) -> Box<DecodeError> {
         let found = match self.peek() {
             None => "the end of the body".to_owned(),
             Some(b'{') => "an object".to_owned(),
@@ -240,14 +245,14 @@ impl<'a> Scanner<'a> {
                 .any(|name| self.text[self.at..].starts_with(name)) =>
             {
                 let message = "JSON has neither NaN nor Infinity: for a float send them as strings";
-                return Fault::new(format!(
+                return DecodeError::new(format!(
                     "expected {wanted}, got NaN or Infinity at byte {}; {message}",
                     self.at
                 ));
             }
             _ => self.next_word(),
         };
-        Fault::new(format!("expected {wanted}, got {found} at byte {}", self.at))
+        DecodeError::new(format!("expected {wanted}, got {found} at byte {}", self.at))
     }
 
     /// The letters that come next, at most 20, or the one character that is none.

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
 
 pub(super) struct Cell<'a> {
     pub(super) text: Cow<'a, str>,
@@ -25,7 +25,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Read<Self> {
+    pub(super) fn new(body: &'a [u8]) -> Decoded<Self> {
         Ok(Self { scanner: Scanner::new(body)?, line: 1, row: 0, names: Vec::new() })
     }
 
@@ -100,11 +100,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The cell that comes next, which ends before a comma, a line end or the end of the body.
-    pub(super) fn cell(&mut self) -> Read<Cell<'a>> {
+    pub(super) fn cell(&mut self) -> Decoded<Cell<'a>> {
         if self.next() == Some(b'"') {
             let text = self.quoted()?;
             if !self.is_end_of_cell() {
-                return Err(Fault::new(
+                return Err(DecodeError::new(
                     "expected a comma or the end of the line after a closing quote, got more text",
                 ));
             }
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         let length = bytes[begin..].iter().position(|byte| matches!(byte, b',' | b'\n' | b'"'));
         let mut end = length.map_or(bytes.len(), |length| begin + length);
         if bytes.get(end) == Some(&b'"') {
-            return Err(Fault::new("expected quotes around the whole cell, got one inside it"));
+            return Err(DecodeError::new("expected quotes around the whole cell, got one inside it"));
         }
         if bytes.get(end) == Some(&b'\n') && end > begin && bytes[end - 1] == b'\r' {
             end -= 1;
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What stands in quotes, two of them for one.
-    fn quoted(&mut self) -> Read<Cow<'a, str>> {
+    fn quoted(&mut self) -> Decoded<Cow<'a, str>> {
         let opened = self.line;
         self.scanner.at += 1;
         let mut text = Cow::Borrowed("");
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
                 let message = format!(
                     "expected a quote to end the cell that begins in line {opened}, got the end of the body"
                 );
-                return Err(Fault::new(message));
+                return Err(DecodeError::new(message));
             };
             let part = &self.scanner.text[begin..begin + length];
             self.line += part.bytes().filter(|byte| *byte == b'\n').count();
@@ -153,22 +153,22 @@ impl<'a> Reader<'a> {
     }
 
     /// The cells of the line that comes next, which stays to be read.
-    pub(super) fn look_ahead(&self, most: usize) -> Read<Vec<Cow<'a, str>>> {
+    pub(super) fn look_ahead(&self, most: usize) -> Decoded<Vec<Cow<'a, str>>> {
         let mut ahead = self.clone();
         ahead.header(most)
     }
 
     /// Reads a whole line of at most so many cells.
-    pub(super) fn header(&mut self, most: usize) -> Read<Vec<Cow<'a, str>>> {
+    pub(super) fn header(&mut self, most: usize) -> Decoded<Vec<Cow<'a, str>>> {
         let mut cells = Vec::new();
         loop {
             if cells.len() == most {
-                return Err(Fault::too_large(format!(
+                return Err(DecodeError::too_large(format!(
                     "line {}: expected at most {most} cells, got more",
                     self.line
                 )));
             }
-            cells.push(self.cell().map_err(|fault| fault.within(&format!("line {}", self.line)))?.text);
+            cells.push(self.cell().map_err(|error| error.within(&format!("line {}", self.line)))?.text);
             if !self.comma() {
                 self.line_end();
                 return Ok(cells);
@@ -183,26 +183,26 @@ impl<'a> Reader<'a> {
 
     /// Adds where it happened: the row, and the column by its name, or its number counted from 1.
     #[cold]
-    pub(super) fn place(&self, fault: Box<Fault>, column: usize) -> Box<Fault> {
-        let column = self.names.get(column).map_or_else(|| (column + 1).to_string(), |name| shown(name));
-        fault.within(&format!("{}, column {column}", self.here()))
+    pub(super) fn place(&self, error: Box<DecodeError>, column: usize) -> Box<DecodeError> {
+        let column = self.names.get(column).map_or_else(|| (column + 1).to_string(), |name| quoted(name));
+        error.within(&format!("{}, column {column}", self.here()))
     }
 
     #[cold]
-    pub(super) fn too_few(&self, expected: usize, got: usize) -> Box<Fault> {
+    pub(super) fn too_few(&self, expected: usize, got: usize) -> Box<DecodeError> {
         let message = match self.next() {
             Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
             _ => format!("expected {expected} cells, one a column, got {got}"),
         };
-        Fault::new(message).within(&self.here())
+        DecodeError::new(message).within(&self.here())
     }
 
     #[cold]
-    pub(super) fn too_many(&self, expected: usize) -> Box<Fault> {
+    pub(super) fn too_many(&self, expected: usize) -> Box<DecodeError> {
         let message = match self.next() {
             Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
             _ => format!("expected {expected} cells, one a column, got more"),
         };
-        Fault::new(message).within(&self.here())
+        DecodeError::new(message).within(&self.here())
     }
 }

@@ -1,7 +1,7 @@
 //! Open Inference Protocol v2 (github.com/kserve/open-inference-protocol, REST specification) with its binary data extension:
 //! a tensor's data stands in the JSON, or behind it where `binary_data_size` says how many bytes.
 
-use super::Wanted;
+use super::RequestedOutput;
 use super::binary::{self, Section};
 use super::columns::WholeColumns;
 use super::element::Element;
@@ -9,7 +9,7 @@ use super::inputs::{Inputs, check_rows, named};
 use super::nested::plural;
 use super::rows::Columns;
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, did_you_mean, shown};
+use crate::decode::error::{DecodeError, Decoded, did_you_mean, quoted};
 use crate::tensor::ElementType;
 use crate::tensor::signature::Signature;
 
@@ -43,21 +43,21 @@ pub(super) fn read(
     scanner: &mut Scanner<'_>,
     inputs: &mut Inputs<'_>,
     section: &mut Option<Section<'_>>,
-) -> Read<()> {
+) -> Decoded<()> {
     let columns = Columns::of(inputs).map(WholeColumns::new);
     let mut tensors = Tensors { inputs, columns, section: section.as_mut() };
     scanner.open(b'[')?;
     let mut count = 0;
     while scanner.another(count == 0, b']')? {
         let mut name = None;
-        // Until its name is known, a tensor is shown by its position.
-        tensors.read(scanner, &mut name, count).map_err(|fault| match &name {
-            Some(name) => fault.within(&format!("input {}", shown(name))),
-            None => fault.at(count).within("inputs"),
+        // Until its name is known, a tensor is named by its position.
+        tensors.read(scanner, &mut name, count).map_err(|error| match &name {
+            Some(name) => error.within(&format!("input {}", quoted(name))),
+            None => error.at(count).within("inputs"),
         })?;
         count += 1;
     }
-    tensors.finish().map_err(|fault| fault.within("inputs"))
+    tensors.finish().map_err(|error| error.within("inputs"))
 }
 
 /// What a tensor says of itself beside its data.
@@ -74,7 +74,7 @@ enum Target {
     Input(usize),
     /// A named column of the one input.
     Column(usize),
-    PassedOver,
+    Ignored,
 }
 
 /// The tensors of a request as they come.
@@ -86,7 +86,7 @@ struct Tensors<'t, 's, 'b> {
 }
 
 impl Tensors<'_, '_, '_> {
-    fn read(&mut self, scanner: &mut Scanner<'_>, name: &mut Option<String>, position: usize) -> Read<()> {
+    fn read(&mut self, scanner: &mut Scanner<'_>, name: &mut Option<String>, position: usize) -> Decoded<()> {
         if !scanner.open(b'{')? {
             return Err(scanner.unexpected("an object with name, shape, datatype and data"));
         }
@@ -102,7 +102,7 @@ impl Tensors<'_, '_, '_> {
                 "name" => name.replace(text(scanner, "name")?).is_some(),
                 "datatype" => datatype.replace(text(scanner, "datatype")?).is_some(),
                 "shape" => {
-                    shape.replace(dimensions(scanner).map_err(|fault| fault.within(" shape"))?).is_some()
+                    shape.replace(dimensions(scanner).map_err(|error| error.within(" shape"))?).is_some()
                 }
                 "data" if done || waiting.is_some() => true,
                 "data" => {
@@ -118,7 +118,7 @@ impl Tensors<'_, '_, '_> {
                 }
                 "parameters" => {
                     binary_size = parameter(scanner, "binary_data_size", |scanner| u64::read(scanner))
-                        .map_err(|fault| fault.within(" parameters"))?;
+                        .map_err(|error| error.within(" parameters"))?;
                     std::mem::replace(&mut has_parameters, true)
                 }
                 _ => {
@@ -127,17 +127,17 @@ impl Tensors<'_, '_, '_> {
                 }
             };
             if seen {
-                return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+                return Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key))));
             }
         }
         if binary_size.is_some() && (done || waiting.is_some()) {
-            return Err(Fault::new("expected data or binary_data_size, got both"));
+            return Err(DecodeError::new("expected data or binary_data_size, got both"));
         }
         if done {
             return Ok(());
         }
         let missing =
-            |key: &str| Fault::new(format!("expected name, shape, datatype and data, got no {key}"));
+            |key: &str| DecodeError::new(format!("expected name, shape, datatype and data, got no {key}"));
         let name = name.as_ref().ok_or_else(|| missing("name"))?;
         let datatype = &datatype.ok_or_else(|| missing("datatype"))?;
         let shape = &shape.ok_or_else(|| missing("shape"))?;
@@ -149,7 +149,7 @@ impl Tensors<'_, '_, '_> {
         self.data(&mut waiting, &head)
     }
 
-    fn data(&mut self, scanner: &mut Scanner<'_>, head: &Head<'_>) -> Read<()> {
+    fn data(&mut self, scanner: &mut Scanner<'_>, head: &Head<'_>) -> Decoded<()> {
         match (self.target(head)?, &mut self.columns) {
             (Target::Input(index), _) => {
                 check_json_datatype(self.inputs, index, head)?;
@@ -163,16 +163,18 @@ impl Tensors<'_, '_, '_> {
                     return Ok(());
                 }
                 let (plural, shape) = (plural(expected), head.shape);
-                Err(Fault::new(format!("expected {expected} value{plural} for shape {shape:?}, got {got}")))
+                Err(DecodeError::new(format!(
+                    "expected {expected} value{plural} for shape {shape:?}, got {got}"
+                )))
             }
             _ => scanner.skip(),
         }
     }
 
     /// Takes `size` bytes of the section behind the JSON.
-    fn binary(&mut self, size: u64, head: &Head<'_>) -> Read<()> {
+    fn binary(&mut self, size: u64, head: &Head<'_>) -> Decoded<()> {
         let Some(section) = &mut self.section else {
-            return Err(Fault::new(
+            return Err(DecodeError::new(
                 "expected the attribute inference-header-content-length beside binary_data_size, got none",
             ));
         };
@@ -194,9 +196,9 @@ impl Tensors<'_, '_, '_> {
     }
 
     /// Fails where what it is for has come before.
-    fn target(&self, head: &Head<'_>) -> Read<Target> {
-        let twice = || Err(Fault::new("expected each input once, got it twice"));
-        let both = || Err(Fault::new("expected the whole input or its columns, got both"));
+    fn target(&self, head: &Head<'_>) -> Decoded<Target> {
+        let twice = || Err(DecodeError::new("expected each input once, got it twice"));
+        let both = || Err(DecodeError::new("expected the whole input or its columns, got both"));
         let input = self.inputs.position(head.name, head.position);
         // A column may have the input's name.
         if let Some(columns) = &self.columns
@@ -214,16 +216,16 @@ impl Tensors<'_, '_, '_> {
             (Some(index), _) if self.inputs.list[index].times > 0 => twice(),
             (Some(index), _) => Ok(Target::Input(index)),
             (None, Some(columns)) => {
-                columns.table.find_or_pass_over(head.name, head.position).map(|_| Target::PassedOver)
+                columns.table.find_known(head.name, head.position).map(|_| Target::Ignored)
             }
             (None, None) => {
-                let found = self.inputs.find_or_pass_over(head.name, head.position)?;
-                Ok(found.map_or(Target::PassedOver, Target::Input))
+                let found = self.inputs.find_known(head.name, head.position)?;
+                Ok(found.map_or(Target::Ignored, Target::Input))
             }
         }
     }
 
-    fn finish(self) -> Read<()> {
+    fn finish(self) -> Decoded<()> {
         match self.columns {
             Some(columns) if columns.has_any() => columns.finish(self.inputs),
             _ => self.inputs.complete_whole(),
@@ -232,21 +234,21 @@ impl Tensors<'_, '_, '_> {
 }
 
 /// How many values a column has by its shape.
-fn column_length(head: &Head<'_>, inputs: &Inputs<'_>) -> Read<usize> {
+fn column_length(head: &Head<'_>, inputs: &Inputs<'_>) -> Decoded<usize> {
     match head.shape {
         [rows] | [rows, 1] => check_rows(*rows, inputs.limits.max_rows).map(|()| *rows),
-        other => {
-            Err(Fault::new(format!("expected a column of shape [rows] or [rows, 1], got shape {other:?}")))
-        }
+        other => Err(DecodeError::new(format!(
+            "expected a column of shape [rows] or [rows, 1], got shape {other:?}"
+        ))),
     }
 }
 
 /// For data in JSON, where numbers of all types are written alike: a frame's column may have another type of number than the
 /// model has.
-fn check_json_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Read<()> {
+fn check_json_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Decoded<()> {
     let own = inputs.list[index].spec;
     let is_number = |element: ElementType| {
-        !matches!(element, ElementType::Text | ElementType::Blob | ElementType::Composite)
+        !matches!(element, ElementType::String | ElementType::Bytes | ElementType::Composite)
     };
     let is_column = matches!(head.shape, [_] | [_, 1]) && inputs.signature.batched;
     if is_column && is_number(own.element) && ElementType::from_datatype(head.datatype).is_some_and(is_number)
@@ -256,7 +258,7 @@ fn check_json_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Re
     check_datatype(inputs, index, head)
 }
 
-fn check_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Read<()> {
+fn check_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Decoded<()> {
     let own = inputs.list[index].spec;
     let expected = own.element.datatype();
     if head.datatype == expected && !own.kind.is_composite() {
@@ -264,22 +266,22 @@ fn check_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Read<()
     }
     let what = own.describe();
     if own.kind.is_composite() {
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected {{\"instances\": […]}} or {{\"inputs\": {{…}}}}: {what} is no tensor, and the protocol has only those"
         )));
     }
-    let got = shown(head.datatype);
-    Err(Fault::new(format!("expected datatype \"{expected}\" ({what}), got {got}")))
+    let got = quoted(head.datatype);
+    Err(DecodeError::new(format!("expected datatype \"{expected}\" ({what}), got {got}")))
 }
 
-fn text(scanner: &mut Scanner<'_>, key: &str) -> Read<String> {
+fn text(scanner: &mut Scanner<'_>, key: &str) -> Decoded<String> {
     if scanner.peek() != Some(b'"') {
         return Err(scanner.unexpected(&format!("a string in \"{key}\"")));
     }
     Ok(scanner.string()?.into_owned())
 }
 
-fn dimensions(scanner: &mut Scanner<'_>) -> Read<Vec<usize>> {
+fn dimensions(scanner: &mut Scanner<'_>) -> Decoded<Vec<usize>> {
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected("a list of dimensions"));
     }
@@ -287,9 +289,9 @@ fn dimensions(scanner: &mut Scanner<'_>) -> Read<Vec<usize>> {
     while scanner.another(shape.is_empty(), b']')? {
         // Far more than any tensor has; bounds what the error about a wrong shape repeats.
         if shape.len() == 64 {
-            return Err(Fault::new("expected at most 64 dimensions, got more"));
+            return Err(DecodeError::new("expected at most 64 dimensions, got more"));
         }
-        let length = u64::read(scanner).map_err(|fault| fault.at(shape.len()))?;
+        let length = u64::read(scanner).map_err(|error| error.at(shape.len()))?;
         shape.push(usize::try_from(length).unwrap_or(usize::MAX));
     }
     Ok(shape)
@@ -299,8 +301,8 @@ fn dimensions(scanner: &mut Scanner<'_>) -> Read<Vec<usize>> {
 fn parameter<'a, T>(
     scanner: &mut Scanner<'a>,
     name: &str,
-    read: impl Fn(&mut Scanner<'a>) -> Read<T>,
-) -> Read<Option<T>> {
+    read: impl Fn(&mut Scanner<'a>) -> Decoded<T>,
+) -> Decoded<Option<T>> {
     if !scanner.open(b'{')? {
         if scanner.word("null") {
             return Ok(None);
@@ -319,22 +321,22 @@ fn parameter<'a, T>(
             scanner.skip()?;
             continue;
         }
-        let value = read(scanner).map_err(|fault| fault.within(&format!(".{name}")))?;
+        let value = read(scanner).map_err(|error| error.within(&format!(".{name}")))?;
         if found.replace(value).is_some() {
-            return Err(Fault::new(format!("expected each key once, got \"{name}\" twice")));
+            return Err(DecodeError::new(format!("expected each key once, got \"{name}\" twice")));
         }
     }
     Ok(found)
 }
 
 /// The request's own `parameters`: whether outputs are wanted as binary data.
-pub(super) fn wants_binary(scanner: &mut Scanner<'_>) -> Read<bool> {
+pub(super) fn wants_binary(scanner: &mut Scanner<'_>) -> Decoded<bool> {
     let wanted = parameter(scanner, "binary_data_output", |scanner| bool::read(scanner))?;
     Ok(wanted.unwrap_or(false))
 }
 
 /// What stands under the request's own `outputs`, in order, each one the model has.
-pub(super) fn outputs(scanner: &mut Scanner<'_>, signature: &Signature) -> Read<Vec<Wanted>> {
+pub(super) fn outputs(scanner: &mut Scanner<'_>, signature: &Signature) -> Decoded<Vec<RequestedOutput>> {
     if !scanner.open(b'[')? {
         // As clients write that have no wish.
         if scanner.word("null") {
@@ -342,30 +344,32 @@ pub(super) fn outputs(scanner: &mut Scanner<'_>, signature: &Signature) -> Read<
         }
         return Err(scanner.unexpected("a list of objects with a name"));
     }
-    let mut all: Vec<Wanted> = Vec::new();
+    let mut all: Vec<RequestedOutput> = Vec::new();
     while scanner.another(all.is_empty(), b']')? {
         let index = all.len();
-        let wanted = output(scanner).map_err(|fault| fault.at(index))?;
+        let wanted = output(scanner).map_err(|error| error.at(index))?;
         let name = &wanted.name;
         if !signature.outputs.iter().any(|output| output.name == *name) {
             let names: Vec<&str> = signature.outputs.iter().map(|output| output.name.as_str()).collect();
             let message = format!(
                 "expected {}, got unknown output {}{}",
                 named("output", &names),
-                shown(name),
+                quoted(name),
                 did_you_mean(name, &names)
             );
-            return Err(Fault::new(message).at(index));
+            return Err(DecodeError::new(message).at(index));
         }
         if all.iter().any(|before| before.name == *name) {
-            return Err(Fault::new(format!("expected each output once, got {} twice", shown(name))).at(index));
+            return Err(
+                DecodeError::new(format!("expected each output once, got {} twice", quoted(name))).at(index)
+            );
         }
         all.push(wanted);
     }
     Ok(all)
 }
 
-fn output(scanner: &mut Scanner<'_>) -> Read<Wanted> {
+fn output(scanner: &mut Scanner<'_>) -> Decoded<RequestedOutput> {
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected("an object with a name"));
     }
@@ -378,7 +382,7 @@ fn output(scanner: &mut Scanner<'_>) -> Read<Wanted> {
             "parameters" => {
                 refuse_classification(scanner.clone())?;
                 let read = parameter(scanner, "binary_data", |scanner| bool::read(scanner));
-                parameters.replace(read.map_err(|fault| fault.within(".parameters"))?).is_some()
+                parameters.replace(read.map_err(|error| error.within(".parameters"))?).is_some()
             }
             _ => {
                 scanner.skip()?;
@@ -386,18 +390,18 @@ fn output(scanner: &mut Scanner<'_>) -> Read<Wanted> {
             }
         };
         if seen {
-            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+            return Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key))));
         }
     }
-    let name = name.ok_or_else(|| Fault::new("expected an object with a name, got none"))?;
-    Ok(Wanted { name, binary: parameters.flatten() })
+    let name = name.ok_or_else(|| DecodeError::new("expected an object with a name, got none"))?;
+    Ok(RequestedOutput { name, binary: parameters.flatten() })
 }
 
 /// Triton's own way to ask for the best classes. An answer without them would be taken for one with them.
-fn refuse_classification(mut scanner: Scanner<'_>) -> Read<()> {
+fn refuse_classification(mut scanner: Scanner<'_>) -> Decoded<()> {
     match parameter(&mut scanner, "classification", Scanner::skip)? {
         None => Ok(()),
-        Some(()) => Err(Fault::new(
+        Some(()) => Err(DecodeError::new(
             "expected no parameter \"classification\", got one; the bundle's model.yaml says it, with output.top and output.labels",
         )
         .within(".parameters")),

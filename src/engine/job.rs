@@ -10,10 +10,10 @@ use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::decode::envelope::Delivery;
+use crate::decode::envelope::ResponseFormat;
 use crate::decode::{Id, Request};
 use crate::encode;
-use crate::encode::envelope::{Sealed, Sender, seal};
+use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
 use crate::engine::budget::Room;
 use crate::error::{Code, Rejection};
 use crate::model::Model;
@@ -154,7 +154,7 @@ pub struct Origin {
     /// Rows of the decoded request; 0 until then.
     pub rows: usize,
     /// How the answer must be sent.
-    pub delivery: Delivery,
+    pub delivery: ResponseFormat,
     pub ticket: Ticket,
 }
 
@@ -170,7 +170,7 @@ impl Origin {
             attempt: 0,
             turn: None,
             rows: 0,
-            delivery: Delivery::default(),
+            delivery: ResponseFormat::default(),
             ticket,
         }
     }
@@ -261,13 +261,13 @@ impl Reply {
         mut origin: Origin,
     ) -> Self {
         let name = model.as_ref().map(|model| &*model.name);
-        let sender = Sender {
+        let sender = ResponseMetadata {
             model: name,
             message_id: &origin.message_id,
             is_ok: outcome.is_ok(),
             now: SystemTime::now(),
         };
-        let Sealed { body, attributes } = seal(body, &origin.delivery, &sender);
+        let Wrapped { body, attributes } = wrap(body, &origin.delivery, &sender);
         let body: Bytes = body.into();
         origin.ticket.respond(body.len());
         Self { body, attributes, outcome, model, id, origin }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use crate::decode::{Form, Id, Request};
+use crate::decode::{Id, Protocol, Request};
 use crate::encode::unpad::{Lengths, Padded};
 use crate::encode::{self, Served};
 use crate::engine::deadline;
@@ -103,7 +103,7 @@ pub fn answer(thread: usize, batch: Batch, running: &Running) -> Vec<Reply> {
         model.metrics.distribution().queue.observe((started - pending.origin.received_at).as_secs_f64());
         match refusal(&model, &pending) {
             Some(rejection) => {
-                let (id, model) = (pending.request.answer.id, Some(Arc::clone(&model)));
+                let (id, model) = (pending.request.response.id, Some(Arc::clone(&model)));
                 replies.push(Reply::refused(&rejection, id, model, pending.origin));
             }
             None => {
@@ -167,7 +167,7 @@ pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Opt
             elements = 0;
         }
         if let Err(rejection) = model.executor.intake.prepare_request(&mut request.inputs, request.rows) {
-            refused.push((place, request.answer.id, rejection));
+            refused.push((place, request.response.id, rejection));
             continue;
         }
         elements += more;
@@ -198,7 +198,7 @@ fn predict_together(
     let joined = Joined { model, thread, inputs, requests: &requests, rows };
     let mut answers = Vec::with_capacity(requests.len());
     joined.run(0..requests.len(), &mut answers);
-    (requests.into_iter().map(|request| request.answer.id).collect(), answers)
+    (requests.into_iter().map(|request| request.response.id).collect(), answers)
 }
 
 /// Moves all requests' tensors into one for each input; their shapes stay with the requests.
@@ -226,10 +226,10 @@ fn join(requests: &mut [Request]) -> Option<Vec<Tensor>> {
 /// How a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
 /// they stand.
 fn how(model: &Model, request: &Request) -> How {
-    match request.answer.form {
+    match request.response.protocol {
         _ if model.executor.takes_rows() => How::Rows,
-        Form::Rows => How::EachRow,
-        Form::Columns | Form::V2 { .. } => How::Whole,
+        Protocol::Rows => How::EachRow,
+        Protocol::Columns | Protocol::V2 { .. } => How::Whole,
     }
 }
 
@@ -359,7 +359,7 @@ impl Joined<'_> {
         let encode_one = |index: usize| {
             let request = &self.requests[index];
             if !by_rows {
-                return encode::response(&request.answer, outputs, &served);
+                return encode::response(&request.response, outputs, &served);
             }
             let (from, to) = (self.rows[index].start - rows.start, self.rows[index].end - rows.start);
             let own: Vec<Output<'_>> = outputs
@@ -387,8 +387,8 @@ impl Joined<'_> {
                 }
                 None => Lengths::of(request, signature),
             };
-            encode::unpad::lend(&request.answer.form, &signature.cuts, &lengths, &own, |own| {
-                encode::response(&request.answer, own, &served)
+            encode::unpad::lend(&request.response.protocol, &signature.unpads, &lengths, &own, |own| {
+                encode::response(&request.response, own, &served)
             })
         };
         requests.map(encode_one).collect()

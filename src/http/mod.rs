@@ -27,7 +27,7 @@ use crate::lifecycle::source::Ignored;
 use crate::model::{Model, Models, NotServed};
 use crate::ops::health::Health;
 use crate::ops::metrics::Metrics;
-use crate::tensor::signature::{Kind, TensorSpec};
+use crate::tensor::signature::{TensorSpec, ValueKind};
 
 /// The answer to `GET /`.
 const ROUTES: &str = "\
@@ -224,7 +224,7 @@ impl TensorInfo {
         Self {
             name: spec.name.clone(),
             datatype: spec.kind.inner().unwrap_or(spec.element).datatype(),
-            kind: (spec.kind != Kind::Tensor).then(|| spec.describe()),
+            kind: (spec.kind != ValueKind::Tensor).then(|| spec.describe()),
             shape: spec.shape.iter().map(length).collect(),
         }
     }

@@ -156,10 +156,10 @@ impl Opened {
         let signature = Signature {
             inputs: requested_inputs,
             columns: table.columns,
-            frame: table.frame,
-            cuts: match (&intake, inputs.first().map(|spec| &spec.shape[..])) {
-                (Intake::Text { .. }, Some([_, tokens])) => Signature::find_dims(&[tokens], &outputs),
-                _ => Signature::find_cuts(&inputs, &outputs, &padding),
+            column_rules: table.column_rules,
+            unpads: match (&intake, inputs.first().map(|spec| &spec.shape[..])) {
+                (Intake::Text { .. }, Some([_, tokens])) => Signature::unpads_named(&[tokens], &outputs),
+                _ => Signature::find_unpads(&inputs, &outputs, &padding),
             },
             outputs,
             padding,

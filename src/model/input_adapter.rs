@@ -8,7 +8,7 @@ use crate::model::bundle::columns::Columns;
 use crate::model::bundle::declaration::Declaration;
 use crate::prepare::image::Plan;
 use crate::prepare::text::Tokenizer;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor, View};
 
 /// Elements that the pictures of one request may become: 128 MiB of float32, 222 pictures of 224 x 224 in three colours. One
@@ -124,16 +124,16 @@ impl Intake {
             Self::AsTheyAre => {}
             Self::Columns(columns) => requested.clone_from(&columns.requested),
             Self::Image { input, .. } => {
-                requested[*input].element = ElementType::Blob;
+                requested[*input].element = ElementType::Bytes;
                 requested[*input].shape = row();
-                requested[*input].kind = Kind::Tensor;
+                requested[*input].kind = ValueKind::Tensor;
             }
             Self::Text { fields, .. } => {
                 let spec = |name: &String| TensorSpec {
                     name: name.clone(),
-                    element: ElementType::Text,
+                    element: ElementType::String,
                     shape: row(),
-                    kind: Kind::Tensor,
+                    kind: ValueKind::Tensor,
                 };
                 requested = fields.iter().map(spec).collect();
             }
@@ -165,7 +165,7 @@ impl Intake {
         }
         let Self::Image { input, plan, is_one } = self else { return Ok(()) };
         let tensor = &mut tensors[*input];
-        let Elements::Blob(pictures) = &tensor.elements else {
+        let Elements::Bytes(pictures) = &tensor.elements else {
             unreachable!("the signature says that the input takes bytes")
         };
         let row = plan.shape();
@@ -200,8 +200,8 @@ impl Intake {
     ) -> Result<Option<Tokens>, Rejection> {
         let Self::Text { tokenizer, .. } = self else { return Ok(None) };
         let (tensors, lengths) = match requested {
-            [(_, View::Text(texts))] => tokenizer.prepare(texts, None)?,
-            [(_, View::Text(firsts)), (_, View::Text(seconds))] => {
+            [(_, View::String(texts))] => tokenizer.prepare(texts, None)?,
+            [(_, View::String(firsts)), (_, View::String(seconds))] => {
                 if firsts.len() != seconds.len() {
                     let message = format!(
                         "expected as many second texts as first ones, {}, got {}",
@@ -238,14 +238,15 @@ mod tests {
     #[test]
     fn more_pictures_than_memory_is_meant_for_are_refused_before_it_is_taken() {
         let shape = vec![Dim::Any("rows".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
-        let spec = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        let spec =
+            TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
         let plan = Box::new(Image::default().check(&spec).unwrap());
         let intake = Intake::Image { input: 0, plan, is_one: false };
         // Their bytes are no pictures: as many as fit get as far as that.
         for (rows, code) in
             [(222, Code::InvalidInput), (223, Code::InputTooLarge), (90_000, Code::InputTooLarge)]
         {
-            let pictures = Elements::Blob(vec![Vec::new(); rows]);
+            let pictures = Elements::Bytes(vec![Vec::new(); rows]);
             let mut tensors = vec![Tensor { shape: vec![rows], elements: pictures }];
             let rejection = intake.prepare_request(&mut tensors, rows).unwrap_err();
             assert_eq!(rejection.code, code, "{rows}: {}", rejection.message);

@@ -3,7 +3,7 @@
 use crate::model::onnx::categories::Encoder;
 use crate::model::onnx::sizes;
 use crate::model::onnx::sizes::MOST_MADE_UP;
-use crate::tensor::signature::{Kind, TensorSpec};
+use crate::tensor::signature::{TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements};
 
 /// Texts for each kind of row, to try in turn: some models read numbers out of them.
@@ -99,8 +99,8 @@ pub(crate) fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<St
     }
     let one = |spec: &TensorSpec| {
         let values = match spec.kind {
-            Kind::Tensor | Kind::Optional => values(spec.element, size.texts),
-            Kind::OpenRank | Kind::Map { .. } | Kind::Sequence { .. } => None,
+            ValueKind::Tensor | ValueKind::Optional => values(spec.element, size.texts),
+            ValueKind::OpenRank | ValueKind::Map { .. } | ValueKind::Sequence { .. } => None,
         };
         let values = values.ok_or_else(|| {
             format!("no values are made up for the input {:?} ({})", spec.name, spec.describe())
@@ -156,9 +156,9 @@ impl Values {
 /// Whole numbers are small, since they are often positions in a table, and mixed ones are not zero, by which a model may divide.
 fn values(element: ElementType, [zero, one, a, b, large]: &[&str; 5]) -> Option<Values> {
     const FLOATS: u32 = 97;
-    let texts = |texts: &[&str]| Elements::Text(texts.iter().map(|text| (*text).to_owned()).collect());
+    let texts = |texts: &[&str]| Elements::String(texts.iter().map(|text| (*text).to_owned()).collect());
     let mixed: Vec<f64> = match element {
-        ElementType::Text => {
+        ElementType::String => {
             return Some(Values {
                 mixed: texts(&[a, b]),
                 zero: texts(&[zero]),
@@ -166,7 +166,7 @@ fn values(element: ElementType, [zero, one, a, b, large]: &[&str; 5]) -> Option<
                 large: texts(&[large, a]),
             });
         }
-        ElementType::Blob | ElementType::Composite => return None,
+        ElementType::Bytes | ElementType::Composite => return None,
         ElementType::Bool => vec![0.0, 1.0],
         _ if element.is_float() => {
             let signed = |step: u32| {

@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use crate::error::{Code, Rejection};
-use crate::names::{self, shown};
+use crate::names::{self, quoted};
 use crate::ops::metrics::ModelMetrics;
 use crate::tensor::signature::{Signature, TensorSpec};
 
@@ -83,8 +83,8 @@ impl Model {
             Some(wanted) if *wanted != *self.version => {
                 let message = format!(
                     "version {} of the model {} is not served, {} is",
-                    shown(wanted),
-                    shown(&self.name),
+                    quoted(wanted),
+                    quoted(&self.name),
                     self.version
                 );
                 Err(Rejection::new(Code::ModelNotFound, message))
@@ -179,7 +179,7 @@ impl Models {
             return Ok(Arc::clone(model));
         }
         let message = match wanted {
-            Some(name) => format!("the model {} is not served; {}", shown(name), instead_of(name, &serving)),
+            Some(name) => format!("the model {} is not served; {}", quoted(name), instead_of(name, &serving)),
             None => format!(
                 "the request names no model and there is no default; set the attribute `model` to one of: {}",
                 some_of(&serving)
@@ -277,7 +277,7 @@ fn some_of(serving: &Serving) -> String {
     if serving.is_empty() {
         return "none".to_owned();
     }
-    let some: Vec<String> = serving.keys().take(FEW).map(|name| names::cut(name)).collect();
+    let some: Vec<String> = serving.keys().take(FEW).map(|name| names::shortened(name)).collect();
     names::list(&some, serving.len())
 }
 
@@ -291,7 +291,7 @@ fn instead_of(name: &str, serving: &Serving) -> String {
     match names::nearest(name, neighbours(), FEW) {
         near if near.is_empty() || serving.len() <= FEW => format!("served: {}", some_of(serving)),
         near => {
-            let near: Vec<String> = near.into_iter().map(names::cut).collect();
+            let near: Vec<String> = near.into_iter().map(names::shortened).collect();
             format!("did you mean {}? {} models are served", near.join(", "), serving.len())
         }
     }

@@ -130,7 +130,7 @@ impl Declarations<'_> {
     fn decide_free(&self, rule: Rows, trial: Result<Trial, String>) -> (Rows, Sharing) {
         use Evidence::{Dependent, Independent, Unknown};
         // A string is a whole thing to say; numbers in a row may be one.
-        let is_vector = |spec: &TensorSpec| spec.shape.len() == 1 && spec.element != ElementType::Text;
+        let is_vector = |spec: &TensorSpec| spec.shape.len() == 1 && spec.element != ElementType::String;
         let contradiction = self.contradiction();
         match (trial.map(|trial| trial.verdict), contradiction) {
             (Ok(Verdict::Apart), None) => {

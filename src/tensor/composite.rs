@@ -2,7 +2,7 @@
 //!
 //! They travel as elements: a request that gives three maps to a model that takes one has three [`Composite`]s and runs it thrice.
 
-use crate::tensor::signature::{Kind, TensorSpec};
+use crate::tensor::signature::{TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -37,11 +37,11 @@ impl Default for Composite {
 /// One that an input takes: a map with one zero, or a sequence of one tensor of zeros. `None` for tensors.
 pub fn zero(spec: &TensorSpec) -> Option<Composite> {
     match &spec.kind {
-        Kind::Tensor | Kind::Optional | Kind::OpenRank => None,
-        Kind::Map { key, value } => {
+        ValueKind::Tensor | ValueKind::Optional | ValueKind::OpenRank => None,
+        ValueKind::Map { key, value } => {
             Some(Composite::Map { keys: Elements::zeros(*key, 1), values: Elements::zeros(*value, 1) })
         }
-        Kind::Sequence { element, shape } => {
+        ValueKind::Sequence { element, shape } => {
             let shape: Vec<usize> = shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
             let elements = Elements::zeros(*element, shape.iter().product());
             Some(Composite::Sequence(vec![Tensor { shape, elements }]))
@@ -57,7 +57,7 @@ pub fn zeros(spec: &TensorSpec, count: usize) -> Elements {
     }
 }
 
-impl Kind {
+impl ValueKind {
     /// The type of what is in a composite; `None` for tensors, whose own it is.
     pub fn inner(&self) -> Option<ElementType> {
         match self {

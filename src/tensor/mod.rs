@@ -25,8 +25,8 @@ macro_rules! for_each_element_type {
             (BF16, bf16, "bfloat16", "BF16"),
             (F32, f32, "float32", "FP32"),
             (F64, f64, "float64", "FP64"),
-            (Text, String, "string", "BYTES"),
-            (Blob, Vec<u8>, "bytes", "BYTES"),
+            (String, String, "string", "BYTES"),
+            (Bytes, Vec<u8>, "bytes", "BYTES"),
             (Composite, $crate::tensor::composite::Composite, "composite", ""),
         }
     };
@@ -45,8 +45,8 @@ macro_rules! for_each_number_type {
 
 macro_rules! define_types {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        /// The type of a tensor's elements. No ONNX model takes or gives [`Self::Blob`]: pictures are bytes until prepared.
-        /// [`Self::Composite`] is what an input's elements are that is no tensor, as its [`Kind`](crate::tensor::signature::Kind) says.
+        /// The type of a tensor's elements. No ONNX model takes or gives [`Self::Bytes`]: pictures are bytes until prepared.
+        /// [`Self::Composite`] is what an input's elements are that is no tensor, as its [`ValueKind`](crate::tensor::signature::ValueKind) says.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ElementType { $($variant),+ }
 
@@ -104,8 +104,8 @@ macro_rules! define_types {
             /// Bytes of memory that they take, as far as they are used.
             pub fn bytes(&self) -> usize {
                 let elsewhere = match self {
-                    Self::Text(texts) => texts.iter().map(String::len).sum(),
-                    Self::Blob(blobs) => blobs.iter().map(Vec::len).sum(),
+                    Self::String(texts) => texts.iter().map(String::len).sum(),
+                    Self::Bytes(blobs) => blobs.iter().map(Vec::len).sum(),
                     Self::Composite(composites) => composites.iter().map(Composite::bytes).sum(),
                     _ => 0,
                 };
@@ -257,7 +257,7 @@ impl Elements {
             ElementType::BF16 => Some(Self::BF16(vec![bf16::from_f64(value)])),
             ElementType::F32 => Some(Self::F32(vec![value as f32])),
             ElementType::F64 => Some(Self::F64(vec![value])),
-            ElementType::Bool | ElementType::Text | ElementType::Blob | ElementType::Composite => None,
+            ElementType::Bool | ElementType::String | ElementType::Bytes | ElementType::Composite => None,
         }
     }
 }
@@ -279,8 +279,8 @@ impl View<'_> {
             Self::BF16(v) => v.iter().map(|x| x.to_f64()).collect(),
             Self::F32(v) => v.iter().map(|x| f64::from(*x)).collect(),
             Self::F64(v) => v.to_vec(),
-            Self::Text(v) => vec![f64::NAN; v.len()],
-            Self::Blob(v) => vec![f64::NAN; v.len()],
+            Self::String(v) => vec![f64::NAN; v.len()],
+            Self::Bytes(v) => vec![f64::NAN; v.len()],
             Self::Composite(v) => vec![f64::NAN; v.len()],
         }
     }

@@ -38,12 +38,12 @@ pub struct TensorSpec {
     pub element: ElementType,
     /// The whole shape, the batch dimension included.
     pub shape: Vec<Dim>,
-    pub kind: Kind,
+    pub kind: ValueKind,
 }
 
 /// What an input or output is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Kind {
+pub enum ValueKind {
     #[default]
     Tensor,
     /// A tensor that may be left out ([`crate::tensor::Tensor::left_out`]), or an output that may be missing
@@ -68,15 +68,15 @@ impl TensorSpec {
             format!("{element}[{}]", dims.join(", "))
         };
         match &self.kind {
-            Kind::Tensor => tensor(self.element, &self.shape),
-            Kind::Optional => format!("optional {}", tensor(self.element, &self.shape)),
-            Kind::OpenRank => {
+            ValueKind::Tensor => tensor(self.element, &self.shape),
+            ValueKind::Optional => format!("optional {}", tensor(self.element, &self.shape)),
+            ValueKind::OpenRank => {
                 let known: String = self.shape.iter().map(|dim| format!("{dim}, ")).collect();
                 format!("{}[{known}…]", self.element)
             }
-            Kind::Map { key, value } => format!("map({key}, {value})"),
-            Kind::Sequence { element, shape } if shape.is_empty() => format!("sequence({element})"),
-            Kind::Sequence { element, shape } => format!("sequence({})", tensor(*element, shape)),
+            ValueKind::Map { key, value } => format!("map({key}, {value})"),
+            ValueKind::Sequence { element, shape } if shape.is_empty() => format!("sequence({element})"),
+            ValueKind::Sequence { element, shape } => format!("sequence({})", tensor(*element, shape)),
         }
     }
 
@@ -84,8 +84,8 @@ impl TensorSpec {
     pub fn unnamed(&self) -> Self {
         let forget = |dim: &Dim| if let Dim::Any(_) = dim { Dim::Any(String::new()) } else { dim.clone() };
         let kind = match &self.kind {
-            Kind::Sequence { element, shape } => {
-                Kind::Sequence { element: *element, shape: shape.iter().map(forget).collect() }
+            ValueKind::Sequence { element, shape } => {
+                ValueKind::Sequence { element: *element, shape: shape.iter().map(forget).collect() }
             }
             kind => kind.clone(),
         };
@@ -101,11 +101,11 @@ pub struct Signature {
     /// Named columns of the one `[batch, columns]` input, in order, where the bundle says so (MLflow's pandas signature).
     pub columns: Option<Vec<String>>,
     /// What is known of rows beyond the inputs' own types.
-    pub frame: Frame,
+    pub column_rules: ColumnRules,
     /// Dimensions of inputs that are filled up, so that rows of several lengths fit together.
     pub padding: Vec<Padding>,
     /// Dimensions of outputs that are as long as a padded one: each row's is cut back to its own length.
-    pub cuts: Vec<Cut>,
+    pub unpads: Vec<Unpad>,
     /// Inputs for which the model has a value of its own, which is always taken.
     pub defaults: Vec<String>,
     /// Inputs that a row may leave out, or give as `null`, and the one element that they then have.
@@ -119,7 +119,7 @@ pub struct Signature {
 
 /// What a bundle says of a row's columns beyond what the model's inputs say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Frame {
+pub struct ColumnRules {
     /// The positions of the inputs in the order in which a row without names has them. Empty: the inputs' own.
     pub order: Vec<usize>,
     /// What each of [`Signature::columns`] takes or, where there are none, each input. Empty: whatever its element type takes.
@@ -127,20 +127,20 @@ pub struct Frame {
     /// Inputs of floats for which a missing value is refused: their columns are declared, and no value for that.
     pub never_missing: Vec<usize>,
     /// Columns that the bundle does not have are passed over, as MLflow does.
-    pub passes_over_unknown: bool,
+    pub ignores_unknown: bool,
 }
 
 /// What a column takes of what its element type takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ColumnRule {
-    pub kind: ColumnKind,
+    pub kind: ColumnType,
     /// Where it is not, a row may leave it out, and it is NaN then.
     pub required: bool,
 }
 
 /// The types of MLflow's columns that are narrower than the element types that take them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColumnKind {
+pub enum ColumnType {
     Any,
     /// Whole numbers of 32 bits.
     Integer,
@@ -150,10 +150,10 @@ pub enum ColumnKind {
     Boolean,
 }
 
-impl Frame {
+impl ColumnRules {
     /// Whether this column, or input that is one, takes `true` and `false` for 1 and 0.
     pub fn is_boolean(&self, place: usize) -> bool {
-        self.rules.get(place).is_some_and(|rule| rule.kind == ColumnKind::Boolean)
+        self.rules.get(place).is_some_and(|rule| rule.kind == ColumnType::Boolean)
     }
 
     /// Whether a row may leave this column out.
@@ -176,7 +176,7 @@ pub struct Padding {
 
 /// A dimension of an output that has the padded length of an input's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut {
+pub struct Unpad {
     /// The position of the output.
     pub output: usize,
     /// Which of its dimensions; 0 counts rows and is none of them.
@@ -187,26 +187,26 @@ pub struct Cut {
 
 impl Signature {
     /// The dimensions of `outputs` that the model calls as it calls a padded one of `inputs`.
-    pub fn find_cuts(inputs: &[TensorSpec], outputs: &[TensorSpec], padding: &[Padding]) -> Vec<Cut> {
+    pub fn find_unpads(inputs: &[TensorSpec], outputs: &[TensorSpec], padding: &[Padding]) -> Vec<Unpad> {
         let padded: Vec<&Dim> =
             padding.iter().map(|padding| &inputs[padding.input].shape[padding.axis]).collect();
-        Self::find_dims(&padded, outputs)
+        Self::unpads_named(&padded, outputs)
     }
 
     /// The dimensions of `outputs` that have the name of one of these.
-    pub fn find_dims(padded: &[&Dim], outputs: &[TensorSpec]) -> Vec<Cut> {
+    pub fn unpads_named(padded: &[&Dim], outputs: &[TensorSpec]) -> Vec<Unpad> {
         let named = |dim: &Dim, padded: &Dim| match dim {
             Dim::Any(name) => !name.is_empty() && dim == padded,
             Dim::Fixed(_) => false,
         };
-        let mut cuts = Vec::new();
+        let mut unpads = Vec::new();
         for (output, spec) in outputs.iter().enumerate() {
             for (axis, dim) in spec.shape.iter().enumerate().skip(1) {
                 let found = padded.iter().position(|padded| named(dim, padded));
-                cuts.extend(found.map(|padding| Cut { output, axis, padding }));
+                unpads.extend(found.map(|padding| Unpad { output, axis, padding }));
             }
         }
-        cuts
+        unpads
     }
 }
 

@@ -58,7 +58,7 @@ fn events_carry_every_form() {
         assert_eq!(asked(&pairs, body, &single()).inputs, expected);
         let attributes =
             attributes(&[&pairs[..], &[("ce-subject", "s"), ("ce-correlationid", "c")]].concat());
-        let event = open(Headers(&attributes), body, &Limits::DEFAULT).delivery.event.unwrap();
+        let event = open(Headers(&attributes), body, &Limits::DEFAULT).response_format.event.unwrap();
         assert_eq!((event.mode, &*event.id), (Mode::Binary, "e1"));
         assert_eq!((event.subject.as_deref(), event.correlation_id.as_deref()), (Some("s"), Some("c")));
     }
@@ -77,7 +77,8 @@ fn events_carry_every_form() {
         let packed = [structured[0], ("content-encoding", "GZIP")];
         assert_eq!(asked(&packed, &gzip(body.as_bytes()), &single()).inputs, expected, "{body}");
         let attributes = attributes(&structured);
-        let event = open(Headers(&attributes), body.as_bytes(), &Limits::DEFAULT).delivery.event.unwrap();
+        let event =
+            open(Headers(&attributes), body.as_bytes(), &Limits::DEFAULT).response_format.event.unwrap();
         assert_eq!((event.mode, &*event.id, event.subject.as_deref()), (Mode::Structured, "e2", None));
     }
 }
@@ -206,6 +207,6 @@ fn packed_bodies_weigh_what_they_unpack_to() {
         ("", false),
     ] {
         let attributes = attributes(&[("accept-encoding", value)]);
-        assert_eq!(open(Headers(&attributes), b"[]", &Limits::DEFAULT).delivery.gzip, gzip, "{value}");
+        assert_eq!(open(Headers(&attributes), b"[]", &Limits::DEFAULT).response_format.gzip, gzip, "{value}");
     }
 }

@@ -158,7 +158,7 @@ fn ragged_rows_are_named() {
 fn other_forms_are_answered_with_the_right_one() {
     let bare = "; a list of rows is expected, also for one row: ";
     let wide = signature(&[("x", ElementType::F32, &[0, 13])]);
-    let cells = signature(&[("age", ElementType::F32, &[0, 1]), ("s", ElementType::Text, &[0])]);
+    let cells = signature(&[("age", ElementType::F32, &[0, 1]), ("s", ElementType::String, &[0])]);
     for (signature, body, form) in [
         (&single(), "[1, 2]", r#"{"instances": [[0.0, 0.0]]}"#),
         (&single(), r#"{"instances": [1, 2]}"#, r#"{"instances": [[0.0, 0.0]]}"#),
@@ -340,7 +340,7 @@ fn v2_tensors_that_do_not_fit() {
 
 #[test]
 fn what_would_be_answered_otherwise_than_asked() {
-    let strings = signature(&[("s", ElementType::Text, &[0])]);
+    let strings = signature(&[("s", ElementType::String, &[0])]);
     check(
         &strings,
         &[(

@@ -74,7 +74,7 @@ impl Encoder {
         }
         let at = row * width + self.column;
         match (&self.known, elements) {
-            (Known::Texts(known), Elements::Text(texts)) => put(texts, at, known, row, String::clone),
+            (Known::Texts(known), Elements::String(texts)) => put(texts, at, known, row, String::clone),
             (Known::Numbers(known), Elements::I64(numbers)) => put(numbers, at, known, row, |known| *known),
             (Known::Numbers(known), Elements::F32(numbers)) => {
                 put(numbers, at, known, row, |known| *known as f32)
@@ -89,12 +89,12 @@ impl Encoder {
         let own = |all: usize| (self.column..all).step_by(width.max(1)).enumerate();
         let column = self.column;
         match (&self.known, values) {
-            (Known::Texts(known), View::Text(texts)) => {
+            (Known::Texts(known), View::String(texts)) => {
                 let (row, at) = own(texts.len()).find(|(_, at)| !known.contains(&texts[*at]))?;
                 let known = format!("{:?}", &known[..known.len().min(SHOWN)]);
                 Some(Unknown { row, column, value: format!("{:.100?}", texts[at]), known })
             }
-            (Known::Numbers(known), values) if !matches!(values, View::Text(_)) => {
+            (Known::Numbers(known), values) if !matches!(values, View::String(_)) => {
                 let numbers = values.to_f64();
                 // As ONNX Runtime casts them.
                 let (row, at) = own(numbers.len()).find(|(_, at)| !known.contains(&(numbers[*at] as i64)))?;

@@ -16,7 +16,7 @@ use crate::model::bundle::GraphFile;
 use crate::model::onnx::graph_io::{Declared, RowKind, input_spec, output_spec};
 use crate::model::onnx::ort_values::{Held, input_value, is_true};
 use crate::model::onnx::rewrite_optional;
-use crate::tensor::signature::{Kind, TensorSpec};
+use crate::tensor::signature::{TensorSpec, ValueKind};
 use crate::tensor::{self, Output, View};
 
 /// How ONNX Runtime runs a version's graphs.
@@ -154,12 +154,12 @@ impl Chain {
         let kinds_agree = known.kind == spec.kind
             || matches!(
                 (&known.kind, &spec.kind),
-                (Kind::Tensor, Kind::OpenRank) | (Kind::OpenRank, Kind::Tensor)
+                (ValueKind::Tensor, ValueKind::OpenRank) | (ValueKind::OpenRank, ValueKind::Tensor)
             );
         if known.element != spec.element || !kinds_agree {
             bail!("two graphs take {:?}, as {} and as {}", spec.name, known.describe(), spec.describe());
         }
-        if known.kind == Kind::OpenRank {
+        if known.kind == ValueKind::OpenRank {
             *known = spec;
         }
         Ok(at)

@@ -135,9 +135,9 @@ impl Intake {
             self.wait_alone(&mut origin).await;
         }
         let decode = || {
-            let Envelope { delivery, content } = envelope::open(Headers(&attributes), &body, &LIMITS);
+            let Envelope { response_format, content } = envelope::open(Headers(&attributes), &body, &LIMITS);
             // The message's own envelope is what its answer mirrors; an object's counts where the message has none.
-            origin.delivery.event = origin.delivery.event.take().or(delivery.event);
+            origin.delivery.event = origin.delivery.event.take().or(response_format.event);
             decode(content, model, reference.id, origin)
         };
         self.decode(weight, || may_block(weight, decode)).await;

@@ -127,8 +127,8 @@ pub(super) fn may_block<T>(weight: usize, decode: impl FnOnce() -> T) -> T {
 
 /// Reads a request that came whole.
 pub(super) fn read(models: &Models, body: &[u8], mut origin: Origin) -> Result<Pending, Box<Reply>> {
-    let Envelope { delivery, content } = envelope::open(Headers(&origin.attributes), body, &LIMITS);
-    origin.delivery = delivery;
+    let Envelope { response_format, content } = envelope::open(Headers(&origin.attributes), body, &LIMITS);
+    origin.delivery = response_format;
     let id = || content.as_ref().ok().and_then(Content::id);
     let (model, origin) = admit(models, origin, id)?;
     decode(content, model, None, origin)
@@ -141,7 +141,7 @@ pub(super) fn refer(
     mut reference: Box<Reference>,
     mut origin: Origin,
 ) -> Result<Referred, Box<Reply>> {
-    origin.delivery = std::mem::take(&mut reference.delivery);
+    origin.delivery = std::mem::take(&mut reference.response_format);
     let (model, origin) = admit(models, origin, || reference.id.clone())?;
     let object = reference.object.clone();
     match object.and_then(|object| objects.check(&object).map(|()| object)) {
@@ -188,7 +188,7 @@ pub(super) fn decode(
     origin.ticket.trace.decoded();
     match decoded {
         Ok(mut request) => {
-            request.answer.id = request.answer.id.or(id);
+            request.response.id = request.response.id.or(id);
             origin.rows = request.rows;
             origin.ticket.decoded(request.bytes() + model.response_bytes(request.rows));
             let alone = origin.ticket.is_alone();
