@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::decode::error::{DecodeError, Decoded};
 use crate::for_each_element_type;
-use crate::tensor::composite::Composite;
+use crate::tensor::Composite;
 use crate::tensor::{ElementType, Elements};
 
 /// The bytes behind a v2 request's JSON. Each tensor with `binary_data_size` takes so many, in the order of the inputs.

@@ -7,7 +7,7 @@ use super::scanner::Scanner;
 use super::table::Reader;
 use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::for_each_element_type;
-use crate::tensor::composite::Composite;
+use crate::tensor::Composite;
 use crate::tensor::signature::ColumnRules;
 use crate::tensor::{ElementType, Elements};
 

@@ -6,7 +6,7 @@ use super::nested::{Rule, read_nested};
 use super::scanner::Scanner;
 use super::weight;
 use crate::decode::error::{DecodeError, Decoded, quoted};
-use crate::tensor::composite::Composite;
+use crate::tensor::Composite;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
 

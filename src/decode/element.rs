@@ -8,8 +8,8 @@ use super::number::{self, Number};
 use super::scanner::Scanner;
 use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::decode::fast_numbers;
-use crate::tensor::composite::Composite;
-use crate::tensor::with_article;
+use crate::names::with_article;
+use crate::tensor::Composite;
 
 pub(super) trait Element: Default + Clone {
     /// Reads one element, wherever white space before it begins.
@@ -165,9 +165,10 @@ impl Element for bool {
         match number.integer() {
             Some(0) => Ok(false),
             Some(1) => Ok(true),
-            _ => {
-                Err(DecodeError::new(format!("expected true or false (or 1 or 0), got {}", number.shortened())))
-            }
+            _ => Err(DecodeError::new(format!(
+                "expected true or false (or 1 or 0), got {}",
+                number.shortened()
+            ))),
         }
     }
 }

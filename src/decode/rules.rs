@@ -8,7 +8,7 @@ use crate::tensor::signature::{ColumnRule, ColumnType, Signature};
 /// Fails for the first value that its column does not take. Rows are counted from 0.
 pub(super) fn check(signature: &Signature, tensors: &[Tensor]) -> Decoded<()> {
     let rules = &signature.column_rules.rules;
-    if rules.iter().all(|rule| rule.kind == ColumnType::Any) {
+    if rules.iter().all(|rule| rule.column_type == ColumnType::Any) {
         return Ok(());
     }
     if let Some(names) = &signature.columns {
@@ -21,7 +21,7 @@ pub(super) fn check(signature: &Signature, tensors: &[Tensor]) -> Decoded<()> {
         return Ok(());
     }
     for ((tensor, rule), spec) in tensors.iter().zip(rules).zip(&signature.inputs) {
-        if rule.kind == ColumnType::Any {
+        if rule.column_type == ColumnType::Any {
             continue;
         }
         for (row, value) in tensor.elements.view().to_f64().into_iter().enumerate() {
@@ -36,7 +36,7 @@ fn one(value: f64, rule: ColumnRule) -> Decoded<()> {
     if value.is_nan() && !rule.required {
         return Ok(());
     }
-    let (fits, expected) = match rule.kind {
+    let (fits, expected) = match rule.column_type {
         ColumnType::Any => return Ok(()),
         ColumnType::Integer => (
             value.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&value),

@@ -1,8 +1,8 @@
 //! Elements, shapes and strings as JSON.
 
 use crate::for_each_element_type;
+use crate::tensor::Composite;
 use crate::tensor::View;
-use crate::tensor::composite::Composite;
 use half::{bf16, f16};
 
 trait Write {

@@ -21,7 +21,6 @@ use crate::model::onnx::sizes;
 use crate::model::onnx::sizes::MOST_MADE_UP;
 use crate::ops::health::Pulse;
 use crate::ops::traces;
-use crate::tensor::composite;
 use crate::tensor::signature::Signature;
 use crate::tensor::{self, Elements, Output, Show, Tensor, View};
 
@@ -325,7 +324,7 @@ impl Joined<'_> {
     /// `rows` of one joined input.
     fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>, how: How) -> (Vec<usize>, View<'t>) {
         let (mut shape, elements) = (input.shape.clone(), input.elements.view());
-        if tensor::is_left_out(&shape, elements) {
+        if tensor::elements::is_left_out(&shape, elements) {
             return (shape, elements);
         }
         let Signature { batched, row_by_row, .. } = self.model.signature;
@@ -406,7 +405,7 @@ pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
         .map(|spec| {
             let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
             let count = shape.iter().product();
-            (shape, composite::zeros(spec, count))
+            (shape, spec.zeros(count))
         })
         .collect();
     let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();

@@ -4,14 +4,14 @@ use super::envelopes::{CSV, asked, refused};
 use super::*;
 use crate::tensor::signature::{ColumnRule, ColumnRules, ColumnType};
 
-const REQUIRED: ColumnRule = ColumnRule { kind: ColumnType::Any, required: true };
+const REQUIRED: ColumnRule = ColumnRule { column_type: ColumnType::Any, required: true };
 
 /// `x: float32[N, 3]` of a whole number, a boolean and a float that may be left out.
 fn typed() -> Signature {
     let rules = vec![
-        ColumnRule { kind: ColumnType::Long, required: true },
-        ColumnRule { kind: ColumnType::Boolean, required: true },
-        ColumnRule { kind: ColumnType::Any, required: false },
+        ColumnRule { column_type: ColumnType::Long, required: true },
+        ColumnRule { column_type: ColumnType::Boolean, required: true },
+        ColumnRule { column_type: ColumnType::Any, required: false },
     ];
     Signature {
         columns: Some(["n", "is", "f"].map(str::to_owned).to_vec()),
@@ -22,7 +22,7 @@ fn typed() -> Signature {
 
 /// `a: float32[N, 1]` (a boolean), `b: string[N]`; rows without names have `b` first.
 fn turned() -> Signature {
-    let boolean = ColumnRule { kind: ColumnType::Boolean, required: true };
+    let boolean = ColumnRule { column_type: ColumnType::Boolean, required: true };
     Signature {
         column_rules: ColumnRules {
             order: vec![1, 0],

@@ -231,7 +231,7 @@ fn is_tensor((elements, _): &(Elements, Vec<serde_json::Value>)) -> bool {
 }
 
 /// Read by tests of their own.
-impl Arbitrary for crate::tensor::composite::Composite {
+impl Arbitrary for crate::tensor::Composite {
     fn make(_: u64) -> Self {
         Self::default()
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::decode::envelope::{Headers, open};
 use crate::error::Code;
-use crate::tensor::composite::Composite;
+use crate::tensor::Composite;
 
 /// `x: float32[N, 2]`, and `w: float32[N, 2]`, which may be left out.
 fn optional() -> Signature {

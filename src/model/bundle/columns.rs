@@ -6,8 +6,9 @@ use super::declaration::{self, Missing};
 use super::mlflow::Table;
 use crate::error::Rejection;
 use crate::for_each_element_type;
+use crate::names::with_article;
 use crate::tensor::signature::{ColumnRules, Dim, TensorSpec, ValueKind};
-use crate::tensor::{ElementType, Elements, Tensor, with_article};
+use crate::tensor::{ElementType, Elements, Tensor};
 
 /// The declaration, held against the model's inputs.
 #[derive(Debug)]

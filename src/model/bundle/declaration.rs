@@ -8,10 +8,11 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::batch_mode::Declared;
+use crate::names::with_article;
 use crate::prepare::image::Image;
 use crate::prepare::text::Text;
+use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, PadTo, Padding, TensorSpec};
-use crate::tensor::{Elements, with_article};
 
 /// What turns requests into the model's inputs, and its outputs into responses.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]

@@ -73,7 +73,7 @@ impl Table {
         inputs: &[TensorSpec],
         mut problem: impl FnMut(String),
     ) -> Self {
-        let mut rules = vec![ColumnRule { kind: ColumnType::Any, required: true }; inputs.len()];
+        let mut rules = vec![ColumnRule { column_type: ColumnType::Any, required: true }; inputs.len()];
         let mut missing = Vec::new();
         for (column, place) in columns.iter().zip(places) {
             let input = &inputs[*place];
@@ -122,7 +122,7 @@ impl Column {
                 self.name
             ));
         }
-        ColumnRule { kind, required: self.required }
+        ColumnRule { column_type: kind, required: self.required }
     }
 
     /// What of the input's type it takes; nothing where they do not go together. MLflow's types of nested values are left to
@@ -170,7 +170,10 @@ mod tests {
         .unwrap();
         assert_eq!(found.columns, None);
         assert_eq!(found.column_rules.order, [1, 0]);
-        assert_eq!(found.column_rules.rules[0], ColumnRule { kind: ColumnType::Long, required: false });
+        assert_eq!(
+            found.column_rules.rules[0],
+            ColumnRule { column_type: ColumnType::Long, required: false }
+        );
         assert_eq!(found.missing[0].0, 0);
         let same =
             table(r#"[{"type": "float", "name": "a"}, {"type": "string", "name": "b"}]"#, &inputs).unwrap();

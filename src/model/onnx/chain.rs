@@ -187,12 +187,13 @@ impl Chain {
             let value = |feed: &Feed| match *feed {
                 Feed::Request(index) => {
                     let (shape, elements) = &inputs[index];
-                    let shape = if tensor::is_left_out(shape, *elements) { &[0] } else { &shape[..] };
+                    let shape =
+                        if tensor::elements::is_left_out(shape, *elements) { &[0] } else { &shape[..] };
                     input_value(shape, *elements)
                 }
                 Feed::IsGiven(index) => {
                     let (shape, elements) = &inputs[index];
-                    flag(!tensor::is_left_out(shape, *elements))
+                    flag(!tensor::elements::is_left_out(shape, *elements))
                 }
                 Feed::True => flag(true),
                 Feed::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),

@@ -8,7 +8,7 @@ use ort::value::{
 use ort::value::{Value, ValueType};
 
 use crate::for_each_number_type;
-use crate::tensor::composite::Composite;
+use crate::tensor::Composite;
 use crate::tensor::{ElementType, Elements, Output, Show, Tensor, View};
 
 /// A tensor that ONNX Runtime reads where it lies; strings and booleans excepted, which it copies.
