@@ -8,9 +8,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use predictd::decode::envelope::{Content, Headers, open};
+use predictd::decode::envelope::{Content, open};
 use predictd::decode::{Limits, Protocol, ResponseSpec, decode};
 use predictd::encode::{Served, response};
+use predictd::headers::Headers;
 use predictd::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Output, Show, View};
 

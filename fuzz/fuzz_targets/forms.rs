@@ -11,7 +11,8 @@ use std::io::Write as _;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use predictd::decode::envelope::{Headers, open};
+use predictd::headers::Headers;
+use predictd::decode::envelope::open;
 use predictd::decode::{Limits, MAX_ID_BYTES};
 use predictd::encode;
 

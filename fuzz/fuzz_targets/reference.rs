@@ -6,7 +6,8 @@ use std::time::UNIX_EPOCH;
 
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
-use predictd::decode::envelope::{Headers, open};
+use predictd::headers::Headers;
+use predictd::decode::envelope::open;
 use predictd::decode::reference::find;
 use predictd::encode::envelope::{ResponseMetadata, seal};
 use predictd::encode::error;

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
-use predictd::decode::envelope::{Headers, open};
+use predictd::headers::Headers;
+use predictd::decode::envelope::open;
 use predictd::encode::{Served, response, unpad};
 use predictd::tensor::{Output, Show};
 

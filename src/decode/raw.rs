@@ -1,29 +1,34 @@
-//! `application/octet-stream`: the little-endian rows of a model's one input of fixed type, side by side, and nothing else.
+//! `application/octet-stream`: the little-endian rows of a model's one input, side by side, and nothing else.
 
-use super::inputs::{Inputs, check_rows};
-use super::{Limits, Protocol, Request, ResponseSpec, binary};
-use crate::decode::error::{DecodeError, Decoded, quoted};
+use super::binary;
+use super::error::{DecodeError, Decoded, quoted};
+use super::inputs::Inputs;
+use super::limits::Limits;
+use super::request::{Request, ResponseSpec};
+use super::whole_body::decode_bytes;
 use crate::tensor::ElementType;
 use crate::tensor::signature::{Dim, Signature, ValueKind};
 
-const ELSE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
+/// The hint for models that raw rows cannot serve.
+const ALTERNATIVE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
 
 pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Decoded<Request> {
     let mut inputs = Inputs::new(signature, *limits, 0);
     let [input] = &*inputs.list else {
         let count = inputs.list.len();
         return Err(DecodeError::new(format!(
-            "content-type application/octet-stream is for models with one input, this one has {count}; {ELSE}"
+            "content-type application/octet-stream is for models with one input, this one has {count}; {ALTERNATIVE}"
         )));
     };
     let spec = input.spec;
     if spec.element == ElementType::Bytes {
-        return crate::decode::whole_body::decode_bytes(body, signature, limits);
+        return decode_bytes(body, signature);
     }
     let (name, what) = (quoted(&spec.name), spec.describe());
     let no_rows = |why: &str| {
-        let message =
-            format!("content-type application/octet-stream cannot carry rows of {what}: {why}; {ELSE}");
+        let message = format!(
+            "content-type application/octet-stream cannot carry rows of {what}: {why}; {ALTERNATIVE}"
+        );
         DecodeError::new(message).within(&format!("input {name}"))
     };
     if spec.kind.is_composite() {
@@ -32,7 +37,7 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Dec
     if spec.kind == ValueKind::OpenRank {
         return Err(no_rows("the model leaves the shape open"));
     }
-    let Some(width) = binary::width(spec.element) else {
+    let Some(width) = binary::element_width(spec.element) else {
         return Err(no_rows("strings have no fixed length"));
     };
     let row_dims = &spec.shape[usize::from(signature.batched)..];
@@ -58,9 +63,9 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Dec
     }
     let mut shape = row_shape;
     if signature.batched {
-        check_rows(rows, limits.max_rows)?;
+        limits.check_rows(rows)?;
         shape.insert(0, rows);
     }
     inputs.read_binary(0, body, &shape).map_err(place)?;
-    inputs.finish(signature.batched.then_some(rows), ResponseSpec { protocol: Protocol::Rows, id: None })
+    inputs.finish(signature.batched.then_some(rows), ResponseSpec::rows())
 }

@@ -1,32 +1,32 @@
-//! A body that is one element as it stands: a picture, or a text.
+//! Bodies that are one element as a whole: an image, or a text.
 
-use super::{Limits, Protocol, Request, ResponseSpec};
-use crate::decode::error::{DecodeError, Decoded, quoted};
+use super::error::{DecodeError, Decoded, quoted};
+use super::request::{Request, ResponseSpec};
 use crate::tensor::signature::Signature;
 use crate::tensor::{ElementType, Elements, Tensor};
 
-/// One row of the model's one input, which takes pictures or other bytes.
-pub(super) fn decode_bytes(body: &[u8], signature: &Signature, _: &Limits) -> Decoded<Request> {
+/// The body as the one row of an input that takes images.
+pub(super) fn decode_bytes(body: &[u8], signature: &Signature) -> Decoded<Request> {
     if body.is_empty() {
-        return Err(DecodeError::new("expected the bytes of a picture, got an empty body"));
+        return Err(DecodeError::new("expected the bytes of an image, got an empty body"));
     }
-    request(
+    one_row(
         signature,
         ElementType::Bytes,
-        "pictures (its bundle declares no `image`)",
+        "images (its bundle declares no `image`)",
         Elements::Bytes(vec![body.to_vec()]),
     )
 }
 
-/// One row of the model's one input, which takes text.
-pub(super) fn decode_text(body: &[u8], signature: &Signature, _: &Limits) -> Decoded<Request> {
+/// The body as the one row of an input that takes text.
+pub(super) fn decode_text(body: &[u8], signature: &Signature) -> Decoded<Request> {
     let text = str::from_utf8(body).map_err(|error| {
         DecodeError::new(format!("expected UTF-8, got an invalid sequence at byte {}", error.valid_up_to()))
     })?;
-    request(signature, ElementType::String, "one text a row", Elements::String(vec![text.to_owned()]))
+    one_row(signature, ElementType::String, "one text a row", Elements::String(vec![text.to_owned()]))
 }
 
-fn request(signature: &Signature, element: ElementType, what: &str, elements: Elements) -> Decoded<Request> {
+fn one_row(signature: &Signature, element: ElementType, what: &str, elements: Elements) -> Decoded<Request> {
     let [input] = &signature.inputs[..] else {
         let count = signature.inputs.len();
         return Err(DecodeError::new(format!(
@@ -44,10 +44,5 @@ fn request(signature: &Signature, element: ElementType, what: &str, elements: El
         )));
     }
     let inputs = vec![Tensor { shape: vec![1; input.shape.len()], elements }];
-    Ok(Request {
-        inputs,
-        rows: 1,
-        lengths: Vec::new(),
-        response: ResponseSpec { protocol: Protocol::Rows, id: None },
-    })
+    Ok(Request { inputs, rows: 1, lengths: Vec::new(), response: ResponseSpec::rows() })
 }

@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Location};
 use crate::decode::Limits;
-use crate::decode::envelope::{self, Headers};
+use crate::decode::envelope;
 use crate::decode::reference::{Object, Reference};
 use crate::engine::budget::{Budget, Room};
 use crate::error::{Code, Rejection};
 use crate::gcp::clients;
+use crate::headers::Headers;
 
 /// One after the other, from a tenth of a second apart on: about six seconds where each fails at once. Then Pub/Sub's own retry, which may
 /// choose another worker and ends in the dead-letter topic, is the better one.
@@ -138,7 +139,7 @@ impl Read<'_> {
             return Err(Failed::Rejected(Rejection::new(Code::InputTooLarge, message)));
         }
         let attributes = self.reference.attributes(&about.content_type, &about.content_encoding);
-        let unpacked = if envelope::is_packed(Headers(&attributes)) && size >= 4 {
+        let unpacked = if envelope::is_compressed(Headers(&attributes)) && size >= 4 {
             // What it says it unpacks to stands in its last bytes.
             let end = self.open(Some(about.generation), ReadRange::tail(4)).await?;
             let end = self.collect(end, 4).await?;

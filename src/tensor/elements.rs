@@ -23,7 +23,7 @@ macro_rules! for_each_element_type {
             (F64, f64, "float64", "FP64"),
             (String, String, "string", "BYTES"),
             (Bytes, Vec<u8>, "bytes", "BYTES"),
-            (Composite, $crate::tensor::Composite, "composite", ""),
+            (Composite, $crate::tensor::elements::Composite, "composite", ""),
         }
     };
 }

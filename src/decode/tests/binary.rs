@@ -2,8 +2,9 @@
 
 use super::envelopes::{RAW, ask, asked, attributes, refused};
 use super::*;
-use crate::decode::envelope::{Headers, open};
+use crate::decode::envelope::open;
 use crate::error::Code;
+use crate::headers::Headers;
 
 #[test]
 fn raw_rows_are_their_bytes() {
@@ -116,7 +117,7 @@ fn v2_tensors_may_stand_behind_the_json() {
             v2(&json, &binary, &several()).unwrap_or_else(|failure| panic!("{json}: {}", failure.rejection));
         assert_eq!(request.inputs, [f32s(&[1, 2], &[1.5, -2.0]), i64s(&[7])]);
         assert_eq!(request.response.protocol, Protocol::V2 { outputs: vec![], binary: true });
-        assert_eq!(request.response.id, text("q"));
+        assert_eq!(request.response.id, string_id("q"));
     }
     let strings = signature(&[("s", ElementType::String, &[0, 2])]);
     let json = r#"{"inputs": [{"name": "s", "shape": [1, 2], "datatype": "BYTES", "parameters": {"binary_data_size": 10}}]}"#;

@@ -6,9 +6,11 @@ use std::io::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::envelope::{Headers, open};
-use crate::decode::{MAX_ID_BYTES, weight};
+use crate::decode::MAX_ID_BYTES;
+use crate::decode::envelope::open;
+use crate::decode::limits::element_weight;
 use crate::error::Code;
+use crate::headers::Headers;
 use crate::tensor::signature::{PadTo, Padding};
 
 /// The worker's own limits, 256 times smaller.
@@ -98,7 +100,7 @@ fn check(attributes: &[(&str, &str)], body: &[u8], signature: &Signature) -> Res
         for (tensor, spec) in request.inputs.iter().zip(&signature.inputs) {
             let instances = if signature.batched { 1 } else { request.rows };
             assert_eq!(tensor.shape.iter().product::<usize>() * instances, tensor.elements.len());
-            assert!(tensor.elements.len() * weight(spec.element) <= LIMITS.max_elements);
+            assert!(tensor.elements.len() * element_weight(spec.element) <= LIMITS.max_elements);
         }
     }
     read
@@ -161,7 +163,7 @@ fn what_costs_few_bytes_is_counted_by_the_memory_that_it_takes() {
         (
             format!("{{\"inputs\": {{\"x\": [{}]}}}}", vec!["0"; 391].join(",")),
             with_missing(),
-            "inputs: expected at most 390 rows, got more; send them in several messages",
+            "inputs: expected at most 390 rows, got more; send several requests",
         ),
         (
             format!("{{\"instances\": [{}]}}", vec!["{\"x\":0}"; 300].join(",")),
@@ -290,7 +292,7 @@ fn an_id_has_at_most_1_kib() {
     let longest = "i".repeat(MAX_ID_BYTES);
     let request =
         check(&[], format!(r#"{{"id": "{longest}", "instances": [[1, 2]]}}"#).as_bytes(), &single());
-    assert_eq!(request.unwrap().response.id, text(&longest));
+    assert_eq!(request.unwrap().response.id, string_id(&longest));
     let too_long = format!("{longest}i");
     let event = |id: &str, subject: &str, body: &str| {
         format!(

@@ -75,6 +75,6 @@ fn i64s(values: &[i64]) -> Tensor {
     Tensor { shape: vec![values.len()], elements: Elements::I64(values.to_vec()) }
 }
 
-fn text(value: &str) -> Option<Id> {
+fn string_id(value: &str) -> Option<Id> {
     Some(Id::String(value.to_owned()))
 }

@@ -128,7 +128,7 @@ fn what_is_declared_for_missing_values_stands_in_every_form() {
     for body in ["1,,blue\n2,3,\n", "c,a,b\nblue,1, \n,2,3\n"] {
         assert_eq!(asked(&[CSV], body.as_bytes(), &declared()).inputs, expected, "{body}");
     }
-    let missing = "what a missing value becomes, columns.missing declares in the bundle's model.yaml";
+    let missing = "to accept missing values, declare columns.missing in the bundle's model.yaml";
     for body in [
         r#"[{"a": null, "c": "x"}]"#,
         r#"{"inputs": {"a": [null], "c": ["x"]}}"#,

@@ -316,7 +316,8 @@ proptest! {
     }
 }
 
-use crate::decode::envelope::{Headers, open};
+use crate::decode::envelope::open;
+use crate::headers::Headers;
 
 /// Whatever the attributes say of whatever bytes: an answer, and tensors that fill their shapes.
 fn answered(attributes: &[(&str, &str)], body: &[u8]) {

@@ -2,8 +2,9 @@
 
 use super::envelopes::{CSV, asked, attributes, refused};
 use super::*;
-use crate::decode::envelope::{Headers, open};
+use crate::decode::envelope::open;
 use crate::error::Code;
+use crate::headers::Headers;
 
 #[test]
 fn tables_are_read_with_and_without_a_header() {
@@ -191,7 +192,7 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
             "text/csv",
             "1,2\n3,\n",
             &bytes,
-            "row 2 (line 2), column 2: expected a whole number, got an empty cell; what a missing value becomes, columns.missing declares in the bundle's model.yaml",
+            "row 2 (line 2), column 2: expected a whole number, got an empty cell; to accept missing values, declare columns.missing in the bundle's model.yaml",
         ),
         (
             "text/csv",
@@ -217,7 +218,7 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
     let two = signature(&[("s", ElementType::String, &[0]), ("t", ElementType::String, &[0])]);
     assert_eq!(
         refused(&[("content-type", absent)], b"x,y\n,z\n", &two),
-        "row 2 (line 2), column \"s\": expected a string (\"\" for an empty one), got an empty cell; what a missing value becomes, columns.missing declares in the bundle's model.yaml"
+        "row 2 (line 2), column \"s\": expected a string (\"\" for an empty one), got an empty cell; to accept missing values, declare columns.missing in the bundle's model.yaml"
     );
     assert_eq!(
         refused(&[CSV], b"1,\xff\n", &table()),
@@ -234,7 +235,7 @@ fn limits_of_a_table_hold() {
     let limits = Limits { max_rows: 2, max_elements: 5, max_fields: 4, ..Limits::DEFAULT };
     let attributes = attributes(&[CSV]);
     for (body, expected) in [
-        ("1,2\n3,4\n5,6\n", "expected at most 2 rows, got more; send them in several messages"),
+        ("1,2\n3,4\n5,6\n", "expected at most 2 rows, got more; send several requests"),
         ("1,2,3\n1,2,3\n", "row 2 (line 2): expected at most 5 elements in all inputs, got more"),
         ("1,2,3,4,5\n", "line 1: expected at most 4 cells, got more"),
     ] {

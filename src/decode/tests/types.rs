@@ -69,7 +69,7 @@ fn what_a_type_cannot_hold_is_refused() {
         let article = if name.starts_with("int") { "an" } else { "a" };
         format!("expected {article} {name} ({low} to {high}), got {got}")
     };
-    let missing = "; what a missing value becomes, columns.missing declares in the bundle's model.yaml";
+    let missing = "; to accept missing values, declare columns.missing in the bundle's model.yaml";
     let far = format!("1{}", "0".repeat(60));
     let far_shown = format!("1{}…", "0".repeat(39));
     let cases = [

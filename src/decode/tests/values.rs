@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::envelope::{Headers, open};
+use crate::decode::envelope::open;
 use crate::error::Code;
+use crate::headers::Headers;
 use crate::tensor::Composite;
 
 /// `x: float32[N, 2]`, and `w: float32[N, 2]`, which may be left out.

@@ -10,10 +10,11 @@ use tokio::task::JoinSet;
 
 use super::LIMITS;
 use super::take::{Intake, Whole, decode, may_block};
-use crate::decode::envelope::{self, Envelope, Headers};
+use crate::decode::envelope::{self, Envelope};
 use crate::decode::reference::{Object, Reference};
 use crate::engine::job;
 use crate::engine::job::{Origin, Pending, Reply};
+use crate::headers::Headers;
 use crate::model::Model;
 use crate::pubsub::objects::{Failed, Fetched};
 use crate::pubsub::receive::blocked_keys::Delivered;

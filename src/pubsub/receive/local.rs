@@ -4,10 +4,10 @@ use google_cloud_pubsub::model::Message;
 
 use super::follow::Referred;
 use super::take;
-use crate::decode::envelope::Headers;
 use crate::decode::reference;
 use crate::engine::job::{Origin, Pending, Reply, Ticket};
 use crate::headers;
+use crate::headers::Headers;
 use crate::model::Models;
 use crate::ops::metrics::Metrics;
 use crate::ops::traces::MessageTrace;

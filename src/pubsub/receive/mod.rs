@@ -25,13 +25,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Requests;
 use crate::decode::Limits;
-use crate::decode::envelope::Headers;
 use crate::decode::reference;
 use crate::engine::budget::Budget;
 use crate::engine::job;
 use crate::engine::job::{LONGEST_IN_FLIGHT, Pending, Reply};
 use crate::gcp::clients;
 use crate::headers;
+use crate::headers::Headers;
 use crate::hint::Hint as _;
 use crate::model::Models;
 use crate::ops::health::{Health, Part, Pulse};

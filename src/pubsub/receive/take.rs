@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::follow::{AT_A_TIME, Referred};
 use super::{LARGE_BODY, LIMITS, Receive};
 use crate::decode::Id;
-use crate::decode::envelope::{self, Content, Envelope, Headers};
+use crate::decode::envelope::{self, Content, Envelope};
 use crate::decode::reference::Reference;
 use crate::engine::budget::{Budget, Room};
 use crate::engine::deadline;
 use crate::engine::job::{Origin, Pending, Reply, Ticket};
 use crate::engine::quarantine::Quarantine;
 use crate::error::Rejection;
+use crate::headers::Headers;
 use crate::model::{Model, Models};
 use crate::ops::health::Health;
 use crate::ops::metrics::Metrics;
@@ -76,7 +77,7 @@ impl Intake {
 
     /// Bytes that the request takes while it is in hand, unpacked too.
     pub(super) fn weigh(message: &Message) -> usize {
-        envelope::weight(Headers(&message.attributes), &message.data, &LIMITS)
+        envelope::memory_bytes(Headers(&message.attributes), &message.data, &LIMITS)
     }
 
     /// A request that came whole, and has room for its `weight`.

@@ -1,25 +1,30 @@
-//! `text/csv`: a row a line. A header names the model's columns, or its inputs of shape `[batch]` or `[batch, 1]`, in any order;
-//! without one, cells come in the model's order.
+//! `text/csv`: one row a line. A header names the model's columns, or its inputs of shape `[batch]` or `[batch, 1]`, in any order;
+//! without a header, cells are in the model's order.
 //!
-//! The content type's parameter `header` says whether there is a header. Without it, the first line is a header if it holds names
-//! of the model and could be no row, and a row if it could be one and holds none; anything else is refused.
-//! An empty cell is a missing value: what the bundle declares, otherwise NaN for floats, an error for every other type and where
-//! columns are declared. Blank lines are allowed at the end only.
+//! The content type's parameter `header` says if there is a header. Without it, the first line is a header if it has names of the
+//! model and cannot be a row, and a row if it can be one and has no names; anything else is refused.
+//! An empty cell is a missing value. It becomes the value that the bundle declares, or NaN for floats; it is refused for other types
+//! and for declared columns without such a value. Blank lines are allowed at the end only. A reader of our own, because numbers go
+//! straight from the body into typed buffers.
+
+mod cell;
+mod reader;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::cell::{could_be, empty, fill_one, fill_row};
-use super::inputs::{Inputs, check_rows, named};
-use super::rows::Columns;
-use super::table::Reader;
-use super::{Limits, Protocol, Request, ResponseSpec};
-use crate::decode::error::{DecodeError, Decoded, did_you_mean, quoted};
-use crate::decode::pandas_split::Target;
+use self::cell::{could_be, empty_cell, fill_one, fill_row};
+use self::reader::Reader;
+use super::error::{DecodeError, Decoded, did_you_mean, one_of, quoted};
+use super::inputs::Inputs;
+use super::limits::Limits;
+use super::named_columns::NamedColumns;
+use super::placement::Placement;
+use super::request::{Request, ResponseSpec};
 use crate::tensor::ElementType;
 use crate::tensor::signature::{Dim, Signature, ValueKind};
 
-/// Sets what the message asks for.
+/// The hint for a first line that may or may not be a header.
 const DECLARE: &str = "set content-type to \"text/csv; header=present\" or \"text/csv; header=absent\"";
 
 pub(super) fn decode(
@@ -39,30 +44,29 @@ pub(super) fn decode(
         Some(header) => header,
         None => is_header(&inputs, &first)?,
     };
-    let target = if has_header {
+    let placement = if has_header {
         let names: Vec<String> = first.iter().map(|name| name.trim().to_owned()).collect();
-        let target = target(&inputs, &names).map_err(|error| error.within("line 1"))?;
+        let placement = place_by_header(&inputs, &names).map_err(|error| error.within("line 1"))?;
         reader.header(limits.max_fields)?;
         reader.names = names;
-        target
+        placement
     } else {
-        reader.names = names(&inputs);
-        in_order(&inputs)
+        reader.names = column_names(&inputs);
+        place_in_order(&inputs)
     };
-    let rows = rows(&mut reader, &mut inputs, &target, first.len())?;
-    inputs.finish(Some(rows), ResponseSpec { protocol: Protocol::Rows, id: None })
+    let rows = read_rows(&mut reader, &mut inputs, &placement, first.len())?;
+    inputs.finish(Some(rows), ResponseSpec::rows())
 }
 
-/// For a table with this header.
-fn target(inputs: &Inputs<'_>, names: &[String]) -> Decoded<Target> {
-    match Target::of(inputs, names)? {
-        // The one column of a frame may have any name; a header is held against the input's.
-        Target::Whole if !is_whole(inputs) => Target::by_name(inputs, names),
-        target => Ok(target),
+fn place_by_header(inputs: &Inputs<'_>, names: &[String]) -> Decoded<Placement> {
+    match Placement::of(inputs, names)? {
+        // A DataFrame's only column may have any name, but a header must have the input's.
+        Placement::Whole if !is_whole(inputs) => Placement::by_name(inputs, names),
+        placement => Ok(placement),
     }
 }
 
-/// Refuses models that no table is for: each input must be one column, or the only one several.
+/// Refuses models that cannot take a table: each input must be one column, or the only input several.
 fn check_inputs(inputs: &Inputs<'_>) -> Decoded<()> {
     if !inputs.signature.batched {
         return Err(DecodeError::new(
@@ -88,34 +92,34 @@ fn check_inputs(inputs: &Inputs<'_>) -> Decoded<()> {
     Ok(())
 }
 
-/// The model's columns or, where it has several inputs or a single `[batch]`, its inputs. Empty: they have no names.
-fn names(inputs: &Inputs<'_>) -> Vec<String> {
-    match Columns::of(inputs) {
+/// Names of the model's columns, or of its inputs if each is one column. Empty: columns without names.
+fn column_names(inputs: &Inputs<'_>) -> Vec<String> {
+    match NamedColumns::of(inputs) {
         Some(columns) => columns.names.to_vec(),
         None if is_whole(inputs) => Vec::new(),
         None => inputs.in_order().into_iter().map(|input| inputs.list[input].spec.name.clone()).collect(),
     }
 }
 
-/// Whether cells are elements of the one `[batch, columns]` input, and not inputs.
+/// True if cells are elements of the one `[batch, columns]` input, false if each cell is an input.
 fn is_whole(inputs: &Inputs<'_>) -> bool {
     inputs.list.len() == 1
         && (inputs.signature.columns.is_some()
             || matches!(&inputs.list[0].spec.shape[..], [_, width] if *width != Dim::Fixed(1)))
 }
 
-fn in_order(inputs: &Inputs<'_>) -> Target {
+fn place_in_order(inputs: &Inputs<'_>) -> Placement {
     if is_whole(inputs) {
-        return Target::Whole;
+        return Placement::Whole;
     }
-    Target::Inputs(inputs.in_order().into_iter().map(Some).collect())
+    Placement::Inputs(inputs.in_order().into_iter().map(Some).collect())
 }
 
 fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Decoded<bool> {
-    let names: Vec<String> = names(inputs);
+    let names: Vec<String> = column_names(inputs);
     let known: HashSet<&str> = names.iter().map(String::as_str).collect();
     let unknown = first.iter().map(|cell| cell.trim()).find(|cell| !known.contains(cell));
-    // A name in another case is no name of the model, but neither is it a value.
+    // A name in another case is unknown to the model, but it is no value either.
     let in_lower_case: HashSet<String> = names.iter().map(|name| name.to_lowercase()).collect();
     let has_names = first.iter().any(|cell| in_lower_case.contains(&cell.trim().to_lowercase()));
     let order = inputs.in_order();
@@ -129,12 +133,12 @@ fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Decoded<bool> {
         (true, true, _) => {
             Err(DecodeError::new(format!("line 1 may be a header or a row of values; {DECLARE}")))
         }
-        // Names that it should not have are said where the header is read.
+        // `place_by_header` refuses unknown names.
         (true, false, _) => Ok(true),
         (false, true, _) => Ok(false),
         (false, false, Some(unknown)) if !names.is_empty() => {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let (expected, hint) = (named("column", &known), did_you_mean(unknown, &known));
+            let (expected, hint) = (one_of("column", &known), did_you_mean(unknown, &known));
             Err(DecodeError::new(format!(
                 "line 1 is neither a header (expected {expected}, got {}{hint}) nor a row of values; {DECLARE} to learn which \
                  cell is wrong",
@@ -148,21 +152,26 @@ fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Decoded<bool> {
     }
 }
 
-fn rows(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width: usize) -> Decoded<usize> {
+fn read_rows(
+    reader: &mut Reader<'_>,
+    inputs: &mut Inputs<'_>,
+    placement: &Placement,
+    width: usize,
+) -> Decoded<usize> {
     let mut rows = 0;
     let begin = reader.scanner.at;
     while !reader.is_end() {
         if rows == 1 {
             // One allocation for all rows, if they are as long as the first one.
             let length = (reader.scanner.at - begin).max(1);
-            inputs.expect_times((reader.scanner.bytes.len() - reader.scanner.at) / length + 1);
+            inputs.reserve_times((reader.scanner.bytes.len() - reader.scanner.at) / length + 1);
         }
-        check_rows(rows + 1, inputs.limits.max_rows)?;
+        inputs.limits.check_rows(rows + 1)?;
         reader.row = rows + 1;
         if matches!(reader.scanner.bytes.get(reader.scanner.at), Some(b'\n' | b'\r')) {
             return Err(DecodeError::new("expected a row, got a blank line").within(&reader.here()));
         }
-        row(reader, inputs, target, width)?;
+        read_row(reader, inputs, placement, width)?;
         rows += 1;
     }
     if rows == 0 {
@@ -171,24 +180,29 @@ fn rows(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width
     Ok(rows)
 }
 
-/// Reads one line; `width` is how many cells the first one had.
-fn row(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width: usize) -> Decoded<()> {
+/// Reads one line; `width` is the number of cells of the first one.
+fn read_row(
+    reader: &mut Reader<'_>,
+    inputs: &mut Inputs<'_>,
+    placement: &Placement,
+    width: usize,
+) -> Decoded<()> {
     let here = |reader: &Reader<'_>, error: Box<DecodeError>| error.within(&reader.here());
     let rules = &inputs.signature.column_rules;
-    let expected = match target {
-        Target::Elements { width, places, left_out } => {
-            let begin = inputs.blank(0, *width).map_err(|error| here(reader, error))?;
-            left_out.iter().for_each(|place| inputs.set_missing(begin + place));
+    let expected = match placement {
+        Placement::Elements { width, places, absent } => {
+            let begin = inputs.add_zeros(0, *width).map_err(|error| here(reader, error))?;
+            absent.iter().for_each(|place| inputs.set_nan(begin + place));
             fill_row(inputs.elements(0), begin, places.len(), Some(places), rules, reader)?;
             places.len()
         }
-        Target::Whole => {
+        Placement::Whole => {
             let width = inputs.list[0].spec.shape[1].fixed().unwrap_or(width);
-            let begin = inputs.blank(0, width).map_err(|error| here(reader, error))?;
+            let begin = inputs.add_zeros(0, width).map_err(|error| here(reader, error))?;
             fill_row(inputs.elements(0), begin, width, None, rules, reader)?;
             width
         }
-        Target::Inputs(places) => {
+        Placement::Inputs(places) => {
             for (column, input) in places.iter().enumerate() {
                 if column > 0 && !reader.comma() {
                     return Err(reader.too_few(places.len(), column));
@@ -197,16 +211,16 @@ fn row(reader: &mut Reader<'_>, inputs: &mut Inputs<'_>, target: &Target, width:
                     reader.cell().map_err(|error| reader.place(error, column))?;
                     continue;
                 };
-                let may_be_missing = inputs.has_missing(*input) || inputs.is_never_missing(*input);
+                let may_be_missing = inputs.has_missing_rule(*input);
                 if may_be_missing
                     && reader.takes_empty(inputs.list[*input].spec.element == ElementType::String)
                 {
-                    if inputs.take_missing(*input).map_err(|error| here(reader, error))? {
+                    if inputs.add_missing(*input).map_err(|error| here(reader, error))? {
                         continue;
                     }
-                    return Err(reader.place(empty("a number"), column));
+                    return Err(reader.place(empty_cell("a number"), column));
                 }
-                let begin = inputs.blank(*input, 1).map_err(|error| here(reader, error))?;
+                let begin = inputs.add_zeros(*input, 1).map_err(|error| here(reader, error))?;
                 let is_boolean = rules.is_boolean(*input);
                 let read = fill_one(inputs.elements(*input), begin, is_boolean, reader);
                 read.map_err(|error| reader.place(error, column))?;

@@ -1,21 +1,22 @@
-//! Owns what columns take that is narrower than the type of the input that they are part of: MLflow's whole numbers and booleans
-//! where the model takes floats. Values are read as the input's; this looks at them once all are there.
+//! Columns whose type is narrower than that of their input: MLflow's whole numbers and booleans for a model that takes floats.
+//! Values are read as the input's type and checked here once all are there.
 
 use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::tensor::Tensor;
 use crate::tensor::signature::{ColumnRule, ColumnType, Signature};
 
-/// Fails for the first value that its column does not take. Rows are counted from 0.
-pub(super) fn check(signature: &Signature, tensors: &[Tensor]) -> Decoded<()> {
+/// Refuses the first value that its column does not take, with its row counted from 0.
+pub(super) fn check_columns(signature: &Signature, tensors: &[Tensor]) -> Decoded<()> {
     let rules = &signature.column_rules.rules;
     if rules.iter().all(|rule| rule.column_type == ColumnType::Any) {
         return Ok(());
     }
+    let place = |row: usize, name: &str| format!("[{row}][{}]", quoted(name));
     if let Some(names) = &signature.columns {
         let values = tensors[0].elements.view().to_f64();
         for (row, values) in values.chunks(names.len().max(1)).enumerate() {
             for ((value, rule), name) in values.iter().zip(rules).zip(names) {
-                one(*value, *rule).map_err(|error| error.within(&format!("[{row}][{}]", quoted(name))))?;
+                check_value(*value, *rule).map_err(|error| error.within(&place(row, name)))?;
             }
         }
         return Ok(());
@@ -25,14 +26,14 @@ pub(super) fn check(signature: &Signature, tensors: &[Tensor]) -> Decoded<()> {
             continue;
         }
         for (row, value) in tensor.elements.view().to_f64().into_iter().enumerate() {
-            one(value, *rule).map_err(|error| error.within(&format!("[{row}][{}]", quoted(&spec.name))))?;
+            check_value(value, *rule).map_err(|error| error.within(&place(row, &spec.name)))?;
         }
     }
     Ok(())
 }
 
 #[inline]
-fn one(value: f64, rule: ColumnRule) -> Decoded<()> {
+fn check_value(value: f64, rule: ColumnRule) -> Decoded<()> {
     if value.is_nan() && !rule.required {
         return Ok(());
     }
@@ -42,7 +43,7 @@ fn one(value: f64, rule: ColumnRule) -> Decoded<()> {
             value.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&value),
             "a whole number of 32 bits, as the signature's type integer says",
         ),
-        // 2^63, which no int64 is, is also what the greatest one rounds to.
+        // 2^63 is no int64, but the greatest int64 rounds to it.
         ColumnType::Long => (
             value.fract() == 0.0 && value.abs() <= 9_223_372_036_854_775_808.0,
             "a whole number, as the signature's type long says",
