@@ -10,15 +10,15 @@ use anyhow::Context as _;
 
 use super::output;
 use crate::decode::Request;
-use crate::decode::envelope::{self, Content, Envelope, Headers};
+use crate::decode::envelope::{self, Content, Envelope};
 use crate::decode::reference;
 use crate::encode;
-use crate::encode::envelope::{Sender, seal};
+use crate::encode::envelope::{ResponseMetadata, wrap};
 use crate::engine::admit::{self, LIMITS, Refusal, Target};
 use crate::engine::budget::Memory;
 use crate::engine::job::{Batch, Job, Origin, Outcome, Response};
 use crate::engine::run_batch::{Running, run_batch};
-use crate::headers::{self, CONTENT_TYPE, OF_THE_BODY};
+use crate::headers::{self, CONTENT_TYPE, Headers, OF_THE_BODY};
 use crate::hint::Hint as _;
 use crate::model::Models;
 use crate::ops::metrics::Metrics;
@@ -61,8 +61,8 @@ pub fn predict(models: &Models, body: &[u8], mut attributes: HashMap<String, Str
     let (format, model, now) = (&origin.response_format, model.as_deref(), SystemTime::now());
     let mut attributes = publish::attributes(&origin.reply_to, id.as_ref(), format, model, outcome);
     let model = model.map(|model| &*model.name);
-    let sender = Sender { model, message_id: MESSAGE_ID, is_ok: outcome.is_ok(), now };
-    let sealed = seal(body, format, &sender);
+    let sender = ResponseMetadata { model, message_id: MESSAGE_ID, is_ok: outcome.is_ok(), now };
+    let sealed = wrap(body, format, &sender);
     attributes.extend(sealed.attributes.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned())));
     Answer { body: sealed.body, attributes, is_prediction: outcome.is_ok() }
 }
@@ -75,13 +75,13 @@ fn admit(
 ) -> Result<(Request, Target), Box<Refusal>> {
     let headers = Headers(&origin.reply_to.attributes);
     if let Some(mut reference) = reference::find(headers, body) {
-        origin.response_format = std::mem::take(&mut reference.delivery);
+        origin.response_format = std::mem::take(&mut reference.response_format);
         let target = admit::target(models, headers, || reference.id.clone())?;
         let rejection = reference.object.map_or_else(|rejection| rejection, |object| object.forbidden());
         return Err(Refusal { rejection, id: reference.id, model: Some(target.model) }.into());
     }
-    let Envelope { delivery, content } = envelope::open(headers, body, &LIMITS);
-    origin.response_format = delivery;
+    let Envelope { response_format, content } = envelope::open(headers, body, &LIMITS);
+    origin.response_format = response_format;
     let target = admit::target(models, headers, || content.as_ref().ok().and_then(Content::id))?;
     Ok((admit::decode(content, &target.model, None)?, target))
 }

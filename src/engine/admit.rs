@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::decode::envelope::{Content, Headers};
+use crate::decode::envelope::Content;
 use crate::decode::{Id, Limits, Request};
 use crate::engine::deadline;
 use crate::error::Rejection;
+use crate::headers::Headers;
 use crate::model::{Model, Models};
 
 /// Limits of every request, whichever transport brings it.
@@ -71,7 +72,7 @@ pub fn decode(
     };
     match content.decode(&model.signature, &LIMITS) {
         Ok(mut request) => {
-            request.answer.id = request.answer.id.or(id);
+            request.response.id = request.response.id.or(id);
             Ok(request)
         }
         Err(failure) => Err(refused(failure.rejection, failure.id.or(id)).into()),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::decode::envelope::Delivery;
+use crate::decode::envelope::ResponseFormat;
 use crate::decode::{Id, Request};
 use crate::encode;
 use crate::engine::admit::{Refusal, Target};
@@ -23,7 +23,7 @@ pub struct Origin<R> {
     /// Rows of the decoded request; 0 until then.
     pub rows: usize,
     /// Parts of the request's envelope that the response mirrors.
-    pub response_format: Delivery,
+    pub response_format: ResponseFormat,
     pub memory: Memory,
     pub trace: MessageTrace,
 }
@@ -36,7 +36,7 @@ impl<R> Origin<R> {
             received_at: Instant::now(),
             expires_at: None,
             rows: 0,
-            response_format: Delivery::default(),
+            response_format: ResponseFormat::default(),
             memory,
             trace,
         }

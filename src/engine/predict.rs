@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::decode::{Form, Id, Request};
+use crate::decode::{Id, Protocol, Request};
 use crate::encode::unpad::{Lengths, Padded};
 use crate::encode::{self, Served};
 use crate::error::{Code, Rejection};
@@ -51,7 +51,7 @@ pub fn predict(
         if let Err(rejection) =
             model.executor.input_adapter.prepare_request(&mut request.inputs, request.rows)
         {
-            refused.push((place, request.answer.id, rejection));
+            refused.push((place, request.response.id, rejection));
             continue;
         }
         elements += more;
@@ -83,7 +83,7 @@ fn predict_together(
     let joined = Joined { model, thread, inputs, requests: &requests, rows };
     let mut answers = Vec::with_capacity(requests.len());
     joined.run(0..requests.len(), &mut answers, between);
-    (requests.into_iter().map(|request| request.answer.id).collect(), answers)
+    (requests.into_iter().map(|request| request.response.id).collect(), answers)
 }
 
 /// Moves all requests' tensors into one for each input; their shapes stay with the requests.
@@ -111,10 +111,10 @@ fn join(requests: &mut [Request]) -> Option<Vec<Tensor>> {
 /// RunMode a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
 /// they stand.
 fn how(model: &Model, request: &Request) -> RunMode {
-    match request.answer.form {
+    match request.response.protocol {
         _ if model.executor.takes_rows() => RunMode::Rows,
-        Form::Rows => RunMode::EachRow,
-        Form::Columns | Form::V2 { .. } => RunMode::Whole,
+        Protocol::Rows => RunMode::EachRow,
+        Protocol::Columns | Protocol::V2 { .. } => RunMode::Whole,
     }
 }
 
@@ -215,7 +215,7 @@ impl Joined<'_> {
     /// `rows` of one joined input.
     fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>, how: RunMode) -> (Vec<usize>, View<'t>) {
         let (mut shape, elements) = (input.shape.clone(), input.elements.view());
-        if tensor::is_left_out(&shape, elements) {
+        if tensor::elements::is_left_out(&shape, elements) {
             return (shape, elements);
         }
         let Signature { batched, row_by_row, .. } = self.model.signature;
@@ -249,7 +249,7 @@ impl Joined<'_> {
         let encode_one = |index: usize| {
             let request = &self.requests[index];
             if !by_rows {
-                return encode::response(&request.answer, outputs, &served);
+                return encode::response(&request.response, outputs, &served);
             }
             let (from, to) = (self.rows[index].start - rows.start, self.rows[index].end - rows.start);
             let own: Vec<Output<'_>> = outputs
@@ -277,8 +277,8 @@ impl Joined<'_> {
                 }
                 None => Lengths::of(request, signature),
             };
-            encode::unpad::lend(&request.answer.form, &signature.cuts, &lengths, &own, |own| {
-                encode::response(&request.answer, own, &served)
+            encode::unpad::lend(&request.response.protocol, &signature.unpads, &lengths, &own, |own| {
+                encode::response(&request.response, own, &served)
             })
         };
         requests.map(encode_one).collect()

@@ -81,14 +81,14 @@ pub fn run_batch<R>(
         |outcome, id: Option<Id>, origin| Response { outcome, id, model: Some(Arc::clone(&model)), origin };
     for job in jobs {
         if job.origin.is_expired(started) {
-            ended.push(response(Outcome::Expired, job.request.answer.id, job.origin));
+            ended.push(response(Outcome::Expired, job.request.response.id, job.origin));
             continue;
         }
         let waited = started - job.origin.received_at;
         model.metrics.distribution().queue.observe(waited.as_secs_f64());
         match refusal(&model, &job) {
             Some(rejection) => {
-                ended.push(response(Outcome::Rejected(rejection), job.request.answer.id, job.origin));
+                ended.push(response(Outcome::Rejected(rejection), job.request.response.id, job.origin));
             }
             None => {
                 requests.push(job.request);

@@ -9,7 +9,7 @@ use crate::encode::envelope::rfc3339;
 use crate::lifecycle::listing::IgnoredPath;
 use crate::lifecycle::not_served::NotServed;
 use crate::model::Model;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 #[derive(Serialize)]
 struct Info {
@@ -81,7 +81,7 @@ impl TensorInfo {
         Self {
             name: spec.name.clone(),
             datatype: spec.kind.inner().unwrap_or(spec.element).datatype(),
-            kind: (spec.kind != Kind::Tensor).then(|| spec.describe()),
+            kind: (spec.kind != ValueKind::Tensor).then(|| spec.describe()),
             shape: spec.shape.iter().map(length).collect(),
         }
     }

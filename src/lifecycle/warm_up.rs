@@ -4,7 +4,6 @@ use crate::model::Model;
 use crate::model::onnx::sizes::{self, MAX_MADE_UP_BYTES};
 use crate::model::run::{RunFailure, RunMode};
 use crate::tensor::Elements;
-use crate::tensor::composite;
 
 /// Runs a version once on zeros, so that the first request does not pay for what ONNX Runtime sets up lazily.
 pub(super) fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
@@ -17,7 +16,7 @@ pub(super) fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
         .map(|spec| {
             let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
             let count = shape.iter().product();
-            (shape, composite::zeros(spec, count))
+            (shape, spec.zeros(count))
         })
         .collect();
     let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();

@@ -97,7 +97,7 @@ fn call_input(
     taken: usize,
     split: SplitRuns<'_>,
 ) -> (Vec<usize>, Elements) {
-    if tensor::is_left_out(shape, elements) {
+    if tensor::elements::is_left_out(shape, elements) {
         return (Vec::new(), Elements::with_capacity(elements.element(), 0));
     }
     let width: usize = shape[1..].iter().product();

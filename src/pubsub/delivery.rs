@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::decode::Id;
 use crate::decode::envelope;
 use crate::encode;
-use crate::encode::envelope::{Sealed, Sender, seal};
+use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
 use crate::engine::admit::Refusal;
 use crate::engine::budget::Memory;
 use crate::engine::job::{Origin, Outcome, Response};
@@ -80,7 +80,7 @@ pub struct Reply {
     pub expires_at: Option<Instant>,
     /// Rows of the request; 0 where it was not decoded.
     pub rows: usize,
-    pub response_format: envelope::Delivery,
+    pub response_format: envelope::ResponseFormat,
     pub memory: Memory,
     pub trace: MessageTrace,
     pub delivery: Delivery,
@@ -137,13 +137,13 @@ impl Reply {
     ) -> Self {
         let Origin { reply_to: delivery, received_at, expires_at, rows, response_format, mut memory, trace } =
             origin;
-        let sender = Sender {
+        let sender = ResponseMetadata {
             model: model.as_ref().map(|model| &*model.name),
             message_id: &delivery.requester.message_id,
             is_ok: outcome.is_ok(),
             now: SystemTime::now(),
         };
-        let Sealed { body, attributes } = seal(body, &response_format, &sender);
+        let Wrapped { body, attributes } = wrap(body, &response_format, &sender);
         let body: Bytes = body.into();
         memory.respond(body.len());
         Self {

@@ -74,7 +74,7 @@ fn is_attribute(value: &str) -> bool {
 pub fn attributes(
     requester: &Requester,
     id: Option<&Id>,
-    response_format: &envelope::Delivery,
+    response_format: &envelope::ResponseFormat,
     model: Option<&Model>,
     outcome: Result<(), Code>,
 ) -> HashMap<String, String> {

@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 
 use super::blocked_keys::Delivered;
 use super::take::{Intake, Whole, decode, may_block};
-use crate::decode::envelope::{self, Envelope, Headers};
+use crate::decode::envelope::{self, Envelope};
 use crate::decode::reference::{Object, Reference};
 use crate::engine::admit::{LIMITS, Refusal, Target};
 use crate::engine::job::{Job, Origin};
+use crate::headers::Headers;
 use crate::pubsub::delivery::{Delivery, Reply};
 use crate::pubsub::objects::{Failed, Fetched};
 use crate::pubsub::ticket::nack;
@@ -131,9 +132,9 @@ impl Intake {
             self.wait_alone(&mut origin.reply_to).await;
         }
         let decode = || {
-            let Envelope { delivery, content } = envelope::open(Headers(&attributes), &body, &LIMITS);
+            let Envelope { response_format, content } = envelope::open(Headers(&attributes), &body, &LIMITS);
             // The message's own envelope is what its answer mirrors; an object's counts where the message has none.
-            origin.response_format.event = origin.response_format.event.take().or(delivery.event);
+            origin.response_format.event = origin.response_format.event.take().or(response_format.event);
             decode(content, target, reference.id, origin)
         };
         self.decode(weight, || may_block(weight, decode)).await;

@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 use crate::config::Requests;
-use crate::decode::envelope::Headers;
 use crate::decode::reference;
 use crate::engine::budget::Budget;
 use crate::engine::job::Job;
 use crate::engine::queue::Entry;
+use crate::headers::Headers;
 
 use crate::gcp::{clients, probes};
 use crate::headers;

@@ -12,7 +12,7 @@ use super::LARGE_BODY;
 use super::blocked_keys::Lanes;
 use super::follow::{AT_A_TIME, Referred};
 use crate::decode::Id;
-use crate::decode::envelope::{self, Content, Envelope, Headers};
+use crate::decode::envelope::{self, Content, Envelope};
 use crate::decode::reference::Reference;
 use crate::engine::admit::{self, LIMITS, Refusal, Target};
 use crate::engine::batch::Lane;
@@ -21,6 +21,7 @@ use crate::engine::job::{Job, Origin};
 use crate::engine::quarantine::Quarantine;
 use crate::engine::queue::Entry;
 use crate::error::Rejection;
+use crate::headers::Headers;
 use crate::model::Models;
 use crate::ops::health::Health;
 use crate::ops::log_limits::{Throttle, WINDOW};
@@ -81,7 +82,7 @@ impl Intake {
 
     /// Bytes that the request takes while it is in hand, unpacked too.
     pub(super) fn weigh(message: &Message) -> usize {
-        envelope::weight(Headers(&message.attributes), &message.data, &LIMITS)
+        envelope::memory_bytes(Headers(&message.attributes), &message.data, &LIMITS)
     }
 
     /// A request that came whole, and has room for its `weight`.
@@ -153,7 +154,7 @@ pub(super) fn may_block<T>(weight: usize, decode: impl FnOnce() -> T) -> T {
 /// Reads a request that came whole.
 fn read(models: &Models, body: &[u8], mut origin: Origin<Delivery>) -> Result<Job<Delivery>, Box<Reply>> {
     let headers = Headers(&origin.reply_to.requester.attributes);
-    let Envelope { delivery: response_format, content } = envelope::open(headers, body, &LIMITS);
+    let Envelope { response_format, content } = envelope::open(headers, body, &LIMITS);
     let id = || content.as_ref().ok().and_then(Content::id);
     let target = admit::target(models, headers, id);
     origin.response_format = response_format;
@@ -170,7 +171,7 @@ fn refer(
     mut reference: Box<Reference>,
     mut origin: Origin<Delivery>,
 ) -> Result<Referred, Box<Reply>> {
-    origin.response_format = std::mem::take(&mut reference.delivery);
+    origin.response_format = std::mem::take(&mut reference.response_format);
     let id = || reference.id.clone();
     let target = match admit::target(models, Headers(&origin.reply_to.requester.attributes), id) {
         Ok(target) => target,
