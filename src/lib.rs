@@ -38,6 +38,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod prepare;
 pub mod pubsub;
+pub mod reply_to;
 pub mod stages;
 pub mod tensor;
 pub mod yaml;

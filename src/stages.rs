@@ -98,7 +98,7 @@ fn lost(error: JoinError) -> anyhow::Error {
 }
 
 /// What was said in a panic: `panic!` gives a text, `panic_any` may give anything.
-fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
+pub fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<&str>().copied();
     match text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)) {
         // On one line, since it becomes the one line that says why the worker ended.
@@ -113,7 +113,7 @@ fn stage_outcome(ended: Result<(String, anyhow::Result<()>), JoinError>) -> (Str
         Err(error) => return (String::new(), Err(lost(error)).context("a stage was lost")),
     };
     let result = match name.as_str() {
-        "receive" | "models" => result,
+        "receive" | "models" | "infer" => result,
         _ => result.with_context(|| format!("the stage `{name}` failed")),
     };
     (name, result)

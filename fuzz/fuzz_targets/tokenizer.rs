@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use predictd::prepare::survive::is_survived;
+use predictd::prepare::catch_panic::is_catching_panics;
 use predictd::prepare::text::{Text, Tokenizer};
-use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::signature::{Dim, ValueKind, TensorSpec};
 use predictd::tensor::ElementType;
 
 const MOST: usize = 1 << 12;
@@ -13,7 +13,7 @@ const MOST: usize = 1 << 12;
 fn let_survived_panics_pass() {
     let end = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !is_survived() {
+        if !is_catching_panics() {
             end(panic);
         }
     }));
@@ -28,7 +28,7 @@ fuzz_target!(init: let_survived_panics_pass(), |data: &[u8]| {
         name: name.to_owned(),
         element: ElementType::I64,
         shape: dims.to_vec(),
-        kind: Kind::Tensor,
+        kind: ValueKind::Tensor,
     });
     let text = Text { max_tokens: MOST, max_bytes: 1 << 10, ..Text::default() };
     let Ok(tokenizer) = Tokenizer::load(file, &text, &inputs) else { return };

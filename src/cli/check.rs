@@ -9,7 +9,8 @@ use crate::config::{Cache, Config};
 use crate::gcp::probes;
 use crate::gcp::probes::{Finding, Verdict};
 use crate::hint::Hint as _;
-use crate::lifecycle::source::{Listing, Source};
+use crate::lifecycle::listing::Listing;
+use crate::lifecycle::source::Source;
 
 /// Writes problems and the servers' answers to standard error, the effective configuration to standard
 /// output.

@@ -49,7 +49,7 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
             let request = cli::predict::read(&args.input)?;
             let attributes =
                 args.attributes.into_iter().chain(args.content_type.map(cli::predict::content_type));
-            let answer = cli::predict::predict(&Models::of(model), request, attributes.collect());
+            let answer = cli::predict::predict(&Models::of(model), &request, attributes.collect());
             cli::predict::write(&answer, args.print_attributes)?;
             Ok(if answer.is_prediction { Exit::Ok } else { Exit::Failure })
         }

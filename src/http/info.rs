@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::state::State;
 use crate::encode::envelope::rfc3339;
-use crate::lifecycle::source::Ignored;
-use crate::model::{Model, NotServed};
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::lifecycle::listing::IgnoredPath;
+use crate::lifecycle::not_served::NotServed;
+use crate::model::Model;
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 #[derive(Serialize)]
 struct Info {
@@ -18,7 +19,7 @@ struct Info {
     not_ready_because: Vec<String>,
     models: BTreeMap<String, ModelInfo>,
     /// Files and folders of the models' source that are no part of a version.
-    ignored: Vec<Ignored>,
+    ignored: Vec<IgnoredPath>,
 }
 
 #[derive(Serialize, Default)]
@@ -80,7 +81,7 @@ impl TensorInfo {
         Self {
             name: spec.name.clone(),
             datatype: spec.kind.inner().unwrap_or(spec.element).datatype(),
-            kind: (spec.kind != Kind::Tensor).then(|| spec.describe()),
+            kind: (spec.kind != ValueKind::Tensor).then(|| spec.describe()),
             shape: spec.shape.iter().map(length).collect(),
         }
     }
@@ -92,7 +93,7 @@ pub(super) fn render(state: &State) -> String {
     for (name, model) in &*state.models.serving() {
         models.entry(name.to_string()).or_default().serving = Some(VersionInfo::of(model));
     }
-    for (name, not_served) in state.models.not_served() {
+    for (name, not_served) in state.not_served.by_model() {
         let info = models.entry(name).or_default();
         info.not_served = not_served;
         // The two are read one after the other: a version taken into service in between is no longer refused.
@@ -107,7 +108,7 @@ pub(super) fn render(state: &State) -> String {
         ready: troubles.is_empty(),
         not_ready_because: troubles,
         models,
-        ignored: state.models.ignored(),
+        ignored: state.not_served.ignored(),
     };
     serde_json::to_string_pretty(&info).expect("plain data is always JSON") + "\n"
 }

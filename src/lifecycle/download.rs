@@ -14,7 +14,7 @@ use tokio::fs;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::source::File;
+use super::listing::ListedFile;
 use crate::backoff::{self, DOWNLOAD_ATTEMPTS};
 use crate::gcp::storage;
 
@@ -26,7 +26,7 @@ pub(crate) struct Object<'a> {
     pub(crate) storage: &'a Storage,
     pub(crate) bucket: &'a str,
     pub(crate) name: String,
-    pub(crate) file: &'a File,
+    pub(crate) file: &'a ListedFile,
 }
 
 /// Why a read ended early.

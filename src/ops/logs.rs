@@ -22,7 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::context::{self, TRACEPARENT};
 use super::log_limits::Repeats;
-use crate::prepare::survive::is_survived;
+use crate::prepare::catch_panic::is_catching_panics;
 
 /// Marks a line for Error Reporting:
 /// <https://cloud.google.com/error-reporting/docs/formatting-error-messages>.
@@ -92,7 +92,7 @@ pub fn init(project: &str) {
 /// errors of the worker.
 fn report_panics(report: impl Fn(&PanicHookInfo<'_>) + Sync + Send + 'static) {
     std::panic::set_hook(Box::new(move |panic| {
-        if is_survived() {
+        if is_catching_panics() {
             let at = panic.location().map(ToString::to_string);
             tracing::debug!(at, "a library panicked over its input");
         } else {

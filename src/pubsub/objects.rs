@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff;
 use crate::config::{Config, Location};
 use crate::decode::Limits;
-use crate::decode::envelope::{self, Headers};
+use crate::decode::envelope;
 use crate::decode::reference::{Object, Reference};
 use crate::engine::budget::{Budget, Room};
 use crate::error::{Code, Rejection};
 use crate::gcp::clients;
 use crate::gcp::storage::{self, TRANSFER_TIMEOUT};
+use crate::headers::Headers;
 
 /// An object's bytes, as if they had come in a message.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl Read<'_> {
             return Err(Failed::Rejected(Rejection::new(Code::InputTooLarge, message)));
         }
         let attributes = self.reference.attributes(&about.content_type, &about.content_encoding);
-        let unpacked = if envelope::is_packed(Headers(&attributes)) && size >= 4 {
+        let unpacked = if envelope::is_compressed(Headers(&attributes)) && size >= 4 {
             // What it says it unpacks to stands in its last bytes.
             let end = self.open(Some(about.generation), ReadRange::tail(4)).await?;
             let end = self.collect(end, 4).await?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::hint::Hint as _;
-use crate::lifecycle::source::Listed;
+use crate::lifecycle::listing::ListedVersion;
 use crate::model::bundle::{MANIFEST, Manifest, ManifestFile, base64_be, size_and_crc32c};
 
 /// One file of the bundle.
@@ -55,7 +55,7 @@ pub(super) fn list(folder: &Path) -> anyhow::Result<Vec<LocalFile>> {
 /// The files to upload: all of them, or the rest of a push that was interrupted before its manifest.
 pub(super) fn missing<'f>(
     files: &'f [LocalFile],
-    there: Option<&Listed>,
+    there: Option<&ListedVersion>,
     address: &str,
 ) -> anyhow::Result<Vec<&'f LocalFile>> {
     let Some(there) = there else { return Ok(files.iter().collect()) };
@@ -98,7 +98,7 @@ mod tests {
         let file =
             |name: &str, crc32c| LocalFile { name: name.to_owned(), path: PathBuf::new(), size: 1, crc32c };
         let files = [file("a", 1), file("model.onnx", 2)];
-        let object = |path: &str, crc32c| crate::lifecycle::source::File {
+        let object = |path: &str, crc32c| crate::lifecycle::listing::ListedFile {
             path: path.to_owned(),
             size: 1,
             generation: 1,
@@ -106,7 +106,7 @@ mod tests {
         };
         let left = |objects: Vec<_>| {
             let version = Version::parse("1").unwrap();
-            let listed = Listed { model: "m".to_owned(), version, files: objects };
+            let listed = ListedVersion { model: "m".to_owned(), version, files: objects };
             let left = missing(&files, Some(&listed), "gs://b/m/1");
             left.map(|files| files.iter().map(|file| file.name.clone()).collect::<Vec<_>>()).ok()
         };

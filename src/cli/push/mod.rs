@@ -20,8 +20,9 @@ use crate::gcp::clients;
 use crate::hint::Hint as _;
 use crate::lifecycle::choice;
 use crate::lifecycle::choice::{Base, Facts, Verdict};
+use crate::lifecycle::listing::ListedVersion;
 use crate::lifecycle::load;
-use crate::lifecycle::source::{Listed, Source};
+use crate::lifecycle::source::Source;
 use crate::lifecycle::version::Version;
 use crate::model::bundle::MANIFEST;
 use crate::model::interface::Interface;
@@ -62,9 +63,10 @@ impl Target {
     }
 
     /// The uploaded versions of the model, in no order, and the names of other models.
-    async fn versions(&self, source: &Source) -> anyhow::Result<(Vec<Listed>, Vec<String>)> {
+    async fn versions(&self, source: &Source) -> anyhow::Result<(Vec<ListedVersion>, Vec<String>)> {
         let all = source.list().await?.versions.into_iter();
-        let (own, others): (Vec<Listed>, Vec<Listed>) = all.partition(|listed| listed.model == self.model);
+        let (own, others): (Vec<ListedVersion>, Vec<ListedVersion>) =
+            all.partition(|listed| listed.model == self.model);
         let mut others: Vec<String> = others.into_iter().map(|listed| listed.model).collect();
         others.sort();
         others.dedup();
@@ -143,7 +145,7 @@ async fn check(
 async fn compare(
     source: &Source,
     runtime: Arc<Runtime>,
-    mut versions: Vec<Listed>,
+    mut versions: Vec<ListedVersion>,
     target: &Target,
     own: Interface,
 ) -> anyhow::Result<()> {
@@ -175,7 +177,11 @@ async fn compare(
 }
 
 /// The signature of an uploaded version; `None` where workers would refuse it.
-async fn open(source: &Source, runtime: &Arc<Runtime>, listed: &Listed) -> anyhow::Result<Option<Interface>> {
+async fn open(
+    source: &Source,
+    runtime: &Arc<Runtime>,
+    listed: &ListedVersion,
+) -> anyhow::Result<Option<Interface>> {
     let from = source.address(&listed.model, &listed.version);
     let fetched = fetch(source, listed)
         .await

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use super::declaration::{self, Missing};
-use super::mlflow::Table;
+use super::mlflow::TableSignature;
 use crate::error::Rejection;
 use crate::for_each_element_type;
-use crate::tensor::signature::{Dim, Frame, Kind, TensorSpec};
-use crate::tensor::{ElementType, Elements, Tensor, with_article};
+use crate::names::with_article;
+use crate::tensor::signature::{ColumnRules, Dim, TensorSpec, ValueKind};
+use crate::tensor::{ElementType, Elements, Tensor};
 
 /// The declaration, held against the model's inputs.
 #[derive(Debug)]
@@ -19,11 +20,11 @@ pub(crate) struct Columns {
     /// Fields of floats that it may not.
     never_missing: Vec<usize>,
     /// Where each of the model's inputs comes from.
-    sources: Vec<Source>,
+    sources: Vec<InputSource>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum InputSource {
     /// The request's tensor as it stands.
     Whole(usize),
     /// These fields side by side.
@@ -75,7 +76,7 @@ impl Columns {
                 problem(format!("name: expected each column once, got {:?} twice", column.name));
             }
             let model_element = inputs[input].element;
-            let element = if column.categories.is_some() { ElementType::Text } else { model_element };
+            let element = if column.categories.is_some() { ElementType::String } else { model_element };
             let requested = columns.requested.len();
             if column.missing.is_none() && element.is_float() {
                 columns.never_missing.push(requested);
@@ -85,8 +86,8 @@ impl Columns {
                     Missing::Text(text) if element.is_float() && is_nan(text) => {
                         Elements::of_number(element, f64::NAN)
                     }
-                    Missing::Text(text) if element == ElementType::Text => {
-                        Some(Elements::Text(vec![text.clone()]))
+                    Missing::Text(text) if element == ElementType::String => {
+                        Some(Elements::String(vec![text.clone()]))
                     }
                     Missing::Number(value) => Elements::of_number(element, *value),
                     Missing::Text(_) => None,
@@ -132,7 +133,7 @@ impl Columns {
                 name: column.name.clone(),
                 element,
                 shape: vec![rows()],
-                kind: Kind::Tensor,
+                kind: ValueKind::Tensor,
             });
             of_input[input].push(Field { requested, categories });
         }
@@ -143,22 +144,23 @@ impl Columns {
     }
 
     /// What requests have to be told of them.
-    pub(crate) fn table(&self) -> Table {
-        let frame = Frame { never_missing: self.never_missing.clone(), ..Frame::default() };
-        Table { columns: None, frame, missing: self.missing.clone() }
+    pub(crate) fn table(&self) -> TableSignature {
+        let column_rules =
+            ColumnRules { never_missing: self.never_missing.clone(), ..ColumnRules::default() };
+        TableSignature { columns: None, column_rules, missing: self.missing.clone() }
     }
 
     /// The column that is this element of a row of the model's input.
     pub(crate) fn name(&self, input: usize, element: usize) -> Option<&String> {
         match self.sources.get(input)? {
-            Source::Whole(_) => None,
-            Source::Fields { fields, .. } => Some(&self.requested[fields.get(element)?.requested].name),
+            InputSource::Whole(_) => None,
+            InputSource::Fields { fields, .. } => Some(&self.requested[fields.get(element)?.requested].name),
         }
     }
 
     fn add_input(&mut self, input: &TensorSpec, fields: Vec<Field>, problems: &mut Vec<String>) {
         if fields.is_empty() {
-            self.sources.push(Source::Whole(self.requested.len()));
+            self.sources.push(InputSource::Whole(self.requested.len()));
             let mut spec = input.clone();
             if let Some(first) = spec.shape.first_mut() {
                 *first = Dim::Any("rows".to_owned());
@@ -173,7 +175,7 @@ impl Columns {
             _ => None,
         };
         match shape {
-            Some(shape) => self.sources.push(Source::Fields { fields, element: input.element, shape }),
+            Some(shape) => self.sources.push(InputSource::Fields { fields, element: input.element, shape }),
             None => problems.push(format!(
                 "columns: expected as many as the input {:?} takes ({}), got {}",
                 input.name,
@@ -191,11 +193,11 @@ impl Columns {
         let mut tensors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             tensors.push(match source {
-                Source::Whole(index) => {
+                InputSource::Whole(index) => {
                     let empty = Tensor { shape: Vec::new(), elements: Elements::U8(Vec::new()) };
                     std::mem::replace(&mut given[*index], empty)
                 }
-                Source::Fields { fields, element, shape } => {
+                InputSource::Fields { fields, element, shape } => {
                     let mut elements = Elements::with_capacity(*element, rows * fields.len());
                     for row in 0..rows {
                         for field in fields {
@@ -238,7 +240,7 @@ impl Field {
             append_one(out, given, row);
             return Ok(());
         };
-        let Elements::Text(texts) = given else { unreachable!("categories are requested as texts") };
+        let Elements::String(texts) = given else { unreachable!("categories are requested as texts") };
         let text = &texts[row];
         let Some(value) = categories.positions.get(text).or(categories.unknown.as_ref()) else {
             let mut known: Vec<&str> = categories.positions.keys().map(String::as_str).collect();
@@ -274,7 +276,8 @@ mod tests {
     fn columns(yaml: &str) -> Result<Columns, String> {
         let rows = Dim::Any("N".to_owned());
         let shape = vec![rows, Dim::Fixed(2)];
-        let input = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        let input =
+            TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
         let mut problems = Vec::new();
         let columns = Columns::new(&Declaration::parse(yaml)?.columns, &[input], &mut problems);
         if problems.is_empty() { Ok(columns) } else { Err(problems.join("; ")) }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::tensor::signature::{ColumnKind, ColumnRule, Dim, Frame, Kind, TensorSpec};
+use crate::tensor::signature::{ColumnRule, ColumnRules, ColumnType, Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements};
 
 /// A column as `MLmodel` declares it.
@@ -22,15 +22,15 @@ fn is_required() -> bool {
 
 /// What the columns make of the signature.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub(crate) struct TableSignature {
     /// The columns of the one input `[rows, columns]`; none where each column is an input of its own.
     pub(crate) columns: Option<Vec<String>>,
-    pub(crate) frame: Frame,
+    pub(crate) column_rules: ColumnRules,
     /// Inputs that a row may leave out, and what they are then.
     pub(crate) missing: Vec<(usize, Elements)>,
 }
 
-impl Table {
+impl TableSignature {
     /// Adds every problem that it finds to `problems`.
     pub(crate) fn new(columns: &[Column], inputs: &[TensorSpec], problems: &mut Vec<String>) -> Self {
         let mut problem = |text: String| problems.push(format!("the signature in \"MLmodel\": {text}"));
@@ -62,7 +62,7 @@ impl Table {
         let rules = columns.iter().map(|column| column.rule(input, &mut problem)).collect();
         Self {
             columns: Some(columns.iter().map(|column| column.name.clone()).collect()),
-            frame: Frame { rules, passes_over_unknown: true, ..Frame::default() },
+            column_rules: ColumnRules { rules, ignores_unknown: true, ..ColumnRules::default() },
             missing: Vec::new(),
         }
     }
@@ -73,11 +73,11 @@ impl Table {
         inputs: &[TensorSpec],
         mut problem: impl FnMut(String),
     ) -> Self {
-        let mut rules = vec![ColumnRule { kind: ColumnKind::Any, required: true }; inputs.len()];
+        let mut rules = vec![ColumnRule { column_type: ColumnType::Any, required: true }; inputs.len()];
         let mut missing = Vec::new();
         for (column, place) in columns.iter().zip(places) {
             let input = &inputs[*place];
-            if input.kind != Kind::Tensor || input.shape.is_empty() {
+            if input.kind != ValueKind::Tensor || input.shape.is_empty() {
                 continue;
             }
             rules[*place] = column.rule(input, &mut problem);
@@ -92,7 +92,7 @@ impl Table {
         }
         Self {
             columns: None,
-            frame: Frame { order, rules, passes_over_unknown: true, ..Frame::default() },
+            column_rules: ColumnRules { order, rules, ignores_unknown: true, ..ColumnRules::default() },
             missing,
         }
     }
@@ -113,7 +113,7 @@ impl Column {
                 input.describe(),
                 self.kind
             ));
-            ColumnKind::Any
+            ColumnType::Any
         });
         if !self.required && !element.is_float() {
             problem(format!(
@@ -122,23 +122,23 @@ impl Column {
                 self.name
             ));
         }
-        ColumnRule { kind, required: self.required }
+        ColumnRule { column_type: kind, required: self.required }
     }
 
     /// What of the input's type it takes; nothing where they do not go together. MLflow's types of nested values are left to
     /// the model.
-    fn kind(&self, element: ElementType) -> Option<ColumnKind> {
-        let is_text = matches!(element, ElementType::Text | ElementType::Blob | ElementType::Composite);
+    fn kind(&self, element: ElementType) -> Option<ColumnType> {
+        let is_text = matches!(element, ElementType::String | ElementType::Bytes | ElementType::Composite);
         match &*self.kind {
-            "string" | "binary" | "datetime" => is_text.then_some(ColumnKind::Any),
-            "boolean" if element == ElementType::Bool => Some(ColumnKind::Any),
-            "boolean" => (!is_text).then_some(ColumnKind::Boolean),
+            "string" | "binary" | "datetime" => is_text.then_some(ColumnType::Any),
+            "boolean" if element == ElementType::Bool => Some(ColumnType::Any),
+            "boolean" => (!is_text).then_some(ColumnType::Boolean),
             "integer" | "long" if is_text || element == ElementType::Bool => None,
-            "integer" => Some(ColumnKind::Integer),
-            "long" if element.is_float() => Some(ColumnKind::Long),
-            "long" => Some(ColumnKind::Any),
-            "float" | "double" => element.is_float().then_some(ColumnKind::Any),
-            _ => Some(ColumnKind::Any),
+            "integer" => Some(ColumnType::Integer),
+            "long" if element.is_float() => Some(ColumnType::Long),
+            "long" => Some(ColumnType::Any),
+            "float" | "double" => element.is_float().then_some(ColumnType::Any),
+            _ => Some(ColumnType::Any),
         }
     }
 }
@@ -150,31 +150,34 @@ mod tests {
     fn input(name: &str, element: ElementType, width: Option<usize>) -> TensorSpec {
         let rows = Dim::Any("N".to_owned());
         let shape = std::iter::once(rows).chain(width.map(Dim::Fixed)).collect();
-        TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor }
+        TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor }
     }
 
-    fn table(columns: &str, inputs: &[TensorSpec]) -> Result<Table, String> {
+    fn table(columns: &str, inputs: &[TensorSpec]) -> Result<TableSignature, String> {
         let columns: Vec<Column> = serde_json::from_str(columns).unwrap();
         let mut problems = Vec::new();
-        let table = Table::new(&columns, inputs, &mut problems);
+        let table = TableSignature::new(&columns, inputs, &mut problems);
         if problems.is_empty() { Ok(table) } else { Err(problems.join("; ")) }
     }
 
     #[test]
     fn columns_that_are_inputs_keep_the_signatures_order() {
-        let inputs = [input("a", ElementType::F32, Some(1)), input("b", ElementType::Text, Some(1))];
+        let inputs = [input("a", ElementType::F32, Some(1)), input("b", ElementType::String, Some(1))];
         let found = table(
             r#"[{"type": "string", "name": "b"}, {"type": "long", "name": "a", "required": false}]"#,
             &inputs,
         )
         .unwrap();
         assert_eq!(found.columns, None);
-        assert_eq!(found.frame.order, [1, 0]);
-        assert_eq!(found.frame.rules[0], ColumnRule { kind: ColumnKind::Long, required: false });
+        assert_eq!(found.column_rules.order, [1, 0]);
+        assert_eq!(
+            found.column_rules.rules[0],
+            ColumnRule { column_type: ColumnType::Long, required: false }
+        );
         assert_eq!(found.missing[0].0, 0);
         let same =
             table(r#"[{"type": "float", "name": "a"}, {"type": "string", "name": "b"}]"#, &inputs).unwrap();
-        assert!(same.frame.order.is_empty(), "the model's own order is no other one");
+        assert!(same.column_rules.order.is_empty(), "the model's own order is no other one");
     }
 
     #[test]
@@ -191,7 +194,7 @@ mod tests {
         assert!(text.contains("column \"b\": expected a type for the input \"x\" (int64[N, 2]), got double"));
         let optional = r#"[{"type": "long", "name": "a", "required": false}, {"type": "long", "name": "b"}]"#;
         assert!(says(optional, &whole).contains("column \"a\": a row may leave it out"));
-        assert!(table(optional, &floats).unwrap().frame.is_optional(0));
+        assert!(table(optional, &floats).unwrap().column_rules.is_optional(0));
         let twice = says(r#"[{"type": "long", "name": "a"}, {"type": "long", "name": "a"}]"#, &whole);
         assert!(twice.contains("expected each column once, got \"a\" twice"));
         let three = says(r#"[{"type": "float", "name": "a"}]"#, &floats);

@@ -1,14 +1,14 @@
 //! The sizes that a model declares, checked before anything is made by them: a file of a hundred bytes may
 //! declare any.
 
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// Bytes of all inputs of a call that is made up, to warm a session up or to see what a model does with its
 /// rows.
-pub(crate) const MOST_MADE_UP: usize = 128 << 20;
+pub(crate) const MAX_MADE_UP_BYTES: usize = 128 << 20;
 /// Bytes of all inputs of a call by the dimensions that the model fixes. Every call takes them, and a short
 /// batch is padded to them.
-const MOST_DECLARED: usize = 1 << 30;
+const MAX_CALL_BYTES: usize = 1 << 30;
 
 /// Bytes of one call's inputs whose free dimensions are all `free` long; `None` where they cannot be counted.
 pub(crate) fn bytes(inputs: &[TensorSpec], free: usize) -> Option<usize> {
@@ -20,9 +20,9 @@ fn input_bytes(spec: &TensorSpec, free: usize) -> Option<usize> {
         shape.iter().try_fold(1, |product: usize, dim| product.checked_mul(dim.fixed().unwrap_or(free)))
     };
     let inner = match &spec.kind {
-        Kind::Sequence { element, shape } => count(shape)?.checked_mul(element.size())?,
-        Kind::Map { key, value } => key.size() + value.size(),
-        Kind::Tensor | Kind::Optional | Kind::OpenRank => 0,
+        ValueKind::Sequence { element, shape } => count(shape)?.checked_mul(element.size())?,
+        ValueKind::Map { key, value } => key.size() + value.size(),
+        ValueKind::Tensor | ValueKind::Optional | ValueKind::OpenRank => 0,
     };
     count(&spec.shape)?.checked_mul(spec.element.size().checked_add(inner)?)
 }
@@ -30,7 +30,7 @@ fn input_bytes(spec: &TensorSpec, free: usize) -> Option<usize> {
 /// # Errors
 /// The inputs of one call are too large for any worker.
 pub(crate) fn check(inputs: &[TensorSpec]) -> Result<(), String> {
-    if bytes(inputs, 1).is_some_and(|bytes| bytes <= MOST_DECLARED) {
+    if bytes(inputs, 1).is_some_and(|bytes| bytes <= MAX_CALL_BYTES) {
         return Ok(());
     }
     // The largest is the one to correct; one that cannot be counted is larger than all others.
@@ -39,7 +39,7 @@ pub(crate) fn check(inputs: &[TensorSpec]) -> Result<(), String> {
     Err(format!(
         "the inputs of one call may take {} MiB, and by the dimensions that it declares they take more; the \
          largest is {largest}",
-        MOST_DECLARED >> 20
+        MAX_CALL_BYTES >> 20
     ))
 }
 
@@ -51,7 +51,7 @@ mod tests {
     fn input(element: ElementType, dims: &[usize]) -> TensorSpec {
         let mut shape = vec![Dim::Any("N".to_owned())];
         shape.extend(dims.iter().map(|length| Dim::Fixed(*length)));
-        TensorSpec { name: "x".to_owned(), element, shape, kind: Kind::Tensor }
+        TensorSpec { name: "x".to_owned(), element, shape, kind: ValueKind::Tensor }
     }
 
     #[test]
@@ -61,7 +61,7 @@ mod tests {
         assert_eq!(bytes(&[floats(&[3]), input(ElementType::F64, &[2])], 5), Some(5 * 12 + 5 * 16));
         assert_eq!(bytes(&[floats(&[usize::MAX, 2])], 1), None);
         assert_eq!(bytes(&[floats(&[usize::MAX / 4]), floats(&[1])], 1), None);
-        let kind = Kind::Sequence { element: ElementType::F32, shape: vec![Dim::Fixed(1 << 40); 2] };
+        let kind = ValueKind::Sequence { element: ElementType::F32, shape: vec![Dim::Fixed(1 << 40); 2] };
         assert_eq!(bytes(&[TensorSpec { shape: Vec::new(), kind, ..floats(&[]) }], 1), None);
     }
 
