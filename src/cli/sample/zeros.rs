@@ -1,128 +1,27 @@
-//! Sample requests of a model: the examples of its bundle, and one in each form that fits it, made of zeros
-//! of the right shape. Only requests that the model answers are shown.
-
-use std::collections::{BTreeMap, HashMap};
+//! Requests made of zeros of the right shape, in every form that may fit a model.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::predict::predict;
-use crate::model::{Model, Models};
+use super::request::{Body, Sample};
+use crate::model::Model;
 use crate::tensor::ElementType;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
-/// Lengths of free dimensions to try: convolutions and poolings need a minimal height and width.
-const SIZES: [usize; 5] = [1, 8, 32, 64, 224];
-/// Most further dimensions to try where a model leaves their number open.
-const MOST_OPEN: usize = 4;
-/// Strings to try: some models parse them as numbers.
-const TEXTS: [&str; 2] = ["a", "0"];
 /// Most elements of an input of a sample.
 const MOST_ELEMENTS: usize = 1 << 20;
 
-/// A request for `predictd predict`, and for Pub/Sub.
-#[derive(Debug, serde::Serialize)]
-pub struct Sample {
-    pub protocol: &'static str,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<&'static str, String>,
-    #[serde(flatten)]
-    pub body: Body,
-    /// The shell command that sends it to the model.
-    pub command: String,
-}
-
-#[derive(Debug, serde::Serialize)]
-pub enum Body {
-    #[serde(rename = "body")]
-    Text(String),
-    #[serde(rename = "body_base64", serialize_with = "base64")]
-    Bytes(Vec<u8>),
-}
-
-fn base64<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(bytes))
-}
-
-impl Body {
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Text(text) => text.as_bytes(),
-            Self::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-impl Sample {
-    fn new(model: &Model, protocol: &'static str, attributes: &[(&'static str, String)], body: Body) -> Self {
-        let mut command = match &body {
-            Body::Text(text) => format!("printf %s {}", quoted(text)),
-            Body::Bytes(bytes) => format!("printf %s {} | base64 -d", STANDARD.encode(bytes)),
-        };
-        command += &format!(" | predictd predict --model {}", quoted(&model.from));
-        for (key, value) in attributes {
-            command += &match *key {
-                "content-type" => format!(" --content-type {}", quoted(value)),
-                key => format!(" --attribute {}", quoted(&format!("{key}={value}"))),
-            };
-        }
-        Self { protocol, attributes: attributes.iter().cloned().collect(), body, command }
-    }
-
-    fn is_answered(&self, models: &Models) -> bool {
-        let attributes = self.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        let attributes: HashMap<String, String> = attributes.collect();
-        predict(models, self.body.bytes(), attributes).is_prediction
-    }
-}
-
-/// The examples of the bundle, then the forms in which the model answers zeros. Requests that it refuses are
-/// left out.
-pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) -> Vec<Sample> {
-    let declared = model.declaration.samples.iter().map(|sample| ("sample", sample.request.to_string()));
-    let given = declared.chain(serving_example.map(|body| ("mlflow-example", body)));
-    let mut examples: Vec<Sample> =
-        given.map(|(protocol, body)| Sample::new(model, protocol, &[], Body::Text(body))).collect();
-    examples.retain(|sample| sample.is_answered(models));
-    examples.extend(zeros(models, model));
-    examples
-}
-
-fn zeros(models: &Models, model: &Model) -> Vec<Sample> {
-    let image = model.executor.input_adapter.sample_image();
-    let has_open_rank = model.signature.inputs.iter().any(|spec| spec.kind == ValueKind::OpenRank);
-    let ranks = if has_open_rank { 0..=MOST_OPEN } else { 0..=0 };
-    let tries =
-        ranks.flat_map(|open| TEXTS.into_iter().flat_map(move |text| SIZES.map(|size| (open, text, size))));
-    for (open, text, size) in tries {
-        let zeros = Zeros { model, text, size, open, image: image.as_deref() };
-        let count = |spec: &TensorSpec| {
-            zeros.whole(spec).into_iter().chain(zeros.inner(&spec.kind)).try_fold(1, usize::checked_mul)
-        };
-        if !model.signature.inputs.iter().all(|spec| count(spec).is_some_and(|count| count <= MOST_ELEMENTS))
-        {
-            continue;
-        }
-        let mut samples = zeros.samples();
-        samples.retain(|sample| sample.is_answered(models));
-        if !samples.is_empty() {
-            return samples;
-        }
-    }
-    Vec::new()
-}
-
 /// Makes the samples of one model.
-struct Zeros<'a> {
-    model: &'a Model,
-    text: &'static str,
+pub(super) struct Zeros<'a> {
+    pub(super) model: &'a Model,
+    pub(super) text: &'static str,
     /// Length of free dimensions, except for the rows.
-    size: usize,
+    pub(super) size: usize,
     /// Number of dimensions beyond the known ones, where the model leaves it open.
-    open: usize,
+    pub(super) open: usize,
     /// An image, for a model that takes images.
-    image: Option<&'a [u8]>,
+    pub(super) image: Option<&'a [u8]>,
 }
 
 /// One row as cells: the names of the columns, where they have any, and the values in JSON.
@@ -133,12 +32,21 @@ impl<'a> Zeros<'a> {
         &self.model.signature.inputs
     }
 
+    /// True when an input would have more than [`MOST_ELEMENTS`].
+    pub(super) fn is_too_large(&self) -> bool {
+        let count = |spec: &TensorSpec| {
+            self.whole(spec).into_iter().chain(self.inner(&spec.kind)).try_fold(1, usize::checked_mul)
+        };
+        !self.inputs().iter().all(|spec| count(spec).is_some_and(|count| count <= MOST_ELEMENTS))
+    }
+
     /// Requests in all forms that may fit; the model decides which do.
-    fn samples(&self) -> Vec<Sample> {
+    pub(super) fn samples(&self) -> Vec<Sample> {
         let json = |protocol, body: String| self.sample(protocol, &[], Body::Text(body));
         let rows = format!("{{\"instances\": [{}]}}", self.named(|spec| self.row(spec)));
         let event = format!(
-            "{{\"specversion\": \"1.0\", \"id\": \"1\", \"source\": \"//example\", \"type\": \"example.request\", \"data\": {rows}}}"
+            "{{\"specversion\": \"1.0\", \"id\": \"1\", \"source\": \"//example\", \
+             \"type\": \"example.request\", \"data\": {rows}}}"
         );
         let mut samples =
             vec![json("rows", rows), json("columns", format!("{{\"inputs\": {}}}", self.whole_inputs()))];
@@ -379,26 +287,12 @@ fn in_csv(text: &str) -> String {
     if is_plain { text.to_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
 }
 
-/// Quotes one word for a shell.
-fn quoted(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+@%".contains(&byte);
-    if !text.is_empty() && text.bytes().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn words_and_cells_stay_whole() {
-        for (text, word) in
-            [("models/wine/2", "models/wine/2"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''")]
-        {
-            assert_eq!(quoted(text), word);
-        }
+    fn cells_stay_whole() {
         for (text, field) in [("a b", "a b"), ("", "\"\""), ("a,b", "\"a,b\""), ("5\"", "\"5\"\"\"")] {
             assert_eq!(in_csv(text), field);
         }
