@@ -194,7 +194,8 @@ impl Resource {
         let missing = missing.join(" and ");
         if self.is_part {
             return Verdict::Unknown(format!(
-                "{missing} is not granted on the whole bucket; a grant for the prefix alone cannot be asked for"
+                "{missing} is not granted on the whole bucket; \
+                 a grant for the prefix alone cannot be asked for"
             ));
         }
         Verdict::Refused {
@@ -301,9 +302,10 @@ async fn check_credentials(uses_storage: bool) -> Finding {
         Ok(()) => Verdict::Fine,
         Err(error) => Verdict::Refused {
             why: format!("no token: {}", error.root_cause()),
-            hint: "run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS to the file of \
-                   the credentials, or run where a service account is attached"
-                .to_owned(),
+            hint:
+                "run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS to the file \
+                   of the credentials, or run where a service account is attached"
+                    .to_owned(),
         },
     };
     finding("Application Default Credentials".to_owned(), verdict)
