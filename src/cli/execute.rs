@@ -39,13 +39,13 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => cli::run::run(&args.config).await,
         Command::Check(args) => cli::check::run(&args.config.config, args.connect).await,
         Command::Inspect(args) => {
-            let opened = cli::model::open(&args.model, args.library.as_deref()).await?;
-            let (models, example) = (Models::of(opened.model), opened.serving_example);
+            let loaded = cli::load_model::load(&args.model, args.library.as_deref()).await?;
+            let (models, example) = (Models::of(loaded.model), loaded.serving_example);
             output::print(cli::inspect::render(&models, example, args.json)?)?;
             Ok(Exit::Ok)
         }
         Command::Predict(args) => {
-            let model = cli::model::open(&args.model, args.library.as_deref()).await?.model;
+            let model = cli::load_model::load(&args.model, args.library.as_deref()).await?.model;
             let request = cli::predict::read(&args.input)?;
             let attributes =
                 args.attributes.into_iter().chain(args.content_type.map(cli::predict::content_type));

@@ -4,7 +4,7 @@ pub mod check;
 pub mod execute;
 pub mod generate;
 pub mod inspect;
-pub mod model;
+pub mod load_model;
 pub mod output;
 pub mod predict;
 pub mod push;

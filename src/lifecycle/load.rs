@@ -9,7 +9,7 @@ use crate::model::input_adapter::InputAdapter;
 use crate::model::onnx::runtime::Runtime;
 use crate::model::open::OpenedModel;
 use crate::model::sharing::Evidence;
-use crate::ops::reload::blocking_phase;
+use crate::ops::reload_spans::blocking_phase;
 use crate::prepare::text::TOKENIZER;
 
 /// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.

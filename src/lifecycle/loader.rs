@@ -23,7 +23,7 @@ use super::source::Source;
 use crate::model::Model;
 use crate::model::bundle::Problem;
 use crate::model::onnx::runtime::{Runtime, Terminator};
-use crate::ops::reload::{carried, phase};
+use crate::ops::reload_spans::{carried, phase};
 
 /// Downloads side by side: one that stalls holds up no other for long.
 const DOWNLOADS: usize = 8;

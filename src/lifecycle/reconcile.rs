@@ -19,7 +19,7 @@ use crate::model::interface::Interface;
 use crate::model::{Model, Models};
 use crate::ops::health::Health;
 use crate::ops::metrics::Metrics;
-use crate::ops::reload::blocking_phase;
+use crate::ops::reload_spans::blocking_phase;
 
 /// Small files that are read at once.
 const READS: usize = 8;

@@ -18,7 +18,7 @@ use super::listing::{IgnoredPath, ListedVersion, Listing};
 use super::reconcile::{Current, Follower, Shared};
 use crate::ops::health::Part;
 use crate::ops::log_limits::{REMINDER, Throttle};
-use crate::ops::reload::{Reload, phase};
+use crate::ops::reload_spans::{Reload, phase};
 use crate::stages::pass_panic_on;
 
 /// What could not be read is tried again after this, doubled up to the poll interval.

@@ -20,8 +20,8 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::context::{self, TRACEPARENT};
 use super::log_limits::Repeats;
+use super::trace_context::{self, TRACEPARENT};
 use crate::prepare::catch_panic::is_catching_panics;
 
 /// Marks a line for Error Reporting:
@@ -154,7 +154,7 @@ where
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         if let Some(traceparent) = line.remove(TRACEPARENT)
-            && let Some(context) = traceparent.as_str().and_then(context::parse)
+            && let Some(context) = traceparent.as_str().and_then(trace_context::parse)
         {
             let trace = format!("projects/{}/traces/{}", self.project, context.trace_id());
             line.insert("logging.googleapis.com/trace".to_owned(), trace.into());

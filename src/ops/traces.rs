@@ -17,8 +17,8 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 
-use super::context;
 use super::sampling::Gate;
+use super::trace_context;
 use crate::error::Code;
 use crate::ops::metrics::Exemplar;
 
@@ -93,9 +93,9 @@ struct Spans {
 /// where a dead-letter policy counts them.
 pub fn received(message: &mut Message, attempt: Option<i32>) -> MessageTrace {
     let Some(traces) = TRACES.get() else { return MessageTrace(None) };
-    let incoming = context::incoming(&message.attributes);
+    let incoming = trace_context::incoming(&message.attributes);
     if !matches!(incoming, Some((_, true))) && !message.attributes.is_empty() {
-        context::replace(&mut message.attributes, incoming.as_ref().map(|(context, _)| context));
+        trace_context::replace(&mut message.attributes, incoming.as_ref().map(|(context, _)| context));
     }
     if !traces.gate.admits(incoming.as_ref().map(|(context, _)| context)) {
         return MessageTrace(None);
@@ -172,7 +172,7 @@ impl MessageTrace {
         let mut publish = traces.tracer.build_with_context(builder, &parent);
         publish.set_attributes(operation("publish", "send", traces.topic));
         publish.set_attribute(body_size(bytes));
-        context::replace(attributes, Some(publish.span_context()));
+        trace_context::replace(attributes, Some(publish.span_context()));
         spans.publish = Some(publish);
     }
 

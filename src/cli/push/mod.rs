@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use self::upload::Uploader;
 use super::PushArgs;
-use super::model::{fetch, progress_bar};
+use super::load_model::{fetch, progress_bar};
 use super::output::print_error;
 use crate::config::{self, Inference};
 use crate::gcp::clients;

@@ -19,8 +19,8 @@ use crate::gcp::clients;
 use crate::gcp::clients::LastRefusal;
 use crate::ops::health::{Health, Part};
 use crate::ops::metrics::Metrics;
-use crate::ops::requests;
-use crate::ops::requests::Answered;
+use crate::ops::request_log;
+use crate::ops::request_log::Answered;
 use crate::pubsub::delivery::{Reply, Requester};
 use crate::pubsub::ordering::Order;
 
@@ -113,7 +113,7 @@ impl Shared {
         metrics.requests(code).inc();
         let elapsed = received_at.elapsed();
         metrics.answered(elapsed, exemplar);
-        requests::log(&Answered {
+        request_log::log(&Answered {
             model: model.as_deref().map(|model| &*model.name),
             version: model.as_deref().map(|model| &*model.version),
             message_id: &delivery.requester.message_id,

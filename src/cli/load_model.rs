@@ -11,6 +11,7 @@ use crate::hint::Hint as _;
 use crate::lifecycle::listing::ListedVersion;
 use crate::lifecycle::load;
 use crate::lifecycle::source::Source;
+use crate::lifecycle::version::Version;
 use crate::model::Model;
 use crate::model::bundle::Bundle;
 use crate::model::onnx::runtime::Runtime;
@@ -21,13 +22,13 @@ const SERVING_EXAMPLE: &str = "serving_input_example.json";
 
 /// A model, and the example beside it.
 #[derive(Debug)]
-pub struct Opened {
+pub struct ModelWithExample {
     pub model: Model,
     /// The content of MLflow's `serving_input_example.json`.
     pub serving_example: Option<String>,
 }
 
-impl Opened {
+impl ModelWithExample {
     fn new(model: Model, folder: &Path) -> Self {
         Self { model, serving_example: std::fs::read_to_string(folder.join(SERVING_EXAMPLE)).ok() }
     }
@@ -35,7 +36,7 @@ impl Opened {
 
 /// Loads a model file, the folder of a version, or the newest version in the folder of a model. Folders may
 /// be `gs://…`.
-pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Opened> {
+pub async fn load(address: &str, library: Option<&str>) -> anyhow::Result<ModelWithExample> {
     let inference = config::Inference { library: library.map(Into::into), ..Default::default() };
     let runtime = Arc::new(Runtime::load(&inference)?);
     match address.strip_prefix("gs://") {
@@ -44,7 +45,7 @@ pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Opened
     }
 }
 
-async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Opened> {
+async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<ModelWithExample> {
     let path = path
         .canonicalize()
         .with_context(|| format!("cannot find the model {path:?}"))
@@ -59,26 +60,26 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Opened>
     newest(runtime, Source::in_place(parent), &name, None).await
 }
 
-fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Opened> {
+fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<ModelWithExample> {
     let bundle = Bundle::of_file(path);
     let opened =
         OpenedModel::open(runtime, &bundle).with_context(|| format!("cannot load {}", path.display()))?;
     let folder = path.parent().unwrap_or(path);
     let (name, version) = names(folder);
     let model = Model::new(&name, &version, path.display().to_string(), bundle.declaration, opened);
-    Ok(Opened::new(model, folder))
+    Ok(ModelWithExample::new(model, folder))
 }
 
 async fn load_folder(
     runtime: Arc<Runtime>,
     folder: std::path::PathBuf,
     shown: &Path,
-) -> anyhow::Result<Opened> {
+) -> anyhow::Result<ModelWithExample> {
     let (name, version) = names(shown);
     let from = shown.display().to_string();
     let load = move || {
         load::load(&runtime, &folder, &name, &version, from.clone())
-            .map(|model| Opened::new(model, &folder))
+            .map(|model| ModelWithExample::new(model, &folder))
             .with_context(|| format!("cannot load {from}"))
     };
     tokio::task::spawn_blocking(load).await?
@@ -86,7 +87,7 @@ async fn load_folder(
 
 /// The names of the model and the version, by the layout `…/MODEL/VERSION`.
 fn names(folder: &Path) -> (String, String) {
-    match crate::lifecycle::version::Version::parse(&last_name(folder)) {
+    match Version::parse(&last_name(folder)) {
         Some(version) => (folder.parent().map_or_else(String::new, last_name), version.to_string()),
         None => (last_name(folder), "0".to_owned()),
     }
@@ -96,14 +97,16 @@ fn last_name(path: &Path) -> String {
     path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-async fn from_bucket(runtime: &Arc<Runtime>, address: &str, object: &str) -> anyhow::Result<Opened> {
+async fn from_bucket(
+    runtime: &Arc<Runtime>,
+    address: &str,
+    object: &str,
+) -> anyhow::Result<ModelWithExample> {
     let parts: Vec<&str> = object.trim_end_matches('/').split('/').collect();
     let (bucket, folders) =
         parts.split_first().with_context(|| format!("expected the name of a bucket, got {address:?}"))?;
     let (model, version, prefix) = match folders {
-        [prefix @ .., model, version] if crate::lifecycle::version::Version::parse(version).is_some() => {
-            (model, Some(*version), prefix)
-        }
+        [prefix @ .., model, version] if Version::parse(version).is_some() => (model, Some(*version), prefix),
         [prefix @ .., model] => (model, None, prefix),
         [] => {
             return Err(anyhow::anyhow!("expected the address of a model, got {address:?}"))
@@ -120,7 +123,7 @@ async fn newest(
     source: Source,
     name: &str,
     version: Option<&str>,
-) -> anyhow::Result<Opened> {
+) -> anyhow::Result<ModelWithExample> {
     let listing = source.list().await?;
     let found = listing
         .versions
@@ -139,9 +142,9 @@ async fn newest(
     let fetched = fetch(&source, &listed).await?;
     let from = source.address(name, &listed.version);
     let (name, version) = (name.to_owned(), listed.version.to_string());
-    let load = move || -> anyhow::Result<Opened> {
+    let load = move || -> anyhow::Result<ModelWithExample> {
         match load::load(&runtime, &fetched.folder, &name, &version, from.clone()) {
-            Ok(model) => Ok(Opened::new(model, &fetched.folder)),
+            Ok(model) => Ok(ModelWithExample::new(model, &fetched.folder)),
             Err(problem) => bail!("cannot load {from}: {problem}"),
         }
     };
