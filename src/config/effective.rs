@@ -1,7 +1,9 @@
 //! The values in force, as YAML that reads back as the same configuration. Comments name their origins.
 
-use super::{Origin, keys::Key};
 use std::fmt;
+
+use super::keys::Key;
+use super::problems::Origin;
 
 /// Every key in the order of the table, with its value.
 #[derive(Debug, Default)]

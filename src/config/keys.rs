@@ -3,8 +3,10 @@
 //! Reading files, refusing unknown keys, completing defaults, printing the effective configuration and the
 //! test of the documented example all use it, so that they agree.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use super::units::{show_duration, show_size};
-use std::{ops::RangeInclusive, time::Duration};
 
 /// One key of the configuration.
 #[derive(Debug)]

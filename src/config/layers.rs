@@ -4,19 +4,17 @@
 //! so that everything below a section's name may be commented out; an empty string (`key: ""`) is given.
 //! Unknown keys and values of the wrong shape are reported here.
 
-use super::{
-    Origin, Problem,
-    keys::{self, Key},
-};
-use crate::yaml;
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
 use config::{ConfigError, File, FileStoredFormat, Format, Map, Source as _, Value, ValueKind};
-use std::{
-    collections::{BTreeMap, HashMap},
-    error::Error,
-    ffi::OsString,
-    fs,
-    path::Path,
-};
+
+use super::keys::{self, Key};
+use super::problems::{Origin, Problem};
+use crate::yaml;
 
 const PREFIX: &str = "PREDICTD_";
 

@@ -14,14 +14,12 @@ mod names;
 pub mod problems;
 mod units;
 
-pub use problems::{Origin, Problem, Problems};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+pub use problems::{Origin, Problem, Problems};
 
 /// The whole configuration, which does not change while the process lives.
 #[derive(Clone, Debug, PartialEq)]

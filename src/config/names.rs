@@ -4,8 +4,9 @@
 //! Rules: <https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names> and
 //! <https://cloud.google.com/storage/docs/buckets#naming>.
 
-use super::{Location, Provider, Source};
 use std::path::PathBuf;
+
+use super::{Location, Provider, Source};
 
 /// Reads a project id. Looser than Google's rule for new projects: old ones (`example.com:name`) and those of
 /// emulators (`demo`) break it.

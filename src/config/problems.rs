@@ -1,6 +1,7 @@
 //! The problems of a configuration, all at once, each with its key, value, origin and remedy.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 
 /// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]

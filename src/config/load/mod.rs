@@ -3,21 +3,17 @@
 //! `layers` has the given values. Here every key is completed and read by itself, so that no bad value hides
 //! another.
 
-use super::{
-    Batching, Cache, Config, Http, Inference, Models, Origin, Problem, Problems, Requests, Responses,
-    Shutdown,
-    effective::Effective,
-    keys::{KEYS, Key, Kind},
-    layers::{Given, Layers, split},
-    names, units,
-};
-use std::{
-    collections::HashMap,
-    ffi::OsString,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use super::effective::Effective;
+use super::keys::{KEYS, Key, Kind};
+use super::layers::{Given, Layers, split};
+use super::problems::{Origin, Problem, Problems};
+use super::{Batching, Cache, Config, Http, Inference, Models, Requests, Responses, Shutdown, names, units};
 
 /// A configuration, and its values with their origins.
 #[derive(Debug)]

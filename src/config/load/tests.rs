@@ -1,7 +1,10 @@
+use std::fs;
+use std::io::Write;
+
+use tempfile::NamedTempFile;
+
 use super::*;
 use crate::config::{Cache, Location, MAX_ROWS, Provider, Source};
-use std::{fs, io::Write};
-use tempfile::NamedTempFile;
 
 const LEAST: &str = "\
 project: demo
