@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use super::{Location, Provider, Source};
+use super::types::{Location, Provider, Source};
 
 /// Reads a project id. Looser than Google's rule for new projects: old ones (`example.com:name`) and those of
 /// emulators (`demo`) break it.
@@ -58,6 +58,13 @@ pub(super) fn location(text: &str) -> Option<Location> {
         || prefix.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains(char::is_control));
     (is_bucket(bucket) && good_prefix)
         .then(|| Location { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+}
+
+impl Location {
+    /// Reads `bucket` or `bucket/prefix`; a slash at the end is dropped.
+    pub fn parse(text: &str) -> Option<Self> {
+        location(text)
+    }
 }
 
 /// Reads `gs://bucket` or `gs://bucket/prefix`.

@@ -13,7 +13,8 @@ use super::effective::Effective;
 use super::keys::{KEYS, Key, Kind};
 use super::layers::{Given, Layers, split};
 use super::problems::{Origin, Problem, Problems};
-use super::{Batching, Cache, Config, Http, Inference, Models, Requests, Responses, Shutdown, names, units};
+use super::types::{Batching, Cache, Config, Http, Inference, Models, Requests, Responses, Shutdown};
+use super::{names, units};
 
 /// A configuration, and its values with their origins.
 #[derive(Debug)]
@@ -40,6 +41,17 @@ pub fn load<F: AsRef<Path>>(
     match reader.config() {
         Some(config) if reader.problems.is_empty() => Ok(Loaded { config, effective: reader.effective }),
         _ => Err(Problems(summarize_missing(reader.problems, has_unreadable, files.is_empty()))),
+    }
+}
+
+impl Config {
+    /// Reads `files` and the process's `PREDICTD_…` variables. Later files win over earlier ones, variables
+    /// over all files.
+    ///
+    /// # Errors
+    /// Every problem at once, each with its key, value and origin.
+    pub fn load<F: AsRef<Path>>(files: &[F]) -> Result<Self, Problems> {
+        load(files, std::env::vars_os()).map(|loaded| loaded.config)
     }
 }
 
