@@ -26,7 +26,7 @@ use crate::headers::Headers;
 pub struct Fetched {
     pub attributes: HashMap<String, String>,
     pub body: Vec<u8>,
-    /// Bytes that it takes while it is in hand, unpacked too.
+    /// Bytes that it takes while it is in flight, decompressed too.
     pub weight: usize,
     pub room: Room,
 }
@@ -44,7 +44,7 @@ pub enum Failed {
 #[derive(Debug, Default)]
 pub struct Objects {
     allowed: Vec<Location>,
-    /// Where predictd writes its own results: a notification of one is no request, or it would go round for ever.
+    /// Location of predictd's own results: a notification of one is no request, or it would be answered for ever.
     written: Option<Location>,
     /// None where nothing is allowed.
     storage: Option<Storage>,
@@ -57,7 +57,7 @@ impl Objects {
         Ok(Self { allowed, written: config.responses.bucket.clone(), storage })
     }
 
-    /// Whether a request may refer to it. Asks nobody.
+    /// Checks that a request may refer to the object, without a call to Cloud Storage.
     ///
     /// # Errors
     /// `INPUT_FORBIDDEN`.
@@ -120,15 +120,15 @@ impl Read<'_> {
             return Err(Failed::Rejected(Rejection::new(Code::InputTooLarge, message)));
         }
         let attributes = self.reference.attributes(&about.content_type, &about.content_encoding);
-        let unpacked = if envelope::is_compressed(Headers(&attributes)) && size >= 4 {
-            // What it says it unpacks to stands in its last bytes.
+        let decompressed = if envelope::is_compressed(Headers(&attributes)) && size >= 4 {
+            // The decompressed size is in the last bytes.
             let end = self.open(Some(about.generation), ReadRange::tail(4)).await?;
             let end = self.collect(end, 4).await?;
             u32::from_le_bytes([end[0], end[1], end[2], end[3]]) as usize
         } else {
             0
         };
-        let weight = size + Some(unpacked).filter(|unpacked| *unpacked <= most).unwrap_or(0);
+        let weight = size + Some(decompressed).filter(|decompressed| *decompressed <= most).unwrap_or(0);
         let (_fetching, room) = self.budget.take_to_fetch(weight).await;
         let body = self.collect(response, size).await?;
         Ok(Fetched { attributes, body, weight, room })

@@ -22,7 +22,7 @@ const AT_A_TIME: usize = 16;
 
 #[derive(Debug)]
 pub struct Large {
-    /// Where to, and how many bytes are published themselves.
+    /// The bucket, and the longest response in bytes that is published itself.
     bucket: Option<(Storage, Location, usize)>,
     places: Arc<Semaphore>,
 }
@@ -36,7 +36,7 @@ impl Large {
         Ok(Self { bucket, places: Arc::new(Semaphore::new(AT_A_TIME)) })
     }
 
-    /// Whether this response goes to the bucket, and has not been there.
+    /// True when this response goes to the bucket and has not been written yet.
     pub(super) fn takes(&self, reply: &Reply) -> bool {
         let is_long = self.bucket.as_ref().is_some_and(|(_, _, inline)| reply.body.len() > *inline);
         is_long && reply.outcome.is_ok() && !reply.attributes.iter().any(|(name, _)| *name == DATAREF)
@@ -56,7 +56,7 @@ impl Large {
             let found = reply.attributes.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| &**value)
         };
-        // How its binary data is read must be found beside the object too.
+        // Its binary data cannot be read without this length.
         let length = attribute(HEADER_LENGTH).map(|length| (HEADER_LENGTH, length));
         let metadata = ObjectMetadata {
             content_type: attribute(CONTENT_TYPE).unwrap_or("application/json"),
