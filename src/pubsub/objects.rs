@@ -123,7 +123,7 @@ impl Read<'_> {
             return Err(Failed::Rejected(Rejection::new(Code::InputTooLarge, message)));
         }
         let attributes = self.reference.attributes(&about.content_type, &about.content_encoding);
-        let unpacked = if envelope::is_compressed(Headers(&attributes)) && size >= 4 {
+        let decompressed = if envelope::is_compressed(Headers(&attributes)) && size >= 4 {
             // The last four bytes of gzip are the decompressed size.
             let end = self.open(Some(about.generation), ReadRange::tail(4)).await?;
             let end = self.collect(end, 4).await?;
@@ -131,7 +131,7 @@ impl Read<'_> {
         } else {
             0
         };
-        let weight = size + Some(unpacked).filter(|unpacked| *unpacked <= most).unwrap_or(0);
+        let weight = size + Some(decompressed).filter(|decompressed| *decompressed <= most).unwrap_or(0);
         let (_fetching, room) = self.budget.take_to_fetch(weight).await;
         let body = self.collect(response, size).await?;
         Ok(Fetched { attributes, body, weight, room })

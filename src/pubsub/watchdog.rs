@@ -1,4 +1,4 @@
-//! What Google's stream does not tell of itself: that nothing comes any more, or that it is reset again and again.
+//! Detects two faults that Google's stream does not report: silence, and one reset after the other.
 //!
 //! The client opens a broken stream again by itself, at once and without a word, and swallows the server's signs of life. But
 //! every one of these wakes the future that waits for a message, so [`Guard::watch`] wakes are counted: too many without a
@@ -74,7 +74,7 @@ impl Guard {
         Watched { guard: self, next, waits: false }
     }
 
-    /// Whether a wake may be followed now; else `pause` says when.
+    /// True when a wake may be followed now; otherwise `pause` says when.
     fn spend(&mut self) -> bool {
         let now = Instant::now();
         let earned = now.duration_since(self.last_sign).as_millis() / PAUSE.as_millis();
@@ -110,7 +110,7 @@ impl Guard {
 pub struct Watched<'a, F> {
     guard: &'a mut Guard,
     next: Pin<&'a mut F>,
-    /// Whether it was polled before.
+    /// True once it was polled.
     waits: bool,
 }
 
