@@ -1,4 +1,4 @@
-//! The `columns` part of `model.yaml`: named fields of a row, each of them one element of one of the model's inputs.
+//! The `columns` part of `model.yaml`, validated against the model: assembles inputs from the named fields of requests.
 
 use std::collections::HashMap;
 
@@ -9,24 +9,23 @@ use crate::for_each_element_type;
 use crate::tensor::signature::{Dim, Frame, Kind, TensorSpec};
 use crate::tensor::{ElementType, Elements, Tensor, with_article};
 
-/// The declaration, held against the model's inputs.
 #[derive(Debug)]
 pub(crate) struct Columns {
-    /// What requests give: a field each, then the model's inputs that have no columns.
+    /// The inputs of requests: first the fields, then the model's inputs that have no columns.
     pub(crate) requested: Vec<TensorSpec>,
-    /// Fields that a row may leave out.
+    /// The fields that a row may omit, with the values that they then have.
     missing: Vec<(usize, Elements)>,
-    /// Fields of floats that it may not.
+    /// The fields of floats that a row must not omit.
     never_missing: Vec<usize>,
-    /// Where each of the model's inputs comes from.
+    /// The source of each of the model's inputs.
     sources: Vec<InputSource>,
 }
 
 #[derive(Debug)]
 enum InputSource {
-    /// The request's tensor as it stands.
+    /// A tensor of the request, unchanged.
     Whole(usize),
-    /// These fields side by side.
+    /// These fields, as the elements of a row.
     Fields { fields: Vec<Field>, element: ElementType, shape: Vec<usize> },
 }
 
@@ -45,7 +44,7 @@ struct Categories {
 }
 
 impl Columns {
-    /// Adds every problem that it finds to `problems`.
+    /// Validates the declaration and adds every problem to `problems`.
     pub(crate) fn new(
         declared: &[declaration::Column],
         inputs: &[TensorSpec],
@@ -126,7 +125,7 @@ impl Columns {
                 }
             });
             if column.unknown.is_some() && column.categories.is_none() {
-                problem("unknown: means nothing without categories".to_owned());
+                problem("unknown: expected categories beside it, got none".to_owned());
             }
             columns.requested.push(TensorSpec {
                 name: column.name.clone(),
@@ -142,13 +141,13 @@ impl Columns {
         columns
     }
 
-    /// What requests have to be told of them.
+    /// The part of the signature that the columns make.
     pub(crate) fn table(&self) -> TableSignature {
         let frame = Frame { never_missing: self.never_missing.clone(), ..Frame::default() };
         TableSignature { columns: None, frame, missing: self.missing.clone() }
     }
 
-    /// The column that is this element of a row of the model's input.
+    /// The name of the column that makes this element of a row of an input.
     pub(crate) fn name(&self, input: usize, element: usize) -> Option<&String> {
         match self.sources.get(input)? {
             InputSource::Whole(_) => None,
@@ -183,10 +182,10 @@ impl Columns {
         }
     }
 
-    /// The model's tensors for a request of so many rows.
+    /// Replaces the tensors of a request of `rows` rows by the model's.
     ///
     /// # Errors
-    /// The first text that is no category.
+    /// The first string that is no category.
     pub(crate) fn assemble(&self, given: &mut Vec<Tensor>, rows: usize) -> Result<(), Rejection> {
         let mut tensors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
@@ -211,7 +210,7 @@ impl Columns {
     }
 }
 
-/// YAML's own spelling of it, and the one of requests.
+/// True for YAML's spelling of NaN and for that of requests.
 fn is_nan(text: &str) -> bool {
     text.strip_prefix('.').unwrap_or(text).eq_ignore_ascii_case("nan")
 }
@@ -238,7 +237,7 @@ impl Field {
             append_one(out, given, row);
             return Ok(());
         };
-        let Elements::Text(texts) = given else { unreachable!("categories are requested as texts") };
+        let Elements::Text(texts) = given else { unreachable!("categories are requested as strings") };
         let text = &texts[row];
         let Some(value) = categories.positions.get(text).or(categories.unknown.as_ref()) else {
             let mut known: Vec<&str> = categories.positions.keys().map(String::as_str).collect();
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_a_category_unless_unknown_ones_have_a_value() {
+    fn a_missing_value_is_a_category_unless_unknown_ones_have_a_value() {
         let yaml = "columns: [{name: a, categories: [r, s], missing: q}, {name: b}]";
         let text = columns(yaml).unwrap_err();
         assert_eq!(

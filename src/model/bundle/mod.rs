@@ -1,4 +1,4 @@
-//! What one version holds, judged from its files: complete or not, which file is the model, what its columns are called.
+//! The bundle of one version: its files, validated. It is complete or not, and names its model file, graphs and columns.
 
 pub(crate) mod columns;
 pub mod declaration;
@@ -14,23 +14,23 @@ use crate::model::bundle::declaration::Declaration;
 use crate::model::onnx::graph_file::GraphFile;
 use crate::model::onnx::model_file;
 
-/// A version that is whole, ready to be loaded.
+/// A complete version, ready to be loaded.
 #[derive(Debug)]
 pub struct Bundle {
     pub folder: PathBuf,
     /// The graphs in the order in which they run: preprocessing, the model, postprocessing.
     pub graphs: Vec<GraphFile>,
-    /// Which of them is the model.
+    /// The position of the model among them.
     pub model_graph: usize,
-    /// MLflow's pandas signature: the columns of a row, in order.
+    /// The columns of a row, in order, by MLflow's pandas signature.
     pub columns: Option<Vec<mlflow::Column>>,
     pub declaration: Declaration,
 }
 
-/// Why a version cannot be loaded.
+/// The reason why a version cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// More files must come first: not an error, versions are uploaded file by file.
+    /// Files are missing. Not an error, since versions are uploaded file by file.
     #[error("incomplete: {0}")]
     Incomplete(String),
     #[error("{0}")]
@@ -40,10 +40,10 @@ pub enum Problem {
 /// The manifest's name.
 pub const MANIFEST: &str = "manifest.json";
 pub(crate) const DECLARATION: &str = "model.yaml";
-/// Bytes of a manifest or a declaration: they are read as a whole, and what is made of them takes many times as much.
+/// Limit of the bytes of a manifest or a declaration: parsed, it takes many times as much memory.
 pub(crate) const MAX_DECLARATION_BYTES: u64 = 16 << 20;
 
-/// The commit mark of a version, written last.
+/// The manifest of a version. It is written last, so that it commits the version.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Manifest {
     pub files: BTreeMap<String, ManifestFile>,
@@ -56,7 +56,7 @@ pub struct Manifest {
 pub struct ManifestFile {
     /// Bytes.
     pub size: u64,
-    /// Base64 of the 4 big-endian bytes, as Cloud Storage writes it.
+    /// Base64 of the 4 big-endian bytes, the form of Cloud Storage.
     pub crc32c: String,
 }
 
@@ -73,7 +73,7 @@ struct MlSignature {
 }
 
 impl Bundle {
-    /// Looks at the version in `folder`. Reads the model file's structure, but loads nothing.
+    /// Validates the version in `folder`. Reads the model file's structure, but loads no graph.
     pub fn open(folder: &Path) -> Result<Self, Problem> {
         check_manifest(folder)?;
         let declaration = read_declaration(folder)?;
@@ -83,7 +83,7 @@ impl Bundle {
             None => ("model.onnx".to_owned(), None),
         };
         for name in declaration.files() {
-            if !folder.join(plain(name)?).exists() {
+            if !folder.join(local_path(name)?).exists() {
                 return Err(Problem::Incomplete(format!("waiting for {name:?}, which \"model.yaml\" names")));
             }
         }
@@ -100,7 +100,7 @@ impl Bundle {
 
     /// A model file by itself, with nothing declared beside it.
     pub fn of_file(path: &Path) -> Self {
-        // What is wrong with the file, ONNX Runtime says.
+        // ONNX Runtime reports problems of the file.
         let bytes = std::fs::read(path).unwrap_or_default();
         let unreadable = |_| GraphFile { path: path.to_owned(), ..GraphFile::default() };
         Self {
@@ -113,8 +113,8 @@ impl Bundle {
     }
 }
 
-/// True when the manifest or the declaration `text`, by its `name`, declares a new signature. A version for
-/// which it cannot be understood is refused when it is opened.
+/// True when the file `name`, a manifest or a declaration, declares a new signature. A version whose file cannot be parsed is
+/// refused when it is opened.
 pub(crate) fn declares_new_signature(name: &str, text: &[u8]) -> bool {
     if name == MANIFEST {
         return serde_json::from_slice(text).is_ok_and(|manifest: Manifest| manifest.new_signature);
@@ -123,12 +123,12 @@ pub(crate) fn declares_new_signature(name: &str, text: &[u8]) -> bool {
     Declaration::parse(text).is_ok_and(|declaration| declaration.new_signature)
 }
 
-/// An ONNX file whose external weights are there, too.
+/// Opens an ONNX file and checks that its external weights exist.
 fn graph(folder: &Path, name: &str) -> Result<GraphFile, Problem> {
-    let file = folder.join(plain(name)?);
+    let file = folder.join(local_path(name)?);
     let bytes = std::fs::read(&file).map_err(|error| missing_or_unreadable(&error, name))?;
     for external in model_file::external_files(&bytes).map_err(Problem::Refused)? {
-        if !file.with_file_name(plain(&external)?).exists() {
+        if !file.with_file_name(local_path(&external)?).exists() {
             return Err(Problem::Incomplete(format!("waiting for {external:?}, which {name:?} names")));
         }
     }
@@ -161,13 +161,15 @@ fn missing_or_unreadable(error: &std::io::Error, name: &str) -> Problem {
     }
 }
 
-/// A file name that stays inside the version's folder; `./` before it is the folder itself.
-fn plain(name: &str) -> Result<&Path, Problem> {
+/// Checks that a file name stays inside the version's folder; a leading `./` is the folder itself.
+fn local_path(name: &str) -> Result<&Path, Problem> {
     let path = Path::new(name);
     let path = path.strip_prefix(".").unwrap_or(path);
     let mut parts = path.components().peekable();
-    let is_plain = parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)));
-    is_plain.then_some(path).ok_or_else(|| Problem::Refused(format!("{name:?} leaves the version's folder")))
+    let stays_inside = parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)));
+    stays_inside
+        .then_some(path)
+        .ok_or_else(|| Problem::Refused(format!("{name:?} leaves the version's folder")))
 }
 
 fn check_manifest(folder: &Path) -> Result<(), Problem> {
@@ -179,7 +181,7 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
     let manifest: Manifest = serde_json::from_str(&text)
         .map_err(|error| Problem::Refused(format!("\"manifest.json\" is not understood: {error}")))?;
     for (name, expected) in &manifest.files {
-        let (size, crc) = size_and_crc32c(&folder.join(plain(name)?))
+        let (size, crc) = size_and_crc32c(&folder.join(local_path(name)?))
             .map_err(|error| missing_or_unreadable(&error, name))?;
         if size != expected.size {
             return Err(Problem::Incomplete(format!(
@@ -198,23 +200,23 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Bytes and checksum of a file, read piece by piece: model files may be larger than the memory.
+/// Bytes and checksum of a file, read in pieces: model files may be larger than the memory.
 pub fn size_and_crc32c(path: &Path) -> std::io::Result<(u64, u32)> {
     use std::io::Read as _;
     let mut file = std::fs::File::open(path)?;
     let mut piece = vec![0; 256 << 10];
     let (mut size, mut crc) = (0, 0);
     loop {
-        let read = file.read(&mut piece)?;
-        if read == 0 {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
             return Ok((size, crc));
         }
-        size += read as u64;
-        crc = crc32c::crc32c_append(crc, &piece[..read]);
+        size += count as u64;
+        crc = crc32c::crc32c_append(crc, &piece[..count]);
     }
 }
 
-/// A crc32c as Cloud Storage writes it.
+/// A crc32c in the form of Cloud Storage.
 pub fn base64_be(crc: u32) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes())
@@ -240,7 +242,7 @@ impl MlModel {
         Ok(data.unwrap_or("model.onnx").to_owned())
     }
 
-    /// The columns of a pandas signature; a tensor signature has none, nor has one whose columns have no names.
+    /// The columns of a pandas signature; `None` for a tensor signature, or if columns have no names.
     fn columns(&self) -> Result<Option<Vec<mlflow::Column>>, Problem> {
         #[derive(Deserialize)]
         struct Column {
@@ -248,10 +250,10 @@ impl MlModel {
             kind: String,
             name: Option<Name>,
             required: Option<bool>,
-            /// The same in MLflow before 2.9.
+            /// Its opposite in MLflow before 2.9.
             optional: Option<bool>,
         }
-        /// The columns of a frame that was made of an array are numbered.
+        /// A column's name; a frame that was made from an array has numbers.
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Name {
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_problem_is_named() {
+    fn problems_are_named() {
         let manifest = |size: u64, crc: u32| {
             format!(r#"{{"files":{{"model.onnx":{{"size":{size},"crc32c":"{}"}}}}}}"#, base64_be(crc))
                 .into_bytes()
@@ -341,7 +343,7 @@ mod tests {
             kind: "double".to_owned(),
             required,
         };
-        // A frame of an array numbers its columns; `optional` is what MLflow 2.4 wrote.
+        // A frame made from an array numbers its columns. MLflow 2.4 wrote `optional`.
         let numbered = r#"[{"type": "double", "name": 0}, {"type": "double", "name": 1, "required": true}]"#;
         assert_eq!(columns(numbered), [column("0", true), column("1", true)]);
         let optional = r#"[{"type": "double", "name": "a", "optional": true}, {"type": "double", "name": "b", "optional": false},
@@ -353,9 +355,9 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-        /// Whatever was uploaded and however it was damaged: a bundle or a reason.
+        /// Damaged files give a bundle or a reason, never a panic.
         #[test]
-        fn any_files_are_survived(which in 0usize..4, at: proptest::sample::Index, byte: u8, cut: bool, noise: Vec<u8>) {
+        fn any_files_are_read_without_a_panic(which in 0usize..4, at: proptest::sample::Index, byte: u8, cut: bool, noise: Vec<u8>) {
             let mut files: Vec<(&str, Vec<u8>)> = vec![
                 ("model.onnx", b"\x08\x07".to_vec()),
                 ("model.yaml", b"output:\n  - {from: y, labels: [a, b]}\nsamples: []\nimage: {resize: {shorter: 5}}\n".to_vec()),

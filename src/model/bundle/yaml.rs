@@ -1,4 +1,4 @@
-//! How a bundle's YAML is read: YAML 1.2, where `yes`, `no`, `y` and `on` are texts, with messages for who wrote the file.
+//! Parses a bundle's YAML: YAML 1.2, where `yes`, `no`, `y` and `on` are strings, with messages for the author of the file.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde_saphyr::{Error, MessageFormatter, NonFiniteFloatPolicy, UserMessageFor
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
-        // JSON values have no NaN or infinity: as texts they are not lost, and whoever takes floats can tell them.
+        // JSON values have no NaN or infinity. As strings they are kept, and fields of floats parse them.
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| error.render_with_formatter(&Messages))

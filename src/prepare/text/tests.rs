@@ -147,8 +147,7 @@ fn a_pair_of_which_too_little_may_be_cut_is_refused() {
     let (first, second) = (texts(&["dog dog dog dog"]), texts(&["dog"]));
     let rejection = tokenizer.prepare(&first, Some(&second)).unwrap_err();
     assert_eq!(rejection.code, Code::InputTooLarge);
-    let expected =
-        "text 0 is too long: 6 tokens are kept and only the second text of a pair is truncated; send a shorter one";
+    let expected = "text 0 is too long: 6 tokens are kept and only the second text of a pair is truncated; send a shorter one";
     assert_eq!(rejection.message, expected);
     let alone =
         load("wordpiece.json", "{truncation: {max_length: 6, strategy: only_second}}", &model).unwrap_err();
