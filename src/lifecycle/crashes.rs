@@ -27,8 +27,8 @@ const LOADING: &str = "loading-";
 #[derive(Debug)]
 pub struct Crashes {
     folder: PathBuf,
-    /// Files of the loads under way, by their numbers. Removed with this: a worker that stops in order has not
-    /// crashed.
+    /// Files of the loads under way, by their numbers. Removed with this: a worker that stops in order has
+    /// not crashed.
     marks: Marks,
 }
 

@@ -1,7 +1,8 @@
-//! One object at one generation, onto the local disk: what breaks is resumed where it broke, what stalls is broken.
+//! One object at one generation, onto the local disk: what breaks is resumed where it broke, what stalls is
+//! broken.
 //!
-//! The attempts are bounded; bytes and checksum are held against the listing. A generation that is gone is not replaced by
-//! another: the caller lists anew.
+//! The attempts are bounded; bytes and checksum are held against the listing. A generation that is gone is
+//! not replaced by another: the caller lists anew.
 
 use std::io::SeekFrom;
 use std::path::Path;
@@ -50,7 +51,8 @@ impl Object<'_> {
     /// Writes the object to `path`. `progress` hears how many bytes came, again where they had to come again.
     ///
     /// # Errors
-    /// The generation is gone or forbidden, the attempts are used up, or the disk refuses. A half file is left at `path`.
+    /// The generation is gone or forbidden, the attempts are used up, or the disk refuses. A half file is
+    /// left at `path`.
     pub(crate) async fn download(&self, path: &Path, progress: &impl Fn(u64)) -> anyhow::Result<()> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).await?;

@@ -46,8 +46,8 @@ pub fn load(
             model = name,
             version,
             batching,
-            hint = "if each row's result depends on that row alone, declare `batching: {dimension: rows}` in model.yaml, or give \
-                    samples that show it",
+            hint = "if each row's result depends on that row alone, declare `batching: {dimension: rows}` in \
+             model.yaml, or give samples that show it",
             "requests do not share calls"
         );
     } else {

@@ -80,8 +80,8 @@ impl Room {
 
 fn shortage(files: u64, needed: u64, left: u64, threads: usize) -> String {
     format!(
-        "it is too large for the memory left: its files of {} take about {} with {threads} inference threads, {} are left; give the \
-         worker more memory or lower `inference.threads`",
+        "it is too large for the memory left: its files of {} take about {} with {threads} inference \
+         threads, {} are left; give the worker more memory or lower `inference.threads`",
         mebibytes(files),
         mebibytes(needed),
         mebibytes(left)

@@ -1,5 +1,6 @@
-//! Decides whether requests share calls of a model. They do only if the model is known to treat rows independently: by a
-//! trial at load, by the bundle's declaration, or by its samples. Otherwise each request runs alone.
+//! Decides whether requests share calls of a model. They do only if the model is known to treat rows
+//! independently: by a trial at load, by the bundle's declaration, or by its samples. Otherwise each request
+//! runs alone.
 
 use super::made_up_rows::RowMaker;
 use super::probe::{self, Precision, Trial, TrialVerdict};
@@ -55,8 +56,8 @@ impl Sharing {
 pub(crate) struct SharingDecision {
     pub(crate) mode: BatchMode,
     pub(crate) sharing: Sharing,
-    /// For each output: true when its first dimension counts rows in a call of one row, so that the row's result omits
-    /// that dimension.
+    /// For each output: true when its first dimension counts rows in a call of one row, so that the row's
+    /// result omits that dimension.
     pub(crate) counts_rows: Vec<bool>,
 }
 
@@ -139,9 +140,10 @@ impl SharingQuestion<'_> {
                 let why = match self.precision {
                     Precision::Rounding => "made-up rows gave the same alone and together",
                     Precision::Quantized => {
-                        "made-up rows gave about the same alone and together; the model quantizes dynamically \
-                         (DynamicQuantizeLinear), with one scale for all rows of a call, so that other rows change a \
-                         row's values a little: batching.max_rows: 1 in model.yaml runs each row alone"
+                        "made-up rows gave about the same alone and together; the model quantizes \
+                         dynamically (DynamicQuantizeLinear), with one scale for all rows of a call, so that \
+                         other rows change a row's values a little: batching.max_rows: 1 in model.yaml runs \
+                         each row alone"
                     }
                 };
                 (BatchMode::Any, Sharing::new(Independent, why))
@@ -176,14 +178,15 @@ impl SharingQuestion<'_> {
         specs.chain(tensors.map(|(spec, _)| ("output", spec))).find_map(|(side, spec)| {
             let name = named(spec).filter(|name| *name != rows)?;
             Some(format!(
-                "the first dimension of the input {input:?} is called {rows:?}, that of the {side} {:?} {name:?}",
+                "the first dimension of the input {input:?} is called {rows:?}, that of the {side} {:?} \
+                 {name:?}",
                 spec.name
             ))
         })
     }
 
-    /// True for each output whose first dimension counts rows in a call of one row: by its declaration, otherwise by
-    /// the trial.
+    /// True for each output whose first dimension counts rows in a call of one row: by its declaration,
+    /// otherwise by the trial.
     fn declared_to_count_rows(&self, trial: Option<&Trial>) -> Vec<bool> {
         let contradicts = |name: &String| {
             let rows = self.inputs.iter().filter_map(|spec| spec.shape.first());
@@ -201,8 +204,8 @@ impl SharingQuestion<'_> {
     }
 }
 
-/// True when an exporter generated the name, a different one for each dimension, so that it means nothing: tf2onnx
-/// `unk__6`, Paddle2ONNX `DynamicDimension.1`, PyTorch and ONNX Runtime `Softmaxoutput_dim_0`.
+/// True when an exporter generated the name, a different one for each dimension, so that it means nothing:
+/// tf2onnx `unk__6`, Paddle2ONNX `DynamicDimension.1`, PyTorch and ONNX Runtime `Softmaxoutput_dim_0`.
 fn is_generated(name: &str) -> bool {
     let ends_in_number = |prefix: &str| {
         name.rsplit_once(prefix)

@@ -1,7 +1,8 @@
 //! Downloaded versions on the local disk: whole or not there, checked before each use, within a budget.
 //!
-//! A version is written into a hidden folder and renamed when it is complete, so that no half of one is ever taken for a
-//! version. What is in use is leased and never evicted; of the rest, the least recently used goes first.
+//! A version is written into a hidden folder and renamed when it is complete, so that no half of one is ever
+//! taken for a version. What is in use is leased and never evicted; of the rest, the least recently used goes
+//! first.
 
 mod entry;
 mod lease;
@@ -121,7 +122,8 @@ impl Cache {
         Some((files, lease))
     }
 
-    /// Has others evicted before the copy of `listed`, if there is one. A failure affects the order of eviction alone.
+    /// Has others evicted before the copy of `listed`, if there is one. A failure affects the order of
+    /// eviction alone.
     pub fn mark_used(&self, from: &str, listed: &ListedVersion) {
         let description = self.root.join(entry_name(from, listed)).join(DESCRIPTION);
         let opened = fs::File::options().append(true).open(description);
@@ -225,7 +227,8 @@ fn lock(root: &Path) -> anyhow::Result<Option<fs::File>> {
     }
 }
 
-/// A temporary root, with the lock that says that its process lives. The lock is held before it is there by its name.
+/// A temporary root, with the lock that says that its process lives. The lock is held before it is there by
+/// its name.
 fn temporary() -> anyhow::Result<(TempDir, fs::File)> {
     let root = tempfile::Builder::new().prefix(TEMPORARY).tempdir()?;
     let (new, name) = (root.path().join(".lock-new"), root.path().join(LOCK));

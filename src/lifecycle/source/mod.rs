@@ -27,14 +27,15 @@ pub enum Source {
 }
 
 impl Source {
-    /// A directory whose versions are read in place, without a private copy: for commands that read one version once.
+    /// A directory whose versions are read in place, without a private copy: for commands that read one
+    /// version once.
     pub fn in_place(root: PathBuf) -> Self {
         Self::Directory(Box::new(Directory { root, copies: None }))
     }
 
     /// # Errors
-    /// The directory or the bucket does not exist or must not be listed, the server does not answer, or the cache
-    /// cannot be used.
+    /// The directory or the bucket does not exist or must not be listed, the server does not answer, or the
+    /// cache cannot be used.
     pub async fn connect(source: &config::Source, cache: &config::Cache) -> anyhow::Result<Self> {
         Ok(match source {
             config::Source::Directory(root) => {
@@ -90,8 +91,8 @@ impl Source {
         self.cache().map(Cache::root)
     }
 
-    /// The folder for the records of loads that ended the process. It lies in the cache where that is kept. Otherwise
-    /// it is a temporary folder of this source, which outlasts the process but not the machine.
+    /// The folder for the records of loads that ended the process. It lies in the cache where that is kept.
+    /// Otherwise it is a temporary folder of this source, which outlasts the process but not the machine.
     pub fn crashes(&self) -> PathBuf {
         match self.cache().filter(|cache| cache.is_lasting()) {
             Some(cache) => cache.root().join("loads"),
@@ -150,8 +151,8 @@ impl Source {
         content.with_context(|| format!("cannot read {from}"))
     }
 
-    /// Brings exactly the listed generations to the local disk and verifies their sizes and checksums. `progress` gets
-    /// the number of bytes of each part received.
+    /// Brings exactly the listed generations to the local disk and verifies their sizes and checksums.
+    /// `progress` gets the number of bytes of each part received.
     ///
     /// # Errors
     /// A file cannot be read, or the disk has no room. No partial files are left.

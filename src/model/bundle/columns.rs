@@ -1,4 +1,5 @@
-//! The `columns` part of `model.yaml`, validated against the model: assembles inputs from the named fields of requests.
+//! The `columns` part of `model.yaml`, validated against the model: assembles inputs from the named fields of
+//! requests.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! MLflow's pandas signature, validated against the model's inputs: the columns of a row, their order and their types.
+//! MLflow's pandas signature, validated against the model's inputs: the columns of a row, their order and
+//! their types.
 
 use serde::Deserialize;
 
@@ -117,8 +118,8 @@ impl Column {
         });
         if !self.required && !element.is_float() {
             problem(format!(
-                "column {:?}: a row may omit it (required: false), but {} has no missing value; declare `columns` with \
-                 `missing` in \"model.yaml\", or require the column",
+                "column {:?}: a row may omit it (required: false), but {} has no missing value; declare \
+                 `columns` with `missing` in \"model.yaml\", or require the column",
                 self.name,
                 with_article(&element.to_string())
             ));
@@ -126,8 +127,8 @@ impl Column {
         ColumnRule { kind, required: self.required }
     }
 
-    /// The restriction of the input's type by the column's; `None` if they do not go together. MLflow's nested types restrict
-    /// nothing.
+    /// The restriction of the input's type by the column's; `None` if they do not go together. MLflow's
+    /// nested types restrict nothing.
     fn restriction(&self, element: ElementType) -> Option<ColumnKind> {
         let is_text = matches!(element, ElementType::Text | ElementType::Blob | ElementType::Composite);
         match &*self.kind {
@@ -186,7 +187,8 @@ mod tests {
         let text = says(r#"[{"type": "string", "name": "a"}, {"type": "boolean", "name": "b"}]"#, &floats);
         assert_eq!(
             text,
-            "the signature in \"MLmodel\": column \"a\": expected a type for the input \"x\" (float32[N, 2]), got string"
+            "the signature in \"MLmodel\": column \"a\": expected a type for the input \"x\" (float32[N, \
+             2]), got string"
         );
         let text = says(r#"[{"type": "long", "name": "a"}, {"type": "double", "name": "b"}]"#, &whole);
         assert!(text.contains("column \"b\": expected a type for the input \"x\" (int64[N, 2]), got double"));

@@ -1,4 +1,5 @@
-//! The bundle of one version: its files, validated. It is complete or not, and names its model file, graphs and columns.
+//! The bundle of one version: its files, validated. It is complete or not, and names its model file, graphs
+//! and columns.
 
 pub(crate) mod columns;
 pub mod declaration;
@@ -113,8 +114,8 @@ impl Bundle {
     }
 }
 
-/// True when the file `name`, a manifest or a declaration, declares a new signature. A version whose file cannot be parsed is
-/// refused when it is opened.
+/// True when the file `name`, a manifest or a declaration, declares a new signature. A version whose file
+/// cannot be parsed is refused when it is opened.
 pub(crate) fn declares_new_signature(name: &str, text: &[u8]) -> bool {
     if name == MANIFEST {
         return serde_json::from_slice(text).is_ok_and(|manifest: Manifest| manifest.new_signature);

@@ -1,4 +1,5 @@
-//! Parses a bundle's YAML: YAML 1.2, where `yes`, `no`, `y` and `on` are strings, with messages for the author of the file.
+//! Parses a bundle's YAML: YAML 1.2, where `yes`, `no`, `y` and `on` are strings, with messages for the
+//! author of the file.
 
 use std::borrow::Cow;
 

@@ -1,12 +1,13 @@
-//! The categories that a graph's `OneHotEncoder`s know, read from the model file. ONNX Runtime reports only that one of them
-//! refused a value, neither which value nor which categories it knows.
+//! The categories that a graph's `OneHotEncoder`s know, read from the model file. ONNX Runtime reports only
+//! that one of them refused a value, neither which value nor which categories it knows.
 
 use std::collections::HashMap;
 
 use super::protobuf::{Field, Fields, Value};
 use crate::tensor::{Elements, View};
 
-/// Field numbers of onnx.proto's GraphProto, NodeProto, AttributeProto, TensorProto and of a ValueInfoProto's shape.
+/// Field numbers of onnx.proto's GraphProto, NodeProto, AttributeProto, TensorProto and of a ValueInfoProto's
+/// shape.
 const GRAPH: u64 = 7;
 const NODE: u64 = 1;
 const INITIALIZER: u64 = 5;
@@ -25,8 +26,8 @@ const TENSOR_BYTES: u64 = 9;
 const INT64: u64 = 7;
 const DATA_TYPE: u64 = 2;
 
-/// Limit of the nodes visited between all encoders of a model and its inputs; converters make four for each encoder. A
-/// crafted file may have exponentially many paths.
+/// Limit of the nodes visited between all encoders of a model and its inputs; converters make four for each
+/// encoder. A crafted file may have exponentially many paths.
 const MAX_VISITS: usize = 10_000;
 /// Limit of the recursion along a path.
 const MAX_DEPTH: usize = 16;
@@ -111,8 +112,8 @@ impl OneHotEncoder {
     }
 }
 
-/// The encoders of a model that refuse unknown values and take a column of an input unchanged. Empty if `model` is no ONNX
-/// model.
+/// The encoders of a model that refuse unknown values and take a column of an input unchanged. Empty if
+/// `model` is no ONNX model.
 pub(crate) fn encoders(model: &[u8]) -> Vec<OneHotEncoder> {
     let Some(graph) = Fields(model).last(GRAPH) else { return Vec::new() };
     let nodes: Vec<Node<'_>> = Fields(graph).named(NODE).flatten().map(Node::of).collect();
@@ -204,7 +205,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Finds the one of several concatenated values that has element `column`, and makes `column` relative to it.
+    /// Finds the one of several concatenated values that has element `column`, and makes `column` relative to
+    /// it.
     fn part(&self, parts: &[&'a [u8]], column: &mut usize, visits: &mut usize) -> Option<&'a [u8]> {
         for part in parts {
             let width = self.width(part, MAX_DEPTH, visits)?;
@@ -291,7 +293,8 @@ mod tests {
         }
     }
 
-    /// Twelve nodes that each concatenate the output of the one before sixteen times: 2^48 paths to the input.
+    /// Twelve nodes that each concatenate the output of the one before sixteen times: 2^48 paths to the
+    /// input.
     #[test]
     fn exponentially_many_paths_are_cut_off() {
         use super::super::protobuf::Message;

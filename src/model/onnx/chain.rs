@@ -1,7 +1,8 @@
 //! The graphs of one version, which run one after the other: preprocessing, the model, postprocessing.
 //!
-//! Values pass from graph to graph by name, without a copy. An input that no earlier graph gives comes from the request. An
-//! optional input or output is one value here and two values of the session ([`super::rewrite_optional`]).
+//! Values pass from graph to graph by name, without a copy. An input that no earlier graph gives comes from
+//! the request. An optional input or output is one value here and two values of the session
+//! ([`super::rewrite_optional`]).
 
 use std::sync::Arc;
 
@@ -88,7 +89,8 @@ impl GraphOutput {
             (None, true) => vec![value, InputSource::True],
             (Some(presence), true) => vec![value, InputSource::Graph(self.graph, presence)],
             (Some(_), false) => bail!(
-                "input {:?} takes an optional output of an earlier graph, which may be missing; make it optional, too",
+                "input {:?} takes an optional output of an earlier graph, which may be missing; make it \
+                 optional, too",
                 to.name
             ),
         })
@@ -146,8 +148,8 @@ impl Chain {
         Ok(chain)
     }
 
-    /// The position of the request's input of this name. Several graphs may take the same input, and one may leave its rank
-    /// open.
+    /// The position of the request's input of this name. Several graphs may take the same input, and one may
+    /// leave its rank open.
     fn request_input(&mut self, outlet: &GraphIo) -> anyhow::Result<usize> {
         let spec = input_spec(outlet)?;
         let Some(at) = self.inputs.iter().position(|known| known.name == spec.name) else {
@@ -277,7 +279,8 @@ impl OpenedGraph {
         let count = |all: &[GraphIo]| all.len() + all.iter().filter(|one| one.is_optional()).count();
         if (session.inputs().len(), session.outputs().len()) != (count(&inputs), count(&outputs)) {
             bail!(
-                "the optional inputs and outputs of {name:?} cannot be rewritten as plain ones; export it without them"
+                "the optional inputs and outputs of {name:?} cannot be rewritten as plain ones; export it \
+                 without them"
             );
         }
         Ok(Self { session, inputs, outputs })

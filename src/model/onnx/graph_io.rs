@@ -65,8 +65,8 @@ pub(crate) fn input_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
         ValueType::Map { key, value } => match map_types(*key, *value) {
             Some((key, value)) => Ok(composite_spec(&outlet.name, Kind::Map { key, value })),
             None => bail!(
-                "input {:?} is a map from {key} to {value}; ONNX's operators take those from strings to int64s and floats, \
-                 and from int64s to strings and floats",
+                "input {:?} is a map from {key} to {value}; ONNX's operators take those from strings to \
+                 int64s and floats, and from int64s to strings and floats",
                 outlet.name
             ),
         },
@@ -76,7 +76,8 @@ pub(crate) fn input_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
             })
         }
         other => bail!(
-            "input {:?} has the type {other}; only tensors, optional ones, sequences of tensors and maps can be sent",
+            "input {:?} has the type {other}; only tensors, optional ones, sequences of tensors and maps can \
+             be sent",
             outlet.name
         ),
     };
@@ -87,7 +88,8 @@ fn composite_spec(name: &str, kind: Kind) -> TensorSpec {
     TensorSpec { name: name.to_owned(), element: ElementType::Composite, shape: Vec::new(), kind }
 }
 
-/// The form of an output. A map becomes the tensor of its values; a sequence of maps becomes one with a row for each map.
+/// The form of an output. A map becomes the tensor of its values; a sequence of maps becomes one with a row
+/// for each map.
 pub(crate) fn output_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
     let name = &*outlet.name;
     let any = |name: &str| Dim::Any(name.to_owned());

@@ -1,14 +1,16 @@
-//! Facts of a model file that ONNX Runtime does not report: the files beside the model that hold its weights, the inputs and
-//! outputs without a shape, and the operators.
+//! Facts of a model file that ONNX Runtime does not report: the files beside the model that hold its weights,
+//! the inputs and outputs without a shape, and the operators.
 //!
-//! Our own reader of ONNX's protobuf (onnx.proto3): it needs few fields, and reads them without copying the weights.
+//! Our own reader of ONNX's protobuf (onnx.proto3): it needs few fields, and reads them without copying the
+//! weights.
 
 use std::collections::VecDeque;
 
 use super::protobuf::Fields;
 
-/// The field numbers of ModelProto.graph, GraphProto.initializer, .input and .output, ValueInfoProto, TypeProto.tensor_type and its shape,
-/// NodeProto.op_type, TensorProto.external_data and .data_location with its value EXTERNAL, StringStringEntryProto.
+/// The field numbers of ModelProto.graph, GraphProto.initializer, .input and .output, ValueInfoProto,
+/// TypeProto.tensor_type and its shape, NodeProto.op_type, TensorProto.external_data and .data_location with
+/// its value EXTERNAL, StringStringEntryProto.
 const GRAPH: u64 = 7;
 const INITIALIZER: u64 = 5;
 const INPUT: u64 = 11;
@@ -129,7 +131,8 @@ fn walk<'a>(
     Ok(())
 }
 
-/// Adds the file that a tensor is stored in. A tensor with its own data may have an outdated location, which is ignored.
+/// Adds the file that a tensor is stored in. A tensor with its own data may have an outdated location, which
+/// is ignored.
 fn add_location(tensor: &[u8], files: &mut Vec<String>) -> Result<(), String> {
     if Fields(tensor).varint(DATA_LOCATION) != Some(EXTERNAL) {
         return Ok(());

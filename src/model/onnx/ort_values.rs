@@ -131,7 +131,8 @@ pub(crate) enum OutputValue {
         elements: Elements,
         shape: Vec<usize>,
     },
-    /// The values of a map, or of a sequence of maps with the same keys. The keys name the innermost dimension.
+    /// The values of a map, or of a sequence of maps with the same keys. The keys name the innermost
+    /// dimension.
     Named {
         elements: Elements,
         shape: Vec<usize>,
@@ -169,7 +170,8 @@ impl OutputValue {
         }
     }
 
-    /// Lends the output under `name`. `value` is the value that it was made from; `parts` gets the tensors of a sequence.
+    /// Lends the output under `name`. `value` is the value that it was made from; `parts` gets the tensors of
+    /// a sequence.
     pub(crate) fn lend<'a>(
         &'a self,
         name: &'a str,

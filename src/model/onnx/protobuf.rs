@@ -1,4 +1,5 @@
-//! Protobuf's wire format, read and written field by field, which is enough to inspect and change an ONNX model.
+//! Protobuf's wire format, read and written field by field, which is enough to inspect and change an ONNX
+//! model.
 //!
 //! Reads any bytes without a panic. A broken message yields `None` once, and then ends.
 

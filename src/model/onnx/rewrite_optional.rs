@@ -1,10 +1,11 @@
-//! Rewrites the optional inputs and outputs of a graph as plain ones, since the binding to ONNX Runtime cannot pass optional
-//! values. PyTorch makes them: `torch.onnx.export(torch.jit.script(module), …, dynamo=False)` for a parameter of type
-//! `Optional[Tensor]`.
+//! Rewrites the optional inputs and outputs of a graph as plain ones, since the binding to ONNX Runtime
+//! cannot pass optional values. PyTorch makes them: `torch.onnx.export(torch.jit.script(module), …,
+//! dynamo=False)` for a parameter of type `Optional[Tensor]`.
 //!
-//! An optional `x` is replaced by two values, in this order: its content, and a bool that is true when it has content. An `If`
-//! before the graph's own nodes makes the optional input from the two; another one after them splits the optional output. The
-//! nodes themselves, the weights and everything else are unchanged, byte for byte.
+//! An optional `x` is replaced by two values, in this order: its content, and a bool that is true when it has
+//! content. An `If` before the graph's own nodes makes the optional input from the two; another one after
+//! them splits the optional output. The nodes themselves, the weights and everything else are unchanged, byte
+//! for byte.
 
 use super::protobuf::{Fields, Message, Value};
 
@@ -50,8 +51,8 @@ const PRESENCE: &str = "predictd.presence.";
 const FULL: &str = "predictd.full.";
 const EMPTY: &str = "predictd.empty.";
 
-/// The same model without optional inputs of tensors and optional outputs of tensors or sequences of tensors. Optional values
-/// of other types are unchanged.
+/// The same model without optional inputs of tensors and optional outputs of tensors or sequences of tensors.
+/// Optional values of other types are unchanged.
 ///
 /// # Errors
 /// A sentence when `bytes` are no protobuf message.

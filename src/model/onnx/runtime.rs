@@ -110,9 +110,9 @@ impl Runtime {
     }
 }
 
-/// Receives the messages that ONNX Runtime would otherwise print to standard error. Its errors are also results, which
-/// reach the sender of a request or the reason of a refused version. They may quote a request, so the log shows them only
-/// at `debug`.
+/// Receives the messages that ONNX Runtime would otherwise print to standard error. Its errors are also
+/// results, which reach the sender of a request or the reason of a refused version. They may quote a request,
+/// so the log shows them only at `debug`.
 fn log(level: LogLevel, category: &str, _: &str, place: &str, text: &str) {
     match level {
         LogLevel::Fatal => tracing::error!(target: "onnxruntime", category, place, "{text}"),
@@ -123,7 +123,8 @@ fn log(level: LogLevel, category: &str, _: &str, place: &str, text: &str) {
     }
 }
 
-/// The library's path: from the configuration, from ORT_DYLIB_PATH, beside the binary, or by the system's search.
+/// The library's path: from the configuration, from ORT_DYLIB_PATH, beside the binary, or by the system's
+/// search.
 fn library(configured: Option<&Path>) -> PathBuf {
     if let Some(configured) = configured {
         return configured.to_owned();

@@ -1,12 +1,12 @@
-//! The sizes of a model's inputs, checked before memory is allocated for them: a file of a hundred bytes may declare any
-//! size.
+//! The sizes of a model's inputs, checked before memory is allocated for them: a file of a hundred bytes may
+//! declare any size.
 
 use crate::tensor::signature::{Dim, Kind, TensorSpec};
 
 /// Limit of the bytes of all inputs of a made-up call, for the warm-up and for trials of the model.
 pub(crate) const MAX_MADE_UP_BYTES: usize = 128 << 20;
-/// Limit of the bytes of all inputs of a call by the dimensions that the model fixes: every call needs them, since a
-/// smaller batch is padded.
+/// Limit of the bytes of all inputs of a call by the dimensions that the model fixes: every call needs them,
+/// since a smaller batch is padded.
 const MAX_CALL_BYTES: usize = 1 << 30;
 
 /// Bytes of one call's inputs if all free dimensions have the length `free`; `None` on overflow.

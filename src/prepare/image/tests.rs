@@ -1,4 +1,5 @@
-//! Pillow and numpy are the judges: `scripts/examples/make_images.py` makes the images and notes what they give.
+//! Pillow and numpy are the judges: `scripts/examples/make_images.py` makes the images and notes what they
+//! give.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -65,8 +66,8 @@ fn step(plan: &Plan) -> f64 {
     table.chunks(256).map(|levels| (levels[255] - levels[0]).abs() / 255.0).fold(f64::INFINITY, f64::min)
 }
 
-/// In 8-bit steps. JPEG leaves the rounding of its cosine transform open, and the coefficients of resizing have 16 bits here,
-/// 22 in Pillow: now and then a value falls to the other side of a half.
+/// In 8-bit steps. JPEG leaves the rounding of its cosine transform open, and the coefficients of resizing
+/// have 16 bits here, 22 in Pillow: now and then a value falls to the other side of a half.
 const MOST: f64 = 1.01;
 const MOST_ON_AVERAGE: f64 = 0.01;
 

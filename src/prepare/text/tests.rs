@@ -1,5 +1,5 @@
-//! The Python package `tokenizers` is the judge: `scripts/examples/make_tokenizers.py` trains the tokenizers and notes
-//! what it gives.
+//! The Python package `tokenizers` is the judge: `scripts/examples/make_tokenizers.py` trains the tokenizers
+//! and notes what it gives.
 
 use std::path::Path;
 
@@ -230,7 +230,8 @@ fn too_much_text_is_refused() {
     assert_eq!(reject(&[]).code, Code::InvalidInput);
 }
 
-/// However long two texts are, what was cut off them takes no memory: each of its windows would be paired with each of the other.
+/// However long two texts are, what was cut off them takes no memory: each of its windows would be paired
+/// with each of the other.
 #[test]
 fn what_is_cut_off_takes_no_memory() {
     let long = "dog ".repeat(1000);

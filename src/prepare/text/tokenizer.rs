@@ -10,7 +10,8 @@ use crate::prepare::catch_panic::catch_panic;
 use crate::tensor::signature::TensorSpec;
 use crate::tensor::{ElementType, Elements, Tensor};
 
-/// Oniguruma parses an expression recursively, up to 4096 levels deep: more than the usual stack of 2 MiB holds.
+/// Oniguruma parses an expression recursively, up to 4096 levels deep: more than the usual stack of 2 MiB
+/// holds.
 const PARSING_STACK: usize = 64 << 20;
 
 const PANICKED: &str = "the tokenizer library failed on it";
@@ -71,8 +72,8 @@ impl Tokenizer {
         self.warning.as_deref()
     }
 
-    /// One tensor `[texts, tokens]` for each of the model's inputs, and the number of tokens of each text without
-    /// padding. `seconds` holds the second text of every pair if the declaration has two fields.
+    /// One tensor `[texts, tokens]` for each of the model's inputs, and the number of tokens of each text
+    /// without padding. `seconds` holds the second text of every pair if the declaration has two fields.
     pub fn prepare(
         &self,
         texts: &[String],
@@ -106,8 +107,8 @@ impl Tokenizer {
             if tokens > self.max_tokens {
                 let (texts, most) = (texts.len(), self.max_tokens);
                 let message = format!(
-                    "{texts} text(s) of {width} tokens with padding make {tokens}, at most {most} are allowed; send fewer or \
-                     shorter ones"
+                    "{texts} text(s) of {width} tokens with padding make {tokens}, at most {most} are \
+                     allowed; send fewer or shorter ones"
                 );
                 return Err(Rejection::new(Code::InputTooLarge, message));
             }
@@ -130,13 +131,15 @@ impl Tokenizer {
             (cut.max_length, if cut.strategy == TruncationStrategy::OnlyFirst { "first" } else { "second" })
         });
         let message = format!(
-            "text {index} is too long: {most} tokens are kept and only the {cut} text of a pair is truncated; send a shorter one"
+            "text {index} is too long: {most} tokens are kept and only the {cut} text of a pair is \
+             truncated; send a shorter one"
         );
         Rejection::new(Code::InputTooLarge, message)
     }
 
-    /// Encodes a pair like the tokenizer's own `encode`, but truncates it as `tokenizers` does before 0.23 and since
-    /// 0.23.3. The versions between cut both texts to the whole length first, which hides the longer one.
+    /// Encodes a pair like the tokenizer's own `encode`, but truncates it as `tokenizers` does before 0.23
+    /// and since 0.23.3. The versions between cut both texts to the whole length first, which hides the
+    /// longer one.
     fn encode_pair(&self, first: &str, second: &str) -> tokenizers::Result<Encoding> {
         let mut pair = [self.inner.encode(first, false)?, self.inner.encode(second, false)?];
         let count = pair[1].len();

@@ -17,8 +17,8 @@ pub struct OutputDeclaration {
     /// Applied to the innermost dimension. Softmax needs a dimension besides that of the rows.
     #[serde(default)]
     pub activation: Activation,
-    /// The names of the innermost dimension: a list, or a file in the bundle with one name a line. If a row is one whole
-    /// number, the position of a class from 0 on, its name replaces the number.
+    /// The names of the innermost dimension: a list, or a file in the bundle with one name a line. If a row
+    /// is one whole number, the position of a class from 0 on, its name replaces the number.
     #[serde(default)]
     pub labels: Option<Labels>,
     /// Shows only this number of the highest scores, highest first, as `{"label", "score"}`.
@@ -45,7 +45,8 @@ pub enum Activation {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
-    expecting = "expected a list of strings (numbers, true, false and null in quotes), or the name of a file with one a line"
+    expecting = "expected a list of strings (numbers, true, false and null in quotes), or the name of a file \
+     with one a line"
 )]
 pub enum Labels {
     List(Vec<String>),

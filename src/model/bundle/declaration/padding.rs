@@ -7,7 +7,8 @@ use super::json_number;
 use crate::tensor::signature::{Dim, PadTo, Padding, TensorSpec};
 use crate::tensor::{Elements, with_article};
 
-/// A dimension of an input that is padded: to `multiple`, to `buckets`, or by default to the longest row of the request.
+/// A dimension of an input that is padded: to `multiple`, to `buckets`, or by default to the longest row of
+/// the request.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pad {
