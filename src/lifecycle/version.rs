@@ -2,8 +2,8 @@
 
 use semver::Prerelease;
 
-/// A whole number (`7`) or a semantic version (`1.2.0`, `v1.2.0-rc.1`), ordered as such; `7` is `7.0.0`. Different
-/// names of one version (`1`, `v1`, `1.0.0+build`) are ordered by name, so that all workers agree.
+/// A whole number (`7`) or a semantic version (`1.2.0`, `v1.2.0-rc.1`), ordered as such; `7` is `7.0.0`.
+/// Different names of one version (`1`, `v1`, `1.0.0+build`) are ordered by name, so that all workers agree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     number: semver::Version,

@@ -173,9 +173,9 @@ async fn a_load_that_cannot_be_ended_is_abandoned_by_name() {
     ];
     let mut worker = trial.world.worker(&variables);
     let reason = |info: &serde_json::Value| info["models"]["folding"]["refused"][0]["reason"].to_string();
-    let says = "it cannot be ended: its thread goes on until the worker restarts";
+    let says = "it cannot be terminated: its thread goes on until the worker restarts";
     worker.until_info("a refusal", |info| reason(info).contains(says)).await;
-    worker.until_log("a load cannot be ended and is abandoned").await;
+    worker.until_log("a load cannot be terminated and is abandoned").await;
     assert!(worker.log().contains("gs://models/models/folding/1"), "{}", worker.log());
     worker.until_serving("wine", "1").await;
     trial.world.upload_version("wine/2", "wine", "2");
