@@ -109,7 +109,7 @@ fn is_in_memory(root: &Path, folder: &Path) -> bool {
             Some((Path::new(words.next()?), words.next()?))
         })
         .filter(|(mount, _)| folder.starts_with(mount))
-        // Of two mounts at one place, the later one hides the earlier one.
+        // The later one of two mounts at one place hides the earlier one.
         .max_by_key(|(mount, _)| mount.components().count());
     innermost.is_some_and(|(_, kind)| kind == "tmpfs")
 }

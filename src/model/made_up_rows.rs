@@ -139,7 +139,7 @@ struct Values {
     mixed: Elements,
     zero: Elements,
     one: Elements,
-    /// As many as `mixed`.
+    /// Has the length of `mixed`.
     large: Elements,
 }
 

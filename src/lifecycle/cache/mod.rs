@@ -92,7 +92,11 @@ impl Cache {
                 remove_partials(root).with_context(context)?;
                 return Ok(Self::new(root.clone(), config.size, RootKind::Lasting(lock)));
             }
-            tracing::warn!(cache = ?root, "another worker uses this cache, so this one keeps nothing; give each its own `models.cache`");
+            tracing::warn!(
+                cache = ?root,
+                hint = "give each worker its own `models.cache`",
+                "another worker uses this cache, so this one keeps no downloads"
+            );
         }
         remove_abandoned(&std::env::temp_dir());
         let (root, lock) = temporary()
@@ -112,11 +116,9 @@ impl Cache {
         let lease = self.lease(&entry);
         let description = describe(&entry)?;
         let (wanted, files) = (Description::of(from, listed), entry.join(FILES));
-        let damage = if description == wanted {
-            damage(&files, listed)
-        } else {
-            Some("it is another version's".into())
-        };
+        let is_wanted = description == wanted;
+        let damage =
+            if is_wanted { damage(&files, listed) } else { Some("it is another version's".to_owned()) };
         if let Some(damage) = damage {
             tracing::warn!(cache = ?entry, damage, "a version in the cache is damaged, downloading it again");
             drop(lease);

@@ -30,7 +30,7 @@ const VALUE_TYPE: u64 = 2;
 const TYPE_TENSOR: u64 = 1;
 const TYPE_SEQUENCE: u64 = 4;
 const TYPE_OPTIONAL: u64 = 9;
-/// Of a tensor, a sequence and an optional alike.
+/// The element of a tensor, a sequence or an optional value.
 const TYPE_ELEMENT: u64 = 1;
 const TYPE_SHAPE: u64 = 2;
 const TENSOR_DIMENSIONS: u64 = 1;

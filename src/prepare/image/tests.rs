@@ -19,9 +19,9 @@ struct Case {
     file: String,
     image: ImageDeclaration,
     element: String,
-    /// Of one row.
+    /// The shape of one row.
     shape: Vec<usize>,
-    /// Every which element of the row is in `expected`.
+    /// The distance of the row's elements that are in `expected`.
     stride: usize,
     expected: Vec<f64>,
 }
@@ -60,7 +60,7 @@ fn floats(elements: &Elements) -> Vec<f64> {
     }
 }
 
-/// What one 8-bit step is in a channel of the tensor.
+/// The size of one 8-bit step in a channel of the tensor.
 fn step(plan: &Plan) -> f64 {
     let table = floats(&plan.table);
     table.chunks(256).map(|levels| (levels[255] - levels[0]).abs() / 255.0).fold(f64::INFINITY, f64::min)
@@ -222,7 +222,7 @@ fn the_header_alone_decides_that_an_image_is_too_large() {
     assert!(message.contains("\"pixels\"") && message.contains("50000 x 50000"), "{message}");
 }
 
-/// Of a PNG chunk.
+/// The checksum of a PNG chunk.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))

@@ -19,7 +19,7 @@ struct Case {
     /// The second text of every pair.
     seconds: Option<Vec<String>>,
     input_ids: Vec<Vec<i64>>,
-    /// Of each text, without padding.
+    /// Tokens of each text, without padding.
     tokens: Vec<i64>,
     /// The sum of each text's types.
     types: Vec<i64>,
