@@ -8,10 +8,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use predictd::decode::envelope::{Content, Headers, open};
-use predictd::decode::{Answer, Form, Limits, decode};
+use predictd::decode::envelope::{Content, open};
+use predictd::decode::{Limits, Protocol, ResponseSpec, decode};
 use predictd::encode::{Served, response};
-use predictd::tensor::signature::{Dim, Kind, Signature, TensorSpec};
+use predictd::headers::Headers;
+use predictd::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Output, Show, View};
 
 const WIDTH: usize = 13;
@@ -24,8 +25,12 @@ const WINE: [&str; WIDTH] = [
 
 fn signature() -> Signature {
     let batch = || Dim::Any("batch".to_owned());
-    let spec =
-        |name: &str, element, shape| TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor };
+    let spec = |name: &str, element, shape| TensorSpec {
+        name: name.to_owned(),
+        element,
+        shape,
+        kind: ValueKind::Tensor,
+    };
     Signature {
         inputs: vec![spec("input", ElementType::F32, vec![batch(), Dim::Fixed(WIDTH)])],
         outputs: vec![
@@ -189,11 +194,13 @@ fn writing(criterion: &mut Criterion) {
                 show: Show::Values,
             },
         ];
-        for (name, form) in [("rows", Form::Rows), ("v2", Form::V2 { outputs: Vec::new(), binary: false })] {
-            let answer = Answer { form, id: None };
+        for (name, protocol) in
+            [("rows", Protocol::Rows), ("v2", Protocol::V2 { outputs: Vec::new(), binary: false })]
+        {
+            let spec = ResponseSpec { protocol, id: None };
             group.throughput(Throughput::Elements(rows as u64));
             group.bench_function(BenchmarkId::new(name, rows), |bencher| {
-                bencher.iter(|| response(black_box(&answer), &outputs, &served).expect("whole outputs"));
+                bencher.iter(|| response(black_box(&spec), &outputs, &served).expect("whole outputs"));
             });
         }
     }

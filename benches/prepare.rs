@@ -5,7 +5,7 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use predictd::prepare::image::ImageDeclaration;
-use predictd::tensor::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::signature::{Dim, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Elements};
 
 const CLASSIFIER: &str = r#"{"resize": {"shorter": 256}, "crop": {"width": 224, "height": 224},
@@ -15,7 +15,7 @@ fn pictures(criterion: &mut Criterion) {
     let image: ImageDeclaration = serde_json::from_str(CLASSIFIER).expect("the declaration is valid");
     let shape = vec![Dim::Any("batch".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
     let input =
-        TensorSpec { name: "pixels".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        TensorSpec { name: "pixels".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
     let plan = image.check(&input).expect("the declaration fits the input");
     for name in ["1920x1080", "640x480"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/bench-images/{name}.jpg"));

@@ -1,5 +1,7 @@
-//! Names of message attributes that predictd knows. They are matched without regard to case: an attribute that came in another
-//! case is renamed once, on receipt, so that every later look-up and every list of names compares plain strings.
+//! Headers of requests and responses: Pub/Sub's attributes, HTTP's headers.
+//!
+//! Names are matched without regard to case: [`to_lower_case`] renames known ones once, on receipt, so that all later code compares
+//! plain strings.
 
 use std::collections::HashMap;
 
@@ -8,10 +10,16 @@ pub const CONTENT_ENCODING: &str = "content-encoding";
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
 pub const DATAREF: &str = "dataref";
 
-/// Attributes that say how the bytes of a body are read.
+/// Headers that say how the bytes of a body are read.
 pub const OF_THE_BODY: [&str; 3] = [CONTENT_TYPE, CONTENT_ENCODING, HEADER_LENGTH];
 
-/// The other attributes of requests, and those that every response has.
+/// The prefix of CloudEvents' headers.
+const CLOUD_EVENT: &str = "ce-";
+
+/// The prefix of headers that Google's clients set for themselves.
+const GOOGLE: &str = "goog";
+
+/// Other known headers of requests, and those that every response has.
 const OTHERS: [&str; 11] = [
     DATAREF,
     "accept-encoding",
@@ -26,26 +34,44 @@ const OTHERS: [&str; 11] = [
     "error_code",
 ];
 
-/// CloudEvents' attributes, and those of Google's clients.
-const PREFIXES: [&str; 2] = ["ce-", "goog"];
+/// The headers of a body, after [`to_lower_case`].
+#[derive(Debug, Clone, Copy)]
+pub struct Headers<'a>(pub &'a HashMap<String, String>);
 
-/// Renames known attributes to lower case. One that came in lower case as well keeps its value.
+impl<'a> Headers<'a> {
+    pub fn get(self, name: &str) -> Option<&'a str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+/// True for headers without which a body cannot be read, CloudEvents' included.
+pub fn describes_body(name: &str) -> bool {
+    OF_THE_BODY.contains(&name) || name.starts_with(CLOUD_EVENT)
+}
+
+/// True for the headers of a request that its response repeats: all but those about the request's body and its transport.
+pub fn is_repeated(name: &str) -> bool {
+    !(describes_body(name) || matches!(name, DATAREF | "payloadFormat") || name.starts_with(GOOGLE))
+}
+
+/// Renames known headers to lower case. If a request has one in several cases, the one in lower case is kept.
 #[inline]
-pub fn to_lower_case(attributes: &mut HashMap<String, String>) {
-    // Nearly every message has none; looking at all bytes, without a branch each, costs less than one look-up.
-    if attributes.keys().any(|name| has_upper_case(name)) {
-        rename(attributes);
+pub fn to_lower_case(headers: &mut HashMap<String, String>) {
+    // Nearly every request has no upper case. A look at all bytes, without a branch each, costs less than one look-up.
+    if headers.keys().any(|name| has_upper_case(name)) {
+        rename(headers);
     }
 }
 
 #[cold]
-fn rename(attributes: &mut HashMap<String, String>) {
-    let mut names: Vec<String> = attributes.keys().filter(|name| is_misspelt(name)).cloned().collect();
-    // The map has no order, and a redelivery must be answered as the first delivery was.
+fn rename(headers: &mut HashMap<String, String>) {
+    let mut names: Vec<String> =
+        headers.keys().filter(|name| is_known_in_other_case(name)).cloned().collect();
+    // The map has no order, but a redelivered request must get the same response.
     names.sort_unstable();
     for name in names {
-        if let Some(value) = attributes.remove(&name) {
-            attributes.entry(name.to_ascii_lowercase()).or_insert(value);
+        if let Some(value) = headers.remove(&name) {
+            headers.entry(name.to_ascii_lowercase()).or_insert(value);
         }
     }
 }
@@ -55,13 +81,12 @@ fn has_upper_case(name: &str) -> bool {
     name.bytes().fold(false, |found, byte| found | byte.is_ascii_uppercase())
 }
 
-/// Whether it is a known name in another case.
-fn is_misspelt(name: &str) -> bool {
+fn is_known_in_other_case(name: &str) -> bool {
     let begins_with =
         |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     has_upper_case(name)
         && (OF_THE_BODY.iter().chain(&OTHERS).any(|known| name.eq_ignore_ascii_case(known))
-            || PREFIXES.iter().any(begins_with))
+            || [CLOUD_EVENT, GOOGLE].iter().any(begins_with))
 }
 
 #[cfg(test)]
@@ -69,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_names_are_found_in_any_case_and_others_stay() {
+    fn known_names_are_renamed_from_any_case_and_others_stay() {
         let renamed = |pairs: &[(&str, &str)]| {
             let mut all = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
             to_lower_case(&mut all);

@@ -20,6 +20,7 @@
 // `cli::output` alone prints: `println!` and `eprintln!` panic where a pipe is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod decode;
@@ -37,5 +38,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod prepare;
 pub mod pubsub;
+pub mod reply_to;
 pub mod stages;
 pub mod tensor;
+pub mod yaml;

@@ -1,12 +1,15 @@
-//! Names that a request chose, and the known ones that it may have meant.
+//! Names in messages to users: quoted or shortened, and the known names that an unknown one is most like.
 
-/// Names that an unknown one is compared with at most, and how long that one may be: the request chose it.
-const MOST_NAMES: usize = 1000;
-const LONGEST_NAME: usize = 100;
+/// Limits of the work that an unknown name causes, which a request chose: the names it is compared with, and its length.
+const MAX_COMPARED: usize = 1000;
+const MAX_COMPARED_LENGTH: usize = 100;
 
-/// The `most` of these names that are most like `name`; the nearest first.
+/// Characters of a name that a message shows.
+const MAX_SHOWN: usize = 64;
+
+/// The `most` names that are most like `name`, the nearest first.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
-    if name.len() > LONGEST_NAME {
+    if name.len() > MAX_COMPARED_LENGTH {
         return Vec::new();
     }
     let length = name.chars().count();
@@ -14,43 +17,49 @@ pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>, most: u
         true => 0,
         false => strsim::osa_distance(name, known),
     };
-    // The difference of two lengths is a lower bound of the distance, and costs next to nothing.
+    // The difference of the lengths is a lower bound of the distance, and cheap.
     let is_possible = |known: &&str| known.chars().count().abs_diff(length) <= length / 3;
-    let possible = names.into_iter().take(MOST_NAMES).filter(is_possible);
+    let possible = names.into_iter().take(MAX_COMPARED).filter(is_possible);
     let mut near: Vec<_> = possible.map(|known| (distance(known), known)).collect();
     near.retain(|(distance, _)| *distance <= length / 3);
     near.sort_unstable();
     near.into_iter().take(most).map(|(_, known)| known).collect()
 }
 
-/// A name as messages show it: quoted, and cut when it is long.
-pub fn shown(name: &str) -> String {
-    match end(name) {
+/// A name in quotes, shortened if it is long.
+pub fn quoted(name: &str) -> String {
+    match shown_end(name) {
         Some(end) => format!("{:?}…", &name[..end]),
         None => format!("{name:?}"),
     }
 }
 
-/// A name in a list of a message: cut when it is long.
-pub fn cut(name: &str) -> String {
-    match end(name) {
+/// A name without quotes, shortened if it is long.
+pub fn shortened(name: &str) -> String {
+    match shown_end(name) {
         Some(end) => format!("{}…", &name[..end]),
         None => name.to_owned(),
     }
 }
 
-/// The end of what is shown of a long name.
-fn end(name: &str) -> Option<usize> {
-    name.char_indices().nth(64).map(|(end, _)| end)
+/// The end of the shown part of a long name.
+fn shown_end(name: &str) -> Option<usize> {
+    name.char_indices().nth(MAX_SHOWN).map(|(end, _)| end)
 }
 
-/// Some names of `count`, and how many there are beside them.
+/// `a, b and 3 more`: some of `count` names.
 pub fn list(some: &[String], count: usize) -> String {
     let named = some.join(", ");
     match count - some.len() {
         0 => named,
         more => format!("{named} and {more} more"),
     }
+}
+
+/// `an int64`, `a float32`: the name of a type in a sentence.
+pub fn with_article(name: &str) -> String {
+    let article = if name.starts_with('i') { "an" } else { "a" };
+    format!("{article} {name}")
 }
 
 #[cfg(test)]
@@ -70,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_tells_how_many_it_leaves_out() {
+    fn a_list_says_how_many_it_leaves_out() {
         let some = ["a".to_owned(), "b".to_owned()];
         assert_eq!(list(&some, 2), "a, b");
         assert_eq!(list(&some, 2000), "a, b and 1998 more");

@@ -9,8 +9,9 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use predictd::cli::sample::samples;
 use predictd::config::Inference;
-use predictd::model::runtime::Runtime;
-use predictd::model::{Models, load};
+use predictd::model::onnx::runtime::Runtime;
+use predictd::lifecycle::load;
+use predictd::model::Models;
 
 const MODELS: [&str; 4] = ["keras-functional", "sklearn-columns", "free-picture-size", "token-scores"];
 

@@ -11,7 +11,8 @@ use std::io::Write as _;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use predictd::decode::envelope::{Headers, open};
+use predictd::headers::Headers;
+use predictd::decode::envelope::open;
 use predictd::decode::{Limits, MAX_ID_BYTES};
 use predictd::encode;
 
@@ -125,7 +126,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(content) = open(Headers(&attributes), &body, &limits).content else { return };
     match content.decode(&signature, &limits) {
         Ok(request) => {
-            assert!(request.answer.id.is_none_or(|id| id.as_str().len() <= MAX_ID_BYTES));
+            assert!(request.response.id.is_none_or(|id| id.as_str().len() <= MAX_ID_BYTES));
             assert!((1..=limits.max_rows).contains(&request.rows));
             let instances = if signature.batched { 1 } else { request.rows };
             for tensor in &request.inputs {

@@ -5,7 +5,7 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use predictd::prepare::image::{ImageDeclaration, Resize};
-use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::signature::{Dim, ValueKind, TensorSpec};
 use predictd::tensor::{ElementType, Elements};
 
 fn segment(marker: u8, data: &[u8]) -> Vec<u8> {
@@ -50,7 +50,7 @@ fuzz_target!(|data: &[u8]| {
         name: "x".to_owned(),
         element: ElementType::F32,
         shape: vec![Dim::Any(String::new()), Dim::Fixed(3), Dim::Fixed(16), Dim::Fixed(16)],
-        kind: Kind::Tensor,
+        kind: ValueKind::Tensor,
     };
     let resize = Resize { width: Some(16), height: Some(16), ..Resize::default() };
     let declared = ImageDeclaration { resize: Some(resize), max_pixels: Some(1 << 20), ..ImageDeclaration::default() };

@@ -1,4 +1,4 @@
-//! Any attributes beside any body: a reference, an event or neither; never a panic, and an answer can be sealed for each.
+//! Any attributes beside any body: a reference, an event or neither; never a panic, and an answer can be wrapped for each.
 #![no_main]
 
 use std::collections::HashMap;
@@ -6,9 +6,10 @@ use std::time::UNIX_EPOCH;
 
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
-use predictd::decode::envelope::{Headers, open};
+use predictd::headers::Headers;
+use predictd::decode::envelope::open;
 use predictd::decode::reference::find;
-use predictd::encode::envelope::{Sender, seal};
+use predictd::encode::envelope::{ResponseMetadata, seal};
 use predictd::encode::error;
 use predictd::error::Rejection;
 
@@ -52,7 +53,7 @@ fn message(data: &[u8]) -> (HashMap<String, String>, &[u8]) {
 fuzz_target!(|data: &[u8]| {
     let (attributes, body) = message(data);
     let limits = Limits { max_body_bytes: 1 << 20, ..Limits::default() };
-    let delivery = match find(Headers(&attributes), body) {
+    let response_format = match find(Headers(&attributes), body) {
         Some(reference) => {
             let said = reference.attributes("application/octet-stream", "identity");
             let _ = open(Headers(&said), body, &limits);
@@ -60,11 +61,11 @@ fuzz_target!(|data: &[u8]| {
                 assert!(!object.bucket.is_empty() && !object.name.is_empty());
                 assert!(!object.name.split('/').any(|part| part == ".."));
             }
-            reference.delivery
+            reference.response_format
         }
-        None => open(Headers(&attributes), body, &limits).delivery,
+        None => open(Headers(&attributes), body, &limits).response_format,
     };
-    let sender = Sender { model: Some("a model"), message_id: "1", is_ok: false, now: UNIX_EPOCH };
-    let sealed = seal(error(&Rejection::invalid("no"), None).into(), &delivery, &sender);
-    assert!(!sealed.body.is_empty());
+    let metadata = ResponseMetadata { model: Some("a model"), message_id: "1", is_ok: false, now: UNIX_EPOCH };
+    let wrapped = wrap(error(&Rejection::invalid("no"), None).into(), &response_format, &metadata);
+    assert!(!wrapped.body.is_empty());
 });

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
-use predictd::decode::envelope::{Headers, open};
-use predictd::encode::{Served, cut, response};
+use predictd::headers::Headers;
+use predictd::decode::envelope::open;
+use predictd::encode::{Served, response, unpad};
 use predictd::tensor::{Output, Show};
 
 const TYPES: [(&str, &str); 9] = [
@@ -40,9 +41,9 @@ fuzz_target!(|data: &[u8]| {
             elements: input.elements.view(),
             show: Show::Values,
         };
-        let (form, lengths) = (&request.answer.form, cut::Lengths::of(&request, &signature));
-        cut::lend(form, &signature.cuts, &lengths, &[echo], |outputs| {
-            response(&request.answer, outputs, &served).ok()
+        let (protocol, lengths) = (&request.response.protocol, unpad::Lengths::of(&request, &signature));
+        unpad::lend(protocol, &signature.unpads, &lengths, &[echo], |outputs| {
+            response(&request.response, outputs, &served).ok()
         });
     }
 });

@@ -1,14 +1,14 @@
 //! Models of every kind.
 
-use predictd::signature::{Cut, Dim, Kind, PadTo, Padding, Signature, TensorSpec};
+use predictd::tensor::signature::{Unpad, Dim, ValueKind, PadTo, Padding, Signature, TensorSpec};
 use predictd::tensor::{ElementType, Elements};
 
 fn input(name: &str, element: ElementType, dims: &[usize]) -> TensorSpec {
     let dim = |n: &usize| if *n == 0 { Dim::Any(String::new()) } else { Dim::Fixed(*n) };
-    TensorSpec { name: name.to_owned(), element, shape: dims.iter().map(dim).collect(), kind: Kind::Tensor }
+    TensorSpec { name: name.to_owned(), element, shape: dims.iter().map(dim).collect(), kind: ValueKind::Tensor }
 }
 
-fn composite(kind: Kind) -> TensorSpec {
+fn composite(kind: ValueKind) -> TensorSpec {
     TensorSpec { kind, ..input("x", ElementType::Composite, &[]) }
 }
 
@@ -18,15 +18,15 @@ pub fn signature(which: u8) -> Signature {
     let inputs = match which % 4 {
         0 => vec![input("x", element, &[0, 3])],
         1 => {
-            let kind = if which % 8 == 1 { Kind::Optional } else { Kind::Tensor };
-            vec![input("x", element, &[0]), TensorSpec { kind, ..input("y", ElementType::Text, &[0, 1]) }]
+            let kind = if which % 8 == 1 { ValueKind::Optional } else { ValueKind::Tensor };
+            vec![input("x", element, &[0]), TensorSpec { kind, ..input("y", ElementType::String, &[0, 1]) }]
         }
         2 => vec![input("ids", ElementType::I64, &[0, 0])],
         _ => vec![match which / 4 % 4 {
             0 => input("x", element, &[2, 2]),
-            1 => composite(Kind::Map { key: ElementType::Text, value: ElementType::F32 }),
-            2 => composite(Kind::Map { key: ElementType::I64, value: ElementType::Text }),
-            _ => composite(Kind::Sequence { element, shape: Vec::new() }),
+            1 => composite(ValueKind::Map { key: ElementType::String, value: ElementType::F32 }),
+            2 => composite(ValueKind::Map { key: ElementType::I64, value: ElementType::String }),
+            _ => composite(ValueKind::Sequence { element, shape: Vec::new() }),
         }],
     };
     let padding = Padding { input: 0, axis: 1, value: Elements::I64(vec![0]), to: PadTo::Multiple(4) };
@@ -35,11 +35,11 @@ pub fn signature(which: u8) -> Signature {
         outputs: vec![input("label", ElementType::I64, &[0])],
         columns: (which % 8 == 0).then(|| ["a", "b", "c"].map(str::to_owned).to_vec()),
         padding: if which % 4 == 2 { vec![padding] } else { Vec::new() },
-        cuts: if which % 4 == 2 { vec![Cut { output: 0, axis: 1, padding: 0 }] } else { Vec::new() },
+        unpads: if which % 4 == 2 { vec![Unpad { output: 0, axis: 1, padding: 0 }] } else { Vec::new() },
         defaults: Vec::new(),
         missing: Vec::new(),
         batched: which % 4 != 3,
-        frame: predictd::signature::Frame::default(),
+        column_rules: predictd::tensor::signature::ColumnRules::default(),
         row_by_row: false,
     }
 }

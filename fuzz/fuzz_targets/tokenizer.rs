@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use predictd::prepare::catch_panic::is_catching_panics;
 use predictd::prepare::text::{Text, Tokenizer};
-use predictd::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::signature::{Dim, ValueKind, TensorSpec};
 use predictd::tensor::ElementType;
 
 const MOST: usize = 1 << 12;
@@ -28,7 +28,7 @@ fuzz_target!(init: let_survived_panics_pass(), |data: &[u8]| {
         name: name.to_owned(),
         element: ElementType::I64,
         shape: dims.to_vec(),
-        kind: Kind::Tensor,
+        kind: ValueKind::Tensor,
     });
     let text = Text { max_tokens: MOST, max_bytes: 1 << 10, ..Text::default() };
     let Ok(tokenizer) = Tokenizer::load(file, &text, &inputs) else { return };

@@ -33,8 +33,8 @@ impl Opened {
     }
 }
 
-/// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest version);
-/// local, or `gs://…` for the folders.
+/// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest
+/// version); local, or `gs://…` for the folders.
 pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Opened> {
     let inference = config::Inference { library: library.map(Into::into), ..Default::default() };
     let runtime = Arc::new(Runtime::load(&inference)?);

@@ -1,4 +1,5 @@
-//! `predictd push`: a bundle, checked as the worker would check it, into a bucket; the manifest last, nothing overwritten.
+//! `predictd push`: a bundle, checked as the worker would check it, into a bucket; the manifest last, nothing
+//! overwritten.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

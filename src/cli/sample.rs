@@ -1,5 +1,5 @@
-//! Requests that a model takes as they stand: the examples of its bundle, and one of each form that fits it, made of zeros of the
-//! right shape, which mean nothing. Each was answered by the model before it is shown.
+//! Requests that a model takes as they stand: the examples of its bundle, and one of each form that fits it,
+//! made of zeros of the right shape, which mean nothing. Each was answered by the model before it is shown.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::predict::predict;
 use crate::model::{Model, Models};
 use crate::tensor::ElementType;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// Lengths of free dimensions to try: convolutions and poolings need some height and width.
 const SIZES: [usize; 5] = [1, 8, 32, 64, 224];
@@ -73,11 +73,12 @@ impl Sample {
     fn is_answered(&self, models: &Models) -> bool {
         let attributes = self.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
         let attributes: HashMap<String, String> = attributes.collect();
-        predict(models, self.body.bytes().to_vec(), attributes).is_prediction
+        predict(models, self.body.bytes(), attributes).is_prediction
     }
 }
 
-/// The examples of the bundle, then the forms in which the model answers zeros; none where it refuses all of them.
+/// The examples of the bundle, then the forms in which the model answers zeros; none where it refuses all of
+/// them.
 pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) -> Vec<Sample> {
     let declared = model.declaration.samples.iter().map(|sample| ("sample", sample.request.to_string()));
     let given = declared.chain(serving_example.map(|body| ("mlflow-example", body)));
@@ -90,7 +91,7 @@ pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) 
 
 fn zeros(models: &Models, model: &Model) -> Vec<Sample> {
     let image = model.executor.input_adapter.sample_image();
-    let has_open_rank = model.signature.inputs.iter().any(|spec| spec.kind == Kind::OpenRank);
+    let has_open_rank = model.signature.inputs.iter().any(|spec| spec.kind == ValueKind::OpenRank);
     let ranks = if has_open_rank { 0..=MOST_OPEN } else { 0..=0 };
     let tries =
         ranks.flat_map(|open| TEXTS.into_iter().flat_map(move |text| SIZES.map(|size| (open, text, size))));
@@ -165,7 +166,7 @@ impl<'a> Zeros<'a> {
         };
         match self.inputs() {
             // A bare map would be taken for inputs by name.
-            [only] if matches!(only.kind, Kind::Map { .. }) => object(self.inputs(), whole),
+            [only] if matches!(only.kind, ValueKind::Map { .. }) => object(self.inputs(), whole),
             _ => self.named(whole),
         }
     }
@@ -196,7 +197,7 @@ impl<'a> Zeros<'a> {
             Dim::Any(_) => self.size,
         };
         let mut shape: Vec<usize> = spec.shape.iter().enumerate().map(length).collect();
-        if spec.kind == Kind::OpenRank {
+        if spec.kind == ValueKind::OpenRank {
             shape.extend(std::iter::repeat_n(self.size, self.open));
         }
         shape
@@ -205,26 +206,26 @@ impl<'a> Zeros<'a> {
     /// A map of one zero, or a sequence of one tensor of zeros.
     fn composite(&self, spec: &TensorSpec) -> Option<String> {
         match &spec.kind {
-            Kind::Tensor | Kind::Optional | Kind::OpenRank => None,
-            Kind::Map { key, value } => {
+            ValueKind::Tensor | ValueKind::Optional | ValueKind::OpenRank => None,
+            ValueKind::Map { key, value } => {
                 let key = if *key == ElementType::I64 { "0" } else { "a" };
                 Some(format!("{{\"{key}\": {}}}", self.zero(*value)))
             }
-            Kind::Sequence { element, .. } => {
+            ValueKind::Sequence { element, .. } => {
                 Some(format!("[{}]", value(&self.inner(&spec.kind), &self.zero(*element))))
             }
         }
     }
 
     /// The shape of each tensor of a sequence.
-    fn inner(&self, kind: &Kind) -> Vec<usize> {
-        let Kind::Sequence { shape, .. } = kind else { return Vec::new() };
+    fn inner(&self, kind: &ValueKind) -> Vec<usize> {
+        let ValueKind::Sequence { shape, .. } = kind else { return Vec::new() };
         shape.iter().map(|dim| dim.fixed().unwrap_or(self.size)).collect()
     }
 
     /// One element of an input: the first category of a column that has some.
     fn element(&self, spec: &TensorSpec) -> String {
-        if spec.element == ElementType::Text { string(&self.text(spec)) } else { self.zero(spec.element) }
+        if spec.element == ElementType::String { string(&self.text(spec)) } else { self.zero(spec.element) }
     }
 
     fn text(&self, spec: &TensorSpec) -> String {
@@ -237,8 +238,8 @@ impl<'a> Zeros<'a> {
     fn zero(&self, element: ElementType) -> String {
         match element {
             ElementType::Bool => "false".to_owned(),
-            ElementType::Text => string(self.text),
-            ElementType::Blob => {
+            ElementType::String => string(self.text),
+            ElementType::Bytes => {
                 format!("{{\"b64\": \"{}\"}}", STANDARD.encode(self.image.unwrap_or_default()))
             }
             ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64 => "0.0".to_owned(),
@@ -283,8 +284,8 @@ impl<'a> Zeros<'a> {
             Some([&length.to_le_bytes()[..], bytes].concat())
         };
         match spec.element {
-            ElementType::Text => with_length(self.text(spec).as_bytes()),
-            ElementType::Blob => with_length(self.image.unwrap_or_default()),
+            ElementType::String => with_length(self.text(spec).as_bytes()),
+            ElementType::Bytes => with_length(self.image.unwrap_or_default()),
             ElementType::Composite => None,
             ElementType::Bool | ElementType::U8 | ElementType::I8 => Some(vec![0]),
             ElementType::U16 | ElementType::I16 | ElementType::F16 | ElementType::BF16 => Some(vec![0; 2]),
@@ -297,7 +298,7 @@ impl<'a> Zeros<'a> {
     fn table(&self) -> Option<Table> {
         let is_cell = |spec: &TensorSpec| {
             let is_narrow = matches!(&spec.shape[..], [_] | [_, Dim::Fixed(1)]);
-            is_narrow && !matches!(spec.element, ElementType::Blob | ElementType::Composite)
+            is_narrow && !matches!(spec.element, ElementType::Bytes | ElementType::Composite)
         };
         match (&self.model.signature.columns, self.inputs()) {
             (Some(columns), [only, ..]) => {
@@ -307,7 +308,7 @@ impl<'a> Zeros<'a> {
                 let names = inputs.iter().map(|spec| spec.name.clone()).collect();
                 Some((Some(names), inputs.iter().map(|spec| self.element(spec)).collect()))
             }
-            (None, [only]) if only.shape.len() == 2 && only.element != ElementType::Blob => {
+            (None, [only]) if only.shape.len() == 2 && only.element != ElementType::Bytes => {
                 let width = self.whole(only)[1];
                 Some((None, vec![self.element(only); width]))
             }
@@ -341,8 +342,8 @@ impl<'a> Zeros<'a> {
     fn single(&self) -> Option<Sample> {
         let [only] = self.inputs() else { return None };
         let (protocol, kind, body) = match only.element {
-            ElementType::Text => ("text", "text/plain", Body::Text(self.text(only))),
-            ElementType::Blob => ("image", "image/png", Body::Bytes(self.image?.to_vec())),
+            ElementType::String => ("text", "text/plain", Body::Text(self.text(only))),
+            ElementType::Bytes => ("image", "image/png", Body::Bytes(self.image?.to_vec())),
             _ => {
                 let rows = self.bytes(only)?.repeat(self.whole(only).iter().product());
                 ("raw", "application/octet-stream", Body::Bytes(rows))

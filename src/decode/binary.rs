@@ -2,19 +2,20 @@
 
 use half::{bf16, f16};
 
-use crate::decode::error::{Fault, Read};
+use super::error::{DecodeError, Decoded};
 use crate::for_each_element_type;
-use crate::tensor::composite::Composite;
+use crate::tensor::Composite;
 use crate::tensor::{ElementType, Elements};
 
-/// The bytes behind a v2 request's JSON. Each tensor with `binary_data_size` takes so many, in the order of the inputs.
+/// The bytes behind a v2 request's JSON that no tensor has taken. Each tensor takes its `binary_data_size`, in the order of the
+/// inputs.
 pub(super) struct Section<'a>(pub(super) &'a [u8]);
 
 impl<'a> Section<'a> {
-    pub(super) fn take(&mut self, size: usize) -> Read<&'a [u8]> {
+    pub(super) fn take(&mut self, size: usize) -> Decoded<&'a [u8]> {
         let Some((data, rest)) = self.0.split_at_checked(size) else {
             let left = self.0.len();
-            return Err(Fault::new(format!(
+            return Err(DecodeError::new(format!(
                 "expected {size} bytes of binary data (binary_data_size), got {left}, the rest of the body"
             )));
         };
@@ -22,23 +23,23 @@ impl<'a> Section<'a> {
         Ok(data)
     }
 
-    /// Nothing may be left behind the last tensor.
-    pub(super) fn end(&self) -> Read<()> {
+    /// Refuses bytes behind the last tensor.
+    pub(super) fn end(&self) -> Decoded<()> {
         match self.0.len() {
             0 => Ok(()),
-            left => Err(Fault::new(format!(
+            left => Err(DecodeError::new(format!(
                 "expected the body to end with the last tensor's binary data, got {left} bytes more"
             ))),
         }
     }
 }
 
-/// An element as bytes: `width` each, side by side; strings with their length before them.
+/// An element as bytes: numbers side by side, strings with their length before them.
 trait Binary: Sized {
-    /// None: each element is as long as it says.
+    /// Bytes of one element; `None` if each has its length before it.
     const WIDTH: Option<usize>;
-    /// Reads `count` elements, which `bytes` are exactly long enough for where [`Self::WIDTH`] is known.
-    fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>>;
+    /// Reads `count` elements. If [`Self::WIDTH`] is known, `bytes` must be exactly as long as they are.
+    fn from_bytes(bytes: &[u8], count: usize) -> Decoded<Vec<Self>>;
 }
 
 macro_rules! numbers {
@@ -46,8 +47,8 @@ macro_rules! numbers {
         impl Binary for $rust {
             const WIDTH: Option<usize> = Some(size_of::<$rust>());
 
-            /// Compiles to one copy, as wide as the machine's registers, into the aligned buffer.
-            fn read(bytes: &[u8], _: usize) -> Read<Vec<Self>> {
+            /// Compiles to one vectorised copy into the aligned buffer.
+            fn from_bytes(bytes: &[u8], _: usize) -> Decoded<Vec<Self>> {
                 Ok(bytes.as_chunks().0.iter().map(|element| <$rust>::from_le_bytes(*element)).collect())
             }
         }
@@ -58,10 +59,12 @@ numbers!(u8, u16, u32, u64, i8, i16, i32, i64, f16, bf16, f32, f64);
 impl Binary for bool {
     const WIDTH: Option<usize> = Some(1);
 
-    fn read(bytes: &[u8], _: usize) -> Read<Vec<Self>> {
+    fn from_bytes(bytes: &[u8], _: usize) -> Decoded<Vec<Self>> {
         match bytes.iter().position(|byte| *byte > 1) {
             None => Ok(bytes.iter().map(|byte| *byte == 1).collect()),
-            Some(at) => Err(Fault::new(format!("expected 0 or 1 for a bool, got {}", bytes[at])).at(at)),
+            Some(at) => {
+                Err(DecodeError::new(format!("expected 0 or 1 for a bool, got {}", bytes[at])).at(at))
+            }
         }
     }
 }
@@ -69,11 +72,11 @@ impl Binary for bool {
 impl Binary for String {
     const WIDTH: Option<usize> = None;
 
-    fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>> {
-        with_lengths(bytes, count, |element| {
+    fn from_bytes(bytes: &[u8], count: usize) -> Decoded<Vec<Self>> {
+        read_with_lengths(bytes, count, |element| {
             let text = str::from_utf8(element).map_err(|e| {
                 let offset = e.valid_up_to();
-                Fault::new(format!("expected UTF-8, got an invalid sequence at its byte {offset}"))
+                DecodeError::new(format!("expected UTF-8, got an invalid sequence at its byte {offset}"))
             })?;
             Ok(text.to_owned())
         })
@@ -83,23 +86,27 @@ impl Binary for String {
 impl Binary for Vec<u8> {
     const WIDTH: Option<usize> = None;
 
-    fn read(bytes: &[u8], count: usize) -> Read<Vec<Self>> {
-        with_lengths(bytes, count, |element| Ok(element.to_vec()))
+    fn from_bytes(bytes: &[u8], count: usize) -> Decoded<Vec<Self>> {
+        read_with_lengths(bytes, count, |element| Ok(element.to_vec()))
     }
 }
 
-/// The protocol has no bytes for them.
+/// The protocol has no binary form of composites.
 impl Binary for Composite {
     const WIDTH: Option<usize> = None;
 
-    fn read(_: &[u8], _: usize) -> Read<Vec<Self>> {
-        Err(Fault::new("expected JSON: maps and sequences have no binary form"))
+    fn from_bytes(_: &[u8], _: usize) -> Decoded<Vec<Self>> {
+        Err(DecodeError::new("expected JSON: maps and sequences have no binary form"))
     }
 }
 
-/// Elements with 4 bytes of length before each.
-fn with_lengths<T>(mut bytes: &[u8], count: usize, element_of: impl Fn(&[u8]) -> Read<T>) -> Read<Vec<T>> {
-    // Each takes 4 bytes at least: a claim beyond that gets no memory.
+/// Reads elements with 4 bytes of length before each.
+fn read_with_lengths<T>(
+    mut bytes: &[u8],
+    count: usize,
+    element_of: impl Fn(&[u8]) -> Decoded<T>,
+) -> Decoded<Vec<T>> {
+    // Each takes at least 4 bytes, which bounds what the claimed count may reserve.
     let mut out = Vec::with_capacity(count.min(bytes.len() / 4));
     while out.len() < count {
         let index = out.len();
@@ -109,17 +116,17 @@ fn with_lengths<T>(mut bytes: &[u8], count: usize, element_of: impl Fn(&[u8]) ->
         });
         let Some((element, rest)) = element else {
             let left = bytes.len();
-            return Err(Fault::new(format!(
+            return Err(DecodeError::new(format!(
                 "expected 4 bytes of length and so many bytes of data, got {left} bytes, the rest of the tensor's"
             ))
             .at(index));
         };
-        out.push(element_of(element).map_err(|fault| fault.at(index))?);
+        out.push(element_of(element).map_err(|error| error.at(index))?);
         bytes = rest;
     }
     match bytes.len() {
         0 => Ok(out),
-        left => Err(Fault::new(format!(
+        left => Err(DecodeError::new(format!(
             "expected {count} elements with their lengths before them, got {left} bytes behind them"
         ))),
     }
@@ -127,27 +134,27 @@ fn with_lengths<T>(mut bytes: &[u8], count: usize, element_of: impl Fn(&[u8]) ->
 
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        /// Bytes that one element takes; none for strings.
-        pub(super) fn width(element: ElementType) -> Option<usize> {
+        /// Bytes of one element; `None` for strings.
+        pub(super) fn element_width(element: ElementType) -> Option<usize> {
             match element { $(ElementType::$variant => <$rust as Binary>::WIDTH),+ }
         }
 
-        fn read_elements(element: ElementType, bytes: &[u8], count: usize) -> Read<Elements> {
-            Ok(match element { $(ElementType::$variant => Elements::$variant(<$rust as Binary>::read(bytes, count)?)),+ })
+        fn dispatch_read(element: ElementType, bytes: &[u8], count: usize) -> Decoded<Elements> {
+            Ok(match element { $(ElementType::$variant => Elements::$variant(<$rust as Binary>::from_bytes(bytes, count)?)),+ })
         }
     };
 }
 for_each_element_type!(dispatch);
 
-/// So many elements, which must be all that `bytes` hold.
-pub(super) fn read(element: ElementType, bytes: &[u8], count: usize) -> Read<Elements> {
-    if let Some(width) = width(element)
+/// Reads `count` elements, which must take all of `bytes`.
+pub(super) fn read_elements(element: ElementType, bytes: &[u8], count: usize) -> Decoded<Elements> {
+    if let Some(width) = element_width(element)
         && count.checked_mul(width) != Some(bytes.len())
     {
         let got = bytes.len();
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected {count} values of {width} bytes each ({element}), got {got} bytes"
         )));
     }
-    read_elements(element, bytes, count)
+    dispatch_read(element, bytes, count)
 }

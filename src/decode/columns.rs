@@ -1,78 +1,85 @@
-//! Columns: `{"inputs": {"x": [[…]], "y": …}}`, by the names of inputs or of a table's columns, or the bare value of a single input.
+//! Columns: `{"inputs": {"x": [[…]], "y": …}}`, by the names of inputs or of named columns, or the bare value of a single input.
 
-use super::inputs::{Inputs, check_rows};
+use super::error::{DecodeError, Decoded, key_twice, quoted};
+use super::inputs::Inputs;
+use super::named_columns::NamedColumns;
 use super::nested::copy_element;
-use super::rows::{Columns, first_key_is, is_bare_row, lists_rows};
+use super::rows::{first_key_is, is_bare_row, list_hint};
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, shown};
 use crate::tensor::Elements;
 
-/// Reads what stands under `inputs`: whole tensors.
-pub(super) fn read(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<()> {
+/// Reads the value of `inputs`: whole tensors.
+pub(super) fn read_columns(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<()> {
     if scanner.peek() != Some(b'{') {
         if inputs.list.len() != 1 {
             return Err(scanner.unexpected("an object with a value for every input").within("inputs"));
         }
         let start = scanner.clone();
-        return inputs.read(0, scanner, 0).map_err(|fault| {
-            let fault = fault.within("inputs");
-            if is_bare_row(&start, inputs, 1) { fault.and(&lists_rows(inputs)) } else { fault }
+        return inputs.read_value(0, scanner, 0).map_err(|error| {
+            let error = error.within("inputs");
+            if is_bare_row(&start, inputs, 1) { error.with_hint(&list_hint(inputs)) } else { error }
         });
     }
-    if let Some(table) = Columns::of(inputs)
-        && !first_key_is(scanner, |key| table.find(key, 0).is_none() && inputs.position(key, 0).is_some())
+    if let Some(columns) = NamedColumns::of(inputs)
+        && !first_key_is(scanner, |key| columns.find(key, 0).is_none() && inputs.position(key, 0).is_some())
     {
-        return by_column(scanner, inputs, table).map_err(|fault| fault.within("inputs"));
+        return read_named_columns(scanner, inputs, columns).map_err(|error| error.within("inputs"));
     }
     scanner.open(b'{')?;
     let mut keys = 0;
     while let Some(key) = scanner.key(keys == 0)? {
         keys += 1;
-        let found = inputs.find_or_pass_over(&key, keys - 1).map_err(|fault| fault.within("inputs"))?;
+        let found = inputs.find_known(&key, keys - 1).map_err(|error| error.within("inputs"))?;
         let Some(input) = found else {
             scanner.skip()?;
             continue;
         };
-        if inputs.list[input].times > 0 {
-            return Err(
-                Fault::new(format!("expected each key once, got {} twice", shown(&key))).within("inputs")
-            );
+        if inputs.list[input].values_read > 0 {
+            return Err(key_twice(&key).within("inputs"));
         }
-        inputs.read(input, scanner, 0).map_err(|fault| fault.within(&format!("input {}", shown(&key))))?;
+        inputs
+            .read_value(input, scanner, 0)
+            .map_err(|error| error.within(&format!("input {}", quoted(&key))))?;
     }
-    inputs.complete_whole().map_err(|fault| fault.within("inputs"))
+    inputs.complete_tensors().map_err(|error| error.within("inputs"))
 }
 
-/// Reads `{"alcohol": [13.2, …], …}`: the columns of the one input, as long as each other.
-fn by_column(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, table: Columns<'_>) -> Read<()> {
+/// Reads `{"alcohol": [13.2, …], …}`: named columns, each as long as the others.
+fn read_named_columns(
+    scanner: &mut Scanner<'_>,
+    inputs: &mut Inputs<'_>,
+    columns: NamedColumns<'_>,
+) -> Decoded<()> {
     scanner.open(b'{')?;
-    let mut columns = WholeColumns::new(table);
+    let mut columns = WholeColumns::new(columns);
     let mut keys = 0;
     while let Some(key) = scanner.key(keys == 0)? {
         keys += 1;
-        let Some(place) = columns.table.find_or_pass_over(&key, keys - 1)? else {
+        let Some(place) = columns.named.find_known(&key, keys - 1)? else {
             scanner.skip()?;
             continue;
         };
         if columns.is_filled(place) {
-            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+            return Err(key_twice(&key));
         }
-        columns.read(place, scanner, inputs).map_err(|fault| fault.within(&format!("[{}]", shown(&key))))?;
+        columns
+            .read_column(place, scanner, inputs)
+            .map_err(|error| error.within(&format!("[{}]", quoted(&key))))?;
     }
     columns.finish(inputs)
 }
 
-/// The named columns of the one input, each of which comes as a whole.
+/// The named columns of a request that gives each of them as a whole.
 pub(super) struct WholeColumns<'s> {
-    pub(super) table: Columns<'s>,
+    pub(super) named: NamedColumns<'s>,
     filled: Vec<bool>,
-    /// How many values the first column had.
+    /// Number of values of the first column.
     rows: Option<usize>,
 }
 
 impl<'s> WholeColumns<'s> {
-    pub(super) fn new(table: Columns<'s>) -> Self {
-        Self { filled: vec![false; table.names.len()], table, rows: None }
+    pub(super) fn new(named: NamedColumns<'s>) -> Self {
+        Self { filled: vec![false; named.names.len()], named, rows: None }
     }
 
     fn width(&self) -> usize {
@@ -83,33 +90,38 @@ impl<'s> WholeColumns<'s> {
         self.filled[place]
     }
 
-    /// Whether a column has come.
+    /// True if any column was read.
     pub(super) fn has_any(&self) -> bool {
         self.rows.is_some()
     }
 
-    /// Reads a list with a value for each row, which may have brackets of its own; answers how many there are.
-    pub(super) fn read(
+    /// Reads a list with a value for each row, in brackets of its own or without; returns the number of values.
+    pub(super) fn read_column(
         &mut self,
         place: usize,
         scanner: &mut Scanner<'_>,
         inputs: &mut Inputs<'_>,
-    ) -> Read<usize> {
+    ) -> Decoded<usize> {
         if !scanner.open(b'[')? {
             return Err(scanner.unexpected("a list of values, one a row"));
         }
         let mut count = 0;
         while scanner.another(count == 0, b']')? {
             let at = self.cell(place, count, inputs)?;
-            cell(at, scanner, inputs).map_err(|fault| fault.at(count))?;
+            read_cell(at, scanner, inputs).map_err(|error| error.at(count))?;
             count += 1;
         }
         self.end(place, count)?;
         Ok(count)
     }
 
-    /// Takes a column's values, which are of the input's own type.
-    pub(super) fn take(&mut self, place: usize, values: &Elements, inputs: &mut Inputs<'_>) -> Read<()> {
+    /// Copies a column's values, which have the input's type.
+    pub(super) fn copy_column(
+        &mut self,
+        place: usize,
+        values: &Elements,
+        inputs: &mut Inputs<'_>,
+    ) -> Decoded<()> {
         for row in 0..values.len() {
             let at = self.cell(place, row, inputs)?;
             copy_element(inputs.elements(0), at, values, row);
@@ -117,52 +129,52 @@ impl<'s> WholeColumns<'s> {
         self.end(place, values.len())
     }
 
-    /// Where the column's value in this row goes. The first column makes the rows.
-    fn cell(&self, place: usize, row: usize, inputs: &mut Inputs<'_>) -> Read<usize> {
+    /// The index of the element for a column's value in this row. The first column adds the rows.
+    fn cell(&self, place: usize, row: usize, inputs: &mut Inputs<'_>) -> Decoded<usize> {
         let width = self.width();
         match self.rows {
             None => {
-                check_rows(row + 1, inputs.limits.max_rows)?;
-                inputs.blank_row(width)?;
+                inputs.limits.check_rows(row + 1)?;
+                inputs.add_zeros(0, width)?;
             }
             Some(rows) if row == rows => {
-                return Err(Fault::new(format!("expected {rows} values as before it, got more")));
+                return Err(DecodeError::new(format!("expected {rows} values as before it, got more")));
             }
             Some(_) => {}
         }
         Ok(row * width + place)
     }
 
-    fn end(&mut self, place: usize, count: usize) -> Read<()> {
+    fn end(&mut self, place: usize, count: usize) -> Decoded<()> {
         let rows = *self.rows.get_or_insert(count);
         if count != rows {
-            return Err(Fault::new(format!("expected {rows} values as before it, got {count}")));
+            return Err(DecodeError::new(format!("expected {rows} values as before it, got {count}")));
         }
         self.filled[place] = true;
         Ok(())
     }
 
-    /// Makes one tensor of them.
-    pub(super) fn finish(self, inputs: &mut Inputs<'_>) -> Read<()> {
+    /// Makes one tensor of the columns.
+    pub(super) fn finish(self, inputs: &mut Inputs<'_>) -> Decoded<()> {
         let (width, rows) = (self.width(), self.rows.unwrap_or(0));
-        for place in self.table.left_out(inputs.signature, &self.filled)? {
+        for place in self.named.absent(inputs.signature, &self.filled)? {
             for row in 0..rows {
-                inputs.set_missing(row * width + place);
+                inputs.set_nan(row * width + place);
             }
         }
-        inputs.are_whole(rows);
+        inputs.set_whole(rows);
         Ok(())
     }
 }
 
-fn cell(at: usize, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Read<()> {
-    // The brackets of a column of shape [rows, 1].
+fn read_cell(at: usize, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<()> {
+    // A column of shape [rows, 1] has brackets around each value.
     if !scanner.open(b'[')? {
-        return inputs.set(at, scanner);
+        return inputs.set_cell(at, scanner);
     }
     if !scanner.another(true, b']')? {
-        return Err(Fault::new("expected 1 value, got none"));
+        return Err(DecodeError::new("expected 1 value, got none"));
     }
-    inputs.set(at, scanner)?;
-    if scanner.another(false, b']')? { Err(Fault::new("expected 1 value, got more")) } else { Ok(()) }
+    inputs.set_cell(at, scanner)?;
+    if scanner.another(false, b']')? { Err(DecodeError::new("expected 1 value, got more")) } else { Ok(()) }
 }

@@ -1,150 +1,153 @@
-//! Maps, as objects, and sequences of tensors, as lists: typed, and counted before memory is taken for them.
+//! Maps from JSON objects, and sequences of tensors from lists: typed, and counted before memory is taken for them.
 
 use std::collections::HashSet;
 
-use super::nested::{Rule, read_nested};
-use super::scanner::Scanner;
-use super::weight;
-use crate::decode::error::{Fault, Read, shown};
-use crate::tensor::composite::Composite;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
-use crate::tensor::{ElementType, Elements, Tensor};
+use super::error::{DecodeError, Decoded, quoted};
+use super::limits::element_weight;
+use super::nested::{ValueContext, read_nested};
+use super::scanner::{MAX_DEPTH, Scanner};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
+use crate::tensor::{Composite, ElementType, Elements, Tensor};
 
-/// What a tensor of a sequence counts for beside its elements: empty ones take memory, too.
-const TENSOR: usize = 16;
-/// Weight of a map's entry beside its value: its key, and its place among those that must differ.
-const ENTRY: usize = 10;
-
-/// As deep as [`Scanner`] goes; no tensor's rank is greater.
-const MAX_RANK: usize = 64;
+/// Weight of a tensor in a sequence beside its elements: an empty one takes memory, too.
+const TENSOR_WEIGHT: usize = 16;
+/// Weight of a map's entry beside its value: its key, and its place in the set that finds duplicates.
+const ENTRY_WEIGHT: usize = 10;
 
 /// Elements that a request may still have.
-pub(super) struct Left {
-    pub(super) elements: usize,
-    /// How many it may have in all, for messages.
-    pub(super) of: usize,
+pub(super) struct ElementBudget {
+    pub(super) left: usize,
+    /// The request's limit of elements, for messages.
+    pub(super) max_elements: usize,
 }
 
-impl Left {
-    fn take(&mut self, count: usize) -> Read<()> {
-        let Some(left) = self.elements.checked_sub(count) else {
-            return Err(Fault::too_large(format!(
+impl ElementBudget {
+    fn take(&mut self, count: usize) -> Decoded<()> {
+        let Some(left) = self.left.checked_sub(count) else {
+            return Err(DecodeError::too_large(format!(
                 "expected at most {} elements in all inputs, got more",
-                self.of
+                self.max_elements
             )));
         };
-        self.elements = left;
+        self.left = left;
         Ok(())
     }
 }
 
 /// Reads the value of an input that is a map or a sequence.
-pub(super) fn read(spec: &TensorSpec, scanner: &mut Scanner<'_>, left: &mut Left) -> Read<Composite> {
-    left.take(weight(ElementType::Composite))?;
+pub(super) fn read_composite(
+    spec: &TensorSpec,
+    scanner: &mut Scanner<'_>,
+    budget: &mut ElementBudget,
+) -> Decoded<Composite> {
+    budget.take(element_weight(ElementType::Composite))?;
     match &spec.kind {
-        Kind::Map { key, value } => map(spec, *key, *value, scanner, left),
-        Kind::Sequence { element, shape } => sequence(spec, *element, shape, scanner, left),
-        Kind::Tensor | Kind::Optional | Kind::OpenRank => {
-            unreachable!("tensors are read by their element type")
+        ValueKind::Map { key, value } => read_map(spec, *key, *value, scanner, budget),
+        ValueKind::Sequence { element, shape } => read_sequence(spec, *element, shape, scanner, budget),
+        ValueKind::Tensor | ValueKind::Optional | ValueKind::OpenRank => {
+            unreachable!("the caller reads tensors")
         }
     }
 }
 
-fn map(
+fn read_map(
     spec: &TensorSpec,
     key: ElementType,
     value: ElementType,
     scanner: &mut Scanner<'_>,
-    left: &mut Left,
-) -> Read<Composite> {
+    budget: &mut ElementBudget,
+) -> Decoded<Composite> {
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected(&format!("an object ({})", spec.describe())));
     }
-    let (mut texts, mut numbers) = (Vec::new(), Vec::new());
+    let (mut strings, mut numbers) = (Vec::new(), Vec::new());
     let mut values = Elements::with_capacity(value, 0);
     while let Some(name) = scanner.key(values.is_empty())? {
-        left.take(ENTRY + weight(value))?;
+        budget.take(ENTRY_WEIGHT + element_weight(value))?;
         match key {
-            ElementType::I64 => numbers.push(whole_number(&name)?),
-            _ => texts.push(name.to_string()),
+            ElementType::I64 => numbers.push(parse_int64(&name)?),
+            _ => strings.push(name.to_string()),
         }
-        let rule = Rule {
+        let context = ValueContext {
             spec,
             limit: values.len() + 1,
-            max_elements: left.of,
+            max_elements: budget.max_elements,
             has_shape: false,
             may_be_padded: false,
         };
-        read_nested(&mut values, scanner, &mut [], &rule)
-            .map_err(|fault| fault.within(&format!("[{}]", shown(&name))))?;
+        read_nested(&mut values, scanner, &mut [], &context)
+            .map_err(|error| error.within(&format!("[{}]", quoted(&name))))?;
     }
     let keys = match key {
         ElementType::I64 => {
-            each_once(&numbers)?;
+            check_unique(&numbers)?;
             Elements::I64(numbers)
         }
         _ => {
-            each_once(&texts)?;
-            Elements::Text(texts)
+            check_unique(&strings)?;
+            Elements::String(strings)
         }
     };
     Ok(Composite::Map { keys, values })
 }
 
-fn whole_number(key: &str) -> Read<i64> {
-    key.parse().map_err(|_| Fault::new(format!("expected keys that are int64s, got {}", shown(key))))
+fn parse_int64(key: &str) -> Decoded<i64> {
+    key.parse().map_err(|_| DecodeError::new(format!("expected keys that are int64s, got {}", quoted(key))))
 }
 
-fn each_once<T: std::hash::Hash + Eq + std::fmt::Display>(keys: &[T]) -> Read<()> {
+fn check_unique<T: std::hash::Hash + Eq + std::fmt::Display>(keys: &[T]) -> Decoded<()> {
     let mut seen = HashSet::with_capacity(keys.len());
     match keys.iter().find(|key| !seen.insert(*key)) {
         None => Ok(()),
         Some(key) => {
-            Err(Fault::new(format!("expected each key once, got {} twice", shown(&key.to_string()))))
+            Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key.to_string()))))
         }
     }
 }
 
-fn sequence(
+fn read_sequence(
     spec: &TensorSpec,
     element: ElementType,
     shape: &[Dim],
     scanner: &mut Scanner<'_>,
-    left: &mut Left,
-) -> Read<Composite> {
+    budget: &mut ElementBudget,
+) -> Decoded<Composite> {
     if !scanner.open(b'[')? {
         return Err(scanner.unexpected(&format!("a list of tensors ({})", spec.describe())));
     }
-    let own = TensorSpec { name: String::new(), element, shape: shape.to_vec(), kind: Kind::Tensor };
+    let own = TensorSpec { name: String::new(), element, shape: shape.to_vec(), kind: ValueKind::Tensor };
     let mut tensors = Vec::new();
     while scanner.another(tensors.is_empty(), b']')? {
-        left.take(TENSOR)?;
+        budget.take(TENSOR_WEIGHT)?;
         let mut dims: Vec<Option<usize>> = own.shape.iter().map(Dim::fixed).collect();
         if dims.is_empty() {
-            dims = vec![None; rank(scanner)];
+            dims = vec![None; next_rank(scanner)];
         }
         let mut elements = Elements::with_capacity(element, 0);
-        let rule = Rule {
+        let context = ValueContext {
             spec: &own,
-            limit: left.elements / weight(element),
-            max_elements: left.of,
+            limit: budget.left / element_weight(element),
+            max_elements: budget.max_elements,
             has_shape: false,
             may_be_padded: false,
         };
-        read_nested(&mut elements, scanner, &mut dims, &rule).map_err(|fault| fault.at(tensors.len()))?;
-        left.take(elements.len() * weight(element))?;
-        // A length that no array showed is that of an array inside an empty one.
+        read_nested(&mut elements, scanner, &mut dims, &context).map_err(|error| error.at(tensors.len()))?;
+        budget.take(elements.len() * element_weight(element))?;
+        // A length that is not known belongs to an array inside an empty one.
         let shape = dims.iter().map(|length| length.unwrap_or(0)).collect();
         tensors.push(Tensor { shape, elements });
     }
     if tensors.is_empty() {
-        return Err(Fault::new(format!("expected at least one tensor ({}), got none", spec.describe())));
+        return Err(DecodeError::new(format!(
+            "expected at least one tensor ({}), got none",
+            spec.describe()
+        )));
     }
     Ok(Composite::Sequence(tensors))
 }
 
-/// How many arrays open here: where the model does not say how many dimensions there are, the request does.
-pub(super) fn rank(scanner: &Scanner<'_>) -> usize {
+/// The number of arrays that open here: the rank of the next tensor, if the model leaves it open.
+pub(super) fn next_rank(scanner: &Scanner<'_>) -> usize {
     let mut ahead = scanner.clone();
-    (0..MAX_RANK).take_while(|_| ahead.take(b'[')).count()
+    (0..MAX_DEPTH).take_while(|_| ahead.take(b'[')).count()
 }

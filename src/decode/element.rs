@@ -4,19 +4,19 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use half::{bf16, f16};
 
-use super::number::{self, Number};
+use super::error::{DecodeError, Decoded, quoted};
+use super::fast_numbers;
+use super::number::{Number, odd_f32, scan_number};
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, shown};
-use crate::decode::fast_numbers;
-use crate::tensor::composite::Composite;
-use crate::tensor::with_article;
+use crate::names::with_article;
+use crate::tensor::Composite;
 
 pub(super) trait Element: Default + Clone {
-    /// Reads one element, wherever white space before it begins.
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self>;
+    /// Reads one element and the white space before it.
+    fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self>;
 
-    /// Appends elements of a list as far as that is simple, `most` at most; answers how many. What stands behind the last one
-    /// is not consumed.
+    /// Appends the next elements of a list as long as they are fast to read, `most` at most. Returns their number, and consumes
+    /// nothing behind the last one.
     #[inline(always)]
     fn read_run(_: &mut Scanner<'_>, _: &mut Vec<Self>, _most: usize) -> usize {
         0
@@ -24,25 +24,22 @@ pub(super) trait Element: Default + Clone {
 }
 
 #[inline(never)]
-fn number<'a>(scanner: &mut Scanner<'a>) -> Read<Number<'a>> {
+fn read_number<'a>(scanner: &mut Scanner<'a>) -> Decoded<Number<'a>> {
     match scanner.peek() {
-        Some(b'-' | b'0'..=b'9') => number::scan(scanner),
+        Some(b'-' | b'0'..=b'9') => scan_number(scanner),
         _ => Err(unexpected(scanner, "a number")),
     }
 }
 
-/// What `null` becomes is for the bundle to say.
+/// A hint for `null` and for empty cells.
 pub(super) const DECLARE_MISSING: &str =
-    "what a missing value becomes, columns.missing declares in the bundle's model.yaml";
+    "to accept missing values, declare columns.missing in the bundle's model.yaml";
 
-/// As the scanner says it; where a missing value was sent as `null`, also how one is declared.
+/// [`Scanner::unexpected`], with a hint for `null`.
 #[cold]
-fn unexpected(scanner: &mut Scanner<'_>, wanted: &str) -> Box<Fault> {
-    let fault = scanner.unexpected(wanted);
-    if !scanner.clone().word("null") {
-        return fault;
-    }
-    fault.and(DECLARE_MISSING)
+fn unexpected(scanner: &mut Scanner<'_>, wanted: &str) -> Box<DecodeError> {
+    let error = scanner.unexpected(wanted);
+    if scanner.clone().word("null") { error.with_hint(DECLARE_MISSING) } else { error }
 }
 
 #[cold]
@@ -51,24 +48,24 @@ fn out_of_range(
     name: &str,
     low: impl std::fmt::Display,
     high: impl std::fmt::Display,
-) -> Box<Fault> {
-    Fault::new(format!("expected {} ({low} to {high}), got {}", with_article(name), number.shown()))
+) -> Box<DecodeError> {
+    DecodeError::new(format!("expected {} ({low} to {high}), got {}", with_article(name), number.shortened()))
 }
 
 macro_rules! integers {
     ($($rust:ident $name:literal),+) => { $(
         impl Element for $rust {
             #[inline(always)]
-            fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+            fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self> {
                 scanner.peek();
-                if let Some(value) = fast_numbers::read(scanner) {
+                if let Some(value) = fast_numbers::read_fast(scanner) {
                     return Ok(value);
                 }
-                let number = number(scanner)?;
+                let number = read_number(scanner)?;
                 match number.integer().map(Self::try_from) {
                     Some(Ok(value)) => Ok(value),
                     None if number.has_fraction() => {
-                        Err(Fault::new(format!("expected a whole number for {}, got {}", $name, number.shown())))
+                        Err(DecodeError::new(format!("expected a whole number for {}, got {}", $name, number.shortened())))
                     }
                     _ => Err(out_of_range(&number, $name, Self::MIN, Self::MAX)),
                 }
@@ -83,9 +80,9 @@ macro_rules! integers {
 }
 integers!(u8 "uint8", u16 "uint16", u32 "uint32", u64 "uint64", i8 "int8", i16 "int16", i32 "int32", i64 "int64");
 
-/// JSON has no numbers for these; responses write them as the same strings.
+/// The strings for values that JSON has no numbers for; responses have the same.
 #[cold]
-fn not_finite(scanner: &mut Scanner<'_>) -> Read<f64> {
+fn not_finite(scanner: &mut Scanner<'_>) -> Decoded<f64> {
     let mut ahead = scanner.clone();
     let value = match &*ahead.string()? {
         "NaN" => f64::NAN,
@@ -97,38 +94,27 @@ fn not_finite(scanner: &mut Scanner<'_>) -> Read<f64> {
     Ok(value)
 }
 
-/// Of the two f32s around a value the odd one: rounding that again, to fewer bits, gives what rounding the value would have
-/// (Boldo and Melquiond, "Emulation of FMA and Correctly Rounded Sums", 2008).
-pub(super) fn odd_f32(value: f64) -> f32 {
-    let near = value as f32;
-    let (bits, back) = (near.to_bits(), f64::from(near));
-    if back == value || bits & 1 == 1 || near.is_infinite() {
-        return near;
-    }
-    f32::from_bits(if back.abs() > value.abs() { bits - 1 } else { bits + 1 })
-}
-
 macro_rules! floats {
     ($($rust:ident $name:literal $convert:expr, $from:expr);+) => { $(
         impl Element for $rust {
             #[inline(always)]
-            fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+            fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self> {
                 scanner.peek();
-                if let Some(value) = fast_numbers::read(scanner) {
+                if let Some(value) = fast_numbers::read_fast(scanner) {
                     return Ok(value);
                 }
                 if scanner.peek() == Some(b'"') {
                     return not_finite(scanner).map(|value| ($from)(value));
                 }
-                // A missing value, as an empty cell of a table is: pandas and JavaScript write NaN so.
+                // A missing value, like an empty cell of a table: pandas and JavaScript write NaN as null.
                 if scanner.word("null") {
                     return Ok(($from)(f64::NAN));
                 }
-                let number = number(scanner)?;
+                let number = read_number(scanner)?;
                 let value: Self = ($convert)(&number);
-                // Finite digits that round to infinity are beyond the type.
+                // The digits are finite, so infinity means out of range.
                 if value.is_infinite() {
-                    // Debug's form has an exponent where Display has hundreds of digits.
+                    // Debug writes an exponent, Display hundreds of digits.
                     let (low, high) = (format_args!("{:?}", Self::MIN), format_args!("{:?}", Self::MAX));
                     return Err(out_of_range(&number, $name, low, high));
                 }
@@ -149,9 +135,9 @@ floats!(
     f64 "float64" Number::f64, std::convert::identity
 );
 
-/// `true` and `false`, and 1 and 0 as the Open Inference Protocol's clients also write them.
+/// `true` and `false`, also 1 and 0 as some clients of the Open Inference Protocol write them.
 impl Element for bool {
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+    fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         if scanner.word("true") {
             return Ok(true);
         }
@@ -161,18 +147,21 @@ impl Element for bool {
         if !matches!(scanner.peek(), Some(b'-' | b'0'..=b'9')) {
             return Err(unexpected(scanner, "true or false"));
         }
-        let number = number::scan(scanner)?;
+        let number = scan_number(scanner)?;
         match number.integer() {
             Some(0) => Ok(false),
             Some(1) => Ok(true),
-            _ => Err(Fault::new(format!("expected true or false (or 1 or 0), got {}", number.shown()))),
+            _ => Err(DecodeError::new(format!(
+                "expected true or false (or 1 or 0), got {}",
+                number.shortened()
+            ))),
         }
     }
 }
 
 /// A string, or `{"b64": "…"}`: base64 (RFC 4648, section 4) of UTF-8.
 impl Element for String {
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+    fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         if scanner.peek() == Some(b'"') {
             return Ok(scanner.string()?.into_owned());
         }
@@ -180,54 +169,56 @@ impl Element for String {
         if scanner.peek() != Some(b'{') {
             return Err(unexpected(scanner, wanted));
         }
-        let bytes = base64(scanner, wanted)?;
+        let bytes = read_base64(scanner, wanted)?;
         Self::from_utf8(bytes).map_err(|e| {
             let offset = e.utf8_error().valid_up_to();
-            Fault::new(format!("expected UTF-8 in \"b64\", got an invalid sequence at its byte {offset}"))
+            DecodeError::new(format!(
+                "expected UTF-8 in \"b64\", got an invalid sequence at its byte {offset}"
+            ))
         })
     }
 }
 
 /// `{"b64": "…"}`, or the bare string of base64.
 impl Element for Vec<u8> {
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+    fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         const WANTED: &str = "an image: {\"b64\": \"…\"}";
         if scanner.peek() != Some(b'"') {
-            return base64(scanner, WANTED);
+            return read_base64(scanner, WANTED);
         }
         let text = scanner.string()?;
-        STANDARD
-            .decode(text.as_bytes())
-            .map_err(|_| Fault::new(format!("expected {WANTED}, got {}, which is not base64", shown(&text))))
+        STANDARD.decode(text.as_bytes()).map_err(|_| {
+            DecodeError::new(format!("expected {WANTED}, got {}, which is not base64", quoted(&text)))
+        })
     }
 }
 
-/// Read by [`super::composite`], which knows what is in it.
+/// Refused: [`super::composite`] reads composites, since it knows the types inside.
 impl Element for Composite {
-    fn read(scanner: &mut Scanner<'_>) -> Read<Self> {
+    fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         Err(scanner.unexpected("a map or a sequence of a known type"))
     }
 }
 
-/// The bytes of the object `{"b64": "…"}` that comes next.
-fn base64(scanner: &mut Scanner<'_>, wanted: &str) -> Read<Vec<u8>> {
+/// Reads the object `{"b64": "…"}`.
+fn read_base64(scanner: &mut Scanner<'_>, wanted: &str) -> Decoded<Vec<u8>> {
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected(wanted));
     }
     match scanner.key(true)?.as_deref() {
         Some("b64") if scanner.peek() == Some(b'"') => {}
         Some("b64") => return Err(scanner.unexpected("a string of base64 in \"b64\"")),
-        _ => return Err(Fault::new(format!("expected {wanted}, got another object"))),
+        _ => return Err(DecodeError::new(format!("expected {wanted}, got another object"))),
     }
     let encoded = scanner.string()?;
     if scanner.key(false)?.is_some() {
-        return Err(Fault::new("expected nothing beside \"b64\", got another key"));
+        return Err(DecodeError::new("expected nothing beside \"b64\", got another key"));
     }
     decode_base64(&encoded)
 }
 
-pub(super) fn decode_base64(encoded: &str) -> Read<Vec<u8>> {
+pub(super) fn decode_base64(encoded: &str) -> Decoded<Vec<u8>> {
     STANDARD
         .decode(encoded.as_bytes())
-        .map_err(|e| Fault::new(format!("expected padded base64 in \"b64\", got an error: {e}")))
+        .map_err(|e| DecodeError::new(format!("expected padded base64 in \"b64\", got an error: {e}")))
 }

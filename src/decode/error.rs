@@ -1,22 +1,21 @@
-//! What is wrong with a body and where, built from the inside out: who reads an element adds its place on the way back.
+//! Errors of a body and their place in it, built from the inside out: each caller adds its own part of the place.
 
-use super::MAX_ID_BYTES;
 use crate::error::{Code, Rejection};
 use crate::names::nearest;
-pub(super) use crate::names::shown;
+pub(super) use crate::names::quoted;
 
-pub(super) type Read<T> = Result<T, Box<Fault>>;
+pub(super) type Decoded<T> = Result<T, Box<DecodeError>>;
 
-/// A rejection in the making. Boxed, so that the hot path returns small results.
+/// A rejection without its final text. Boxed, so that the results on the hot path are small.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct DecodeError {
     code: Code,
     /// `instances[2].x[3]` or `input "x"`; empty for the body as a whole.
     place: String,
     message: String,
 }
 
-impl Fault {
+impl DecodeError {
     #[cold]
     pub(super) fn new(message: impl Into<String>) -> Box<Self> {
         Box::new(Self { code: Code::InvalidInput, place: String::new(), message: message.into() })
@@ -32,22 +31,22 @@ impl Fault {
         Box::new(Self { code: Code::InputForbidden, place: String::new(), message: message.into() })
     }
 
-    /// What else there is to say.
+    /// Appends a hint.
     #[cold]
-    pub(super) fn and(mut self: Box<Self>, more: &str) -> Box<Self> {
+    pub(super) fn with_hint(mut self: Box<Self>, hint: &str) -> Box<Self> {
         self.message += "; ";
-        self.message += more;
+        self.message += hint;
         self
     }
 
-    /// It happened in element `index` of what encloses it.
+    /// Puts the index of an element before the place.
     #[cold]
     pub(super) fn at(mut self: Box<Self>, index: usize) -> Box<Self> {
         self.place.insert_str(0, &format!("[{index}]"));
         self
     }
 
-    /// It happened in what is called `name`: a key of the body, or an input.
+    /// Puts the name of a key or an input before the place.
     #[cold]
     pub(super) fn within(mut self: Box<Self>, name: &str) -> Box<Self> {
         self.place.insert_str(0, name);
@@ -61,18 +60,33 @@ impl Fault {
     }
 }
 
-/// Refuses what a response repeats of its request and could not, for its length.
-pub(super) fn check_id(id: &str) -> Read<()> {
-    if id.len() <= MAX_ID_BYTES {
-        return Ok(());
-    }
-    Err(Fault::new(format!("expected at most {MAX_ID_BYTES} bytes, got {}", id.len())))
+/// The error about a key that an object has twice.
+#[cold]
+pub(super) fn key_twice(key: &str) -> Box<DecodeError> {
+    DecodeError::new(format!("expected each key once, got {} twice", quoted(key)))
 }
 
-/// `; did you mean "alcohol"?` where one of `names` is like this one, else nothing.
+/// `; did you mean "alcohol"?` if one of `names` is like `name`, else nothing.
 pub(super) fn did_you_mean(name: &str, names: &[&str]) -> String {
     match nearest(name, names.iter().copied(), 1)[..] {
-        [known] => format!("; did you mean {}?", shown(known)),
+        [known] => format!("; did you mean {}?", quoted(known)),
         _ => String::new(),
     }
+}
+
+/// Names that a message lists at most.
+const MAX_LISTED: usize = 20;
+
+/// `input "x"`, or `one of the inputs "x", "y"`.
+pub(super) fn one_of(kind: &str, names: &[&str]) -> String {
+    let list: Vec<String> = names.iter().take(MAX_LISTED).map(|name| quoted(name)).collect();
+    let more = if names.len() > MAX_LISTED { ", …" } else { "" };
+    if names.len() == 1 {
+        return format!("{kind} {}", list[0]);
+    }
+    format!("one of the {kind}s {}{more}", list.join(", "))
+}
+
+pub(super) fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }

@@ -1,26 +1,27 @@
-//! CloudEvents 1.0 (github.com/cloudevents/spec) as requests: in a message's attributes (binary mode) or its body (structured
-//! mode, JSON format). Their data is read as any other body is.
+//! CloudEvents 1.0 (github.com/cloudevents/spec) as requests: in headers (binary mode) or in the body (structured mode, JSON
+//! format). Their data is read like any other body.
 
 use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::envelope::Headers;
+use super::error::{DecodeError, Decoded, key_twice, quoted};
+use super::limits::check_id;
 use super::media::MediaType;
 use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, check_id, shown};
+use crate::headers::Headers;
 
-/// Where an event's attributes stand: its answer has them there too.
+/// The place of an event's attributes, which is the same in its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// `ce-…` attributes beside the data.
+    /// `ce-…` headers beside the data.
     Binary,
     /// `application/cloudevents+json`.
     Structured,
 }
 
-/// What an answer repeats of the event that it answers.
+/// The attributes of an event that its response repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub mode: Mode,
@@ -29,13 +30,13 @@ pub struct Event {
     pub correlation_id: Option<String>,
 }
 
-/// Whether a body is itself an event; [`structured`] says which formats of them are read.
+/// True if a body is itself an event; [`check_format`] refuses the formats that are not supported.
 pub(super) fn is_structured(media: &MediaType<'_>) -> bool {
     media.essence.starts_with("application/cloudevents")
 }
 
-/// The event whose attributes are these.
-pub(super) fn binary(headers: Headers<'_>) -> Read<Event> {
+/// The event in binary mode.
+pub(super) fn from_headers(headers: Headers<'_>) -> Decoded<Event> {
     let given = |name: &str| headers.get(name).filter(|value| !value.is_empty());
     check_version(given("ce-specversion").unwrap_or_default())?;
     for required in ["ce-source", "ce-type"] {
@@ -51,47 +52,47 @@ pub(super) fn binary(headers: Headers<'_>) -> Read<Event> {
 }
 
 impl Event {
-    /// Refuses an event of which an answer could not repeat everything.
-    fn check(self) -> Read<Self> {
+    /// Refuses an event whose attributes a response could not repeat.
+    fn check(self) -> Decoded<Self> {
         let repeated = [
             ("id", Some(&self.id)),
             ("subject", self.subject.as_ref()),
             ("correlationid", self.correlation_id.as_ref()),
         ];
         for (name, value) in repeated {
-            let place = |fault: Box<Fault>| fault.within(&format!("{name} of the CloudEvent"));
+            let place = |error: Box<DecodeError>| error.within(&format!("{name} of the CloudEvent"));
             value.map_or(Ok(()), |value| check_id(value)).map_err(place)?;
         }
         Ok(self)
     }
 }
 
-fn missing(name: &str) -> Box<Fault> {
-    Fault::new(format!("expected a CloudEvent with specversion, id, source and type, got no {name}"))
+fn missing(name: &str) -> Box<DecodeError> {
+    DecodeError::new(format!("expected a CloudEvent with specversion, id, source and type, got no {name}"))
 }
 
-fn check_version(version: &str) -> Read<()> {
+fn check_version(version: &str) -> Decoded<()> {
     if version == "1.0" {
         return Ok(());
     }
-    Err(Fault::new(format!("expected a CloudEvent of specversion \"1.0\", got {}", shown(version))))
+    Err(DecodeError::new(format!("expected a CloudEvent of specversion \"1.0\", got {}", quoted(version))))
 }
 
-/// Refuses what begins with `application/cloudevents` and is not one event in JSON.
-pub(super) fn check_format(media: &MediaType<'_>) -> Read<()> {
+/// Refuses CloudEvents that are not one event in JSON.
+pub(super) fn check_format(media: &MediaType<'_>) -> Decoded<()> {
     match &*media.essence {
         "application/cloudevents" | "application/cloudevents+json" => Ok(()),
-        batch if batch.starts_with("application/cloudevents-batch") => Err(Fault::new(
-            "batched CloudEvents (application/cloudevents-batch) are not supported; send one event a message",
+        batch if batch.starts_with("application/cloudevents-batch") => Err(DecodeError::new(
+            "batched CloudEvents (application/cloudevents-batch) are not supported; send each event as a request",
         )),
-        other => Err(Fault::new(format!(
+        other => Err(DecodeError::new(format!(
             "CloudEvents as {} are not supported; send application/cloudevents+json or ce- attributes",
-            shown(other)
+            quoted(other)
         ))),
     }
 }
 
-/// The members of an event that matter here.
+/// The members of an event that are used.
 #[derive(Default)]
 struct Members<'a> {
     specversion: Option<String>,
@@ -101,33 +102,33 @@ struct Members<'a> {
     subject: Option<String>,
     correlation_id: Option<String>,
     data_type: Option<String>,
-    /// Where `data` stands: it is read in place, by its own content type.
+    /// The position of `data`, which is read in place by its own content type.
     data: Option<Scanner<'a>>,
     data_base64: Option<Cow<'a, str>>,
-    /// The extension: where the data lies instead.
+    /// The extension with the address of data that is stored elsewhere.
     dataref: Option<String>,
 }
 
-/// The data of the event that `body` is, and its content type. `found` is set as soon as the event is known to be one.
-pub(super) fn structured<'a>(
+/// The data of the event in structured mode, and its content type. Sets `found` before errors of the data.
+pub(super) fn from_body<'a>(
     body: &'a [u8],
     found: &mut Option<Box<Event>>,
-) -> Read<(Cow<'a, [u8]>, String)> {
-    let (event, data) = event(members(body)?)?;
+) -> Decoded<(Cow<'a, [u8]>, String)> {
+    let (event, data) = read_event(read_members(body)?)?;
     *found = Some(Box::new(event));
-    data.read()
+    data.into_body()
 }
 
-/// The event that `body` is, its `dataref` and its data's content type; `None` where it has data, or nothing of both.
-pub(super) fn reference(body: &[u8]) -> Read<Option<(Event, String, Option<String>)>> {
-    let mut members = members(body)?;
+/// An event in structured mode, its `dataref` and its data's content type; `None` if it has data, or no `dataref`.
+pub(super) fn find_reference(body: &[u8]) -> Decoded<Option<(Event, String, Option<String>)>> {
+    let mut members = read_members(body)?;
     let Some(address) = members.dataref.take() else { return Ok(None) };
-    let (event, data) = event(members)?;
+    let (event, data) = read_event(members)?;
     let has_data = data.json.is_some() || data.base64.is_some();
     Ok((!has_data).then_some((event, address, data.content_type)))
 }
 
-fn members(body: &[u8]) -> Read<Members<'_>> {
+fn read_members(body: &[u8]) -> Decoded<Members<'_>> {
     let mut scanner = Scanner::new(body)?;
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected("a CloudEvent, a JSON object"));
@@ -143,9 +144,8 @@ fn members(body: &[u8]) -> Read<Members<'_>> {
                 scanner.skip()?;
                 seen
             }
-            "data_base64" => {
-                text(&mut scanner, &key)?.is_some_and(|data| members.data_base64.replace(data).is_some())
-            }
+            "data_base64" => read_string(&mut scanner, &key)?
+                .is_some_and(|data| members.data_base64.replace(data).is_some()),
             _ => {
                 let member = match &*key {
                     "specversion" => &mut members.specversion,
@@ -161,26 +161,26 @@ fn members(body: &[u8]) -> Read<Members<'_>> {
                         continue;
                     }
                 };
-                let value = text(&mut scanner, &key)?;
+                let value = read_string(&mut scanner, &key)?;
                 let seen = member.is_some();
                 *member = value.map(Cow::into_owned).or_else(|| member.take());
                 seen
             }
         };
         if seen {
-            return Err(Fault::new(format!("expected each key once, got {} twice", shown(&key))));
+            return Err(key_twice(&key));
         }
     }
     scanner.end()?;
     Ok(members)
 }
 
-/// A string; null is none (CloudEvents JSON format, section 2.2).
-fn text<'a>(scanner: &mut Scanner<'a>, key: &str) -> Read<Option<Cow<'a, str>>> {
+/// Reads a string; `None` for null (CloudEvents JSON format, section 2.2).
+fn read_string<'a>(scanner: &mut Scanner<'a>, key: &str) -> Decoded<Option<Cow<'a, str>>> {
     match scanner.peek() {
         Some(b'"') => scanner.string().map(Some),
         _ if scanner.word("null") => Ok(None),
-        _ => Err(scanner.unexpected(&format!("a string in {}", shown(key)))),
+        _ => Err(scanner.unexpected(&format!("a string in {}", quoted(key)))),
     }
 }
 
@@ -190,7 +190,7 @@ struct Data<'a> {
     base64: Option<Cow<'a, str>>,
 }
 
-fn event(members: Members<'_>) -> Read<(Event, Data<'_>)> {
+fn read_event(members: Members<'_>) -> Decoded<(Event, Data<'_>)> {
     let given = |value: Option<String>| value.filter(|value| !value.is_empty());
     check_version(&given(members.specversion).ok_or_else(|| missing("specversion"))?)?;
     given(members.source).ok_or_else(|| missing("source"))?;
@@ -206,32 +206,34 @@ fn event(members: Members<'_>) -> Read<(Event, Data<'_>)> {
 }
 
 impl<'a> Data<'a> {
-    fn read(self) -> Read<(Cow<'a, [u8]>, String)> {
+    fn into_body(self) -> Decoded<(Cow<'a, [u8]>, String)> {
         let content_type = self.content_type.unwrap_or_else(|| "application/json".to_owned());
         match (self.json, self.base64) {
-            (Some(_), Some(_)) => Err(Fault::new("expected data or data_base64, got both")),
-            (None, None) => Err(Fault::new("expected data or data_base64 in the CloudEvent, got neither")),
+            (Some(_), Some(_)) => Err(DecodeError::new("expected data or data_base64, got both")),
+            (None, None) => {
+                Err(DecodeError::new("expected data or data_base64 in the CloudEvent, got neither"))
+            }
             (None, Some(encoded)) => {
                 let data = STANDARD.decode(encoded.as_bytes()).map_err(|e| {
-                    Fault::new(format!("data_base64: expected padded base64, got an error: {e}"))
+                    DecodeError::new(format!("data_base64: expected padded base64, got an error: {e}"))
                 })?;
                 Ok((Cow::Owned(data), content_type))
             }
             (Some(mut at), None) => {
-                // A string holds text of another kind; in JSON it is a value as any other.
+                // Text is in a string; JSON is in the event as it is.
                 let media = MediaType::parse(&content_type);
                 if !media.is_json()
                     && !media.essence.starts_with("text/")
                     && media.essence != "application/csv"
                 {
-                    return Err(Fault::new(format!(
+                    return Err(DecodeError::new(format!(
                         "expected data_base64 for datacontenttype {}, got data",
-                        shown(&media.essence)
+                        quoted(&media.essence)
                     )));
                 }
                 if !media.is_json() {
-                    let Some(text) = text(&mut at, "data")? else {
-                        return Err(Fault::new("expected a string in \"data\", got null"));
+                    let Some(text) = read_string(&mut at, "data")? else {
+                        return Err(DecodeError::new("expected a string in \"data\", got null"));
                     };
                     let text = match text {
                         Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),

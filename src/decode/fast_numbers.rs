@@ -1,14 +1,13 @@
-//! Usual numbers, eight bytes at a time: fewer than 19 digits, no exponent. What is not usual, malformed or at the very end of the
-//! body is left to [`super::number`], byte by byte; both give the same.
+//! A fast path for numbers of fewer than 19 digits without an exponent, eight bytes at a time. Other numbers, malformed ones and
+//! those in the last bytes of the body are left to [`super::number`], which gives the same results byte by byte.
 
 use half::{bf16, f16};
 
-use super::element::odd_f32;
-use super::number::{POWERS, rounds_to_f32};
+use super::number::{POWERS, odd_f32, rounds_to_f32};
 use super::scanner::Scanner;
 
 /// `(-1)^negative * mantissa / 10^fraction`.
-pub(super) struct Usual {
+pub(super) struct FastNumber {
     negative: bool,
     mantissa: i64,
     /// Digits behind the point.
@@ -16,28 +15,28 @@ pub(super) struct Usual {
     length: usize,
 }
 
-/// A type that usual numbers are read as.
-pub(super) trait FromUsual: Copy + Default {
-    /// `None` where it may not be exact, or is beyond the type.
-    fn from_long(number: &Usual) -> Option<Self>;
+/// A type that fast numbers convert to.
+pub(super) trait FromFast: Copy + Default {
+    /// `None` if the result may be inexact or is out of range.
+    fn from_long(number: &FastNumber) -> Option<Self>;
 
-    /// Of at most 7 digits.
+    /// For numbers of at most 7 digits.
     #[inline(always)]
-    fn from_short(number: &Usual) -> Option<Self> {
+    fn from_short(number: &FastNumber) -> Option<Self> {
         Self::from_long(number)
     }
 }
 
-impl Usual {
+impl FastNumber {
     #[inline(always)]
     fn signed<T: std::ops::Neg<Output = T>>(&self, magnitude: T) -> T {
         if self.negative { -magnitude } else { magnitude }
     }
 }
 
-/// The number that comes next.
+/// Reads the next number, if it is a fast one.
 #[inline(always)]
-pub(super) fn read<T: FromUsual>(scanner: &mut Scanner<'_>) -> Option<T> {
+pub(super) fn read_fast<T: FromFast>(scanner: &mut Scanner<'_>) -> Option<T> {
     let bytes = scanner.bytes.get(scanner.at..)?;
     let (value, length) = match short(bytes) {
         Some(number) => (T::from_short(&number)?, number.length),
@@ -53,10 +52,10 @@ pub(super) fn read<T: FromUsual>(scanner: &mut Scanner<'_>) -> Option<T> {
     Some(value)
 }
 
-/// The numbers of a list that come next, `most` at most, as long as they are usual, with a `,` between them and at most one space
-/// behind that; answers how many. What stands behind the last one is not consumed.
+/// Appends the next numbers of a list as long as they are fast ones, `most` at most, with a `,` and at most one space between
+/// them. Returns their number, and consumes nothing behind the last one.
 #[inline(never)]
-pub(super) fn read_run<T: FromUsual>(scanner: &mut Scanner<'_>, out: &mut Vec<T>, most: usize) -> usize {
+pub(super) fn read_run<T: FromFast>(scanner: &mut Scanner<'_>, out: &mut Vec<T>, most: usize) -> usize {
     scanner.peek();
     let begin = out.len();
     out.resize(begin + most, T::default());
@@ -66,10 +65,10 @@ pub(super) fn read_run<T: FromUsual>(scanner: &mut Scanner<'_>, out: &mut Vec<T>
 }
 
 #[inline(always)]
-fn fill<T: FromUsual>(scanner: &mut Scanner<'_>, places: &mut [T]) -> usize {
+fn fill<T: FromFast>(scanner: &mut Scanner<'_>, places: &mut [T]) -> usize {
     let bytes = scanner.bytes;
     let mut at = scanner.at;
-    // Known before, so that where a number begins does not wait for the bytes before it.
+    // A guess: the processor need not wait for the bytes before a number to know its start.
     let step = 1 + usize::from(scanner.is_spaced);
     let mut count = 0;
     for place in places {
@@ -110,7 +109,7 @@ fn fill<T: FromUsual>(scanner: &mut Scanner<'_>, places: &mut [T]) -> usize {
 
 const EACH: u64 = 0x0101_0101_0101_0101;
 
-/// As many bytes as [`layout_of`] may look at: a word, and one behind it.
+/// Bytes that [`layout_of`] may look at: a word, and one behind it.
 const WINDOW: usize = 9;
 
 #[inline(always)]
@@ -118,13 +117,13 @@ fn word(window: &[u8; WINDOW]) -> u64 {
     u64::from_le_bytes(*window.first_chunk().expect("a window is longer than a word"))
 }
 
-/// For each of eight bytes less `'0'`, its high bit where it is no digit. Carries stay inside their bytes.
+/// The high bit of each of eight bytes that is no digit, given the bytes minus `'0'`. Carries stay inside their bytes.
 #[inline(always)]
 fn others(values: u64) -> u64 {
     (((values & (EACH * 0x7f)) + EACH * 0x76) | values) & (EACH * 0x80)
 }
 
-/// For each of eight bytes its high bit where no number without an exponent goes on: all but digits, `.`, `-` and `/`.
+/// The high bit of each of eight bytes that no number without an exponent contains: all but digits, `.`, `-` and `/`.
 #[inline(always)]
 fn delimiters(word: u64) -> u64 {
     let from_minus = (word | (EACH * 0x80)) - EACH * 0x2d;
@@ -132,14 +131,14 @@ fn delimiters(word: u64) -> u64 {
     (!from_minus | above_nine | word) & (EACH * 0x80)
 }
 
-/// The first byte whose high bit is set; 8 without any.
+/// The index of the first byte whose high bit is set; 8 if there is none.
 #[inline(always)]
 fn first(bits: u64) -> usize {
     bits.trailing_zeros() as usize / 8
 }
 
-/// The number that eight digits spell, the first in the lowest byte, each less `'0'`. No branch depends on how many there
-/// are, so numbers of mixed lengths do not stall the processor (Lemire, "Number Parsing at a Gigabyte per Second", 2021).
+/// The value of eight digits minus `'0'`, the first in the lowest byte. No branch depends on the number of digits, so mixed
+/// lengths do not stall the processor (Lemire, "Number Parsing at a Gigabyte per Second", 2021).
 #[inline(always)]
 fn eight_digits(digits: u64) -> u64 {
     const PAIRS: u64 = 0x0000_00ff_0000_00ff;
@@ -149,16 +148,16 @@ fn eight_digits(digits: u64) -> u64 {
     low.wrapping_add(high) >> 32
 }
 
-/// What a number of up to 7 bytes is, by the places of its sign, its point and its end.
+/// The layout of a number of up to 7 bytes: the places of its sign, its point and its end.
 #[derive(Clone, Copy)]
 struct Layout {
-    /// The bytes of the sign and the point, and what they must be.
+    /// A mask of the sign and the point, and the bytes that they must be.
     signs: u64,
     are: u64,
-    /// The digits before the point, and those behind it once the gap is closed.
+    /// A mask of the digits before the point, and of those behind it once they have moved into its place.
     whole: u64,
     behind: u64,
-    /// Of several digits before the point the first one, which must not be zero; where there is one, `single` instead.
+    /// A mask of the first digit, which must not be zero if several precede the point; `single` is 1 if only one does.
     leading: u16,
     single: u16,
     /// Bits by which the digits move to the end of their word.
@@ -168,9 +167,9 @@ struct Layout {
     negative: bool,
 }
 
-/// By the places of all bytes that are no digits, up to the number's end.
+/// Layouts by the places of the bytes that are no digits, up to the number's end.
 static LAYOUTS: [Layout; 256] = {
-    /// Of what is no number: no byte is as it must be.
+    /// For bytes that are no number: the first byte is never what it must be.
     const NONE: Layout = Layout {
         signs: 0,
         are: 1,
@@ -188,7 +187,7 @@ static LAYOUTS: [Layout; 256] = {
     while end < 8 {
         let mut sign = 0;
         while sign < 2 {
-            // A point at the end is none.
+            // A point right before the end makes no number.
             let mut point = sign + 1;
             while point <= end {
                 if point + 1 != end {
@@ -203,7 +202,7 @@ static LAYOUTS: [Layout; 256] = {
     all
 };
 
-/// Of a number with so many signs.
+/// The layout of a number with `sign` signs, 0 or 1, and its point and end at these bytes.
 const fn layout(sign: usize, point: usize, end: usize) -> Layout {
     const fn byte(at: usize, byte: u8) -> u64 {
         (byte as u64) << (8 * at)
@@ -229,11 +228,11 @@ const fn layout(sign: usize, point: usize, end: usize) -> Layout {
 }
 
 impl Layout {
-    /// `length` is where the layout ends, too, but known before it.
+    /// `length` equals the layout's end, and is known earlier.
     #[inline(always)]
-    fn number(&self, values: u64, length: usize) -> Usual {
+    fn number(&self, values: u64, length: usize) -> FastNumber {
         let digits = (values & self.whole) | ((values >> 8) & self.behind);
-        Usual {
+        FastNumber {
             negative: self.negative,
             mantissa: eight_digits(digits << (self.shift & 63)) as i64,
             fraction: usize::from(self.fraction),
@@ -242,7 +241,7 @@ impl Layout {
     }
 }
 
-/// The layout of the short number in `window`, and its bytes less `'0'`. What stands at its end is still to be looked at.
+/// The layout of the short number in `window`, and the bytes minus `'0'`. The caller checks the byte behind the number.
 #[inline(always)]
 fn layout_of(window: &[u8; WINDOW], delimiters: u64) -> Option<(&'static Layout, u64)> {
     if delimiters == 0 {
@@ -259,24 +258,24 @@ fn layout_of(window: &[u8; WINDOW], delimiters: u64) -> Option<(&'static Layout,
 
 /// A number of up to 7 bytes.
 #[inline(always)]
-fn short(bytes: &[u8]) -> Option<Usual> {
+fn short(bytes: &[u8]) -> Option<FastNumber> {
     let window = bytes.first_chunk()?;
     let delimiters = delimiters(word(window));
     let (layout, values) = layout_of(window, delimiters)?;
     Some(layout.number(values, first(delimiters)))
 }
 
-/// As many digits as always fit an i64, which turns into a float in one instruction.
+/// Digits that always fit into an i64, which one instruction converts to a float.
 const LONG_DIGITS: usize = 18;
 
 /// A number of more than 7 bytes and at most [`LONG_DIGITS`] digits.
 #[inline(always)]
-fn long(bytes: &[u8]) -> Option<Usual> {
+fn long(bytes: &[u8]) -> Option<FastNumber> {
     let (head, tail) = bytes.split_first_chunk()?;
     let word = u64::from_le_bytes(*head) ^ (EACH * 0x30);
     let negative = head[0] == b'-';
     let sign = usize::from(negative);
-    // A sign is a digit 0 from here on.
+    // The sign counts as a digit 0 from here on.
     let values = if negative { word & !0xff } else { word };
     let others = others(values);
     let (mantissa, whole, fraction, length);
@@ -309,10 +308,10 @@ fn long(bytes: &[u8]) -> Option<Usual> {
     if whole + fraction > LONG_DIGITS || (whole > 1 && head[sign] == b'0') {
         return None;
     }
-    Some(Usual { negative, mantissa: mantissa as i64, fraction, length })
+    Some(FastNumber { negative, mantissa: mantissa as i64, fraction, length })
 }
 
-/// The digits that come next, appended to those of `number`, and how many they are. Beyond 19 digits in all the number is wrong.
+/// Appends the next digits to those of `number`; returns the result and the number of digits. Wrong beyond 19 digits in all.
 #[inline(always)]
 fn digits(bytes: &[u8], mut number: u64) -> Option<(u64, usize)> {
     const POWERS: [u64; 8] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
@@ -323,11 +322,11 @@ fn digits(bytes: &[u8], mut number: u64) -> Option<(u64, usize)> {
         let others = others(values);
         if others != 0 {
             let count = first(others);
-            // The digits move to the end, zeros go before them; in two steps, since shifting by 64 is no shift.
+            // Moves the digits to the end, behind zeros. Two steps, because a shift by 64 overflows.
             let last = eight_digits((values << (4 * (8 - count))) << (4 * (8 - count)));
             return Some((number.wrapping_mul(POWERS[count & 7]).wrapping_add(last), at + count));
         }
-        // A step of a known length: where the next digits are does not wait for these.
+        // A step of constant length: the next word is loaded without waiting for this one.
         number = number.wrapping_mul(100_000_000).wrapping_add(eight_digits(values));
         at += 8;
         if at > LONG_DIGITS {
@@ -342,24 +341,24 @@ const INVERSES: [f64; LONG_DIGITS + 1] = [
     1e-16, 1e-17, 1e-18,
 ];
 
-impl FromUsual for f32 {
+impl FromFast for f32 {
     #[inline(always)]
-    fn from_short(number: &Usual) -> Option<Self> {
-        /// f32 holds these exactly, as it does every whole number of 7 digits: one division rounds once.
+    fn from_short(number: &FastNumber) -> Option<Self> {
+        /// An f32 holds these and every whole number of 7 digits exactly, so one division rounds once.
         const POWERS: [f32; 8] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7];
         Some(number.signed(number.mantissa as Self / POWERS[number.fraction & 7]))
     }
 
     #[inline(always)]
-    fn from_long(number: &Usual) -> Option<Self> {
+    fn from_long(number: &FastNumber) -> Option<Self> {
         let value = number.mantissa as f64 * INVERSES[number.fraction];
         rounds_to_f32(value).then_some(number.signed(value as Self))
     }
 }
 
-impl FromUsual for f64 {
+impl FromFast for f64 {
     #[inline(always)]
-    fn from_long(number: &Usual) -> Option<Self> {
+    fn from_long(number: &FastNumber) -> Option<Self> {
         let value = number.mantissa as Self / POWERS[number.fraction];
         (number.mantissa <= 1 << 53).then_some(number.signed(value))
     }
@@ -367,9 +366,9 @@ impl FromUsual for f64 {
 
 macro_rules! halves {
     ($($rust:ident),+) => { $(
-        impl FromUsual for $rust {
+        impl FromFast for $rust {
             #[inline(always)]
-            fn from_long(number: &Usual) -> Option<Self> {
+            fn from_long(number: &FastNumber) -> Option<Self> {
                 let value = $rust::from_f32(odd_f32(f64::from_long(number)?));
                 value.is_finite().then_some(value)
             }
@@ -380,9 +379,9 @@ halves!(f16, bf16);
 
 macro_rules! integers {
     ($($rust:ident),+) => { $(
-        impl FromUsual for $rust {
+        impl FromFast for $rust {
             #[inline(always)]
-            fn from_long(number: &Usual) -> Option<Self> {
+            fn from_long(number: &FastNumber) -> Option<Self> {
                 if number.fraction > 0 { None } else { Self::try_from(number.signed(number.mantissa)).ok() }
             }
         }

@@ -1,69 +1,76 @@
-//! The outermost level of a JSON body: which protocol it speaks, and the keys that all of them share.
+//! The outermost level of a JSON body: its protocol, and the keys that all protocols share.
 
 use super::binary::Section;
+use super::columns::read_columns;
+use super::error::{DecodeError, Decoded, key_twice};
+use super::example;
 use super::inputs::Inputs;
+use super::limits::{Limits, check_id};
+use super::number::scan_number;
+use super::pandas_split::read_split;
+use super::request::{Id, Protocol, Request, ResponseSpec};
+use super::rows::read_rows;
 use super::scanner::Scanner;
-use super::{Answer, Form, Id, Limits, Request, columns, example, rows, v2};
-use crate::decode::error;
-use crate::decode::error::{Fault, Read, shown};
-use crate::decode::pandas_split;
+use super::v2;
 use crate::tensor::signature::Signature;
 
 const FORMS: &str = "{\"instances\": […]}, {\"inputs\": …} or an Open Inference Protocol v2 request";
 
-/// `binary` is what stands behind the JSON, where the request says that something does.
+/// `binary`: the bytes behind the JSON, if the request says that there are any.
 pub(super) fn decode(
     body: &[u8],
     binary: Option<&[u8]>,
     signature: &Signature,
     limits: &Limits,
-) -> Read<Request> {
+) -> Decoded<Request> {
     let mut section = binary.map(Section);
     let mut scanner = Scanner::new(body)?;
     let mut inputs = Inputs::new(signature, *limits, body.len());
     match scanner.peek() {
-        None => return Err(Fault::new(format!("expected {FORMS}, got an empty body"))),
+        None => return Err(DecodeError::new(format!("expected {FORMS}, got an empty body"))),
         Some(b'[') => {
-            let rows = rows::read(&mut scanner, &mut inputs)?;
+            let rows = read_rows(&mut scanner, &mut inputs)?;
             scanner.end()?;
-            return inputs.finish(Some(rows), Answer { form: Form::Rows, id: None });
+            return inputs.finish(Some(rows), ResponseSpec::rows());
         }
         Some(b'{') => {}
         Some(_) => return Err(scanner.unexpected(FORMS)),
     }
-    let seen = object(&mut scanner, &mut inputs, &mut section)?;
+    let seen = read_object(&mut scanner, &mut inputs, &mut section)?;
     let Some(found) = seen.data else {
         let hint = if seen.is_event {
             "; send a CloudEvent with content-type application/cloudevents+json".to_owned()
         } else if seen.has_columns && seen.has_data {
-            format!("; columns and data are those of a frame, which is sent as {}", example::frame(&inputs))
+            format!("; send a DataFrame, which has columns and data, as {}", example::dataframe(&inputs))
         } else {
             String::new()
         };
-        return Err(Fault::new(format!("expected {FORMS}, got an object with none of their keys{hint}")));
+        return Err(DecodeError::new(format!(
+            "expected {FORMS}, got an object with none of their keys{hint}"
+        )));
     };
-    let form = match found.form {
-        Form::V2 { .. } => {
-            let asked = seen.outputs.map(|mut at| v2::outputs(&mut at, signature)).transpose();
-            let binary = seen.parameters.map(|mut at| v2::wants_binary(&mut at)).transpose();
-            Form::V2 {
-                outputs: asked.map_err(|fault| fault.within("outputs"))?.unwrap_or_default(),
-                binary: binary.map_err(|fault| fault.within("parameters"))?.unwrap_or_default(),
+    let protocol = match found.protocol {
+        Protocol::V2 { .. } => {
+            let outputs = seen.outputs.map(|mut at| v2::read_outputs(&mut at, signature)).transpose();
+            let binary = seen.parameters.map(|mut at| v2::read_binary_output(&mut at)).transpose();
+            Protocol::V2 {
+                outputs: outputs.map_err(|error| error.within("outputs"))?.unwrap_or_default(),
+                binary: binary.map_err(|error| error.within("parameters"))?.unwrap_or_default(),
             }
         }
-        form => form,
+        protocol => protocol,
     };
     if let Some(section) = section {
         section.end()?;
     }
-    inputs.finish(found.rows, Answer { form, id: seen.id })
+    inputs.finish(found.rows, ResponseSpec { protocol, id: seen.id })
 }
 
-/// The tensors of a body.
+/// The key with the tensors of a body.
 struct Data {
     key: &'static str,
-    form: Form,
-    /// How many, where the body lists rows one by one.
+    protocol: Protocol,
+    /// Number of rows, if the body lists them one by one.
     rows: Option<usize>,
 }
 
@@ -71,48 +78,48 @@ struct Data {
 struct Seen<'a> {
     id: Option<Id>,
     data: Option<Data>,
-    /// Where v2's list of wanted outputs stands; only `inputs` tells whether it is v2, and may come later.
+    /// The position of v2's list of requested outputs, which is read last: only `inputs`, which may follow it, says that the
+    /// body is v2.
     outputs: Option<Scanner<'a>>,
-    /// Likewise v2's parameters; those of the other forms change nothing.
+    /// The position of v2's parameters; those of the other protocols are ignored.
     parameters: Option<Scanner<'a>>,
-    /// It looks like a CloudEvent.
+    /// The body looks like a CloudEvent.
     is_event: bool,
-    /// It looks like a frame as MLflow 1 took it.
+    /// The body has keys of a DataFrame as MLflow 1 took it.
     has_columns: bool,
     has_data: bool,
 }
 
-fn object<'a>(
+fn read_object<'a>(
     scanner: &mut Scanner<'a>,
     inputs: &mut Inputs<'_>,
     section: &mut Option<Section<'_>>,
-) -> Read<Seen<'a>> {
+) -> Decoded<Seen<'a>> {
     scanner.open(b'{')?;
     let mut seen = Seen::default();
     let mut first = true;
     while let Some(key) = scanner.key(first)? {
         first = false;
-        let twice = || Fault::new(format!("expected each key once, got {} twice", shown(&key)));
         let known = match &*key {
             "instances" => "instances",
             "inputs" => "inputs",
             "dataframe_records" => "dataframe_records",
             "dataframe_split" => "dataframe_split",
-            "id" if seen.id.is_some() => return Err(twice()),
+            "id" if seen.id.is_some() => return Err(key_twice(&key)),
             "id" => {
-                seen.id = id(scanner)?;
+                seen.id = read_id(scanner)?;
                 continue;
             }
             "outputs" | "parameters" => {
                 scanner.peek();
                 let place = if key == "outputs" { &mut seen.outputs } else { &mut seen.parameters };
                 if place.replace(scanner.clone()).is_some() {
-                    return Err(twice());
+                    return Err(key_twice(&key));
                 }
                 scanner.skip()?;
                 continue;
             }
-            // `signature_name` and what else clients of other servers add.
+            // Ignored: `signature_name` and other additions of other servers' clients.
             _ => {
                 seen.is_event |= key == "specversion";
                 seen.has_columns |= key == "columns";
@@ -122,56 +129,54 @@ fn object<'a>(
             }
         };
         match &seen.data {
-            Some(data) if data.key == known => return Err(twice()),
+            Some(data) if data.key == known => return Err(key_twice(&key)),
             Some(data) => {
-                return Err(Fault::new(format!(
+                return Err(DecodeError::new(format!(
                     "expected one of {FORMS}, got both \"{}\" and \"{known}\"",
                     data.key
                 )));
             }
-            None => seen.data = Some(data(scanner, inputs, section, known)?),
+            None => seen.data = Some(read_data(scanner, inputs, section, known)?),
         }
     }
     scanner.end()?;
     Ok(seen)
 }
 
-fn data(
+fn read_data(
     scanner: &mut Scanner<'_>,
     inputs: &mut Inputs<'_>,
     section: &mut Option<Section<'_>>,
     key: &'static str,
-) -> Read<Data> {
+) -> Decoded<Data> {
     let mut rows = None;
-    let mut form = Form::Rows;
+    let mut protocol = Protocol::Rows;
     match key {
         "inputs" if v2::is_next(scanner, inputs.signature) => {
-            form = Form::V2 { outputs: Vec::new(), binary: false };
-            v2::read(scanner, inputs, section)?;
+            protocol = Protocol::V2 { outputs: Vec::new(), binary: false };
+            v2::read_tensors(scanner, inputs, section)?;
         }
         "inputs" => {
-            form = Form::Columns;
-            columns::read(scanner, inputs)?;
+            protocol = Protocol::Columns;
+            read_columns(scanner, inputs)?;
         }
-        "dataframe_split" => {
-            rows = Some(pandas_split::read(scanner, inputs).map_err(|fault| fault.within(key))?)
-        }
-        _ => rows = Some(rows::read(scanner, inputs).map_err(|fault| fault.within(key))?),
+        "dataframe_split" => rows = Some(read_split(scanner, inputs).map_err(|error| error.within(key))?),
+        _ => rows = Some(read_rows(scanner, inputs).map_err(|error| error.within(key))?),
     }
-    Ok(Data { key, form, rows })
+    Ok(Data { key, protocol, rows })
 }
 
-/// A string or a number; null is none.
-pub(super) fn id(scanner: &mut Scanner<'_>) -> Read<Option<Id>> {
+/// Reads a string or a number; `None` for null.
+pub(super) fn read_id(scanner: &mut Scanner<'_>) -> Decoded<Option<Id>> {
     match scanner.peek() {
         Some(b'"') => {
             let text = scanner.string()?;
-            error::check_id(&text).map_err(|fault| fault.within("id"))?;
-            Ok(Some(Id::Text(text.into_owned())))
+            check_id(&text).map_err(|error| error.within("id"))?;
+            Ok(Some(Id::String(text.into_owned())))
         }
         Some(b'-' | b'0'..=b'9') => {
-            let number = super::number::scan(scanner)?;
-            error::check_id(number.text()).map_err(|fault| fault.within("id"))?;
+            let number = scan_number(scanner)?;
+            check_id(number.text()).map_err(|error| error.within("id"))?;
             Ok(Some(Id::Number(number.text().to_owned())))
         }
         _ if scanner.word("null") => Ok(None),
@@ -179,8 +184,8 @@ pub(super) fn id(scanner: &mut Scanner<'_>) -> Read<Option<Id>> {
     }
 }
 
-/// The id of a body that is no request, for its error response: found wherever the body is JSON up to it.
-/// None where it is one that no response repeats.
+/// The id of a body that is no request, for its error response. Found if the body is JSON up to the id; `None` if the id cannot
+/// be repeated.
 pub(super) fn find_id(body: &[u8]) -> Option<Id> {
     let mut scanner = Scanner::new(body).ok()?;
     scanner.open(b'{').ok().filter(|open| *open)?;
@@ -188,7 +193,7 @@ pub(super) fn find_id(body: &[u8]) -> Option<Id> {
     while let Some(key) = scanner.key(first).ok()? {
         first = false;
         if key == "id" {
-            return id(&mut scanner).ok()?;
+            return read_id(&mut scanner).ok()?;
         }
         scanner.skip().ok()?;
     }

@@ -1,37 +1,40 @@
-//! The one place that decides how a body is read.
+//! The one place that decides how a body is read: its kind, from the content type or from its first bytes.
 //!
 //! | `content-type` | read as |
 //! |---|---|
 //! | `application/json`, `text/json`, `…+json` | JSON; with `inference-header-content-length`, v2 with its binary extension |
-//! | `text/csv`, `application/csv` | a table; `header=present` or `header=absent` says whether its first line names the columns |
+//! | `text/csv`, `application/csv` | a table; `header=present` or `header=absent` says if its first line names the columns |
 //! | `application/octet-stream`, `binary/octet-stream` | raw rows; with `inference-header-content-length`, v2 with its binary extension |
-//! | none | v2 with its binary extension where `inference-header-content-length` is set, else JSON where `{` or `[` comes first |
+//! | `image/jpeg`, `image/png`, `image/webp` | one image |
+//! | `text/plain` | one text |
+//! | none | v2 with its binary extension if `inference-header-content-length` is set, else JSON if `{` or `[` comes first, else an image if it begins like one |
 //!
-//! Type, subtype and parameter names are compared without regard to case; parameters that change nothing are passed over.
-//! `charset` may only be UTF-8 (or US-ASCII, a part of it). CloudEvents are unpacked before ([`super::envelope`]), and what they
-//! carry is decided here by their data's own content type. What could be two things is refused with what to set.
+//! Types, subtypes and parameter names are compared without regard to case; unknown parameters are ignored. `charset` may only be
+//! UTF-8, or US-ASCII, which is a part of it. [`super::envelope`] takes the data out of CloudEvents first; its kind is then decided
+//! by its own content type. A body that could be of two kinds is refused, with a hint what to set.
 
-use crate::decode::error::{Fault, Read, shown};
+use super::error::{DecodeError, Decoded, quoted};
 
-/// How a body is read.
+/// The kind of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum BodyKind {
     /// Rows, columns, pandas or Open Inference Protocol v2.
     Json,
-    /// Open Inference Protocol v2: so many bytes of JSON, then the tensors' data.
+    /// Open Inference Protocol v2: `json_length` bytes of JSON, then the tensors' data.
     V2Binary { json_length: usize },
-    /// Comma-separated values; whether the first line names the columns, where the request says so.
+    /// Comma-separated values. `header`: the first line names the columns; `None` if the request does not say it.
     Csv { header: Option<bool> },
     /// Little-endian rows of the model's one input.
     Raw,
     /// One image.
-    Bytes,
+    Image,
     /// One text.
     Text,
 }
 
-/// What is read, for messages that refuse something else.
-const SUPPORTED: &str = "application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json";
+/// Supported content types, for messages that refuse another one.
+const SUPPORTED: &str = "application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, \
+     application/octet-stream or application/cloudevents+json";
 
 /// `type/subtype; name=value; …` (RFC 9110, section 8.3.1).
 pub(super) struct MediaType<'a> {
@@ -44,7 +47,7 @@ impl<'a> MediaType<'a> {
     pub(super) fn parse(value: &'a str) -> Self {
         let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
         let mut essence = essence.trim().to_ascii_lowercase();
-        // S3's clients call it so.
+        // The name that S3's clients use.
         if essence == "binary/octet-stream" {
             essence.replace_range(..6, "application");
         }
@@ -55,14 +58,14 @@ impl<'a> MediaType<'a> {
         matches!(&*self.essence, "application/json" | "text/json") || self.essence.ends_with("+json")
     }
 
-    /// Without the quotes that it may stand in.
+    /// The value of a parameter, without quotes around it.
     fn parameter(&self, name: &str) -> Option<&'a str> {
         let mut pairs = self.parameters.split(';').filter_map(|pair| pair.split_once('='));
         let (_, value) = pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?;
         Some(value.trim().trim_matches('"'))
     }
 
-    fn check_charset(&self) -> Read<()> {
+    fn check_charset(&self) -> Decoded<()> {
         match self.parameter("charset") {
             None => Ok(()),
             Some(charset)
@@ -70,31 +73,35 @@ impl<'a> MediaType<'a> {
             {
                 Ok(())
             }
-            Some(charset) => Err(Fault::new(format!(
+            Some(charset) => Err(DecodeError::new(format!(
                 "expected charset=utf-8 in the content-type, got {}; send UTF-8",
-                shown(charset)
+                quoted(charset)
             ))),
         }
     }
 }
 
-/// How `body` is read; `json_length` is the attribute `inference-header-content-length`.
-pub(super) fn kind(content_type: Option<&str>, json_length: Option<&str>, body: &[u8]) -> Read<Kind> {
+/// Decides the kind of `body`; `json_length` is the header `inference-header-content-length`.
+pub(super) fn body_kind(
+    content_type: Option<&str>,
+    json_length: Option<&str>,
+    body: &[u8],
+) -> Decoded<BodyKind> {
     let declared = content_type.map(MediaType::parse).filter(|media| !media.essence.is_empty());
     let binary = || json_length.map(|length| v2_binary(length, body.len())).transpose();
     let Some(media) = declared else {
         return binary()?.map_or_else(|| sniff(body), Ok);
     };
-    let only_v2 = |kind: Kind| match json_length {
+    let only_v2 = |kind: BodyKind| match json_length {
         None => Ok(kind),
-        Some(_) => Err(Fault::new(format!(
+        Some(_) => Err(DecodeError::new(format!(
             "expected inference-header-content-length with content-type application/octet-stream or application/json, got {}; \
-             set one of the two attributes only",
-            shown(&media.essence)
+             set only one of the two",
+            quoted(&media.essence)
         ))),
     };
     match &*media.essence {
-        "application/octet-stream" => Ok(binary()?.unwrap_or(Kind::Raw)),
+        "application/octet-stream" => Ok(binary()?.unwrap_or(BodyKind::Raw)),
         "text/csv" | "application/csv" => {
             media.check_charset()?;
             let header = match media.parameter("header") {
@@ -102,62 +109,62 @@ pub(super) fn kind(content_type: Option<&str>, json_length: Option<&str>, body: 
                 Some(value) if value.eq_ignore_ascii_case("present") => Some(true),
                 Some(value) if value.eq_ignore_ascii_case("absent") => Some(false),
                 Some(value) => {
-                    let got = shown(value);
-                    return Err(Fault::new(format!(
+                    let got = quoted(value);
+                    return Err(DecodeError::new(format!(
                         "expected header=present or header=absent in the content-type, got {got}"
                     )));
                 }
             };
-            only_v2(Kind::Csv { header })
+            only_v2(BodyKind::Csv { header })
         }
-        "image/jpeg" | "image/jpg" | "image/png" | "image/webp" => only_v2(Kind::Bytes),
+        "image/jpeg" | "image/jpg" | "image/png" | "image/webp" => only_v2(BodyKind::Image),
         "text/plain" => {
             media.check_charset()?;
-            only_v2(Kind::Text)
+            only_v2(BodyKind::Text)
         }
         _ if media.is_json() => {
             media.check_charset()?;
-            Ok(binary()?.unwrap_or(Kind::Json))
+            Ok(binary()?.unwrap_or(BodyKind::Json))
         }
         _ => {
-            let got = shown(&media.essence);
-            Err(Fault::new(format!("content-type {got} is not supported; send one of {SUPPORTED}")))
+            let got = quoted(&media.essence);
+            Err(DecodeError::new(format!("content-type {got} is not supported; send one of {SUPPORTED}")))
         }
     }
 }
 
-fn v2_binary(length: &str, body: usize) -> Read<Kind> {
+fn v2_binary(length: &str, body: usize) -> Decoded<BodyKind> {
     match length.parse() {
-        Ok(json_length) if json_length <= body => Ok(Kind::V2Binary { json_length }),
-        Ok(_) => Err(Fault::new(format!(
+        Ok(json_length) if json_length <= body => Ok(BodyKind::V2Binary { json_length }),
+        Ok(_) => Err(DecodeError::new(format!(
             "expected inference-header-content-length of at most {body}, the bytes of the body, got {length}"
         ))),
-        Err(_) => Err(Fault::new(format!(
+        Err(_) => Err(DecodeError::new(format!(
             "expected inference-header-content-length in bytes, a whole number, got {}",
-            shown(length)
+            quoted(length)
         ))),
     }
 }
 
-/// Without a content type only JSON and images are told by their looks: anything else could be a table, raw numbers or text
-/// alike.
-fn sniff(body: &[u8]) -> Read<Kind> {
+/// The kind of a body without a content type. Only JSON and images can be recognized; anything else could be a table, raw numbers
+/// or text.
+fn sniff(body: &[u8]) -> Decoded<BodyKind> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match body.iter().find(|byte| !b" \n\t\r".contains(byte)) {
-        // An empty body is read as JSON, which says that it is empty.
-        None | Some(b'{' | b'[') => Ok(Kind::Json),
-        Some(_) if is_image(body) => Ok(Kind::Bytes),
+        // The JSON decoder refuses an empty body with the best message.
+        None | Some(b'{' | b'[') => Ok(BodyKind::Json),
+        Some(_) if is_image(body) => Ok(BodyKind::Image),
         Some(_) if body.starts_with(b"\x1f\x8b") => {
-            Err(Fault::new("the body looks like gzip; set the attribute content-encoding to gzip if it is"))
+            Err(DecodeError::new("the body looks like gzip; set content-encoding to gzip if it is"))
         }
-        Some(_) => Err(Fault::new(format!(
+        Some(_) => Err(DecodeError::new(format!(
             "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
-             set the attribute content-type to one of {SUPPORTED}"
+             set content-type to one of {SUPPORTED}"
         ))),
     }
 }
 
-/// By the first bytes that JPEG, PNG and WebP files have.
+/// True if a body begins like a JPEG, PNG or WebP file.
 fn is_image(body: &[u8]) -> bool {
     body.starts_with(b"\xff\xd8\xff")
         || body.starts_with(b"\x89PNG\r\n\x1a\n")
@@ -170,31 +177,31 @@ mod tests {
 
     #[test]
     fn every_content_type_has_one_meaning() {
-        let csv = |header| Kind::Csv { header };
-        let v2 = Kind::V2Binary { json_length: 2 };
+        let csv = |header| BodyKind::Csv { header };
+        let v2 = BodyKind::V2Binary { json_length: 2 };
         for (content_type, length, body, expected) in [
-            (None, None, "", Kind::Json),
-            (Some(""), None, " \n", Kind::Json),
-            (None, None, "\u{feff} [1]", Kind::Json),
-            (None, None, "{}", Kind::Json),
+            (None, None, "", BodyKind::Json),
+            (Some(""), None, " \n", BodyKind::Json),
+            (None, None, "\u{feff} [1]", BodyKind::Json),
+            (None, None, "{}", BodyKind::Json),
             (None, Some("2"), "{}\0", v2),
-            (Some("application/json"), None, "x", Kind::Json),
-            (Some(" Application/JSON ; charset=\"UTF-8\"; q=1"), None, "x", Kind::Json),
-            (Some("application/vnd.example+json"), None, "x", Kind::Json),
-            (Some("text/json"), None, "x", Kind::Json),
+            (Some("application/json"), None, "x", BodyKind::Json),
+            (Some(" Application/JSON ; charset=\"UTF-8\"; q=1"), None, "x", BodyKind::Json),
+            (Some("application/vnd.example+json"), None, "x", BodyKind::Json),
+            (Some("text/json"), None, "x", BodyKind::Json),
             (Some("application/json"), Some("2"), "{}\0", v2),
-            (Some("application/octet-stream"), None, "{}", Kind::Raw),
+            (Some("application/octet-stream"), None, "{}", BodyKind::Raw),
             (Some("APPLICATION/octet-stream"), Some("2"), "{}", v2),
-            (Some("binary/octet-stream"), None, "{}", Kind::Raw),
+            (Some("binary/octet-stream"), None, "{}", BodyKind::Raw),
             (Some("Binary/Octet-Stream; x=y"), Some("2"), "{}", v2),
             (Some("text/csv"), None, "{", csv(None)),
             (Some("application/csv; charset=us-ascii"), None, "1", csv(None)),
             (Some("text/csv;HEADER=Present"), None, "1", csv(Some(true))),
             (Some("text/csv; charset=utf-8; header=\"absent\""), None, "1", csv(Some(false))),
         ] {
-            let got = kind(content_type, length, body.as_bytes());
+            let got = body_kind(content_type, length, body.as_bytes());
             assert_eq!(
-                got.unwrap_or_else(|fault| panic!("{fault:?}")),
+                got.unwrap_or_else(|error| panic!("{error:?}")),
                 expected,
                 "{content_type:?} {body:?}"
             );
@@ -206,17 +213,12 @@ mod tests {
         let listed = "application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json";
         let unknown = format!(
             "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
-             set the attribute content-type to one of {listed}"
+             set content-type to one of {listed}"
         );
         for (content_type, length, body, expected) in [
             (None, None, &b"1,2,3"[..], unknown.as_str()),
             (None, None, b"\0\0\x80?", unknown.as_str()),
-            (
-                None,
-                None,
-                b"\x1f\x8b\x08",
-                "the body looks like gzip; set the attribute content-encoding to gzip if it is",
-            ),
+            (None, None, b"\x1f\x8b\x08", "the body looks like gzip; set content-encoding to gzip if it is"),
             (
                 Some("image/tiff; q=1"),
                 None,
@@ -246,7 +248,7 @@ mod tests {
                 Some("2"),
                 b"{}",
                 "expected inference-header-content-length with content-type application/octet-stream or application/json, \
-                 got \"text/csv\"; set one of the two attributes only",
+                 got \"text/csv\"; set only one of the two",
             ),
             (
                 None,
@@ -261,8 +263,8 @@ mod tests {
                 "expected inference-header-content-length of at most 2, the bytes of the body, got 3",
             ),
         ] {
-            let fault = kind(content_type, length, body).expect_err("two meanings");
-            assert_eq!(fault.into_rejection().message, expected);
+            let error = body_kind(content_type, length, body).expect_err("two meanings");
+            assert_eq!(error.into_rejection().message, expected);
         }
     }
 }

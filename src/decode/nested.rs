@@ -1,38 +1,35 @@
-//! Elements from nested JSON arrays, straight into the buffer of their type, and shapes learnt on the way.
+//! Elements from nested JSON arrays, straight into the buffer of their type. Shapes are learned on the way.
 
 use half::{bf16, f16};
 
 use super::element::Element;
+use super::error::{DecodeError, Decoded, plural, quoted};
+use super::limits::element_weight;
 use super::scanner::Scanner;
-use super::weight;
-use crate::decode::error::{Fault, Read, shown};
 use crate::for_each_element_type;
 use crate::tensor::Elements;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
-/// What nested reading must know beside its buffer.
-pub(super) struct Rule<'s> {
+/// What reading a value needs beside its buffer.
+pub(super) struct ValueContext<'s> {
     pub(super) spec: &'s TensorSpec,
-    /// The buffer may grow to this length.
+    /// The greatest length of the buffer.
     pub(super) limit: usize,
+    /// The request's limit of elements, for messages.
     pub(super) max_elements: usize,
-    /// The request says what the shape is, and not the first row.
+    /// The shape comes from the request, not from its first row.
     pub(super) has_shape: bool,
-    /// Its first dimension counts rows, so that a bundle may declare that shorter rows are padded.
+    /// The first dimension counts rows, so the bundle may declare that shorter rows are padded.
     pub(super) may_be_padded: bool,
 }
 
-pub(super) fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-impl Rule<'_> {
+impl ValueContext<'_> {
     #[cold]
-    pub(super) fn too_many(&self) -> Box<Fault> {
-        too_many(self.max_elements, weight(self.spec.element))
+    pub(super) fn too_many(&self) -> Box<DecodeError> {
+        too_many_elements(self.max_elements, element_weight(self.spec.element))
     }
 
-    /// Whether every dimension from `dims` on is declared 1, so that brackets add nothing: a bare `5` for `[[5]]`.
+    /// True if each of the last `dims` dimensions is declared 1, so that brackets may be left out: `5` for `[[5]]`.
     #[cold]
     fn is_single(&self, dims: &[Option<usize>]) -> bool {
         let inner = self.spec.shape.len().checked_sub(dims.len());
@@ -40,7 +37,7 @@ impl Rule<'_> {
     }
 
     #[cold]
-    fn no_array(&self, scanner: &mut Scanner<'_>, length: Option<usize>) -> Box<Fault> {
+    fn not_an_array(&self, scanner: &mut Scanner<'_>, length: Option<usize>) -> Box<DecodeError> {
         let what = self.spec.describe();
         scanner.unexpected(&match length {
             Some(length) => format!("an array of {length} value{} ({what})", plural(length)),
@@ -48,11 +45,12 @@ impl Rule<'_> {
         })
     }
 
+    /// The error about a length, of the first of the last `dims` dimensions.
     #[cold]
-    pub(super) fn length(&self, expected: usize, dims: usize, got: usize) -> Box<Fault> {
+    pub(super) fn wrong_length(&self, expected: usize, dims: usize, got: usize) -> Box<DecodeError> {
         let axis = self.spec.shape.len().checked_sub(dims);
         let is_free = axis.is_some_and(|axis| matches!(self.spec.shape.get(axis), Some(Dim::Any(_))));
-        let is_open = self.spec.kind == Kind::OpenRank || is_free;
+        let is_open = self.spec.kind == ValueKind::OpenRank || is_free;
         let why = if !is_open {
             String::new()
         } else if self.has_shape {
@@ -60,55 +58,57 @@ impl Rule<'_> {
         } else if self.spec.name.is_empty() {
             " as before it".to_owned()
         } else {
-            format!(" as before it in input {}", shown(&self.spec.name))
+            format!(" as before it in input {}", quoted(&self.spec.name))
         };
         let (plural, what) = (plural(expected), self.spec.describe());
-        let fault = Fault::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"));
+        let error = DecodeError::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"));
         match axis {
-            Some(axis @ 1..) if is_free && self.may_be_padded && !self.has_shape => fault.and(&format!(
+            Some(axis @ 1..) if is_free && self.may_be_padded && !self.has_shape => error.with_hint(&format!(
                 "rows of several lengths fit together where the bundle's model.yaml declares padding, with input {} and axis {axis}",
-                shown(&self.spec.name)
+                quoted(&self.spec.name)
             )),
-            _ => fault,
+            _ => error,
         }
     }
 }
 
-/// `weight`: numbers that an element of this input counts for.
+/// The error about too many elements; each of this input counts for `weight`.
 #[cold]
-pub(super) fn too_many(max_elements: usize, weight: usize) -> Box<Fault> {
+pub(super) fn too_many_elements(max_elements: usize, weight: usize) -> Box<DecodeError> {
     let counted =
         if weight > 1 { format!(" (one of this input counts for {weight})") } else { String::new() };
-    Fault::too_large(format!("expected at most {max_elements} elements in all inputs, got more{counted}"))
+    DecodeError::too_large(format!(
+        "expected at most {max_elements} elements in all inputs, got more{counted}"
+    ))
 }
 
-/// So many elements are read at once where they are simple, in room that is there; and so many one by one where they are not.
+/// Elements per fast-path run, and elements read one by one after a run that read none.
 const RUN: usize = 64;
 
-/// Reads a value nested as deep as `dims`, which learn the lengths that they do not know yet.
+/// Reads a value nested as deep as `dims`, and sets the lengths in `dims` that are not known yet.
 fn nested<T: Element>(
     out: &mut Vec<T>,
     scanner: &mut Scanner<'_>,
     dims: &mut [Option<usize>],
-    rule: &Rule<'_>,
-) -> Read<()> {
+    context: &ValueContext<'_>,
+) -> Decoded<()> {
     let rank = dims.len();
     let Some((length, inner)) = dims.split_first_mut() else {
-        return leaf(out, scanner, rule);
+        return leaf(out, scanner, context);
     };
     if !scanner.open(b'[')? {
-        if rule.is_single(dims) && scanner.peek().is_some() {
-            return leaf(out, scanner, rule);
+        if context.is_single(dims) && scanner.peek().is_some() {
+            return leaf(out, scanner, context);
         }
         let length = dims[0];
-        return Err(rule.no_array(scanner, length));
+        return Err(context.not_an_array(scanner, length));
     }
     let mut count = 0;
     let mut next_run = 0;
     if inner.is_empty() {
         while scanner.another(count == 0, b']')? {
             let left = length.map_or(RUN, |length| length.saturating_sub(count).min(RUN));
-            let room = out.capacity().min(rule.limit).saturating_sub(out.len());
+            let room = out.capacity().min(context.limit).saturating_sub(out.len());
             let most = left.min(room);
             if most > 1 && count >= next_run {
                 let run = T::read_run(scanner, out, most);
@@ -118,20 +118,20 @@ fn nested<T: Element>(
                 }
                 next_run = count + RUN;
             }
-            if out.len() >= rule.limit {
-                return Err(rule.too_many());
+            if out.len() >= context.limit {
+                return Err(context.too_many());
             }
-            out.push(T::read(scanner).map_err(|fault| fault.at(count))?);
+            out.push(T::read_element(scanner).map_err(|error| error.at(count))?);
             count += 1;
         }
     } else {
         while scanner.another(count == 0, b']')? {
-            nested(out, scanner, inner, rule).map_err(|fault| fault.at(count))?;
+            nested(out, scanner, inner, context).map_err(|error| error.at(count))?;
             count += 1;
         }
     }
     match *length {
-        Some(expected) if expected != count => Err(rule.length(expected, rank, count)),
+        Some(expected) if expected != count => Err(context.wrong_length(expected, rank, count)),
         _ => {
             *length = Some(count);
             Ok(())
@@ -139,31 +139,33 @@ fn nested<T: Element>(
     }
 }
 
-fn leaf<T: Element>(out: &mut Vec<T>, scanner: &mut Scanner<'_>, rule: &Rule<'_>) -> Read<()> {
-    if out.len() >= rule.limit {
-        return Err(rule.too_many());
+fn leaf<T: Element>(out: &mut Vec<T>, scanner: &mut Scanner<'_>, context: &ValueContext<'_>) -> Decoded<()> {
+    if out.len() >= context.limit {
+        return Err(context.too_many());
     }
-    out.push(T::read(scanner)?);
+    out.push(T::read_element(scanner)?);
     Ok(())
 }
 
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
+        /// Appends a value nested as deep as `dims`, and sets the lengths in `dims` that are not known yet.
         pub(super) fn read_nested(
             elements: &mut Elements,
             scanner: &mut Scanner<'_>,
             dims: &mut [Option<usize>],
-            rule: &Rule<'_>,
-        ) -> Read<()> {
-            match elements { $(Elements::$variant(out) => nested::<$rust>(out, scanner, dims, rule)),+ }
+            context: &ValueContext<'_>,
+        ) -> Decoded<()> {
+            match elements { $(Elements::$variant(out) => nested::<$rust>(out, scanner, dims, context)),+ }
         }
 
-        pub(super) fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Read<()> {
-            match elements { $(Elements::$variant(out) => out[at] = <$rust>::read(scanner)?),+ }
+        /// Reads one element into place `at`.
+        pub(super) fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Decoded<()> {
+            match elements { $(Elements::$variant(out) => out[at] = <$rust>::read_element(scanner)?),+ }
             Ok(())
         }
 
-        /// Both must be of one type.
+        /// Copies element `index` of `from` to place `at`. Both must be of one type.
         pub(super) fn copy_element(elements: &mut Elements, at: usize, from: &Elements, index: usize) {
             match (elements, from) {
                 $((Elements::$variant(out), Elements::$variant(from)) => out[at] = from[index].clone(),)+
@@ -171,6 +173,7 @@ macro_rules! dispatch {
             }
         }
 
+        /// Adds zeros up to `length`.
         pub(super) fn grow(elements: &mut Elements, length: usize) {
             match elements { $(Elements::$variant(out) => out.resize(length, Default::default())),+ }
         }

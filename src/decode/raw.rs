@@ -1,38 +1,43 @@
-//! `application/octet-stream`: the little-endian rows of a model's one input of fixed type, side by side, and nothing else.
+//! `application/octet-stream`: the little-endian rows of a model's one input, side by side, and nothing else.
 
-use super::inputs::{Inputs, check_rows};
-use super::{Answer, Form, Limits, Request, binary};
-use crate::decode::error::{Fault, Read, shown};
+use super::binary;
+use super::error::{DecodeError, Decoded, quoted};
+use super::inputs::Inputs;
+use super::limits::Limits;
+use super::request::{Request, ResponseSpec};
+use super::whole_body::decode_bytes;
 use crate::tensor::ElementType;
-use crate::tensor::signature::{Dim, Kind, Signature};
+use crate::tensor::signature::{Dim, Signature, ValueKind};
 
-const ELSE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
+/// The hint for models that raw rows cannot serve.
+const ALTERNATIVE: &str = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
 
-pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Read<Request> {
+pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Decoded<Request> {
     let mut inputs = Inputs::new(signature, *limits, 0);
     let [input] = &*inputs.list else {
         let count = inputs.list.len();
-        return Err(Fault::new(format!(
-            "content-type application/octet-stream is for models with one input, this one has {count}; {ELSE}"
+        return Err(DecodeError::new(format!(
+            "content-type application/octet-stream is for models with one input, this one has {count}; {ALTERNATIVE}"
         )));
     };
     let spec = input.spec;
-    if spec.element == ElementType::Blob {
-        return crate::decode::whole_body::decode_bytes(body, signature, limits);
+    if spec.element == ElementType::Bytes {
+        return decode_bytes(body, signature);
     }
-    let (name, what) = (shown(&spec.name), spec.describe());
+    let (name, what) = (quoted(&spec.name), spec.describe());
     let no_rows = |why: &str| {
-        let message =
-            format!("content-type application/octet-stream cannot carry rows of {what}: {why}; {ELSE}");
-        Fault::new(message).within(&format!("input {name}"))
+        let message = format!(
+            "content-type application/octet-stream cannot carry rows of {what}: {why}; {ALTERNATIVE}"
+        );
+        DecodeError::new(message).within(&format!("input {name}"))
     };
     if spec.kind.is_composite() {
         return Err(no_rows("it is no tensor"));
     }
-    if spec.kind == Kind::OpenRank {
+    if spec.kind == ValueKind::OpenRank {
         return Err(no_rows("the model leaves the shape open"));
     }
-    let Some(width) = binary::width(spec.element) else {
+    let Some(width) = binary::element_width(spec.element) else {
         return Err(no_rows("strings have no fixed length"));
     };
     let row_dims = &spec.shape[usize::from(signature.batched)..];
@@ -44,7 +49,7 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
         return Err(no_rows("a row has no bytes"));
     };
     let (rows, rest) = (body.len() / row_bytes, body.len() % row_bytes);
-    let place = |fault: Box<Fault>| fault.within(&format!("input {name}"));
+    let place = |error: Box<DecodeError>| error.within(&format!("input {name}"));
     if rest != 0 || rows == 0 || (!signature.batched && rows > 1) {
         let whole = if signature.batched { "whole rows of" } else { "exactly" };
         let got = body.len();
@@ -54,13 +59,13 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Rea
             ""
         };
         let message = format!("expected {whole} {row_bytes} bytes ({what}), got {got} bytes{hint}");
-        return Err(place(Fault::new(message)));
+        return Err(place(DecodeError::new(message)));
     }
     let mut shape = row_shape;
     if signature.batched {
-        check_rows(rows, limits.max_rows)?;
+        limits.check_rows(rows)?;
         shape.insert(0, rows);
     }
     inputs.read_binary(0, body, &shape).map_err(place)?;
-    inputs.finish(signature.batched.then_some(rows), Answer { form: Form::Rows, id: None })
+    inputs.finish(signature.batched.then_some(rows), ResponseSpec::rows())
 }

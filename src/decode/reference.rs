@@ -1,56 +1,57 @@
-//! Requests that lie elsewhere: which object a message refers to, and what it says of it. [`find`] tells them from requests
-//! that are in the message itself, and costs those a look at their attributes and one pass over a small body.
+//! References: requests whose body is an object in a bucket. [`find`] recognizes them; for other requests that costs a look at their
+//! attributes and one pass over a small body.
 //!
-//! | a reference | stands in |
+//! | a reference | is in |
 //! |---|---|
-//! | `dataref` | an attribute: the body is then not read |
-//! | a CloudEvent's extension `dataref` | `ce-dataref`, or the event's member; only where the event has no data |
+//! | `dataref` | an attribute; the body is then ignored |
+//! | a CloudEvent's extension `dataref` | `ce-dataref`, or the event's member; only if the event has no data |
 //! | a bucket's notification | `eventType`, `bucketId`, `objectId`, `objectGeneration` beside `payloadFormat` |
-//! | `{"dataref": "gs://…", "id": …}` | a JSON body, beside none of the forms of a request |
+//! | `{"dataref": "gs://…", "id": …}` | a JSON body without the keys of a request |
 //!
-//! What is found is only a claim by whoever may publish: whether it may be followed is decided elsewhere.
+//! The address is a claim of the sender: the receiver decides if the bucket is allowed.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::envelope::{self, Delivery, Headers};
+use super::envelope::ResponseFormat;
+use super::error::{DecodeError, Decoded, quoted};
+use super::event;
+use super::json::read_id;
 use super::media::MediaType;
+use super::request::Id;
 use super::scanner::Scanner;
-use super::{Id, event, json};
-use crate::decode::error::{Fault, Read, shown};
 use crate::error::{Code, Rejection};
-use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, OF_THE_BODY};
+use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, Headers, OF_THE_BODY};
 
-/// A longer body is no reference: an address has 1,250 bytes at most, and a CloudEvent adds a few attributes to it.
-const LONGEST: usize = 8 << 10;
+/// The longest body that is searched for a reference: an address has at most 1,250 bytes, and a CloudEvent adds a few attributes.
+const MAX_BODY_BYTES: usize = 8 << 10;
 /// Cloud Storage's limit of an object's name.
-const LONGEST_NAME: usize = 1024;
+const MAX_NAME_BYTES: usize = 1024;
 
-/// An object, and which generation of it.
+/// An object of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     pub bucket: String,
     pub name: String,
-    /// `None`: the live one.
+    /// `None`: the live generation.
     pub generation: Option<i64>,
-    /// A bucket's notification tells of it: nobody asked for just this object.
+    /// The bucket announced it by a notification; no client asked for this object.
     pub is_announced: bool,
 }
 
-/// A message that refers to its request.
+/// A request that refers to an object.
 #[derive(Debug)]
 pub struct Reference {
     /// # Errors
-    /// `INVALID_INPUT`, or `INPUT_FORBIDDEN` for what lies in no bucket.
+    /// `INVALID_INPUT`, or `INPUT_FORBIDDEN` for an address outside of Cloud Storage.
     pub object: Result<Object, Rejection>,
-    /// How the answer is sent.
-    pub delivery: Delivery,
+    pub response_format: ResponseFormat,
     /// The request's id, unless the object gives one.
     pub id: Option<Id>,
-    /// What the message says of the object's bytes, as attributes do.
-    said: HashMap<String, String>,
+    /// Headers of the request that describe the object's bytes.
+    body_headers: HashMap<String, String>,
 }
 
 impl std::fmt::Display for Object {
@@ -59,83 +60,93 @@ impl std::fmt::Display for Object {
     }
 }
 
-/// The reference that a message is; `None` when its request is in the message.
+/// The reference in a request; `None` if the request has its own body.
 #[inline]
 pub fn find(headers: Headers<'_>, body: &[u8]) -> Option<Box<Reference>> {
     static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"dataref\""));
     // Comparing keys, mostly by their lengths, is cheaper than three look-ups.
-    let in_attributes =
+    let is_in_headers =
         headers.0.keys().any(|key| matches!(&**key, DATAREF | "payloadFormat" | "ce-dataref"));
-    if in_attributes && let Some(found) = by_attributes(headers, body) {
+    if is_in_headers && let Some(found) = find_in_headers(headers, body) {
         return Some(Box::new(found));
     }
-    let is_small = body.len() <= LONGEST;
-    if is_small && KEY.find(body).is_some() { by_body(headers, body).map(Box::new) } else { None }
+    let is_small = body.len() <= MAX_BODY_BYTES;
+    if is_small && KEY.find(body).is_some() { find_in_body(headers, body).map(Box::new) } else { None }
 }
 
 #[cold]
-fn by_attributes(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
-    let mut delivery = envelope::delivery(headers);
-    let event = headers.get("ce-specversion").map(|_| event::binary(headers)).transpose();
+fn find_in_headers(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
+    let mut response_format = ResponseFormat::of(headers);
+    let event = headers.get("ce-specversion").map(|_| event::from_headers(headers)).transpose();
     let object = if let Some(address) = headers.get(DATAREF) {
-        parse(address)
+        parse_address(address)
     } else if headers.get("payloadFormat").is_some() {
         let notified =
             ["eventType", "bucketId", "objectId", "objectGeneration"].map(|name| headers.get(name));
         let [Some(kind), Some(bucket), Some(name), Some(generation)] = notified else { return None };
-        announced(kind, bucket, name, generation)
+        announced_object(kind, bucket, name, generation)
     } else {
-        // An event's data, where it is there, needs no fetching.
+        // An event that has data is no reference.
         headers.get("ce-specversion").filter(|_| body.is_empty())?;
-        parse(headers.get("ce-dataref")?)
+        parse_address(headers.get("ce-dataref")?)
     };
     let object = match event {
         Ok(event) => {
-            delivery.event = event.map(Box::new);
+            response_format.event = event.map(Box::new);
             object
         }
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     };
     let of_the_body = OF_THE_BODY.iter().filter_map(|name| Some((*name, headers.get(name)?)));
-    let mut said: HashMap<String, String> =
+    let mut body_headers: HashMap<String, String> =
         of_the_body.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    if let Some(kind) = headers.get("ce-datacontenttype").filter(|_| delivery.event.is_some()) {
-        said.entry(CONTENT_TYPE.to_owned()).or_insert_with(|| kind.to_owned());
+    if let Some(kind) = headers.get("ce-datacontenttype").filter(|_| response_format.event.is_some()) {
+        body_headers.entry(CONTENT_TYPE.to_owned()).or_insert_with(|| kind.to_owned());
     }
-    Some(Reference { object: object.map_err(|fault| fault.into_rejection()), delivery, id: None, said })
+    Some(Reference {
+        object: object.map_err(|error| error.into_rejection()),
+        response_format,
+        id: None,
+        body_headers,
+    })
 }
 
-/// `None` also for what is broken: reading it as any other body says how.
+/// `None` also for broken bodies: decoding them gives the better error.
 #[cold]
-fn by_body(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
-    let mut delivery = envelope::delivery(headers);
+fn find_in_body(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
+    let mut response_format = ResponseFormat::of(headers);
     let media = headers.get(CONTENT_TYPE).map(MediaType::parse).filter(|media| !media.essence.is_empty());
-    let mut said = HashMap::new();
+    let mut body_headers = HashMap::new();
     if media.as_ref().is_some_and(event::is_structured) {
-        let (event, address, kind) = event::reference(body).ok()??;
-        delivery.event = Some(Box::new(event));
-        said.extend(kind.map(|kind| (CONTENT_TYPE.to_owned(), kind)));
-        let object = parse(&address).map_err(|fault| fault.into_rejection());
-        return Some(Reference { object, delivery, id: None, said });
+        let (event, address, kind) = event::find_reference(body).ok()??;
+        response_format.event = Some(Box::new(event));
+        body_headers.extend(kind.map(|kind| (CONTENT_TYPE.to_owned(), kind)));
+        let object = parse_address(&address).map_err(|error| error.into_rejection());
+        return Some(Reference { object, response_format, id: None, body_headers });
     }
     if media.is_some_and(|media| !media.is_json()) {
         return None;
     }
-    let (address, id) = in_json(body).ok()??;
+    let (address, id) = find_in_json(body).ok()??;
     if headers.get("ce-specversion").is_some() {
-        delivery.event = Some(Box::new(event::binary(headers).ok()?));
+        response_format.event = Some(Box::new(event::from_headers(headers).ok()?));
     }
     let object = match address {
-        Some(address) => parse(&address),
-        None => Err(Fault::new("expected a string \"gs://bucket/object\"").within("dataref")),
+        Some(address) => parse_address(&address),
+        None => Err(DecodeError::new("expected a string \"gs://bucket/object\"").within("dataref")),
     };
-    Some(Reference { object: object.map_err(|fault| fault.into_rejection()), delivery, id, said })
+    Some(Reference {
+        object: object.map_err(|error| error.into_rejection()),
+        response_format,
+        id,
+        body_headers,
+    })
 }
 
-/// The address, none where it is no string, and the id.
+/// The address, `None` if it is no string, and the id.
 type InJson = Option<(Option<String>, Option<Id>)>;
 
-fn in_json(body: &[u8]) -> Read<InJson> {
+fn find_in_json(body: &[u8]) -> Decoded<InJson> {
     let mut scanner = Scanner::new(body)?;
     if !scanner.open(b'{')? {
         return Ok(None);
@@ -149,8 +160,8 @@ fn in_json(body: &[u8]) -> Read<InJson> {
                 scanner.skip()?;
                 found = Some(None);
             }
-            "id" => id = id.or(json::id(&mut scanner)?),
-            // A request of one of the forms, whatever else stands beside it.
+            "id" => id = id.or(read_id(&mut scanner)?),
+            // The keys of a request: `dataref` beside them is ignored.
             "instances" | "inputs" | "dataframe_records" | "dataframe_split" => return Ok(None),
             _ => scanner.skip()?,
         }
@@ -160,67 +171,69 @@ fn in_json(body: &[u8]) -> Read<InJson> {
 }
 
 /// `gs://bucket/object`.
-fn parse(address: &str) -> Read<Object> {
+fn parse_address(address: &str) -> Decoded<Object> {
     let Some(path) = address.strip_prefix("gs://") else {
-        let got = shown(address);
+        let got = quoted(address);
         return Err(if address.contains("://") {
-            Fault::forbidden(format!("expected a dataref that begins with gs://, got {got}"))
+            DecodeError::forbidden(format!("expected a dataref that begins with gs://, got {got}"))
         } else {
-            Fault::new(format!("expected dataref as gs://bucket/object, got {got}"))
+            DecodeError::new(format!("expected dataref as gs://bucket/object, got {got}"))
         });
     };
     match path.split_once('/') {
         Some((bucket, name)) => object(bucket, name),
-        None => Err(Fault::new(format!("expected dataref as gs://bucket/object, got {}", shown(address)))),
+        None => {
+            Err(DecodeError::new(format!("expected dataref as gs://bucket/object, got {}", quoted(address))))
+        }
     }
 }
 
-fn object(bucket: &str, name: &str) -> Read<Object> {
-    if bucket.is_empty() || name.is_empty() || name.len() > LONGEST_NAME {
+fn object(bucket: &str, name: &str) -> Decoded<Object> {
+    if bucket.is_empty() || name.is_empty() || name.len() > MAX_NAME_BYTES {
         let length = name.len();
-        return Err(Fault::new(format!(
-            "expected a bucket and an object's name of 1 to {LONGEST_NAME} bytes, got bucket {} and {length} bytes",
-            shown(bucket)
+        return Err(DecodeError::new(format!(
+            "expected a bucket and an object's name of 1 to {MAX_NAME_BYTES} bytes, got bucket {} and {length} bytes",
+            quoted(bucket)
         )));
     }
-    // Legal in names, but what is between here and the bucket might take them for steps out of an allowed prefix.
+    // Legal in names, but a proxy or a file system might take them for steps out of an allowed prefix.
     if name.split('/').any(|part| matches!(part, "." | "..")) {
-        return Err(Fault::forbidden(format!(
+        return Err(DecodeError::forbidden(format!(
             "expected an object's name without `.` and `..` between slashes, got {}",
-            shown(name)
+            quoted(name)
         )));
     }
     let (bucket, name) = (bucket.to_owned(), name.to_owned());
     Ok(Object { bucket, name, generation: None, is_announced: false })
 }
 
-fn announced(kind: &str, bucket: &str, name: &str, generation: &str) -> Read<Object> {
+fn announced_object(kind: &str, bucket: &str, name: &str, generation: &str) -> Decoded<Object> {
     if kind != "OBJECT_FINALIZE" {
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected a notification of OBJECT_FINALIZE, got {}; have the bucket notify of nothing else",
-            shown(kind)
+            quoted(kind)
         )));
     }
     let Some(generation) = generation.parse().ok().filter(|generation| *generation > 0) else {
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected objectGeneration as a whole number above 0, got {}",
-            shown(generation)
+            quoted(generation)
         )));
     };
     Ok(Object { generation: Some(generation), is_announced: true, ..object(bucket, name)? })
 }
 
 impl Reference {
-    /// The attributes as they would stand beside the object's bytes. Its own metadata comes first; `application/octet-stream`
-    /// is what tools write that do not know.
+    /// The headers of the object's bytes. The object's own metadata takes precedence, except `application/octet-stream`, which
+    /// tools write if they do not know the type.
     pub fn attributes(&self, content_type: &str, content_encoding: &str) -> HashMap<String, String> {
-        let mut attributes = self.said.clone();
+        let mut attributes = self.body_headers.clone();
         let is_known = !MediaType::parse(content_type).essence.is_empty()
             && MediaType::parse(content_type).essence != "application/octet-stream";
         if is_known {
             attributes.insert(CONTENT_TYPE.to_owned(), content_type.to_owned());
         }
-        // Storage calls `identity` what was uploaded without any.
+        // Cloud Storage reports `identity` for objects without an encoding.
         if !["", "identity"].contains(&content_encoding) {
             attributes.insert(CONTENT_ENCODING.to_owned(), content_encoding.to_owned());
         }
@@ -229,16 +242,16 @@ impl Reference {
 }
 
 impl Object {
-    /// Refused: it lies where no request may refer to.
+    /// The refusal of an object outside of the allowed buckets.
     pub fn forbidden(&self) -> Rejection {
         let message = format!(
             "requests may not refer to {}; what they may refer to is set in `requests.allowed_buckets`",
-            shown(&self.to_string())
+            quoted(&self.to_string())
         );
         Rejection::new(Code::InputForbidden, message)
     }
 
-    /// Refused: it is not there.
+    /// The refusal of an object that does not exist.
     pub fn missing(&self) -> Rejection {
         let which = self.generation.map(|number| format!("generation {number} of ")).unwrap_or_default();
         let hint = if which.is_empty() { "" } else { ", it was replaced or deleted" };
@@ -293,11 +306,11 @@ mod tests {
         }
         let id = found(&[], r#"{"dataref": "gs://b/o", "id": 3}"#).unwrap().id;
         assert_eq!(id, Some(Id::Number("3".to_owned())));
-        let event = found(&with_dataref, "").unwrap().delivery.event.unwrap();
+        let event = found(&with_dataref, "").unwrap().response_format.event.unwrap();
         assert_eq!((event.mode, &*event.id), (event::Mode::Binary, "7"));
         let media = [("content-type", "application/cloudevents+json")];
         let reference = found(&media, structured).unwrap();
-        assert_eq!(reference.delivery.event.as_ref().unwrap().mode, event::Mode::Structured);
+        assert_eq!(reference.response_format.event.as_ref().unwrap().mode, event::Mode::Structured);
         assert_eq!(reference.attributes("", "")["content-type"], "text/csv");
     }
 
@@ -321,7 +334,7 @@ mod tests {
             assert!(found(attributes, body).is_none(), "{attributes:?} {body}");
         }
         assert!(found(&[("eventType", "mine"), ("payloadFormat", "mine")], "{}").is_none());
-        let long = format!(r#"{{"x": "{}", "dataref": "gs://b/o"}}"#, "x".repeat(LONGEST));
+        let long = format!(r#"{{"x": "{}", "dataref": "gs://b/o"}}"#, "x".repeat(MAX_BODY_BYTES));
         assert!(found(&[], &long).is_none());
     }
 
@@ -374,10 +387,10 @@ mod tests {
         ) {
             let attributes: HashMap<String, String> =
                 given.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-            let _ = envelope::open(Headers(&attributes), body.as_bytes(), &crate::decode::Limits::DEFAULT);
+            let _ = crate::decode::envelope::open(Headers(&attributes), body.as_bytes(), &crate::decode::Limits::DEFAULT);
             let Some(reference) = find(Headers(&attributes), body.as_bytes()) else { return Ok(()) };
             let said = reference.attributes("", "identity");
-            let _ = envelope::open(Headers(&said), body.as_bytes(), &crate::decode::Limits::DEFAULT);
+            let _ = crate::decode::envelope::open(Headers(&said), body.as_bytes(), &crate::decode::Limits::DEFAULT);
             if let Ok(object) = reference.object {
                 proptest::prop_assert!(!object.bucket.is_empty() && !object.name.is_empty());
                 proptest::prop_assert!(!object.name.split('/').any(|part| matches!(part, "." | "..")), "{object}");
@@ -401,7 +414,7 @@ mod tests {
         assert_eq!(reference.attributes("", "")["content-encoding"], "gzip");
         assert_eq!(reference.attributes("", "identity")["content-encoding"], "gzip");
         assert_eq!(reference.attributes("", "br")["content-encoding"], "br");
-        // What stands beside a JSON body tells of the reference, not of the object.
+        // Headers of a JSON body describe the reference, not the object.
         let body = found(&[("content-type", "application/json")], r#"{"dataref": "gs://b/o"}"#).unwrap();
         assert!(!body.attributes("application/octet-stream", "").contains_key("content-type"));
     }

@@ -1,37 +1,40 @@
-//! Owns the walk over a JSON body: one pass over the bytes, nothing allocated but strings with escapes.
+//! Owns the position in a JSON body: one pass over the bytes, which allocates for strings with escapes only. A scanner of our own,
+//! because values go straight into typed buffers, without a tree between them.
 //!
-//! What it accepts is JSON (RFC 8259) and nothing more, nested at most [`MAX_DEPTH`] deep; what it skips is checked all the same.
+//! Accepts JSON (RFC 8259) and nothing more, nested at most [`MAX_DEPTH`] deep.
 
 use std::borrow::Cow;
 
-use super::number;
-use crate::decode::error::{Fault, Read};
+use super::error::{DecodeError, Decoded};
 
 /// Deep enough for every request (a tensor's rank is at most 8), shallow enough for any stack.
-const MAX_DEPTH: u8 = 64;
+pub(super) const MAX_DEPTH: u8 = 64;
 
-/// A position in a body. Cloning it is free: keys that come in an awkward order are remembered by position and read later.
+/// A position in a body. Clones are cheap: the value of a key that comes too early is kept as a clone and read later.
 #[derive(Clone)]
 pub(super) struct Scanner<'a> {
     pub(super) text: &'a str,
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
     depth: u8,
-    /// Whether a space stood behind the last comma between numbers: the next ones are likely to be written alike.
+    /// True if a space followed the last comma between numbers: a guess for the next comma.
     pub(super) is_spaced: bool,
 }
 
 impl<'a> Scanner<'a> {
-    /// Refuses what is not UTF-8, tolerates a byte order mark. Offsets in messages count from the body's first byte.
-    pub(super) fn new(body: &'a [u8]) -> Read<Self> {
+    /// Refuses a body that is not UTF-8; steps over a byte order mark. Offsets in messages count from the body's first byte.
+    pub(super) fn new(body: &'a [u8]) -> Decoded<Self> {
         let text = std::str::from_utf8(body).map_err(|e| {
-            Fault::new(format!("expected UTF-8 text, got an invalid sequence at byte {}", e.valid_up_to()))
+            DecodeError::new(format!(
+                "expected UTF-8 text, got an invalid sequence at byte {}",
+                e.valid_up_to()
+            ))
         })?;
         let at = if text.starts_with('\u{feff}') { 3 } else { 0 };
         Ok(Self { text, bytes: body, at, depth: 0, is_spaced: true })
     }
 
-    /// The next byte that is no white space, not consumed.
+    /// Consumes white space; returns the next byte, which it leaves.
     #[inline(always)]
     pub(super) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.bytes.get(self.at) {
@@ -43,7 +46,7 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    /// Consumes `byte` where it comes next.
+    /// Consumes `byte` if it comes next.
     #[inline(always)]
     pub(super) fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
@@ -51,14 +54,14 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    /// Steps into an array or object that opens with `byte`; answers false, consuming nothing, where something else comes.
+    /// Steps into an array or object that opens with `byte`; returns false and consumes nothing if something else comes next.
     #[inline]
-    pub(super) fn open(&mut self, byte: u8) -> Read<bool> {
+    pub(super) fn open(&mut self, byte: u8) -> Decoded<bool> {
         if !self.take(byte) {
             return Ok(false);
         }
         if self.depth == MAX_DEPTH {
-            return Err(Fault::new(format!(
+            return Err(DecodeError::new(format!(
                 "expected at most {MAX_DEPTH} arrays and objects inside each other, got more at byte {}",
                 self.at - 1
             )));
@@ -67,9 +70,9 @@ impl<'a> Scanner<'a> {
         Ok(true)
     }
 
-    /// Whether another element follows, given that `first` is true before the first; consumes the comma or `close`.
+    /// True if another element follows; consumes the comma before it, or `close`. `first`: no element was read yet.
     #[inline(always)]
-    pub(super) fn another(&mut self, first: bool, close: u8) -> Read<bool> {
+    pub(super) fn another(&mut self, first: bool, close: u8) -> Decoded<bool> {
         match self.peek() {
             Some(b',') if !first => {
                 self.at += 1;
@@ -85,8 +88,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The next key of an object, its colon consumed; none when the object closes.
-    pub(super) fn key(&mut self, first: bool) -> Read<Option<Cow<'a, str>>> {
+    /// Consumes the next key of an object and its colon; returns `None` if the object closes.
+    pub(super) fn key(&mut self, first: bool) -> Decoded<Option<Cow<'a, str>>> {
         if !self.another(first, b'}')? {
             return Ok(None);
         }
@@ -100,8 +103,8 @@ impl<'a> Scanner<'a> {
         Ok(Some(key))
     }
 
-    /// A string, borrowed where it has no escapes. The next byte must be its opening quote.
-    pub(super) fn string(&mut self) -> Read<Cow<'a, str>> {
+    /// Consumes a string; borrows it if it has no escapes. The next byte must be its opening quote.
+    pub(super) fn string(&mut self) -> Decoded<Cow<'a, str>> {
         self.at += 1;
         let start = self.at;
         let plain = self.plain_run();
@@ -120,18 +123,20 @@ impl<'a> Scanner<'a> {
                 Some(control) => {
                     let what =
                         format!("a control character (0x{control:02x}) in a string at byte {}", self.at);
-                    return Err(Fault::new(format!("expected it as a \\u escape, got {what}")));
+                    return Err(DecodeError::new(format!("expected it as a \\u escape, got {what}")));
                 }
                 None => {
                     let what = format!("the string that begins at byte {}", start - 1);
-                    return Err(Fault::new(format!("expected `\"` to end {what}, got the end of the body")));
+                    return Err(DecodeError::new(format!(
+                        "expected `\"` to end {what}, got the end of the body"
+                    )));
                 }
             }
             owned.push_str(self.plain_run());
         }
     }
 
-    /// What comes up to the next quote, backslash, control character or the end.
+    /// Consumes everything up to the next quote, backslash, control character or the end.
     fn plain_run(&mut self) -> &'a str {
         let start = self.at;
         let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
@@ -140,7 +145,7 @@ impl<'a> Scanner<'a> {
         &self.text[start..self.at]
     }
 
-    fn escape(&mut self) -> Read<char> {
+    fn escape(&mut self) -> Decoded<char> {
         let start = self.at;
         self.at += 2;
         let plain = match self.bytes.get(start + 1) {
@@ -152,7 +157,7 @@ impl<'a> Scanner<'a> {
             Some(b't') => '\t',
             Some(b'u') => {
                 let high = self.hex4();
-                // A pair of surrogates is one character; one alone is none (RFC 8259, section 7).
+                // A pair of surrogates is one character; a single one is invalid (RFC 8259, section 7).
                 let code = match high {
                     Some(high @ 0xd800..=0xdbff) if self.bytes[self.at..].starts_with(b"\\u") => {
                         self.at += 2;
@@ -162,13 +167,13 @@ impl<'a> Scanner<'a> {
                     other => other,
                 };
                 return code.and_then(char::from_u32).ok_or_else(|| {
-                    Fault::new(format!(
+                    DecodeError::new(format!(
                         "expected four hex digits that name a character, got a bad \\u escape at byte {start}"
                     ))
                 });
             }
             _ => {
-                return Err(Fault::new(format!(
+                return Err(DecodeError::new(format!(
                     "expected a JSON escape, got an unknown one at byte {start}"
                 )));
             }
@@ -182,7 +187,7 @@ impl<'a> Scanner<'a> {
         digits.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))
     }
 
-    /// Consumes `word` (`true`, `null`, …) where it comes next.
+    /// Consumes `word` (`true`, `null`, …) if it comes next.
     pub(super) fn word(&mut self, word: &str) -> bool {
         self.peek();
         let found = self.bytes[self.at..].starts_with(word.as_bytes());
@@ -190,45 +195,17 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    /// Steps over one value of any kind.
-    pub(super) fn skip(&mut self) -> Read<()> {
-        match self.peek() {
-            Some(b'"') => self.string().map(drop),
-            Some(b'{') => {
-                self.open(b'{')?;
-                let mut first = true;
-                while self.key(first)?.is_some() {
-                    first = false;
-                    self.skip()?;
-                }
-                Ok(())
-            }
-            Some(b'[') => {
-                self.open(b'[')?;
-                let mut first = true;
-                while self.another(first, b']')? {
-                    first = false;
-                    self.skip()?;
-                }
-                Ok(())
-            }
-            Some(b'-' | b'0'..=b'9') => number::scan(self).map(drop),
-            _ if self.word("true") || self.word("false") || self.word("null") => Ok(()),
-            _ => Err(self.unexpected("a value")),
-        }
-    }
-
-    /// Only white space may follow.
-    pub(super) fn end(&mut self) -> Read<()> {
+    /// Refuses everything but white space.
+    pub(super) fn end(&mut self) -> Decoded<()> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.unexpected("the end of the body")),
         }
     }
 
-    /// `expected {wanted}, got {what comes next} at byte {offset}`.
+    /// `expected {wanted}, got {the next value} at byte {offset}`.
     #[cold]
-    pub(super) fn unexpected(&mut self, wanted: &str) -> Box<Fault> {
+    pub(super) fn unexpected(&mut self, wanted: &str) -> Box<DecodeError> {
         let found = match self.peek() {
             None => "the end of the body".to_owned(),
             Some(b'{') => "an object".to_owned(),
@@ -240,17 +217,17 @@ impl<'a> Scanner<'a> {
                 .any(|name| self.text[self.at..].starts_with(name)) =>
             {
                 let message = "JSON has neither NaN nor Infinity: for a float send them as strings";
-                return Fault::new(format!(
+                return DecodeError::new(format!(
                     "expected {wanted}, got NaN or Infinity at byte {}; {message}",
                     self.at
                 ));
             }
             _ => self.next_word(),
         };
-        Fault::new(format!("expected {wanted}, got {found} at byte {}", self.at))
+        DecodeError::new(format!("expected {wanted}, got {found} at byte {}", self.at))
     }
 
-    /// The letters that come next, at most 20, or the one character that is none.
+    /// The next letters, at most 20, or the next character if it is no letter.
     fn next_word(&self) -> String {
         let rest = &self.text[self.at..];
         let letters = rest.bytes().take(20).take_while(u8::is_ascii_alphabetic).count();

@@ -1,35 +1,35 @@
-//! A body that is one element as it stands: an image, or a text.
+//! Bodies that are one element as a whole: an image, or a text.
 
-use super::{Answer, Form, Limits, Request};
-use crate::decode::error::{Fault, Read, shown};
+use super::error::{DecodeError, Decoded, quoted};
+use super::request::{Request, ResponseSpec};
 use crate::tensor::signature::Signature;
 use crate::tensor::{ElementType, Elements, Tensor};
 
-/// One row of the model's one input, which takes images or other bytes.
-pub(super) fn decode_bytes(body: &[u8], signature: &Signature, _: &Limits) -> Read<Request> {
+/// The body as the one row of an input that takes images.
+pub(super) fn decode_bytes(body: &[u8], signature: &Signature) -> Decoded<Request> {
     if body.is_empty() {
-        return Err(Fault::new("expected the bytes of an image, got an empty body"));
+        return Err(DecodeError::new("expected the bytes of an image, got an empty body"));
     }
-    request(
+    one_row(
         signature,
-        ElementType::Blob,
+        ElementType::Bytes,
         "images (its bundle declares no `image`)",
-        Elements::Blob(vec![body.to_vec()]),
+        Elements::Bytes(vec![body.to_vec()]),
     )
 }
 
-/// One row of the model's one input, which takes text.
-pub(super) fn decode_text(body: &[u8], signature: &Signature, _: &Limits) -> Read<Request> {
+/// The body as the one row of an input that takes text.
+pub(super) fn decode_text(body: &[u8], signature: &Signature) -> Decoded<Request> {
     let text = str::from_utf8(body).map_err(|error| {
-        Fault::new(format!("expected UTF-8, got an invalid sequence at byte {}", error.valid_up_to()))
+        DecodeError::new(format!("expected UTF-8, got an invalid sequence at byte {}", error.valid_up_to()))
     })?;
-    request(signature, ElementType::Text, "one text a row", Elements::Text(vec![text.to_owned()]))
+    one_row(signature, ElementType::String, "one text a row", Elements::String(vec![text.to_owned()]))
 }
 
-fn request(signature: &Signature, element: ElementType, what: &str, elements: Elements) -> Read<Request> {
+fn one_row(signature: &Signature, element: ElementType, what: &str, elements: Elements) -> Decoded<Request> {
     let [input] = &signature.inputs[..] else {
         let count = signature.inputs.len();
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected JSON: the model has {count} inputs, and such a body is for models with one"
         )));
     };
@@ -37,12 +37,12 @@ fn request(signature: &Signature, element: ElementType, what: &str, elements: El
     if input.element != element
         || input.shape.get(rows..).unwrap_or_default().iter().any(|dim| dim.fixed() != Some(1))
     {
-        return Err(Fault::new(format!(
+        return Err(DecodeError::new(format!(
             "expected another content-type: the model does not take {what}, its input {} is {}",
-            shown(&input.name),
+            quoted(&input.name),
             input.describe()
         )));
     }
     let inputs = vec![Tensor { shape: vec![1; input.shape.len()], elements }];
-    Ok(Request { inputs, rows: 1, lengths: Vec::new(), answer: Answer { form: Form::Rows, id: None } })
+    Ok(Request { inputs, rows: 1, lengths: Vec::new(), response: ResponseSpec::rows() })
 }

@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 
 use crate::for_each_element_type;
+use crate::tensor::Composite;
 use crate::tensor::View;
-use crate::tensor::composite::Composite;
 
 trait Binary: Sized {
     fn push_all(elements: &[Self], out: &mut Vec<u8>);

@@ -11,15 +11,15 @@ use base64::engine::general_purpose::STANDARD;
 use super::Body;
 use super::value::push_text;
 use crate::decode::MAX_ID_BYTES;
-use crate::decode::envelope::Delivery;
+use crate::decode::envelope::ResponseFormat;
 use crate::decode::event::{Event, Mode};
 
 /// Whom an answer comes from and what it answers.
 #[derive(Debug, Clone, Copy)]
-pub struct Sender<'a> {
+pub struct ResponseMetadata<'a> {
     /// The model that answered, or refused; none when there is none.
     pub model: Option<&'a str>,
-    /// The request's: every delivery of it has the same.
+    /// The request's: every response_format of it has the same.
     pub message_id: &'a str,
     pub is_ok: bool,
     pub now: SystemTime,
@@ -27,22 +27,22 @@ pub struct Sender<'a> {
 
 /// An answer as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sealed {
+pub struct Wrapped {
     pub body: Vec<u8>,
     /// `content-type` always, the others where they say something.
     pub attributes: Vec<(&'static str, Cow<'static, str>)>,
 }
 
-/// Puts around `body` what `delivery` asks for.
-pub fn seal(body: Body, delivery: &Delivery, sender: &Sender<'_>) -> Sealed {
+/// Puts around `body` what `response_format` asks for.
+pub fn wrap(body: Body, response_format: &ResponseFormat, metadata: &ResponseMetadata<'_>) -> Wrapped {
     let Body { mut bytes, json_length } = body;
     let content_type = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
     let mut attributes = vec![("content-type", Cow::Borrowed(content_type))];
     if let Some(length) = json_length {
         attributes.push(("inference-header-content-length", length.to_string().into()));
     }
-    if let Some(event) = &delivery.event {
-        let members = members(event, sender);
+    if let Some(event) = &response_format.event {
+        let members = members(event, metadata);
         match event.mode {
             Mode::Binary => {
                 let named =
@@ -55,11 +55,11 @@ pub fn seal(body: Body, delivery: &Delivery, sender: &Sender<'_>) -> Sealed {
             }
         }
     }
-    if delivery.gzip {
+    if response_format.gzip {
         bytes = pack(&bytes);
         attributes.push(("content-encoding", Cow::Borrowed("gzip")));
     }
-    Sealed { body: bytes, attributes }
+    Wrapped { body: bytes, attributes }
 }
 
 fn pack(bytes: &[u8]) -> Vec<u8> {
@@ -71,14 +71,14 @@ fn pack(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The answer's own members, but for its data.
-fn members<'a>(event: &'a Event, sender: &Sender<'_>) -> Vec<(&'static str, Cow<'a, str>)> {
-    let kind = if sender.is_ok { "dev.predictd.prediction.v1" } else { "dev.predictd.error.v1" };
+fn members<'a>(event: &'a Event, metadata: &ResponseMetadata<'_>) -> Vec<(&'static str, Cow<'a, str>)> {
+    let kind = if metadata.is_ok { "dev.predictd.prediction.v1" } else { "dev.predictd.error.v1" };
     let mut members = vec![
         ("specversion", "1.0".into()),
-        ("id", format!("prediction-{}", sender.message_id).into()),
-        ("source", source(sender.model).into()),
+        ("id", format!("prediction-{}", metadata.message_id).into()),
+        ("source", source(metadata.model).into()),
         ("type", kind.into()),
-        ("time", rfc3339(sender.now).into()),
+        ("time", rfc3339(metadata.now).into()),
     ];
     let passed = [
         ("subject", event.subject.as_deref()),
@@ -104,7 +104,7 @@ fn attribute(member: &str) -> &'static str {
 }
 
 /// `//predictd/<model>`, a URI-reference (RFC 3986): what is no unreserved character in the name is
-/// percent-encoded. Cut where Pub/Sub would not take it as an attribute.
+/// percent-encoded. Unpad where Pub/Sub would not take it as an attribute.
 fn source(model: Option<&str>) -> String {
     let mut source = "//predictd".to_owned();
     let Some(model) = model else { return source };
@@ -171,19 +171,19 @@ mod tests {
 
     use super::*;
 
-    fn event(mode: Mode) -> Delivery {
+    fn event(mode: Mode) -> ResponseFormat {
         let event = Event {
             mode,
             id: "a\"1".to_owned(),
             subject: Some("cellar/7".to_owned()),
             correlation_id: Some("c".to_owned()),
         };
-        Delivery { gzip: false, event: Some(Box::new(event)) }
+        ResponseFormat { gzip: false, event: Some(Box::new(event)) }
     }
 
-    fn sender() -> Sender<'static> {
+    fn metadata() -> ResponseMetadata<'static> {
         let now = UNIX_EPOCH + Duration::from_millis(1_772_323_199_007);
-        Sender { model: Some("my wine"), message_id: "42", is_ok: true, now }
+        ResponseMetadata { model: Some("my wine"), message_id: "42", is_ok: true, now }
     }
 
     fn body(bytes: &[u8], json_length: Option<usize>) -> Body {
@@ -206,33 +206,33 @@ mod tests {
 
     #[test]
     fn a_plain_answer_says_what_it_is() {
-        let sealed = seal(body(b"{}", None), &Delivery::default(), &sender());
+        let wrapped = wrap(body(b"{}", None), &ResponseFormat::default(), &metadata());
         assert_eq!(
-            sealed,
-            Sealed { body: b"{}".to_vec(), attributes: vec![("content-type", "application/json".into())] }
+            wrapped,
+            Wrapped { body: b"{}".to_vec(), attributes: vec![("content-type", "application/json".into())] }
         );
-        let sealed = seal(body(b"{}\x01", Some(2)), &Delivery::default(), &sender());
+        let wrapped = wrap(body(b"{}\x01", Some(2)), &ResponseFormat::default(), &metadata());
         let expected =
             [("content-type", "application/octet-stream"), ("inference-header-content-length", "2")];
-        assert!(sealed.attributes.iter().map(|(name, value)| (*name, &**value)).eq(expected));
+        assert!(wrapped.attributes.iter().map(|(name, value)| (*name, &**value)).eq(expected));
     }
 
     #[test]
     fn gzip_goes_around_everything() {
-        let delivery = Delivery { gzip: true, ..event(Mode::Structured) };
-        let sealed = seal(body(b"{\"a\":1}", None), &delivery, &sender());
-        assert_eq!(sealed.attributes[0].1, "application/cloudevents+json");
-        assert_eq!(sealed.attributes[1], ("content-encoding", "gzip".into()));
+        let response_format = ResponseFormat { gzip: true, ..event(Mode::Structured) };
+        let wrapped = wrap(body(b"{\"a\":1}", None), &response_format, &metadata());
+        assert_eq!(wrapped.attributes[0].1, "application/cloudevents+json");
+        assert_eq!(wrapped.attributes[1], ("content-encoding", "gzip".into()));
         let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(&*sealed.body).read_to_end(&mut unpacked).unwrap();
-        let plain = seal(body(b"{\"a\":1}", None), &event(Mode::Structured), &sender());
+        flate2::read::GzDecoder::new(&*wrapped.body).read_to_end(&mut unpacked).unwrap();
+        let plain = wrap(body(b"{\"a\":1}", None), &event(Mode::Structured), &metadata());
         assert_eq!(unpacked, plain.body);
     }
 
     #[test]
     fn events_are_answered_by_events_in_their_mode() {
-        let sealed = seal(body(b"{\"a\":1}", None), &event(Mode::Binary), &sender());
-        assert_eq!(sealed.body, b"{\"a\":1}");
+        let wrapped = wrap(body(b"{\"a\":1}", None), &event(Mode::Binary), &metadata());
+        assert_eq!(wrapped.body, b"{\"a\":1}");
         let expected = [
             ("content-type", "application/json"),
             ("ce-specversion", "1.0"),
@@ -244,23 +244,23 @@ mod tests {
             ("ce-causationid", "a\"1"),
             ("ce-correlationid", "c"),
         ];
-        assert!(sealed.attributes.iter().map(|(name, value)| (*name, &**value)).eq(expected), "{sealed:?}");
+        assert!(wrapped.attributes.iter().map(|(name, value)| (*name, &**value)).eq(expected), "{wrapped:?}");
 
-        let sealed = seal(body(b"{\"a\":1}", None), &event(Mode::Structured), &sender());
+        let wrapped = wrap(body(b"{\"a\":1}", None), &event(Mode::Structured), &metadata());
         let expected = "{\"specversion\":\"1.0\",\"id\":\"prediction-42\",\"source\":\"//predictd/my%20wine\",\
             \"type\":\"dev.predictd.prediction.v1\",\"time\":\"2026-02-28T23:59:59.007Z\",\"subject\":\"cellar/7\",\
             \"causationid\":\"a\\\"1\",\"correlationid\":\"c\",\"datacontenttype\":\"application/json\",\"data\":{\"a\":1}}";
-        assert_eq!(String::from_utf8(sealed.body).unwrap(), expected);
+        assert_eq!(String::from_utf8(wrapped.body).unwrap(), expected);
 
-        let failed = Sender { model: None, is_ok: false, ..sender() };
-        let sealed = seal(body(b"{}\x01", Some(2)), &event(Mode::Structured), &failed);
-        let json: serde_json::Value = serde_json::from_slice(&sealed.body).unwrap();
+        let failed = ResponseMetadata { model: None, is_ok: false, ..metadata() };
+        let wrapped = wrap(body(b"{}\x01", Some(2)), &event(Mode::Structured), &failed);
+        let json: serde_json::Value = serde_json::from_slice(&wrapped.body).unwrap();
         assert_eq!(json["type"], "dev.predictd.error.v1");
         assert_eq!(json["source"], "//predictd");
         assert_eq!(
             (&json["datacontenttype"], &json["data_base64"]),
             (&"application/octet-stream".into(), &"e30B".into())
         );
-        assert_eq!(sealed.attributes[1], ("inference-header-content-length", "2".into()));
+        assert_eq!(wrapped.attributes[1], ("inference-header-content-length", "2".into()));
     }
 }

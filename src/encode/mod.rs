@@ -13,7 +13,7 @@ mod value;
 
 use std::borrow::Cow;
 
-use crate::decode::{Answer, Form, Id, Limits, Wanted};
+use crate::decode::{Id, Limits, Protocol, RequestedOutput, ResponseSpec};
 use crate::error::{Code, Rejection};
 use crate::tensor::{Output, Show, View};
 use value::{estimate, push_key, push_nested, push_text};
@@ -56,38 +56,38 @@ pub fn too_large() -> Rejection {
 ///
 /// Fails with `RESPONSE_TOO_LARGE` where they have more than [`MAX_ELEMENTS`], with `INFERENCE_FAILED` where an output's elements do not fill its shape or its rows are not as many as the others',
 /// and with `INVALID_INPUT` where v2 asks for an output that is not there.
-pub fn response(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> Result<Body, Rejection> {
+pub fn response(spec: &ResponseSpec, outputs: &[Output<'_>], served: &Served<'_>) -> Result<Body, Rejection> {
     let rows = check(outputs, served.batched)?;
-    let chosen = choose(answer, outputs)?;
+    let chosen = choose(spec, outputs)?;
     if chosen.iter().map(|output| output.count()).sum::<usize>() > MAX_ELEMENTS {
         return Err(too_large());
     }
-    let mut out = Vec::with_capacity(capacity(answer, &chosen, served, rows));
-    match &answer.form {
-        Form::Rows => {
+    let mut out = Vec::with_capacity(capacity(spec, &chosen, served, rows));
+    match &spec.protocol {
+        Protocol::Rows => {
             out.extend_from_slice(b"{\"predictions\":[");
             push_rows(&mut out, &chosen, served.batched, rows);
             out.push(b']');
             push_served(&mut out, served);
         }
-        Form::Columns => {
+        Protocol::Columns => {
             out.extend_from_slice(b"{\"outputs\":");
             push_named(&mut out, &chosen);
             push_served(&mut out, served);
         }
-        Form::V2 { outputs: wanted, binary } => {
+        Protocol::V2 { outputs: wanted, binary } => {
             let is_binary = |index: usize| wanted.get(index).and_then(|one| one.binary).unwrap_or(*binary);
             out.extend_from_slice(b"{\"model_name\":");
             push_text(&mut out, served.model);
             out.extend_from_slice(b",\"model_version\":");
             push_text(&mut out, served.version);
-            push_id(&mut out, answer.id.as_ref());
+            push_id(&mut out, spec.id.as_ref());
             out.extend_from_slice(b",\"outputs\":[");
             let json_length = v2::push(&mut out, &chosen, is_binary);
             return Ok(Body { bytes: out, json_length });
         }
     }
-    push_id(&mut out, answer.id.as_ref());
+    push_id(&mut out, spec.id.as_ref());
     out.push(b'}');
     Ok(out.into())
 }
@@ -183,11 +183,11 @@ fn check(outputs: &[Output<'_>], batched: bool) -> Result<usize, Rejection> {
 }
 
 /// The outputs that the request asked for, in its order; all where it named none.
-fn choose<'o, 'a>(answer: &Answer, outputs: &'o [Output<'a>]) -> Result<Vec<&'o Output<'a>>, Rejection> {
-    match &answer.form {
-        Form::V2 { outputs: wanted, .. } if !wanted.is_empty() => wanted
+fn choose<'o, 'a>(spec: &ResponseSpec, outputs: &'o [Output<'a>]) -> Result<Vec<&'o Output<'a>>, Rejection> {
+    match &spec.protocol {
+        Protocol::V2 { outputs: wanted, .. } if !wanted.is_empty() => wanted
             .iter()
-            .map(|Wanted { name, .. }| {
+            .map(|RequestedOutput { name, .. }| {
                 let found = outputs.iter().find(|output| output.name == *name);
                 found.ok_or_else(|| {
                     Rejection::invalid(format!(
@@ -201,9 +201,9 @@ fn choose<'o, 'a>(answer: &Answer, outputs: &'o [Output<'a>]) -> Result<Vec<&'o 
 }
 
 /// An upper bound for almost every body, so that one allocation holds it.
-fn capacity(answer: &Answer, outputs: &[&Output<'_>], served: &Served<'_>, rows: usize) -> usize {
+fn capacity(spec: &ResponseSpec, outputs: &[&Output<'_>], served: &Served<'_>, rows: usize) -> usize {
     let fixed =
-        96 + served.model.len() + served.version.len() + answer.id.as_ref().map_or(0, |id| id.as_str().len());
+        96 + served.model.len() + served.version.len() + spec.id.as_ref().map_or(0, |id| id.as_str().len());
     let output = |output: &&Output<'_>| {
         // v2 writes flat data and the rest of an output's object once; the others repeat names and brackets each row.
         let frame = 64 + 20 * output.shape.len() + output.name.len();
@@ -389,7 +389,7 @@ fn push_id(out: &mut Vec<u8>, id: Option<&Id>) {
     let Some(id) = id else { return };
     out.extend_from_slice(b",\"id\":");
     match id {
-        Id::Text(text) => push_text(out, text),
+        Id::String(text) => push_text(out, text),
         Id::Number(number) => out.extend_from_slice(number.as_bytes()),
     }
 }

@@ -3,22 +3,22 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::{Limits, decode};
-use crate::tensor::signature::{Dim, Kind, Signature, TensorSpec};
+use crate::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Show, Tensor, View};
 
 const SERVED: Served<'static> = Served { model: "wine", version: "3", batched: true };
 
-fn answer(form: Form) -> Answer {
-    Answer { form, id: None }
+fn spec(protocol: Protocol) -> ResponseSpec {
+    ResponseSpec { protocol, id: None }
 }
 
-fn v2(outputs: &[&str]) -> Form {
-    let wanted = |name: &&str| Wanted { name: (*name).to_owned(), binary: None };
-    Form::V2 { outputs: outputs.iter().map(wanted).collect(), binary: false }
+fn v2(outputs: &[&str]) -> Protocol {
+    let wanted = |name: &&str| RequestedOutput { name: (*name).to_owned(), binary: None };
+    Protocol::V2 { outputs: outputs.iter().map(wanted).collect(), binary: false }
 }
 
-fn body(answer: &Answer, outputs: &[Output<'_>], served: &Served<'_>) -> String {
-    let body = response(answer, outputs, served).unwrap();
+fn body(spec: &ResponseSpec, outputs: &[Output<'_>], served: &Served<'_>) -> String {
+    let body = response(spec, outputs, served).unwrap();
     assert_eq!(body.json_length, None);
     String::from_utf8(body.bytes).unwrap()
 }
@@ -39,21 +39,21 @@ fn every_form_mirrors_its_request() {
     let v2_label = r#"{"name":"label","datatype":"INT64","shape":[2],"data":[1,-2]}"#;
     let v2_scores = r#"{"name":"sc\"ores","datatype":"FP32","shape":[2,2],"data":[0.1,1.0,1e+20,-0.5]}"#;
     let v2_head = r#"{"model_name":"wine","model_version":"3","outputs":["#;
-    for (form, outputs, served, expected) in [
-        (Form::Rows, one, SERVED, format!(r#"{{"predictions":[[0.1,1.0],[1e+20,-0.5]],{tail}}}"#)),
-        (Form::Rows, &both[..1], SERVED, format!(r#"{{"predictions":[1,-2],{tail}}}"#)),
-        (Form::Rows, one, whole, format!(r#"{{"predictions":[[[0.1,1.0],[1e+20,-0.5]]],{tail}}}"#)),
+    for (protocol, outputs, served, expected) in [
+        (Protocol::Rows, one, SERVED, format!(r#"{{"predictions":[[0.1,1.0],[1e+20,-0.5]],{tail}}}"#)),
+        (Protocol::Rows, &both[..1], SERVED, format!(r#"{{"predictions":[1,-2],{tail}}}"#)),
+        (Protocol::Rows, one, whole, format!(r#"{{"predictions":[[[0.1,1.0],[1e+20,-0.5]]],{tail}}}"#)),
         (
-            Form::Rows,
+            Protocol::Rows,
             &both,
             SERVED,
             format!(
                 r#"{{"predictions":[{{"label":1,"sc\"ores":[0.1,1.0]}},{{"label":-2,"sc\"ores":[1e+20,-0.5]}}],{tail}}}"#
             ),
         ),
-        (Form::Columns, one, SERVED, format!(r#"{{"outputs":[[0.1,1.0],[1e+20,-0.5]],{tail}}}"#)),
+        (Protocol::Columns, one, SERVED, format!(r#"{{"outputs":[[0.1,1.0],[1e+20,-0.5]],{tail}}}"#)),
         (
-            Form::Columns,
+            Protocol::Columns,
             &both,
             SERVED,
             format!(r#"{{"outputs":{{"label":[1,-2],"sc\"ores":[[0.1,1.0],[1e+20,-0.5]]}},{tail}}}"#),
@@ -62,25 +62,25 @@ fn every_form_mirrors_its_request() {
         (v2(&["sc\"ores", "label"]), &both, SERVED, format!("{v2_head}{v2_scores},{v2_label}]}}")),
         (v2(&["label"]), &both, SERVED, format!("{v2_head}{v2_label}]}}")),
     ] {
-        assert_eq!(body(&answer(form), outputs, &served), expected);
+        assert_eq!(body(&spec(protocol), outputs, &served), expected);
     }
     let scalar = [Output { name: "s", shape: &[], elements: View::F64(&[2.0]), show: Show::Values }];
-    assert_eq!(body(&answer(Form::Rows), &scalar, &whole), format!(r#"{{"predictions":[2.0],{tail}}}"#));
+    assert_eq!(body(&spec(Protocol::Rows), &scalar, &whole), format!(r#"{{"predictions":[2.0],{tail}}}"#));
 }
 
 #[test]
 fn ids_are_echoed_as_they_were_given() {
     let output = [Output { name: "y", shape: &[1], elements: View::Bool(&[true]), show: Show::Values }];
     for (id, shown) in [
-        (Id::Text("a\"\u{1}é".to_owned()), "\"a\\\"\\u0001é\""),
+        (Id::String("a\"\u{1}é".to_owned()), "\"a\\\"\\u0001é\""),
         (Id::Number("-1.50e3".to_owned()), "-1.50e3"),
     ] {
         let rejection = Rejection::invalid("input \"x\": no");
         let expected =
             format!(r#"{{"error":{{"code":"INVALID_INPUT","message":"input \"x\": no"}},"id":{shown}}}"#);
         assert_eq!(String::from_utf8(error(&rejection, Some(&id))).unwrap(), expected);
-        for form in [Form::Rows, Form::Columns, v2(&[])] {
-            let body = body(&Answer { form, id: Some(id.clone()) }, &output, &SERVED);
+        for protocol in [Protocol::Rows, Protocol::Columns, v2(&[])] {
+            let body = body(&ResponseSpec { protocol, id: Some(id.clone()) }, &output, &SERVED);
             assert!(body.contains(&format!(",\"id\":{shown}")), "{body}");
             serde_json::from_str::<serde_json::Value>(&body).unwrap();
         }
@@ -93,7 +93,7 @@ fn ids_are_echoed_as_they_were_given() {
 #[test]
 fn an_error_fits_into_a_message() {
     for message in ["é".repeat(1 << 20), "\u{1}".repeat(1 << 20)] {
-        let id = Id::Text("\u{1}".repeat(crate::decode::MAX_ID_BYTES));
+        let id = Id::String("\u{1}".repeat(crate::decode::MAX_ID_BYTES));
         let body = error(&Rejection::invalid(message.clone()), Some(&id));
         assert!(body.len() < 500_000, "{} bytes", body.len());
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -120,10 +120,10 @@ fn every_type_has_its_spelling() {
         (View::F16(&half), r#"[0.1,65500.0,"NaN",1.0,6e-8]"#),
         (View::F32(&[0.1, 3.0, -0.0, f32::INFINITY]), r#"[0.1,3.0,-0.0,"Infinity"]"#),
         (View::F64(&[0.1, 1e300, f64::NEG_INFINITY, f64::NAN]), r#"[0.1,1e+300,"-Infinity","NaN"]"#),
-        (View::Text(&texts), "[\"a\\n\\r\\t\\\\\\\"\\u0000\",\"é😀\"]"),
+        (View::String(&texts), "[\"a\\n\\r\\t\\\\\\\"\\u0000\",\"é😀\"]"),
     ] {
         let output = [Output { name: "y", shape: &[elements.len()], elements, show: Show::Values }];
-        let body = body(&answer(Form::Columns), &output, &SERVED);
+        let body = body(&spec(Protocol::Columns), &output, &SERVED);
         assert_eq!(body, format!(r#"{{"outputs":{expected},"model":"wine","model_version":"3"}}"#));
     }
 }
@@ -146,33 +146,33 @@ fn outputs_that_do_not_fit_are_refused() {
     let output = |name, shape, elements| Output { name, shape, elements, show: Show::Values };
     let good = output("a", &[2], View::U8(&[1, 2]));
     let failed = Code::InferenceFailed;
-    for (form, outputs, code, message) in [
+    for (protocol, outputs, code, message) in [
         (
-            Form::Rows,
+            Protocol::Rows,
             vec![output("a", &[2, 2], View::U8(&[1]))],
             failed,
             "output \"a\": expected 4 elements for shape [2, 2], got 1",
         ),
         (
-            Form::Rows,
+            Protocol::Rows,
             vec![good, output("b", &[1], View::U8(&[1]))],
             failed,
             "output \"b\": expected 2 rows as in the first output, got 1",
         ),
         (
-            Form::Rows,
+            Protocol::Rows,
             vec![output("a", &[], View::U8(&[1]))],
             failed,
             "output \"a\": expected a dimension that counts rows, got a scalar",
         ),
         (
-            Form::Columns,
+            Protocol::Columns,
             vec![output("a", &[1, 1_000_000_000_000, 1_000_000_000_000, 0], View::U8(&[]))],
             Code::ResponseTooLarge,
             "output \"a\": expected a shape that can be written, got [1, 1000000000000, 1000000000000, 0]",
         ),
         (
-            Form::Columns,
+            Protocol::Columns,
             vec![Output {
                 show: Show::Sequence(&[output("", &[1_000_000_000_000, 0], View::U8(&[]))]),
                 ..output("s", &[], View::U8(&[]))
@@ -187,7 +187,7 @@ fn outputs_that_do_not_fit_are_refused() {
             "outputs: expected names of the model's outputs, got \"z\"",
         ),
     ] {
-        let rejection = response(&answer(form), &outputs, &SERVED).unwrap_err();
+        let rejection = response(&spec(protocol), &outputs, &SERVED).unwrap_err();
         assert_eq!((rejection.code, &*rejection.message), (code, message));
     }
 }
@@ -196,29 +196,29 @@ fn outputs_that_do_not_fit_are_refused() {
 fn empty_dimensions_keep_their_brackets() {
     let output = [Output { name: "y", shape: &[2, 0, 3], elements: View::F32(&[]), show: Show::Values }];
     let expected = r#"{"predictions":[[],[]],"model":"wine","model_version":"3"}"#;
-    assert_eq!(body(&answer(Form::Rows), &output, &SERVED), expected);
+    assert_eq!(body(&spec(Protocol::Rows), &output, &SERVED), expected);
     let output = [Output { name: "y", shape: &[1, 2, 0], elements: View::F32(&[]), show: Show::Values }];
     let expected = r#"{"outputs":[[[],[]]],"model":"wine","model_version":"3"}"#;
-    assert_eq!(body(&answer(Form::Columns), &output, &SERVED), expected);
+    assert_eq!(body(&spec(Protocol::Columns), &output, &SERVED), expected);
 }
 
 /// Encodes the tensor as each form's output and reads that back as the same form's input.
 fn check_round_trip(tensor: &Tensor) {
     let element: ElementType = tensor.elements.element();
     let shape = tensor.shape.iter().map(|_| Dim::Any(String::new())).collect();
-    let inputs = vec![TensorSpec { name: "y".to_owned(), element, shape, kind: Kind::Tensor }];
+    let inputs = vec![TensorSpec { name: "y".to_owned(), element, shape, kind: ValueKind::Tensor }];
     let signature = Signature { inputs, batched: true, ..Signature::default() };
     let output =
         [Output { name: "y", shape: &tensor.shape, elements: tensor.elements.view(), show: Show::Values }];
-    for (form, ours, theirs) in [
-        (Form::Rows, "predictions", "instances"),
-        (Form::Columns, "outputs", "inputs"),
+    for (protocol, ours, theirs) in [
+        (Protocol::Rows, "predictions", "instances"),
+        (Protocol::Columns, "outputs", "inputs"),
         (v2(&[]), "outputs", "inputs"),
     ] {
-        let answer = answer(form);
-        let encoded = response(&answer, &output, &SERVED).unwrap().bytes;
-        let bound = capacity(&answer, &[&output[0]], &SERVED, tensor.shape[0]);
-        if element != ElementType::Text {
+        let spec = spec(protocol);
+        let encoded = response(&spec, &output, &SERVED).unwrap().bytes;
+        let bound = capacity(&spec, &[&output[0]], &SERVED, tensor.shape[0]);
+        if element != ElementType::String {
             assert!(encoded.len() <= bound, "{} bytes where {bound} were expected", encoded.len());
         }
         let text = String::from_utf8(encoded).unwrap();
@@ -257,7 +257,7 @@ proptest! {
             Elements::I64(each(bits, |bits| bits as i64)),
             Elements::F32(each(bits, f32s)),
             Elements::F64(each(bits, f64s)),
-            Elements::Text(strings[..count].to_vec()),
+            Elements::String(strings[..count].to_vec()),
         ] {
             check_round_trip(&Tensor { shape: shape.clone(), elements });
         }
@@ -285,10 +285,10 @@ fn names_rankings_sequences_and_missing_outputs_are_shown() {
         ),
     ] {
         let expected = format!(r#"{{"predictions":[{predictions}],{tail}}}"#);
-        assert_eq!(body(&answer(Form::Rows), &output(show), &SERVED), expected);
+        assert_eq!(body(&spec(Protocol::Rows), &output(show), &SERVED), expected);
     }
     let tensors = |show| {
-        let body = body(&answer(v2(&[])), &output(show), &SERVED);
+        let body = body(&spec(v2(&[])), &output(show), &SERVED);
         body[body.find(r#""outputs":"#).unwrap()..].to_owned()
     };
     assert_eq!(
@@ -311,7 +311,7 @@ fn names_rankings_sequences_and_missing_outputs_are_shown() {
         show: ranked,
     }];
     let all = Show::Ranked { labels: None, top: 3, threshold: 0.5 };
-    let first = |show| body(&answer(Form::Rows), &[Output { show, ..with_nan[0] }], &SERVED);
+    let first = |show| body(&spec(Protocol::Rows), &[Output { show, ..with_nan[0] }], &SERVED);
     assert_eq!(
         first(ranked),
         format!(
@@ -333,17 +333,17 @@ fn names_rankings_sequences_and_missing_outputs_are_shown() {
         Output { name: "o", shape: &[0], elements: empty, show: Show::Missing },
     ];
     assert_eq!(
-        body(&answer(Form::Rows), &both, &whole),
+        body(&spec(Protocol::Rows), &both, &whole),
         format!(r#"{{"predictions":[{{"s":[[1,2],[3,4]],"o":null}}],{tail}}}"#)
     );
     let missing = [Output { name: "o", shape: &[2], elements: empty, show: Show::Missing }];
     assert_eq!(
-        body(&answer(Form::Rows), &missing, &SERVED),
+        body(&spec(Protocol::Rows), &missing, &SERVED),
         format!(r#"{{"predictions":[null,null],{tail}}}"#)
     );
-    assert_eq!(body(&answer(Form::Columns), &missing, &SERVED), format!(r#"{{"outputs":null,{tail}}}"#));
-    assert!(body(&answer(v2(&[])), &missing, &SERVED).ends_with(r#""outputs":[]}"#));
-    assert!(body(&answer(v2(&[])), &both, &whole).ends_with(
+    assert_eq!(body(&spec(Protocol::Columns), &missing, &SERVED), format!(r#"{{"outputs":null,{tail}}}"#));
+    assert!(body(&spec(v2(&[])), &missing, &SERVED).ends_with(r#""outputs":[]}"#));
+    assert!(body(&spec(v2(&[])), &both, &whole).ends_with(
         r#"[{"name":"s.0","datatype":"INT64","shape":[2],"data":[1,2]},{"name":"s.1","datatype":"INT64","shape":[2],"data":[3,4]}]}"#
     ));
 }

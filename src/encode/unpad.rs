@@ -1,13 +1,13 @@
 //! Outputs of padded rows, cut back to what each row would have given alone.
 
-use crate::decode::{Form, Request};
-use crate::tensor::signature::{Cut, Signature};
+use crate::decode::{Protocol, Request};
+use crate::tensor::signature::{Signature, Unpad};
 use crate::tensor::{Elements, Output, Show, View};
 
 /// How long the rows of one request were before they were filled up.
 #[derive(Debug)]
 pub struct Lengths<'a> {
-    /// Every padded dimension that [`Cut::padding`] may mean.
+    /// Every padded dimension that [`Unpad::padding`] may mean.
     pub padded: Vec<Padded<'a>>,
     /// Whether the padding stands before a row's own elements.
     pub padded_before: bool,
@@ -36,21 +36,21 @@ impl<'a> Lengths<'a> {
 /// Lends `outputs`, which have one row for each length: for a list of rows (`form`) each cut to its own length, in whole tensors
 /// all to the longest.
 pub fn lend<T>(
-    form: &Form,
-    cuts: &[Cut],
+    protocol: &Protocol,
+    unpads: &[Unpad],
     lengths: &Lengths<'_>,
     outputs: &[Output<'_>],
     use_outputs: impl FnOnce(&[Output<'_>]) -> T,
 ) -> T {
-    if cuts.is_empty() {
+    if unpads.is_empty() {
         return use_outputs(outputs);
     }
     let cut: Vec<Option<Rows>> = outputs
         .iter()
         .enumerate()
         .map(|(position, output)| {
-            let cuts: Vec<&Cut> = cuts.iter().filter(|cut| cut.output == position).collect();
-            Rows::of(form, lengths, output, &cuts)
+            let unpads: Vec<&Unpad> = unpads.iter().filter(|cut| cut.output == position).collect();
+            Rows::of(protocol, lengths, output, &unpads)
         })
         .collect();
     let parts: Vec<Vec<Output<'_>>> = outputs
@@ -85,21 +85,26 @@ enum Rows {
 
 impl Rows {
     /// `None` where nothing is to be cut.
-    fn of(form: &Form, lengths: &Lengths<'_>, output: &Output<'_>, cuts: &[&Cut]) -> Option<Self> {
+    fn of(
+        protocol: &Protocol,
+        lengths: &Lengths<'_>,
+        output: &Output<'_>,
+        unpads: &[&Unpad],
+    ) -> Option<Self> {
         if !matches!(output.show, Show::Values | Show::Named(_) | Show::Ranked { .. }) {
             return None;
         }
         let (rows, row) = output.shape.split_first()?;
         // A dimension of the name of a padded one that is not as long was named by mistake.
-        let is_padded = |cut: &&&Cut| {
+        let is_padded = |cut: &&&Unpad| {
             lengths.padded.get(cut.padding).is_some_and(|padded| {
                 row.get(cut.axis - 1) == Some(&padded.length) && padded.own.len() == *rows
             })
         };
-        let cuts: Vec<&&Cut> = cuts.iter().filter(is_padded).collect();
+        let unpads: Vec<&&Unpad> = unpads.iter().filter(is_padded).collect();
         let kept = |number: usize| {
             let mut kept = row.to_vec();
-            cuts.iter().for_each(|cut| kept[cut.axis - 1] = lengths.padded[cut.padding].own[number]);
+            unpads.iter().for_each(|cut| kept[cut.axis - 1] = lengths.padded[cut.padding].own[number]);
             kept
         };
         let mut each: Vec<Vec<usize>> = (0..*rows).map(kept).collect();
@@ -108,7 +113,7 @@ impl Rows {
         }
         let longest = |axis| each.iter().map(|kept: &Vec<usize>| kept[axis]).max().unwrap_or(0);
         let whole: Vec<usize> = (0..row.len()).map(longest).collect();
-        let ragged = matches!(form, Form::Rows) && each.iter().any(|kept| *kept != whole);
+        let ragged = matches!(protocol, Protocol::Rows) && each.iter().any(|kept| *kept != whole);
         if !ragged {
             each.fill(whole.clone());
         }
@@ -159,7 +164,7 @@ mod tests {
     use crate::decode::{Limits, decode};
     use crate::encode::{Served, response};
     use crate::tensor::ElementType;
-    use crate::tensor::signature::{Dim, Kind, PadTo, Padding, TensorSpec};
+    use crate::tensor::signature::{Dim, PadTo, Padding, TensorSpec, ValueKind};
 
     /// `ids` of any length, filled up to multiples of four, and an output of the same dimension.
     fn echo() -> Signature {
@@ -167,13 +172,13 @@ mod tests {
             name: name.to_owned(),
             element: ElementType::I64,
             shape: ["rows", "tokens"].map(|dim| Dim::Any(dim.to_owned())).to_vec(),
-            kind: Kind::Tensor,
+            kind: ValueKind::Tensor,
         };
         let padding =
             vec![Padding { input: 0, axis: 1, value: Elements::I64(vec![0]), to: PadTo::Multiple(4) }];
         let (inputs, outputs) = (vec![spec("ids")], vec![spec("echo")]);
         Signature {
-            cuts: Signature::find_cuts(&inputs, &outputs, &padding),
+            unpads: Signature::find_unpads(&inputs, &outputs, &padding),
             inputs,
             outputs,
             padding,
@@ -190,9 +195,9 @@ mod tests {
         let output =
             Output { name: "echo", shape: &input.shape, elements: input.elements.view(), show: Show::Values };
         let served = Served { model: "m", version: "1", batched: true };
-        let (form, lengths) = (&request.answer.form, Lengths::of(&request, &signature));
-        let body = lend(form, &signature.cuts, &lengths, &[output], |outputs| {
-            response(&request.answer, outputs, &served)
+        let (protocol, lengths) = (&request.response.protocol, Lengths::of(&request, &signature));
+        let body = lend(protocol, &signature.unpads, &lengths, &[output], |outputs| {
+            response(&request.response, outputs, &served)
         });
         serde_json::from_slice(&body.unwrap().bytes).unwrap()
     }
@@ -201,15 +206,15 @@ mod tests {
     fn only_dimensions_of_the_padded_ones_name_are_cut() {
         let Signature { mut inputs, mut outputs, padding, .. } = echo();
         assert_eq!(
-            Signature::find_cuts(&inputs, &outputs, &padding),
-            [Cut { output: 0, axis: 1, padding: 0 }]
+            Signature::find_unpads(&inputs, &outputs, &padding),
+            [Unpad { output: 0, axis: 1, padding: 0 }]
         );
         outputs[0].shape[1] = Dim::Any("others".to_owned());
-        assert_eq!(Signature::find_cuts(&inputs, &outputs, &padding), []);
+        assert_eq!(Signature::find_unpads(&inputs, &outputs, &padding), []);
         // Exporters that name nothing say nothing.
         inputs[0].shape[1] = Dim::Any(String::new());
         outputs[0].shape[1] = Dim::Any(String::new());
-        assert_eq!(Signature::find_cuts(&inputs, &outputs, &padding), []);
+        assert_eq!(Signature::find_unpads(&inputs, &outputs, &padding), []);
     }
 
     proptest! {

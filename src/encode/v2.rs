@@ -112,7 +112,7 @@ fn push_parameters(out: &mut Vec<u8>, tensor: &Tensor<'_>) {
     out.extend_from_slice(b",\"parameters\":{");
     if let Some(labels) = tensor.labels {
         out.extend_from_slice(b"\"labels\":");
-        push_nested(out, View::Text(labels), &[labels.len()]);
+        push_nested(out, View::String(labels), &[labels.len()]);
     }
     if tensor.is_binary {
         if tensor.labels.is_some() {
@@ -154,6 +154,6 @@ fn ranked(
         View::F64(_) => Elements::F64(scores),
         _ => Elements::F32(scores.into_iter().map(|score| score as f32).collect()),
     };
-    let places = if labels.is_some() { Elements::Text(names) } else { Elements::I64(indices) };
+    let places = if labels.is_some() { Elements::String(names) } else { Elements::I64(indices) };
     ([outer, &[longest]].concat(), scores, places)
 }

@@ -1,8 +1,8 @@
 //! Elements, shapes and strings as JSON.
 
 use crate::for_each_element_type;
+use crate::tensor::Composite;
 use crate::tensor::View;
-use crate::tensor::composite::Composite;
 use half::{bf16, f16};
 
 trait Write {
@@ -119,8 +119,8 @@ macro_rules! dispatch {
         /// How many bytes the elements take, at most but for escapes in strings.
         pub(super) fn estimate(view: View<'_>) -> usize {
             let text = match view {
-                View::Text(texts) => texts.iter().map(String::len).sum(),
-                View::Blob(blobs) => blobs.iter().map(|blob| blob.len() / 3 * 4 + 4).sum(),
+                View::String(texts) => texts.iter().map(String::len).sum(),
+                View::Bytes(blobs) => blobs.iter().map(|blob| blob.len() / 3 * 4 + 4).sum(),
                 _ => 0,
             };
             text + match view { $(View::$variant(elements) => elements.len() * <$rust as Write>::WIDTH),+ }

@@ -1,159 +1,41 @@
-//! The inference threads, and what they do with a batch: run it, split it when it fails, encode each answer.
-//!
-//! Named threads, never the runtime's. They end when the channel of batches closes.
+//! Requests of one model to response bodies: run together, split when they fail, encoded each by itself.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::mpsc;
-
-use crate::decode::{Form, Id, Request};
+use crate::decode::{Id, Protocol, Request};
 use crate::encode::unpad::{Lengths, Padded};
 use crate::encode::{self, Served};
-use crate::engine::deadline;
-use crate::engine::job::{Batch, Origin, Pending, Reply};
 use crate::error::{Code, Rejection};
 use crate::model::Model;
 use crate::model::input_adapter::TokenizedBatch;
-use crate::model::onnx::sizes;
-use crate::model::onnx::sizes::MAX_MADE_UP_BYTES;
 use crate::model::run::{RunFailure, RunMode};
-use crate::ops::health::Pulse;
-use crate::ops::traces;
-use crate::tensor::composite;
 use crate::tensor::signature::Signature;
 use crate::tensor::{self, Elements, Output, Show, Tensor, View};
 
 /// The answer to one request: its body, or why there is none.
 pub type Answered = Result<encode::Body, Rejection>;
 
-/// One inference thread's life. Blocks.
-pub fn run(
-    thread: usize,
-    pulse: &Pulse,
-    batches: &Mutex<mpsc::Receiver<Batch>>,
-    replies: &mpsc::Sender<Vec<Reply>>,
-    running: &Running,
-) {
-    loop {
-        // Whoever holds the lock waits for the next batch, the others wait for the lock: a queue with several takers.
-        let next = batches.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        let Some(batch) = next else { return };
-        let working = pulse.work();
-        let answers = answer(thread, batch, running);
-        drop(working);
-        if replies.blocking_send(answers).is_err() {
-            return;
-        }
-    }
-}
-
-/// The requests of the batch that a thread runs: out of its hands while it computes, so that a forced end, which cannot end the
-/// call, can nack them.
-#[derive(Debug, Default)]
-pub struct Running(Mutex<Held>);
-
-#[derive(Debug, Default)]
-struct Held {
-    origins: Vec<Origin>,
-    refused: Vec<Reply>,
-    is_over: bool,
-}
-
-impl Running {
-    /// Nacks what the thread runs, and whatever it begins.
-    pub fn give_up(&self) {
-        let mut held = self.lock();
-        *held = Held { is_over: true, ..Held::default() };
-    }
-
-    fn hold(&self, origins: Vec<Origin>, refused: Vec<Reply>) {
-        let mut held = self.lock();
-        if !held.is_over {
-            (held.origins, held.refused) = (origins, refused);
-        }
-    }
-
-    /// Empty once they were given up.
-    fn take(&self) -> (Vec<Origin>, Vec<Reply>) {
-        let mut held = self.lock();
-        (std::mem::take(&mut held.origins), std::mem::take(&mut held.refused))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Runs a batch, on the session of this inference thread.
-pub fn answer(thread: usize, batch: Batch, running: &Running) -> Vec<Reply> {
-    let Batch { model, mut requests } = batch;
-    let _span = traces::batch(&model, &mut requests);
-    let started = Instant::now();
-    let mut origins: Vec<Origin> = Vec::with_capacity(requests.len());
-    let mut decoded: Vec<Request> = Vec::with_capacity(requests.len());
-    let mut replies = Vec::new();
-    for pending in requests {
-        if pending.origin.is_overdue(started) {
-            pending.origin.report_overdue();
-            pending.origin.give_up();
-            continue;
-        }
-        model.metrics.distribution().queue.observe((started - pending.origin.received_at).as_secs_f64());
-        match refusal(&model, &pending) {
-            Some(rejection) => {
-                let (id, model) = (pending.request.answer.id, Some(Arc::clone(&model)));
-                replies.push(Reply::refused(&rejection, id, model, pending.origin));
-            }
-            None => {
-                decoded.push(pending.request);
-                origins.push(pending.origin);
-            }
-        }
-    }
-    running.hold(origins, replies);
-    let (ids, answers) = predict(&model, thread, decoded);
-    let (origins, mut replies) = running.take();
-    let mut largest = 0;
-    replies.extend(answers.into_iter().zip(ids).zip(origins).map(|((answered, id), origin)| {
-        let model = Some(Arc::clone(&model));
-        match answered {
-            Ok(body) => {
-                let rows = origin.rows.max(1);
-                let reply = Reply::answered(body, model, id, origin);
-                largest = largest.max(reply.body.len().div_ceil(rows));
-                reply
-            }
-            Err(rejection) => Reply::refused(&rejection, id, model, origin),
-        }
-    }));
-    if largest > 0 {
-        model.responded(largest);
-    }
-    replies
-}
-
-/// Why a request must not run, looked at last so that what has expired meanwhile costs nothing.
-fn refusal(model: &Model, pending: &Pending) -> Option<Rejection> {
-    let checked = model.check_version(pending.wanted_version.as_deref());
-    checked.and_then(|()| deadline::check(pending.origin.deadline)).err()
-}
-
 /// Elements of the decoded images of several requests in memory at once: 16 MiB of float32.
 const PREPARED: usize = 4 << 20;
 
-/// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave.
-pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Option<Id>>, Vec<Answered>) {
+/// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave. `between` is called
+/// between two calls of one large request.
+pub fn predict(
+    model: &Model,
+    thread: usize,
+    requests: Vec<Request>,
+    between: &mut dyn FnMut(),
+) -> (Vec<Option<Id>>, Vec<Answered>) {
     let Some(width) = model.executor.input_adapter.elements_of_a_row() else {
-        return predict_together(model, thread, requests);
+        return predict_together(model, thread, requests, between);
     };
     // Images are decoded here, on the inference threads, and only as many at a time as memory is meant for them.
     let mut ids: Vec<Option<Id>> = requests.iter().map(|_| None).collect();
     let mut answers: Vec<Option<Answered>> = requests.iter().map(|_| None).collect();
     let (mut group, mut places, mut elements) = (Vec::new(), Vec::new(), 0);
     let mut run = |group: &mut Vec<Request>, places: &mut Vec<usize>| {
-        let (given, answered) = predict_together(model, thread, std::mem::take(group));
+        let (given, answered) = predict_together(model, thread, std::mem::take(group), between);
         for ((place, id), answer) in places.drain(..).zip(given).zip(answered) {
             (ids[place], answers[place]) = (id, Some(answer));
         }
@@ -169,7 +51,7 @@ pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Opt
         if let Err(rejection) =
             model.executor.input_adapter.prepare_request(&mut request.inputs, request.rows)
         {
-            refused.push((place, request.answer.id, rejection));
+            refused.push((place, request.response.id, rejection));
             continue;
         }
         elements += more;
@@ -189,6 +71,7 @@ fn predict_together(
     model: &Model,
     thread: usize,
     mut requests: Vec<Request>,
+    between: &mut dyn FnMut(),
 ) -> (Vec<Option<Id>>, Vec<Answered>) {
     let Some(inputs) = join(&mut requests) else { return (Vec::new(), Vec::new()) };
     let mut rows = Vec::with_capacity(requests.len());
@@ -199,8 +82,8 @@ fn predict_together(
     }
     let joined = Joined { model, thread, inputs, requests: &requests, rows };
     let mut answers = Vec::with_capacity(requests.len());
-    joined.run(0..requests.len(), &mut answers);
-    (requests.into_iter().map(|request| request.answer.id).collect(), answers)
+    joined.run(0..requests.len(), &mut answers, between);
+    (requests.into_iter().map(|request| request.response.id).collect(), answers)
 }
 
 /// Moves all requests' tensors into one for each input; their shapes stay with the requests.
@@ -225,13 +108,13 @@ fn join(requests: &mut [Request]) -> Option<Vec<Tensor>> {
     Some(inputs)
 }
 
-/// How a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
+/// RunMode a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
 /// they stand.
 fn how(model: &Model, request: &Request) -> RunMode {
-    match request.answer.form {
+    match request.response.protocol {
         _ if model.executor.takes_rows() => RunMode::Rows,
-        Form::Rows => RunMode::EachRow,
-        Form::Columns | Form::V2 { .. } => RunMode::Whole,
+        Protocol::Rows => RunMode::EachRow,
+        Protocol::Columns | Protocol::V2 { .. } => RunMode::Whole,
     }
 }
 
@@ -247,19 +130,23 @@ struct Joined<'a> {
 impl Joined<'_> {
     /// Answers `requests`; when they fail together, each half by itself, until the guilty one is alone.
     /// Costs at most twice as many calls as there are requests.
-    fn run(&self, requests: Range<usize>, answers: &mut Vec<Answered>) {
+    fn run(&self, requests: Range<usize>, answers: &mut Vec<Answered>, between: &mut dyn FnMut()) {
         let rows = self.rows[requests.start].start..self.rows[requests.end - 1].end;
         let how = how(self.model, &self.requests[requests.start]);
         if requests.len() == 1 || how == RunMode::Rows {
-            let ran = self.run_together(requests.clone(), &rows, how).or_else(|rejection| match rejection {
-                // The rows are not the outputs': now that this is known, the request runs in another way.
-                None if requests.len() == 1 => self.run_together(
-                    requests.clone(),
-                    &rows,
-                    self::how(self.model, &self.requests[requests.start]),
-                ),
-                rejection => Err(rejection),
-            });
+            let ran =
+                self.run_together(requests.clone(), &rows, how, between).or_else(
+                    |rejection| match rejection {
+                        // The rows are not the outputs': now that this is known, the request runs in another way.
+                        None if requests.len() == 1 => self.run_together(
+                            requests.clone(),
+                            &rows,
+                            self::how(self.model, &self.requests[requests.start]),
+                            between,
+                        ),
+                        rejection => Err(rejection),
+                    },
+                );
             match ran {
                 Ok(encoded) => {
                     self.model.metrics.rows.inc_by(rows.len() as u64);
@@ -274,8 +161,8 @@ impl Joined<'_> {
             }
         }
         let middle = requests.start + requests.len() / 2;
-        self.run(requests.start..middle, answers);
-        self.run(middle..requests.end, answers);
+        self.run(requests.start..middle, answers, between);
+        self.run(middle..requests.end, answers, between);
     }
 
     /// One call of the model. Its failure means one of the requests, if there are several; nothing, that the outputs cannot be told
@@ -285,6 +172,7 @@ impl Joined<'_> {
         requests: Range<usize>,
         rows: &Range<usize>,
         how: RunMode,
+        between: &mut dyn FnMut(),
     ) -> Result<Vec<Answered>, Option<Rejection>> {
         let (executor, metrics) = (&self.model.executor, &self.model.metrics);
         let mut inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, rows, how)).collect();
@@ -294,7 +182,7 @@ impl Joined<'_> {
                 tokens.tensors.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
         }
         let started = Instant::now();
-        let ran = executor.run(self.thread, &inputs, rows.len(), how, |outputs| {
+        let ran = executor.run(self.thread, &inputs, rows.len(), how, between, |outputs| {
             metrics.distribution().inference.observe(started.elapsed().as_secs_f64());
             metrics.distribution().batch_rows.observe(rows.len() as f64);
             self.encode(requests.clone(), rows, how, prepared.as_ref(), outputs)
@@ -327,7 +215,7 @@ impl Joined<'_> {
     /// `rows` of one joined input.
     fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>, how: RunMode) -> (Vec<usize>, View<'t>) {
         let (mut shape, elements) = (input.shape.clone(), input.elements.view());
-        if tensor::is_left_out(&shape, elements) {
+        if tensor::elements::is_left_out(&shape, elements) {
             return (shape, elements);
         }
         let Signature { batched, row_by_row, .. } = self.model.signature;
@@ -361,7 +249,7 @@ impl Joined<'_> {
         let encode_one = |index: usize| {
             let request = &self.requests[index];
             if !by_rows {
-                return encode::response(&request.answer, outputs, &served);
+                return encode::response(&request.response, outputs, &served);
             }
             let (from, to) = (self.rows[index].start - rows.start, self.rows[index].end - rows.start);
             let own: Vec<Output<'_>> = outputs
@@ -389,31 +277,10 @@ impl Joined<'_> {
                 }
                 None => Lengths::of(request, signature),
             };
-            encode::unpad::lend(&request.answer.form, &signature.cuts, &lengths, &own, |own| {
-                encode::response(&request.answer, own, &served)
+            encode::unpad::lend(&request.response.protocol, &signature.unpads, &lengths, &own, |own| {
+                encode::response(&request.response, own, &served)
             })
         };
         requests.map(encode_one).collect()
     }
-}
-
-/// One run on zeros, so that the first request does not pay for what ONNX Runtime sets up lazily.
-pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
-    let inputs = &model.executor.inputs;
-    if sizes::bytes(inputs, 1).is_none_or(|bytes| bytes > MAX_MADE_UP_BYTES) {
-        return Err("its inputs are too large to be made up".to_owned());
-    }
-    let zeros: Vec<(Vec<usize>, Elements)> = inputs
-        .iter()
-        .map(|spec| {
-            let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
-            let count = shape.iter().product();
-            (shape, composite::zeros(spec, count))
-        })
-        .collect();
-    let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-    model.executor.run(thread, &inputs, 1, RunMode::Whole, |_| ()).map_err(|failure| match failure {
-        RunFailure::Failed(reason) => reason,
-        RunFailure::NotRows { .. } | RunFailure::TooLarge => "the model's outputs have no rows".to_owned(),
-    })
 }

@@ -8,22 +8,19 @@ use std::io::SeekFrom;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use backoff::BackoffBuilder as _;
-use google_cloud_gax::retry_policy::NeverRetry;
+use anyhow::anyhow;
 use google_cloud_storage::client::Storage;
 use google_cloud_storage::model_ext::ReadRange;
-use google_cloud_storage::read_resume_policy::NeverResume;
 use tokio::fs;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::listing::ListedFile;
+use crate::backoff::{self, DOWNLOAD_ATTEMPTS};
+use crate::gcp::storage;
 
 /// A read that receives no byte for this time has stalled. Short, since resuming costs only one request.
-pub(crate) const STALL: Duration = Duration::from_secs(10);
-/// Reads of one object, the first included.
-const ATTEMPTS: usize = 6;
+const STALL: Duration = Duration::from_secs(10);
 
 /// An object at the listed generation.
 pub(crate) struct Object<'a> {
@@ -59,7 +56,7 @@ impl Object<'_> {
             fs::create_dir_all(parent).await?;
         }
         let mut received = Received { out: fs::File::create(path).await?, size: 0, crc: 0 };
-        let mut delays = delays();
+        let mut delays = backoff::download();
         loop {
             let error = match self.resume(&mut received, progress).await {
                 Ok(()) => return Ok(()),
@@ -67,7 +64,7 @@ impl Object<'_> {
                 Err(ReadError::Transient(error)) => error,
             };
             let Some(delay) = delays.next() else {
-                return Err(error.context(format!("gave up after {ATTEMPTS} attempts")));
+                return Err(error.context(format!("gave up after {DOWNLOAD_ATTEMPTS} attempts")));
             };
             tracing::warn!(
                 object = format!("gs://{}/{}", self.bucket, self.name),
@@ -102,17 +99,10 @@ impl Object<'_> {
     }
 
     async fn read_rest(&self, received: &mut Received, progress: &impl Fn(u64)) -> Result<(), ReadError> {
-        // The client's own retries have neither a limit nor a pause, so ours replace them.
-        let mut read = self
-            .storage
-            .read_object(format!("projects/_/buckets/{}", self.bucket), &self.name)
-            .set_generation(self.file.generation)
-            .with_retry_policy(NeverRetry)
-            .with_read_resume_policy(NeverResume);
-        if received.size > 0 {
-            read = read.set_read_range(ReadRange::offset(received.size));
-        }
-        let mut response = timeout(STALL, read.send()).await.map_err(stalled)?.map_err(server_error)?;
+        let range = ReadRange::offset(received.size);
+        let generation = Some(self.file.generation);
+        let opened = storage::open(self.storage, self.bucket, &self.name, generation, range).await;
+        let mut response = opened.map_err(ReadError::Transient)?.map_err(server_error)?;
         while let Some(chunk) = timeout(STALL, response.next()).await.map_err(stalled)? {
             let chunk = chunk.map_err(server_error)?;
             received.size += chunk.len() as u64;
@@ -162,19 +152,4 @@ fn server_error(error: google_cloud_storage::Error) -> ReadError {
         || error.status().is_some_and(|status| permanent.contains(&status.code));
     let error = anyhow::Error::from(error);
     if is_permanent { ReadError::Permanent(error) } else { ReadError::Transient(error) }
-}
-
-fn delays() -> impl Iterator<Item = Duration> {
-    backoff::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(10))
-        .with_factor(2.0)
-        .with_jitter()
-        .with_max_times(ATTEMPTS - 1)
-        .build()
-}
-
-/// Waits for the next part of an answer, at most [`STALL`].
-pub(crate) async fn in_time<T>(answer: impl Future<Output = T>) -> anyhow::Result<T> {
-    timeout(STALL, answer).await.with_context(|| format!("no answer for {} seconds", STALL.as_secs()))
 }

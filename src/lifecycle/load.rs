@@ -1,6 +1,7 @@
 //! Loads one version from its files: opens it, warms it up, and runs its samples.
 
 use super::samples;
+use crate::lifecycle::warm_up::warm_up;
 use crate::model::Model;
 use crate::model::bundle::{Bundle, Problem};
 use crate::model::executor::Executor;
@@ -34,7 +35,7 @@ pub fn load(
     for thread in 0..runtime.threads() {
         // A model may refuse zeros, such as an index out of its table. The failed call has warmed it up all
         // the same.
-        if let Err(reason) = crate::engine::predict::warm_up(&model, thread) {
+        if let Err(reason) = warm_up(&model, thread) {
             tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
         }
     }

@@ -17,4 +17,5 @@ pub mod reconcile;
 mod samples;
 pub mod source;
 pub mod version;
+mod warm_up;
 pub mod watch;

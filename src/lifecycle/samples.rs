@@ -22,7 +22,7 @@ pub(crate) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
         let body = sample.request.to_string();
         let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default())
             .map_err(|failure| about(failure.rejection.message.into_owned()))?;
-        let (_, mut answers) = predict::predict(model, 0, vec![request]);
+        let (_, mut answers) = predict::predict(model, 0, vec![request], &mut || {});
         let answer = answers.pop().expect("one request has one answer");
         let response = answer.map_err(|rejection| about(rejection.message.into_owned()))?;
         let response: Value = serde_json::from_slice(&response.bytes)

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::listing::{IgnoredPath, ListedVersion, Listing};
 use super::reconcile::{Current, Follower, Shared};
-use crate::ops::health::{Part, REMINDER};
+use crate::ops::health::Part;
+use crate::ops::log_limits::{REMINDER, Throttle};
 use crate::ops::reload::{Reload, phase};
 use crate::stages::pass_panic_on;
 
@@ -137,7 +138,7 @@ impl Watch {
     /// Waits until one model is served and the others are, cannot be, or have had [`START_PATIENCE`]. Keeps
     /// trying: new rights take minutes to take effect.
     async fn start(&mut self) {
-        let (mut said, mut serving_since): (Option<Instant>, Option<Instant>) = (None, None);
+        let (reminder, mut serving_since) = (Throttle::every(REMINDER), None::<Instant>);
         self.look().await;
         self.shared.models.set_awaited(self.models.keys().cloned().collect());
         loop {
@@ -146,8 +147,7 @@ impl Watch {
                 if self.running.is_empty() || since.elapsed() >= START_PATIENCE {
                     return;
                 }
-            } else if self.running.is_empty() && said.is_none_or(|at| at.elapsed() >= REMINDER) {
-                said = Some(Instant::now());
+            } else if self.running.is_empty() && reminder.admit() {
                 tracing::error!(
                     "no model can serve yet, waiting for one; `/info` says why the versions found do not"
                 );

@@ -1,7 +1,7 @@
 //! The way in which a model takes rows: any number at once, a fixed number, or one request at a time.
 
 use crate::model::onnx::graph_io::RowKind;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchMode {
@@ -52,7 +52,7 @@ impl BatchMode {
         }
         let is_free = |spec: &TensorSpec| match spec.shape.first() {
             Some(dim) => matches!(dim, Dim::Any(_)),
-            None => spec.kind == Kind::OpenRank && declared == BatchDimension::Rows,
+            None => spec.kind == ValueKind::OpenRank && declared == BatchDimension::Rows,
         };
         let outputs_fit = |fits: &dyn Fn(Option<&Dim>) -> bool| {
             outputs.iter().zip(row_kinds).all(|(spec, kind)| match kind {
@@ -103,7 +103,7 @@ impl BatchMode {
 
     /// Adds the dimension that counts rows to inputs whose rank the model leaves open.
     pub fn add_to(self, inputs: &mut [TensorSpec]) {
-        let has_none = |spec: &&mut TensorSpec| spec.kind == Kind::OpenRank && spec.shape.is_empty();
+        let has_none = |spec: &&mut TensorSpec| spec.kind == ValueKind::OpenRank && spec.shape.is_empty();
         if self == Self::Any {
             inputs.iter_mut().filter(has_none).for_each(|spec| spec.shape.push(Dim::Any("rows".to_owned())));
         }
@@ -130,7 +130,7 @@ mod tests {
             name: "x".to_owned(),
             element: ElementType::F32,
             shape: shape.iter().map(dim).collect(),
-            kind: Kind::Tensor,
+            kind: ValueKind::Tensor,
         };
         shapes.iter().map(spec).collect()
     }

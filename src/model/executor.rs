@@ -94,7 +94,7 @@ impl Executor {
     }
 
     /// Runs `rows` rows of `inputs`, which are in the model's order, and lends the formatted outputs to
-    /// `use_outputs`.
+    /// `use_outputs`. `between` is called between two calls, and may run other inputs on the same thread.
     ///
     /// # Errors
     /// [`RunFailure::NotRows`] when `mode` is [`RunMode::Rows`] and an output has another number of rows;
@@ -106,17 +106,18 @@ impl Executor {
         inputs: &[Input<'_>],
         rows: usize,
         mode: RunMode,
+        between: &mut dyn FnMut(),
         use_outputs: impl FnOnce(&[Output<'_>]) -> T,
     ) -> Result<T, RunFailure> {
-        let mut chain =
-            self.chains[thread % self.chains.len()].lock().unwrap_or_else(PoisonError::into_inner);
+        let chain = &self.chains[thread % self.chains.len()];
+        let lock = || chain.lock().unwrap_or_else(PoisonError::into_inner);
         let format = &self.output_format;
         let split = match (mode, self.batch_mode) {
             (RunMode::Rows, BatchMode::Fixed(length)) => SplitRuns::Rows { length, is_padded: true },
             (RunMode::Rows, _) => match self.longest_call().filter(|length| rows > *length) {
                 Some(length) => SplitRuns::Rows { length, is_padded: false },
                 None => {
-                    let shown = chain.run(inputs, |outputs| {
+                    let shown = lock().run(inputs, |outputs| {
                         let has_rows = |output: &Output<'_>| {
                             matches!(output.show, Show::Missing) || output.shape.first() == Some(&rows)
                         };
@@ -132,14 +133,15 @@ impl Executor {
             }
             (RunMode::EachRow, _) => SplitRuns::EachRow { counts_rows: Some(&self.counts_rows) },
             (RunMode::Whole, _) => {
-                let shown = chain.run(inputs, |outputs| format.apply(outputs, false, use_outputs));
+                let shown = lock().run(inputs, |outputs| format.apply(outputs, false, use_outputs));
                 return shown.and_then(|shown| shown).map_err(RunFailure::Failed);
             }
         };
-        split_runs::run(&mut chain, inputs, rows, split, format, use_outputs).map_err(|failure| match failure
-        {
-            RunFailure::NotRows { .. } => self.disprove_rows(),
-            failed => failed,
+        split_runs::run(chain, inputs, rows, split, format, between, use_outputs).map_err(|failure| {
+            match failure {
+                RunFailure::NotRows { .. } => self.disprove_rows(),
+                failed => failed,
+            }
         })
     }
 

@@ -8,7 +8,7 @@ use crate::model::bundle::columns::Columns;
 use crate::model::bundle::declaration::Declaration;
 use crate::prepare::image::{ImageDeclaration, Plan};
 use crate::prepare::text::{TextDeclaration, Tokenizer};
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor, View};
 
 /// Limit of the elements that the images of one request become: 128 MiB of float32, or 222 images of 224 x
@@ -131,16 +131,16 @@ impl InputAdapter {
             Self::PassThrough => {}
             Self::Columns(columns) => requested.clone_from(&columns.requested),
             Self::Image { input, .. } => {
-                requested[*input].element = ElementType::Blob;
+                requested[*input].element = ElementType::Bytes;
                 requested[*input].shape = row();
-                requested[*input].kind = Kind::Tensor;
+                requested[*input].kind = ValueKind::Tensor;
             }
             Self::Text { fields, .. } => {
                 let spec = |name: &String| TensorSpec {
                     name: name.clone(),
-                    element: ElementType::Text,
+                    element: ElementType::String,
                     shape: row(),
-                    kind: Kind::Tensor,
+                    kind: ValueKind::Tensor,
                 };
                 requested = fields.iter().map(spec).collect();
             }
@@ -180,7 +180,7 @@ impl InputAdapter {
         }
         let Self::Image { input, plan, is_unbatched } = self else { return Ok(()) };
         let tensor = &mut tensors[*input];
-        let Elements::Blob(images) = &tensor.elements else {
+        let Elements::Bytes(images) = &tensor.elements else {
             unreachable!("the signature says that the input takes bytes")
         };
         let row = plan.shape();
@@ -216,8 +216,8 @@ impl InputAdapter {
     ) -> Result<Option<TokenizedBatch>, Rejection> {
         let Self::Text { tokenizer, .. } = self else { return Ok(None) };
         let (tensors, lengths) = match requested {
-            [(_, View::Text(texts))] => tokenizer.prepare(texts, None)?,
-            [(_, View::Text(firsts)), (_, View::Text(seconds))] => {
+            [(_, View::String(texts))] => tokenizer.prepare(texts, None)?,
+            [(_, View::String(firsts)), (_, View::String(seconds))] => {
                 if firsts.len() != seconds.len() {
                     let message = format!(
                         "expected as many second texts as first ones, {}, got {}",
@@ -253,14 +253,15 @@ mod tests {
     #[test]
     fn too_many_images_are_refused_before_memory_is_taken() {
         let shape = vec![Dim::Any("rows".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
-        let spec = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        let spec =
+            TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
         let plan = Box::new(ImageDeclaration::default().check(&spec).unwrap());
         let input_adapter = InputAdapter::Image { input: 0, plan, is_unbatched: false };
         // The bytes are no images, which is found only if their number is accepted.
         for (rows, code) in
             [(222, Code::InvalidInput), (223, Code::InputTooLarge), (90_000, Code::InputTooLarge)]
         {
-            let images = Elements::Blob(vec![Vec::new(); rows]);
+            let images = Elements::Bytes(vec![Vec::new(); rows]);
             let mut tensors = vec![Tensor { shape: vec![rows], elements: images }];
             let rejection = input_adapter.prepare_request(&mut tensors, rows).unwrap_err();
             assert_eq!(rejection.code, code, "{rows}: {}", rejection.message);

@@ -1,6 +1,6 @@
 //! The part of a signature that clients rely on, compared between two versions of a model.
 
-use crate::tensor::signature::{Kind, Signature, TensorSpec};
+use crate::tensor::signature::{Signature, TensorSpec, ValueKind};
 
 /// Inputs and outputs without the names of their free dimensions, and the columns of a row in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +18,8 @@ impl Interface {
             let one = |spec: &TensorSpec| {
                 let mut spec = spec.unnamed();
                 // Clients do not rely on an output's open rank.
-                if is_output && spec.kind == Kind::OpenRank {
-                    spec.kind = Kind::Tensor;
+                if is_output && spec.kind == ValueKind::OpenRank {
+                    spec.kind = ValueKind::Tensor;
                 }
                 format!("{} {}", spec.name, spec.describe())
             };
@@ -29,7 +29,7 @@ impl Interface {
             inputs: list(&signature.inputs, false),
             outputs: list(&signature.outputs, true),
             columns: signature.columns.clone(),
-            order: signature.frame.order.clone(),
+            order: signature.column_rules.order.clone(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::executor::Executor;
 use super::open::OpenedModel;
 use super::run::Input;
 use crate::error::{Code, Rejection};
-use crate::names::shown;
+use crate::names::quoted;
 use crate::ops::metrics::ModelMetrics;
 use crate::tensor::signature::{Signature, TensorSpec};
 
@@ -85,8 +85,8 @@ impl Model {
             Some(wanted) if *wanted != *self.version => {
                 let message = format!(
                     "version {} of the model {} is not served, {} is",
-                    shown(wanted),
-                    shown(&self.name),
+                    quoted(wanted),
+                    quoted(&self.name),
                     self.version
                 );
                 Err(Rejection::new(Code::ModelNotFound, message))

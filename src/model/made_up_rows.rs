@@ -3,7 +3,7 @@
 
 use crate::model::onnx::categories::OneHotEncoder;
 use crate::model::onnx::sizes::{self, MAX_MADE_UP_BYTES};
-use crate::tensor::signature::{Kind, TensorSpec};
+use crate::tensor::signature::{TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements};
 
 /// Two sets of strings, to try in turn: some models parse numbers from them.
@@ -110,8 +110,8 @@ impl RowMaker<'_> {
         fill: Fill<'_>,
     ) -> Result<(Vec<usize>, Elements), String> {
         let values = match spec.kind {
-            Kind::Tensor | Kind::Optional => values(spec.element, fill.strings),
-            Kind::OpenRank | Kind::Map { .. } | Kind::Sequence { .. } => None,
+            ValueKind::Tensor | ValueKind::Optional => values(spec.element, fill.strings),
+            ValueKind::OpenRank | ValueKind::Map { .. } | ValueKind::Sequence { .. } => None,
         };
         let values = values.ok_or_else(|| {
             format!("no values are made up for the input {:?} ({})", spec.name, spec.describe())
@@ -167,9 +167,9 @@ impl Values {
 /// model may divide by them.
 fn values(element: ElementType, [zero, one, a, b, large]: &[&str; 5]) -> Option<Values> {
     const FLOATS: u32 = 97;
-    let strings = |all: &[&str]| Elements::Text(all.iter().map(|text| (*text).to_owned()).collect());
+    let strings = |all: &[&str]| Elements::String(all.iter().map(|text| (*text).to_owned()).collect());
     let mixed: Vec<f64> = match element {
-        ElementType::Text => {
+        ElementType::String => {
             return Some(Values {
                 mixed: strings(&[a, b]),
                 zero: strings(&[zero]),
@@ -177,7 +177,7 @@ fn values(element: ElementType, [zero, one, a, b, large]: &[&str; 5]) -> Option<
                 large: strings(&[large, a]),
             });
         }
-        ElementType::Blob | ElementType::Composite => return None,
+        ElementType::Bytes | ElementType::Composite => return None,
         ElementType::Bool => vec![0.0, 1.0],
         _ if element.is_float() => {
             let signed = |step: u32| {

@@ -89,10 +89,12 @@ impl OpenedModel {
         let signature = Signature {
             inputs: requested_inputs,
             columns: table.columns,
-            frame: table.frame,
-            cuts: match (&input_adapter, inputs.first().map(|spec| &spec.shape[..])) {
-                (InputAdapter::Text { .. }, Some([_, tokens])) => Signature::find_dims(&[tokens], &outputs),
-                _ => Signature::find_cuts(&inputs, &outputs, &padding),
+            column_rules: table.column_rules,
+            unpads: match (&input_adapter, inputs.first().map(|spec| &spec.shape[..])) {
+                (InputAdapter::Text { .. }, Some([_, tokens])) => {
+                    Signature::unpads_named(&[tokens], &outputs)
+                }
+                _ => Signature::find_unpads(&inputs, &outputs, &padding),
             },
             outputs,
             padding,

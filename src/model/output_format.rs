@@ -66,7 +66,7 @@ impl OutputFormat {
                 let mut spec = outputs[formatted.from].clone();
                 spec.name.clone_from(&formatted.name);
                 if formatted.names_classes {
-                    spec.element = ElementType::Text;
+                    spec.element = ElementType::String;
                 } else if formatted.activation != Activation::None {
                     spec.element = activation::element(spec.element);
                 }
@@ -215,7 +215,7 @@ impl FormattedOutput {
                 about()
             ));
         }
-        if spec.element == ElementType::Text && labels.is_some() {
+        if spec.element == ElementType::String && labels.is_some() {
             problem(format!("labels: expected an output of numbers, got {}", about()));
         } else if is_one_value && labels.is_some() && !names_classes {
             problem(format!(
@@ -248,7 +248,7 @@ impl FormattedOutput {
         if declared.top == Some(0) {
             problem("top: expected 1 or more, got 0".to_owned());
         }
-        if is_ranked && matches!(spec.element, ElementType::Text) {
+        if is_ranked && matches!(spec.element, ElementType::String) {
             problem(format!("top and threshold: expected an output of numbers, got {}", spec.describe()));
         }
         Self {
@@ -287,14 +287,14 @@ fn class_names(output: &str, classes: View<'_>, labels: &[String]) -> Result<Ele
             .cloned()
             .ok_or_else(|| format!("output {output:?}: expected a class from 0 to {most}, got {class}"))
     };
-    classes.to_f64().into_iter().map(name).collect::<Result<_, _>>().map(Elements::Text)
+    classes.to_f64().into_iter().map(name).collect::<Result<_, _>>().map(Elements::String)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::bundle::declaration::Declaration;
-    use crate::tensor::signature::Kind;
+    use crate::tensor::signature::ValueKind;
 
     fn output_format(
         yaml: &str,
@@ -304,7 +304,7 @@ mod tests {
     ) -> (OutputFormat, String) {
         let dim = |n: &i64| usize::try_from(*n).map_or_else(|_| Dim::Any("n".to_owned()), Dim::Fixed);
         let shape = shape.iter().map(dim).collect();
-        let spec = TensorSpec { name: "y".to_owned(), element, shape, kind: Kind::Tensor };
+        let spec = TensorSpec { name: "y".to_owned(), element, shape, kind: ValueKind::Tensor };
         let declaration = Declaration::parse(&format!("output: [{{from: y, {yaml}}}]")).unwrap();
         let mut problems = Vec::new();
         let output_format =
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn declarations_for_several_scores_are_refused_for_one_value_a_row() {
-        use ElementType::{F32, I64, Text};
+        use ElementType::{F32, I64, String};
         let cat = "labels: [cat, dog, cow]";
         for (yaml, element, shape, rows, says) in [
             ("activation: softmax", F32, &[-1][..], BatchMode::Any, "a softmax needs several scores a row"),
@@ -322,8 +322,8 @@ mod tests {
             ("top: 1", F32, &[-1], BatchMode::Any, "top and threshold: expected several scores"),
             ("threshold: 0.5", I64, &[-1], BatchMode::Any, "top and threshold: expected several scores"),
             (cat, F32, &[-1], BatchMode::Any, "labels: expected several scores a row"),
-            (cat, Text, &[-1], BatchMode::Any, "labels: expected an output of numbers"),
-            (cat, Text, &[-1, 3], BatchMode::Any, "labels: expected an output of numbers"),
+            (cat, String, &[-1], BatchMode::Any, "labels: expected an output of numbers"),
+            (cat, String, &[-1, 3], BatchMode::Any, "labels: expected an output of numbers"),
             ("labels: [cat, dog, cow], top: 1", I64, &[-1, 1], BatchMode::Any, "top and threshold"),
             (cat, F32, &[-1, 1], BatchMode::Any, "labels: expected 1, one for each score"),
             (cat, I64, &[-1, 2], BatchMode::Any, "labels: expected 2"),
@@ -368,7 +368,7 @@ mod tests {
         let (classes, _) = output_format(labels, ElementType::I64, &[-1, 1], BatchMode::Any);
         for shape in [&[2][..], &[2, 1]] {
             let named = apply(&classes, shape, View::I64(&[2, 0]), true).unwrap();
-            assert_eq!(named, (Elements::Text(vec!["cow".to_owned(), "cat".to_owned()]), shape.to_vec()));
+            assert_eq!(named, (Elements::String(vec!["cow".to_owned(), "cat".to_owned()]), shape.to_vec()));
         }
         for class in [-1, 3] {
             let error = apply(&classes, &[2], View::I64(&[0, class]), true).unwrap_err();

@@ -96,7 +96,7 @@ pub(crate) fn free_rows(
     let inputs = maker.inputs;
     let has_free_dims = inputs.iter().any(|spec| spec.shape.iter().skip(1).any(|dim| dim.fixed().is_none()));
     let lengths = if has_free_dims { &LENGTHS[..] } else { &LENGTHS[..1] };
-    let has_strings = inputs.iter().any(|spec| spec.element == ElementType::Text);
+    let has_strings = inputs.iter().any(|spec| spec.element == ElementType::String);
     let strings = if has_strings { &STRINGS[..] } else { &STRINGS[..1] };
     let mut trials: Vec<Trial> = Vec::new();
     let mut refusal = None;

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::loaded::Model;
 use crate::error::{Code, Rejection};
-use crate::names::{self, shown};
+use crate::names::{self, quoted};
 
 type Serving = BTreeMap<Arc<str>, Arc<Model>>;
 
@@ -64,7 +64,7 @@ impl Models {
             return Ok(Arc::clone(model));
         }
         let message = match wanted {
-            Some(name) => format!("the model {} is not served; {}", shown(name), suggestion(name, &serving)),
+            Some(name) => format!("the model {} is not served; {}", quoted(name), suggestion(name, &serving)),
             None => format!(
                 "the request names no model and there is no default; set the attribute `model` to one of: {}",
                 list_names(&serving)
@@ -130,7 +130,7 @@ fn list_names(serving: &Serving) -> String {
     if serving.is_empty() {
         return "none".to_owned();
     }
-    let some: Vec<String> = serving.keys().take(MAX_LISTED).map(|name| names::cut(name)).collect();
+    let some: Vec<String> = serving.keys().take(MAX_LISTED).map(|name| names::shortened(name)).collect();
     names::list(&some, serving.len())
 }
 
@@ -145,7 +145,7 @@ fn suggestion(name: &str, serving: &Serving) -> String {
     match names::nearest(name, neighbours(), MAX_LISTED) {
         near if near.is_empty() || serving.len() <= MAX_LISTED => format!("served: {}", list_names(serving)),
         near => {
-            let near: Vec<String> = near.into_iter().map(names::cut).collect();
+            let near: Vec<String> = near.into_iter().map(names::shortened).collect();
             format!("did you mean {}? {} models are served", near.join(", "), serving.len())
         }
     }

@@ -133,7 +133,7 @@ impl SharingQuestion<'_> {
     fn decide_free(&self, shapes_allow: BatchMode, trial: Result<Trial, String>) -> (BatchMode, Sharing) {
         use Evidence::{Dependent, Independent, Unknown};
         // A string is one value of its own. Numbers may be parts of one vector.
-        let is_vector = |spec: &TensorSpec| spec.shape.len() == 1 && spec.element != ElementType::Text;
+        let is_vector = |spec: &TensorSpec| spec.shape.len() == 1 && spec.element != ElementType::String;
         let contradiction = self.contradiction();
         match (trial.map(|trial| trial.verdict), contradiction) {
             (Ok(TrialVerdict::Independent), None) => {

@@ -1,5 +1,7 @@
 //! Splits the rows of one run into several calls of the model, and joins their outputs.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::encode::MAX_ELEMENTS;
 use crate::model::onnx::chain::Chain;
 use crate::model::output_format::OutputFormat;
@@ -28,17 +30,21 @@ impl SplitRuns<'_> {
 /// Runs `rows` rows of `inputs` and lends the formatted outputs of all calls: one stacked tensor if every
 /// call gives a tensor of the same shape, otherwise one output for each row.
 pub(crate) fn run<T>(
-    chain: &mut Chain,
+    chain: &Mutex<Chain>,
     inputs: &[Input<'_>],
     rows: usize,
     split: SplitRuns<'_>,
     output_format: &OutputFormat,
+    between: &mut dyn FnMut(),
     use_outputs: impl FnOnce(&[Output<'_>]) -> T,
 ) -> Result<T, RunFailure> {
     let length = split.length();
     let mut joined: Vec<JoinedOutput> = Vec::new();
     let mut elements = 0;
     for begin in (0..rows).step_by(length) {
+        if begin > 0 {
+            between();
+        }
         let taken = length.min(rows - begin);
         let own: Vec<(Vec<usize>, Elements)> = inputs
             .iter()
@@ -56,6 +62,8 @@ pub(crate) fn run<T>(
             }
             joined.iter_mut().zip(outputs).try_for_each(|(joined, output)| joined.add(output, taken, split))
         };
+        // Not locked between two calls, when other inputs may run.
+        let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
         let added = chain.run(&views, |outputs| {
             let failed = |reason| Err(RunFailure::Failed(reason));
             match split {
@@ -89,7 +97,7 @@ fn call_input(
     taken: usize,
     split: SplitRuns<'_>,
 ) -> (Vec<usize>, Elements) {
-    if tensor::is_left_out(shape, elements) {
+    if tensor::elements::is_left_out(shape, elements) {
         return (Vec::new(), Elements::with_capacity(elements.element(), 0));
     }
     let width: usize = shape[1..].iter().product();

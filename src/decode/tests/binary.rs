@@ -2,8 +2,9 @@
 
 use super::envelopes::{RAW, ask, asked, attributes, refused};
 use super::*;
-use crate::decode::envelope::{Headers, open};
+use crate::decode::envelope::open;
 use crate::error::Code;
+use crate::headers::Headers;
 
 #[test]
 fn raw_rows_are_their_bytes() {
@@ -11,7 +12,7 @@ fn raw_rows_are_their_bytes() {
         [1.0_f32, 2.5, -3.0, f32::MAX].iter().flat_map(|value| value.to_le_bytes()).collect();
     let request = asked(&[RAW], &bytes, &single());
     assert_eq!((request.rows, &request.inputs[0]), (2, &f32s(&[2, 2], &[1.0, 2.5, -3.0, f32::MAX])));
-    assert_eq!(request.answer.form, Form::Rows);
+    assert_eq!(request.response.protocol, Protocol::Rows);
     let request = asked(&[RAW], &bytes, &whole());
     assert_eq!((request.rows, &request.inputs[0].shape), (1, &vec![2, 2]));
     let flags = signature(&[("x", ElementType::Bool, &[0])]);
@@ -19,7 +20,7 @@ fn raw_rows_are_their_bytes() {
     assert_eq!(asked(&[RAW], &[1, 0, 1], &flags).inputs, [expected]);
 
     let free = signature(&[("x", ElementType::F32, &[0, 0])]);
-    let text = signature(&[("x", ElementType::Text, &[0])]);
+    let text = signature(&[("x", ElementType::String, &[0])]);
     let none = signature(&[("x", ElementType::F32, &[0, 2, 0])]);
     let fixed = signature(&[("x", ElementType::F32, &[3, 1])]);
     let alternative = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
@@ -115,13 +116,13 @@ fn v2_tensors_may_stand_behind_the_json() {
         let request =
             v2(&json, &binary, &several()).unwrap_or_else(|failure| panic!("{json}: {}", failure.rejection));
         assert_eq!(request.inputs, [f32s(&[1, 2], &[1.5, -2.0]), i64s(&[7])]);
-        assert_eq!(request.answer.form, Form::V2 { outputs: vec![], binary: true });
-        assert_eq!(request.answer.id, text("q"));
+        assert_eq!(request.response.protocol, Protocol::V2 { outputs: vec![], binary: true });
+        assert_eq!(request.response.id, string_id("q"));
     }
-    let strings = signature(&[("s", ElementType::Text, &[0, 2])]);
+    let strings = signature(&[("s", ElementType::String, &[0, 2])]);
     let json = r#"{"inputs": [{"name": "s", "shape": [1, 2], "datatype": "BYTES", "parameters": {"binary_data_size": 10}}]}"#;
     let request = v2(json, b"\x02\0\0\0\xc3\xa9\0\0\0\0", &strings).unwrap();
-    assert_eq!(request.inputs[0].elements, Elements::Text(vec!["é".to_owned(), String::new()]));
+    assert_eq!(request.inputs[0].elements, Elements::String(vec!["é".to_owned(), String::new()]));
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn what_is_wrong_with_binary_data_is_said() {
         let failure = v2(&json, binary, &single()).unwrap_err();
         assert_eq!(failure.rejection.message, expected, "{json}");
     }
-    let strings = signature(&[("s", ElementType::Text, &[0])]);
+    let strings = signature(&[("s", ElementType::String, &[0])]);
     for (size, count, binary, expected) in [
         (
             3,

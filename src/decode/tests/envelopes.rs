@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io::Write as _;
 
 use super::*;
-use crate::decode::envelope::{Envelope, Headers, open, weight};
+use crate::decode::envelope::{Envelope, memory_bytes, open};
 use crate::decode::event::Mode;
+use crate::headers::Headers;
 
 pub(super) fn attributes(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -58,7 +59,7 @@ fn events_carry_every_form() {
         assert_eq!(asked(&pairs, body, &single()).inputs, expected);
         let attributes =
             attributes(&[&pairs[..], &[("ce-subject", "s"), ("ce-correlationid", "c")]].concat());
-        let event = open(Headers(&attributes), body, &Limits::DEFAULT).delivery.event.unwrap();
+        let event = open(Headers(&attributes), body, &Limits::DEFAULT).response_format.event.unwrap();
         assert_eq!((event.mode, &*event.id), (Mode::Binary, "e1"));
         assert_eq!((event.subject.as_deref(), event.correlation_id.as_deref()), (Some("s"), Some("c")));
     }
@@ -77,7 +78,8 @@ fn events_carry_every_form() {
         let packed = [structured[0], ("content-encoding", "GZIP")];
         assert_eq!(asked(&packed, &gzip(body.as_bytes()), &single()).inputs, expected, "{body}");
         let attributes = attributes(&structured);
-        let event = open(Headers(&attributes), body.as_bytes(), &Limits::DEFAULT).delivery.event.unwrap();
+        let event =
+            open(Headers(&attributes), body.as_bytes(), &Limits::DEFAULT).response_format.event.unwrap();
         assert_eq!((event.mode, &*event.id, event.subject.as_deref()), (Mode::Structured, "e2", None));
     }
 }
@@ -100,7 +102,7 @@ fn what_is_wrong_with_an_event_is_said() {
         (
             "application/cloudevents-batch+json",
             "[]".to_owned(),
-            "batched CloudEvents (application/cloudevents-batch) are not supported; send one event a message",
+            "batched CloudEvents (application/cloudevents-batch) are not supported; send each event as a request",
         ),
         (
             "application/cloudevents+avro",
@@ -180,10 +182,10 @@ fn what_is_wrong_with_an_event_is_said() {
 fn packed_bodies_weigh_what_they_unpack_to() {
     let body = gzip(br#"{"instances": [[1, 2]]}"#);
     let packed = attributes(&[("content-encoding", "gzip")]);
-    assert_eq!(weight(Headers(&packed), &body, &Limits::DEFAULT), body.len() + 23);
-    assert_eq!(weight(Headers(&HashMap::new()), &body, &Limits::DEFAULT), body.len());
+    assert_eq!(memory_bytes(Headers(&packed), &body, &Limits::DEFAULT), body.len() + 23);
+    assert_eq!(memory_bytes(Headers(&HashMap::new()), &body, &Limits::DEFAULT), body.len());
     let small = Limits { max_body_bytes: 22, ..Limits::DEFAULT };
-    assert_eq!(weight(Headers(&packed), &body, &small), body.len());
+    assert_eq!(memory_bytes(Headers(&packed), &body, &small), body.len());
     for (attributes, body, expected) in [
         (&packed, &body[..], "expected a body of at most 22 bytes, got "),
         (&packed, &gzip(&[b' '; 30])[..22], ""),
@@ -194,7 +196,7 @@ fn packed_bodies_weigh_what_they_unpack_to() {
     }
     assert_eq!(
         refused(&[("content-encoding", "br")], b"", &single()),
-        "content-encoding \"br\" is not supported; send the body packed by gzip, or as it is (identity)"
+        "content-encoding \"br\" is not supported; send the body compressed by gzip, or as it is (identity)"
     );
     for (value, gzip) in [
         ("gzip", true),
@@ -206,6 +208,6 @@ fn packed_bodies_weigh_what_they_unpack_to() {
         ("", false),
     ] {
         let attributes = attributes(&[("accept-encoding", value)]);
-        assert_eq!(open(Headers(&attributes), b"[]", &Limits::DEFAULT).delivery.gzip, gzip, "{value}");
+        assert_eq!(open(Headers(&attributes), b"[]", &Limits::DEFAULT).response_format.gzip, gzip, "{value}");
     }
 }

@@ -158,7 +158,7 @@ fn ragged_rows_are_named() {
 fn other_forms_are_answered_with_the_right_one() {
     let bare = "; a list of rows is expected, also for one row: ";
     let wide = signature(&[("x", ElementType::F32, &[0, 13])]);
-    let cells = signature(&[("age", ElementType::F32, &[0, 1]), ("s", ElementType::Text, &[0])]);
+    let cells = signature(&[("age", ElementType::F32, &[0, 1]), ("s", ElementType::String, &[0])]);
     for (signature, body, form) in [
         (&single(), "[1, 2]", r#"{"instances": [[0.0, 0.0]]}"#),
         (&single(), r#"{"instances": [1, 2]}"#, r#"{"instances": [[0.0, 0.0]]}"#),
@@ -171,7 +171,7 @@ fn other_forms_are_answered_with_the_right_one() {
         let said = message(body, signature);
         assert!(said.ends_with(&format!("{bare}{form}")), "{body}: {said}");
     }
-    let frame = "; columns and data are those of a frame, which is sent as ";
+    let frame = "; send a DataFrame, which has columns and data, as ";
     let body = r#"{"columns": ["a", "b"], "data": [[1, 2]]}"#;
     for (signature, form) in [
         (&table(), r#"{"dataframe_split": {"columns": ["a", "b"], "data": [[0.0, 0.0]]}}"#),
@@ -313,7 +313,7 @@ fn v2_tensors_that_do_not_fit() {
             "input \"x\": expected each key once, got \"data\" twice"
         }),
         (format!(r#"{X}, "shape": [1, 2], "parameters": {{"binary_data_size": 8}}"#), {
-            "input \"x\": expected the attribute inference-header-content-length beside binary_data_size, got none"
+            "input \"x\": expected inference-header-content-length beside binary_data_size, got none"
         }),
     ] {
         assert_eq!(message(&format!(r#"{{"inputs": [{{{tensor}}}]}}"#), &single()), expected, "{tensor}");
@@ -340,7 +340,7 @@ fn v2_tensors_that_do_not_fit() {
 
 #[test]
 fn what_would_be_answered_otherwise_than_asked() {
-    let strings = signature(&[("s", ElementType::Text, &[0])]);
+    let strings = signature(&[("s", ElementType::String, &[0])]);
     check(
         &strings,
         &[(
@@ -353,7 +353,7 @@ fn what_would_be_answered_otherwise_than_asked() {
         &[(
             r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}],
                 "outputs": [{"name": "label", "parameters": {"classification": 3}}]}"#,
-            "outputs[0].parameters: expected no parameter \"classification\", got one; the bundle's model.yaml says it, with output.top and output.labels",
+            "outputs[0].parameters: expected no parameter \"classification\", got one; declare the classes in the bundle's model.yaml, with output.top and output.labels",
         )],
     );
 }
@@ -362,7 +362,7 @@ fn what_would_be_answered_otherwise_than_asked() {
 fn limits_are_held_whatever_the_form() {
     let limits = Limits { max_elements: 4, max_rows: 2, ..Limits::DEFAULT };
     let elements = "expected at most 4 elements in all inputs, got more";
-    let rows = "expected at most 2 rows, got more; send them in several messages";
+    let rows = "expected at most 2 rows, got more; send several requests";
     let free = signature(&[("x", ElementType::F32, &[0, 0])]);
     for (signature, body, expected) in [
         (&free, "[[1, 2, 3, 4, 5]]", format!("[0]: {elements}")),

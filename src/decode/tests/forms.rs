@@ -4,23 +4,23 @@ use super::*;
 fn every_form_of_two_rows_reads_the_same() {
     let tensor = f32s(&[2, 2], &[1.0, 2.5, -3.0, 4e2]);
     let plain = [
-        (r#"{"instances": [[1, 2.5], [-3, 4e2]]}"#, Form::Rows),
-        (r#"[[1, 2.5], [-3, 4e2]]"#, Form::Rows),
-        ("\u{feff} [[1,2.5],\r\n\t[-3,4E+2]] ", Form::Rows),
-        (r#"[{"x": [1, 2.5]}, [-3, 4e2]]"#, Form::Rows),
-        (r#"{"instances": [{"\u0078": [1, 2.5]}, {"x": [-3, 4e2]}]}"#, Form::Rows),
+        (r#"{"instances": [[1, 2.5], [-3, 4e2]]}"#, Protocol::Rows),
+        (r#"[[1, 2.5], [-3, 4e2]]"#, Protocol::Rows),
+        ("\u{feff} [[1,2.5],\r\n\t[-3,4E+2]] ", Protocol::Rows),
+        (r#"[{"x": [1, 2.5]}, [-3, 4e2]]"#, Protocol::Rows),
+        (r#"{"instances": [{"\u0078": [1, 2.5]}, {"x": [-3, 4e2]}]}"#, Protocol::Rows),
         (
             r#"{"signature_name": "s", "instances": [[1, 2.5], [-3, 4e2]], "parameters": {"a": [{}]}}"#,
-            Form::Rows,
+            Protocol::Rows,
         ),
-        (r#"{"dataframe_records": [{"x": [1, 2.5]}, {"x": [-3, 4e2]}]}"#, Form::Rows),
+        (r#"{"dataframe_records": [{"x": [1, 2.5]}, {"x": [-3, 4e2]}]}"#, Protocol::Rows),
         (
             r#"{"dataframe_split": {"columns": ["p", 7], "index": [0, 1], "data": [[1, 2.5], [-3, 4e2]]}}"#,
-            Form::Rows,
+            Protocol::Rows,
         ),
-        (r#"{"inputs": [[1, 2.5], [-3, 4e2]]}"#, Form::Columns),
-        (r#"{"inputs": {"x": [[1, 2.5], [-3, 4e2]]}}"#, Form::Columns),
-        (r#"{"outputs": 1, "inputs": {"x": [[1, 2.5], [-3, 4e2]]}}"#, Form::Columns),
+        (r#"{"inputs": [[1, 2.5], [-3, 4e2]]}"#, Protocol::Columns),
+        (r#"{"inputs": {"x": [[1, 2.5], [-3, 4e2]]}}"#, Protocol::Columns),
+        (r#"{"outputs": 1, "inputs": {"x": [[1, 2.5], [-3, 4e2]]}}"#, Protocol::Columns),
     ];
     let tensors = [
         r#"{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2.5, -3, 4e2]}"#,
@@ -31,12 +31,12 @@ fn every_form_of_two_rows_reads_the_same() {
     for (body, form) in plain {
         let request = good(body, &single());
         assert_eq!((&request.inputs[..], request.rows), (&[tensor.clone()][..], 2), "{body}");
-        assert_eq!((request.answer.form, request.answer.id), (form, None), "{body}");
+        assert_eq!((request.response.protocol, request.response.id), (form, None), "{body}");
     }
     for body in tensors {
         let request = good(&format!(r#"{{"inputs": [{body}]}}"#), &single());
         assert_eq!((&request.inputs[..], request.rows), (&[tensor.clone()][..], 2), "{body}");
-        assert_eq!(request.answer.form, Form::V2 { outputs: vec![], binary: false }, "{body}");
+        assert_eq!(request.response.protocol, Protocol::V2 { outputs: vec![], binary: false }, "{body}");
     }
 }
 
@@ -106,7 +106,7 @@ fn symbolic_dimensions_follow_the_first_value() {
 fn ids_are_kept_as_given_wherever_they_stand() {
     let number = |text: &str| Some(Id::Number(text.to_owned()));
     for (given, expected) in [
-        (r#""a\n\ud83d\ude00""#, text("a\n😀")),
+        (r#""a\n\ud83d\ude00""#, string_id("a\n😀")),
         ("42", number("42")),
         ("-1.50e3", number("-1.50e3")),
         ("null", None),
@@ -118,19 +118,19 @@ fn ids_are_kept_as_given_wherever_they_stand() {
                 r#"{{"inputs": [{{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}}], "id": {given}}}"#
             ),
         ] {
-            assert_eq!(good(&body, &single()).answer.id, expected, "{body}");
+            assert_eq!(good(&body, &single()).response.id, expected, "{body}");
         }
-        // An error response echoes it too, though it comes behind the fault.
+        // An error response echoes it too, though it comes behind the error.
         let failure = read(&format!(r#"{{"instances": [[1]], "id": {given}}}"#), &single()).unwrap_err();
         assert_eq!(failure.id, expected);
     }
-    assert_eq!(good(r#"{"id": "é", "instances": [[1, 2]]}"#, &single()).answer.id.unwrap().as_str(), "é");
+    assert_eq!(good(r#"{"id": "é", "instances": [[1, 2]]}"#, &single()).response.id.unwrap().as_str(), "é");
 }
 
 #[test]
 fn v2_names_the_outputs_that_it_wants() {
     let tensor = r#"{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}"#;
-    let wanted = |name: &str, binary| Wanted { name: name.to_owned(), binary };
+    let wanted = |name: &str, binary| RequestedOutput { name: name.to_owned(), binary };
     for (outputs, expected) in [
         (
             r#"[{"name": "scores", "parameters": {"binary_data": false}}, {"name": "label"}]"#,
@@ -142,8 +142,8 @@ fn v2_names_the_outputs_that_it_wants() {
             format!(r#"{{"outputs": {outputs}, "inputs": [{tensor}]}}"#),
             format!(r#"{{"inputs": [{tensor}], "outputs": {outputs}}}"#),
         ] {
-            let form = Form::V2 { outputs: expected.clone(), binary: false };
-            assert_eq!(good(&body, &single()).answer.form, form, "{body}");
+            let form = Protocol::V2 { outputs: expected.clone(), binary: false };
+            assert_eq!(good(&body, &single()).response.protocol, form, "{body}");
         }
     }
 }
@@ -244,16 +244,20 @@ fn v2_takes_the_columns_of_the_one_input_by_their_names() {
 #[test]
 fn a_model_without_inputs_takes_empty_objects() {
     let signature = Signature { batched: false, ..signature(&[]) };
-    let v2 = Form::V2 { outputs: vec![], binary: false };
+    let v2 = Protocol::V2 { outputs: vec![], binary: false };
     for (body, form) in [
-        (r#"{"instances": [{}]}"#, Form::Rows),
-        ("[{}]", Form::Rows),
-        (r#"{"inputs": {}}"#, Form::Columns),
+        (r#"{"instances": [{}]}"#, Protocol::Rows),
+        ("[{}]", Protocol::Rows),
+        (r#"{"inputs": {}}"#, Protocol::Columns),
         (r#"{"inputs": []}"#, v2.clone()),
         (r#"{"id": "a", "inputs": [ ], "outputs": []}"#, v2),
     ] {
         let request = good(body, &signature);
-        assert_eq!((&request.inputs[..], request.rows, &request.answer.form), (&[][..], 1, &form), "{body}");
+        assert_eq!(
+            (&request.inputs[..], request.rows, &request.response.protocol),
+            (&[][..], 1, &form),
+            "{body}"
+        );
     }
     for body in ["[1]", r#"{"instances": [{"x": 1}]}"#] {
         assert!(decode(body.as_bytes(), &signature, &Limits::DEFAULT).is_err(), "{body}");

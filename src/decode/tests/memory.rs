@@ -6,9 +6,11 @@ use std::io::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::envelope::{Headers, open};
-use crate::decode::{MAX_ID_BYTES, weight};
+use crate::decode::MAX_ID_BYTES;
+use crate::decode::envelope::open;
+use crate::decode::limits::element_weight;
 use crate::error::Code;
+use crate::headers::Headers;
 use crate::tensor::signature::{PadTo, Padding};
 
 /// The worker's own limits, 256 times smaller.
@@ -32,12 +34,12 @@ fn padded() -> Signature {
 fn with_missing() -> Signature {
     let names: Vec<String> = (0..20).map(|number| format!("t{number}")).collect();
     let mut inputs = vec![("x", ElementType::F32, &[0][..])];
-    inputs.extend(names.iter().map(|name| (&**name, ElementType::Text, &[0][..])));
-    let missing = (1..=20).map(|input| (input, Elements::Text(vec!["unknown".to_owned()]))).collect();
+    inputs.extend(names.iter().map(|name| (&**name, ElementType::String, &[0][..])));
+    let missing = (1..=20).map(|input| (input, Elements::String(vec!["unknown".to_owned()]))).collect();
     Signature { missing, ..signature(&inputs) }
 }
 
-fn composite(kind: Kind) -> Signature {
+fn composite(kind: ValueKind) -> Signature {
     let mut signature = signature(&[("v", ElementType::Composite, &[])]);
     signature.inputs[0].kind = kind;
     Signature { batched: false, ..signature }
@@ -51,11 +53,11 @@ fn signatures() -> Vec<Signature> {
         whole(),
         padded(),
         with_missing(),
-        signature(&[("s", ElementType::Text, &[0])]),
-        signature(&[("s", ElementType::Text, &[0, 0]), ("t", ElementType::Blob, &[0])]),
-        composite(Kind::Map { key: ElementType::Text, value: ElementType::Text }),
-        composite(Kind::Map { key: ElementType::I64, value: ElementType::F32 }),
-        composite(Kind::Sequence { element: ElementType::Text, shape: Vec::new() }),
+        signature(&[("s", ElementType::String, &[0])]),
+        signature(&[("s", ElementType::String, &[0, 0]), ("t", ElementType::Bytes, &[0])]),
+        composite(ValueKind::Map { key: ElementType::String, value: ElementType::String }),
+        composite(ValueKind::Map { key: ElementType::I64, value: ElementType::F32 }),
+        composite(ValueKind::Sequence { element: ElementType::String, shape: Vec::new() }),
     ]
 }
 
@@ -89,7 +91,7 @@ fn check(attributes: &[(&str, &str)], body: &[u8], signature: &Signature) -> Res
     let most = MOST * LIMITS.max_body_bytes as u64;
     assert!(peak <= most, "{peak} bytes, at most {most}: {attributes:?} {}", shown());
     let id = match &read {
-        Ok(request) => request.answer.id.as_ref(),
+        Ok(request) => request.response.id.as_ref(),
         Err(failure) => failure.id.as_ref(),
     };
     assert!(id.is_none_or(|id| id.as_str().len() <= MAX_ID_BYTES), "{}", shown());
@@ -98,7 +100,7 @@ fn check(attributes: &[(&str, &str)], body: &[u8], signature: &Signature) -> Res
         for (tensor, spec) in request.inputs.iter().zip(&signature.inputs) {
             let instances = if signature.batched { 1 } else { request.rows };
             assert_eq!(tensor.shape.iter().product::<usize>() * instances, tensor.elements.len());
-            assert!(tensor.elements.len() * weight(spec.element) <= LIMITS.max_elements);
+            assert!(tensor.elements.len() * element_weight(spec.element) <= LIMITS.max_elements);
         }
     }
     read
@@ -138,8 +140,8 @@ fn what_a_body_claims_takes_no_memory() {
 
 #[test]
 fn what_costs_few_bytes_is_counted_by_the_memory_that_it_takes() {
-    let texts = || signature(&[("s", ElementType::Text, &[0, 0])]);
-    let maps = || composite(Kind::Map { key: ElementType::Text, value: ElementType::Text });
+    let texts = || signature(&[("s", ElementType::String, &[0, 0])]);
+    let maps = || composite(ValueKind::Map { key: ElementType::String, value: ElementType::String });
     let columns = filled(r#"{"dataframe_split": {"columns": [""#, "\",\"", r#""], "data": [[1]]}}"#);
     for (body, signature, says) in [
         (
@@ -161,7 +163,7 @@ fn what_costs_few_bytes_is_counted_by_the_memory_that_it_takes() {
         (
             format!("{{\"inputs\": {{\"x\": [{}]}}}}", vec!["0"; 391].join(",")),
             with_missing(),
-            "inputs: expected at most 390 rows, got more; send them in several messages",
+            "inputs: expected at most 390 rows, got more; send several requests",
         ),
         (
             format!("{{\"instances\": [{}]}}", vec!["{\"x\":0}"; 300].join(",")),
@@ -290,7 +292,7 @@ fn an_id_has_at_most_1_kib() {
     let longest = "i".repeat(MAX_ID_BYTES);
     let request =
         check(&[], format!(r#"{{"id": "{longest}", "instances": [[1, 2]]}}"#).as_bytes(), &single());
-    assert_eq!(request.unwrap().answer.id, text(&longest));
+    assert_eq!(request.unwrap().response.id, string_id(&longest));
     let too_long = format!("{longest}i");
     let event = |id: &str, subject: &str, body: &str| {
         format!(
@@ -310,7 +312,7 @@ fn an_id_has_at_most_1_kib() {
             format!(r#"{{"instances": [[1, 2]], "id": {}}}"#, "1".repeat(11_000)),
             "id: expected at most 1024 bytes, got 11000",
         ),
-        // The first fault is another one: the id is not repeated all the same.
+        // The first error is another one: the id is not repeated all the same.
         (
             &json,
             format!(r#"{{"instances": [[1]], "id": "{too_long}"}}"#),
@@ -342,7 +344,7 @@ fn an_id_has_at_most_1_kib() {
         assert_eq!(failure.rejection.code, Code::InvalidInput);
         let headers =
             attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        assert_eq!(open(Headers(&headers), body.as_bytes(), &LIMITS).delivery.event, None);
+        assert_eq!(open(Headers(&headers), body.as_bytes(), &LIMITS).response_format.event, None);
         assert!(crate::decode::reference::find(Headers(&headers), body.as_bytes()).is_none());
     }
 }

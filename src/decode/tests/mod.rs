@@ -12,14 +12,14 @@ mod tables;
 mod types;
 mod values;
 
-use super::{Failure, Form, Id, Limits, Request, Wanted, decode};
-use crate::tensor::signature::{Dim, Kind, Signature, TensorSpec};
+use super::{Failure, Id, Limits, Protocol, Request, RequestedOutput, decode};
+use crate::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 fn spec(name: &str, element: ElementType, dims: &[usize]) -> TensorSpec {
     let shape =
         dims.iter().map(|n| if *n == 0 { Dim::Any("N".to_owned()) } else { Dim::Fixed(*n) }).collect();
-    TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor }
+    TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor }
 }
 
 /// A batched model; 0 stands for a symbolic dimension.
@@ -75,6 +75,6 @@ fn i64s(values: &[i64]) -> Tensor {
     Tensor { shape: vec![values.len()], elements: Elements::I64(values.to_vec()) }
 }
 
-fn text(value: &str) -> Option<Id> {
-    Some(Id::Text(value.to_owned()))
+fn string_id(value: &str) -> Option<Id> {
+    Some(Id::String(value.to_owned()))
 }

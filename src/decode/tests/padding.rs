@@ -42,7 +42,7 @@ fn rows_of_tables_are_filled_up() {
     let expected = Tensor { shape: vec![2, 4], elements: Elements::I64(vec![1, 2, 3, 7, 4, 5, 6, 7]) };
     let signature = tokens(PadTo::Multiple(4));
     let headers = [("content-type".to_owned(), "text/csv".to_owned())].into();
-    let table = envelope::open(envelope::Headers(&headers), b"1,2,3\n4,5,6\n", &Limits::DEFAULT);
+    let table = envelope::open(crate::headers::Headers(&headers), b"1,2,3\n4,5,6\n", &Limits::DEFAULT);
     let request = table.content.unwrap().decode(&signature, &Limits::DEFAULT).unwrap();
     assert_eq!(request.inputs, std::slice::from_ref(&expected));
     let named = Signature { columns: Some(["a", "b", "c"].map(str::to_owned).to_vec()), ..signature };
@@ -77,7 +77,7 @@ fn what_is_too_long_is_refused() {
     let limits = Limits { max_elements: 100, ..Limits::DEFAULT };
     assert_eq!(
         message("[[1], [1]]", PadTo::Multiple(64), &limits),
-        "input \"ids\": expected at most 100 elements when filled up to 64, got more"
+        "input \"ids\": expected at most 100 elements when padded to 64, got more"
     );
     assert_eq!(
         message("[[1], 2]", PadTo::Multiple(2), &Limits::DEFAULT),

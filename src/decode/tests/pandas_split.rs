@@ -2,48 +2,52 @@
 
 use super::envelopes::{CSV, asked, refused};
 use super::*;
-use crate::tensor::signature::{ColumnKind, ColumnRule, Frame};
+use crate::tensor::signature::{ColumnRule, ColumnRules, ColumnType};
 
-const REQUIRED: ColumnRule = ColumnRule { kind: ColumnKind::Any, required: true };
+const REQUIRED: ColumnRule = ColumnRule { column_type: ColumnType::Any, required: true };
 
 /// `x: float32[N, 3]` of a whole number, a boolean and a float that may be left out.
 fn typed() -> Signature {
     let rules = vec![
-        ColumnRule { kind: ColumnKind::Long, required: true },
-        ColumnRule { kind: ColumnKind::Boolean, required: true },
-        ColumnRule { kind: ColumnKind::Any, required: false },
+        ColumnRule { column_type: ColumnType::Long, required: true },
+        ColumnRule { column_type: ColumnType::Boolean, required: true },
+        ColumnRule { column_type: ColumnType::Any, required: false },
     ];
     Signature {
         columns: Some(["n", "is", "f"].map(str::to_owned).to_vec()),
-        frame: Frame { rules, ..Frame::default() },
+        column_rules: ColumnRules { rules, ..ColumnRules::default() },
         ..signature(&[("x", ElementType::F32, &[0, 3])])
     }
 }
 
 /// `a: float32[N, 1]` (a boolean), `b: string[N]`; rows without names have `b` first.
 fn turned() -> Signature {
-    let boolean = ColumnRule { kind: ColumnKind::Boolean, required: true };
+    let boolean = ColumnRule { column_type: ColumnType::Boolean, required: true };
     Signature {
-        frame: Frame { order: vec![1, 0], rules: vec![boolean, REQUIRED], ..Frame::default() },
-        ..signature(&[("a", ElementType::F32, &[0, 1]), ("b", ElementType::Text, &[0])])
+        column_rules: ColumnRules {
+            order: vec![1, 0],
+            rules: vec![boolean, REQUIRED],
+            ..ColumnRules::default()
+        },
+        ..signature(&[("a", ElementType::F32, &[0, 1]), ("b", ElementType::String, &[0])])
     }
 }
 
 /// `a`, for which nothing stands when it is missing, `b`, for which -1 does, and `c`, for which "red" does.
 fn declared() -> Signature {
     Signature {
-        frame: Frame { never_missing: vec![0], ..Frame::default() },
-        missing: vec![(1, Elements::F32(vec![-1.0])), (2, Elements::Text(vec!["red".to_owned()]))],
+        column_rules: ColumnRules { never_missing: vec![0], ..ColumnRules::default() },
+        missing: vec![(1, Elements::F32(vec![-1.0])), (2, Elements::String(vec!["red".to_owned()]))],
         ..signature(&[
             ("a", ElementType::F32, &[0]),
             ("b", ElementType::F32, &[0]),
-            ("c", ElementType::Text, &[0]),
+            ("c", ElementType::String, &[0]),
         ])
     }
 }
 
 fn texts(values: &[&str]) -> Tensor {
-    let elements = Elements::Text(values.iter().map(|value| (*value).to_owned()).collect());
+    let elements = Elements::String(values.iter().map(|value| (*value).to_owned()).collect());
     Tensor { shape: vec![values.len()], elements }
 }
 
@@ -85,7 +89,7 @@ fn a_header_names_a_single_input_of_one_column() {
     for body in ["x\n1\n2\n", "1\n2\n", "\"x\"\n1\n2\n"] {
         assert_eq!(asked(&[CSV], body.as_bytes(), &single).inputs, [f32s(&[2, 1], &[1.0, 2.0])], "{body}");
     }
-    let text = signature(&[("x", ElementType::Text, &[0, 1])]);
+    let text = signature(&[("x", ElementType::String, &[0, 1])]);
     assert!(refused(&[CSV], b"x\nhello\n", &text).starts_with("line 1 may be a header or a row of values"));
 }
 
@@ -124,7 +128,7 @@ fn what_is_declared_for_missing_values_stands_in_every_form() {
     for body in ["1,,blue\n2,3,\n", "c,a,b\nblue,1, \n,2,3\n"] {
         assert_eq!(asked(&[CSV], body.as_bytes(), &declared()).inputs, expected, "{body}");
     }
-    let missing = "what a missing value becomes, columns.missing declares in the bundle's model.yaml";
+    let missing = "to accept missing values, declare columns.missing in the bundle's model.yaml";
     for body in [
         r#"[{"a": null, "c": "x"}]"#,
         r#"{"inputs": {"a": [null], "c": ["x"]}}"#,
@@ -156,8 +160,8 @@ fn a_fixed_number_of_rows_holds_for_values_read_one_by_one() {
 #[test]
 fn columns_that_a_mlflow_signature_lacks_are_passed_over() {
     let passing = |signature: Signature| {
-        let frame = Frame { passes_over_unknown: true, ..signature.frame.clone() };
-        Signature { frame, ..signature }
+        let column_rules = ColumnRules { ignores_unknown: true, ..signature.column_rules.clone() };
+        Signature { column_rules, ..signature }
     };
     let (one, each) = (passing(table()), passing(turned()));
     let expected = [f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0])];

@@ -231,7 +231,7 @@ fn is_tensor((elements, _): &(Elements, Vec<serde_json::Value>)) -> bool {
 }
 
 /// Read by tests of their own.
-impl Arbitrary for crate::tensor::composite::Composite {
+impl Arbitrary for crate::tensor::Composite {
     fn make(_: u64) -> Self {
         Self::default()
     }
@@ -316,13 +316,14 @@ proptest! {
     }
 }
 
-use crate::decode::envelope::{Headers, open};
+use crate::decode::envelope::open;
+use crate::headers::Headers;
 
 /// Whatever the attributes say of whatever bytes: an answer, and tensors that fill their shapes.
 fn answered(attributes: &[(&str, &str)], body: &[u8]) {
     let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let limits = Limits { max_elements: 1000, max_rows: 50, max_body_bytes: 10_000, max_fields: 50 };
-    let strings = signature(&[("s", ElementType::Text, &[0]), ("t", ElementType::Text, &[0, 1])]);
+    let strings = signature(&[("s", ElementType::String, &[0]), ("t", ElementType::String, &[0, 1])]);
     let flags = signature(&[("b", ElementType::Bool, &[0, 0])]);
     for signature in [single(), several(), table(), whole(), strings, flags] {
         let Ok(content) = open(Headers(&attributes), body, &limits).content else { continue };
@@ -387,7 +388,7 @@ proptest! {
         header: bool,
     ) {
         let signature = signature(&[
-            ("s", ElementType::Text, &[0]),
+            ("s", ElementType::String, &[0]),
             ("n", ElementType::I64, &[0, 1]),
             ("f", ElementType::F64, &[0]),
         ]);
@@ -405,7 +406,7 @@ proptest! {
         let request = content.decode(&signature, &Limits::DEFAULT).unwrap_or_else(|f| panic!("{body:?}: {}", f.rejection));
         prop_assert_eq!(request.rows, cells.len());
         let texts: Vec<String> = cells.iter().map(|cell| cell.0.clone()).collect();
-        prop_assert_eq!(&request.inputs[0].elements, &Elements::Text(texts));
+        prop_assert_eq!(&request.inputs[0].elements, &Elements::String(texts));
         prop_assert_eq!(&request.inputs[1].elements, &Elements::I64(cells.iter().map(|cell| cell.1).collect()));
         let Elements::F64(floats) = &request.inputs[2].elements else { panic!("float64 expected") };
         for (got, cell) in floats.iter().zip(&cells) {
@@ -424,8 +425,8 @@ proptest! {
         let count: usize = shape.iter().product();
         for (elements, _) in tensors(&seed[..count]).into_iter().filter(is_tensor) {
             let output = [Output { name: "x", shape: &shape, elements: elements.view(), show: crate::tensor::Show::Values }];
-            let answer = super::super::Answer { form: Form::V2 { outputs: vec![], binary: true }, id: None };
-            let body = response(&answer, &output, &Served { model: "m", version: "1", batched: true }).unwrap();
+            let spec = super::super::ResponseSpec { protocol: Protocol::V2 { outputs: vec![], binary: true }, id: None };
+            let body = response(&spec, &output, &Served { model: "m", version: "1", batched: true }).unwrap();
             let json_length = body.json_length.unwrap();
             // A response's outputs are a request's inputs.
             let json = String::from_utf8(body.bytes[..json_length].to_vec()).unwrap().replace("\"outputs\"", "\"inputs\"");
@@ -439,7 +440,7 @@ proptest! {
             let request = read(&attributes, &request).unwrap_or_else(|f| panic!("{json}: {}", f.rejection));
             prop_assert_eq!(&request.inputs[0].shape, &shape);
             prop_assert_eq!(&request.inputs[0].elements, &elements);
-            if !matches!(elements.element(), ElementType::Text | ElementType::Blob) {
+            if !matches!(elements.element(), ElementType::String | ElementType::Bytes) {
                 let raw = [("content-type".to_owned(), "application/octet-stream".to_owned())].into();
                 prop_assert_eq!(read(&raw, &body.bytes[json_length..]).unwrap().inputs, request.inputs);
             }

@@ -2,8 +2,9 @@
 
 use super::envelopes::{CSV, asked, attributes, refused};
 use super::*;
-use crate::decode::envelope::{Headers, open};
+use crate::decode::envelope::open;
 use crate::error::Code;
+use crate::headers::Headers;
 
 #[test]
 fn tables_are_read_with_and_without_a_header() {
@@ -22,7 +23,7 @@ fn tables_are_read_with_and_without_a_header() {
         let request = asked(&[("content-type", declared)], body.as_bytes(), &table());
         assert_eq!(request.rows, 2);
         assert_eq!(request.inputs, expected, "{body}");
-        assert_eq!(request.answer, super::super::Answer { form: Form::Rows, id: None });
+        assert_eq!(request.response, super::super::ResponseSpec { protocol: Protocol::Rows, id: None });
     }
     // Without column names a declared header names nothing.
     let declared = [("content-type", "text/csv; header=present")];
@@ -36,12 +37,12 @@ fn tables_are_read_with_and_without_a_header() {
 #[test]
 fn columns_of_several_types_are_inputs() {
     let signature = signature(&[
-        ("s", ElementType::Text, &[0, 1]),
+        ("s", ElementType::String, &[0, 1]),
         ("n", ElementType::I64, &[0]),
         ("f", ElementType::F64, &[0, 1]),
         ("b", ElementType::Bool, &[0]),
     ]);
-    let texts = |values: &[&str]| Elements::Text(values.iter().map(|value| (*value).to_owned()).collect());
+    let texts = |values: &[&str]| Elements::String(values.iter().map(|value| (*value).to_owned()).collect());
     let expected = |texts| {
         [
             Tensor { shape: vec![2, 1], elements: texts },
@@ -66,7 +67,7 @@ fn columns_of_several_types_are_inputs() {
 #[test]
 fn what_is_wrong_with_a_table_is_said_with_its_place() {
     let declare = "set content-type to \"text/csv; header=present\" or \"text/csv; header=absent\"";
-    let text = signature(&[("s", ElementType::Text, &[0])]);
+    let text = signature(&[("s", ElementType::String, &[0])]);
     let bytes = signature(&[("x", ElementType::U8, &[0, 2])]);
     let deep = signature(&[("x", ElementType::F32, &[0, 2, 2])]);
     let one = signature(&[("x", ElementType::F32, &[0, 1])]);
@@ -191,7 +192,7 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
             "text/csv",
             "1,2\n3,\n",
             &bytes,
-            "row 2 (line 2), column 2: expected a whole number, got an empty cell; what a missing value becomes, columns.missing declares in the bundle's model.yaml",
+            "row 2 (line 2), column 2: expected a whole number, got an empty cell; to accept missing values, declare columns.missing in the bundle's model.yaml",
         ),
         (
             "text/csv",
@@ -214,10 +215,10 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
     ] {
         assert_eq!(refused(&[("content-type", declared)], body.as_bytes(), signature), expected, "{body}");
     }
-    let two = signature(&[("s", ElementType::Text, &[0]), ("t", ElementType::Text, &[0])]);
+    let two = signature(&[("s", ElementType::String, &[0]), ("t", ElementType::String, &[0])]);
     assert_eq!(
         refused(&[("content-type", absent)], b"x,y\n,z\n", &two),
-        "row 2 (line 2), column \"s\": expected a string (\"\" for an empty one), got an empty cell; what a missing value becomes, columns.missing declares in the bundle's model.yaml"
+        "row 2 (line 2), column \"s\": expected a string (\"\" for an empty one), got an empty cell; to accept missing values, declare columns.missing in the bundle's model.yaml"
     );
     assert_eq!(
         refused(&[CSV], b"1,\xff\n", &table()),
@@ -234,7 +235,7 @@ fn limits_of_a_table_hold() {
     let limits = Limits { max_rows: 2, max_elements: 5, max_fields: 4, ..Limits::DEFAULT };
     let attributes = attributes(&[CSV]);
     for (body, expected) in [
-        ("1,2\n3,4\n5,6\n", "expected at most 2 rows, got more; send them in several messages"),
+        ("1,2\n3,4\n5,6\n", "expected at most 2 rows, got more; send several requests"),
         ("1,2,3\n1,2,3\n", "row 2 (line 2): expected at most 5 elements in all inputs, got more"),
         ("1,2,3,4,5\n", "line 1: expected at most 4 cells, got more"),
     ] {

@@ -31,7 +31,7 @@ fn every_type_reads_its_extremes() {
         ("[0.1, 1.7976931348623157e308, 5e-324]", Elements::F64(vec![0.1, f64::MAX, 5e-324])),
         (
             r#"["", "a\"\\\/\b\f\n\r\t", "é\u00e9\ud83d\ude00", {"b64": "aMOp"}]"#,
-            Elements::Text(["", "a\"\\/\u{8}\u{c}\n\r\t", "éé😀", "hé"].map(str::to_owned).to_vec()),
+            Elements::String(["", "a\"\\/\u{8}\u{c}\n\r\t", "éé😀", "hé"].map(str::to_owned).to_vec()),
         ),
     ];
     for (values, elements) in cases {
@@ -69,7 +69,7 @@ fn what_a_type_cannot_hold_is_refused() {
         let article = if name.starts_with("int") { "an" } else { "a" };
         format!("expected {article} {name} ({low} to {high}), got {got}")
     };
-    let missing = "; what a missing value becomes, columns.missing declares in the bundle's model.yaml";
+    let missing = "; to accept missing values, declare columns.missing in the bundle's model.yaml";
     let far = format!("1{}", "0".repeat(60));
     let far_shown = format!("1{}…", "0".repeat(39));
     let cases = [
@@ -100,28 +100,32 @@ fn what_a_type_cannot_hold_is_refused() {
         (ElementType::F32, "true", "expected a number, got `true` at byte 14".to_owned()),
         (ElementType::I64, "null", format!("expected a number, got `null` at byte 14{missing}")),
         (ElementType::Bool, "null", format!("expected true or false, got `null` at byte 14{missing}")),
-        (ElementType::Text, "null", {
+        (ElementType::String, "null", {
             format!("expected a string or {{\"b64\": \"…\"}}, got `null` at byte 14{missing}")
         }),
-        (ElementType::Text, "1", "expected a string or {\"b64\": \"…\"}, got a number at byte 14".to_owned()),
-        (ElementType::Text, "{\"b64\": \"*\"}", {
+        (
+            ElementType::String,
+            "1",
+            "expected a string or {\"b64\": \"…\"}, got a number at byte 14".to_owned(),
+        ),
+        (ElementType::String, "{\"b64\": \"*\"}", {
             "expected padded base64 in \"b64\", got an error: Invalid symbol 42, offset 0.".to_owned()
         }),
-        (ElementType::Text, "{\"b64\": \"/w==\"}", {
+        (ElementType::String, "{\"b64\": \"/w==\"}", {
             "expected UTF-8 in \"b64\", got an invalid sequence at its byte 0".to_owned()
         }),
         (
-            ElementType::Text,
+            ElementType::String,
             "{\"b64\": \"\", \"c\": 1}",
             "expected nothing beside \"b64\", got another key".to_owned(),
         ),
-        (ElementType::Text, "{\"b64\": 1}", {
+        (ElementType::String, "{\"b64\": 1}", {
             "expected a string of base64 in \"b64\", got a number at byte 22".to_owned()
         }),
-        (ElementType::Blob, "\"a/cat.jpg\"", {
+        (ElementType::Bytes, "\"a/cat.jpg\"", {
             "expected an image: {\"b64\": \"…\"}, got \"a/cat.jpg\", which is not base64".to_owned()
         }),
-        (ElementType::Blob, "1", "expected an image: {\"b64\": \"…\"}, got a number at byte 14".to_owned()),
+        (ElementType::Bytes, "1", "expected an image: {\"b64\": \"…\"}, got a number at byte 14".to_owned()),
     ];
     for (element, value, expected) in cases {
         let signature = signature(&[("x", element, &[0])]);

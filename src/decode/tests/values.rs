@@ -3,14 +3,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::envelope::{Headers, open};
+use crate::decode::envelope::open;
 use crate::error::Code;
-use crate::tensor::composite::Composite;
+use crate::headers::Headers;
+use crate::tensor::Composite;
 
 /// `x: float32[N, 2]`, and `w: float32[N, 2]`, which may be left out.
 fn optional() -> Signature {
     let mut signature = signature(&[("x", ElementType::F32, &[0, 2]), ("w", ElementType::F32, &[0, 2])]);
-    signature.inputs[1].kind = Kind::Optional;
+    signature.inputs[1].kind = ValueKind::Optional;
     signature
 }
 
@@ -55,7 +56,7 @@ fn an_optional_input_is_in_all_rows_or_in_none() {
         assert_eq!(message(body, &optional()), format!("{place}{said}"), "{body}");
     }
     let mut only = single();
-    only.inputs[0].kind = Kind::Optional;
+    only.inputs[0].kind = ValueKind::Optional;
     assert_eq!(
         message("[null, [1, 2]]", &only),
         "expected input \"x\" (optional float32[N, 2]) in all rows or in none, got it in some; send them apart"
@@ -70,7 +71,7 @@ fn an_optional_input_is_in_all_rows_or_in_none() {
 fn open_rank(batched: bool) -> Signature {
     let dims: &[usize] = if batched { &[0] } else { &[] };
     let mut signature = signature(&[("x", ElementType::F32, dims)]);
-    signature.inputs[0].kind = Kind::OpenRank;
+    signature.inputs[0].kind = ValueKind::OpenRank;
     Signature { batched, ..signature }
 }
 
@@ -117,7 +118,7 @@ fn where_the_rank_is_open_the_request_gives_the_shape() {
     }
 }
 
-fn of_kind(kind: Kind) -> Signature {
+fn of_kind(kind: ValueKind) -> Signature {
     let mut signature = signature(&[("v", ElementType::Composite, &[])]);
     signature.inputs[0].kind = kind;
     signature.batched = false;
@@ -125,11 +126,11 @@ fn of_kind(kind: Kind) -> Signature {
 }
 
 fn map_of(key: ElementType, value: ElementType) -> Signature {
-    of_kind(Kind::Map { key, value })
+    of_kind(ValueKind::Map { key, value })
 }
 
 fn sequence_of(element: ElementType, shape: &[Dim]) -> Signature {
-    of_kind(Kind::Sequence { element, shape: shape.to_vec() })
+    of_kind(ValueKind::Sequence { element, shape: shape.to_vec() })
 }
 
 fn values(request: &Request) -> &[Composite] {
@@ -144,12 +145,12 @@ fn map(keys: Elements, values: Elements) -> Composite {
 }
 
 fn texts(texts: &[&str]) -> Elements {
-    Elements::Text(texts.iter().map(|text| (*text).to_owned()).collect())
+    Elements::String(texts.iter().map(|text| (*text).to_owned()).collect())
 }
 
 #[test]
 fn maps_are_objects() {
-    let floats = map_of(ElementType::Text, ElementType::F32);
+    let floats = map_of(ElementType::String, ElementType::F32);
     let two = map(texts(&["b\"", "a"]), Elements::F32(vec![1.5, -2.0]));
     let none = map(texts(&[]), Elements::F32(vec![]));
     for body in
@@ -165,7 +166,7 @@ fn maps_are_objects() {
     let request = good(r#"[{"v": 1}]"#, &floats);
     assert_eq!(values(&request), [map(texts(&["v"]), Elements::F32(vec![1.0]))]);
     let request =
-        good(r#"[{"-9223372036854775808": "x", "7": ""}]"#, &map_of(ElementType::I64, ElementType::Text));
+        good(r#"[{"-9223372036854775808": "x", "7": ""}]"#, &map_of(ElementType::I64, ElementType::String));
     assert_eq!(values(&request), [map(Elements::I64(vec![i64::MIN, 7]), texts(&["x", ""]))]);
 }
 
@@ -206,7 +207,7 @@ fn sequences_are_lists_of_tensors() {
 
 #[test]
 fn what_is_wrong_in_a_map_or_a_sequence_is_said() {
-    let floats = map_of(ElementType::Text, ElementType::F32);
+    let floats = map_of(ElementType::String, ElementType::F32);
     let numbers = map_of(ElementType::I64, ElementType::F64);
     let pairs = sequence_of(ElementType::I64, &[Dim::Fixed(2)]);
     for (signature, body, expected) in [
@@ -247,7 +248,7 @@ fn what_is_wrong_in_a_map_or_a_sequence_is_said() {
 #[test]
 fn maps_and_sequences_count_towards_the_limits() {
     let limits = Limits { max_elements: 47, ..Limits::DEFAULT };
-    let floats = map_of(ElementType::Text, ElementType::F32);
+    let floats = map_of(ElementType::String, ElementType::F32);
     let any = sequence_of(ElementType::I64, &[]);
     let entries = |count: usize| {
         let entries: Vec<String> = (0..count).map(|key| format!("\"{key}\": 0")).collect();
@@ -274,7 +275,7 @@ proptest! {
     /// Whatever comes for a map or a sequence: a request or a reason.
     #[test]
     fn any_text_is_survived(text in "[\\[\\]{}\",:0-9a ]{0,40}") {
-        for signature in [map_of(ElementType::I64, ElementType::F32), sequence_of(ElementType::Text, &[])] {
+        for signature in [map_of(ElementType::I64, ElementType::F32), sequence_of(ElementType::String, &[])] {
             let _ = read(&text, &signature);
             let _ = read(&format!("[{text}]"), &signature);
             let _ = read(&format!("{{\"inputs\": {{\"v\": {text}}}}}"), &signature);

@@ -7,11 +7,13 @@ use google_cloud_storage::client::{Storage, StorageControl};
 use tokio::task::spawn_blocking;
 
 use super::super::cache::Cache;
-use super::super::download::{Object, in_time};
+use super::super::download::Object;
 use super::super::listing::{Collector, ListedFile, ListedVersion, Listing};
 use super::fetched::Fetched;
 use crate::config;
-use crate::gcp::clients;
+use crate::gcp::calls::in_time;
+use crate::gcp::storage::bucket_resource;
+use crate::gcp::{clients, probes};
 use crate::hint::Hint as _;
 
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl Bucket {
     /// The bucket does not exist or does not answer, or the cache cannot be used.
     pub(super) async fn connect(name: &str, prefix: &str, cache: &config::Cache) -> anyhow::Result<Self> {
         let control = clients::storage_control().await?;
-        check_bucket(&control, name).await?;
+        probes::bucket(&control, name).await?;
         Ok(Self {
             storage: clients::storage().await?,
             control,
@@ -46,12 +48,8 @@ impl Bucket {
     pub(super) async fn list(&self) -> anyhow::Result<Listing> {
         use google_cloud_gax::paginator::ItemPaginator as _;
         let Self { name, prefix, .. } = self;
-        let mut objects = self
-            .control
-            .list_objects()
-            .set_parent(format!("projects/_/buckets/{name}"))
-            .set_prefix(prefix)
-            .by_item();
+        let mut objects =
+            self.control.list_objects().set_parent(bucket_resource(name)).set_prefix(prefix).by_item();
         let mut collector = Collector::default();
         let failed = || format!("cannot list gs://{name}/{prefix}");
         while let Some(object) = in_time(objects.next()).await.with_context(failed)? {
@@ -106,31 +104,5 @@ impl Bucket {
     fn object<'a>(&'a self, listed: &ListedVersion, file: &'a ListedFile) -> Object<'a> {
         let name = format!("{}{}/{}/{}", self.prefix, listed.model, listed.version, file.path);
         Object { storage: &self.storage, bucket: &self.name, name, file }
-    }
-}
-
-/// Requests one object before anything starts. Without a limit of its own the client would retry for minutes.
-async fn check_bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()> {
-    let parent = format!("projects/_/buckets/{bucket}");
-    let asked = control.list_objects().set_parent(parent).set_page_size(1).send();
-    let address = clients::storage_address();
-    let Ok(answered) = tokio::time::timeout(clients::CALL_TIMEOUT, asked).await else {
-        return Err(anyhow::anyhow!("no answer in {} seconds", clients::CALL_TIMEOUT.as_secs()))
-            .with_context(|| format!("cannot reach {address}"))
-            .hint("check the network, or STORAGE_EMULATOR_HOST when a local server is meant");
-    };
-    let Err(error) = answered else { return Ok(()) };
-    match clients::code(&error) {
-        // The watch retries: new rights take minutes to take effect.
-        Some("PERMISSION_DENIED") => Ok(()),
-        Some("NOT_FOUND") => Err(anyhow::anyhow!("the bucket {bucket:?} does not exist")).hint(
-            "create it, or correct its name; `gcloud storage buckets list` prints the names that exist",
-        ),
-        Some(_) => Err(error)
-            .with_context(|| format!("cannot list the bucket {bucket:?}"))
-            .hint("check the credentials and the rights (roles/storage.objectViewer)"),
-        None => Err(error).with_context(|| format!("cannot reach {address}")).hint(
-            "check the network and the credentials, or STORAGE_EMULATOR_HOST when a local server is meant",
-        ),
     }
 }

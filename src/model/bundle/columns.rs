@@ -7,8 +7,9 @@ use super::declaration::{self, Missing};
 use super::mlflow::TableSignature;
 use crate::error::Rejection;
 use crate::for_each_element_type;
-use crate::tensor::signature::{Dim, Frame, Kind, TensorSpec};
-use crate::tensor::{ElementType, Elements, Tensor, with_article};
+use crate::names::with_article;
+use crate::tensor::signature::{ColumnRules, Dim, TensorSpec, ValueKind};
+use crate::tensor::{ElementType, Elements, Tensor};
 
 #[derive(Debug)]
 pub(crate) struct Columns {
@@ -75,7 +76,7 @@ impl Columns {
                 problem(format!("name: expected each column once, got {:?} twice", column.name));
             }
             let model_element = inputs[input].element;
-            let element = if column.categories.is_some() { ElementType::Text } else { model_element };
+            let element = if column.categories.is_some() { ElementType::String } else { model_element };
             let requested = columns.requested.len();
             if column.missing.is_none() && element.is_float() {
                 columns.never_missing.push(requested);
@@ -85,8 +86,8 @@ impl Columns {
                     Missing::Text(text) if element.is_float() && is_nan(text) => {
                         Elements::of_number(element, f64::NAN)
                     }
-                    Missing::Text(text) if element == ElementType::Text => {
-                        Some(Elements::Text(vec![text.clone()]))
+                    Missing::Text(text) if element == ElementType::String => {
+                        Some(Elements::String(vec![text.clone()]))
                     }
                     Missing::Number(value) => Elements::of_number(element, *value),
                     Missing::Text(_) => None,
@@ -132,7 +133,7 @@ impl Columns {
                 name: column.name.clone(),
                 element,
                 shape: vec![rows()],
-                kind: Kind::Tensor,
+                kind: ValueKind::Tensor,
             });
             of_input[input].push(Field { requested, categories });
         }
@@ -144,8 +145,9 @@ impl Columns {
 
     /// The part of the signature that the columns make.
     pub(crate) fn table(&self) -> TableSignature {
-        let frame = Frame { never_missing: self.never_missing.clone(), ..Frame::default() };
-        TableSignature { columns: None, frame, missing: self.missing.clone() }
+        let column_rules =
+            ColumnRules { never_missing: self.never_missing.clone(), ..ColumnRules::default() };
+        TableSignature { columns: None, column_rules, missing: self.missing.clone() }
     }
 
     /// The name of the column that makes this element of a row of an input.
@@ -238,7 +240,7 @@ impl Field {
             append_one(out, given, row);
             return Ok(());
         };
-        let Elements::Text(texts) = given else { unreachable!("categories are requested as strings") };
+        let Elements::String(texts) = given else { unreachable!("categories are requested as strings") };
         let text = &texts[row];
         let Some(value) = categories.positions.get(text).or(categories.unknown.as_ref()) else {
             let mut known: Vec<&str> = categories.positions.keys().map(String::as_str).collect();
@@ -274,7 +276,8 @@ mod tests {
     fn columns(yaml: &str) -> Result<Columns, String> {
         let rows = Dim::Any("N".to_owned());
         let shape = vec![rows, Dim::Fixed(2)];
-        let input = TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        let input =
+            TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
         let mut problems = Vec::new();
         let columns = Columns::new(&Declaration::parse(yaml)?.columns, &[input], &mut problems);
         if problems.is_empty() { Ok(columns) } else { Err(problems.join("; ")) }

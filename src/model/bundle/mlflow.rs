@@ -3,8 +3,9 @@
 
 use serde::Deserialize;
 
-use crate::tensor::signature::{ColumnKind, ColumnRule, Dim, Frame, Kind, TensorSpec};
-use crate::tensor::{ElementType, Elements, with_article};
+use crate::names::with_article;
+use crate::tensor::signature::{ColumnRule, ColumnRules, ColumnType, Dim, TensorSpec, ValueKind};
+use crate::tensor::{ElementType, Elements};
 
 /// A column that `MLmodel` declares.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -26,7 +27,7 @@ fn is_required() -> bool {
 pub(crate) struct TableSignature {
     /// The columns of the only input `[rows, columns]`; `None` if each column is an input of its own.
     pub(crate) columns: Option<Vec<String>>,
-    pub(crate) frame: Frame,
+    pub(crate) column_rules: ColumnRules,
     /// The inputs that a row may omit, with the values that they then have.
     pub(crate) missing: Vec<(usize, Elements)>,
 }
@@ -63,7 +64,7 @@ impl TableSignature {
         let rules = columns.iter().map(|column| column.rule(input, &mut problem)).collect();
         Self {
             columns: Some(columns.iter().map(|column| column.name.clone()).collect()),
-            frame: Frame { rules, passes_over_unknown: true, ..Frame::default() },
+            column_rules: ColumnRules { rules, ignores_unknown: true, ..ColumnRules::default() },
             missing: Vec::new(),
         }
     }
@@ -74,11 +75,11 @@ impl TableSignature {
         inputs: &[TensorSpec],
         mut problem: impl FnMut(String),
     ) -> Self {
-        let mut rules = vec![ColumnRule { kind: ColumnKind::Any, required: true }; inputs.len()];
+        let mut rules = vec![ColumnRule { column_type: ColumnType::Any, required: true }; inputs.len()];
         let mut missing = Vec::new();
         for (column, place) in columns.iter().zip(places) {
             let input = &inputs[*place];
-            if input.kind != Kind::Tensor || input.shape.is_empty() {
+            if input.kind != ValueKind::Tensor || input.shape.is_empty() {
                 continue;
             }
             rules[*place] = column.rule(input, &mut problem);
@@ -93,7 +94,7 @@ impl TableSignature {
         }
         Self {
             columns: None,
-            frame: Frame { order, rules, passes_over_unknown: true, ..Frame::default() },
+            column_rules: ColumnRules { order, rules, ignores_unknown: true, ..ColumnRules::default() },
             missing,
         }
     }
@@ -114,7 +115,7 @@ impl Column {
                 input.describe(),
                 self.kind
             ));
-            ColumnKind::Any
+            ColumnType::Any
         });
         if !self.required && !element.is_float() {
             problem(format!(
@@ -124,23 +125,23 @@ impl Column {
                 with_article(&element.to_string())
             ));
         }
-        ColumnRule { kind, required: self.required }
+        ColumnRule { column_type: kind, required: self.required }
     }
 
     /// The restriction of the input's type by the column's; `None` if they do not go together. MLflow's
     /// nested types restrict nothing.
-    fn restriction(&self, element: ElementType) -> Option<ColumnKind> {
-        let is_text = matches!(element, ElementType::Text | ElementType::Blob | ElementType::Composite);
+    fn restriction(&self, element: ElementType) -> Option<ColumnType> {
+        let is_text = matches!(element, ElementType::String | ElementType::Bytes | ElementType::Composite);
         match &*self.kind {
-            "string" | "binary" | "datetime" => is_text.then_some(ColumnKind::Any),
-            "boolean" if element == ElementType::Bool => Some(ColumnKind::Any),
-            "boolean" => (!is_text).then_some(ColumnKind::Boolean),
+            "string" | "binary" | "datetime" => is_text.then_some(ColumnType::Any),
+            "boolean" if element == ElementType::Bool => Some(ColumnType::Any),
+            "boolean" => (!is_text).then_some(ColumnType::Boolean),
             "integer" | "long" if is_text || element == ElementType::Bool => None,
-            "integer" => Some(ColumnKind::Integer),
-            "long" if element.is_float() => Some(ColumnKind::Long),
-            "long" => Some(ColumnKind::Any),
-            "float" | "double" => element.is_float().then_some(ColumnKind::Any),
-            _ => Some(ColumnKind::Any),
+            "integer" => Some(ColumnType::Integer),
+            "long" if element.is_float() => Some(ColumnType::Long),
+            "long" => Some(ColumnType::Any),
+            "float" | "double" => element.is_float().then_some(ColumnType::Any),
+            _ => Some(ColumnType::Any),
         }
     }
 }
@@ -152,7 +153,7 @@ mod tests {
     fn input(name: &str, element: ElementType, width: Option<usize>) -> TensorSpec {
         let rows = Dim::Any("N".to_owned());
         let shape = std::iter::once(rows).chain(width.map(Dim::Fixed)).collect();
-        TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor }
+        TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor }
     }
 
     fn table(columns: &str, inputs: &[TensorSpec]) -> Result<TableSignature, String> {
@@ -164,19 +165,22 @@ mod tests {
 
     #[test]
     fn columns_that_are_inputs_keep_the_signatures_order() {
-        let inputs = [input("a", ElementType::F32, Some(1)), input("b", ElementType::Text, Some(1))];
+        let inputs = [input("a", ElementType::F32, Some(1)), input("b", ElementType::String, Some(1))];
         let found = table(
             r#"[{"type": "string", "name": "b"}, {"type": "long", "name": "a", "required": false}]"#,
             &inputs,
         )
         .unwrap();
         assert_eq!(found.columns, None);
-        assert_eq!(found.frame.order, [1, 0]);
-        assert_eq!(found.frame.rules[0], ColumnRule { kind: ColumnKind::Long, required: false });
+        assert_eq!(found.column_rules.order, [1, 0]);
+        assert_eq!(
+            found.column_rules.rules[0],
+            ColumnRule { column_type: ColumnType::Long, required: false }
+        );
         assert_eq!(found.missing[0].0, 0);
         let same =
             table(r#"[{"type": "float", "name": "a"}, {"type": "string", "name": "b"}]"#, &inputs).unwrap();
-        assert!(same.frame.order.is_empty(), "the model's own order is no other one");
+        assert!(same.column_rules.order.is_empty(), "the model's own order is no other one");
     }
 
     #[test]
@@ -194,7 +198,7 @@ mod tests {
         assert!(text.contains("column \"b\": expected a type for the input \"x\" (int64[N, 2]), got double"));
         let optional = r#"[{"type": "long", "name": "a", "required": false}, {"type": "long", "name": "b"}]"#;
         assert!(says(optional, &whole).contains("column \"a\": a row may omit it"));
-        assert!(table(optional, &floats).unwrap().frame.is_optional(0));
+        assert!(table(optional, &floats).unwrap().column_rules.is_optional(0));
         let twice = says(r#"[{"type": "long", "name": "a"}, {"type": "long", "name": "a"}]"#, &whole);
         assert!(twice.contains("expected each column once, got \"a\" twice"));
         let three = says(r#"[{"type": "float", "name": "a"}]"#, &floats);

@@ -4,7 +4,6 @@
 pub(crate) mod columns;
 pub mod declaration;
 pub mod mlflow;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};

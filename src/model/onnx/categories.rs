@@ -76,7 +76,7 @@ impl OneHotEncoder {
         }
         let at = row * width + self.column;
         match (&self.known, elements) {
-            (KnownCategories::Texts(known), Elements::Text(texts)) => {
+            (KnownCategories::Texts(known), Elements::String(texts)) => {
                 put(texts, at, known, row, String::clone)
             }
             (KnownCategories::Numbers(known), Elements::I64(numbers)) => {
@@ -95,12 +95,12 @@ impl OneHotEncoder {
         let own = |all: usize| (self.column..all).step_by(width.max(1)).enumerate();
         let column = self.column;
         match (&self.known, values) {
-            (KnownCategories::Texts(known), View::Text(texts)) => {
+            (KnownCategories::Texts(known), View::String(texts)) => {
                 let (row, at) = own(texts.len()).find(|(_, at)| !known.contains(&texts[*at]))?;
                 let known = format!("{:?}", &known[..known.len().min(SHOWN)]);
                 Some(UnknownCategory { row, column, value: format!("{:.100?}", texts[at]), known })
             }
-            (KnownCategories::Numbers(known), values) if !matches!(values, View::Text(_)) => {
+            (KnownCategories::Numbers(known), values) if !matches!(values, View::String(_)) => {
                 let numbers = values.to_f64();
                 // ONNX Runtime casts floats in the same way.
                 let (row, at) = own(numbers.len()).find(|(_, at)| !known.contains(&(numbers[*at] as i64)))?;

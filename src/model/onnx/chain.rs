@@ -17,7 +17,7 @@ use crate::model::onnx::graph_file::GraphFile;
 use crate::model::onnx::graph_io::{GraphIo, RowKind, input_spec, output_spec};
 use crate::model::onnx::ort_values::{OutputValue, input_value, is_true};
 use crate::model::onnx::rewrite_optional;
-use crate::tensor::signature::{Kind, TensorSpec};
+use crate::tensor::signature::{TensorSpec, ValueKind};
 use crate::tensor::{self, Output, View};
 
 /// Options of ONNX Runtime for a version's graphs.
@@ -160,12 +160,12 @@ impl Chain {
         let kinds_agree = known.kind == spec.kind
             || matches!(
                 (&known.kind, &spec.kind),
-                (Kind::Tensor, Kind::OpenRank) | (Kind::OpenRank, Kind::Tensor)
+                (ValueKind::Tensor, ValueKind::OpenRank) | (ValueKind::OpenRank, ValueKind::Tensor)
             );
         if known.element != spec.element || !kinds_agree {
             bail!("two graphs take {:?}, as {} and as {}", spec.name, known.describe(), spec.describe());
         }
-        if known.kind == Kind::OpenRank {
+        if known.kind == ValueKind::OpenRank {
             *known = spec;
         }
         Ok(at)
@@ -193,12 +193,13 @@ impl Chain {
             let value = |feed: &InputSource| match *feed {
                 InputSource::Request(index) => {
                     let (shape, elements) = &inputs[index];
-                    let shape = if tensor::is_left_out(shape, *elements) { &[0] } else { &shape[..] };
+                    let shape =
+                        if tensor::elements::is_left_out(shape, *elements) { &[0] } else { &shape[..] };
                     input_value(shape, *elements)
                 }
                 InputSource::IsGiven(index) => {
                     let (shape, elements) = &inputs[index];
-                    flag(!tensor::is_left_out(shape, *elements))
+                    flag(!tensor::elements::is_left_out(shape, *elements))
                 }
                 InputSource::True => flag(true),
                 InputSource::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),

@@ -5,7 +5,7 @@ use ort::value::{Outlet, ValueType};
 
 use crate::model::onnx::ort_values::{element_type, map_types};
 use crate::tensor::ElementType;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// One input or output of a graph.
 pub(crate) struct GraphIo {
@@ -32,7 +32,7 @@ impl GraphIo {
 
     fn ranked(&self, spec: TensorSpec) -> TensorSpec {
         let is_open = self.has_open_rank && spec.shape.is_empty();
-        TensorSpec { kind: if is_open { Kind::OpenRank } else { Kind::Tensor }, ..spec }
+        TensorSpec { kind: if is_open { ValueKind::OpenRank } else { ValueKind::Tensor }, ..spec }
     }
 
     pub(crate) fn row_kind(&self) -> RowKind {
@@ -60,10 +60,10 @@ pub(crate) fn input_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
     let spec = match &outlet.dtype {
         ValueType::Tensor { .. } => tensor_spec(&outlet.name, &outlet.dtype).map(|spec| outlet.ranked(spec)),
         ValueType::Optional(inner) if matches!(**inner, ValueType::Tensor { .. }) => {
-            tensor_spec(&outlet.name, inner).map(|spec| TensorSpec { kind: Kind::Optional, ..spec })
+            tensor_spec(&outlet.name, inner).map(|spec| TensorSpec { kind: ValueKind::Optional, ..spec })
         }
         ValueType::Map { key, value } => match map_types(*key, *value) {
-            Some((key, value)) => Ok(composite_spec(&outlet.name, Kind::Map { key, value })),
+            Some((key, value)) => Ok(composite_spec(&outlet.name, ValueKind::Map { key, value })),
             None => bail!(
                 "input {:?} is a map from {key} to {value}; ONNX's operators take those from strings to \
                  int64s and floats, and from int64s to strings and floats",
@@ -72,7 +72,7 @@ pub(crate) fn input_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
         },
         ValueType::Sequence(inner) if matches!(**inner, ValueType::Tensor { .. }) => {
             tensor_spec(&outlet.name, inner).map(|TensorSpec { element, shape, .. }| {
-                composite_spec(&outlet.name, Kind::Sequence { element, shape })
+                composite_spec(&outlet.name, ValueKind::Sequence { element, shape })
             })
         }
         other => bail!(
@@ -84,7 +84,7 @@ pub(crate) fn input_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
     spec.with_context(|| format!("input {:?}", outlet.name))
 }
 
-fn composite_spec(name: &str, kind: Kind) -> TensorSpec {
+fn composite_spec(name: &str, kind: ValueKind) -> TensorSpec {
     TensorSpec { name: name.to_owned(), element: ElementType::Composite, shape: Vec::new(), kind }
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn output_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
     let of_map = |value: ort::value::TensorElementType, shape: Vec<Dim>| -> anyhow::Result<TensorSpec> {
         let element =
             element_type(value).with_context(|| format!("its values of type {value} are not supported"))?;
-        Ok(TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor })
+        Ok(TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor })
     };
     let of_plain = |dtype: &ValueType| match dtype {
         ValueType::Map { value, .. } => of_map(*value, vec![any("keys")]),
@@ -110,7 +110,9 @@ pub(crate) fn output_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
         tensor => tensor_spec(name, tensor),
     };
     let spec = match &outlet.dtype {
-        ValueType::Optional(inner) => of_plain(inner).map(|spec| TensorSpec { kind: Kind::Optional, ..spec }),
+        ValueType::Optional(inner) => {
+            of_plain(inner).map(|spec| TensorSpec { kind: ValueKind::Optional, ..spec })
+        }
         ValueType::Tensor { .. } => of_plain(&outlet.dtype).map(|spec| outlet.ranked(spec)),
         plain => of_plain(plain),
     };
@@ -131,5 +133,5 @@ fn tensor_spec(name: &str, dtype: &ValueType) -> anyhow::Result<TensorSpec> {
             Err(_) => Dim::Any(symbol.clone()),
         })
         .collect();
-    Ok(TensorSpec { name: name.to_owned(), element, shape, kind: Kind::Tensor })
+    Ok(TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor })
 }

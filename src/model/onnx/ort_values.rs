@@ -8,7 +8,7 @@ use ort::value::{
 use ort::value::{Value, ValueType};
 
 use crate::for_each_number_type;
-use crate::tensor::composite::Composite;
+use crate::tensor::Composite;
 use crate::tensor::{ElementType, Elements, Output, Show, Tensor, View};
 
 /// A tensor that ONNX Runtime reads without a copy; only strings and booleans are copied.
@@ -16,8 +16,8 @@ pub(crate) fn input_value<'a>(shape: &'a [usize], elements: View<'a>) -> ort::Re
     macro_rules! number_value {
         ($(($variant:ident, $rust:ty)),+ $(,)?) => {
             match elements {
-                View::Text(text) => OrtTensor::from_string_array((shape, text))?.into(),
-                View::Blob(_) => return Err(ort::Error::new("an ONNX model takes no bytes")),
+                View::String(text) => OrtTensor::from_string_array((shape, text))?.into(),
+                View::Bytes(_) => return Err(ort::Error::new("an ONNX model takes no bytes")),
                 View::Composite([one]) => composite_value(one)?,
                 View::Composite(_) => return Err(ort::Error::new("one input takes one map or one sequence")),
                 $(View::$variant(values) => TensorRef::from_array_view((shape, values))?.into(),)+
@@ -44,7 +44,7 @@ fn composite_value(composite: &Composite) -> ort::Result<SessionInputValue<'stat
         };
     }
     match (keys, values) {
-        (Elements::Text(keys), values) => {
+        (Elements::String(keys), values) => {
             let keys = OrtTensor::from_string_array((length, &keys[..]))?;
             match values {
                 Elements::I64(values) => map!(keys, values),
@@ -58,7 +58,7 @@ fn composite_value(composite: &Composite) -> ort::Result<SessionInputValue<'stat
             match values {
                 Elements::F32(values) => map!(keys, values),
                 Elements::F64(values) => map!(keys, values),
-                Elements::Text(texts) => {
+                Elements::String(texts) => {
                     Ok(Map::new_kv(keys, OrtTensor::from_string_array((length, &texts[..]))?)?.into())
                 }
                 _ => Err(no_map()),
@@ -87,9 +87,9 @@ fn owned(shape: &[usize], elements: &Elements) -> ort::Result<DynTensor> {
     macro_rules! own {
         ($(($variant:ident, $rust:ty)),+ $(,)?) => {
             match elements {
-                Elements::Text(texts) => OrtTensor::from_string_array((shape, &texts[..]))?.upcast(),
+                Elements::String(texts) => OrtTensor::from_string_array((shape, &texts[..]))?.upcast(),
                 $(Elements::$variant(values) => OrtTensor::from_array((shape, values.clone()))?.upcast(),)+
-                Elements::Blob(_) | Elements::Composite(_) => {
+                Elements::Bytes(_) | Elements::Composite(_) => {
                     return Err(ort::Error::new("a sequence holds tensors of numbers or strings"));
                 }
             }
@@ -113,7 +113,7 @@ pub(crate) fn element_type(ort: TensorElementType) -> Option<ElementType> {
         TensorElementType::Bfloat16 => ElementType::BF16,
         TensorElementType::Float32 => ElementType::F32,
         TensorElementType::Float64 => ElementType::F64,
-        TensorElementType::String => ElementType::Text,
+        TensorElementType::String => ElementType::String,
         _ => return None,
     })
 }
@@ -151,9 +151,9 @@ impl OutputValue {
             ValueType::Tensor { ty, shape, .. } => {
                 let shape = shape.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect();
                 match element_type(*ty) {
-                    Some(ElementType::Text) => {
+                    Some(ElementType::String) => {
                         let text = value.try_extract_strings().map_err(sentence)?.1;
-                        Ok(Self::Owned { elements: Elements::Text(text), shape })
+                        Ok(Self::Owned { elements: Elements::String(text), shape })
                     }
                     Some(element) => Ok(Self::Lent { element, shape }),
                     None => Err(format!("it has the element type {ty}, which is not supported")),
@@ -225,7 +225,7 @@ fn view(value: &DynValue, element: ElementType) -> Result<View<'_>, String> {
         ($(($variant:ident, $rust:ty)),+ $(,)?) => {
             match element {
                 $(ElementType::$variant => View::$variant(value.try_extract_tensor::<$rust>().map_err(sentence)?.1),)+
-                ElementType::Text | ElementType::Blob | ElementType::Composite => {
+                ElementType::String | ElementType::Bytes | ElementType::Composite => {
                     return Err(format!("{element} elements cannot be lent"));
                 }
             }
@@ -311,8 +311,8 @@ mod tests {
     #[test]
     fn only_maps_that_operators_take_are_inputs() {
         use TensorElementType::{Float16, Float32, Float64, Int32, Int64, String};
-        assert_eq!(map_types(String, Float32), Some((ElementType::Text, ElementType::F32)));
-        assert_eq!(map_types(Int64, String), Some((ElementType::I64, ElementType::Text)));
+        assert_eq!(map_types(String, Float32), Some((ElementType::String, ElementType::F32)));
+        assert_eq!(map_types(Int64, String), Some((ElementType::I64, ElementType::String)));
         for (key, value) in [(String, String), (Int64, Int64), (String, Float16), (Int32, Float64)] {
             assert_eq!(map_types(key, value), None);
         }

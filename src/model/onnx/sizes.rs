@@ -1,7 +1,7 @@
 //! The sizes of a model's inputs, checked before memory is allocated for them: a file of a hundred bytes may
 //! declare any size.
 
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// Limit of the bytes of all inputs of a made-up call, for the warm-up and for trials of the model.
 pub(crate) const MAX_MADE_UP_BYTES: usize = 128 << 20;
@@ -19,9 +19,9 @@ fn input_bytes(spec: &TensorSpec, free: usize) -> Option<usize> {
         shape.iter().try_fold(1, |product: usize, dim| product.checked_mul(dim.fixed().unwrap_or(free)))
     };
     let inner = match &spec.kind {
-        Kind::Sequence { element, shape } => count(shape)?.checked_mul(element.size())?,
-        Kind::Map { key, value } => key.size() + value.size(),
-        Kind::Tensor | Kind::Optional | Kind::OpenRank => 0,
+        ValueKind::Sequence { element, shape } => count(shape)?.checked_mul(element.size())?,
+        ValueKind::Map { key, value } => key.size() + value.size(),
+        ValueKind::Tensor | ValueKind::Optional | ValueKind::OpenRank => 0,
     };
     count(&spec.shape)?.checked_mul(spec.element.size().checked_add(inner)?)
 }
@@ -52,7 +52,7 @@ mod tests {
     fn input(element: ElementType, dims: &[usize]) -> TensorSpec {
         let mut shape = vec![Dim::Any("N".to_owned())];
         shape.extend(dims.iter().map(|length| Dim::Fixed(*length)));
-        TensorSpec { name: "x".to_owned(), element, shape, kind: Kind::Tensor }
+        TensorSpec { name: "x".to_owned(), element, shape, kind: ValueKind::Tensor }
     }
 
     #[test]
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(bytes(&[floats(&[3]), input(ElementType::F64, &[2])], 5), Some(5 * 12 + 5 * 16));
         assert_eq!(bytes(&[floats(&[usize::MAX, 2])], 1), None);
         assert_eq!(bytes(&[floats(&[usize::MAX / 4]), floats(&[1])], 1), None);
-        let kind = Kind::Sequence { element: ElementType::F32, shape: vec![Dim::Fixed(1 << 40); 2] };
+        let kind = ValueKind::Sequence { element: ElementType::F32, shape: vec![Dim::Fixed(1 << 40); 2] };
         assert_eq!(bytes(&[TensorSpec { shape: Vec::new(), kind, ..floats(&[]) }], 1), None);
     }
 

@@ -182,7 +182,7 @@ impl ImageDeclaration {
             Elements::I16(_) => integers!(I16),
             Elements::I32(_) => integers!(I32),
             Elements::I64(_) => integers!(I64),
-            Elements::Bool(_) | Elements::Text(_) | Elements::Blob(_) | Elements::Composite(_) => {
+            Elements::Bool(_) | Elements::String(_) | Elements::Bytes(_) | Elements::Composite(_) => {
                 problems.push(format!(
                     "image: input {:?} is {}, expected numbers: an image has no {}s",
                     input.name,

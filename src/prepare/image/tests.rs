@@ -11,7 +11,7 @@ use super::declaration::{Color, Filter, Size};
 use super::raster::Raster;
 use super::{ImageDeclaration, Plan, decode};
 use crate::error::Code;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements};
 
 #[derive(Deserialize)]
@@ -45,7 +45,7 @@ fn element(name: &str) -> ElementType {
 fn input(element: ElementType, shape: &[usize]) -> TensorSpec {
     let rows = std::iter::once(Dim::Any("batch".to_owned()));
     let shape = rows.chain(shape.iter().map(|length| Dim::Fixed(*length))).collect();
-    TensorSpec { name: "pixels".to_owned(), element, shape, kind: Kind::Tensor }
+    TensorSpec { name: "pixels".to_owned(), element, shape, kind: ValueKind::Tensor }
 }
 
 fn floats(elements: &Elements) -> Vec<f64> {
@@ -191,7 +191,7 @@ fn every_problem_of_a_declaration_is_named_at_once() {
         assert!(found.contains(part), "{part:?} is missing from:\n{found}");
     }
     for (yaml, element, shape, part) in [
-        ("{}", ElementType::Text, &[3, 8, 8][..], "expected numbers"),
+        ("{}", ElementType::String, &[3, 8, 8][..], "expected numbers"),
         ("{}", ElementType::F32, &[3, 8], "expected four dimensions"),
         ("{crop: {width: 9, height: 8}}", ElementType::F32, &[3, 8, 8], "the declared size is 9 x 8"),
         ("{resize: {shorter: 8}}", ElementType::F32, &[3, 8, 8], "shorter leaves the longer side open"),

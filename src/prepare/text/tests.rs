@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{TextDeclaration, Tokenizer};
 use crate::error::Code;
-use crate::tensor::signature::{Dim, Kind, TensorSpec};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ fn input(name: &str, element: ElementType, length: Option<usize>) -> TensorSpec 
         name: name.to_owned(),
         element,
         shape: vec![Dim::Any("batch".to_owned()), length],
-        kind: Kind::Tensor,
+        kind: ValueKind::Tensor,
     }
 }
 
@@ -169,7 +169,7 @@ fn every_problem_is_named_at_once() {
     let model = [
         input("input_ids", ElementType::I64, Some(8)),
         input("pixels", ElementType::I64, Some(9)),
-        input("attention_mask", ElementType::Text, None),
+        input("attention_mask", ElementType::String, None),
         TensorSpec { shape: vec![Dim::Fixed(1)], ..input("token_type_ids", ElementType::I64, None) },
     ];
     let yaml = "{truncation: {max_length: 1}, padding: {length: 5, token: \"[FILL]\"}, inputs: {attention_mask: absent}, max_bytes: 0}";

@@ -111,7 +111,7 @@ impl Declaration {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        super::yaml::parse(text).map_err(|error| format!("\"model.yaml\" is not understood: {error}"))
+        crate::yaml::parse(text).map_err(|error| format!("\"model.yaml\" is not understood: {error}"))
     }
 
     /// The files that must exist beside the model.

@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::json_number;
+use crate::names::with_article;
+use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, PadTo, Padding, TensorSpec};
-use crate::tensor::{Elements, with_article};
 
 /// A dimension of an input that is padded: to `multiple`, to `buckets`, or by default to the longest row of
 /// the request.

@@ -10,7 +10,7 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 use predictd::model::bundle::declaration::Declaration;
-use predictd::tensor::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::signature::{Dim, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Elements};
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     let text = std::fs::read_to_string(args.model.join("model.yaml"))?;
     let declaration = Declaration::parse(&text).map_err(anyhow::Error::msg)?;
     let image = declaration.image.context("model.yaml declares no image")?;
-    let input = TensorSpec { name: "image".to_owned(), element, shape, kind: Kind::Tensor };
+    let input = TensorSpec { name: "image".to_owned(), element, shape, kind: ValueKind::Tensor };
     let plan = image.check(&input).map_err(|problems| anyhow!(problems.join("; ")))?;
     let mut run = |pictures: usize| -> anyhow::Result<()> {
         let shape = [&[pictures], &plan.shape()[..]].concat();

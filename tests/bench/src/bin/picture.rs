@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use clap::Parser;
 use predictd::model::bundle::declaration::Declaration;
-use predictd::tensor::signature::{Dim, Kind, TensorSpec};
+use predictd::tensor::signature::{Dim, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Elements};
 
 const CLASSIFIER: &str = "image: {resize: {shorter: 256}, crop: {width: 224, height: 224}, \
@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     let image = declaration.image.expect("the declaration is of pictures");
     let shape = vec![Dim::Any("batch".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
     let input =
-        TensorSpec { name: "pixels".to_owned(), element: ElementType::F32, shape, kind: Kind::Tensor };
+        TensorSpec { name: "pixels".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
     let plan = image.check(&input).map_err(|problems| anyhow!(problems.join("; ")))?;
     let mut out = std::io::stdout();
     for line in std::io::stdin().lock().lines() {

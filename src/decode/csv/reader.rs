@@ -1,31 +1,32 @@
-//! Owns the walk over a table of comma-separated values (RFC 4180): lines end in LF or CRLF, cells may stand in quotes, where
-//! commas, line ends and doubled quotes are theirs. Cells are borrowed from the body but where they have doubled quotes.
+//! Owns the position in a table of comma-separated values (RFC 4180). Lines end in LF or CRLF. Cells may be in quotes, between which
+//! commas and line ends belong to the cell and two quotes are one. Cells are borrowed from the body, except those with doubled
+//! quotes.
 
 use std::borrow::Cow;
 
-use super::scanner::Scanner;
-use crate::decode::error::{Fault, Read, shown};
+use crate::decode::error::{DecodeError, Decoded, quoted};
+use crate::decode::scanner::Scanner;
 
 pub(super) struct Cell<'a> {
     pub(super) text: Cow<'a, str>,
     pub(super) is_quoted: bool,
 }
 
-/// A position in a table: at the start of a cell, or right behind one.
+/// A position in a table: at the start of a cell, or right behind a cell.
 #[derive(Clone)]
 pub(super) struct Reader<'a> {
-    /// Numbers are read by it, from where it stands.
+    /// The position, from which numbers are read.
     pub(super) scanner: Scanner<'a>,
     /// Counted from 1.
     pub(super) line: usize,
-    /// The row that is read, counted from 1 without the header; 0 in the header.
+    /// The current row, counted from 1 without the header; 0 in the header.
     pub(super) row: usize,
-    /// For messages; empty where columns have no names.
+    /// Names of the columns, for messages; empty if they have none.
     pub(super) names: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Read<Self> {
+    pub(super) fn new(body: &'a [u8]) -> Decoded<Self> {
         Ok(Self { scanner: Scanner::new(body)?, line: 1, row: 0, names: Vec::new() })
     }
 
@@ -39,15 +40,15 @@ impl<'a> Reader<'a> {
         matches!(self.next(), None | Some(b',' | b'\n' | b'\r'))
     }
 
-    /// Consumes a cell of nothing but spaces where one comes next; of texts, which may be spaces, only nothing at all.
-    pub(super) fn takes_empty(&mut self, is_text: bool) -> bool {
+    /// Consumes an empty cell if one comes next. Spaces count as empty, except in strings.
+    pub(super) fn takes_empty(&mut self, is_string: bool) -> bool {
         if self.is_end_of_cell() {
             return true;
         }
-        !is_text && self.takes(|text| text.is_empty().then_some(())).is_some()
+        !is_string && self.takes(|text| text.is_empty().then_some(())).is_some()
     }
 
-    /// Consumes `true` or `false`, in any case, and answers the digit that stands for it.
+    /// Consumes `true` or `false`, in any case; returns the digit that replaces it.
     pub(super) fn takes_boolean(&mut self) -> Option<&'static str> {
         self.takes(|text| match text {
             _ if text.eq_ignore_ascii_case("true") => Some("1"),
@@ -56,7 +57,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Consumes the cell that comes next, without the spaces around it, if `find` finds something in it.
+    /// Consumes the next cell if `find` finds something in it, without the spaces around it.
     fn takes<T>(&mut self, find: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let (at, line) = (self.scanner.at, self.line);
         let found = self.cell().ok().and_then(|cell| find(cell.text.trim()));
@@ -66,7 +67,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// Consumes a comma where it comes next.
+    /// Consumes a comma if it comes next.
     #[inline(always)]
     pub(super) fn comma(&mut self) -> bool {
         let found = self.next() == Some(b',');
@@ -74,7 +75,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// Consumes a line end where it comes next. A CR alone is none.
+    /// Consumes LF or CRLF if it comes next.
     pub(super) fn line_end(&mut self) -> bool {
         let rest = &self.scanner.bytes[self.scanner.at..];
         let length = match rest {
@@ -87,7 +88,7 @@ impl<'a> Reader<'a> {
         true
     }
 
-    /// Whether nothing but line ends is left.
+    /// True if nothing but line ends is left.
     pub(super) fn is_end(&self) -> bool {
         match self.next() {
             None => true,
@@ -99,12 +100,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The cell that comes next, which ends before a comma, a line end or the end of the body.
-    pub(super) fn cell(&mut self) -> Read<Cell<'a>> {
+    /// Consumes the next cell, which ends before a comma, a line end or the end of the body.
+    pub(super) fn cell(&mut self) -> Decoded<Cell<'a>> {
         if self.next() == Some(b'"') {
-            let text = self.quoted()?;
+            let text = self.quoted_cell()?;
             if !self.is_end_of_cell() {
-                return Err(Fault::new(
+                return Err(DecodeError::new(
                     "expected a comma or the end of the line after a closing quote, got more text",
                 ));
             }
@@ -114,7 +115,7 @@ impl<'a> Reader<'a> {
         let length = bytes[begin..].iter().position(|byte| matches!(byte, b',' | b'\n' | b'"'));
         let mut end = length.map_or(bytes.len(), |length| begin + length);
         if bytes.get(end) == Some(&b'"') {
-            return Err(Fault::new("expected quotes around the whole cell, got one inside it"));
+            return Err(DecodeError::new("expected quotes around the whole cell, got one inside it"));
         }
         if bytes.get(end) == Some(&b'\n') && end > begin && bytes[end - 1] == b'\r' {
             end -= 1;
@@ -123,8 +124,8 @@ impl<'a> Reader<'a> {
         Ok(Cell { text: Cow::Borrowed(&self.scanner.text[begin..end]), is_quoted: false })
     }
 
-    /// What stands in quotes, two of them for one.
-    fn quoted(&mut self) -> Read<Cow<'a, str>> {
+    /// Consumes a cell in quotes, two of which are one.
+    fn quoted_cell(&mut self) -> Decoded<Cow<'a, str>> {
         let opened = self.line;
         self.scanner.at += 1;
         let mut text = Cow::Borrowed("");
@@ -134,7 +135,7 @@ impl<'a> Reader<'a> {
                 let message = format!(
                     "expected a quote to end the cell that begins in line {opened}, got the end of the body"
                 );
-                return Err(Fault::new(message));
+                return Err(DecodeError::new(message));
             };
             let part = &self.scanner.text[begin..begin + length];
             self.line += part.bytes().filter(|byte| *byte == b'\n').count();
@@ -152,23 +153,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The cells of the line that comes next, which stays to be read.
-    pub(super) fn look_ahead(&self, most: usize) -> Read<Vec<Cow<'a, str>>> {
+    /// The cells of the next line, without consuming it.
+    pub(super) fn look_ahead(&self, most: usize) -> Decoded<Vec<Cow<'a, str>>> {
         let mut ahead = self.clone();
         ahead.header(most)
     }
 
-    /// Reads a whole line of at most so many cells.
-    pub(super) fn header(&mut self, most: usize) -> Read<Vec<Cow<'a, str>>> {
+    /// Consumes a whole line of at most `most` cells.
+    pub(super) fn header(&mut self, most: usize) -> Decoded<Vec<Cow<'a, str>>> {
         let mut cells = Vec::new();
         loop {
             if cells.len() == most {
-                return Err(Fault::too_large(format!(
+                return Err(DecodeError::too_large(format!(
                     "line {}: expected at most {most} cells, got more",
                     self.line
                 )));
             }
-            cells.push(self.cell().map_err(|fault| fault.within(&format!("line {}", self.line)))?.text);
+            cells.push(self.cell().map_err(|error| error.within(&format!("line {}", self.line)))?.text);
             if !self.comma() {
                 self.line_end();
                 return Ok(cells);
@@ -181,28 +182,28 @@ impl<'a> Reader<'a> {
         format!("row {} (line {})", self.row, self.line)
     }
 
-    /// Adds where it happened: the row, and the column by its name, or its number counted from 1.
+    /// Adds the place to an error: the row, and the column by its name or by its number from 1.
     #[cold]
-    pub(super) fn place(&self, fault: Box<Fault>, column: usize) -> Box<Fault> {
-        let column = self.names.get(column).map_or_else(|| (column + 1).to_string(), |name| shown(name));
-        fault.within(&format!("{}, column {column}", self.here()))
+    pub(super) fn place(&self, error: Box<DecodeError>, column: usize) -> Box<DecodeError> {
+        let column = self.names.get(column).map_or_else(|| (column + 1).to_string(), |name| quoted(name));
+        error.within(&format!("{}, column {column}", self.here()))
     }
 
     #[cold]
-    pub(super) fn too_few(&self, expected: usize, got: usize) -> Box<Fault> {
+    pub(super) fn too_few(&self, expected: usize, got: usize) -> Box<DecodeError> {
         let message = match self.next() {
             Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
             _ => format!("expected {expected} cells, one a column, got {got}"),
         };
-        Fault::new(message).within(&self.here())
+        DecodeError::new(message).within(&self.here())
     }
 
     #[cold]
-    pub(super) fn too_many(&self, expected: usize) -> Box<Fault> {
+    pub(super) fn too_many(&self, expected: usize) -> Box<DecodeError> {
         let message = match self.next() {
             Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
             _ => format!("expected {expected} cells, one a column, got more"),
         };
-        Fault::new(message).within(&self.here())
+        DecodeError::new(message).within(&self.here())
     }
 }

@@ -1,13 +1,15 @@
-//! Parses a bundle's YAML: YAML 1.2, where `yes`, `no`, `y` and `on` are strings, with messages for the
-//! author of the file.
+//! YAML 1.2 as configurations and bundles are read: `yes`, `no`, `y` and `on` are strings; messages are for
+//! the author of the file.
 
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Error, MessageFormatter, NonFiniteFloatPolicy, UserMessageFormatter};
 
+/// Reads one document.
+///
 /// # Errors
-/// A sentence with what was expected, and the lines around the place.
+/// A sentence that says what was expected, with the lines around the place.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
@@ -31,6 +33,7 @@ impl MessageFormatter for Messages {
             Error::DuplicateMappingKey { key: Some(key), .. } => {
                 format!("expected each key once, got `{key}` twice").into()
             }
+            Error::MultipleDocuments { .. } => "expected one YAML document, got several".into(),
             _ => UserMessageFormatter.format_message(error),
         }
     }

@@ -1,31 +1,34 @@
-//! One cell of a table in each type: JSON's spellings of numbers, straight from the body, and those that other programs write.
+//! Cells of a table in each type: numbers as in JSON, straight from the body, and the spellings of other programs.
 
 use half::{bf16, f16};
 
-use super::element::{DECLARE_MISSING, Element};
-use super::scanner::Scanner;
-use super::table::Reader;
-use crate::decode::error::{Fault, Read, shown};
+use super::reader::Reader;
+use crate::decode::element::{DECLARE_MISSING, Element, decode_base64};
+use crate::decode::error::{DecodeError, Decoded, quoted};
+use crate::decode::scanner::Scanner;
 use crate::for_each_element_type;
-use crate::tensor::composite::Composite;
-use crate::tensor::signature::Frame;
+use crate::tensor::Composite;
+use crate::tensor::signature::ColumnRules;
 use crate::tensor::{ElementType, Elements};
 
-/// What a cell may be, beside what JSON has for its type.
+/// An element with further spellings beside those of JSON.
 pub(super) trait Cell: Element {
+    /// The expected cell, for messages.
     const WANTED: &'static str;
-    /// What an empty cell stands for, where it may be empty.
+
+    /// The value of an empty cell, if it may be empty.
     fn missing() -> Option<Self> {
         None
     }
-    /// Other spellings.
-    fn spelled(text: &str) -> Option<Self>;
 
-    fn read_cell(reader: &mut Reader<'_>) -> Read<Self> {
-        // Nearly every cell is a plain number: read where it stands, without looking for its end first.
+    /// The value of a cell in another spelling than JSON's.
+    fn from_spelling(text: &str) -> Option<Self>;
+
+    fn read_cell(reader: &mut Reader<'_>) -> Decoded<Self> {
+        // Nearly every cell is a plain number: it is read without looking for its end first.
         let begin = reader.scanner.at;
         if matches!(reader.scanner.bytes.get(begin), Some(b'-' | b'0'..=b'9')) {
-            if let Ok(value) = Self::read(&mut reader.scanner)
+            if let Ok(value) = Self::read_element(&mut reader.scanner)
                 && reader.is_end_of_cell()
             {
                 return Ok(value);
@@ -36,34 +39,34 @@ pub(super) trait Cell: Element {
         Self::parse(cell.text.trim())
     }
 
-    fn parse(text: &str) -> Read<Self> {
+    fn parse(text: &str) -> Decoded<Self> {
         if text.is_empty() {
-            return Self::missing().ok_or_else(|| empty(Self::WANTED));
+            return Self::missing().ok_or_else(|| empty_cell(Self::WANTED));
         }
-        if let Some(value) = Self::spelled(text) {
+        if let Some(value) = Self::from_spelling(text) {
             return Ok(value);
         }
         let mut scanner = Scanner::new(text.as_bytes())?;
         let value = match scanner.peek() {
-            Some(b'-' | b'0'..=b'9') => Self::read(&mut scanner)?,
+            Some(b'-' | b'0'..=b'9') => Self::read_element(&mut scanner)?,
             _ => return Err(Self::unexpected(text)),
         };
         if scanner.at < text.len() { Err(Self::unexpected(text)) } else { Ok(value) }
     }
 
     #[cold]
-    fn unexpected(text: &str) -> Box<Fault> {
-        Fault::new(format!("expected {}, got {}", Self::WANTED, shown(text)))
+    fn unexpected(text: &str) -> Box<DecodeError> {
+        DecodeError::new(format!("expected {}, got {}", Self::WANTED, quoted(text)))
     }
 }
 
 #[cold]
-pub(super) fn empty(wanted: &str) -> Box<Fault> {
-    Fault::new(format!("expected {wanted}, got an empty cell")).and(DECLARE_MISSING)
+pub(super) fn empty_cell(wanted: &str) -> Box<DecodeError> {
+    DecodeError::new(format!("expected {wanted}, got an empty cell")).with_hint(DECLARE_MISSING)
 }
 
-/// A cell of a column that takes `true` and `false` whatever its element type.
-fn read_boolean<T: Cell>(reader: &mut Reader<'_>) -> Read<T> {
+/// Reads a cell of a column that takes `true` and `false` for 1 and 0.
+fn read_boolean<T: Cell>(reader: &mut Reader<'_>) -> Decoded<T> {
     reader.takes_boolean().map_or_else(|| T::read_cell(reader), T::parse)
 }
 
@@ -71,7 +74,7 @@ macro_rules! integers {
     ($($rust:ty),+) => { $(
         impl Cell for $rust {
             const WANTED: &'static str = "a whole number";
-            fn spelled(text: &str) -> Option<Self> {
+            fn from_spelling(text: &str) -> Option<Self> {
                 text.parse().ok()
             }
         }
@@ -86,8 +89,8 @@ macro_rules! floats {
             fn missing() -> Option<Self> {
                 Some(<$rust>::NAN)
             }
-            /// Rust's own spellings: `.5`, `+1`, `nan`, `inf`, whatever their case.
-            fn spelled(text: &str) -> Option<Self> {
+            /// Rust's spellings: `.5`, `+1`, and in any case `nan` and `inf`.
+            fn from_spelling(text: &str) -> Option<Self> {
                 let value: $rust = text.parse().ok()?;
                 let is_word = text.trim_start_matches(['+', '-']).starts_with(|first: char| first.is_ascii_alphabetic());
                 (is_word || !value.is_infinite()).then_some(value)
@@ -100,8 +103,8 @@ floats!(f16, bf16, f32, f64);
 impl Cell for bool {
     const WANTED: &'static str = "true or false (or 1 or 0)";
 
-    /// In any case, as Python, R and spreadsheets write it.
-    fn spelled(text: &str) -> Option<Self> {
+    /// `true` and `false` in any case: Python, R and spreadsheets write them differently.
+    fn from_spelling(text: &str) -> Option<Self> {
         match text {
             _ if text.eq_ignore_ascii_case("true") => Some(true),
             _ if text.eq_ignore_ascii_case("false") => Some(false),
@@ -113,15 +116,15 @@ impl Cell for bool {
 impl Cell for String {
     const WANTED: &'static str = "a string (\"\" for an empty one)";
 
-    fn spelled(text: &str) -> Option<Self> {
+    fn from_spelling(text: &str) -> Option<Self> {
         Some(text.to_owned())
     }
 
-    /// Spaces are part of it. Only in quotes is it empty, and not missing.
-    fn read_cell(reader: &mut Reader<'_>) -> Read<Self> {
+    /// Spaces are part of the string. An empty string needs quotes, since an empty cell is a missing value.
+    fn read_cell(reader: &mut Reader<'_>) -> Decoded<Self> {
         let cell = reader.cell()?;
         if cell.text.is_empty() && !cell.is_quoted {
-            return Err(empty(Self::WANTED));
+            return Err(empty_cell(Self::WANTED));
         }
         Ok(cell.text.into_owned())
     }
@@ -131,55 +134,55 @@ impl Cell for String {
 impl Cell for Vec<u8> {
     const WANTED: &'static str = "base64";
 
-    fn spelled(text: &str) -> Option<Self> {
-        super::element::decode_base64(text).ok()
+    fn from_spelling(text: &str) -> Option<Self> {
+        decode_base64(text).ok()
     }
 }
 
-/// Reads a row's cells, separated by commas; cell `i` becomes element `begin + places[i]`, or is passed over.
+/// Reads a row's cells. Cell `i` becomes element `begin + places[i]`, or is ignored.
 fn fill<T: Cell>(
     out: &mut [T],
     begin: usize,
     width: usize,
     places: Option<&[Option<usize>]>,
-    frame: &Frame,
+    rules: &ColumnRules,
     reader: &mut Reader<'_>,
-) -> Read<()> {
+) -> Decoded<()> {
     for column in 0..width {
         if column > 0 && !reader.comma() {
             return Err(reader.too_few(width, column));
         }
         let Some(place) = places.map_or(Some(column), |places| places[column]) else {
-            reader.cell().map_err(|fault| reader.place(fault, column))?;
+            reader.cell().map_err(|error| reader.place(error, column))?;
             continue;
         };
-        let read = if frame.is_boolean(place) { read_boolean(reader) } else { T::read_cell(reader) };
-        out[begin + place] = read.map_err(|fault| reader.place(fault, column))?;
+        let read = if rules.is_boolean(place) { read_boolean(reader) } else { T::read_cell(reader) };
+        out[begin + place] = read.map_err(|error| reader.place(error, column))?;
     }
     Ok(())
 }
 
-/// No table has them.
+/// Refused: a table has no maps and no sequences.
 impl Cell for Composite {
     const WANTED: &'static str = "JSON";
 
-    fn spelled(_: &str) -> Option<Self> {
+    fn from_spelling(_: &str) -> Option<Self> {
         None
     }
 }
 
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        /// Reads the next `width` cells into the elements from `begin` on, cell `i` into the `places[i]`th of them.
+        /// Reads the next `width` cells into the elements from `begin` on: cell `i` into number `places[i]`, or `i` without places.
         pub(super) fn fill_row(
             elements: &mut Elements,
             begin: usize,
             width: usize,
             places: Option<&[Option<usize>]>,
-            frame: &Frame,
+            rules: &ColumnRules,
             reader: &mut Reader<'_>,
-        ) -> Read<()> {
-            match elements { $(Elements::$variant(out) => fill::<$rust>(out, begin, width, places, frame, reader)),+ }
+        ) -> Decoded<()> {
+            match elements { $(Elements::$variant(out) => fill::<$rust>(out, begin, width, places, rules, reader)),+ }
         }
 
         /// Reads one cell into element `at`.
@@ -188,7 +191,7 @@ macro_rules! dispatch {
             at: usize,
             is_boolean: bool,
             reader: &mut Reader<'_>,
-        ) -> Read<()> {
+        ) -> Decoded<()> {
             match elements {
                 $(Elements::$variant(out) if is_boolean => out[at] = read_boolean::<$rust>(reader)?,)+
                 $(Elements::$variant(out) => out[at] = <$rust as Cell>::read_cell(reader)?),+
@@ -196,7 +199,7 @@ macro_rules! dispatch {
             Ok(())
         }
 
-        /// Whether a cell could be an element of this type, `is_boolean`: or stand for one.
+        /// True if a cell can be an element of this type. `is_boolean`: the column takes `true` and `false`, too.
         pub(super) fn could_be(element: ElementType, is_boolean: bool, text: &str) -> bool {
             if is_boolean && ["true", "false"].iter().any(|word| text.trim().eq_ignore_ascii_case(word)) {
                 return true;

@@ -1,0 +1,84 @@
+//! A decoded request, and what its response must look like.
+
+use crate::error::Rejection;
+use crate::tensor::Tensor;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// One tensor for each of the model's inputs, in the model's order.
+    pub inputs: Vec<Tensor>,
+    /// Rows in each input, at least 1. If rows run one by one, each input has this many times the elements of its shape.
+    pub rows: usize,
+    /// Each row's own length in each padded dimension, in the signature's order; empty if no output is unpadded.
+    pub lengths: Vec<Vec<usize>>,
+    pub response: ResponseSpec,
+}
+
+impl Request {
+    /// Bytes of memory that its inputs use.
+    pub fn bytes(&self) -> usize {
+        self.inputs.iter().map(|tensor| tensor.elements.bytes()).sum()
+    }
+}
+
+/// The response body that a request asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResponseSpec {
+    pub protocol: Protocol,
+    pub id: Option<Id>,
+}
+
+impl ResponseSpec {
+    /// `{"predictions": …}` without an id, for bodies that are no JSON.
+    pub(super) fn rows() -> Self {
+        Self { protocol: Protocol::Rows, id: None }
+    }
+}
+
+/// The protocol of a response, which is that of its request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Protocol {
+    /// `{"predictions": […]}`: one entry a row.
+    Rows,
+    /// `{"outputs": …}`.
+    Columns,
+    /// Open Inference Protocol v2.
+    V2 {
+        /// Empty: all outputs.
+        outputs: Vec<RequestedOutput>,
+        /// Binary data for all outputs that do not say otherwise.
+        binary: bool,
+    },
+}
+
+/// An output that a v2 request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestedOutput {
+    pub name: String,
+    /// As binary data or as JSON; `None` if the request does not say it for this output.
+    pub binary: Option<bool>,
+}
+
+/// The body's `id`, which the response repeats as the same JSON value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Id {
+    String(String),
+    /// A JSON number, in the request's own spelling.
+    Number(String),
+}
+
+impl Id {
+    /// The id without quotes.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::String(text) | Self::Number(text) => text,
+        }
+    }
+}
+
+/// The reason to refuse a body, and its `id` if one was found, for the error response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub rejection: Rejection,
+    pub id: Option<Id>,
+}
