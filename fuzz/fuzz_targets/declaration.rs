@@ -13,7 +13,7 @@ use predictd::model::onnx::runtime::Runtime;
 use predictd::lifecycle::load;
 use predictd::model::Models;
 
-const MODELS: [&str; 4] = ["keras-functional", "sklearn-columns", "free-picture-size", "token-scores"];
+const MODELS: [&str; 4] = ["keras-functional", "sklearn-columns", "free-image-size", "token-scores"];
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Runtime::load(&Inference::default()).expect("ORT_DYLIB_PATH is set"));

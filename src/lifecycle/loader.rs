@@ -34,7 +34,7 @@ const SLOW: Duration = Duration::from_secs(15);
 /// Time for a load to end once it is terminated.
 const ENDING: Duration = Duration::from_secs(5);
 /// Limit of abandoned loads, each of which keeps a thread and its memory.
-const MOST_ABANDONED: usize = 8;
+const MAX_ABANDONED: usize = 8;
 
 /// A loaded version that is not served yet.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl Loader {
 
     fn check_abandoned(&self) -> Result<(), LoadFailure> {
         let abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-        if abandoned.len() < MOST_ABANDONED {
+        if abandoned.len() < MAX_ABANDONED {
             return Ok(());
         }
         let all = abandoned.join(", ");
@@ -218,16 +218,15 @@ impl Loader {
         })
     }
 
-    /// Abandons a load: notes and logs its version until its thread ends.
+    /// Abandons a load: it counts as abandoned until its thread ends.
     fn abandon(&self, load: JoinHandle<impl Send + 'static>, from: &str) {
         let (from, abandoned) = (from.to_owned(), Arc::clone(&self.abandoned));
-        let lock = |abandoned: &Abandoned| abandoned.lock().unwrap_or_else(PoisonError::into_inner).len();
-        abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(from.clone());
-        tracing::error!(
-            version = from,
-            abandoned = lock(&abandoned),
-            "a load cannot be terminated and is abandoned"
-        );
+        let count = {
+            let mut abandoned = abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+            abandoned.push(from.clone());
+            abandoned.len()
+        };
+        tracing::error!(version = from, abandoned = count, "a load cannot be terminated and is abandoned");
         tokio::spawn(async move {
             drop(load.await);
             let mut abandoned = abandoned.lock().unwrap_or_else(PoisonError::into_inner);

@@ -46,15 +46,15 @@ pub(crate) struct Follower {
     model: String,
     /// The files of the served version, and the lease that keeps them in the cache.
     serving: Option<(Files, Option<Lease>)>,
-    versions: HashMap<String, Known>,
-    current: Arc<Current>,
+    versions: HashMap<String, VersionFindings>,
+    running_load: Arc<RunningLoad>,
 }
 
 /// The version whose load runs now, or ran last, and the token that terminates it.
 #[derive(Debug, Default)]
-pub(crate) struct Current(Mutex<Option<(ListedVersion, CancellationToken)>>);
+pub(crate) struct RunningLoad(Mutex<Option<(ListedVersion, CancellationToken)>>);
 
-impl Current {
+impl RunningLoad {
     fn begin(&self, listed: &ListedVersion) -> CancellationToken {
         let unwanted = CancellationToken::new();
         let current = Some((listed.clone(), unwanted.clone()));
@@ -63,7 +63,7 @@ impl Current {
     }
 
     /// Terminates the load of a version that is no longer listed with the same files.
-    pub(crate) fn end_unless(&self, listed: &[ListedVersion]) {
+    pub(crate) fn terminate_unless(&self, listed: &[ListedVersion]) {
         if let Some((current, unwanted)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
             && !listed.contains(current)
         {
@@ -76,7 +76,7 @@ type Files = Vec<ListedFile>;
 
 /// The findings about a version with exactly these files.
 #[derive(Debug, Default)]
-struct Known {
+struct VersionFindings {
     files: Files,
     new_signature: Option<bool>,
     /// Its signature, or its fault.
@@ -86,7 +86,7 @@ struct Known {
 }
 
 /// One model in one listing. Versions are positions, newest first.
-struct Look {
+struct ModelFindings {
     versions: Vec<ListedVersion>,
     facts: Vec<Facts<Interface>>,
     /// The fault of each version.
@@ -96,7 +96,7 @@ struct Look {
     is_partial: bool,
 }
 
-impl Look {
+impl ModelFindings {
     fn unreadable(&mut self, at: usize, error: anyhow::Error) {
         self.reasons[at] = Some(format!("{error:#}"));
         self.unreadable = Some(error);
@@ -128,11 +128,16 @@ impl Look {
 
 impl Follower {
     pub(crate) fn new(model: &str) -> Self {
-        Self { model: model.to_owned(), serving: None, versions: HashMap::new(), current: Arc::default() }
+        Self {
+            model: model.to_owned(),
+            serving: None,
+            versions: HashMap::new(),
+            running_load: Arc::default(),
+        }
     }
 
-    pub(crate) fn current(&self) -> &Arc<Current> {
-        &self.current
+    pub(crate) fn running_load(&self) -> &Arc<RunningLoad> {
+        &self.running_load
     }
 
     pub(crate) fn model(&self) -> &str {
@@ -162,15 +167,15 @@ impl Follower {
             self.forget_but(&newest_first);
         }
         let serving = shared.models.serving().get(&*self.model).cloned();
-        let mut look = self.begin(shared, newest_first, is_partial).await;
+        let mut findings = self.begin(shared, newest_first, is_partial).await;
         let mut loaded: Option<(usize, Box<Loaded>)> = None;
         let chosen = loop {
-            let (at, to_serve) = match choice::step(&look.facts) {
+            let (at, to_serve) = match choice::step(&findings.facts) {
                 Step::Nothing => break None,
                 Step::Open(at) => (at, false),
                 Step::Load(at) => (at, true),
                 Step::Serve(at) => {
-                    let listed = &look.versions[at];
+                    let listed = &findings.versions[at];
                     let older = |serving: &Arc<Model>| {
                         Version::parse(&serving.version).is_some_and(|serving| listed.version < serving)
                     };
@@ -178,7 +183,7 @@ impl Follower {
                         break Some(at);
                     }
                     // A newer version that cannot be read now must not bring an older version back.
-                    if (look.unreadable.is_some() || is_partial) && serving.as_ref().is_some_and(older) {
+                    if (findings.unreadable.is_some() || is_partial) && serving.as_ref().is_some_and(older) {
                         break None;
                     }
                     if let Some((_, loaded)) = loaded.take_if(|(which, _)| *which == at) {
@@ -190,20 +195,20 @@ impl Follower {
             };
             // At most one version that is not served is in memory.
             loaded = None;
-            let listed = &look.versions[at];
-            let unwanted = self.current.begin(listed);
+            let listed = &findings.versions[at];
+            let unwanted = self.running_load.begin(listed);
             let outcome = shared.loader.load(&shared.source, listed, to_serve, &unwanted).await;
             if let Err(LoadFailure::Unreadable(_)) = outcome {
                 shared.metrics.reloaded(&self.model, "failed");
             }
-            if let Some(ready) = self.judge(&mut look, at, outcome)
+            if let Some(ready) = self.judge(&mut findings, at, outcome)
                 && to_serve
             {
                 loaded = Some((at, Box::new(ready)));
             }
         };
-        self.explain(shared, &look, chosen, serving.as_deref());
-        look.unreadable.map_or(Ok(()), Err)
+        self.explain(shared, &findings, chosen, serving.as_deref());
+        findings.unreadable.map_or(Ok(()), Err)
     }
 
     fn is_serving(&self, serving: Option<&Model>, listed: &ListedVersion) -> bool {
@@ -220,10 +225,15 @@ impl Follower {
 
     /// Collects the findings about these versions. Reads which of them declare a new signature, but for the
     /// oldest one, which has none to differ from.
-    async fn begin(&mut self, shared: &Shared, newest_first: Vec<ListedVersion>, is_partial: bool) -> Look {
+    async fn begin(
+        &mut self,
+        shared: &Shared,
+        newest_first: Vec<ListedVersion>,
+        is_partial: bool,
+    ) -> ModelFindings {
         let mut unread = Vec::new();
         for (at, listed) in newest_first.iter().enumerate() {
-            let new = || Known { files: listed.files.clone(), ..Known::default() };
+            let new = || VersionFindings { files: listed.files.clone(), ..VersionFindings::default() };
             let known = self.versions.entry(listed.version.to_string()).or_insert_with(new);
             if at + 1 < newest_first.len() && known.new_signature.is_none() {
                 unread.push(at);
@@ -232,7 +242,7 @@ impl Follower {
         let read = async |at: usize| (at, shared.source.declares_new_signature(&newest_first[at]).await);
         let read: Vec<_> = futures::stream::iter(unread).map(read).buffered(READS).collect().await;
         let count = newest_first.len();
-        let mut look = Look {
+        let mut findings = ModelFindings {
             versions: newest_first,
             facts: Vec::new(),
             reasons: vec![None; count],
@@ -243,56 +253,61 @@ impl Follower {
         for (at, declares) in read {
             match declares {
                 Ok(declares) => {
-                    if let Some(known) = self.versions.get_mut(look.versions[at].version.as_str()) {
+                    if let Some(known) = self.versions.get_mut(findings.versions[at].version.as_str()) {
                         known.new_signature = Some(declares);
                     }
                 }
                 Err(error) => {
                     shared.metrics.reloaded(&self.model, "failed");
-                    look.unreadable(at, error);
+                    findings.unreadable(at, error);
                     unread.insert(at);
                 }
             }
         }
-        for (at, listed) in look.versions.iter().enumerate() {
+        for (at, listed) in findings.versions.iter().enumerate() {
             let known = &self.versions[listed.version.as_str()];
             let verdict = match &known.verdict {
                 None => Verdict::Unknown,
                 Some(Ok(interface)) => Verdict::Good(interface.clone()),
                 Some(Err(reason)) => {
-                    look.reasons[at] = Some(reason.clone());
+                    findings.reasons[at] = Some(reason.clone());
                     Verdict::Bad
                 }
             };
             let new_signature = (!unread.contains(&at)).then_some(known.new_signature == Some(true));
-            look.facts.push(Facts { new_signature, verdict });
+            findings.facts.push(Facts { new_signature, verdict });
         }
-        look
+        findings
     }
 
     /// Keeps the outcome of a load. Returns the version if it is good.
-    fn judge(&mut self, look: &mut Look, at: usize, outcome: Result<Loaded, LoadFailure>) -> Option<Loaded> {
-        let listed = &look.versions[at];
+    fn judge(
+        &mut self,
+        findings: &mut ModelFindings,
+        at: usize,
+        outcome: Result<Loaded, LoadFailure>,
+    ) -> Option<Loaded> {
+        let listed = &findings.versions[at];
         let known = self.versions.entry(listed.version.to_string()).or_default();
         match outcome {
             Ok(loaded) => {
                 let interface = Interface::of(&loaded.model.signature);
                 known.verdict = Some(Ok(interface.clone()));
-                look.facts[at].verdict = Verdict::Good(interface);
+                findings.facts[at].verdict = Verdict::Good(interface);
                 return Some(loaded);
             }
             Err(LoadFailure::Bad(reason)) => {
                 known.verdict = Some(Err(reason.clone()));
-                look.facts[at].verdict = Verdict::Bad;
-                look.reasons[at] = Some(reason);
+                findings.facts[at].verdict = Verdict::Bad;
+                findings.reasons[at] = Some(reason);
             }
             Err(LoadFailure::Transient(reason)) => {
-                look.facts[at].verdict = Verdict::Unclear;
-                look.reasons[at] = Some(reason);
+                findings.facts[at].verdict = Verdict::Unclear;
+                findings.reasons[at] = Some(reason);
             }
             Err(LoadFailure::Unreadable(error)) => {
-                look.facts[at].verdict = Verdict::Unclear;
-                look.unreadable(at, error);
+                findings.facts[at].verdict = Verdict::Unclear;
+                findings.unreadable(at, error);
             }
         }
         None
@@ -329,11 +344,19 @@ impl Follower {
     }
 
     /// Reports why versions newer than the `chosen` one, or all of them, are not served.
-    fn explain(&mut self, shared: &Shared, look: &Look, chosen: Option<usize>, serving: Option<&Model>) {
+    fn explain(
+        &mut self,
+        shared: &Shared,
+        findings: &ModelFindings,
+        chosen: Option<usize>,
+        serving: Option<&Model>,
+    ) {
         let (mut refused, mut own) = (Vec::new(), None);
-        for (at, listed) in look.versions.iter().enumerate().take(chosen.unwrap_or(look.versions.len())) {
-            let Some((reason, passes)) = look.refusal(at) else { continue };
-            self.report(shared, listed, &reason, passes && look.unreadable.is_some(), passes);
+        for (at, listed) in
+            findings.versions.iter().enumerate().take(chosen.unwrap_or(findings.versions.len()))
+        {
+            let Some((reason, passes)) = findings.refusal(at) else { continue };
+            self.report(shared, listed, &reason, passes && findings.unreadable.is_some(), passes);
             let version = listed.version.to_string();
             if chosen.is_none() && serving.is_some_and(|serving| *serving.version == *version) {
                 own = Some(reason);
@@ -343,16 +366,16 @@ impl Follower {
             refused.push(Refusal { version, from, reason });
         }
         let warning = serving.filter(|_| chosen.is_none()).map(|serving| {
-            let why = match &look.unreadable {
+            let why = match &findings.unreadable {
                 Some(error) => format!("the source cannot be read: {error:#}"),
-                None if look.is_partial => "a part of its folder in the source cannot be read".to_owned(),
+                None if findings.is_partial => "a part of its folder in the source cannot be read".to_owned(),
                 None => "no version in the source can be served".to_owned(),
             };
             let own = own.map(|reason| format!("; what the source has of it now: {reason}"));
             format!("{why}: version {} {STAYS}{}", serving.version, own.unwrap_or_default())
         });
         // The watch logs errors of reading.
-        self.publish(shared, NotServed { warning, refused }, look.unreadable.is_none());
+        self.publish(shared, NotServed { warning, refused }, findings.unreadable.is_none());
     }
 
     /// Shows in `/info` the versions that are not served. Logs a new warning if `is_logged`.

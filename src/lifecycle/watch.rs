@@ -15,7 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::listing::{IgnoredPath, ListedVersion, Listing};
-use super::reconcile::{Current, Follower, Shared};
+use super::reconcile::{Follower, RunningLoad, Shared};
 use crate::ops::health::Part;
 use crate::ops::log_limits::{REMINDER, Throttle};
 use crate::ops::reload::{Reload, phase};
@@ -27,7 +27,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LASTING: Duration = Duration::from_secs(300);
 /// A model is retired by two listings without it. They must be at least this far apart, since the
 /// notifications of one deletion arrive together and each causes a listing.
-const GONE: Duration = Duration::from_secs(1);
+const MIN_ABSENCE: Duration = Duration::from_secs(1);
 /// At the start, a worker that serves one model waits this long for those that are still loading. A longer
 /// time delays readiness; a shorter one nacks more requests ([`crate::model::Models::is_awaited`]).
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -38,11 +38,11 @@ pub struct Watch {
     poll_interval: Duration,
     /// Notified when the bucket announces a change.
     hint: Arc<Notify>,
-    models: BTreeMap<String, Entry>,
+    models: BTreeMap<String, WatchedModel>,
     running: JoinSet<(Box<Follower>, anyhow::Result<()>)>,
-    next_look: Instant,
+    next_listing: Instant,
     /// Set while the source cannot be listed.
-    unlisted: Option<Trouble>,
+    unlisted: Option<ReadFailure>,
     /// The ignored paths that have been logged.
     ignored: BTreeSet<IgnoredPath>,
     /// Set once it has been logged that there are several models and no default.
@@ -51,20 +51,20 @@ pub struct Watch {
 
 /// One model that is in the source, or was.
 #[derive(Debug, Default)]
-struct Entry {
+struct WatchedModel {
     /// `None` while its task runs.
     follower: Option<Box<Follower>>,
     /// The load of its task.
-    current: Arc<Current>,
+    running_load: Arc<RunningLoad>,
     /// The newest listing that its running task does not have.
-    next: Option<Found>,
-    gone: Option<Gone>,
-    trouble: Option<Trouble>,
+    next: Option<ModelListing>,
+    absence: Option<Absence>,
+    failure: Option<ReadFailure>,
 }
 
 /// One model in one listing.
 #[derive(Debug)]
-struct Found {
+struct ModelListing {
     newest_first: Vec<ListedVersion>,
     /// Set when a part of its folder could not be read, so that versions may be missing.
     is_partial: bool,
@@ -73,7 +73,7 @@ struct Found {
 
 /// The state of a model that is no longer listed.
 #[derive(Debug, Clone, Copy)]
-struct Gone {
+struct Absence {
     since: Instant,
     /// Set by a second listing without it.
     is_certain: bool,
@@ -81,13 +81,13 @@ struct Gone {
 
 /// A failure to read the source.
 #[derive(Debug, Clone, Copy)]
-struct Trouble {
+struct ReadFailure {
     since: Instant,
     /// The time until the next attempt, longer each time.
     wait: Duration,
 }
 
-impl Trouble {
+impl ReadFailure {
     /// Logs the failure, as an error once it lasts, and returns the time of the next attempt.
     fn again(known: &mut Option<Self>, error: &anyhow::Error, poll_interval: Duration) -> Instant {
         let Self { since, wait } = known.unwrap_or(Self { since: Instant::now(), wait: FIRST_RETRY });
@@ -110,7 +110,7 @@ impl Watch {
             hint,
             models: BTreeMap::new(),
             running: JoinSet::new(),
-            next_look: Instant::now(),
+            next_listing: Instant::now(),
             unlisted: None,
             ignored: BTreeSet::new(),
             is_ambiguous: false,
@@ -139,7 +139,7 @@ impl Watch {
     /// trying: new rights take minutes to take effect.
     async fn start(&mut self) {
         let (reminder, mut serving_since) = (Throttle::every(REMINDER), None::<Instant>);
-        self.look().await;
+        self.list_source().await;
         self.shared.models.set_awaited(self.models.keys().cloned().collect());
         loop {
             if !self.shared.models.serving().is_empty() {
@@ -166,26 +166,28 @@ impl Watch {
         };
         tokio::select! {
             Some(ended) = self.running.join_next() => self.take_follower_back(ended),
-            () = self.hint.notified() => self.look().await,
-            () = tokio::time::sleep_until(self.next_look.into()) => self.look().await,
+            () = self.hint.notified() => self.list_source().await,
+            () = tokio::time::sleep_until(self.next_listing.into()) => self.list_source().await,
             () = patience => {}
         }
     }
 
     /// Lists the source and makes every model follow it. A failed listing changes nothing.
-    async fn look(&mut self) {
+    async fn list_source(&mut self) {
         let reload = Arc::new(Reload::begin());
         match reload.run(phase("list", None, self.shared.source.list())).await {
             Ok(listing) => {
                 self.unlisted = None;
-                self.next_look = Instant::now() + self.poll_interval;
-                self.spread(listing, &reload);
+                self.next_listing = Instant::now() + self.poll_interval;
+                self.distribute(listing, &reload);
             }
-            Err(error) => self.next_look = Trouble::again(&mut self.unlisted, &error, self.poll_interval),
+            Err(error) => {
+                self.next_listing = ReadFailure::again(&mut self.unlisted, &error, self.poll_interval)
+            }
         }
     }
 
-    fn spread(&mut self, listing: Listing, reload: &Arc<Reload>) {
+    fn distribute(&mut self, listing: Listing, reload: &Arc<Reload>) {
         let Listing { versions, ignored, unreadable } = listing;
         for ignored in &ignored {
             if self.ignored.insert(ignored.clone()) {
@@ -206,7 +208,7 @@ impl Watch {
         }
         let gone: Vec<String> =
             self.models.keys().filter(|model| !by_model.contains_key(*model)).cloned().collect();
-        gone.iter().for_each(|model| self.miss(model));
+        gone.iter().for_each(|model| self.handle_absence(model));
         for newest_first in by_model.values_mut() {
             newest_first.sort_by_key(|listed| Reverse(listed.version.clone()));
         }
@@ -217,31 +219,31 @@ impl Watch {
         });
         for (model, newest_first) in by_model {
             let is_partial = unreadable.contains(&model);
-            let found = Found { newest_first, is_partial, reload: Arc::clone(reload) };
+            let listing = ModelListing { newest_first, is_partial, reload: Arc::clone(reload) };
             let new = || {
                 let follower = Box::new(Follower::new(&model));
-                Entry {
-                    current: Arc::clone(follower.current()),
+                WatchedModel {
+                    running_load: Arc::clone(follower.running_load()),
                     follower: Some(follower),
-                    ..Entry::default()
+                    ..WatchedModel::default()
                 }
             };
             let entry = self.models.entry(model.clone()).or_insert_with(new);
-            entry.gone = None;
+            entry.absence = None;
             match entry.follower.take() {
-                Some(follower) => self.follow(follower, found),
+                Some(follower) => self.follow(follower, listing),
                 None => {
                     if !is_partial {
-                        entry.current.end_unless(&found.newest_first);
+                        entry.running_load.terminate_unless(&listing.newest_first);
                     }
-                    entry.next = Some(found);
+                    entry.next = Some(listing);
                 }
             }
         }
     }
 
-    fn follow(&mut self, mut follower: Box<Follower>, found: Found) {
-        let (shared, Found { newest_first, is_partial, reload }) = (Arc::clone(&self.shared), found);
+    fn follow(&mut self, mut follower: Box<Follower>, listing: ModelListing) {
+        let (shared, ModelListing { newest_first, is_partial, reload }) = (Arc::clone(&self.shared), listing);
         self.running.spawn(async move {
             let outcome = reload.run(follower.follow(&shared, newest_first, is_partial)).await;
             (follower, outcome)
@@ -255,16 +257,16 @@ impl Watch {
         self.shared.models.set_not_awaited(&model);
         let Some(entry) = self.models.get_mut(&model) else { return };
         match outcome {
-            Ok(()) => entry.trouble = None,
+            Ok(()) => entry.failure = None,
             Err(error) => {
                 let error = error.context(format!("model {model:?}"));
-                let again = Trouble::again(&mut entry.trouble, &error, self.poll_interval);
-                self.next_look = self.next_look.min(again);
+                let again = ReadFailure::again(&mut entry.failure, &error, self.poll_interval);
+                self.next_listing = self.next_listing.min(again);
             }
         }
-        let is_gone = entry.gone.is_some_and(|gone| gone.is_certain);
+        let is_gone = entry.absence.is_some_and(|absence| absence.is_certain);
         match entry.next.take() {
-            Some(found) => self.follow(follower, found),
+            Some(listing) => self.follow(follower, listing),
             None => entry.follower = Some(follower),
         }
         if is_gone {
@@ -275,15 +277,15 @@ impl Watch {
 
     /// Handles a listing without this model. A folder without a version that can be served does not count:
     /// its owner is uploading, or made a mistake, and did not delete the model.
-    fn miss(&mut self, model: &str) {
+    fn handle_absence(&mut self, model: &str) {
         let Some(entry) = self.models.get_mut(model) else { return };
         entry.next = None;
-        entry.current.end_unless(&[]);
-        let new = Gone { since: Instant::now(), is_certain: false };
-        let gone = entry.gone.get_or_insert(new);
-        gone.is_certain |= gone.since.elapsed() >= GONE;
+        entry.running_load.terminate_unless(&[]);
+        let new = Absence { since: Instant::now(), is_certain: false };
+        let absence = entry.absence.get_or_insert(new);
+        absence.is_certain |= absence.since.elapsed() >= MIN_ABSENCE;
         let Some(follower) = &entry.follower else { return };
-        if gone.is_certain || !self.shared.models.serving().contains_key(model) {
+        if absence.is_certain || !self.shared.models.serving().contains_key(model) {
             self.retire(model);
             self.update_overview();
         } else {

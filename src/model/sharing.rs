@@ -78,7 +78,7 @@ impl SharingQuestion<'_> {
         let decision = |mode, evidence, why: &str| SharingDecision {
             mode,
             sharing: Sharing::new(evidence, why),
-            counts_rows: self.declared_to_count_rows(None),
+            counts_rows: self.outputs_count_rows(None),
         };
         match shapes_allow {
             BatchMode::Unbatched if self.dimension == BatchDimension::None => {
@@ -91,9 +91,11 @@ impl SharingQuestion<'_> {
             BatchMode::Any | BatchMode::Fixed(_) if self.dimension == BatchDimension::Rows => {
                 decision(shapes_allow, Independent, "model.yaml declares batching.dimension: rows")
             }
-            BatchMode::Fixed(length) if probe::fixed_rows(chain, self.inputs, length) => {
-                decision(shapes_allow, Independent, "made-up rows gave the same in every place and company")
-            }
+            BatchMode::Fixed(length) if probe::fixed_rows(chain, self.inputs, length) => decision(
+                shapes_allow,
+                Independent,
+                "made-up rows gave the same in every place and beside any others",
+            ),
             BatchMode::Fixed(_) => decision(
                 BatchMode::Unbatched,
                 Dependent,
@@ -113,7 +115,7 @@ impl SharingQuestion<'_> {
                         reason.lines().next().unwrap_or_default().chars().take(200).collect();
                     format!("it could not be tried with made-up rows: {reason}")
                 });
-                let counts_rows = self.declared_to_count_rows(trial.as_ref().ok());
+                let counts_rows = self.outputs_count_rows(trial.as_ref().ok());
                 let (mode, sharing) = if is_free {
                     self.decide_free(shapes_allow, trial)
                 } else {
@@ -187,7 +189,7 @@ impl SharingQuestion<'_> {
 
     /// True for each output whose first dimension counts rows in a call of one row: by its declaration,
     /// otherwise by the trial.
-    fn declared_to_count_rows(&self, trial: Option<&Trial>) -> Vec<bool> {
+    fn outputs_count_rows(&self, trial: Option<&Trial>) -> Vec<bool> {
         let contradicts = |name: &String| {
             let rows = self.inputs.iter().filter_map(|spec| spec.shape.first());
             !is_generated(name) && !rows.into_iter().any(|dim| matches!(dim, Dim::Any(rows) if rows == name))

@@ -36,8 +36,8 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct Cache {
     root: PathBuf,
-    /// Bytes.
-    budget: u64,
+    /// Limit of all entries in bytes; `None`: the disk is the only limit.
+    budget: Option<u64>,
     leases: Leases,
     /// Bytes of the folders that are being written.
     partial: Arc<Mutex<u64>>,
@@ -86,11 +86,24 @@ impl Cache {
     /// # Errors
     /// The directory cannot be created or locked.
     pub fn open(config: &config::Cache) -> anyhow::Result<Self> {
+        Self::with_budget(config, Some(config.size))
+    }
+
+    /// Like [`Self::open`], for private copies. They exist only while their version loads, so only the disk
+    /// limits their size.
+    ///
+    /// # Errors
+    /// The directory cannot be created or locked.
+    pub(crate) fn for_copies(config: &config::Cache) -> anyhow::Result<Self> {
+        Self::with_budget(config, None)
+    }
+
+    fn with_budget(config: &config::Cache, budget: Option<u64>) -> anyhow::Result<Self> {
         if let Some(root) = &config.directory {
             let context = || format!("cannot use the models' cache {root:?}");
             if let Some(lock) = lock(root).with_context(context)? {
                 remove_partials(root).with_context(context)?;
-                return Ok(Self::new(root.clone(), config.size, RootKind::Lasting(lock)));
+                return Ok(Self::new(root.clone(), budget, RootKind::Lasting(lock)));
             }
             tracing::warn!(
                 cache = ?root,
@@ -102,10 +115,10 @@ impl Cache {
         let (root, lock) = temporary()
             .context("cannot make a temporary directory for the models' files")
             .hint("set `models.cache` to a directory that may be written to, or TMPDIR")?;
-        Ok(Self::new(root.path().to_owned(), config.size, RootKind::Temporary(root, lock)))
+        Ok(Self::new(root.path().to_owned(), budget, RootKind::Temporary(root, lock)))
     }
 
-    fn new(root: PathBuf, budget: u64, kind: RootKind) -> Self {
+    fn new(root: PathBuf, budget: Option<u64>, kind: RootKind) -> Self {
         Self { root, budget, leases: Leases::default(), partial: Arc::default(), kind }
     }
 
@@ -156,16 +169,17 @@ impl Cache {
                 idle.push((used.unwrap_or(SystemTime::UNIX_EPOCH), entry, size));
             }
         }
+        let fits = |held: u64| self.budget.is_none_or(|budget| held.saturating_add(bytes) <= budget);
         ensure!(
-            leased.saturating_add(bytes) <= self.budget,
+            fits(leased),
             "its {bytes} bytes do not fit into the cache of {} bytes, where versions in use hold {leased}; \
              raise `models.cache_size`",
-            self.budget
+            self.budget.unwrap_or_default()
         );
         idle.sort();
         let mut held = leased + idle.iter().map(|(_, _, size)| size).sum::<u64>();
         for (_, entry, size) in idle {
-            if held + bytes <= self.budget && self.free()? >= bytes {
+            if fits(held) && self.free()? >= bytes {
                 break;
             }
             fs::remove_dir_all(&entry).with_context(|| format!("cannot evict {entry:?} from the cache"))?;

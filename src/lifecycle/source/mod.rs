@@ -45,11 +45,9 @@ impl Source {
                     ))
                     .hint("create it, or correct `models.source`; it holds MODEL/VERSION/model.onnx");
                 }
-                // A copy exists only while its version loads, so its size is limited by the disk alone.
-                let copies = config::Cache { size: u64::MAX, ..cache.clone() };
                 Self::Directory(Box::new(Directory {
                     root: root.clone(),
-                    copies: Some(Cache::open(&copies)?),
+                    copies: Some(Cache::for_copies(cache)?),
                 }))
             }
             config::Source::Bucket { bucket, prefix } => {

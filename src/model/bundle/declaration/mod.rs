@@ -42,7 +42,7 @@ pub struct Declaration {
     pub output: Vec<OutputDeclaration>,
     /// Requests with their expected responses, which run before the version is served.
     pub samples: Vec<Sample>,
-    /// Requests that share calls of the model.
+    /// Rules for requests that share calls of the model.
     pub batching: Batching,
     /// Options of ONNX Runtime.
     pub session: SessionOptions,
@@ -55,7 +55,7 @@ pub struct Declaration {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
-    /// A JSON request, as it would be published.
+    /// A JSON request.
     pub request: serde_json::Value,
     /// The expected `predictions` (or `outputs`) of the response. Default: anything without a NaN.
     #[serde(default)]
@@ -105,7 +105,7 @@ impl Declaration {
     /// Reads a `model.yaml`.
     ///
     /// # Errors
-    /// A sentence with the place and what was expected there.
+    /// A sentence with the place and the expected value.
     pub fn parse(text: &str) -> Result<Self, String> {
         // An empty document declares nothing.
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {

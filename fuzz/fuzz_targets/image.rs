@@ -1,4 +1,4 @@
-//! Any bytes as a picture, and JPEGs of any size with any scans: pixels or an error, never a panic nor memory
+//! Any bytes as an image, and JPEGs of any size with any scans: pixels or an error, never a panic nor memory
 //! beyond the limit, and nothing is decoded whose cost is refused.
 #![no_main]
 
