@@ -59,7 +59,7 @@ impl Crashes {
                 && let Err(error) = count(&folder, &entry.path())
             {
                 let file = entry.path();
-                tracing::warn!(?file, %error, "cannot read which version an earlier worker was loading when it ended");
+                tracing::warn!(?file, %error, "cannot read the record of an unfinished load");
             }
         }
         Self { folder, marks: Marks::default() }

@@ -167,7 +167,9 @@ impl Loader {
         let mut load = spawn_blocking(carried(load));
         let ended = tokio::select! {
             ended = self.in_time(&mut load, permit) => ended,
-            () = unwanted.cancelled() => Err(LoadFailure::Transient("it changed while it was loaded".to_owned())),
+            () = unwanted.cancelled() => {
+                Err(LoadFailure::Transient("it changed while it was loaded".to_owned()))
+            }
         };
         let ended = match ended {
             Ok(ended) => ended,

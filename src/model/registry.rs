@@ -66,7 +66,7 @@ impl Models {
         let message = match wanted {
             Some(name) => format!("the model {} is not served; {}", quoted(name), suggestion(name, &serving)),
             None => format!(
-                "the request names no model and there is no default; set the attribute `model` to one of: {}",
+                "the request names no model and there is no default; name one of: {}",
                 list_names(&serving)
             ),
         };

@@ -40,8 +40,10 @@ struct Field {
 
 #[derive(Debug)]
 struct Categories {
+    /// The name of the column.
     name: String,
     positions: HashMap<String, Elements>,
+    /// The value for strings without a position.
     unknown: Option<Elements>,
 }
 
@@ -58,7 +60,6 @@ impl Columns {
             never_missing: Vec::new(),
             sources: Vec::new(),
         };
-        let rows = || Dim::Any("rows".to_owned());
         let mut of_input: Vec<Vec<Field>> = inputs.iter().map(|_| Vec::new()).collect();
         for (number, column) in declared.iter().enumerate() {
             let mut problem = |text: String| problems.push(format!("columns[{number}]: {text}"));
@@ -82,17 +83,7 @@ impl Columns {
                 columns.never_missing.push(requested);
             }
             if let Some(missing) = &column.missing {
-                let value = match missing {
-                    Missing::Text(text) if element.is_float() && is_nan(text) => {
-                        Elements::of_number(element, f64::NAN)
-                    }
-                    Missing::Text(text) if element == ElementType::String => {
-                        Some(Elements::String(vec![text.clone()]))
-                    }
-                    Missing::Number(value) => Elements::of_number(element, *value),
-                    Missing::Text(_) => None,
-                };
-                match value {
+                match missing_value(missing, element) {
                     Some(value) => columns.missing.push((requested, value)),
                     None => problem(format!(
                         "missing: expected {}, got {missing}",
@@ -100,31 +91,15 @@ impl Columns {
                     )),
                 }
             }
-            if let Some(texts) = &column.categories {
-                categories_problems(column, texts, &mut problem);
-            }
-            let categories = column.categories.as_ref().and_then(|texts| {
-                let value = |number: f64| Elements::of_number(model_element, number);
-                let positions: Option<HashMap<String, Elements>> = texts
-                    .iter()
-                    .enumerate()
-                    .map(|(at, text)| Some((text.clone(), value(at as f64)?)))
-                    .collect();
-                let unknown = column.unknown.map(value);
-                match (positions, unknown) {
-                    (Some(positions), None) => {
-                        Some(Categories { name: column.name.clone(), positions, unknown: None })
-                    }
-                    (Some(positions), Some(Some(unknown))) => {
-                        Some(Categories { name: column.name.clone(), positions, unknown: Some(unknown) })
-                    }
-                    _ => {
-                        problem(format!(
-                            "categories: their positions do not fit the input's type {model_element}"
-                        ));
-                        None
-                    }
+            let categories = column.categories.as_ref().and_then(|known| {
+                check_categories(column, known, &mut problem);
+                let categories = Categories::of(column, known, model_element);
+                if categories.is_none() {
+                    problem(format!(
+                        "categories: their positions do not fit the input's type {model_element}"
+                    ));
                 }
+                categories
             });
             if column.unknown.is_some() && column.categories.is_none() {
                 problem("unknown: expected categories beside it, got none".to_owned());
@@ -132,7 +107,7 @@ impl Columns {
             columns.requested.push(TensorSpec {
                 name: column.name.clone(),
                 element,
-                shape: vec![rows()],
+                shape: vec![Dim::Any("rows".to_owned())],
                 kind: ValueKind::Tensor,
             });
             of_input[input].push(Field { requested, categories });
@@ -213,24 +188,48 @@ impl Columns {
     }
 }
 
+/// The value of a missing field; `None` if the type has no such value.
+fn missing_value(missing: &Missing, element: ElementType) -> Option<Elements> {
+    match missing {
+        Missing::String(text) if element.is_float() && is_nan(text) => Elements::of_number(element, f64::NAN),
+        Missing::String(text) if element == ElementType::String => Some(Elements::String(vec![text.clone()])),
+        Missing::Number(value) => Elements::of_number(element, *value),
+        Missing::String(_) => None,
+    }
+}
+
 /// True for YAML's spelling of NaN and for that of requests.
 fn is_nan(text: &str) -> bool {
     text.strip_prefix('.').unwrap_or(text).eq_ignore_ascii_case("nan")
 }
 
-fn categories_problems(column: &declaration::Column, texts: &[String], problem: &mut impl FnMut(String)) {
-    if texts.is_empty() {
+fn check_categories(column: &declaration::Column, known: &[String], problem: &mut impl FnMut(String)) {
+    if known.is_empty() {
         problem("categories: expected at least one, got none".to_owned());
     }
-    for (at, text) in texts.iter().enumerate() {
-        if texts[..at].contains(text) {
-            problem(format!("categories: expected each once, got {text:?} twice"));
+    for (at, name) in known.iter().enumerate() {
+        if known[..at].contains(name) {
+            problem(format!("categories: expected each once, got {name:?} twice"));
         }
     }
-    if let (Some(Missing::Text(text)), None) = (&column.missing, column.unknown)
-        && !texts.contains(text)
+    if let (Some(Missing::String(name)), None) = (&column.missing, column.unknown)
+        && !known.contains(name)
     {
-        problem(format!("missing: expected one of the categories, got {text:?}; or declare `unknown`"));
+        problem(format!("missing: expected one of the categories, got {name:?}; or declare `unknown`"));
+    }
+}
+
+impl Categories {
+    /// `None` if the input's type cannot hold a position or the value for unknown categories.
+    fn of(column: &declaration::Column, known: &[String], element: ElementType) -> Option<Self> {
+        let value = |number: f64| Elements::of_number(element, number);
+        let position = |(at, name): (usize, &String)| Some((name.clone(), value(at as f64)?));
+        let positions = known.iter().enumerate().map(position).collect::<Option<_>>()?;
+        let unknown = match column.unknown {
+            Some(number) => Some(value(number)?),
+            None => None,
+        };
+        Some(Self { name: column.name.clone(), positions, unknown })
     }
 }
 
@@ -261,7 +260,9 @@ macro_rules! dispatch {
         fn append_one(out: &mut Elements, given: &Elements, row: usize) {
             match (out, given) {
                 $((Elements::$variant(out), Elements::$variant(given)) => out.push(given[row].clone()),)+
-                (out, given) => unreachable!("a column of {} for an input of {}", given.element(), out.element()),
+                (out, given) => {
+                    unreachable!("a column of {} for an input of {}", given.element(), out.element())
+                }
             }
         }
     };

@@ -3,14 +3,15 @@
 
 pub(crate) mod columns;
 pub mod declaration;
+mod manifest;
 pub mod mlflow;
+mod mlmodel;
 
-use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use crate::model::bundle::declaration::Declaration;
+use self::declaration::Declaration;
+pub use self::manifest::{MANIFEST, Manifest, ManifestFile, base64_be, size_and_crc32c};
+use self::mlmodel::MlModel;
 use crate::model::onnx::graph_file::GraphFile;
 use crate::model::onnx::model_file;
 
@@ -37,40 +38,9 @@ pub enum Problem {
     Refused(String),
 }
 
-/// The manifest's name.
-pub const MANIFEST: &str = "manifest.json";
 pub(crate) const DECLARATION: &str = "model.yaml";
 /// Limit of the bytes of a manifest or a declaration: parsed, it takes many times as much memory.
 pub(crate) const MAX_DECLARATION_BYTES: u64 = 16 << 20;
-
-/// The manifest of a version. It is written last, so that it commits the version.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Manifest {
-    pub files: BTreeMap<String, ManifestFile>,
-    /// See [`Declaration::new_signature`].
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub new_signature: bool,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-pub struct ManifestFile {
-    /// Bytes.
-    pub size: u64,
-    /// Base64 of the 4 big-endian bytes, the form of Cloud Storage.
-    pub crc32c: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct MlModel {
-    flavors: BTreeMap<String, serde_json::Value>,
-    signature: Option<MlSignature>,
-}
-
-#[derive(Debug, Deserialize)]
-struct MlSignature {
-    /// A JSON array of columns or tensors, as a string.
-    inputs: Option<String>,
-}
 
 impl Bundle {
     /// Validates the version in `folder`. Reads the model file's structure, but loads no graph.
@@ -79,7 +49,10 @@ impl Bundle {
         let declaration = read_declaration(folder)?;
         let mlmodel = read_mlmodel(folder)?;
         let (name, columns) = match &mlmodel {
-            Some(mlmodel) => (mlmodel.model_file()?, mlmodel.columns()?),
+            Some(mlmodel) => (
+                mlmodel.model_file().map_err(Problem::Refused)?,
+                mlmodel.columns().map_err(Problem::Refused)?,
+            ),
             None => ("model.onnx".to_owned(), None),
         };
         for name in declaration.files() {
@@ -200,28 +173,6 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Bytes and checksum of a file, read in pieces: model files may be larger than the memory.
-pub fn size_and_crc32c(path: &Path) -> std::io::Result<(u64, u32)> {
-    use std::io::Read as _;
-    let mut file = std::fs::File::open(path)?;
-    let mut piece = vec![0; 256 << 10];
-    let (mut size, mut crc) = (0, 0);
-    loop {
-        let count = file.read(&mut piece)?;
-        if count == 0 {
-            return Ok((size, crc));
-        }
-        size += count as u64;
-        crc = crc32c::crc32c_append(crc, &piece[..count]);
-    }
-}
-
-/// A crc32c in the form of Cloud Storage.
-pub fn base64_be(crc: u32) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes())
-}
-
 fn read_mlmodel(folder: &Path) -> Result<Option<MlModel>, Problem> {
     match read_small(&folder.join("MLmodel")) {
         Ok(text) => serde_saphyr::from_str(&text)
@@ -229,56 +180,6 @@ fn read_mlmodel(folder: &Path) -> Result<Option<MlModel>, Problem> {
             .map_err(|error| Problem::Refused(format!("\"MLmodel\" is not understood: {error}"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Problem::Refused(format!("cannot read \"MLmodel\": {error}"))),
-    }
-}
-
-impl MlModel {
-    fn model_file(&self) -> Result<String, Problem> {
-        let onnx = self.flavors.get("onnx").ok_or_else(|| {
-            let flavors: Vec<_> = self.flavors.keys().collect();
-            Problem::Refused(format!("\"MLmodel\" has no flavour `onnx`, only {flavors:?}"))
-        })?;
-        let data = onnx.get("data").and_then(serde_json::Value::as_str);
-        Ok(data.unwrap_or("model.onnx").to_owned())
-    }
-
-    /// The columns of a pandas signature; `None` for a tensor signature, or if columns have no names.
-    fn columns(&self) -> Result<Option<Vec<mlflow::Column>>, Problem> {
-        #[derive(Deserialize)]
-        struct Column {
-            #[serde(rename = "type")]
-            kind: String,
-            name: Option<Name>,
-            required: Option<bool>,
-            /// Its opposite in MLflow before 2.9.
-            optional: Option<bool>,
-        }
-        /// A column's name; a frame that was made from an array has numbers.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Name {
-            Text(String),
-            Number(i64),
-        }
-        let Some(inputs) = self.signature.as_ref().and_then(|signature| signature.inputs.as_ref()) else {
-            return Ok(None);
-        };
-        let columns: Vec<Column> = serde_json::from_str(inputs).map_err(|error| {
-            Problem::Refused(format!("the signature's inputs in \"MLmodel\" are not understood: {error}"))
-        })?;
-        if columns.iter().any(|column| column.kind == "tensor") {
-            return Ok(None);
-        }
-        let named = |column: Column| {
-            let Column { kind, name, required, optional } = column;
-            let name = match name? {
-                Name::Text(text) => text,
-                Name::Number(number) => number.to_string(),
-            };
-            let required = required.unwrap_or(!optional.unwrap_or(false));
-            Some(mlflow::Column { name, kind, required })
-        };
-        Ok(columns.into_iter().map(named).collect())
     }
 }
 
@@ -330,49 +231,38 @@ mod tests {
         assert_eq!(problem(&[("MLmodel", escape)]), "\"../../etc/passwd\" leaves the version's folder");
     }
 
-    #[test]
-    fn columns_of_every_mlflow_are_read() {
-        let columns = |inputs: &str| {
-            let mlmodel =
-                format!("flavors:\n  onnx: {{data: model.onnx}}\nsignature:\n  inputs: '{inputs}'\n");
-            let folder = folder(&[("model.onnx", b""), ("MLmodel", mlmodel.as_bytes())]);
-            Bundle::open(folder.path()).unwrap().columns.unwrap()
-        };
-        let column = |name: &str, required: bool| mlflow::Column {
-            name: name.to_owned(),
-            kind: "double".to_owned(),
-            required,
-        };
-        // A frame made from an array numbers its columns. MLflow 2.4 wrote `optional`.
-        let numbered = r#"[{"type": "double", "name": 0}, {"type": "double", "name": 1, "required": true}]"#;
-        assert_eq!(columns(numbered), [column("0", true), column("1", true)]);
-        let optional = r#"[{"type": "double", "name": "a", "optional": true}, {"type": "double", "name": "b", "optional": false},
-            {"type": "double", "name": "c", "required": false}]"#
-            .replace('\n', " ");
-        assert_eq!(columns(&optional), [column("a", false), column("b", true), column("c", false)]);
-    }
-
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
         /// Damaged files give a bundle or a reason, never a panic.
         #[test]
-        fn any_files_are_read_without_a_panic(which in 0usize..4, at: proptest::sample::Index, byte: u8, cut: bool, noise: Vec<u8>) {
+        fn any_files_are_read_without_a_panic(
+            which in 0usize..4,
+            at: proptest::sample::Index,
+            byte: u8,
+            is_cut: bool,
+            noise: Vec<u8>,
+        ) {
+            let yaml = b"output: [{from: y, labels: [a, b]}]\nsamples: []\nimage: {resize: {shorter: 5}}\n";
+            let mlmodel = b"flavors:\n  onnx: {data: model.onnx}\n\
+                signature:\n  inputs: '[{\"type\": \"double\", \"name\": \"a\"}]'\n";
+            let manifest = br#"{"files": {"model.onnx": {"size": 2, "crc32c": "AAAAAA=="}}}"#;
             let mut files: Vec<(&str, Vec<u8>)> = vec![
                 ("model.onnx", b"\x08\x07".to_vec()),
-                ("model.yaml", b"output:\n  - {from: y, labels: [a, b]}\nsamples: []\nimage: {resize: {shorter: 5}}\n".to_vec()),
-                ("MLmodel", b"flavors:\n  onnx: {data: model.onnx}\nsignature:\n  inputs: '[{\"type\": \"double\", \"name\": \"a\"}]'\n".to_vec()),
-                ("manifest.json", br#"{"files": {"model.onnx": {"size": 2, "crc32c": "AAAAAA=="}}}"#.to_vec()),
+                ("model.yaml", yaml.to_vec()),
+                ("MLmodel", mlmodel.to_vec()),
+                ("manifest.json", manifest.to_vec()),
             ];
             let content = &mut files[which].1;
             let at = at.index(content.len());
-            if cut {
+            if is_cut {
                 content.truncate(at);
                 content.extend(&noise);
             } else {
                 content[at] = byte;
             }
-            let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (*name, content.as_slice())).collect();
+            let files: Vec<(&str, &[u8])> =
+                files.iter().map(|(name, content)| (*name, content.as_slice())).collect();
             let _ = Bundle::open(folder(&files).path());
         }
     }

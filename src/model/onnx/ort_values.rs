@@ -224,7 +224,9 @@ fn view(value: &DynValue, element: ElementType) -> Result<View<'_>, String> {
     macro_rules! number_view {
         ($(($variant:ident, $rust:ty)),+ $(,)?) => {
             match element {
-                $(ElementType::$variant => View::$variant(value.try_extract_tensor::<$rust>().map_err(sentence)?.1),)+
+                $(ElementType::$variant => {
+                    View::$variant(value.try_extract_tensor::<$rust>().map_err(sentence)?.1)
+                })+
                 ElementType::String | ElementType::Bytes | ElementType::Composite => {
                     return Err(format!("{element} elements cannot be lent"));
                 }

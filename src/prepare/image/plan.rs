@@ -215,17 +215,23 @@ impl Plan {
                         match self.layout {
                             Layout::Nchw => for (table, from) in tables.iter().zip(order) {
                                 for row in rows.clone() {
-                                    out.extend(row.chunks_exact(stored).map(|pixel| table[usize::from(pixel[*from])]));
+                                    let level = |pixel: &[u8]| table[usize::from(pixel[*from])];
+                                    out.extend(row.chunks_exact(stored).map(level));
                                 }
                             },
                             Layout::Nhwc => for row in rows {
                                 for pixel in row.chunks_exact(stored) {
-                                    out.extend(tables.iter().zip(order).map(|(table, from)| table[usize::from(pixel[*from])]));
+                                    let level = |(table, from): (&[_; 256], &usize)| {
+                                        table[usize::from(pixel[*from])]
+                                    };
+                                    out.extend(tables.iter().zip(order).map(level));
                                 }
                             },
                         }
                     })+
-                    (table, out) => unreachable!("a plan for {} met a buffer of {}", table.element(), out.element()),
+                    (table, out) => {
+                        unreachable!("a plan for {} met a buffer of {}", table.element(), out.element())
+                    }
                 }
             };
         }

@@ -80,17 +80,18 @@ impl Tokenizer {
         seconds: Option<&[String]>,
     ) -> Result<(Vec<Tensor>, Vec<usize>), Rejection> {
         if texts.is_empty() {
-            return Err(Rejection::invalid("expected at least one text, but none came"));
+            return Err(Rejection::invalid("expected at least one text, got none"));
         }
         let mut encodings = Vec::with_capacity(texts.len());
         let mut longest = self.pad.length;
         for (index, text) in texts.iter().enumerate() {
             let second = seconds.map(|seconds| seconds[index].as_str());
-            let came = text.len().max(second.map_or(0, str::len));
-            if came > self.max_bytes {
+            let length = text.len().max(second.map_or(0, str::len));
+            if length > self.max_bytes {
                 let most = self.max_bytes;
-                let message =
-                    format!("text {index} has {came} bytes, at most {most} are allowed; send a shorter one");
+                let message = format!(
+                    "text {index} has {length} bytes, at most {most} are allowed; send a shorter one"
+                );
                 return Err(Rejection::new(Code::InputTooLarge, message));
             }
             let encoded = guarded(|| match second {
@@ -99,7 +100,7 @@ impl Tokenizer {
             });
             let encoding = encoded.map_err(|error| match error.downcast_ref::<TruncationError>() {
                 Some(_) => self.does_not_fit(index),
-                None => Rejection::invalid(format!("text {index} cannot be tokenized: {error}")),
+                None => Rejection::invalid(format!("cannot tokenize text {index}: {error}")),
             })?;
             longest = longest.max(encoding.len());
             let width = longest.next_multiple_of(self.pad.multiple_of);
@@ -116,7 +117,7 @@ impl Tokenizer {
         }
         let width = longest.next_multiple_of(self.pad.multiple_of);
         if width == 0 {
-            return Err(Rejection::invalid("expected at least one token, but every text is empty"));
+            return Err(Rejection::invalid("expected at least one token, got empty texts"));
         }
         let tensors = self.inputs.iter().map(|(role, element)| {
             let elements = self.elements(&encodings, width, *role, *element);

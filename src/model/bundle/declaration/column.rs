@@ -80,14 +80,14 @@ pub(super) fn columns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
 pub enum Missing {
     #[serde(serialize_with = "json_number::serialize")]
     Number(f64),
-    Text(String),
+    String(String),
 }
 
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Number(number) => write!(f, "{number}"),
-            Self::Text(text) => write!(f, "{text:?}"),
+            Self::String(text) => write!(f, "{text:?}"),
         }
     }
 }
