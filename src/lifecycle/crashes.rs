@@ -111,7 +111,7 @@ impl Crashes {
 
     /// Removes the records of versions that are no longer listed with the files that crashed. Keeps those
     /// below `unreadable` addresses.
-    pub(crate) fn forget_but(&self, listed: &[(String, &ListedVersion)], unreadable: &[String]) {
+    pub(crate) fn forget_unlisted(&self, listed: &[(String, &ListedVersion)], unreadable: &[String]) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let Some(record) = read_record(&entry.path()).filter(|record| record.crashes > 0) else {
                 continue;
@@ -211,10 +211,10 @@ mod tests {
             assert_eq!(crashes.refusal(FROM, &listed(7), expected).is_some(), expected == 2);
         }
         let crashes = Crashes::open(folder.clone());
-        crashes.forget_but(&[(FROM.to_owned(), &listed(7))], &[]);
-        crashes.forget_but(&[], &["gs://b/m/".to_owned()]);
+        crashes.forget_unlisted(&[(FROM.to_owned(), &listed(7))], &[]);
+        crashes.forget_unlisted(&[], &["gs://b/m/".to_owned()]);
         assert_eq!(crashes.of(FROM, &listed(7)), 2);
-        crashes.forget_but(&[(FROM.to_owned(), &listed(8))], &["gs://b/n/".to_owned()]);
+        crashes.forget_unlisted(&[(FROM.to_owned(), &listed(8))], &["gs://b/n/".to_owned()]);
         assert_eq!(crashes.of(FROM, &listed(7)), 0);
         assert!(!folder.exists(), "nothing is left behind");
     }

@@ -100,8 +100,8 @@ impl Loader {
     }
 
     /// Forgets the crashes of versions that are not listed, except those of `unreadable` models; see
-    /// [`Crashes::forget_but`].
-    pub(crate) fn forget_crashes_but(
+    /// [`Crashes::forget_unlisted`].
+    pub(crate) fn forget_unlisted_crashes(
         &self,
         source: &Source,
         listed: &[ListedVersion],
@@ -111,7 +111,7 @@ impl Loader {
         let listed: Vec<_> = listed.iter().map(|listed| (address(listed), listed)).collect();
         let unreadable: Vec<String> =
             unreadable.iter().map(|model| source.locate(&format!("{model}/"))).collect();
-        self.crashes.forget_but(&listed, &unreadable);
+        self.crashes.forget_unlisted(&listed, &unreadable);
     }
 
     /// Loads a version: for all inference threads if it is `to_serve`, otherwise for one. Cancelling

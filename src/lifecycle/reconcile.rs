@@ -164,7 +164,7 @@ impl Follower {
         is_partial: bool,
     ) -> anyhow::Result<()> {
         if !is_partial {
-            self.forget_but(&newest_first);
+            self.forget_unlisted(&newest_first);
         }
         let serving = shared.models.serving().get(&*self.model).cloned();
         let mut findings = self.begin(shared, newest_first, is_partial).await;
@@ -217,7 +217,7 @@ impl Follower {
     }
 
     /// Drops the findings about versions that are no longer in the source.
-    fn forget_but(&mut self, listed: &[ListedVersion]) {
+    fn forget_unlisted(&mut self, listed: &[ListedVersion]) {
         self.versions.retain(|version, known| {
             listed.iter().any(|listed| listed.version.as_str() == version && listed.files == known.files)
         });

@@ -197,7 +197,7 @@ impl Watch {
         }
         self.ignored.retain(|known| ignored.contains(known));
         self.shared.not_served.set_ignored(ignored);
-        self.shared.loader.forget_crashes_but(&self.shared.source, &versions, &unreadable);
+        self.shared.loader.forget_unlisted_crashes(&self.shared.source, &versions, &unreadable);
         let mut by_model: BTreeMap<String, Vec<ListedVersion>> = BTreeMap::new();
         for listed in versions {
             by_model.entry(listed.model.clone()).or_default().push(listed);

@@ -185,7 +185,7 @@ impl FormattedOutput {
                 spec.describe()
             ));
         }
-        let labels = declared.labels.as_ref().and_then(|labels| match labels.read(folder) {
+        let labels = declared.labels.as_ref().and_then(|labels| match labels.names(folder) {
             Ok(labels) => Some(labels),
             Err(text) => {
                 problem(text);

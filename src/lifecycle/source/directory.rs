@@ -67,6 +67,7 @@ async fn copy(file: &ListedFile, from: &Path, to: &Path, progress: &impl Fn(u64)
     let mut source = fs::File::options().read(true).custom_flags(without_waiting).open(from).await?;
     let metadata = source.metadata().await?;
     ensure!(metadata.is_file(), "expected a file");
+    // Waits until any later change of the file must show in its times.
     let age = SystemTime::now().duration_since(changed(&metadata)).unwrap_or_default();
     tokio::time::sleep(TIME_STEP.saturating_sub(age)).await;
     let mut target = fs::File::create(to).await?;
@@ -179,7 +180,7 @@ impl Walk<'_> {
         let files = self.files.entry(version.clone()).or_default();
         *files += 1;
         if *files > MAX_FILES {
-            let expected = format!("expected at most {MAX_FILES} files, the others are passed over");
+            let expected = format!("expected at most {MAX_FILES} files, the others are skipped");
             return self.collector.ignore(version.trim_end_matches('/'), expected);
         }
         self.collector.add(relative, metadata.len(), generation(metadata), None);

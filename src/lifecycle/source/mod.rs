@@ -133,18 +133,18 @@ impl Source {
             [MANIFEST, DECLARATION].contains(&&*file.path) && file.size <= bundle::MAX_DECLARATION_BYTES
         };
         for file in listed.files.iter().filter(declares) {
-            if bundle::declares_new_signature(&file.path, &self.read(listed, file).await?) {
+            if bundle::declares_new_signature(&file.path, &self.read_file(listed, file).await?) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    async fn read(&self, listed: &ListedVersion, file: &ListedFile) -> anyhow::Result<Vec<u8>> {
+    async fn read_file(&self, listed: &ListedVersion, file: &ListedFile) -> anyhow::Result<Vec<u8>> {
         let from = format!("{}/{}", self.address(&listed.model, &listed.version), file.path);
         let content = match self {
             Self::Directory(_) => tokio::fs::read(&from).await.map_err(anyhow::Error::from),
-            Self::Bucket(source) => source.read(listed, file).await,
+            Self::Bucket(source) => source.read_file(listed, file).await,
         };
         content.with_context(|| format!("cannot read {from}"))
     }

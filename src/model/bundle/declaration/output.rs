@@ -55,7 +55,7 @@ pub enum Labels {
 
 impl Labels {
     /// The names, read from `folder` where they are in a file.
-    pub(crate) fn read(&self, folder: &Path) -> Result<Vec<String>, String> {
+    pub(crate) fn names(&self, folder: &Path) -> Result<Vec<String>, String> {
         match self {
             Self::List(names) => Ok(names.clone()),
             Self::File(name) => {
@@ -78,7 +78,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("labels.txt"), "\u{feff}cat\r\ndog \n\n\u{3000}\r\n\t\n \r\n")
             .unwrap();
-        let read = || Labels::File("labels.txt".to_owned()).read(folder.path()).unwrap();
+        let read = || Labels::File("labels.txt".to_owned()).names(folder.path()).unwrap();
         assert_eq!(read(), ["cat", "dog ", "", "\u{3000}", "\t", " "]);
         std::fs::write(folder.path().join("labels.txt"), "cat\n ").unwrap();
         assert_eq!(read(), ["cat", " "], "without a line end behind the last");
