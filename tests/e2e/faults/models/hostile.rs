@@ -122,7 +122,7 @@ async fn fault_52_a_model_that_never_ends() {
     let info = worker.until_info("a refusal", |info| reason_of(info).is_string()).await;
     let reason = reason_of(&info).as_str().unwrap().to_owned();
     assert!(reason.contains("did not end within `models.load_timeout` (10s); correct it"), "{reason}");
-    assert!(!reason.contains("cannot be ended"), "{reason}");
+    assert!(!reason.contains("cannot be terminated"), "{reason}");
     trial.serves(&worker, "2").await;
     // Its thread is free again: the processor is idle.
     let before = worker.processor_time();
