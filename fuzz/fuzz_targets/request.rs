@@ -7,9 +7,9 @@ use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
-use predictd::headers::Headers;
 use predictd::decode::envelope::open;
 use predictd::encode::{Served, response, unpad};
+use predictd::headers::Headers;
 use predictd::tensor::{Output, Show};
 
 const TYPES: [(&str, &str); 9] = [
