@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use predictd::decode::envelope::{Content, open};
 use predictd::decode::{Limits, Protocol, ResponseSpec, decode};
-use predictd::encode::{Served, response};
+use predictd::encode::{ServedModel, response};
 use predictd::headers::Headers;
 use predictd::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Output, Show, View};
@@ -179,7 +179,7 @@ fn reading(criterion: &mut Criterion) {
 }
 
 fn writing(criterion: &mut Criterion) {
-    let served = Served { model: "wine", version: "3", batched: true };
+    let served = ServedModel { model: "wine", version: "3", batched: true };
     let mut group = criterion.benchmark_group("encode");
     for rows in ROWS {
         let labels = vec![1_i64; rows];

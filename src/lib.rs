@@ -16,6 +16,7 @@
 //! | [`tensor`] | tensors, elements and signatures |
 //! | [`gcp`] | Google's clients, and checks that what the configuration names can be used |
 //! | [`error`], [`names`], [`mod@hint`] | error codes, names in messages, hints |
+//! | [`gzip`], [`rfc3339`] | compression, dates and times |
 
 // `cli::output` alone prints: `println!` and `eprintln!` panic where a pipe is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -27,6 +28,7 @@ pub mod encode;
 pub mod engine;
 pub mod error;
 pub mod gcp;
+pub mod gzip;
 pub mod headers;
 pub mod hint;
 pub mod http;
@@ -37,5 +39,6 @@ pub mod ops;
 pub mod pipeline;
 pub mod prepare;
 pub mod pubsub;
+pub mod rfc3339;
 pub mod stages;
 pub mod tensor;

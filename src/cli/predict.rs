@@ -11,7 +11,7 @@ use google_cloud_pubsub::model::Message;
 use super::output;
 use crate::engine::job::Batch;
 use crate::engine::predict;
-use crate::headers::{CONTENT_TYPE, OF_THE_BODY};
+use crate::headers::{CONTENT_TYPE, describes_body};
 use crate::hint::Hint as _;
 use crate::model::Models;
 use crate::pubsub::{publish, receive};
@@ -62,7 +62,7 @@ pub fn write(answer: &Answer, all: bool) -> anyhow::Result<()> {
     }
     let tells_of_the_body = |key: &str, value: &str| match key {
         CONTENT_TYPE => value != "application/json",
-        _ => OF_THE_BODY.contains(&key) || key.starts_with("ce-"),
+        _ => describes_body(key),
     };
     let attributes: BTreeMap<&String, &String> =
         answer.attributes.iter().filter(|(key, value)| all || tells_of_the_body(key, value)).collect();

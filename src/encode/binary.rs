@@ -1,4 +1,4 @@
-//! Elements as the Open Inference Protocol's binary extension has them: little-endian, strings with their length before them.
+//! Elements in the Open Inference Protocol's binary extension: little-endian, strings with their length before them.
 
 use half::{bf16, f16};
 
@@ -6,8 +6,10 @@ use crate::for_each_element_type;
 use crate::tensor::Composite;
 use crate::tensor::View;
 
+/// An element as bytes.
 trait Binary: Sized {
     fn push_all(elements: &[Self], out: &mut Vec<u8>);
+    /// Bytes that [`Self::push_all`] writes.
     fn size(elements: &[Self]) -> usize {
         size_of_val(elements)
     }
@@ -40,7 +42,7 @@ macro_rules! with_lengths {
         impl Binary for $rust {
             fn push_all(elements: &[Self], out: &mut Vec<u8>) {
                 for element in elements {
-                    // Longer ones do not fit any message.
+                    // A response has no room for longer ones.
                     let length = u32::try_from(element.len()).unwrap_or(u32::MAX);
                     out.extend_from_slice(&length.to_le_bytes());
                     out.extend_from_slice(element.as_ref());
@@ -55,7 +57,7 @@ macro_rules! with_lengths {
 }
 with_lengths!(String, Vec<u8>);
 
-/// Inputs only, and so in no response.
+/// Never written: composites are inputs only.
 impl Binary for Composite {
     fn push_all(_: &[Self], _: &mut Vec<u8>) {}
 
@@ -66,11 +68,11 @@ impl Binary for Composite {
 
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        pub(super) fn push(out: &mut Vec<u8>, view: View<'_>) {
+        pub(super) fn push_elements(out: &mut Vec<u8>, view: View<'_>) {
             match view { $(View::$variant(elements) => <$rust as Binary>::push_all(elements, out)),+ }
         }
 
-        /// Bytes that [`push`] writes.
+        /// Bytes that [`push_elements`] writes.
         pub(super) fn size(view: View<'_>) -> usize {
             match view { $(View::$variant(elements) => <$rust as Binary>::size(elements)),+ }
         }

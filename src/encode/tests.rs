@@ -1,12 +1,15 @@
 use half::f16;
 use proptest::prelude::*;
 
+use super::response::capacity;
+use super::value::push_nested;
 use super::*;
-use crate::decode::{Limits, decode};
+use crate::decode::{Id, Limits, Protocol, RequestedOutput, ResponseSpec, decode};
+use crate::error::{Code, Rejection};
 use crate::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
-use crate::tensor::{ElementType, Elements, Show, Tensor, View};
+use crate::tensor::{ElementType, Elements, Output, Show, Tensor, View};
 
-const SERVED: Served<'static> = Served { model: "wine", version: "3", batched: true };
+const SERVED: ServedModel<'static> = ServedModel { model: "wine", version: "3", batched: true };
 
 fn spec(protocol: Protocol) -> ResponseSpec {
     ResponseSpec { protocol, id: None }
@@ -17,7 +20,7 @@ fn v2(outputs: &[&str]) -> Protocol {
     Protocol::V2 { outputs: outputs.iter().map(wanted).collect(), binary: false }
 }
 
-fn body(spec: &ResponseSpec, outputs: &[Output<'_>], served: &Served<'_>) -> String {
+fn body(spec: &ResponseSpec, outputs: &[Output<'_>], served: &ServedModel<'_>) -> String {
     let body = response(spec, outputs, served).unwrap();
     assert_eq!(body.json_length, None);
     String::from_utf8(body.bytes).unwrap()
@@ -35,7 +38,7 @@ fn every_form_mirrors_its_request() {
     let tail = r#""model":"wine","model_version":"3""#;
     let both = [label, scores];
     let one = std::slice::from_ref(&scores);
-    let whole = Served { batched: false, ..SERVED };
+    let whole = ServedModel { batched: false, ..SERVED };
     let v2_label = r#"{"name":"label","datatype":"INT64","shape":[2],"data":[1,-2]}"#;
     let v2_scores = r#"{"name":"sc\"ores","datatype":"FP32","shape":[2,2],"data":[0.1,1.0,1e+20,-0.5]}"#;
     let v2_head = r#"{"model_name":"wine","model_version":"3","outputs":["#;
@@ -326,7 +329,7 @@ fn names_rankings_sequences_and_missing_outputs_are_shown() {
     );
     let part = |elements| Output { name: "s", shape: &[2], elements, show: Show::Values };
     let parts = [part(View::I64(&[1, 2])), part(View::I64(&[3, 4]))];
-    let whole = Served { batched: false, ..SERVED };
+    let whole = ServedModel { batched: false, ..SERVED };
     let empty = View::U8(&[]);
     let both = [
         Output { name: "s", shape: &[0], elements: empty, show: Show::Sequence(&parts) },

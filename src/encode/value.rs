@@ -5,8 +5,9 @@ use crate::tensor::Composite;
 use crate::tensor::View;
 use half::{bf16, f16};
 
+/// An element as JSON.
 trait Write {
-    /// Bytes that one element takes at most, its comma included; strings are measured instead.
+    /// Greatest length of one element with its comma; of a string without its characters.
     const WIDTH: usize;
     fn push(&self, out: &mut Vec<u8>);
 }
@@ -50,7 +51,7 @@ floats!(f32, 17; f64, 26);
 impl Write for f16 {
     const WIDTH: usize = 17;
 
-    /// At most five digits tell every float16 from its neighbours; the fewest that do are taken.
+    /// The fewest digits that read back as the same float16, which are at most five.
     fn push(&self, out: &mut Vec<u8>) {
         let exact = self.to_f32();
         let shorter = (0..4)
@@ -64,7 +65,7 @@ impl Write for f16 {
 impl Write for bf16 {
     const WIDTH: usize = 17;
 
-    /// As for float16: three digits tell most from their neighbours, four all.
+    /// The fewest digits that read back as the same bfloat16, which are at most four.
     fn push(&self, out: &mut Vec<u8>) {
         let exact = self.to_f32();
         let shorter = (0..4)
@@ -101,7 +102,7 @@ impl Write for String {
     }
 }
 
-/// Inputs only, and so in no response.
+/// Never written: composites are inputs only.
 impl Write for Composite {
     const WIDTH: usize = 5;
     fn push(&self, out: &mut Vec<u8>) {
@@ -116,7 +117,7 @@ macro_rules! dispatch {
             match view { $(View::$variant(elements) => nested(out, elements, shape)),+ }
         }
 
-        /// How many bytes the elements take, at most but for escapes in strings.
+        /// An upper bound of the length of the elements, without escapes in strings.
         pub(super) fn estimate(view: View<'_>) -> usize {
             let text = match view {
                 View::String(texts) => texts.iter().map(String::len).sum(),
@@ -135,7 +136,7 @@ fn nested<T: Write>(out: &mut Vec<u8>, elements: &[T], shape: &[usize]) {
         return;
     };
     out.push(b'[');
-    // An empty dimension further in leaves nothing to divide, yet its brackets are written.
+    // The brackets of empty dimensions are written, too.
     let width = elements.len() / (*length).max(1);
     for index in 0..*length {
         if index > 0 {
@@ -155,7 +156,7 @@ pub(super) fn push_key(out: &mut Vec<u8>, name: &str) {
     out.push(b':');
 }
 
-/// A JSON string; escapes what RFC 8259 demands and nothing else.
+/// A JSON string, with the escapes that RFC 8259 requires and no others.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();

@@ -267,7 +267,7 @@ impl Reply {
             is_ok: outcome.is_ok(),
             now: SystemTime::now(),
         };
-        let Wrapped { body, attributes } = wrap(body, &origin.delivery, &sender);
+        let Wrapped { body, headers: attributes } = wrap(body, &origin.delivery, &sender);
         let body: Bytes = body.into();
         origin.ticket.respond(body.len());
         Self { body, attributes, outcome, model, id, origin }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::decode::{Id, Protocol, Request};
 use crate::encode::unpad::{Lengths, Padded};
-use crate::encode::{self, Served};
+use crate::encode::{self, ServedModel};
 use crate::engine::deadline;
 use crate::engine::job::{Batch, Origin, Pending, Reply};
 use crate::error::{Code, Rejection};
@@ -353,7 +353,7 @@ impl Joined<'_> {
     ) -> Vec<Answered> {
         let by_rows = how != How::Whole;
         let (model, version) = (&*self.model.name, &*self.model.version);
-        let served = Served { model, version, batched: by_rows };
+        let served = ServedModel { model, version, batched: by_rows };
         let mut shapes: Vec<Vec<usize>> = outputs.iter().map(|output| output.shape.to_vec()).collect();
         let encode_one = |index: usize| {
             let request = &self.requests[index];
@@ -386,9 +386,13 @@ impl Joined<'_> {
                 }
                 None => Lengths::of(request, signature),
             };
-            encode::unpad::lend(&request.response.protocol, &signature.unpads, &lengths, &own, |own| {
-                encode::response(&request.response, own, &served)
-            })
+            encode::unpad::lend_unpadded(
+                &request.response.protocol,
+                &signature.unpads,
+                &lengths,
+                &own,
+                |own| encode::response(&request.response, own, &served),
+            )
         };
         requests.map(encode_one).collect()
     }

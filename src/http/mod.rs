@@ -21,12 +21,12 @@ use tokio::runtime;
 use tokio::sync::{Mutex, oneshot};
 
 use self::connections::Connections;
-use crate::encode::envelope::rfc3339;
 use crate::hint::Hint as _;
 use crate::lifecycle::source::Ignored;
 use crate::model::{Model, Models, NotServed};
 use crate::ops::health::Health;
 use crate::ops::metrics::Metrics;
+use crate::rfc3339;
 use crate::tensor::signature::{TensorSpec, ValueKind};
 
 /// The answer to `GET /`.
@@ -205,7 +205,7 @@ impl VersionInfo {
         Self {
             version: model.version.to_string(),
             from: model.from.clone(),
-            loaded_at: rfc3339(model.loaded_at),
+            loaded_at: rfc3339::format(model.loaded_at),
             inputs: tensors(&model.signature.inputs),
             outputs: tensors(&model.signature.outputs),
             columns: model.signature.columns.clone(),

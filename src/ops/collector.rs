@@ -4,7 +4,6 @@
 //! What is not accepted in the end is logged once, here. TLS is the one of Google's clients: the platform's roots, and the
 //! cryptography that main chose.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -115,7 +114,7 @@ impl Collector {
             Transport::Http { client, url, headers, gzip } => {
                 let mut body = message.encode_to_vec();
                 if *gzip {
-                    body = compressed(&body);
+                    body = crate::gzip::compress(&body);
                 }
                 let request = client.post(url.clone()).headers(headers.clone()).body(body);
                 let response = request.send().await.map_err(Failure::of_http)?;
@@ -226,9 +225,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
-}
-
-fn compressed(body: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(body).and_then(|()| encoder.finish()).expect("writing to memory does not fail")
 }

@@ -420,13 +420,13 @@ proptest! {
         shape in proptest::collection::vec(1_usize..4, 1..4),
         seed in proptest::collection::vec(any::<u64>(), 64),
     ) {
-        use crate::encode::{Served, response};
+        use crate::encode::{ServedModel, response};
         use crate::tensor::Output;
         let count: usize = shape.iter().product();
         for (elements, _) in tensors(&seed[..count]).into_iter().filter(is_tensor) {
             let output = [Output { name: "x", shape: &shape, elements: elements.view(), show: crate::tensor::Show::Values }];
             let spec = super::super::ResponseSpec { protocol: Protocol::V2 { outputs: vec![], binary: true }, id: None };
-            let body = response(&spec, &output, &Served { model: "m", version: "1", batched: true }).unwrap();
+            let body = response(&spec, &output, &ServedModel { model: "m", version: "1", batched: true }).unwrap();
             let json_length = body.json_length.unwrap();
             // A response's outputs are a request's inputs.
             let json = String::from_utf8(body.bytes[..json_length].to_vec()).unwrap().replace("\"outputs\"", "\"inputs\"");

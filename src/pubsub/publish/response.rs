@@ -7,7 +7,7 @@ use google_cloud_pubsub::model::Message;
 use crate::decode::Id;
 use crate::engine::job::Reply;
 use crate::error::{Code, Rejection};
-use crate::headers::{DATAREF, OF_THE_BODY};
+use crate::headers;
 use crate::model::Model;
 
 /// Pub/Sub's limit of one message, data and attributes together.
@@ -71,7 +71,7 @@ fn is_attribute(value: &str) -> bool {
     !value.is_empty() && value.len() <= MAX_ATTRIBUTE_BYTES
 }
 
-/// The request's own attributes, then the response's, but for those that tell of the body.
+/// The request's own attributes that a response repeats, then the response's.
 fn attributes(
     mut all: HashMap<String, String>,
     message_id: &str,
@@ -79,11 +79,7 @@ fn attributes(
     model: Option<&Model>,
     outcome: Result<(), Code>,
 ) -> HashMap<String, String> {
-    all.retain(|key, _| {
-        let key = key.as_str();
-        let of_the_body = OF_THE_BODY.contains(&key) || matches!(key, DATAREF | "payloadFormat");
-        !(of_the_body || key.starts_with("goog") || key.starts_with("ce-"))
-    });
+    all.retain(|key, _| headers::is_repeated(key));
     if all.len() > MAX_ATTRIBUTES - OWN_ATTRIBUTES {
         // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed along.
         let request_id = all.remove("request_id");
