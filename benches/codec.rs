@@ -1,7 +1,8 @@
-//! Bytes to tensors and back, against `serde_json::Value` and a copy: what a worker without its own codec would do.
+//! Bytes to tensors and back, against `serde_json::Value` and a copy: what a worker without its own codec
+//! would do.
 //!
-//! Before Criterion's own figures it prints how many times faster rows are read, the goal is 3 or better; and how long binary
-//! tensors take beside a copy of their bytes into a new buffer, the goal is 1.1 or less.
+//! Before Criterion's own figures it prints how many times faster rows are read, the goal is 3 or better; and
+//! how long binary tensors take beside a copy of their bytes into a new buffer, the goal is 1.1 or less.
 
 use std::collections::HashMap;
 use std::hint::black_box;

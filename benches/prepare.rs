@@ -1,4 +1,5 @@
-//! JPEG to tensor, on the pictures that `scripts/bench-images.py` writes while it times Pillow and numpy on the same.
+//! JPEG to tensor, on the pictures that `scripts/bench-images.py` writes while it times Pillow and numpy on
+//! the same.
 
 use std::hint::black_box;
 use std::path::Path;

@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-/// Compresses at the fastest level: a client waits for the response, and other levels make JSON's digits hardly smaller.
+/// Compresses at the fastest level: a client waits for the response, and other levels make JSON's digits
+/// hardly smaller.
 pub fn compress(bytes: &[u8]) -> Vec<u8> {
     let mut encoder =
         flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 2), flate2::Compression::fast());

@@ -1,4 +1,5 @@
-//! Any attributes beside any body: a reference, an event or neither; never a panic, and an answer can be wrapped for each.
+//! Any attributes beside any body: a reference, an event or neither; never a panic, and an answer can be
+//! wrapped for each.
 #![no_main]
 
 use std::collections::HashMap;

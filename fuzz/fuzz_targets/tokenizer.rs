@@ -1,4 +1,5 @@
-//! Any tokenizer.json and any texts, which a zero byte parts: rows of one length within the limit, or a reason; never a panic.
+//! Any tokenizer.json and any texts, which a zero byte parts: rows of one length within the limit, or a
+//! reason; never a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Tensors from raw little-endian bytes: raw rows, and the data of the Open Inference Protocol's binary extension.
+//! Tensors from raw little-endian bytes: raw rows, and the data of the Open Inference Protocol's binary
+//! extension.
 
 use half::{bf16, f16};
 
@@ -7,8 +8,8 @@ use crate::for_each_element_type;
 use crate::tensor::Composite;
 use crate::tensor::{ElementType, Elements};
 
-/// The bytes behind a v2 request's JSON that no tensor has taken. Each tensor takes its `binary_data_size`, in the order of the
-/// inputs.
+/// The bytes behind a v2 request's JSON that no tensor has taken. Each tensor takes its `binary_data_size`,
+/// in the order of the inputs.
 pub(super) struct Section<'a>(pub(super) &'a [u8]);
 
 impl<'a> Section<'a> {

@@ -1,4 +1,5 @@
-//! Columns: `{"inputs": {"x": [[…]], "y": …}}`, by the names of inputs or of named columns, or the bare value of a single input.
+//! Columns: `{"inputs": {"x": [[…]], "y": …}}`, by the names of inputs or of named columns, or the bare value
+//! of a single input.
 
 use super::error::{DecodeError, Decoded, key_twice, quoted};
 use super::inputs::Inputs;
@@ -95,7 +96,8 @@ impl<'s> WholeColumns<'s> {
         self.rows.is_some()
     }
 
-    /// Reads a list with a value for each row, in brackets of its own or without; returns the number of values.
+    /// Reads a list with a value for each row, in brackets of its own or without; returns the number of
+    /// values.
     pub(super) fn read_column(
         &mut self,
         place: usize,

@@ -15,8 +15,8 @@ pub(super) trait Element: Default + Clone {
     /// Reads one element and the white space before it.
     fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self>;
 
-    /// Appends the next elements of a list as long as they are fast to read, `most` at most. Returns their number, and consumes
-    /// nothing behind the last one.
+    /// Appends the next elements of a list as long as they are fast to read, `most` at most. Returns their
+    /// number, and consumes nothing behind the last one.
     #[inline(always)]
     fn read_run(_: &mut Scanner<'_>, _: &mut Vec<Self>, _most: usize) -> usize {
         0

@@ -1,5 +1,5 @@
-//! CloudEvents 1.0 (github.com/cloudevents/spec) as requests: in headers (binary mode) or in the body (structured mode, JSON
-//! format). Their data is read like any other body.
+//! CloudEvents 1.0 (github.com/cloudevents/spec) as requests: in headers (binary mode) or in the body
+//! (structured mode, JSON format). Their data is read like any other body.
 
 use std::borrow::Cow;
 
@@ -119,7 +119,8 @@ pub(super) fn from_body<'a>(
     data.into_body()
 }
 
-/// An event in structured mode, its `dataref` and its data's content type; `None` if it has data, or no `dataref`.
+/// An event in structured mode, its `dataref` and its data's content type; `None` if it has data, or no
+/// `dataref`.
 pub(super) fn find_reference(body: &[u8]) -> Decoded<Option<(Event, String, Option<String>)>> {
     let mut members = read_members(body)?;
     let Some(address) = members.dataref.take() else { return Ok(None) };

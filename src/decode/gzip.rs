@@ -1,7 +1,8 @@
-//! `content-encoding: gzip` (RFC 1952): one member, never more bytes than it claims, never more than the limit.
+//! `content-encoding: gzip` (RFC 1952): one member, never more bytes than it claims, never more than the
+//! limit.
 //!
-//! The last four bytes claim the decompressed size. It is taken as an upper bound, so that the memory of a body is known, and can be
-//! accounted for, before it is decompressed.
+//! The last four bytes claim the decompressed size. It is taken as an upper bound, so that the memory of a
+//! body is known, and can be accounted for, before it is decompressed.
 
 use std::io::Read as _;
 
@@ -26,7 +27,8 @@ pub(super) fn decompress(body: &[u8], max_bytes: usize) -> Decoded<Vec<u8>> {
     if claimed > max_bytes {
         return Err(too_large_or_broken(body, max_bytes));
     }
-    // Deflate compresses by a factor of 1032 at best (RFC 1951), which bounds what a short body with a large claim may reserve.
+    // Deflate compresses by a factor of 1032 at best (RFC 1951), which bounds what a short body with a large
+    // claim may reserve.
     let mut out = Vec::with_capacity(claimed.min(body.len().saturating_mul(1032)));
     let mut decoder = GzDecoder::new(body);
     let room = u64::try_from(claimed).unwrap_or(u64::MAX).saturating_add(1);
@@ -43,8 +45,8 @@ pub(super) fn decompress(body: &[u8], max_bytes: usize) -> Decoded<Vec<u8>> {
     }
 }
 
-/// The error about a claim beyond the limit. A body that was cut off, or has more behind it, claims any size, so the bytes are
-/// counted without keeping them.
+/// The error about a claim beyond the limit. A body that was cut off, or has more behind it, claims any size,
+/// so the bytes are counted without keeping them.
 #[cold]
 fn too_large_or_broken(body: &[u8], max_bytes: usize) -> Box<DecodeError> {
     let mut decoder = GzDecoder::new(body);

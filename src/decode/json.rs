@@ -78,8 +78,8 @@ struct Data {
 struct Seen<'a> {
     id: Option<Id>,
     data: Option<Data>,
-    /// The position of v2's list of requested outputs, which is read last: only `inputs`, which may follow it, says that the
-    /// body is v2.
+    /// The position of v2's list of requested outputs, which is read last: only `inputs`, which may follow
+    /// it, says that the body is v2.
     outputs: Option<Scanner<'a>>,
     /// The position of v2's parameters; those of the other protocols are ignored.
     parameters: Option<Scanner<'a>>,
@@ -184,8 +184,8 @@ pub(super) fn read_id(scanner: &mut Scanner<'_>) -> Decoded<Option<Id>> {
     }
 }
 
-/// The id of a body that is no request, for its error response. Found if the body is JSON up to the id; `None` if the id cannot
-/// be repeated.
+/// The id of a body that is no request, for its error response. Found if the body is JSON up to the id;
+/// `None` if the id cannot be repeated.
 pub(super) fn find_id(body: &[u8]) -> Option<Id> {
     let mut scanner = Scanner::new(body).ok()?;
     scanner.open(b'{').ok().filter(|open| *open)?;

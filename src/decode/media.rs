@@ -9,9 +9,10 @@
 //! | `text/plain` | one text |
 //! | none | v2 with its binary extension if `inference-header-content-length` is set, else JSON if `{` or `[` comes first, else an image if it begins like one |
 //!
-//! Types, subtypes and parameter names are compared without regard to case; unknown parameters are ignored. `charset` may only be
-//! UTF-8, or US-ASCII, which is a part of it. [`super::envelope`] takes the data out of CloudEvents first; its kind is then decided
-//! by its own content type. A body that could be of two kinds is refused, with a hint what to set.
+//! Types, subtypes and parameter names are compared without regard to case; unknown parameters are ignored.
+//! `charset` may only be UTF-8, or US-ASCII, which is a part of it. [`super::envelope`] takes the data out of
+//! CloudEvents first; its kind is then decided by its own content type. A body that could be of two kinds is
+//! refused, with a hint what to set.
 
 use super::error::{DecodeError, Decoded, quoted};
 
@@ -22,7 +23,8 @@ pub enum BodyKind {
     Json,
     /// Open Inference Protocol v2: `json_length` bytes of JSON, then the tensors' data.
     V2Binary { json_length: usize },
-    /// Comma-separated values. `header`: the first line names the columns; `None` if the request does not say it.
+    /// Comma-separated values. `header`: the first line names the columns; `None` if the request does not say
+    /// it.
     Csv { header: Option<bool> },
     /// Little-endian rows of the model's one input.
     Raw,
@@ -146,8 +148,8 @@ fn v2_binary(length: &str, body: usize) -> Decoded<BodyKind> {
     }
 }
 
-/// The kind of a body without a content type. Only JSON and images can be recognized; anything else could be a table, raw numbers
-/// or text.
+/// The kind of a body without a content type. Only JSON and images can be recognized; anything else could be
+/// a table, raw numbers or text.
 fn sniff(body: &[u8]) -> Decoded<BodyKind> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match body.iter().find(|byte| !b" \n\t\r".contains(byte)) {

@@ -29,7 +29,8 @@ impl ValueContext<'_> {
         too_many_elements(self.max_elements, element_weight(self.spec.element))
     }
 
-    /// True if each of the last `dims` dimensions is declared 1, so that brackets may be left out: `5` for `[[5]]`.
+    /// True if each of the last `dims` dimensions is declared 1, so that brackets may be left out: `5` for
+    /// `[[5]]`.
     #[cold]
     fn is_single(&self, dims: &[Option<usize>]) -> bool {
         let inner = self.spec.shape.len().checked_sub(dims.len());

@@ -18,7 +18,8 @@ pub(super) enum Placement {
 pub(super) type Places = Vec<Option<usize>>;
 
 impl Placement {
-    /// For columns with these names, in this order. A single input without named columns takes them under any names.
+    /// For columns with these names, in this order. A single input without named columns takes them under any
+    /// names.
     pub(super) fn of(inputs: &Inputs<'_>, names: &[String]) -> Decoded<Self> {
         let is_whole = NamedColumns::of(inputs).is_none()
             && matches!(&inputs.list[..], [only] if only.spec.shape.len() == 2);

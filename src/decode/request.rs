@@ -7,9 +7,11 @@ use crate::tensor::Tensor;
 pub struct Request {
     /// One tensor for each of the model's inputs, in the model's order.
     pub inputs: Vec<Tensor>,
-    /// Rows in each input, at least 1. If rows run one by one, each input has this many times the elements of its shape.
+    /// Rows in each input, at least 1. If rows run one by one, each input has this many times the elements of
+    /// its shape.
     pub rows: usize,
-    /// Each row's own length in each padded dimension, in the signature's order; empty if no output is unpadded.
+    /// Each row's own length in each padded dimension, in the signature's order; empty if no output is
+    /// unpadded.
     pub lengths: Vec<Vec<usize>>,
     pub response: ResponseSpec,
 }

@@ -1,5 +1,6 @@
-//! Open Inference Protocol v2 (github.com/kserve/open-inference-protocol, REST specification) with its binary data extension:
-//! a tensor's data is in the JSON, or behind it with its number of bytes as `binary_data_size`.
+//! Open Inference Protocol v2 (github.com/kserve/open-inference-protocol, REST specification) with its binary
+//! data extension: a tensor's data is in the JSON, or behind it with its number of bytes as
+//! `binary_data_size`.
 
 use super::binary::{self, Section};
 use super::columns::WholeColumns;
@@ -248,8 +249,8 @@ fn column_length(head: &Head<'_>, inputs: &Inputs<'_>) -> Decoded<usize> {
     }
 }
 
-/// Checks the datatype of data in JSON, which writes numbers of all types alike: a column of a DataFrame may have another type of
-/// number than the model.
+/// Checks the datatype of data in JSON, which writes numbers of all types alike: a column of a DataFrame may
+/// have another type of number than the model.
 fn check_json_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Decoded<()> {
     let own = inputs.list[index].spec;
     let is_number = |element: ElementType| {

@@ -1,4 +1,5 @@
-//! Elements in the Open Inference Protocol's binary extension: little-endian, strings with their length before them.
+//! Elements in the Open Inference Protocol's binary extension: little-endian, strings with their length
+//! before them.
 
 use half::{bf16, f16};
 

@@ -1,4 +1,5 @@
-//! The envelope of a response, which mirrors the request's: a CloudEvent in the same mode, gzip, and headers that describe the body.
+//! The envelope of a response, which mirrors the request's: a CloudEvent in the same mode, gzip, and headers
+//! that describe the body.
 
 use std::borrow::Cow;
 use std::time::SystemTime;

@@ -1,7 +1,8 @@
 //! Outputs to a response body: pure functions that mirror [`decode`](crate::decode).
 //!
-//! Floats are written in the shortest form that reads back the same at their own width. JSON has neither NaN nor Infinity: they
-//! become the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. [`envelope`] then wraps the body like the request.
+//! Floats are written in the shortest form that reads back the same at their own width. JSON has neither NaN
+//! nor Infinity: they become the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. [`envelope`] then wraps the
+//! body like the request.
 
 mod binary;
 pub mod envelope;

@@ -2,7 +2,8 @@
 
 use crate::tensor::{Elements, Output, View};
 
-/// Positions of the `top` best scores that reach `threshold`. NaN, which has no rank, comes first, so that it is seen.
+/// Positions of the `top` best scores that reach `threshold`. NaN, which has no rank, comes first, so that it
+/// is seen.
 pub(super) fn ranking(scores: View<'_>, top: usize, threshold: f64) -> Vec<usize> {
     let mut all: Vec<(usize, f64)> = scores.to_f64().into_iter().enumerate().collect();
     all.retain(|(_, score)| *score >= threshold || score.is_nan());
@@ -13,8 +14,8 @@ pub(super) fn ranking(scores: View<'_>, top: usize, threshold: f64) -> Vec<usize
     all.into_iter().map(|(index, _)| index).collect()
 }
 
-/// A ranking as tensors: their shape, the scores, and the labels or positions. Shorter rows are padded with score 0 and an empty
-/// label (or position -1).
+/// A ranking as tensors: their shape, the scores, and the labels or positions. Shorter rows are padded with
+/// score 0 and an empty label (or position -1).
 pub(super) fn ranked_tensors(
     output: &Output<'_>,
     labels: Option<&[String]>,

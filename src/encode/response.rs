@@ -31,13 +31,16 @@ impl From<Vec<u8>> for Body {
     }
 }
 
-/// Limit of the elements of all outputs of a response, the same as for a request: 200 MB of JSON, 64 MiB of binary data.
+/// Limit of the elements of all outputs of a response, the same as for a request: 200 MB of JSON, 64 MiB of
+/// binary data.
 pub const MAX_ELEMENTS: usize = Limits::DEFAULT.max_elements;
 
-/// Limit of the lists in an output without elements. Each is at least two bytes of a response, which has 10 MB at most.
+/// Limit of the lists in an output without elements. Each is at least two bytes of a response, which has 10
+/// MB at most.
 const MAX_EMPTY_LISTS: usize = 5_000_000;
 
-/// Limit of an error's message, in bytes. With its escapes and the id it fits into a message of every transport.
+/// Limit of an error's message, in bytes. With its escapes and the id it fits into a message of every
+/// transport.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// The refusal of more than [`MAX_ELEMENTS`].
@@ -51,8 +54,9 @@ pub fn too_large() -> Rejection {
 /// The body of a response, in the request's protocol. `outputs` have this request's rows only.
 ///
 /// # Errors
-/// `RESPONSE_TOO_LARGE` beyond [`MAX_ELEMENTS`]; `INFERENCE_FAILED` if an output's elements do not fill its shape, or outputs
-/// differ in their number of rows; `INVALID_INPUT` if a v2 request asks for an unknown output.
+/// `RESPONSE_TOO_LARGE` beyond [`MAX_ELEMENTS`]; `INFERENCE_FAILED` if an output's elements do not fill its
+/// shape, or outputs differ in their number of rows; `INVALID_INPUT` if a v2 request asks for an unknown
+/// output.
 pub fn response(
     spec: &ResponseSpec,
     outputs: &[Output<'_>],
@@ -207,7 +211,8 @@ pub(super) fn capacity(
     let fixed =
         96 + served.model.len() + served.version.len() + spec.id.as_ref().map_or(0, |id| id.as_str().len());
     let output = |output: &&Output<'_>| {
-        // v2 writes flat data, and the keys of an output once; the other protocols repeat names and brackets for each row.
+        // v2 writes flat data, and the keys of an output once; the other protocols repeat names and brackets
+        // for each row.
         let keys = 64 + 20 * output.shape.len() + output.name.len();
         let inner = output.shape.split_last().map_or(0, |(_, outer)| outer.iter().product::<usize>());
         let each_row = rows * (output.name.len() + 8);

@@ -33,8 +33,8 @@ impl<'a> Lengths<'a> {
     }
 }
 
-/// Lends `outputs` without padding. They have one row for each length. Rows of [`Protocol::Rows`] are cut to their own lengths, whole
-/// tensors to the length of the longest row.
+/// Lends `outputs` without padding. They have one row for each length. Rows of [`Protocol::Rows`] are cut to
+/// their own lengths, whole tensors to the length of the longest row.
 pub fn lend_unpadded<T>(
     protocol: &Protocol,
     unpads: &[Unpad],
@@ -143,7 +143,8 @@ impl Unpadded {
     }
 }
 
-/// Appends the first `kept` of every dimension of `elements`, which have this `shape`; the last ones if `last`.
+/// Appends the first `kept` of every dimension of `elements`, which have this `shape`; the last ones if
+/// `last`.
 fn extend_corner(out: &mut Elements, elements: View<'_>, shape: &[usize], kept: &[usize], last: bool) {
     if shape == kept {
         out.extend_from_view(elements);

@@ -31,7 +31,8 @@ impl TensorData<'_> {
     }
 }
 
-/// Writes the tensors, the end of the JSON, and the binary data behind it. Returns the length of the JSON if there is such data.
+/// Writes the tensors, the end of the JSON, and the binary data behind it. Returns the length of the JSON if
+/// there is such data.
 pub(super) fn push_outputs(
     out: &mut Vec<u8>,
     outputs: &[&Output<'_>],
@@ -55,8 +56,9 @@ pub(super) fn push_outputs(
     binary().next().map(|_| json_length)
 }
 
-/// Adds the tensors of one output: none if it is missing, `name.0`, `name.1` and so on for a sequence, and two for a ranking, the
-/// scores and their labels (`name.labels`) or positions (`name.indices`). All other outputs are one tensor.
+/// Adds the tensors of one output: none if it is missing, `name.0`, `name.1` and so on for a sequence, and
+/// two for a ranking, the scores and their labels (`name.labels`) or positions (`name.indices`). All other
+/// outputs are one tensor.
 fn push_expanded<'a>(
     tensors: &mut Vec<Tensor<'a>>,
     name: Cow<'a, str>,

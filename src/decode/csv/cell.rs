@@ -1,4 +1,5 @@
-//! Cells of a table in each type: numbers as in JSON, straight from the body, and the spellings of other programs.
+//! Cells of a table in each type: numbers as in JSON, straight from the body, and the spellings of other
+//! programs.
 
 use half::{bf16, f16};
 
@@ -173,7 +174,8 @@ impl Cell for Composite {
 
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        /// Reads the next `width` cells into the elements from `begin` on: cell `i` into number `places[i]`, or `i` without places.
+        /// Reads the next `width` cells into the elements from `begin` on: cell `i` into number `places[i]`,
+        /// or `i` without places.
         pub(super) fn fill_row(
             elements: &mut Elements,
             begin: usize,
@@ -199,7 +201,8 @@ macro_rules! dispatch {
             Ok(())
         }
 
-        /// True if a cell can be an element of this type. `is_boolean`: the column takes `true` and `false`, too.
+        /// True if a cell can be an element of this type. `is_boolean`: the column takes `true` and `false`,
+        /// too.
         pub(super) fn could_be(element: ElementType, is_boolean: bool, text: &str) -> bool {
             if is_boolean && ["true", "false"].iter().any(|word| text.trim().eq_ignore_ascii_case(word)) {
                 return true;

@@ -1,6 +1,6 @@
-//! Owns the position in a table of comma-separated values (RFC 4180). Lines end in LF or CRLF. Cells may be in quotes, between which
-//! commas and line ends belong to the cell and two quotes are one. Cells are borrowed from the body, except those with doubled
-//! quotes.
+//! Owns the position in a table of comma-separated values (RFC 4180). Lines end in LF or CRLF. Cells may be
+//! in quotes, between which commas and line ends belong to the cell and two quotes are one. Cells are
+//! borrowed from the body, except those with doubled quotes.
 
 use std::borrow::Cow;
 

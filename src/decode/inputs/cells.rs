@@ -1,4 +1,5 @@
-//! Elements that are set one at a time, for named columns and tables: rows of zeros are added first, then filled.
+//! Elements that are set one at a time, for named columns and tables: rows of zeros are added first, then
+//! filled.
 
 use super::Inputs;
 use super::read::read_boolean;
@@ -9,8 +10,8 @@ use crate::decode::scanner::Scanner;
 use crate::tensor::Elements;
 
 impl Inputs<'_> {
-    /// Appends a row of `width` zeros to a `[batch, width]` input, or one zero to a `[batch]` input. Returns the index of the
-    /// first one.
+    /// Appends a row of `width` zeros to a `[batch, width]` input, or one zero to a `[batch]` input. Returns
+    /// the index of the first one.
     pub(in crate::decode) fn add_zeros(&mut self, index: usize, width: usize) -> Decoded<usize> {
         let (input, context) = self.with_context(index);
         let begin = input.elements.len();
@@ -50,7 +51,8 @@ impl Inputs<'_> {
         set_element(&mut self.list[0].elements, at, scanner)
     }
 
-    /// Makes element `at` of the one input, which has floats, NaN: the value of a column that a row leaves out.
+    /// Makes element `at` of the one input, which has floats, NaN: the value of a column that a row leaves
+    /// out.
     pub(in crate::decode) fn set_nan(&mut self, at: usize) {
         let null =
             Scanner::new(b"null").and_then(|mut null| set_element(&mut self.list[0].elements, at, &mut null));

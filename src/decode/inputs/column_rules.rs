@@ -1,5 +1,5 @@
-//! Columns whose type is narrower than that of their input: MLflow's whole numbers and booleans for a model that takes floats.
-//! Values are read as the input's type and checked here once all are there.
+//! Columns whose type is narrower than that of their input: MLflow's whole numbers and booleans for a model
+//! that takes floats. Values are read as the input's type and checked here once all are there.
 
 use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::tensor::Tensor;

@@ -1,4 +1,5 @@
-//! The end of reading: every input has its values, all have as many rows, and their elements fill their shapes.
+//! The end of reading: every input has its values, all have as many rows, and their elements fill their
+//! shapes.
 
 use super::column_rules::check_columns;
 use super::padding::pad_rows;
@@ -19,7 +20,8 @@ impl Input<'_> {
 }
 
 impl<'s> Inputs<'s> {
-    /// Checks that every input has `count` values, after adding declared ones for those that the row leaves out.
+    /// Checks that every input has `count` values, after adding declared ones for those that the row leaves
+    /// out.
     pub(in crate::decode) fn complete(&mut self, count: usize) -> Decoded<()> {
         for index in 0..self.list.len() {
             if self.list[index].values_read < count {

@@ -66,7 +66,8 @@ proptest! {
         }
     }
 
-    /// Lists are read in runs where their numbers are simple; whatever stands between simple ones changes none of them.
+    /// Lists are read in runs where their numbers are simple; whatever stands between simple ones changes
+    /// none of them.
     #[test]
     fn numbers_of_a_list_are_those_that_they_are_alone(
         numbers in proptest::collection::vec(
@@ -158,7 +159,8 @@ proptest! {
         }
     }
 
-    /// Bytes out of JSON's own alphabet go deeper; what is accepted, serde_json accepts as well, and tensors fill their shapes.
+    /// Bytes out of JSON's own alphabet go deeper; what is accepted, serde_json accepts as well, and tensors
+    /// fill their shapes.
     #[test]
     fn whatever_is_accepted_is_json(pieces in proptest::collection::vec(proptest::sample::select(vec![
         "[", "]", "{", "}", ",", ":", "1", "2.5", "-", "e3", "\"x\"", "\"n\"", "\"a\"", "\"b\"", "\"instances\"",
