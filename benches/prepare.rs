@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use predictd::prepare::image::Image;
+use predictd::prepare::image::ImageDeclaration;
 use predictd::tensor::signature::{Dim, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Elements};
 
@@ -13,7 +13,7 @@ const CLASSIFIER: &str = r#"{"resize": {"shorter": 256}, "crop": {"width": 224, 
     "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}"#;
 
 fn pictures(criterion: &mut Criterion) {
-    let image: Image = serde_json::from_str(CLASSIFIER).expect("the declaration is valid");
+    let image: ImageDeclaration = serde_json::from_str(CLASSIFIER).expect("the declaration is valid");
     let shape = vec![Dim::Any("batch".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
     let input =
         TensorSpec { name: "pixels".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };

@@ -1,8 +1,8 @@
-//! Hints: the one line that tells the user what to do about an error.
+//! Hints: the one line after an error that says what the user can do about it.
 
 use std::fmt;
 
-/// What to do about an error; stands in its chain.
+/// An error with its hint, anywhere in a chain.
 #[derive(Debug)]
 struct Hinted {
     error: anyhow::Error,
@@ -17,25 +17,30 @@ impl fmt::Display for Hinted {
 
 impl std::error::Error for Hinted {}
 
-/// Adds a hint to an error.
+/// Adds a hint to the error of a result.
 pub trait Hint<T> {
     /// # Errors
-    /// The same, with `hint` to be printed last.
+    /// The same error, with `hint` to be printed last.
     fn hint(self, hint: &str) -> anyhow::Result<T>;
 }
 
 impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     fn hint(self, hint: &str) -> anyhow::Result<T> {
-        self.map_err(|error| Hinted { error: error.into(), hint: hint.to_owned() }.into())
+        self.map_err(|error| with_hint(error, hint))
     }
 }
 
-/// What to do about it, where that is known.
+/// Adds a hint to an error.
+pub fn with_hint(error: impl Into<anyhow::Error>, hint: &str) -> anyhow::Error {
+    Hinted { error: error.into(), hint: hint.to_owned() }.into()
+}
+
+/// The outermost hint of an error, if it has one.
 pub fn hint(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
 }
 
-/// [`hint`], or how to learn more.
-pub fn hint_or_usual(error: &anyhow::Error) -> &str {
+/// The [`hint`] of an error, or how to learn more about it.
+pub fn hint_or_default(error: &anyhow::Error) -> &str {
     hint(error).unwrap_or("PREDICTD_LOG=debug shows more of what led to this")
 }

@@ -21,6 +21,7 @@
 // `cli::output` alone prints: `println!` and `eprintln!` panic where a pipe is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod decode;
@@ -39,6 +40,8 @@ pub mod ops;
 pub mod pipeline;
 pub mod prepare;
 pub mod pubsub;
+pub mod reply_to;
 pub mod rfc3339;
 pub mod stages;
 pub mod tensor;
+pub mod yaml;

@@ -1,50 +1,55 @@
-//! The whole worker: every stage, channel and task, who owns them, and how they end.
+//! The whole worker: every stage, channel and thread, who owns them, and how they end.
 //!
 //! ```text
-//!  request topic                                                                       response topic
-//!       │ streaming pull                                                                     ▲ publish
-//!       ▼                                                                                    │
-//!   receive ──Vec<Pending>──▶ batch ──Batch──▶ infer ×threads ──Vec<Reply>──────────────▶ publish ── ack
-//!   (decode, fetch)             │ reads            (named threads: run, split, encode)       ▲
-//!       │                       ▼                                                            │
-//!       └──────────────▶ Models (ArcSwap) ◀── model::watch ◀── poll, bucket's notifications  │
-//!       └───────────────── refused: Vec<Reply> ──────────────────────────────────────────────┘
+//!  request topic                                                                    response topic
+//!       │ streaming pull                                                                   ▲ publish
+//!       ▼                                                                                  │
+//!   receive ──Vec<Job>──▶ a queue for each model ──Batch──▶ inference threads ──Vec<Reply>─▶ publish ── ack
+//!   (decode, fetch)             │ reads                     (run, split, encode)           ▲
+//!       │                       ▼                                                          │
+//!       └──────────────▶ Models (ArcSwap) ◀── lifecycle::watch ◀── poll, notifications     │
+//!       └───────────────── refused: Vec<Reply> ────────────────────────────────────────────┘
 //! ```
 //!
-//! Every message carries its [`Ticket`](crate::engine::job::Ticket) from receive to publish, which alone acknowledges.
-//! **Shutdown is channels closing**: stop -> receive drops its senders -> batch flushes -> infer ends -> publish drains and
-//! acknowledges -> receive's leases finish. What is left at `shutdown.grace` is dropped and so nacked. A stage that fails or
-//! panics starts the same drain and makes the exit code non-zero.
+//! Every request carries its [`Ticket`](crate::pubsub::ticket::Ticket) from receive to publish, which alone acknowledges.
+//! **Shutdown is channels closing**: stop -> receive drops its entry to the queues -> what waits is computed and the threads end ->
+//! publish drains and acknowledges -> receive's leases finish. What is left at `shutdown.grace` is dropped and so nacked. A stage
+//! that fails or panics starts the same drain and makes the exit code non-zero.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::engine::budget::Budget;
-use crate::engine::{batch, predict};
+use crate::engine::job::Response;
+use crate::engine::queue::{Limits, Queues};
 use crate::gcp::clients;
 use crate::gcp::probes;
 use crate::gcp::probes::Servers;
 use crate::lifecycle::crashes::Crashes;
 use crate::lifecycle::loader::Loader;
 use crate::lifecycle::memory;
+use crate::lifecycle::not_served::NotServedRegistry;
+use crate::lifecycle::reconcile::Shared;
 use crate::lifecycle::source::Source;
-use crate::lifecycle::watch::{Shared, Watch};
+use crate::lifecycle::watch::Watch;
 use crate::model::Models;
 use crate::model::onnx::runtime::Runtime;
 use crate::ops::health::Health;
 use crate::ops::metrics::Metrics;
+use crate::pubsub::delivery::Reply;
+use crate::pubsub::model_updates;
 use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::publish::{Large, Publish, topic};
 use crate::pubsub::receive::Receive;
-use crate::pubsub::{model_updates, receive};
+use crate::reply_to::ReplyTo;
 use crate::stages::Stages;
 use crate::{http, ops};
 
-/// Groups of requests between receive and batch, and of replies before publish. Small: waiting belongs to Pub/Sub.
+/// Groups of replies before publish. Small: waiting belongs to Pub/Sub.
 const GROUPS: usize = 16;
 
 /// Runs the worker until `stop`, or until a stage fails.
@@ -55,11 +60,12 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     ops::push::start(Arc::clone(&metrics), &config.requests.subscription, &config.responses.topic);
     let health = Arc::new(Health::starting(stop.clone()));
     let models = Models::new(config.models.default.clone());
+    let not_served = Arc::<NotServedRegistry>::default();
 
     let runtime = Arc::new(Runtime::load(&config.inference)?.with_max_rows(config.batching.max_rows));
     let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
     let admin = clients::subscription_admin().await?;
-    if let Some(found) = receive::check_subscription(&admin, &config.requests.subscription).await? {
+    if let Some(found) = probes::request_subscription(&admin, &config.requests.subscription).await? {
         tracing::info!(
             subscription = config.requests.subscription,
             exactly_once = found.enable_exactly_once_delivery,
@@ -85,6 +91,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         Shared {
             source: Arc::clone(&source),
             models: Arc::clone(&models),
+            not_served: Arc::clone(&not_served),
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             loader: Loader::new(Arc::clone(&runtime), config.models.load_timeout, crashes),
@@ -94,14 +101,13 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     );
 
     let mut stages = Stages::default();
-    let (requests, requests_in) = mpsc::channel(GROUPS);
-    let (batches, batches_in) = mpsc::channel(1);
     let (replies, replies_in) = mpsc::channel(GROUPS);
 
     let state = http::State {
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
         models: Arc::clone(&models),
+        not_served,
     };
     // Serves through the drain, so that probes see it.
     let _http = http::Server::start(config.http.listen, state).await?;
@@ -123,37 +129,20 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         Ok(())
     });
 
-    let batches_in = Arc::new(Mutex::new(batches_in));
-    let running: Vec<Arc<predict::Running>> = (0..runtime.threads()).map(|_| Arc::default()).collect();
-    for (thread, running) in running.iter().enumerate() {
-        let (batches_in, replies, running) = (Arc::clone(&batches_in), replies.clone(), Arc::clone(running));
-        let name = format!("infer-{thread}");
-        let pulse = health.pulse(&name);
-        stages.spawn_thread(name, move || {
-            predict::run(thread, &pulse, &batches_in, &replies, &running);
-        })?;
-    }
-    // The threads alone keep it open.
-    let queued = Arc::downgrade(&batches_in);
-    drop(batches_in);
-    stages.at_forced_end(move || {
-        running.iter().for_each(|running| running.give_up());
-        // Held by a thread that waits for a batch: then there is none.
-        if let Some(queued) = queued.upgrade()
-            && let Ok(mut queued) = queued.try_lock()
-        {
-            while queued.try_recv().is_ok() {}
-        }
-    });
-
-    let limits = batch::Limits { max_rows: config.batching.max_rows, max_wait: config.batching.max_wait };
     let budget = Budget::new(config.requests.max_outstanding_bytes);
-    let form_batches =
-        batch::run(requests_in, batches, Arc::clone(&models), limits, budget.clone(), health.pulse("batch"));
-    stages.spawn("batch", async move {
-        form_batches.await;
-        Ok(())
-    });
+    let limits = Limits {
+        max_rows: config.batching.max_rows,
+        max_wait: config.batching.max_wait,
+        threads: runtime.threads(),
+    };
+    let reply = {
+        let (replies, metrics) = (replies.clone(), Arc::clone(&metrics));
+        Box::new(move |responses| reply(responses, &replies, &metrics))
+    };
+    let (models_read, health_read) = (Arc::clone(&models), Arc::clone(&health));
+    let (queues, engine, mut ended) = Queues::new(models_read, limits, budget.clone(), health_read, reply);
+    stages.spawn("infer", async move { ended.recv().await.map_or(Ok(()), Err) });
+    stages.at_forced_end(move || queues.give_up());
 
     let objects = Arc::new(Objects::connect(&config).await?);
     let receiver = Receive {
@@ -166,7 +155,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         order,
-        requests,
+        engine,
         replies,
     };
     if let Some(updates) = config.models.updates {
@@ -200,6 +189,16 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     grace.flush().await;
     checks.abort();
     ended
+}
+
+/// Hands the responses of a batch to the transports that their requests came over. Called on an inference thread.
+fn reply(responses: Vec<Response<ReplyTo>>, replies: &mpsc::Sender<Vec<Reply>>, metrics: &Metrics) {
+    let published = responses.into_iter().filter_map(|Response { outcome, id, model, origin }| {
+        let origin = origin.map(|ReplyTo::PubSub(delivery)| delivery);
+        Reply::of(Response { outcome, id, model, origin }, metrics)
+    });
+    // Nobody publishes any more: the worker ends, and the requests are nacked.
+    let _ = replies.blocking_send(published.collect());
 }
 
 /// Lowers the budget of bytes to a quarter of what a container allows: what is in flight takes twice the budget at times, and models

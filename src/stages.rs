@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::ops;
 
@@ -25,7 +26,7 @@ impl Stages {
         let name = name.to_owned();
         // A panic is caught in a task of its own, so that it is known whose it was.
         self.running.spawn(async move {
-            let task = AbortOnDrop(tokio::spawn(stage));
+            let task = AbortOnDropHandle::new(tokio::spawn(stage));
             let ended = task.await;
             (name, ended.unwrap_or_else(|error| Err(lost(error))))
         });
@@ -97,7 +98,7 @@ fn lost(error: JoinError) -> anyhow::Error {
 }
 
 /// What was said in a panic: `panic!` gives a text, `panic_any` may give anything.
-fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
+pub fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<&str>().copied();
     match text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)) {
         // On one line, since it becomes the one line that says why the worker ended.
@@ -112,30 +113,10 @@ fn stage_outcome(ended: Result<(String, anyhow::Result<()>), JoinError>) -> (Str
         Err(error) => return (String::new(), Err(lost(error)).context("a stage was lost")),
     };
     let result = match name.as_str() {
-        "receive" | "models" => result,
+        "receive" | "models" | "infer" => result,
         _ => result.with_context(|| format!("the stage `{name}` failed")),
     };
     (name, result)
-}
-
-/// A task that ends with its owner.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Future for AbortOnDrop<T> {
-    type Output = Result<T, JoinError>;
-
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0).poll(context)
-    }
-}
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// What a task came to, `None` for one that was aborted; a panic goes on in the caller.

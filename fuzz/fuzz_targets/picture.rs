@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use predictd::prepare::image::{Image, Resize};
+use predictd::prepare::image::{ImageDeclaration, Resize};
 use predictd::tensor::signature::{Dim, ValueKind, TensorSpec};
 use predictd::tensor::{ElementType, Elements};
 
@@ -53,7 +53,7 @@ fuzz_target!(|data: &[u8]| {
         kind: ValueKind::Tensor,
     };
     let resize = Resize { width: Some(16), height: Some(16), ..Resize::default() };
-    let declared = Image { resize: Some(resize), max_pixels: Some(1 << 20), ..Image::default() };
+    let declared = ImageDeclaration { resize: Some(resize), max_pixels: Some(1 << 20), ..ImageDeclaration::default() };
     let plan = declared.check(&input).expect("the declaration fits the input");
     let image = match data {
         [0, rest @ ..] => jpeg(&mut Unstructured::new(rest)).unwrap_or_default(),

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use predictd::prepare::survive::is_survived;
+use predictd::prepare::catch_panic::is_catching_panics;
 use predictd::prepare::text::{Text, Tokenizer};
 use predictd::tensor::signature::{Dim, ValueKind, TensorSpec};
 use predictd::tensor::ElementType;
@@ -14,7 +14,7 @@ const MOST: usize = 1 << 12;
 fn let_survived_panics_pass() {
     let end = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !is_survived() {
+        if !is_catching_panics() {
             end(panic);
         }
     }));

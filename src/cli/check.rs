@@ -1,17 +1,22 @@
-//! `predictd check`: the problems of a configuration, or its effective values; `--connect` asks the servers, too.
+//! `predictd check`: the problems of a configuration, or its effective values; `--connect` asks the servers
+//! too.
 
 use std::path::PathBuf;
 
 use super::{Exit, output};
 use crate::config::load::load;
+use crate::config::{Cache, Config};
 use crate::gcp::probes;
-use crate::gcp::probes::Verdict;
+use crate::gcp::probes::{Finding, Verdict};
 use crate::hint::Hint as _;
+use crate::lifecycle::listing::Listing;
+use crate::lifecycle::source::Source;
 
-/// Problems and the servers' answers go to standard error, the effective configuration to standard output.
+/// Writes problems and the servers' answers to standard error, the effective configuration to standard
+/// output.
 ///
 /// # Errors
-/// Standard output takes nothing more, or a server refuses something that the worker needs.
+/// Standard output cannot be written, or a server refuses something that the worker needs.
 pub async fn run(files: &[PathBuf], connect: bool) -> anyhow::Result<Exit> {
     let loaded = match load(files, std::env::vars_os()) {
         Ok(loaded) => loaded,
@@ -27,14 +32,43 @@ pub async fn run(files: &[PathBuf], connect: bool) -> anyhow::Result<Exit> {
     if !connect {
         return Ok(Exit::Ok);
     }
-    let findings = probes::check(&loaded.config).await;
+    let findings = probes::check(&loaded.config, check_models(&loaded.config)).await;
     for finding in &findings {
         output::print_error(&format!("{finding}\n"));
     }
-    let is_refused = |finding: &&probes::Finding| matches!(finding.verdict, Verdict::Refused { .. });
+    let is_refused = |finding: &&Finding| matches!(finding.verdict, Verdict::Refused { .. });
     match findings.iter().filter(is_refused).count() {
         0 => Ok(Exit::Ok),
         refused => Err(anyhow::anyhow!("{refused} of {} checks failed", findings.len()))
             .hint("follow each `try:` above, then run `predictd check --connect` again"),
     }
+}
+
+/// Lists the models' source, where the default model must be.
+async fn check_models(config: &Config) -> Finding {
+    let source = &config.models.source;
+    let list = async { Source::connect(source, &Cache::default()).await?.list().await };
+    let (name, verdict) = match list.await {
+        Ok(listing) => judge(source.to_string(), &listing, config.models.default.as_deref()),
+        Err(error) => (source.to_string(), Verdict::refused(&error)),
+    };
+    Finding { about: "models.source", name, verdict }
+}
+
+fn judge(source: String, listing: &Listing, default: Option<&str>) -> (String, Verdict) {
+    let mut models: Vec<&str> = listing.versions.iter().map(|listed| &*listed.model).collect();
+    models.dedup();
+    let names = models.join(", ");
+    let (why, hint) = match default {
+        _ if models.is_empty() => (
+            "no version of a model lies there, expected MODEL/VERSION/model.onnx".to_owned(),
+            "upload one with `predictd push`, or correct `models.source`",
+        ),
+        Some(default) if !models.contains(&default) => (
+            format!("the default model {default:?} is not among {names}"),
+            "upload it, or correct `models.default`",
+        ),
+        _ => return (format!("{source} has {names}"), Verdict::Fine),
+    };
+    (source, Verdict::Refused { why, hint: hint.to_owned() })
 }

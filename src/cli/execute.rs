@@ -1,6 +1,7 @@
 //! Arguments, configuration, telemetry, run, exit code.
 //!
-//! Here and not in the binary: an asynchronous function is compiled where it is waited for, and the library compiles in parallel.
+//! Here and not in the binary: an asynchronous function is compiled where it is waited for, and the library
+//! compiles in parallel.
 
 use std::io::Write as _;
 
@@ -25,8 +26,8 @@ pub fn main() -> ! {
     end(exit)
 }
 
-/// At once: the destructors of ONNX Runtime's library would run under a load that still blocks a thread, which then fails or
-/// crashes.
+/// At once: the destructors of ONNX Runtime's library would run under a load that still blocks a thread,
+/// which then fails or crashes.
 pub(super) fn end(exit: Exit) -> ! {
     let _ = std::io::stdout().flush();
     signal_hook::low_level::exit(exit.code())
@@ -47,7 +48,7 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
             let request = cli::predict::read(&args.input)?;
             let attributes =
                 args.attributes.into_iter().chain(args.content_type.map(cli::predict::content_type));
-            let answer = cli::predict::predict(&Models::of(model), request, attributes.collect());
+            let answer = cli::predict::predict(&Models::of(model), &request, attributes.collect());
             cli::predict::write(&answer, args.print_attributes)?;
             Ok(if answer.is_prediction { Exit::Ok } else { Exit::Failure })
         }

@@ -1,4 +1,5 @@
-//! `predictd generate`: shell completions and the manual page, from the definition that parses the command line.
+//! `predictd generate`: shell completions and the manual page, from the definition that parses the command
+//! line.
 
 use std::io::Write;
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::sample::{Sample, samples};
-use crate::http::VersionInfo;
+use crate::http::info::VersionInfo;
 use crate::model::Models;
 use crate::model::bundle::declaration::Declaration;
 use crate::tensor::signature::TensorSpec;

@@ -77,9 +77,9 @@ pub struct Cli {
 pub enum Command {
     /// Serve predictions until SIGTERM or SIGINT
     ///
-    /// Pulls requests from the subscription, answers each on the topic, and acknowledges a request only once its
-    /// response is safe. The first signal finishes what was received, within `shutdown.grace`; a second one ends at
-    /// once.
+    /// Pulls requests from the subscription, answers each on the topic, and acknowledges a request only once
+    /// its response is safe. The first signal finishes what was received, within `shutdown.grace`; a second
+    /// one ends at once.
     #[command(after_long_help = "\
 Examples:
   predictd run --config predictd.yaml
@@ -89,9 +89,10 @@ Examples:
 
     /// Say everything that is wrong with a configuration, or what holds in the end
     ///
-    /// Reads the same files and variables as `run`. Problems go to standard error, each with its key, value, origin and
-    /// a way out, and the exit code is 78. With none, the effective configuration goes to standard output as YAML; a
-    /// comment says where each value that was given came from. Nothing is connected to without `--connect`.
+    /// Reads the same files and variables as `run`. Problems go to standard error, each with its key, value,
+    /// origin and a way out, and the exit code is 78. With none, the effective configuration goes to standard
+    /// output as YAML; a comment says where each value that was given came from. Nothing is connected to
+    /// without `--connect`.
     #[command(after_long_help = "\
 Examples:
   predictd check --config predictd.yaml
@@ -109,9 +110,9 @@ Examples:
 
     /// Make one prediction on this machine, without Pub/Sub
     ///
-    /// Takes one request's body and attributes and prints its response's body, exactly as `run` would send it without
-    /// any configuration: no bucket is allowed, and no reference is followed. The response's attributes go to
-    /// standard error. An error response ends with 1.
+    /// Takes one request's body and attributes and prints its response's body, exactly as `run` would send it
+    /// without any configuration: no bucket is allowed, and no reference is followed. The response's
+    /// attributes go to standard error. An error response ends with 1.
     #[command(after_long_help = "\
 Examples:
   predictd predict --model models/wine/2 --input request.json
@@ -132,7 +133,8 @@ Examples:
 
     /// Ask the worker on this machine whether it is ready
     ///
-    /// For a container's health check, where no shell could ask. Ends with 1 and says why when the worker is not ready.
+    /// For a container's health check, where no shell could ask. Ends with 1 and says why when the worker is
+    /// not ready.
     #[command(after_long_help = "\
 Examples:
   predictd ready
@@ -193,8 +195,8 @@ pub struct CheckArgs {
     pub config: ConfigArgs,
     /// Ask the servers, too: credentials, subscriptions, topic, buckets, rights and models
     ///
-    /// One line each on standard error: ok, problem with a way out, or unknown where the server does not say. A problem
-    /// ends with 1. Nothing is changed, published or received.
+    /// One line each on standard error: ok, problem with a way out, or unknown where the server does not say.
+    /// A problem ends with 1. Nothing is changed, published or received.
     #[arg(long)]
     pub connect: bool,
 }

@@ -8,13 +8,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config;
 use crate::hint::Hint as _;
+use crate::lifecycle::listing::ListedVersion;
 use crate::lifecycle::load;
-use crate::lifecycle::source::{Listed, Source};
+use crate::lifecycle::source::Source;
 use crate::model::Model;
 use crate::model::bundle::Bundle;
-use crate::model::executor;
 use crate::model::onnx::runtime::Runtime;
-use crate::ops::metrics::ModelMetrics;
+use crate::model::open::OpenedModel;
 
 /// MLflow's name for the request body that it makes of a model's input example.
 const SERVING_EXAMPLE: &str = "serving_input_example.json";
@@ -33,8 +33,8 @@ impl Opened {
     }
 }
 
-/// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest version);
-/// local, or `gs://…` for the folders.
+/// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest
+/// version); local, or `gs://…` for the folders.
 pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Opened> {
     let inference = config::Inference { library: library.map(Into::into), ..Default::default() };
     let runtime = Arc::new(Runtime::load(&inference)?);
@@ -61,22 +61,11 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Opened>
 
 fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Opened> {
     let bundle = Bundle::of_file(path);
-    let opened = executor::Opened::load(runtime, &bundle)
-        .with_context(|| format!("cannot load {}", path.display()))?;
+    let opened =
+        OpenedModel::open(runtime, &bundle).with_context(|| format!("cannot load {}", path.display()))?;
     let folder = path.parent().unwrap_or(path);
     let (name, version) = names(folder);
-    let model = Model {
-        metrics: ModelMetrics::unregistered(),
-        name: name.into(),
-        version: version.into(),
-        response_bytes: Model::first_response_bytes(&opened.signature),
-        signature: opened.signature,
-        from: path.display().to_string(),
-        metadata: opened.metadata,
-        declaration: bundle.declaration,
-        loaded_at: std::time::SystemTime::now(),
-        executor: opened.executor,
-    };
+    let model = Model::new(&name, &version, path.display().to_string(), bundle.declaration, opened);
     Ok(Opened::new(model, folder))
 }
 
@@ -159,7 +148,7 @@ async fn newest(
 /// With a progress bar where a person watches.
 pub(super) async fn fetch(
     source: &Source,
-    listed: &Listed,
+    listed: &ListedVersion,
 ) -> anyhow::Result<crate::lifecycle::source::Fetched> {
     let total = listed.files.iter().map(|file| file.size).sum();
     let bar = progress_bar(total, format!("{} {}", listed.model, listed.version));

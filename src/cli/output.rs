@@ -1,4 +1,5 @@
-//! Standard output and standard error of every command: nothing else in the library writes to them but the log.
+//! Standard output and standard error of every command: nothing else in the library writes to them but the
+//! log.
 //!
 //! A closed pipe is no error: its reader wants no more, as `head` does.
 

@@ -3,42 +3,87 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use google_cloud_pubsub::model::Message;
 
 use super::output;
-use crate::engine::job::Batch;
-use crate::engine::predict;
-use crate::headers::{CONTENT_TYPE, describes_body};
+use crate::decode::Request;
+use crate::decode::envelope::{self, Content, Envelope};
+use crate::decode::reference;
+use crate::encode;
+use crate::encode::envelope::{ResponseMetadata, wrap};
+use crate::engine::admit::{self, LIMITS, Refusal, Target};
+use crate::engine::budget::Memory;
+use crate::engine::job::{Batch, Job, Origin, Outcome, Response};
+use crate::engine::run_batch::{Running, run_batch};
+use crate::headers::{self, CONTENT_TYPE, Headers, describes_body};
 use crate::hint::Hint as _;
 use crate::model::Models;
-use crate::pubsub::{publish, receive};
+use crate::ops::metrics::Metrics;
+use crate::ops::traces::MessageTrace;
+use crate::pubsub::delivery::Requester;
+use crate::pubsub::publish;
 
 /// What stands for the message's id, which only Pub/Sub gives.
 const MESSAGE_ID: &str = "local";
 
-/// The message that the worker would publish, but for what only Pub/Sub gives: ids and the times of CloudEvents.
+/// The message that the worker would publish, but for what only Pub/Sub gives: ids and the times of
+/// CloudEvents.
 #[derive(Debug)]
 pub struct Answer {
-    pub body: Bytes,
+    pub body: Vec<u8>,
     pub attributes: HashMap<String, String>,
     pub is_prediction: bool,
 }
 
 /// Answers one request as a worker that has these models and no configuration.
-pub fn predict(models: &Models, body: Vec<u8>, attributes: HashMap<String, String>) -> Answer {
-    let message = Message::new().set_message_id(MESSAGE_ID).set_data(body).set_attributes(attributes);
-    let reply = match receive::take_local(message, models) {
-        Ok(pending) => {
-            let batch = Batch { model: pending.model.clone(), requests: vec![pending] };
-            predict::answer(0, batch, &predict::Running::default()).pop().expect("one request has one answer")
+pub fn predict(models: &Models, body: &[u8], mut attributes: HashMap<String, String>) -> Answer {
+    headers::to_lower_case(&mut attributes);
+    let requester = Requester { attributes, message_id: MESSAGE_ID.to_owned(), ordering_key: String::new() };
+    let mut origin = Origin::new(requester, Memory::new(Metrics::new()), MessageTrace::default());
+    let response = match admit(models, body, &mut origin) {
+        Ok((request, target)) => {
+            let job = Job::new(request, target, false, origin);
+            let batch = Batch { model: Arc::clone(&job.model), jobs: vec![job] };
+            let mut responses = run_batch(0, batch, &Running::default(), &mut || {});
+            responses.pop().expect("one request has one answer")
         }
-        Err(refused) => *refused,
+        Err(refusal) => Response::refused(*refusal, origin),
     };
-    let (message, reply) = publish::message(reply);
-    Answer { body: message.data, attributes: message.attributes, is_prediction: reply.outcome.is_ok() }
+    let Response { outcome, id, model, origin } = response;
+    let (body, outcome) = match outcome {
+        Outcome::Computed(body) => (body, Ok(())),
+        Outcome::Rejected(rejection) => (encode::error(&rejection, id.as_ref()).into(), Err(rejection.code)),
+        Outcome::Expired => unreachable!("this request does not expire"),
+    };
+    let (format, model, now) = (&origin.response_format, model.as_deref(), SystemTime::now());
+    let mut attributes = publish::attributes(&origin.reply_to, id.as_ref(), format, model, outcome);
+    let model = model.map(|model| &*model.name);
+    let sender = ResponseMetadata { model, message_id: MESSAGE_ID, is_ok: outcome.is_ok(), now };
+    let wrapped = wrap(body, format, &sender);
+    attributes.extend(wrapped.headers.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned())));
+    Answer { body: wrapped.body, attributes, is_prediction: outcome.is_ok() }
+}
+
+/// Decodes the request; one that refers to an object is refused, since no bucket is allowed.
+fn admit(
+    models: &Models,
+    body: &[u8],
+    origin: &mut Origin<Requester>,
+) -> Result<(Request, Target), Box<Refusal>> {
+    let headers = Headers(&origin.reply_to.attributes);
+    if let Some(mut reference) = reference::find(headers, body) {
+        origin.response_format = std::mem::take(&mut reference.response_format);
+        let target = admit::target(models, headers, || reference.id.clone())?;
+        let rejection = reference.object.map_or_else(|rejection| rejection, |object| object.forbidden());
+        return Err(Refusal { rejection, id: reference.id, model: Some(target.model) }.into());
+    }
+    let Envelope { response_format, content } = envelope::open(headers, body, &LIMITS);
+    origin.response_format = response_format;
+    let target = admit::target(models, headers, || content.as_ref().ok().and_then(Content::id))?;
+    Ok((admit::decode(content, &target.model, None)?, target))
 }
 
 /// `KEY=VALUE`.
@@ -53,8 +98,8 @@ pub fn content_type(value: String) -> (String, String) {
     ("content-type".to_owned(), value)
 }
 
-/// The body alone to standard output; a terminal gets a line end. Attributes go to standard error, in order: all of them, or those
-/// without which the body cannot be read, such as `inference-header-content-length`.
+/// The body alone to standard output; a terminal gets a line end. Attributes go to standard error, in order:
+/// all of them, or those without which the body cannot be read, such as `inference-header-content-length`.
 pub fn write(answer: &Answer, all: bool) -> anyhow::Result<()> {
     output::print(&answer.body)?;
     if std::io::stdout().is_terminal() {

@@ -1,4 +1,5 @@
-//! `predictd push`: a bundle, checked as the worker would check it, into a bucket; the manifest last, nothing overwritten.
+//! `predictd push`: a bundle, checked as the worker would check it, into a bucket; the manifest last, nothing
+//! overwritten.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,9 @@ use crate::config::{self, Inference};
 use crate::hint::Hint as _;
 use crate::lifecycle::choice;
 use crate::lifecycle::choice::{Base, Facts, Verdict};
+use crate::lifecycle::listing::ListedVersion;
 use crate::lifecycle::load;
-use crate::lifecycle::source::{Listed, Source};
+use crate::lifecycle::source::Source;
 use crate::lifecycle::version::Version;
 use crate::model::bundle::{MANIFEST, Manifest, ManifestFile, base64_be};
 use crate::model::interface::Interface;
@@ -60,9 +62,10 @@ impl Target {
     }
 
     /// The model's versions that are there, in no order, and the names of other models.
-    async fn versions(&self, source: &Source) -> anyhow::Result<(Vec<Listed>, Vec<String>)> {
+    async fn versions(&self, source: &Source) -> anyhow::Result<(Vec<ListedVersion>, Vec<String>)> {
         let all = source.list().await?.versions.into_iter();
-        let (own, others): (Vec<Listed>, Vec<Listed>) = all.partition(|listed| listed.model == self.model);
+        let (own, others): (Vec<ListedVersion>, Vec<ListedVersion>) =
+            all.partition(|listed| listed.model == self.model);
         let mut others: Vec<String> = others.into_iter().map(|listed| listed.model).collect();
         others.sort();
         others.dedup();
@@ -161,7 +164,7 @@ async fn check(
 async fn compare(
     source: &Source,
     runtime: Arc<Runtime>,
-    mut versions: Vec<Listed>,
+    mut versions: Vec<ListedVersion>,
     target: &Target,
     own: Interface,
 ) -> anyhow::Result<()> {
@@ -193,7 +196,11 @@ async fn compare(
 }
 
 /// The signature of a version that is in the bucket; none of one that workers would refuse.
-async fn open(source: &Source, runtime: &Arc<Runtime>, listed: &Listed) -> anyhow::Result<Option<Interface>> {
+async fn open(
+    source: &Source,
+    runtime: &Arc<Runtime>,
+    listed: &ListedVersion,
+) -> anyhow::Result<Option<Interface>> {
     let from = source.address(&listed.model, &listed.version);
     let fetched = fetch(source, listed)
         .await
@@ -243,7 +250,7 @@ fn local_files(folder: &Path) -> anyhow::Result<Vec<LocalFile>> {
 /// What must still be uploaded: all of it, or the rest of a push that was interrupted before its manifest.
 fn missing<'f>(
     files: &'f [LocalFile],
-    there: Option<&Listed>,
+    there: Option<&ListedVersion>,
     address: &str,
 ) -> anyhow::Result<Vec<&'f LocalFile>> {
     let Some(there) = there else { return Ok(files.iter().collect()) };
@@ -410,7 +417,7 @@ mod tests {
         let file =
             |name: &str, crc32c| LocalFile { name: name.to_owned(), path: PathBuf::new(), size: 1, crc32c };
         let files = [file("a", 1), file("model.onnx", 2)];
-        let object = |path: &str, crc32c| crate::lifecycle::source::File {
+        let object = |path: &str, crc32c| crate::lifecycle::listing::ListedFile {
             path: path.to_owned(),
             size: 1,
             generation: 1,
@@ -418,7 +425,7 @@ mod tests {
         };
         let left = |objects: Vec<_>| {
             let version = Version::parse("1").unwrap();
-            let listed = Listed { model: "m".to_owned(), version, files: objects };
+            let listed = ListedVersion { model: "m".to_owned(), version, files: objects };
             let left = missing(&files, Some(&listed), "gs://b/m/1");
             left.map(|files| files.iter().map(|file| file.name.clone()).collect::<Vec<_>>()).ok()
         };

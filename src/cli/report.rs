@@ -1,18 +1,18 @@
 //! Errors as a person at a terminal meets them: the chain on one line, then what to do.
 
 use super::output;
-use crate::hint::hint_or_usual;
+use crate::hint::hint_or_default;
 use crate::ops::logs;
 
 /// `error: …` and `hint: …`.
 pub fn render(error: &anyhow::Error) -> String {
-    format!("error: {error:#}\nhint: {}\n", hint_or_usual(error))
+    format!("error: {error:#}\nhint: {}\n", hint_or_default(error))
 }
 
 /// Prints it to standard error: where the log is for machines, as a line of the log, and then the hint.
 pub fn report(error: &anyhow::Error) {
     if logs::are_structured() {
-        let hint = hint_or_usual(error);
+        let hint = hint_or_default(error);
         tracing::error!(why = format!("{error:#}"), hint, "predictd ends");
         output::print_error(&format!("hint: {hint}\n"));
     } else {

@@ -1,5 +1,5 @@
-//! Requests that a model takes as they stand: the examples of its bundle, and one of each form that fits it, made of zeros of the
-//! right shape, which mean nothing. Each was answered by the model before it is shown.
+//! Requests that a model takes as they stand: the examples of its bundle, and one of each form that fits it,
+//! made of zeros of the right shape, which mean nothing. Each was answered by the model before it is shown.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -73,11 +73,12 @@ impl Sample {
     fn is_answered(&self, models: &Models) -> bool {
         let attributes = self.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
         let attributes: HashMap<String, String> = attributes.collect();
-        predict(models, self.body.bytes().to_vec(), attributes).is_prediction
+        predict(models, self.body.bytes(), attributes).is_prediction
     }
 }
 
-/// The examples of the bundle, then the forms in which the model answers zeros; none where it refuses all of them.
+/// The examples of the bundle, then the forms in which the model answers zeros; none where it refuses all of
+/// them.
 pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) -> Vec<Sample> {
     let declared = model.declaration.samples.iter().map(|sample| ("sample", sample.request.to_string()));
     let given = declared.chain(serving_example.map(|body| ("mlflow-example", body)));
@@ -89,13 +90,13 @@ pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) 
 }
 
 fn zeros(models: &Models, model: &Model) -> Vec<Sample> {
-    let picture = model.executor.sample_picture();
+    let image = model.executor.input_adapter.sample_image();
     let has_open_rank = model.signature.inputs.iter().any(|spec| spec.kind == ValueKind::OpenRank);
     let ranks = if has_open_rank { 0..=MOST_OPEN } else { 0..=0 };
     let tries =
         ranks.flat_map(|open| TEXTS.into_iter().flat_map(move |text| SIZES.map(|size| (open, text, size))));
     for (open, text, size) in tries {
-        let zeros = Zeros { model, text, size, open, picture: picture.as_deref() };
+        let zeros = Zeros { model, text, size, open, image: image.as_deref() };
         let count = |spec: &TensorSpec| {
             zeros.whole(spec).into_iter().chain(zeros.inner(&spec.kind)).try_fold(1, usize::checked_mul)
         };
@@ -120,8 +121,8 @@ struct Zeros<'a> {
     size: usize,
     /// How many dimensions an input has beyond those that are known, where the model leaves that open.
     open: usize,
-    /// For a model that takes pictures.
-    picture: Option<&'a [u8]>,
+    /// For a model that takes images.
+    image: Option<&'a [u8]>,
 }
 
 /// One row as cells: their names, where they have any, and their values in JSON.
@@ -239,7 +240,7 @@ impl<'a> Zeros<'a> {
             ElementType::Bool => "false".to_owned(),
             ElementType::String => string(self.text),
             ElementType::Bytes => {
-                format!("{{\"b64\": \"{}\"}}", STANDARD.encode(self.picture.unwrap_or_default()))
+                format!("{{\"b64\": \"{}\"}}", STANDARD.encode(self.image.unwrap_or_default()))
             }
             ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64 => "0.0".to_owned(),
             _ => "0".to_owned(),
@@ -284,7 +285,7 @@ impl<'a> Zeros<'a> {
         };
         match spec.element {
             ElementType::String => with_length(self.text(spec).as_bytes()),
-            ElementType::Bytes => with_length(self.picture.unwrap_or_default()),
+            ElementType::Bytes => with_length(self.image.unwrap_or_default()),
             ElementType::Composite => None,
             ElementType::Bool | ElementType::U8 | ElementType::I8 => Some(vec![0]),
             ElementType::U16 | ElementType::I16 | ElementType::F16 | ElementType::BF16 => Some(vec![0; 2]),
@@ -337,12 +338,12 @@ impl<'a> Zeros<'a> {
         samples
     }
 
-    /// A body that is nothing but the one input's row: numbers, a text or a picture.
+    /// A body that is nothing but the one input's row: numbers, a text or an image.
     fn single(&self) -> Option<Sample> {
         let [only] = self.inputs() else { return None };
         let (protocol, kind, body) = match only.element {
             ElementType::String => ("text", "text/plain", Body::Text(self.text(only))),
-            ElementType::Bytes => ("image", "image/png", Body::Bytes(self.picture?.to_vec())),
+            ElementType::Bytes => ("image", "image/png", Body::Bytes(self.image?.to_vec())),
             _ => {
                 let rows = self.bytes(only)?.repeat(self.whole(only).iter().product());
                 ("raw", "application/octet-stream", Body::Bytes(rows))

@@ -1,15 +1,18 @@
 //! The layers of a configuration: each file and the environment, taken apart into the keys that they give.
 //!
-//! The later layer wins key by key, a list as a whole. A key without a value (`key:`) is not given, so that a section may
-//! be commented out below its name; an empty text (`key: ""`) is. Unknown keys and values of the wrong shape end here.
+//! The later layer wins key by key, a list as a whole. A key without a value (`key:`) is not given, so that a
+//! section may be commented out below its name; an empty text (`key: ""`) is. Unknown keys and values of the
+//! wrong shape end here.
 
 use super::{
     Origin, Problem,
     keys::{self, Key},
 };
-use config::{ConfigError, File, FileFormat, Source as _, Value, ValueKind};
+use crate::yaml;
+use config::{ConfigError, File, FileStoredFormat, Format, Map, Source as _, Value, ValueKind};
 use std::{
     collections::{BTreeMap, HashMap},
+    error::Error,
     ffi::OsString,
     fs,
     path::Path,
@@ -51,7 +54,7 @@ impl Layers {
                 return self.problems.push(unusable(format!("the file cannot be read: {error}"), hint));
             }
         };
-        match File::from_str(&text, FileFormat::Yaml).collect() {
+        match File::from_str(&text, Yaml).collect() {
             Ok(table) => self.add_table("", table.into_iter().collect(), &origin),
             Err(error) => {
                 let cause = match error {
@@ -174,8 +177,32 @@ impl Layers {
     }
 }
 
-/// `PREDICTD_LOG` is the log filter. The others are what Kubernetes gives to every container beside a service that is
-/// called predictd.
+/// The parser of every YAML file, behind the `config` crate.
+#[derive(Clone, Debug)]
+struct Yaml;
+
+impl Format for Yaml {
+    fn parse(
+        &self,
+        _: Option<&String>,
+        text: &str,
+    ) -> Result<Map<String, Value>, Box<dyn Error + Send + Sync>> {
+        let table = yaml::parse::<Option<_>>(text).map_err(|error| {
+            // The first line alone, since a problem is one line; the others show the lines around the place.
+            error.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        })?;
+        Ok(table.unwrap_or_default())
+    }
+}
+
+impl FileStoredFormat for Yaml {
+    fn file_extensions(&self) -> &'static [&'static str] {
+        &["yaml"]
+    }
+}
+
+/// `PREDICTD_LOG` is the log filter. The others are what Kubernetes gives to every container beside a service
+/// that is called predictd.
 fn is_foreign(rest: &str) -> bool {
     matches!(rest, "LOG" | "PORT") || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }

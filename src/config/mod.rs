@@ -1,9 +1,9 @@
 //! The configuration of one process: what each key means once read, checked and completed.
 //!
-//! Owns the typed values and nothing else: [`load`] completes and checks what `layers` (files, then variables) give,
-//! [`keys`] is the table of every key with its default and limits, `units` and `names` read single values,
-//! [`problems`] says what is wrong, [`effective`] prints what holds in the end.
-//! Guarantee: a [`Config`] exists only when every key was known, well formed and within its limits.
+//! Owns the typed values and nothing else: [`load`] completes and checks what `layers` (files, then
+//! variables) give, [`keys`] is the table of every key with its default and limits, `units` and `names` read
+//! single values, [`problems`] says what is wrong, [`effective`] prints what holds in the end. Guarantee: a
+//! [`Config`] exists only when every key was known, well formed and within its limits.
 
 pub mod effective;
 pub mod keys;
@@ -130,7 +130,8 @@ pub struct Inference {
     pub threads: usize,
 }
 
-/// Rows in one call of a model at most: the default of `batching.max_rows`, for commands that read no configuration.
+/// Rows in one call of a model at most: the default of `batching.max_rows`, for commands that read no
+/// configuration.
 pub const MAX_ROWS: usize = 128;
 
 impl Default for Inference {
@@ -184,7 +185,8 @@ impl Location {
         names::location(text)
     }
 
-    /// Whether `object` of `bucket` lies here. A prefix ends at a slash: `a/in` holds `a/in/x` and `a/in`, never `a/inner`.
+    /// Whether `object` of `bucket` lies here. A prefix ends at a slash: `a/in` holds `a/in/x` and `a/in`,
+    /// never `a/inner`.
     pub fn holds(&self, bucket: &str, object: &str) -> bool {
         self.bucket == bucket
             && (self.prefix.is_empty()

@@ -6,8 +6,8 @@
 use super::{Location, Provider, Source};
 use std::path::PathBuf;
 
-/// A project id. Looser than Google's rule for new projects, because old ones (`example.com:name`) and the emulators'
-/// (`demo`) break it.
+/// A project id. Looser than Google's rule for new projects, because old ones (`example.com:name`) and the
+/// emulators' (`demo`) break it.
 pub(super) fn project(text: &str) -> Option<String> {
     let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
     let good = text.starts_with(|c: char| c.is_ascii_lowercase())
@@ -17,8 +17,8 @@ pub(super) fn project(text: &str) -> Option<String> {
     good.then(|| text.to_owned())
 }
 
-/// The full name of a subscription or topic (`collection`: `subscriptions`, `topics`), completed with `project` when
-/// it was short.
+/// The full name of a subscription or topic (`collection`: `subscriptions`, `topics`), completed with
+/// `project` when it was short.
 pub(super) fn resource(text: &str, collection: &str, project: Option<&str>) -> Option<String> {
     let parts: Vec<&str> = text.split('/').collect();
     let (owner, name) = match parts[..] {

@@ -1,6 +1,8 @@
-//! Sizes and durations as people write them: `128MiB`, `1GB`, `1000`; `60s`, `0ms`, `1m30s`. Whole numbers only.
+//! Sizes and durations as people write them: `128MiB`, `1GB`, `1000`; `60s`, `0ms`, `1m30s`. Whole numbers
+//! only.
 //!
-//! Of our own because it is two loops, while a crate would accept far more spellings than the documentation names.
+//! Of our own because it is two loops, while a crate would accept far more spellings than the documentation
+//! names.
 
 use std::time::Duration;
 

@@ -1,47 +1,50 @@
-//! Forms batches: one pure rule, one task.
-//!
-//! The slot at the inference threads is reserved **first**, then what is queued is taken: batches grow by themselves while
-//! the model is busy, and nobody waits when it is not. Ends when its input closes, after it has handed on everything.
+//! The rule by which batches are formed from what waits for one model. Pure: no task, no clock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::mpsc;
-
-use crate::engine::budget::Budget;
-use crate::engine::job::{Batch, Pending};
-use crate::model::Models;
-use crate::ops::health::Pulse;
+use crate::engine::job::Job;
 
 /// Bytes of all responses of a batch, as far as they can be told before.
 const RESPONSES_OF_A_BATCH: usize = 16 << 20;
 
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub max_rows: usize,
-    /// How long the first request of a batch may wait for company; zero: not at all.
-    pub max_wait: Duration,
+/// What a request is asked through. The earlier lanes are served first, and each later one has a share: see [`SHARE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// A caller waits for the answer.
+    OnDemand,
+    /// A stream of requests, which has waited already.
+    Online,
+    /// Rows of files, which nobody waits for.
+    Offline,
 }
+
+const LANES: usize = 3;
+/// A lane in which requests wait leads one batch in so many at least.
+const SHARE: u32 = 8;
 
 /// What the rule needs to know of a request.
 pub trait Item {
     fn rows(&self) -> usize;
     /// Rows in a call that this request is in, at most.
     fn max_rows(&self) -> usize;
-    /// Whether both may be in one call of ONNX Runtime.
+    /// True when both may be in one call of ONNX Runtime.
     fn goes_with(&self, other: &Self) -> bool;
+    /// True when it shares its call with no other, whatever that is.
+    fn is_alone(&self) -> bool;
+    fn received_at(&self) -> Instant;
 }
 
-impl Pending {
-    /// Requests for one version, and none of another signature. One that wants its version keeps it.
+impl<R> Job<R> {
+    /// True for requests of one version, or of two versions of one signature. One that names its version keeps it.
     fn runs_on_the_version_of(&self, other: &Self) -> bool {
         let is_free = self.wanted_version.is_none() && other.wanted_version.is_none();
         Arc::ptr_eq(&self.model, &other.model) || is_free && self.model.takes_requests_of(&other.model)
     }
 }
 
-impl Item for Pending {
+impl<R> Item for Job<R> {
     fn rows(&self) -> usize {
         self.request.rows
     }
@@ -54,94 +57,116 @@ impl Item for Pending {
     /// One version, or two of one signature, and one shape a row of every input.
     fn goes_with(&self, other: &Self) -> bool {
         let mut inputs = self.request.inputs.iter().zip(&other.request.inputs);
-        !(self.alone || other.alone)
+        !(self.is_alone || other.is_alone)
             && self.model.executor.shares_calls()
             && self.runs_on_the_version_of(other)
             && inputs.all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
     }
+
+    fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
+    fn received_at(&self) -> Instant {
+        self.origin.received_at
+    }
 }
 
-/// Takes the oldest request and, in order, those that go with it, up to `max_rows` rows; a larger request goes alone.
-/// The others keep their order.
-pub fn take<T: Item>(waiting: &mut VecDeque<T>, max_rows: usize) -> Vec<T> {
-    let Some(first) = waiting.pop_front() else { return Vec::new() };
-    let mut rows = first.rows();
-    let max_rows = max_rows.min(first.max_rows());
-    let mut taken = Vec::with_capacity(waiting.len().min(max_rows) + 1);
-    taken.push(first);
-    let mut passed_over = Vec::new();
-    while rows < max_rows
-        && let Some(next) = waiting.pop_front()
-    {
-        if next.goes_with(&taken[0]) && rows + next.rows() <= max_rows {
-            rows += next.rows();
-            taken.push(next);
-        } else {
-            passed_over.push(next);
+/// Requests that wait for one model, in the order of their arrival in each lane.
+#[derive(Debug)]
+pub struct Waiting<T> {
+    lanes: [VecDeque<T>; LANES],
+    /// For each lane, the batches in a row that others led while requests waited in it.
+    passed_over: [u32; LANES],
+    rows: usize,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { lanes: Default::default(), passed_over: [0; LANES], rows: 0 }
+    }
+}
+
+impl<T: Item> Waiting<T> {
+    pub fn push(&mut self, lane: Lane, item: T) {
+        self.rows += item.rows();
+        self.lanes[lane as usize].push_back(item);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(VecDeque::is_empty)
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The request that leads the next batch.
+    pub fn first(&self) -> Option<&T> {
+        self.lanes[self.leader()?].front()
+    }
+
+    /// Takes the next batch: its leader and, in order, those that go with it, from its own lane first, up to `max_rows` rows.
+    /// A larger request is alone in its batch. The others keep their order.
+    pub fn take(&mut self, max_rows: usize) -> Vec<T> {
+        let Some(leader) = self.leader() else { return Vec::new() };
+        for (lane, passed_over) in self.passed_over.iter_mut().enumerate() {
+            let waits = lane != leader && !self.lanes[lane].is_empty();
+            *passed_over = if waits { *passed_over + 1 } else { 0 };
         }
+        let Some(first) = self.lanes[leader].pop_front() else { return Vec::new() };
+        self.taken_with(first, leader, max_rows)
     }
-    for item in passed_over.into_iter().rev() {
-        waiting.push_front(item);
-    }
-    taken
-}
 
-/// The task.
-pub async fn run(
-    mut requests: mpsc::Receiver<Vec<Pending>>,
-    batches: mpsc::Sender<Batch>,
-    models: Arc<Models>,
-    limits: Limits,
-    budget: Budget,
-    pulse: Arc<Pulse>,
-) {
-    let mut waiting = VecDeque::new();
-    loop {
-        if waiting.is_empty() {
-            match requests.recv().await {
-                Some(more) => waiting.extend(more),
-                None => return,
+    /// Like [`Self::take`], but led by the oldest request that fits into one call beside a large one.
+    pub fn take_small(&mut self, max_rows: usize) -> Vec<T> {
+        let is_small = |item: &T| !item.is_alone() && item.rows() <= max_rows.min(item.max_rows());
+        for lane in 0..LANES {
+            if let Some(at) = self.lanes[lane].iter().position(is_small)
+                && let Some(first) = self.lanes[lane].remove(at)
+            {
+                return self.taken_with(first, lane, max_rows);
             }
         }
-        // Closed only when the inference threads are gone, and then the pipeline is failing.
-        let Ok(slot) = batches.reserve().await else { return };
-        budget.responses_left().await;
-        gather(&mut requests, &mut waiting, limits).await;
-        let working = pulse.work();
-        let taken = take(&mut waiting, limits.max_rows);
-        let Some(first) = taken.first() else { continue };
-        let keeps_version = taken.iter().any(|pending| pending.wanted_version.is_some());
-        let model = if keeps_version { Arc::clone(&first.model) } else { models.current(&first.model) };
-        drop(working);
-        slot.send(Batch { model, requests: taken });
+        Vec::new()
     }
-}
 
-/// Adds what is queued already, and waits for company if the configuration says so.
-async fn gather(
-    requests: &mut mpsc::Receiver<Vec<Pending>>,
-    waiting: &mut VecDeque<Pending>,
-    limits: Limits,
-) {
-    let rows = |waiting: &VecDeque<Pending>| waiting.iter().map(Item::rows).sum::<usize>();
-    while rows(waiting) < limits.max_rows
-        && let Ok(more) = requests.try_recv()
-    {
-        waiting.extend(more);
+    pub fn drain(&mut self) -> Vec<T> {
+        self.rows = 0;
+        self.lanes.iter_mut().flat_map(|lane| lane.drain(..)).collect()
     }
-    if limits.max_wait.is_zero() {
-        return;
+
+    fn leader(&self) -> Option<usize> {
+        let waits = |lane: &usize| !self.lanes[*lane].is_empty();
+        let is_due = |lane: &usize| self.passed_over[*lane] + 1 >= SHARE;
+        let due = (0..LANES).filter(waits).filter(is_due).max_by_key(|lane| self.passed_over[*lane]);
+        due.or_else(|| (0..LANES).find(waits))
     }
-    let Some(first) = waiting.front() else { return };
-    if first.alone {
-        return;
-    }
-    let until = tokio::time::Instant::from_std(first.origin.received_at + limits.max_wait);
-    while rows(waiting) < limits.max_rows && Instant::now() < until.into_std() {
-        match tokio::time::timeout_at(until, requests.recv()).await {
-            Ok(Some(more)) => waiting.extend(more),
-            Ok(None) | Err(_) => return,
+
+    fn taken_with(&mut self, first: T, leader: usize, max_rows: usize) -> Vec<T> {
+        let mut rows = first.rows();
+        let max_rows = max_rows.min(first.max_rows());
+        let mut taken = Vec::with_capacity(self.lanes[leader].len().min(max_rows) + 1);
+        taken.push(first);
+        let others = (0..LANES).filter(|lane| *lane != leader);
+        for lane in std::iter::once(leader).chain(others) {
+            let mut passed_over = Vec::new();
+            while rows < max_rows
+                && let Some(next) = self.lanes[lane].pop_front()
+            {
+                if next.goes_with(&taken[0]) && rows + next.rows() <= max_rows {
+                    rows += next.rows();
+                    taken.push(next);
+                } else {
+                    passed_over.push(next);
+                }
+            }
+            for item in passed_over.into_iter().rev() {
+                self.lanes[lane].push_front(item);
+            }
         }
+        self.rows -= rows;
+        taken
     }
 }
 
@@ -164,34 +189,84 @@ mod tests {
         fn goes_with(&self, other: &Self) -> bool {
             self.1 == other.1
         }
+        fn is_alone(&self) -> bool {
+            false
+        }
+        fn received_at(&self) -> Instant {
+            Instant::now()
+        }
     }
+
+    const ALL: [Lane; LANES] = [Lane::OnDemand, Lane::Online, Lane::Offline];
 
     proptest! {
         #[test]
         fn nothing_is_lost_or_repeated_and_limits_hold(
-            things in prop::collection::vec((0u8..3, 1usize..6), 0..60),
+            things in prop::collection::vec((0u8..3, 1usize..6, 0usize..LANES), 0..60),
             max_rows in 1usize..12,
         ) {
-            let things: Vec<Thing> =
-                things.into_iter().enumerate().map(|(number, (kind, rows))| Thing(number, kind, rows)).collect();
-            let mut waiting: VecDeque<Thing> = things.iter().cloned().collect();
+            let mut waiting = Waiting::default();
+            let mut lanes = Vec::new();
+            for (number, (kind, rows, lane)) in things.iter().copied().enumerate() {
+                waiting.push(ALL[lane], Thing(number, kind, rows));
+                lanes.push(lane);
+            }
             let mut seen = Vec::new();
+            let mut led = Vec::new();
             while !waiting.is_empty() {
-                let oldest = waiting[0].0;
-                let batch = take(&mut waiting, max_rows);
+                let first = waiting.first().unwrap().0;
+                let oldest: Vec<_> = waiting.lanes.iter().map(|lane| lane.front().map(|thing| thing.0)).collect();
+                let batch = waiting.take(max_rows);
                 let rows: usize = batch.iter().map(|thing| thing.2).sum();
                 prop_assert!(batch.len() == 1 || rows <= max_rows.min(batch[0].max_rows()));
                 prop_assert!(batch.iter().all(|thing| thing.1 == batch[0].1));
-                prop_assert_eq!(batch[0].0, oldest);
-                prop_assert!(waiting.iter().is_sorted_by_key(|thing| thing.0));
+                prop_assert_eq!(batch[0].0, first);
+                prop_assert!(oldest.contains(&Some(first)));
+                for lane in &waiting.lanes {
+                    prop_assert!(lane.iter().is_sorted_by_key(|thing| thing.0));
+                }
+                led.push((lanes[first], oldest));
                 seen.extend(batch);
             }
-            for kind in 0..3 {
-                let of_kind = |all: &[Thing]| all.iter().filter(|t| t.1 == kind).map(|t| t.0).collect::<Vec<_>>();
-                prop_assert_eq!(of_kind(&seen).len(), of_kind(&things).len());
+            prop_assert_eq!(waiting.rows(), 0);
+            // The oldest request of a lane leads a batch, or is in one, within so many.
+            for lane in 0..LANES {
+                for batches in led.windows(SHARE as usize + LANES) {
+                    let oldest = batches[0].1[lane];
+                    let stays = batches.iter().all(|(_, all)| oldest.is_some() && all[lane] == oldest);
+                    prop_assert!(!stays, "{} was passed over", lane);
+                }
             }
             seen.sort_by_key(|thing| thing.0);
-            prop_assert_eq!(seen, things);
+            let all: Vec<Thing> =
+                things.into_iter().enumerate().map(|(number, (kind, rows, _))| Thing(number, kind, rows)).collect();
+            prop_assert_eq!(seen, all);
         }
+    }
+
+    /// Requests of two transports that never run dry.
+    #[test]
+    fn earlier_lanes_are_first_and_a_later_one_has_its_share() {
+        let mut waiting = Waiting::default();
+        let mut led = [0; LANES];
+        for number in 0..80 {
+            for (kind, lane) in [(1, Lane::OnDemand), (2, Lane::Offline)] {
+                waiting.push(lane, Thing(number, kind, 1));
+            }
+            led[usize::from(waiting.take(1)[0].1)] += 1;
+        }
+        assert_eq!(led, [0, 70, 10]);
+    }
+
+    #[test]
+    fn small_requests_are_found_behind_large_ones() {
+        let mut waiting = Waiting::default();
+        for thing in [Thing(0, 1, 50), Thing(1, 1, 1), Thing(2, 2, 1), Thing(3, 1, 1)] {
+            waiting.push(Lane::Online, thing);
+        }
+        assert_eq!(waiting.take_small(4), [Thing(1, 1, 1), Thing(3, 1, 1)]);
+        assert_eq!(waiting.take_small(4), [Thing(2, 2, 1)]);
+        assert_eq!(waiting.take_small(4), []);
+        assert_eq!((waiting.rows(), waiting.take(4)), (50, vec![Thing(0, 1, 50)]));
     }
 }

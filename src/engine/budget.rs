@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::ops::metrics::Metrics;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// Unit of the budget: a semaphore counts to 2^32 at most in one acquisition.
@@ -109,12 +110,17 @@ impl Budget {
         }
     }
 
+    /// True when responses take more than half of the budget.
+    pub fn is_full_of_responses(&self) -> bool {
+        self.pool.responses.load(Ordering::Acquire) > self.units / 2
+    }
+
     /// Waits until responses take no more than half of the budget.
     pub async fn responses_left(&self) {
         loop {
             let mut left = std::pin::pin!(self.pool.left.notified());
             left.as_mut().enable();
-            if self.pool.responses.load(Ordering::Acquire) <= self.units / 2 {
+            if !self.is_full_of_responses() {
                 return;
             }
             left.await;
@@ -165,6 +171,76 @@ impl Drop for Room {
         self.respond(0);
         self.pool.release(self.units);
     }
+}
+
+/// The memory of one request while it is in flight: its room under the budget, and its share of `predictd_bytes_in_hand`.
+#[derive(Debug)]
+pub struct Memory {
+    metrics: Arc<Metrics>,
+    /// Bytes of its body, decompressed.
+    body: usize,
+    /// Its share of the metric.
+    bytes: usize,
+    /// Released with this. None while the request lies in a bucket.
+    room: Option<Room>,
+}
+
+impl Memory {
+    /// For a request that has no body yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, body: 0, bytes: 0, room: None }
+    }
+
+    /// Counts the request's body, which has so many `bytes` and takes this room.
+    pub fn hold(&mut self, bytes: usize, room: Room) {
+        debug_assert!(self.room.is_none(), "a request has one body");
+        self.room = Some(room);
+        self.body = bytes;
+        self.count(bytes);
+    }
+
+    /// Bytes that the request takes now.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts the decoded request with the response that is expected.
+    pub fn decoded(&mut self, bytes: usize) {
+        let Some(room) = &mut self.room else { return };
+        let bytes = bytes.max(self.body);
+        room.resize(bytes);
+        self.count(bytes);
+    }
+
+    /// Counts the response, which is all that is left of the request.
+    pub fn respond(&mut self, bytes: usize) {
+        self.decoded(bytes);
+        self.waits_to_be_sent(bytes);
+    }
+
+    /// Counts so many bytes of the response as waiting for its receiver alone; 0 while it waits for an older response.
+    pub fn waits_to_be_sent(&mut self, bytes: usize) {
+        if let Some(room) = &mut self.room {
+            room.respond(bytes);
+        }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.metrics.bytes_in_hand.inc_by(signed(bytes) - signed(self.bytes));
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.metrics.bytes_in_hand.dec_by(signed(self.bytes));
+    }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -1,158 +1,41 @@
-//! The inference threads, and what they do with a batch: run it, split it when it fails, encode each answer.
-//!
-//! Named threads, never the runtime's. They end when the channel of batches closes.
+//! Requests of one model to response bodies: run together, split when they fail, encoded each by itself.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-use tokio::sync::mpsc;
 
 use crate::decode::{Id, Protocol, Request};
 use crate::encode::unpad::{Lengths, Padded};
 use crate::encode::{self, ServedModel};
-use crate::engine::deadline;
-use crate::engine::job::{Batch, Origin, Pending, Reply};
 use crate::error::{Code, Rejection};
 use crate::model::Model;
-use crate::model::executor::{Failure, How};
-use crate::model::input_adapter::Tokens;
-use crate::model::onnx::sizes;
-use crate::model::onnx::sizes::MOST_MADE_UP;
-use crate::ops::health::Pulse;
-use crate::ops::traces;
+use crate::model::input_adapter::TokenizedBatch;
+use crate::model::run::{RunFailure, RunMode};
 use crate::tensor::signature::Signature;
 use crate::tensor::{self, Elements, Output, Show, Tensor, View};
 
 /// The answer to one request: its body, or why there is none.
 pub type Answered = Result<encode::Body, Rejection>;
 
-/// One inference thread's life. Blocks.
-pub fn run(
-    thread: usize,
-    pulse: &Pulse,
-    batches: &Mutex<mpsc::Receiver<Batch>>,
-    replies: &mpsc::Sender<Vec<Reply>>,
-    running: &Running,
-) {
-    loop {
-        // Whoever holds the lock waits for the next batch, the others wait for the lock: a queue with several takers.
-        let next = batches.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        let Some(batch) = next else { return };
-        let working = pulse.work();
-        let answers = answer(thread, batch, running);
-        drop(working);
-        if replies.blocking_send(answers).is_err() {
-            return;
-        }
-    }
-}
-
-/// The requests of the batch that a thread runs: out of its hands while it computes, so that a forced end, which cannot end the
-/// call, can nack them.
-#[derive(Debug, Default)]
-pub struct Running(Mutex<Held>);
-
-#[derive(Debug, Default)]
-struct Held {
-    origins: Vec<Origin>,
-    refused: Vec<Reply>,
-    is_over: bool,
-}
-
-impl Running {
-    /// Nacks what the thread runs, and whatever it begins.
-    pub fn give_up(&self) {
-        let mut held = self.lock();
-        *held = Held { is_over: true, ..Held::default() };
-    }
-
-    fn hold(&self, origins: Vec<Origin>, refused: Vec<Reply>) {
-        let mut held = self.lock();
-        if !held.is_over {
-            (held.origins, held.refused) = (origins, refused);
-        }
-    }
-
-    /// Empty once they were given up.
-    fn take(&self) -> (Vec<Origin>, Vec<Reply>) {
-        let mut held = self.lock();
-        (std::mem::take(&mut held.origins), std::mem::take(&mut held.refused))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Runs a batch, on the session of this inference thread.
-pub fn answer(thread: usize, batch: Batch, running: &Running) -> Vec<Reply> {
-    let Batch { model, mut requests } = batch;
-    let _span = traces::batch(&model, &mut requests);
-    let started = Instant::now();
-    let mut origins: Vec<Origin> = Vec::with_capacity(requests.len());
-    let mut decoded: Vec<Request> = Vec::with_capacity(requests.len());
-    let mut replies = Vec::new();
-    for pending in requests {
-        if pending.origin.is_overdue(started) {
-            pending.origin.report_overdue();
-            pending.origin.give_up();
-            continue;
-        }
-        model.metrics.distribution().queue.observe((started - pending.origin.received_at).as_secs_f64());
-        match refusal(&model, &pending) {
-            Some(rejection) => {
-                let (id, model) = (pending.request.response.id, Some(Arc::clone(&model)));
-                replies.push(Reply::refused(&rejection, id, model, pending.origin));
-            }
-            None => {
-                decoded.push(pending.request);
-                origins.push(pending.origin);
-            }
-        }
-    }
-    running.hold(origins, replies);
-    let (ids, answers) = predict(&model, thread, decoded);
-    let (origins, mut replies) = running.take();
-    let mut largest = 0;
-    replies.extend(answers.into_iter().zip(ids).zip(origins).map(|((answered, id), origin)| {
-        let model = Some(Arc::clone(&model));
-        match answered {
-            Ok(body) => {
-                let rows = origin.rows.max(1);
-                let reply = Reply::answered(body, model, id, origin);
-                largest = largest.max(reply.body.len().div_ceil(rows));
-                reply
-            }
-            Err(rejection) => Reply::refused(&rejection, id, model, origin),
-        }
-    }));
-    if largest > 0 {
-        model.responded(largest);
-    }
-    replies
-}
-
-/// Why a request must not run, looked at last so that what has expired meanwhile costs nothing.
-fn refusal(model: &Model, pending: &Pending) -> Option<Rejection> {
-    let checked = model.check_version(pending.wanted_version.as_deref());
-    checked.and_then(|()| deadline::check(pending.origin.deadline)).err()
-}
-
-/// Elements of the decoded pictures of several requests in memory at once: 16 MiB of float32.
+/// Elements of the decoded images of several requests in memory at once: 16 MiB of float32.
 const PREPARED: usize = 4 << 20;
 
-/// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave.
-pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Option<Id>>, Vec<Answered>) {
-    let Some(width) = model.executor.intake.elements_of_a_row() else {
-        return predict_together(model, thread, requests);
+/// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave. `between` is called
+/// between two calls of one large request.
+pub fn predict(
+    model: &Model,
+    thread: usize,
+    requests: Vec<Request>,
+    between: &mut dyn FnMut(),
+) -> (Vec<Option<Id>>, Vec<Answered>) {
+    let Some(width) = model.executor.input_adapter.elements_of_a_row() else {
+        return predict_together(model, thread, requests, between);
     };
-    // Pictures are decoded here, on the inference threads, and only as many at a time as memory is meant for them.
+    // Images are decoded here, on the inference threads, and only as many at a time as memory is meant for them.
     let mut ids: Vec<Option<Id>> = requests.iter().map(|_| None).collect();
     let mut answers: Vec<Option<Answered>> = requests.iter().map(|_| None).collect();
     let (mut group, mut places, mut elements) = (Vec::new(), Vec::new(), 0);
     let mut run = |group: &mut Vec<Request>, places: &mut Vec<usize>| {
-        let (given, answered) = predict_together(model, thread, std::mem::take(group));
+        let (given, answered) = predict_together(model, thread, std::mem::take(group), between);
         for ((place, id), answer) in places.drain(..).zip(given).zip(answered) {
             (ids[place], answers[place]) = (id, Some(answer));
         }
@@ -165,7 +48,9 @@ pub fn predict(model: &Model, thread: usize, requests: Vec<Request>) -> (Vec<Opt
             run(&mut group, &mut places);
             elements = 0;
         }
-        if let Err(rejection) = model.executor.intake.prepare_request(&mut request.inputs, request.rows) {
+        if let Err(rejection) =
+            model.executor.input_adapter.prepare_request(&mut request.inputs, request.rows)
+        {
             refused.push((place, request.response.id, rejection));
             continue;
         }
@@ -186,6 +71,7 @@ fn predict_together(
     model: &Model,
     thread: usize,
     mut requests: Vec<Request>,
+    between: &mut dyn FnMut(),
 ) -> (Vec<Option<Id>>, Vec<Answered>) {
     let Some(inputs) = join(&mut requests) else { return (Vec::new(), Vec::new()) };
     let mut rows = Vec::with_capacity(requests.len());
@@ -196,7 +82,7 @@ fn predict_together(
     }
     let joined = Joined { model, thread, inputs, requests: &requests, rows };
     let mut answers = Vec::with_capacity(requests.len());
-    joined.run(0..requests.len(), &mut answers);
+    joined.run(0..requests.len(), &mut answers, between);
     (requests.into_iter().map(|request| request.response.id).collect(), answers)
 }
 
@@ -222,13 +108,13 @@ fn join(requests: &mut [Request]) -> Option<Vec<Tensor>> {
     Some(inputs)
 }
 
-/// How a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
+/// RunMode a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
 /// they stand.
-fn how(model: &Model, request: &Request) -> How {
+fn how(model: &Model, request: &Request) -> RunMode {
     match request.response.protocol {
-        _ if model.executor.takes_rows() => How::Rows,
-        Protocol::Rows => How::EachRow,
-        Protocol::Columns | Protocol::V2 { .. } => How::Whole,
+        _ if model.executor.takes_rows() => RunMode::Rows,
+        Protocol::Rows => RunMode::EachRow,
+        Protocol::Columns | Protocol::V2 { .. } => RunMode::Whole,
     }
 }
 
@@ -244,19 +130,23 @@ struct Joined<'a> {
 impl Joined<'_> {
     /// Answers `requests`; when they fail together, each half by itself, until the guilty one is alone.
     /// Costs at most twice as many calls as there are requests.
-    fn run(&self, requests: Range<usize>, answers: &mut Vec<Answered>) {
+    fn run(&self, requests: Range<usize>, answers: &mut Vec<Answered>, between: &mut dyn FnMut()) {
         let rows = self.rows[requests.start].start..self.rows[requests.end - 1].end;
         let how = how(self.model, &self.requests[requests.start]);
-        if requests.len() == 1 || how == How::Rows {
-            let ran = self.run_together(requests.clone(), &rows, how).or_else(|rejection| match rejection {
-                // The rows are not the outputs': now that this is known, the request runs in another way.
-                None if requests.len() == 1 => self.run_together(
-                    requests.clone(),
-                    &rows,
-                    self::how(self.model, &self.requests[requests.start]),
-                ),
-                rejection => Err(rejection),
-            });
+        if requests.len() == 1 || how == RunMode::Rows {
+            let ran =
+                self.run_together(requests.clone(), &rows, how, between).or_else(
+                    |rejection| match rejection {
+                        // The rows are not the outputs': now that this is known, the request runs in another way.
+                        None if requests.len() == 1 => self.run_together(
+                            requests.clone(),
+                            &rows,
+                            self::how(self.model, &self.requests[requests.start]),
+                            between,
+                        ),
+                        rejection => Err(rejection),
+                    },
+                );
             match ran {
                 Ok(encoded) => {
                     self.model.metrics.rows.inc_by(rows.len() as u64);
@@ -271,8 +161,8 @@ impl Joined<'_> {
             }
         }
         let middle = requests.start + requests.len() / 2;
-        self.run(requests.start..middle, answers);
-        self.run(middle..requests.end, answers);
+        self.run(requests.start..middle, answers, between);
+        self.run(middle..requests.end, answers, between);
     }
 
     /// One call of the model. Its failure means one of the requests, if there are several; nothing, that the outputs cannot be told
@@ -281,24 +171,25 @@ impl Joined<'_> {
         &self,
         requests: Range<usize>,
         rows: &Range<usize>,
-        how: How,
+        how: RunMode,
+        between: &mut dyn FnMut(),
     ) -> Result<Vec<Answered>, Option<Rejection>> {
         let (executor, metrics) = (&self.model.executor, &self.model.metrics);
         let mut inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, rows, how)).collect();
-        let prepared = executor.intake.prepare_batch(&inputs)?;
+        let prepared = executor.input_adapter.prepare_batch(&inputs)?;
         if let Some(tokens) = &prepared {
             inputs =
                 tokens.tensors.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
         }
         let started = Instant::now();
-        let ran = executor.run(self.thread, &inputs, rows.len(), how, |outputs| {
+        let ran = executor.run(self.thread, &inputs, rows.len(), how, between, |outputs| {
             metrics.distribution().inference.observe(started.elapsed().as_secs_f64());
             metrics.distribution().batch_rows.observe(rows.len() as f64);
             self.encode(requests.clone(), rows, how, prepared.as_ref(), outputs)
         });
         let reason = match ran {
             Ok(encoded) => return Ok(encoded),
-            Err(Failure::NotRows { is_news }) => {
+            Err(RunFailure::NotRows { is_news }) => {
                 if is_news {
                     tracing::warn!(
                         model = &*self.model.name,
@@ -309,8 +200,8 @@ impl Joined<'_> {
                 }
                 return Err(None);
             }
-            Err(Failure::TooLarge) => return Err(Some(encode::too_large())),
-            Err(Failure::Failed(reason)) => reason,
+            Err(RunFailure::TooLarge) => return Err(Some(encode::too_large())),
+            Err(RunFailure::Failed(reason)) => reason,
         };
         if requests.len() == 1
             && let Some(rejection) = self.model.refused_value(&reason, &inputs)
@@ -322,7 +213,7 @@ impl Joined<'_> {
     }
 
     /// `rows` of one joined input.
-    fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>, how: How) -> (Vec<usize>, View<'t>) {
+    fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>, how: RunMode) -> (Vec<usize>, View<'t>) {
         let (mut shape, elements) = (input.shape.clone(), input.elements.view());
         if tensor::elements::is_left_out(&shape, elements) {
             return (shape, elements);
@@ -330,13 +221,13 @@ impl Joined<'_> {
         let Signature { batched, row_by_row, .. } = self.model.signature;
         match how {
             // Instances without a dimension that counts them lie one behind the other.
-            How::EachRow if !batched && !row_by_row => {
+            RunMode::EachRow if !batched && !row_by_row => {
                 shape.insert(0, rows.len());
                 return (shape, elements);
             }
             // A request that is no list of rows, alone.
-            How::Whole if !batched => return (shape, elements),
-            How::Rows | How::EachRow | How::Whole => {}
+            RunMode::Whole if !batched => return (shape, elements),
+            RunMode::Rows | RunMode::EachRow | RunMode::Whole => {}
         }
         let row: usize = shape[1..].iter().product();
         shape[0] = rows.len();
@@ -347,11 +238,11 @@ impl Joined<'_> {
         &self,
         requests: Range<usize>,
         rows: &Range<usize>,
-        how: How,
-        tokens: Option<&Tokens>,
+        how: RunMode,
+        tokens: Option<&TokenizedBatch>,
         outputs: &[Output<'_>],
     ) -> Vec<Answered> {
-        let by_rows = how != How::Whole;
+        let by_rows = how != RunMode::Whole;
         let (model, version) = (&*self.model.name, &*self.model.version);
         let served = ServedModel { model, version, batched: by_rows };
         let mut shapes: Vec<Vec<usize>> = outputs.iter().map(|output| output.shape.to_vec()).collect();
@@ -396,25 +287,4 @@ impl Joined<'_> {
         };
         requests.map(encode_one).collect()
     }
-}
-
-/// One run on zeros, so that the first request does not pay for what ONNX Runtime sets up lazily.
-pub fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
-    let inputs = &model.executor.inputs;
-    if sizes::bytes(inputs, 1).is_none_or(|bytes| bytes > MOST_MADE_UP) {
-        return Err("its inputs are too large to be made up".to_owned());
-    }
-    let zeros: Vec<(Vec<usize>, Elements)> = inputs
-        .iter()
-        .map(|spec| {
-            let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
-            let count = shape.iter().product();
-            (shape, spec.zeros(count))
-        })
-        .collect();
-    let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-    model.executor.run(thread, &inputs, 1, How::Whole, |_| ()).map_err(|failure| match failure {
-        Failure::Failed(reason) => reason,
-        Failure::NotRows { .. } | Failure::TooLarge => "the model's outputs have no rows".to_owned(),
-    })
 }

@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::job::Origin;
-
 /// A request may meet bad luck twice (a lost machine, a broken stream) before it is suspected.
 const SUSPECT_FROM: u32 = 3;
 /// How long after its start a worker suspects anything: an offending request is redelivered when its lease is
@@ -44,15 +42,21 @@ impl Quarantine {
     }
 
     /// True for a request that must wait for its [`Self::turn`] before it is decoded.
-    pub fn holds(&self, origin: &Origin) -> bool {
-        origin.attempt >= SUSPECT_FROM && origin.turn.is_none() && Instant::now() < self.ends
+    /// `attempt` is the number of its delivery, from 1.
+    pub fn holds(&self, attempt: u32) -> bool {
+        attempt >= SUSPECT_FROM && Instant::now() < self.ends
     }
 
     /// Waits until no other suspect is in flight. `None` where it need not: nothing is suspected after a
     /// while, and at `stop` those that are left go together, for the drain has no time for one after the
     /// other.
-    pub async fn turn(&self, origin: &Origin, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
-        self.turn_of(place(&origin.message_id, origin.attempt), stop).await
+    pub async fn turn(
+        &self,
+        message_id: &str,
+        attempt: u32,
+        stop: &CancellationToken,
+    ) -> Option<OwnedSemaphorePermit> {
+        self.turn_of(place(message_id, attempt), stop).await
     }
 
     async fn turn_of(&self, place: Place, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {

@@ -1,20 +1,21 @@
-//! Google's clients, built in one place. The emulator variables mean what they mean for Google's other clients:
-//! plaintext to that host, no credentials.
+//! Google's clients, made in one place. The emulator variables mean what they mean for Google's other
+//! clients: plaintext to that host, no credentials.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use google_cloud_auth::credentials::anonymous;
-use google_cloud_gax::exponential_backoff::ExponentialBackoffBuilder;
 use google_cloud_gax::retry_policy::{RetryPolicy, RetryPolicyExt as _};
 use google_cloud_pubsub::client::{BasePublisher, SchemaService, Subscriber, SubscriptionAdmin, TopicAdmin};
 use google_cloud_storage::client::{Storage, StorageControl};
 
-/// How long a start-up or a probing call may take before the server counts as unreachable.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::backoff;
 
-/// `host:port` or a URL in `variable`, as a URL.
+/// Time limit for publishing the messages of one call, retries included: the default of Google's client.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The address in `variable`, which is `host:port` or a URL, as a URL.
 fn emulator(variable: &str) -> Option<String> {
     let host = std::env::var(variable).ok().filter(|host| !host.is_empty())?;
     Some(if host.contains("://") { host } else { format!("http://{host}") })
@@ -33,12 +34,12 @@ macro_rules! build {
     }};
 }
 
-/// Where Pub/Sub is, as a message to a person says it.
+/// The address of Pub/Sub, for messages.
 pub fn pubsub_address() -> String {
     emulator("PUBSUB_EMULATOR_HOST").unwrap_or_else(|| "Google Pub/Sub".to_owned())
 }
 
-/// The same for Cloud Storage's listings.
+/// The address of Cloud Storage's listings, for messages.
 pub fn storage_address() -> String {
     storage_control_endpoint().unwrap_or_else(|| "Google Cloud Storage".to_owned())
 }
@@ -47,14 +48,14 @@ fn storage_control_endpoint() -> Option<String> {
     emulator("STORAGE_EMULATOR_HOST_GRPC").or_else(|| emulator("STORAGE_EMULATOR_HOST"))
 }
 
-/// The emulators in use, as their variables name them.
+/// The emulators in use, each as its variable and address.
 pub fn emulators() -> Vec<String> {
     let variables = ["PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST_GRPC"];
     let named = variables.into_iter().filter_map(|variable| Some((variable, emulator(variable)?)));
     named.map(|(variable, address)| format!("{variable} ({address})")).collect()
 }
 
-/// Every service that is called is an emulator.
+/// True when every service in use is an emulator.
 pub fn needs_no_credentials(uses_storage: bool) -> bool {
     let is_set = |variable| emulator(variable).is_some();
     is_set("PUBSUB_EMULATOR_HOST") && (is_set("STORAGE_EMULATOR_HOST") || !uses_storage)
@@ -64,48 +65,37 @@ pub async fn subscriber() -> anyhow::Result<Subscriber> {
     build!(Subscriber::builder(), emulator("PUBSUB_EMULATOR_HOST"))
 }
 
-/// `policy` decides what is tried again, for `PUBLISH_TIME` at most.
+/// A publisher that retries what `policy` allows, up to [`PUBLISH_TIMEOUT`].
 pub async fn publisher(policy: impl RetryPolicy + 'static) -> anyhow::Result<BasePublisher> {
-    let policy = policy.with_time_limit(PUBLISH_TIME);
-    let backoff = ExponentialBackoffBuilder::new()
-        .with_initial_delay(Duration::from_millis(100))
-        .with_maximum_delay(PUBLISH_BACKOFF)
-        .with_scaling(4)
-        .clamp();
-    let builder = BasePublisher::builder().with_retry_policy(policy).with_backoff_policy(backoff);
+    let policy = policy.with_time_limit(PUBLISH_TIMEOUT);
+    let builder = BasePublisher::builder().with_retry_policy(policy).with_backoff_policy(backoff::publish());
     build!(builder, emulator("PUBSUB_EMULATOR_HOST"))
 }
 
-/// Between two attempts at most, where the client has a minute: a server in trouble is heard of often enough to be told from a
-/// dead connection.
-pub const PUBLISH_BACKOFF: Duration = Duration::from_secs(10);
-
-/// How long the client tries to publish one call's messages, as it does by itself.
-const PUBLISH_TIME: Duration = Duration::from_secs(600);
-
-/// When the server last refused an attempt: what tells a server in trouble from a dead connection, which refuses nothing.
+/// The time of the server's last refusal. A server that refuses is alive; a dead connection refuses nothing.
 #[derive(Debug)]
-pub struct Heard {
-    born: Instant,
-    /// Milliseconds after `born`.
-    last: AtomicU64,
+pub struct LastRefusal {
+    start: Instant,
+    /// Milliseconds after `start`.
+    at: AtomicU64,
 }
 
-impl Default for Heard {
+impl Default for LastRefusal {
     fn default() -> Self {
-        Self { born: Instant::now(), last: AtomicU64::new(0) }
+        Self { start: Instant::now(), at: AtomicU64::new(0) }
     }
 }
 
-impl Heard {
-    pub fn now(&self) {
-        let since = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(since, Ordering::Relaxed);
+impl LastRefusal {
+    pub fn record(&self) {
+        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.at.store(since, Ordering::Relaxed);
     }
 
-    pub fn ago(&self) -> Duration {
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        self.born.elapsed().saturating_sub(last)
+    /// The time since the last refusal; since the start where there was none.
+    pub fn age(&self) -> Duration {
+        let at = Duration::from_millis(self.at.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(at)
     }
 }
 
@@ -129,7 +119,7 @@ pub async fn storage_control() -> anyhow::Result<StorageControl> {
     build!(StorageControl::builder(), storage_control_endpoint())
 }
 
-/// The gRPC code's name of a refused call, or `None` when no answer came at all.
-pub fn code(error: &google_cloud_pubsub::Error) -> Option<&'static str> {
+/// The name of an error's gRPC code; `None` when no answer came.
+pub fn code(error: &google_cloud_gax::error::Error) -> Option<&'static str> {
     error.status().map(|status| status.code.name())
 }

@@ -1,4 +1,7 @@
-//! Google Cloud: its clients, and checks that what the configuration names can be used.
+//! Google Cloud: its clients, calls with a time limit, objects of Cloud Storage, and checks that the
+//! resources of a configuration can be used.
 
+pub mod calls;
 pub mod clients;
 pub mod probes;
+pub mod storage;

@@ -1,19 +1,23 @@
-//! Asks the servers whether the subscriptions, topics and buckets of a configuration exist and may be used: for
-//! `predictd check --connect`, and beside every start.
+//! Probes: do the subscriptions, topics and buckets of a configuration exist, and may the worker use them?
 //!
-//! The call is TestIamPermissions, which needs no right of its own. A Pub/Sub that does not have it, such as Google's
-//! emulator, is asked for the resource itself. A server that does not say is no problem: a worker may run with fewer
-//! rights than those that looking takes.
+//! `predictd check --connect` and every start ask by TestIamPermissions, which needs no right of its own. A
+//! Pub/Sub without that call, such as Google's emulator, is asked for the resource itself. A server that does
+//! not say is no problem: a worker may have fewer rights than looking at its resources takes.
 
 use std::fmt;
 
 use google_cloud_auth::credentials;
 use google_cloud_pubsub::client::{SchemaService, SubscriptionAdmin, TopicAdmin};
+use google_cloud_pubsub::model::Subscription;
 use google_cloud_storage::client::StorageControl;
 
+use anyhow::{Context as _, anyhow};
+
+use super::calls::{self, Failed, Service, in_time};
+use super::clients;
+use super::storage::bucket_resource;
 use crate::config::{self, Config, Location};
-use crate::gcp::clients;
-use crate::lifecycle::source::Source;
+use crate::hint::{Hint as _, hint_or_default};
 
 /// The outcome of one check.
 #[derive(Debug)]
@@ -28,12 +32,18 @@ pub struct Finding {
 #[derive(Debug)]
 pub enum Verdict {
     Fine,
-    /// The server does not say, and why.
+    /// The server does not say; the string says why.
     Unknown(String),
     Refused {
         why: String,
         hint: String,
     },
+}
+
+impl Verdict {
+    pub fn refused(error: &anyhow::Error) -> Self {
+        Self::Refused { why: format!("{error:#}"), hint: hint_or_default(error).to_owned() }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -47,7 +57,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A resource of Google Cloud that the configuration names, with the permissions that the worker needs on it.
+/// A resource of Google Cloud that the configuration names, and the permissions that the worker needs on it.
 #[derive(Debug, Clone)]
 pub struct Resource {
     pub key: &'static str,
@@ -55,7 +65,7 @@ pub struct Resource {
     pub name: String,
     permissions: &'static [&'static str],
     role: &'static str,
-    /// Rights may be granted on a part of a bucket, which cannot be asked for.
+    /// The resource is the part of a bucket below a prefix, whose rights cannot be asked for.
     is_part: bool,
 }
 
@@ -70,7 +80,7 @@ pub fn resources(config: &Config) -> Vec<Resource> {
     };
     let bucket = |key, place: &Location, permissions, role| Resource {
         key,
-        name: format!("projects/_/buckets/{}", place.bucket),
+        name: bucket_resource(&place.bucket),
         permissions,
         role,
         is_part: !place.prefix.is_empty(),
@@ -103,10 +113,10 @@ pub fn response_topic(config: &Config) -> Resource {
     }
 }
 
-/// The clients that ask.
+/// The clients that probe.
 #[derive(Debug, Clone)]
 pub struct Servers {
-    /// Its TestIamPermissions is that of topics and subscriptions, too.
+    /// Its TestIamPermissions answers for topics and subscriptions too.
     pubsub_rights: SchemaService,
     topics: TopicAdmin,
     subscriptions: SubscriptionAdmin,
@@ -126,31 +136,24 @@ impl Servers {
     }
 
     pub async fn ask(&self, resource: &Resource) -> Verdict {
-        let asked = async {
-            match self.held_permissions(resource).await {
-                Err(error) if is_unimplemented(&error) => self.look(resource).await,
-                Err(error) => resource.refused(&error),
-                Ok(held) => resource.judge(&held),
-            }
-        };
-        tokio::time::timeout(clients::CALL_TIMEOUT, asked).await.unwrap_or_else(|_| Verdict::Refused {
-            why: format!(
-                "no answer from {} in {} seconds",
-                resource.server(),
-                clients::CALL_TIMEOUT.as_secs()
-            ),
-            hint: resource.check_the_way(),
-        })
+        match calls::ask(resource.service(), self.held_permissions(resource)).await {
+            Ok(held) => resource.judge(&held),
+            Err(Failed::Unimplemented(_)) => self.look(resource).await,
+            Err(failed) => resource.failed(failed),
+        }
     }
 
-    async fn held_permissions(&self, resource: &Resource) -> Result<Vec<String>, google_cloud_pubsub::Error> {
+    async fn held_permissions(&self, resource: &Resource) -> google_cloud_gax::Result<Vec<String>> {
         let permissions = resource.permissions.iter().copied();
-        let held = if resource.is_bucket() {
-            let asked = self.storage.test_iam_permissions().set_resource(&resource.name);
-            asked.set_permissions(permissions).send().await?
-        } else {
-            let asked = self.pubsub_rights.test_iam_permissions().set_resource(&resource.name);
-            asked.set_permissions(permissions).send().await?
+        let held = match resource.service() {
+            Service::Storage => {
+                let ask = self.storage.test_iam_permissions().set_resource(&resource.name);
+                ask.set_permissions(permissions).send().await?
+            }
+            Service::PubSub => {
+                let ask = self.pubsub_rights.test_iam_permissions().set_resource(&resource.name);
+                ask.set_permissions(permissions).send().await?
+            }
         };
         Ok(held.permissions)
     }
@@ -159,20 +162,13 @@ impl Servers {
         let found = if resource.is_bucket() {
             return Verdict::Unknown("the server cannot be asked for rights".to_owned());
         } else if resource.is_topic() {
-            self.topics.get_topic().set_topic(&resource.name).send().await.map(drop)
+            let ask = self.topics.get_topic().set_topic(&resource.name);
+            calls::ask(Service::PubSub, ask.send()).await.map(drop)
         } else {
-            let asked = self.subscriptions.get_subscription().set_subscription(&resource.name);
-            asked.send().await.map(drop)
+            let ask = self.subscriptions.get_subscription().set_subscription(&resource.name);
+            calls::ask(Service::PubSub, ask.send()).await.map(drop)
         };
-        found.map_or_else(|error| resource.refused(&error), |()| Verdict::Fine)
-    }
-}
-
-/// The server answered that it has no such call; over HTTP that may be an answer without a gRPC status.
-fn is_unimplemented(error: &google_cloud_pubsub::Error) -> bool {
-    match clients::code(error) {
-        Some(code) => code == "UNIMPLEMENTED",
-        None => error.http_status_code().is_some(),
+        found.map_or_else(|failed| resource.failed(failed), |()| Verdict::Fine)
     }
 }
 
@@ -185,13 +181,8 @@ impl Resource {
         self.name.contains("/buckets/")
     }
 
-    fn server(&self) -> String {
-        if self.is_bucket() { clients::storage_address() } else { clients::pubsub_address() }
-    }
-
-    fn check_the_way(&self) -> String {
-        let variable = if self.is_bucket() { "STORAGE_EMULATOR_HOST" } else { "PUBSUB_EMULATOR_HOST" };
-        format!("check the network and the credentials, or {variable} when a local server is meant")
+    fn service(&self) -> Service {
+        if self.is_bucket() { Service::Storage } else { Service::PubSub }
     }
 
     fn judge(&self, held: &[String]) -> Verdict {
@@ -207,33 +198,75 @@ impl Resource {
             ));
         }
         Verdict::Refused {
-            // Google answers the same for what does not exist: https://cloud.google.com/pubsub/docs/access-control
+            // Google gives the same answer for a missing resource:
+            // https://cloud.google.com/pubsub/docs/access-control
             why: format!("it does not exist, or the right {missing} is missing"),
             hint: format!("create it or correct `{}`, and grant {} on it", self.key, self.role),
         }
     }
 
-    fn refused(&self, error: &google_cloud_pubsub::Error) -> Verdict {
-        match clients::code(error) {
-            Some("PERMISSION_DENIED") => Verdict::Unknown("not allowed to ask".to_owned()),
-            Some("NOT_FOUND") => Verdict::Refused {
+    fn failed(&self, failed: Failed) -> Verdict {
+        match failed {
+            Failed::Forbidden(_) => Verdict::Unknown("not allowed to ask".to_owned()),
+            Failed::NotFound(_) => Verdict::Refused {
                 why: "it does not exist".to_owned(),
                 hint: match self.is_bucket() {
                     true => format!("create it, or correct `{}`", self.key),
                     false => format!("create it, or correct `{}` and `project`", self.key),
                 },
             },
-            Some(_) => Verdict::Refused { why: error.to_string(), hint: self.check_the_way() },
-            None => Verdict::Refused {
-                why: format!("cannot reach {}: {error}", self.server()),
-                hint: self.check_the_way(),
-            },
+            Failed::Unimplemented(error) | Failed::Refused(error) => {
+                Verdict::Refused { why: error.to_string(), hint: self.service().network_hint() }
+            }
+            Failed::Unreachable(error) => Verdict::refused(&error),
         }
     }
 }
 
-/// Every check. Without working credentials there is no other finding: nothing can be asked.
-pub async fn check(config: &Config) -> Vec<Finding> {
+/// Looks the request subscription up before anything starts; `None` when that is not allowed: receiving needs
+/// fewer rights.
+///
+/// # Errors
+/// It does not exist, or the server does not answer.
+pub async fn request_subscription(
+    admin: &SubscriptionAdmin,
+    name: &str,
+) -> anyhow::Result<Option<Subscription>> {
+    let ask = admin.get_subscription().set_subscription(name);
+    match calls::ask(Service::PubSub, ask.send()).await {
+        Ok(found) => Ok(Some(found)),
+        Err(Failed::Forbidden(_)) => Ok(None),
+        Err(Failed::NotFound(_)) => Err(anyhow!("the subscription {name:?} does not exist"))
+            .hint("create it, or correct `requests.subscription` and `project`"),
+        Err(Failed::Unimplemented(error) | Failed::Refused(error)) => Err(error)
+            .with_context(|| format!("cannot use the subscription {name:?}"))
+            .hint("check the credentials and the rights (roles/pubsub.subscriber)"),
+        Err(Failed::Unreachable(error)) => Err(error),
+    }
+}
+
+/// Lists one object of a bucket before anything starts. Missing rights are no error: new ones take minutes to
+/// arrive, and the models' source is listed again.
+///
+/// # Errors
+/// It does not exist, or the server does not answer.
+pub async fn bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()> {
+    let ask = control.list_objects().set_parent(bucket_resource(bucket)).set_page_size(1);
+    match calls::ask(Service::Storage, ask.send()).await {
+        Ok(_) | Err(Failed::Forbidden(_)) => Ok(()),
+        Err(Failed::NotFound(_)) => Err(anyhow!("the bucket {bucket:?} does not exist")).hint(
+            "create it, or correct its name; `gcloud storage buckets list` prints the names that exist",
+        ),
+        Err(Failed::Unimplemented(error) | Failed::Refused(error)) => Err(error)
+            .with_context(|| format!("cannot list the bucket {bucket:?}"))
+            .hint("check the credentials and the rights (roles/storage.objectViewer)"),
+        Err(Failed::Unreachable(error)) => Err(error),
+    }
+}
+
+/// Every check; `models` lists the models' source, beside the others. Without working credentials there is no
+/// other finding: nothing can be asked.
+pub async fn check(config: &Config, models: impl Future<Output = Finding>) -> Vec<Finding> {
     let resources = resources(config);
     let uses_storage = resources.iter().any(Resource::is_bucket);
     let credentials = check_credentials(uses_storage).await;
@@ -242,84 +275,46 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     }
     let servers = match Servers::connect().await {
         Ok(servers) => servers,
-        Err(error) => return vec![Finding { verdict: refused(&error), ..credentials }],
+        Err(error) => return vec![Finding { verdict: Verdict::refused(&error), ..credentials }],
     };
     let asked = futures::future::join_all(resources.iter().map(|resource| servers.ask(resource)));
-    let (source, verdicts) = tokio::join!(check_source(config), asked);
+    let (models, verdicts) = tokio::join!(models, asked);
     let findings = resources.into_iter().zip(verdicts).map(|(Resource { key, name, .. }, verdict)| Finding {
         about: key,
         name,
         verdict,
     });
-    [credentials].into_iter().chain(findings).chain([source]).collect()
+    [credentials].into_iter().chain(findings).chain([models]).collect()
 }
 
 async fn check_credentials(uses_storage: bool) -> Finding {
-    let emulators = clients::emulators();
     let finding = |name: String, verdict| Finding { about: "credentials", name, verdict };
     if clients::needs_no_credentials(uses_storage) {
-        return finding(format!("not needed with {}", emulators.join(" and ")), Verdict::Fine);
+        let emulators = clients::emulators().join(" and ");
+        return finding(format!("not needed with {emulators}"), Verdict::Fine);
     }
     let token = async {
         credentials::Builder::default().build_access_token_credentials()?.access_token().await?;
         Ok::<_, anyhow::Error>(())
     };
-    let asked = match tokio::time::timeout(clients::CALL_TIMEOUT, token).await {
-        Ok(asked) => asked,
-        Err(_) => Err(anyhow::anyhow!("no answer in {} seconds", clients::CALL_TIMEOUT.as_secs())),
+    let verdict = match in_time(token).await.flatten() {
+        Ok(()) => Verdict::Fine,
+        Err(error) => Verdict::Refused {
+            why: format!("no token: {}", error.root_cause()),
+            hint: "run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS to the file of \
+                   the credentials, or run where a service account is attached"
+                .to_owned(),
+        },
     };
-    let name = "Application Default Credentials".to_owned();
-    match asked {
-        Ok(()) => finding(name, Verdict::Fine),
-        Err(error) => {
-            let hint = "run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS to the file \
-                        of the credentials, or run where a service account is attached";
-            finding(
-                name,
-                Verdict::Refused { why: format!("no token: {}", error.root_cause()), hint: hint.to_owned() },
-            )
-        }
-    }
+    finding("Application Default Credentials".to_owned(), verdict)
 }
 
-fn refused(error: &anyhow::Error) -> Verdict {
-    Verdict::Refused { why: format!("{error:#}"), hint: crate::hint::hint_or_usual(error).to_owned() }
-}
-
-/// Lists the models in the source.
-async fn check_source(config: &Config) -> Finding {
-    let finding = |name: String, verdict| Finding { about: "models.source", name, verdict };
-    let name = config.models.source.to_string();
-    let listed =
-        async { Source::connect(&config.models.source, &config::Cache::default()).await?.list().await };
-    let listing = match listed.await {
-        Ok(listing) => listing,
-        Err(error) => return finding(name, refused(&error)),
-    };
-    let mut models: Vec<&str> = listing.versions.iter().map(|listed| &*listed.model).collect();
-    models.dedup();
-    if models.is_empty() {
-        let why = "no version of a model lies there, expected MODEL/VERSION/model.onnx".to_owned();
-        let hint = "upload one with `predictd push`, or correct `models.source`".to_owned();
-        return finding(name, Verdict::Refused { why, hint });
-    }
-    match &config.models.default {
-        Some(default) if !models.contains(&&**default) => finding(
-            name,
-            Verdict::Refused {
-                why: format!("the default model {default:?} is not among {}", models.join(", ")),
-                hint: "upload it, or correct `models.default`".to_owned(),
-            },
-        ),
-        _ => finding(format!("{name} has {}", models.join(", ")), Verdict::Fine),
-    }
-}
-
-/// Logs what the servers say, beside the start. The start itself reads the models' source, and `/ready` watches the topic.
+/// Logs the verdict on every resource, beside the start. The models' source and the response topic are left
+/// out: the start lists the one, and `/ready` watches the other.
 pub async fn log(servers: Servers, config: Config) {
-    let asked_elsewhere = ["models.source", "responses.topic"];
+    let checked_elsewhere = ["models.source", "responses.topic"];
     let resources =
-        resources(&config).into_iter().filter(|resource| !asked_elsewhere.contains(&resource.key));
+        resources(&config).into_iter().filter(|resource| !checked_elsewhere.contains(&resource.key));
     let ask = async |resource: Resource| {
         let verdict = servers.ask(&resource).await;
         let Resource { key, name, .. } = resource;

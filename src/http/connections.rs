@@ -1,7 +1,8 @@
-//! The connections of the HTTP server: how many there may be, and how long a client may keep one waiting.
+//! The connections of the HTTP server: their number, and the time limits of slow clients.
 //!
-//! A client may send a request slowly, leave its answer unread, or ask nothing: each has its limit. Where no connection more is
-//! allowed, the one that has waited longest for its client is closed for the new one, so that a probe is always answered.
+//! A client may send a request slowly, read its answer slowly, or send no request: each has a time limit. At
+//! the limit of connections, the one that has waited longest for its client is closed for a new one, so that
+//! a probe is always answered.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -21,40 +22,44 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, Id, JoinSet};
 
-/// Connections at most. Each buffers up to [`BUFFER`] in each direction: 128 MiB together.
+/// Most connections. Each buffers up to [`BUFFER`] in each direction, 128 MiB in total.
 const MOST: u64 = 2048;
-/// Longest head of a request, and bytes that hyper buffers in each direction beside the body of an answer.
+/// Longest head of a request; bytes that hyper buffers in each direction, beside the body of an answer.
 const BUFFER: usize = 32 << 10;
 const SWEEP: Duration = Duration::from_secs(1);
-/// Pause after a connection could not be accepted: the process has no file left, or the system no memory.
+/// Pause after a connection could not be accepted: the process is out of files, or the system out of memory.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Activity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// From its start, or from the first byte of a later request, to the end of the request's head.
+    /// The client sends the head of a request. Begins with the connection, or with the first byte of a later
+    /// request.
     Head,
+    /// The worker computes the answer.
     Answering,
-    /// Until the client has received its answer.
+    /// The client receives the answer.
     Sending,
-    /// Until the next request.
+    /// No request has begun since the last answer.
     Idle,
 }
 
 impl Phase {
-    /// How long the worker waits for the client; `None` where the client waits for the worker.
+    /// Time limit of a phase in which the worker waits for the client; `None` where the client waits for the
+    /// worker.
     fn limit(self) -> Option<Duration> {
         match self {
             Self::Head => Some(Duration::from_secs(10)),
             Self::Answering => None,
             Self::Sending => Some(Duration::from_secs(30)),
-            // Google's load balancers use a connection that was idle for up to 600 s: one that ends earlier costs a request.
+            // Google's load balancers reuse a connection that was idle for up to 600 s: closing it earlier
+            // would fail a request.
             Self::Idle => Some(Duration::from_secs(620)),
         }
     }
 }
 
-/// The phase of one connection, and its begin.
+/// The phase of one connection, and its start.
 #[derive(Debug)]
 struct Progress(Mutex<(Phase, Instant)>);
 
@@ -73,7 +78,7 @@ impl Progress {
         }
     }
 
-    /// Since when it waits for its client; `None` where it does not.
+    /// The time since which the worker waits for the client; `None` where it does not.
     fn waits_since(&self) -> Option<Instant> {
         let (phase, since) = self.get();
         phase.limit().map(|_| since)
@@ -85,7 +90,7 @@ impl Progress {
     }
 }
 
-/// Tells the progress of its connection.
+/// A stream that records the progress of its connection.
 #[derive(Debug)]
 struct Watched {
     stream: TcpStream,
@@ -128,7 +133,7 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes once everything is written.
+    /// A flush that ends means that the answer is sent: hyper flushes once everything is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         if flushed.is_ready() {
@@ -150,7 +155,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Allows half as many as the process may open files: the worker needs the others.
+    /// Allows half as many connections as the process may open files, since the worker needs files too.
     pub(super) fn new() -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = usize::try_from((files / 2).clamp(1, MOST)).unwrap_or(usize::MAX);
@@ -161,7 +166,7 @@ impl Connections {
         self.most
     }
 
-    /// Serves until it is dropped, and its connections with it.
+    /// Serves until it is dropped, which closes its connections.
     pub(super) async fn serve(mut self, listener: std::net::TcpListener, router: Router) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
         let mut sweep = tokio::time::interval(SWEEP);
@@ -170,12 +175,12 @@ impl Connections {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         self.open(stream, &router);
-                        // Many that arrive at once must not close one that was never looked at.
+                        // Many connections that arrive at once must not close one that was never polled.
                         tokio::task::yield_now().await;
                     }
-                    Err(error) if ended_before(&error) => {}
+                    Err(error) if is_of_client(&error) => {}
                     Err(error) => {
-                        tracing::warn!(%error, open = self.open.len(), "no HTTP connection can be accepted");
+                        tracing::warn!(%error, open = self.open.len(), "cannot accept an HTTP connection");
                         self.make_room();
                         tokio::time::sleep(RETRY).await;
                     }
@@ -189,7 +194,7 @@ impl Connections {
         }
     }
 
-    /// The connection is refused where no other can be closed for it.
+    /// Refuses the connection where no other can be closed for it.
     fn open(&mut self, stream: TcpStream, router: &Router) {
         if self.open.len() >= self.most && !self.make_room() {
             return;
@@ -199,7 +204,7 @@ impl Connections {
         self.open.insert(task.id(), (progress, task));
     }
 
-    /// Closes the connection that has waited longest for its client; whether there was one.
+    /// Closes the connection that has waited longest for its client. False where none waits.
     fn make_room(&mut self) -> bool {
         let waiting = self.open.iter().filter_map(|(id, (progress, _))| Some((progress.waits_since()?, *id)));
         let Some((_, id)) = waiting.min_by_key(|(since, _)| *since) else { return false };
@@ -221,8 +226,8 @@ impl Connections {
     }
 }
 
-/// The client went away before its connection was accepted.
-fn ended_before(error: &io::Error) -> bool {
+/// True when the client closed its connection before it was accepted.
+fn is_of_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
@@ -235,14 +240,14 @@ async fn serve_one(stream: TcpStream, router: Router, progress: Arc<Progress>) {
         let answer = router.call(request);
         let progress = &progress;
         async move {
-            // One request a turn: a client that sends many at once does not hold up the others.
+            // One request a turn, so that a client that sends many at once does not delay the others.
             tokio::task::yield_now().await;
             let response = answer.await;
             progress.enter(Phase::Sending);
             response
         }
     });
-    // A client's fault, such as bytes that are no HTTP, ends its connection alone.
+    // An error is the client's, such as bytes that are no HTTP: it ends this connection only.
     let _ = http1::Builder::new().max_buf_size(BUFFER).serve_connection(io, service).await;
 }
 
@@ -255,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wait_for_the_client_ends() {
+    fn every_wait_for_a_client_is_limited() {
         let start = Instant::now();
         for (phase, limit) in [(Phase::Head, 10), (Phase::Sending, 30), (Phase::Idle, 620)] {
             let progress = in_phase(phase, start);
@@ -267,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longest_wait_is_closed_first_and_no_client_that_waits() {
+    async fn the_longest_wait_for_a_client_is_closed_first_and_no_request_that_is_answered() {
         let start = Instant::now();
         let mut connections = Connections { most: 3, ..Connections::new() };
         let mut ids = Vec::new();

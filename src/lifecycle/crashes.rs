@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::cache::{Description, entry_name};
-use super::source::Listed;
+use super::listing::ListedVersion;
 
 /// Crashes in a row from which on a version is refused.
 const REFUSED_FROM: u32 = 2;
@@ -66,7 +66,7 @@ impl Crashes {
     }
 
     /// How often in a row a load of the version ended the process.
-    pub(crate) fn of(&self, from: &str, listed: &Listed) -> u32 {
+    pub(crate) fn of(&self, from: &str, listed: &ListedVersion) -> u32 {
         let wanted = Description::of(from, listed);
         read(&self.record(from, listed))
             .filter(|record| record.version == wanted)
@@ -74,7 +74,7 @@ impl Crashes {
     }
 
     /// Why the version is not loaded, after so many crashes.
-    pub(crate) fn refusal(&self, from: &str, listed: &Listed, crashes: u32) -> Option<String> {
+    pub(crate) fn refusal(&self, from: &str, listed: &ListedVersion, crashes: u32) -> Option<String> {
         (crashes >= REFUSED_FROM).then(|| {
             format!(
                 "its load ended the process {crashes} times in a row; correct it and upload it as a new \
@@ -88,7 +88,7 @@ impl Crashes {
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub(crate) fn begin(&self, from: &str, listed: &Listed) -> std::io::Result<Mark> {
+    pub(crate) fn begin(&self, from: &str, listed: &ListedVersion) -> std::io::Result<Mark> {
         let name = entry_name(from, listed);
         let record = Record { version: Description::of(from, listed), name, crashes: 0 };
         let mark = self.write(&record).or_else(|_| self.write(&record))?;
@@ -110,7 +110,7 @@ impl Crashes {
 
     /// Forgets the versions that are not listed with the files that crashed, but for those below addresses
     /// that could not be read.
-    pub(crate) fn forget_but(&self, listed: &[(String, &Listed)], unreadable: &[String]) {
+    pub(crate) fn forget_but(&self, listed: &[(String, &ListedVersion)], unreadable: &[String]) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let Some(record) = read(&entry.path()).filter(|record| record.crashes > 0) else { continue };
             let is_unread = unreadable.iter().any(|address| record.version.from.starts_with(address));
@@ -122,7 +122,7 @@ impl Crashes {
         }
     }
 
-    fn record(&self, from: &str, listed: &Listed) -> PathBuf {
+    fn record(&self, from: &str, listed: &ListedVersion) -> PathBuf {
         self.folder.join(entry_name(from, listed)).with_added_extension("json")
     }
 }
@@ -177,19 +177,19 @@ fn count(folder: &Path, mark: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::File;
+    use super::super::listing::ListedFile;
     use super::super::version::Version;
     use super::*;
 
     const FROM: &str = "gs://b/m/1";
 
-    fn listed(generation: i64) -> Listed {
-        let file = File { path: "model.onnx".to_owned(), size: 1, generation, crc32c: None };
-        Listed { model: "m".to_owned(), version: Version::parse("1").unwrap(), files: vec![file] }
+    fn listed(generation: i64) -> ListedVersion {
+        let file = ListedFile { path: "model.onnx".to_owned(), size: 1, generation, crc32c: None };
+        ListedVersion { model: "m".to_owned(), version: Version::parse("1").unwrap(), files: vec![file] }
     }
 
     /// A process that ends while it loads leaves the file and no lock.
-    fn crash(folder: &Path, listed: &Listed) {
+    fn crash(folder: &Path, listed: &ListedVersion) {
         let crashes = Crashes::open(folder.to_owned());
         let mark = crashes.begin(FROM, listed).unwrap();
         let left = crashes.marks.lock().unwrap().remove(&mark.number).unwrap();

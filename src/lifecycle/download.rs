@@ -7,29 +7,26 @@ use std::io::SeekFrom;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use backoff::BackoffBuilder as _;
-use google_cloud_gax::retry_policy::NeverRetry;
+use anyhow::anyhow;
 use google_cloud_storage::client::Storage;
 use google_cloud_storage::model_ext::ReadRange;
-use google_cloud_storage::read_resume_policy::NeverResume;
 use tokio::fs;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::source::File;
+use super::listing::ListedFile;
+use crate::backoff::{self, DOWNLOAD_ATTEMPTS};
+use crate::gcp::storage;
 
 /// A read that brings no byte for so long has stalled. Short, since going on from there costs one request.
-pub(crate) const STALL: Duration = Duration::from_secs(10);
-/// Reads of one object, the first included.
-const ATTEMPTS: usize = 6;
+const STALL: Duration = Duration::from_secs(10);
 
 /// An object at the generation and of the bytes that were listed.
 pub(crate) struct Object<'a> {
     pub(crate) storage: &'a Storage,
     pub(crate) bucket: &'a str,
     pub(crate) name: String,
-    pub(crate) file: &'a File,
+    pub(crate) file: &'a ListedFile,
 }
 
 /// Why a read ended early.
@@ -56,7 +53,7 @@ impl Object<'_> {
             fs::create_dir_all(parent).await?;
         }
         let mut received = Received { out: fs::File::create(path).await?, size: 0, crc: 0 };
-        let mut delays = delays();
+        let mut delays = backoff::download();
         loop {
             let error = match self.read_on(&mut received, progress).await {
                 Ok(()) => return Ok(()),
@@ -64,7 +61,7 @@ impl Object<'_> {
                 Err(Broken::ForNow(error)) => error,
             };
             let Some(delay) = delays.next() else {
-                return Err(error.context(format!("given up after {ATTEMPTS} attempts")));
+                return Err(error.context(format!("given up after {DOWNLOAD_ATTEMPTS} attempts")));
             };
             tracing::warn!(
                 object = format!("gs://{}/{}", self.bucket, self.name),
@@ -99,17 +96,10 @@ impl Object<'_> {
     }
 
     async fn read_rest(&self, received: &mut Received, progress: &impl Fn(u64)) -> Result<(), Broken> {
-        // The client's own retries go on without end and without a pause; ours are bounded.
-        let mut read = self
-            .storage
-            .read_object(format!("projects/_/buckets/{}", self.bucket), &self.name)
-            .set_generation(self.file.generation)
-            .with_retry_policy(NeverRetry)
-            .with_read_resume_policy(NeverResume);
-        if received.size > 0 {
-            read = read.set_read_range(ReadRange::offset(received.size));
-        }
-        let mut response = timeout(STALL, read.send()).await.map_err(stalled)?.map_err(refused)?;
+        let range = ReadRange::offset(received.size);
+        let generation = Some(self.file.generation);
+        let opened = storage::open(self.storage, self.bucket, &self.name, generation, range).await;
+        let mut response = opened.map_err(Broken::ForNow)?.map_err(refused)?;
         while let Some(chunk) = timeout(STALL, response.next()).await.map_err(stalled)? {
             let chunk = chunk.map_err(refused)?;
             received.size += chunk.len() as u64;
@@ -159,19 +149,4 @@ fn refused(error: google_cloud_storage::Error) -> Broken {
         || error.status().is_some_and(|status| lasting.contains(&status.code));
     let error = anyhow::Error::from(error);
     if is_lasting { Broken::ForGood(error) } else { Broken::ForNow(error) }
-}
-
-fn delays() -> impl Iterator<Item = Duration> {
-    backoff::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(10))
-        .with_factor(2.0)
-        .with_jitter()
-        .with_max_times(ATTEMPTS - 1)
-        .build()
-}
-
-/// Waits for the next part of an answer, but not for ever.
-pub(crate) async fn in_time<T>(answer: impl Future<Output = T>) -> anyhow::Result<T> {
-    timeout(STALL, answer).await.with_context(|| format!("no answer for {} seconds", STALL.as_secs()))
 }

@@ -1,15 +1,14 @@
 //! One version from its files to a model that may serve: loaded, warmed up, its samples right.
 
-use std::time::SystemTime;
-
 use super::samples;
+use crate::lifecycle::warm_up::warm_up;
 use crate::model::Model;
 use crate::model::bundle::{Bundle, Problem};
-use crate::model::executor::{Executor, Opened};
-use crate::model::input_adapter::Intake;
+use crate::model::executor::Executor;
+use crate::model::input_adapter::InputAdapter;
 use crate::model::onnx::runtime::Runtime;
+use crate::model::open::OpenedModel;
 use crate::model::sharing::Evidence;
-use crate::ops::metrics::ModelMetrics;
 use crate::ops::reload::blocking_phase;
 use crate::prepare::text::TOKENIZER;
 
@@ -25,28 +24,16 @@ pub fn load(
     let (bundle, opened) = blocking_phase("load", of, || {
         let bundle = Bundle::open(folder)?;
         let refused = |error: anyhow::Error| Problem::Refused(format!("{error:#}"));
-        let opened = Opened::load(runtime, &bundle).map_err(refused)?;
+        let opened = OpenedModel::open(runtime, &bundle).map_err(refused)?;
         Ok::<_, Problem>((bundle, opened))
     })?;
     for reason in warnings(&bundle, &opened.executor) {
         tracing::warn!(model = name, version, reason, "a file of the version is not followed");
     }
-    let Opened { executor, signature, metadata } = opened;
-    let mut model = Model {
-        name: name.into(),
-        version: version.into(),
-        response_bytes: Model::first_response_bytes(&signature),
-        signature,
-        from,
-        metadata,
-        declaration: bundle.declaration,
-        loaded_at: SystemTime::now(),
-        metrics: ModelMetrics::unregistered(),
-        executor,
-    };
+    let mut model = Model::new(name, version, from, bundle.declaration, opened);
     for thread in 0..runtime.threads() {
         // A model may rightly refuse zeros (an index out of its table); the first call was made all the same.
-        if let Err(reason) = crate::engine::predict::warm_up(&model, thread) {
+        if let Err(reason) = warm_up(&model, thread) {
             tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
         }
     }
@@ -72,8 +59,8 @@ pub fn load(
 
 /// Parts of the bundle that are not followed, and how to have them followed.
 fn warnings(bundle: &Bundle, executor: &Executor) -> Vec<String> {
-    let padding = match &executor.intake {
-        Intake::Text { tokenizer, .. } => tokenizer.warning().map(str::to_owned),
+    let padding = match &executor.input_adapter {
+        InputAdapter::Text { tokenizer, .. } => tokenizer.warning().map(str::to_owned),
         _ => None,
     };
     let is_unused = bundle.declaration.text.is_none() && bundle.folder.join(TOKENIZER).exists();

@@ -16,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::Lease;
 use super::crashes::Crashes;
+use super::listing::ListedVersion;
 use super::load::load;
 use super::memory::Room;
-use super::source::{Listed, Source};
+use super::source::Source;
 use crate::model::Model;
 use crate::model::bundle::Problem;
-use crate::model::onnx::runtime::{Ender, Runtime};
+use crate::model::onnx::runtime::{Runtime, Terminator};
 use crate::ops::reload::{carried, phase};
 
 /// Downloads side by side: one that stalls holds up no other for long.
@@ -103,10 +104,10 @@ impl Loader {
     pub(crate) fn forget_crashes_but(
         &self,
         source: &Source,
-        listed: &[Listed],
+        listed: &[ListedVersion],
         unreadable: &BTreeSet<String>,
     ) {
-        let address = |listed: &Listed| source.address(&listed.model, &listed.version);
+        let address = |listed: &ListedVersion| source.address(&listed.model, &listed.version);
         let listed: Vec<_> = listed.iter().map(|listed| (address(listed), listed)).collect();
         let unreadable: Vec<String> =
             unreadable.iter().map(|model| source.locate(&format!("{model}/"))).collect();
@@ -117,7 +118,7 @@ impl Loader {
     pub(crate) async fn load(
         &self,
         source: &Source,
-        listed: &Listed,
+        listed: &ListedVersion,
         to_serve: bool,
         unwanted: &CancellationToken,
     ) -> Result<Loaded, Failure> {
@@ -128,9 +129,10 @@ impl Loader {
             return Err(Failure::Bad(refusal));
         }
         self.check_abandoned()?;
-        let ender = Ender::new().map_err(|error| Failure::ForNow(format!("cannot load: {error}")))?;
+        let terminator =
+            Terminator::new().map_err(|error| Failure::ForNow(format!("cannot load: {error}")))?;
         let threads = if to_serve { self.runtime.threads() } else { 1 };
-        let runtime = self.runtime.for_load(threads, Arc::clone(&ender));
+        let runtime = self.runtime.for_load(threads, Arc::clone(&terminator));
         let room = self.room.take(listed, threads, source.downloads()).await.map_err(Failure::ForNow)?;
         let of = Some((listed.model.as_str(), listed.version.as_str()));
         let fetched = {
@@ -168,7 +170,7 @@ impl Loader {
         let ended = match ended {
             Ok(ended) => ended,
             Err(failure) => {
-                ender.end();
+                terminator.terminate();
                 if timeout(ENDING, &mut load).await.is_ok() {
                     return Err(failure);
                 }

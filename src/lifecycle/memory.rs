@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::source::Listed;
+use super::listing::ListedVersion;
 
 /// Memory that loads under way will take.
 #[derive(Debug, Default)]
@@ -40,12 +40,12 @@ impl Room {
     /// It would exhaust the memory.
     pub(crate) async fn take(
         &self,
-        listed: &Listed,
+        listed: &ListedVersion,
         threads: usize,
         downloads: Option<&Path>,
     ) -> Result<Taken<'_>, String> {
         let root = Path::new("/");
-        let files: u64 = listed.files.iter().map(|file| file.size).sum();
+        let files = listed.size();
         let copies = usize::from(downloads.is_some_and(|folder| is_in_memory(root, folder)));
         let needed = needed(files, threads + copies);
         loop {

@@ -10,12 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::Lease;
 use super::choice::{self, Base, Facts, Step, Verdict};
-use super::loader::{Failure, Loaded};
-use super::source::{File, Listed};
+use super::listing::{ListedFile, ListedVersion};
+use super::loader::{Failure, Loaded, Loader};
+use super::not_served::{NotServed, NotServedRegistry, Refusal};
+use super::source::Source;
 use super::version::Version;
-use super::watch::Shared;
 use crate::model::interface::Interface;
-use crate::model::{Model, NotServed, Refusal};
+use crate::model::{Model, Models};
+use crate::ops::health::Health;
+use crate::ops::metrics::Metrics;
 use crate::ops::reload::blocking_phase;
 
 /// Small files that are read at once.
@@ -25,6 +28,17 @@ const NEW_SIGNATURE: &str = "if that is meant, push it under a higher version wi
                              --new-signature`, or write `new_signature: true` into its \"model.yaml\"";
 /// Ends a warning about a version that a worker would not choose now.
 const STAYS: &str = "stays until another can be served, and a worker that starts now does not serve it";
+
+/// Parts of the worker that all models share.
+#[derive(Debug)]
+pub struct Shared {
+    pub source: Arc<Source>,
+    pub loader: Loader,
+    pub models: Arc<Models>,
+    pub not_served: Arc<NotServedRegistry>,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Follower {
@@ -37,10 +51,10 @@ pub(crate) struct Follower {
 
 /// The version that is loaded now, or was last; and how to end that.
 #[derive(Debug, Default)]
-pub(crate) struct Current(Mutex<Option<(Listed, CancellationToken)>>);
+pub(crate) struct Current(Mutex<Option<(ListedVersion, CancellationToken)>>);
 
 impl Current {
-    fn begin(&self, listed: &Listed) -> CancellationToken {
+    fn begin(&self, listed: &ListedVersion) -> CancellationToken {
         let unwanted = CancellationToken::new();
         let current = Some((listed.clone(), unwanted.clone()));
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = current;
@@ -48,7 +62,7 @@ impl Current {
     }
 
     /// Ends the load of a version that is not listed with the same files any more.
-    pub(crate) fn end_unless(&self, listed: &[Listed]) {
+    pub(crate) fn end_unless(&self, listed: &[ListedVersion]) {
         if let Some((current, unwanted)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
             && !listed.contains(current)
         {
@@ -57,7 +71,7 @@ impl Current {
     }
 }
 
-type Files = Vec<File>;
+type Files = Vec<ListedFile>;
 
 /// Findings about a version with exactly these files.
 #[derive(Debug, Default)]
@@ -72,7 +86,7 @@ struct Known {
 
 /// One model as a look at the source finds it; versions are positions, the newest first.
 struct Look {
-    versions: Vec<Listed>,
+    versions: Vec<ListedVersion>,
     facts: Vec<Facts<Interface>>,
     /// The fault of each version.
     reasons: Vec<Option<String>>,
@@ -140,7 +154,7 @@ impl Follower {
     pub(crate) async fn follow(
         &mut self,
         shared: &Shared,
-        newest_first: Vec<Listed>,
+        newest_first: Vec<ListedVersion>,
         is_partial: bool,
     ) -> anyhow::Result<()> {
         if !is_partial {
@@ -191,13 +205,13 @@ impl Follower {
         look.unreadable.map_or(Ok(()), Err)
     }
 
-    fn is_serving(&self, serving: Option<&Model>, listed: &Listed) -> bool {
+    fn is_serving(&self, serving: Option<&Model>, listed: &ListedVersion) -> bool {
         serving.is_some_and(|serving| *serving.version == *listed.version.as_str())
             && self.serving.as_ref().is_some_and(|(files, _)| *files == listed.files)
     }
 
     /// Drops what is known of versions that are not in the source any more.
-    fn forget_but(&mut self, listed: &[Listed]) {
+    fn forget_but(&mut self, listed: &[ListedVersion]) {
         self.versions.retain(|version, known| {
             listed.iter().any(|listed| listed.version.as_str() == version && listed.files == known.files)
         });
@@ -205,7 +219,7 @@ impl Follower {
 
     /// Findings about these versions, and which of them declare a new signature; the oldest has none to
     /// differ from.
-    async fn begin(&mut self, shared: &Shared, newest_first: Vec<Listed>, is_partial: bool) -> Look {
+    async fn begin(&mut self, shared: &Shared, newest_first: Vec<ListedVersion>, is_partial: bool) -> Look {
         let mut unread = Vec::new();
         for (at, listed) in newest_first.iter().enumerate() {
             let new = || Known { files: listed.files.clone(), ..Known::default() };
@@ -343,13 +357,20 @@ impl Follower {
     /// Shows in `/info` what is not served. A warning that `is_logged` is so once.
     fn publish(&self, shared: &Shared, news: NotServed, is_logged: bool) {
         let (model, warning) = (&*self.model, news.warning.clone());
-        if shared.models.set_not_served(model, news) && is_logged {
+        if shared.not_served.set(model, news) && is_logged {
             tracing::warn!(model, warning, "the served version is kept, though the source does not have it");
         }
     }
 
     /// Logs a reason once; what passes by itself may change its words.
-    fn report(&mut self, shared: &Shared, listed: &Listed, reason: &str, is_unread: bool, passes: bool) {
+    fn report(
+        &mut self,
+        shared: &Shared,
+        listed: &ListedVersion,
+        reason: &str,
+        is_unread: bool,
+        passes: bool,
+    ) {
         let known = self.versions.get_mut(listed.version.as_str());
         let Some(known) = known.filter(|_| !is_unread) else { return };
         let said = if passes { "" } else { reason };

@@ -5,9 +5,9 @@ use serde_json::Value;
 use crate::decode;
 use crate::engine::predict;
 use crate::model::Model;
-use crate::model::batch_mode::Rows;
+use crate::model::batch_mode::BatchMode;
 use crate::model::bundle::declaration::Sample;
-use crate::model::made_up::Stack;
+use crate::model::made_up_rows::RowStack;
 use crate::model::sharing::Evidence;
 use crate::tensor::Tensor;
 
@@ -21,7 +21,7 @@ pub(crate) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
         let body = sample.request.to_string();
         let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default())
             .map_err(|failure| about(failure.rejection.message.into_owned()))?;
-        let (_, mut answers) = predict::predict(model, 0, vec![request]);
+        let (_, mut answers) = predict::predict(model, 0, vec![request], &mut || {});
         let answer = answers.pop().expect("one request has one answer");
         let response = answer.map_err(|rejection| about(rejection.message.into_owned()))?;
         let response: Value = serde_json::from_slice(&response.bytes)
@@ -40,7 +40,7 @@ const TRIED: usize = 16;
 
 /// Tries with the samples' rows whether requests may share calls, where made-up rows could not show it.
 pub(crate) fn try_rows(model: &mut Model) {
-    if model.executor.rows == Rows::Any
+    if model.executor.batch_mode == BatchMode::Any
         && model.executor.sharing.evidence == Evidence::Unknown
         && let Some(stack) = rows(model)
     {
@@ -49,13 +49,13 @@ pub(crate) fn try_rows(model: &mut Model) {
 }
 
 /// The first rows of the samples that go with each other, as the model takes them.
-fn rows(model: &Model) -> Option<Stack> {
+fn rows(model: &Model) -> Option<RowStack> {
     let mut joined: Option<Vec<Tensor>> = None;
     for sample in &model.declaration.samples {
         let body = sample.request.to_string();
         let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default()).ok()?;
         let mut tensors = request.inputs;
-        model.executor.intake.prepare_request(&mut tensors, request.rows).ok()?;
+        model.executor.input_adapter.prepare_request(&mut tensors, request.rows).ok()?;
         let Some(all) = &mut joined else {
             joined = Some(tensors);
             continue;
@@ -72,10 +72,10 @@ fn rows(model: &Model) -> Option<Stack> {
     }
     let joined = joined?;
     let views: Vec<_> = joined.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
-    let prepared = model.executor.intake.prepare_batch(&views).ok()?.map(|tokens| tokens.tensors);
+    let prepared = model.executor.input_adapter.prepare_batch(&views).ok()?.map(|tokens| tokens.tensors);
     let inputs =
         prepared.unwrap_or(joined).into_iter().map(|tensor| (tensor.shape, tensor.elements)).collect();
-    Some(Stack { inputs })
+    Some(RowStack { inputs })
 }
 
 /// A NaN is a string in JSON, as [`crate::encode`] writes it; one that is expected says so itself.

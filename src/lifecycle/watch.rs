@@ -14,12 +14,10 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::loader::Loader;
-use super::reconcile::{Current, Follower};
-use super::source::{Ignored, Listed, Listing, Source};
-use crate::model::Models;
-use crate::ops::health::{Health, Part, REMINDER};
-use crate::ops::metrics::Metrics;
+use super::listing::{IgnoredPath, ListedVersion, Listing};
+use super::reconcile::{Current, Follower, Shared};
+use crate::ops::health::Part;
+use crate::ops::log_limits::{REMINDER, Throttle};
 use crate::ops::reload::{Reload, phase};
 use crate::stages::pass_panic_on;
 
@@ -31,18 +29,8 @@ const LASTING: Duration = Duration::from_secs(300);
 /// deletion come together.
 const GONE: Duration = Duration::from_secs(1);
 /// At the start, a worker with a model that serves waits so long for those that are still loading. Longer
-/// delays readiness; shorter nacks more requests ([`Models::is_awaited`]).
+/// delays readiness; shorter nacks more requests ([`crate::model::Models::is_awaited`]).
 const START_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Parts that all models share.
-#[derive(Debug)]
-pub struct Shared {
-    pub source: Arc<Source>,
-    pub models: Arc<Models>,
-    pub metrics: Arc<Metrics>,
-    pub health: Arc<Health>,
-    pub loader: Loader,
-}
 
 #[derive(Debug)]
 pub struct Watch {
@@ -56,7 +44,7 @@ pub struct Watch {
     /// While the source cannot be listed.
     unlisted: Option<Trouble>,
     /// Warnings that were given.
-    ignored: BTreeSet<Ignored>,
+    ignored: BTreeSet<IgnoredPath>,
     /// Set once it was said that there are several models and no default.
     is_ambiguous: bool,
 }
@@ -77,7 +65,7 @@ struct Entry {
 /// A model as one listing has it.
 #[derive(Debug)]
 struct Found {
-    newest_first: Vec<Listed>,
+    newest_first: Vec<ListedVersion>,
     /// Set when a part of its folder could not be read, so that there may be more versions.
     is_partial: bool,
     reload: Arc<Reload>,
@@ -149,7 +137,7 @@ impl Watch {
     /// Until a model serves, and the others do, cannot, or have had their time. What cannot be read now may
     /// be later: rights take minutes to arrive where they are new.
     async fn start(&mut self) {
-        let (mut said, mut serving_since): (Option<Instant>, Option<Instant>) = (None, None);
+        let (reminder, mut serving_since) = (Throttle::every(REMINDER), None::<Instant>);
         self.look().await;
         self.shared.models.set_awaited(self.models.keys().cloned().collect());
         loop {
@@ -158,8 +146,7 @@ impl Watch {
                 if self.running.is_empty() || since.elapsed() >= START_PATIENCE {
                     return;
                 }
-            } else if self.running.is_empty() && said.is_none_or(|at| at.elapsed() >= REMINDER) {
-                said = Some(Instant::now());
+            } else if self.running.is_empty() && reminder.admit() {
                 tracing::error!(
                     "no model can serve yet, waiting for one; `/info` says why the versions found do not"
                 );
@@ -201,14 +188,14 @@ impl Watch {
         let Listing { versions, ignored, unreadable } = listing;
         for ignored in &ignored {
             if self.ignored.insert(ignored.clone()) {
-                let Ignored { path, expected } = ignored;
+                let IgnoredPath { path, expected } = ignored;
                 tracing::warn!(path, expected, "ignored in the models' source");
             }
         }
         self.ignored.retain(|known| ignored.contains(known));
-        self.shared.models.set_ignored(ignored);
+        self.shared.not_served.set_ignored(ignored);
         self.shared.loader.forget_crashes_but(&self.shared.source, &versions, &unreadable);
-        let mut by_model: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
+        let mut by_model: BTreeMap<String, Vec<ListedVersion>> = BTreeMap::new();
         for listed in versions {
             by_model.entry(listed.model.clone()).or_default().push(listed);
         }
@@ -223,7 +210,7 @@ impl Watch {
             newest_first.sort_by_key(|listed| Reverse(listed.version.clone()));
         }
         // Before any model makes room for a version of its own.
-        let is_new = |listed: &&Listed| !self.models.contains_key(&listed.model);
+        let is_new = |listed: &&ListedVersion| !self.models.contains_key(&listed.model);
         by_model.values().filter_map(|newest_first| newest_first.first()).filter(is_new).for_each(|newest| {
             self.shared.source.mark_used(newest);
         });
@@ -306,6 +293,7 @@ impl Watch {
     /// Ends a model that is in the source no more.
     fn retire(&mut self, model: &str) {
         self.models.remove(model);
+        self.shared.not_served.remove(model);
         if let Some(old) = self.shared.models.retire(model) {
             let version = &*old.version;
             self.shared.metrics.retire(model, version);

@@ -1,42 +1,42 @@
-//! How a model takes rows: many at once, a fixed number at a time, or one request at a time.
+//! The way in which a model takes rows: any number at once, a fixed number, or one request at a time.
 
 use crate::model::onnx::graph_io::RowKind;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
-/// The rule of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
-    /// The first dimension of every input and output counts rows, as many as are wanted.
+pub enum BatchMode {
+    /// The first dimension of every input and output counts rows, and any number of them fits.
     Any,
-    /// It counts rows and is always this long: shorter calls are filled up, longer ones are cut into several.
+    /// It counts rows and has this length: shorter calls are padded, longer ones are split.
     Fixed(usize),
-    /// Only the inputs have it, so that the outputs of several rows cannot be told apart: the rows of a list run one by one,
-    /// whole tensors as they are.
-    Single,
-    /// There is no such dimension.
-    One,
+    /// Only the inputs have it, so the outputs of several rows cannot be separated. The rows of a list run one by one;
+    /// whole tensors run as they are.
+    PerRow,
+    /// Neither inputs nor outputs have it.
+    Unbatched,
 }
 
-/// What a bundle says of it.
+/// The bundle's declaration of the first dimension.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum Declared {
-    /// Requests share a call only if the shapes allow it, the names of the first dimensions do not contradict each other, and
-    /// calls with made-up rows at load (or the samples) show that each row gives what it gives alone. Otherwise each request
-    /// runs alone, and the log, `/info` and `predictd inspect` say why. Numbers that are all that an input has (`[4]`, `[length]`)
-    /// are a vector where their count is fixed, or where the calls show that they change each other's outputs.
+pub enum BatchDimension {
+    /// Requests share a call only if the shapes allow it, the names of the first dimensions do not contradict each
+    /// other, and calls with made-up rows at load (or the samples) show that each row gives what it gives alone.
+    /// Otherwise each request runs alone, and the log, `/info` and `predictd inspect` say why. The numbers of an input
+    /// with one dimension (`[4]`, `[length]`) are one vector if their count is fixed, or if the calls show that they
+    /// change each other's outputs.
     #[default]
     Auto,
     /// The first dimension counts rows, and each row's result depends on that row alone: requests share calls.
     Rows,
-    /// It does not: one request at a time.
+    /// The first dimension does not count rows: each request runs alone.
     None,
 }
 
-impl Rows {
-    /// The rule that the shapes alone allow; a trial decides what they leave open ([`super::sharing`]).
+impl BatchMode {
+    /// The mode that the shapes allow. A trial decides where they leave it open ([`super::sharing`]).
     ///
     /// # Errors
     /// A sentence when the shapes contradict the declaration.
@@ -44,14 +44,14 @@ impl Rows {
         inputs: &[TensorSpec],
         outputs: &[TensorSpec],
         row_kinds: &[RowKind],
-        declared: Declared,
+        declared: BatchDimension,
     ) -> Result<Self, String> {
-        if declared == Declared::None {
-            return Ok(Self::One);
+        if declared == BatchDimension::None {
+            return Ok(Self::Unbatched);
         }
         let is_free = |spec: &TensorSpec| match spec.shape.first() {
             Some(dim) => matches!(dim, Dim::Any(_)),
-            None => spec.kind == ValueKind::OpenRank && declared == Declared::Rows,
+            None => spec.kind == ValueKind::OpenRank && declared == BatchDimension::Rows,
         };
         let outputs_fit = |fits: &dyn Fn(Option<&Dim>) -> bool| {
             outputs.iter().zip(row_kinds).all(|(spec, kind)| match kind {
@@ -61,9 +61,13 @@ impl Rows {
             })
         };
         if !inputs.is_empty() && inputs.iter().all(is_free) {
-            // The shape of an output that declares none shows when the model runs.
+            // The shape of an output that declares none is known once the model runs.
             let counts_rows = outputs_fit(&|dim| dim.is_none_or(|dim| dim.fixed().is_none()));
-            return Ok(if counts_rows || declared == Declared::Rows { Self::Any } else { Self::Single });
+            return Ok(if counts_rows || declared == BatchDimension::Rows {
+                Self::Any
+            } else {
+                Self::PerRow
+            });
         }
         let length = inputs.first().and_then(|spec| spec.shape.first()?.fixed()).filter(|length| *length > 0);
         if let Some(length) = length {
@@ -73,13 +77,13 @@ impl Rows {
             let is_vector = inputs.iter().all(|spec| spec.shape.len() == 1);
             let counts_rows = outputs_fit && !(is_vector && length > 1);
             if inputs_fit && length == 1 && !outputs_fit && !is_vector {
-                return Ok(Self::Single);
+                return Ok(Self::PerRow);
             }
-            if inputs_fit && (counts_rows || declared == Declared::Rows) {
+            if inputs_fit && (counts_rows || declared == BatchDimension::Rows) {
                 return Ok(Self::Fixed(length));
             }
         }
-        if declared == Declared::Rows {
+        if declared == BatchDimension::Rows {
             let shapes: Vec<String> =
                 inputs.iter().map(|spec| format!("{} {}", spec.name, spec.describe())).collect();
             return Err(format!(
@@ -87,10 +91,15 @@ impl Rows {
                 shapes.join(", ")
             ));
         }
-        Ok(Self::One)
+        Ok(Self::Unbatched)
     }
 
-    /// Gives inputs whose rank the model leaves open the dimension that counts rows, where there is one.
+    /// True when the first dimension of every input and output counts rows.
+    pub fn counts_rows(self) -> bool {
+        matches!(self, Self::Any | Self::Fixed(_))
+    }
+
+    /// Adds the dimension that counts rows to inputs whose rank the model leaves open.
     pub fn add_to(self, inputs: &mut [TensorSpec]) {
         let has_none = |spec: &&mut TensorSpec| spec.kind == ValueKind::OpenRank && spec.shape.is_empty();
         if self == Self::Any {
@@ -98,7 +107,7 @@ impl Rows {
         }
     }
 
-    /// An input or output as requests see it: the number of rows is free.
+    /// An input or output as requests see it: any number of rows fits.
     pub fn as_requested(self, spec: &TensorSpec) -> TensorSpec {
         let mut spec = spec.clone();
         if let (Self::Fixed(_), Some(first)) = (self, spec.shape.first_mut()) {
@@ -125,35 +134,35 @@ mod tests {
     }
 
     #[test]
-    fn the_shapes_tell() {
-        use Declared::{Auto, None, Rows as Declare};
+    fn the_shapes_decide() {
+        use BatchDimension::{Auto, None, Rows};
         for (inputs, outputs, kind, declared, expected) in [
-            (&[&[-1, 3][..]][..], &[&[-1][..]][..], RowKind::Tensor, Auto, Some(Rows::Any)),
-            (&[&[-1, 3]], &[&[-1]], RowKind::Tensor, None, Some(Rows::One)),
-            (&[&[-1, 3]], &[&[7]], RowKind::Tensor, Auto, Some(Rows::Single)),
-            (&[&[-1, 3]], &[&[7]], RowKind::Tensor, Declare, Some(Rows::Any)),
-            (&[&[-1, 3]], &[&[]], RowKind::Tensor, Auto, Some(Rows::Any)),
-            (&[&[-1, 3]], &[&[-1]], RowKind::Inseparable, Auto, Some(Rows::Single)),
-            (&[&[4, 3]], &[&[4, 2]], RowKind::Tensor, Auto, Some(Rows::Fixed(4))),
-            (&[&[4, 3]], &[&[-1, -1]], RowKind::Maps, Auto, Some(Rows::Fixed(4))),
-            (&[&[4, 3]], &[&[-1, -1]], RowKind::Tensor, Auto, Some(Rows::One)),
-            (&[&[4]], &[&[4]], RowKind::Tensor, Auto, Some(Rows::One)),
-            (&[&[4]], &[&[4]], RowKind::Tensor, Declare, Some(Rows::Fixed(4))),
-            (&[&[1]], &[&[1]], RowKind::Tensor, Auto, Some(Rows::Fixed(1))),
-            (&[&[1]], &[&[3]], RowKind::Tensor, Auto, Some(Rows::One)),
-            (&[&[1, 3]], &[&[1, 2]], RowKind::Tensor, Auto, Some(Rows::Fixed(1))),
-            (&[&[1, 3]], &[&[-1, -1]], RowKind::Maps, Auto, Some(Rows::Fixed(1))),
-            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, Auto, Some(Rows::Single)),
-            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, Declare, Some(Rows::Single)),
-            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, None, Some(Rows::One)),
-            (&[&[3, 32, 32]], &[&[10]], RowKind::Tensor, Auto, Some(Rows::One)),
-            (&[&[4, 3], &[5]], &[&[4]], RowKind::Tensor, Auto, Some(Rows::One)),
-            (&[&[4, 3], &[5]], &[&[4]], RowKind::Tensor, Declare, Option::None),
-            (&[&[]], &[&[]], RowKind::Tensor, Auto, Some(Rows::One)),
-            (&[], &[&[3]], RowKind::Tensor, Auto, Some(Rows::One)),
+            (&[&[-1, 3][..]][..], &[&[-1][..]][..], RowKind::Tensor, Auto, Some(BatchMode::Any)),
+            (&[&[-1, 3]], &[&[-1]], RowKind::Tensor, None, Some(BatchMode::Unbatched)),
+            (&[&[-1, 3]], &[&[7]], RowKind::Tensor, Auto, Some(BatchMode::PerRow)),
+            (&[&[-1, 3]], &[&[7]], RowKind::Tensor, Rows, Some(BatchMode::Any)),
+            (&[&[-1, 3]], &[&[]], RowKind::Tensor, Auto, Some(BatchMode::Any)),
+            (&[&[-1, 3]], &[&[-1]], RowKind::Inseparable, Auto, Some(BatchMode::PerRow)),
+            (&[&[4, 3]], &[&[4, 2]], RowKind::Tensor, Auto, Some(BatchMode::Fixed(4))),
+            (&[&[4, 3]], &[&[-1, -1]], RowKind::Maps, Auto, Some(BatchMode::Fixed(4))),
+            (&[&[4, 3]], &[&[-1, -1]], RowKind::Tensor, Auto, Some(BatchMode::Unbatched)),
+            (&[&[4]], &[&[4]], RowKind::Tensor, Auto, Some(BatchMode::Unbatched)),
+            (&[&[4]], &[&[4]], RowKind::Tensor, Rows, Some(BatchMode::Fixed(4))),
+            (&[&[1]], &[&[1]], RowKind::Tensor, Auto, Some(BatchMode::Fixed(1))),
+            (&[&[1]], &[&[3]], RowKind::Tensor, Auto, Some(BatchMode::Unbatched)),
+            (&[&[1, 3]], &[&[1, 2]], RowKind::Tensor, Auto, Some(BatchMode::Fixed(1))),
+            (&[&[1, 3]], &[&[-1, -1]], RowKind::Maps, Auto, Some(BatchMode::Fixed(1))),
+            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, Auto, Some(BatchMode::PerRow)),
+            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, Rows, Some(BatchMode::PerRow)),
+            (&[&[1, 3]], &[&[-1, 4]], RowKind::Tensor, None, Some(BatchMode::Unbatched)),
+            (&[&[3, 32, 32]], &[&[10]], RowKind::Tensor, Auto, Some(BatchMode::Unbatched)),
+            (&[&[4, 3], &[5]], &[&[4]], RowKind::Tensor, Auto, Some(BatchMode::Unbatched)),
+            (&[&[4, 3], &[5]], &[&[4]], RowKind::Tensor, Rows, Option::None),
+            (&[&[]], &[&[]], RowKind::Tensor, Auto, Some(BatchMode::Unbatched)),
+            (&[], &[&[3]], RowKind::Tensor, Auto, Some(BatchMode::Unbatched)),
         ] {
-            let rows = Rows::of(&specs(inputs), &specs(outputs), &[kind], declared);
-            assert_eq!(rows.ok(), expected, "{inputs:?} -> {outputs:?}, {declared:?}");
+            let mode = BatchMode::of(&specs(inputs), &specs(outputs), &[kind], declared);
+            assert_eq!(mode.ok(), expected, "{inputs:?} -> {outputs:?}, {declared:?}");
         }
     }
 }

@@ -1,57 +1,57 @@
-//! Calls with made-up rows, and with given ones, that show how a model treats its first dimension.
+//! Trials of a model with made-up rows, and with given ones: they show how it treats its first dimension.
 
-use super::made_up::{Made, ROWS, Row, Size, Stack, TEXTS, made_up};
-use crate::model::executor::Input;
+use super::made_up_rows::{Fill, ROWS, Row, RowMaker, RowStack, STRINGS};
 use crate::model::onnx::chain::Chain;
+use crate::model::run::Input;
 use crate::tensor::signature::TensorSpec;
 use crate::tensor::{ElementType, Elements, Output, Show, View};
 
 /// Result of a trial of several rows in one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum TrialVerdict {
     /// Each row gives what it gives alone.
-    Apart,
+    Independent,
     /// Rows change each other's outputs.
-    Mixed(String),
+    Dependent(String),
     /// Several rows in one call fail, though each alone does not.
     OneRow(String),
-    /// An output has not one row for each row of the inputs.
+    /// An output has another number of rows than the inputs.
     NotRows(String),
 }
 
-/// Results of the calls of one trial.
+/// The findings of one trial.
 #[derive(Debug, Clone)]
 pub(crate) struct Trial {
-    pub(crate) verdict: Verdict,
-    /// For each output, whether its first dimension counted the rows in every call.
+    pub(crate) verdict: TrialVerdict,
+    /// For each output: true when its first dimension counted the rows in every call.
     pub(crate) counts_rows: Vec<bool>,
 }
 
-/// How exactly a row's outputs are compared with what the row gives alone.
+/// The precision with which a row's outputs are compared with what the row gives alone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Precision {
-    /// But for what another order of additions leaves.
+    /// Another order of additions may change the last digits.
     Rounding,
     /// Dynamic quantization takes its scale from all rows of a call.
     Quantized,
 }
 
-/// Lengths of free inner dimensions to try, until two of them were taken. Convolutions and poolings need some height and width.
-/// None is a number of rows that a trial puts into one call.
+/// Lengths of free inner dimensions to try, until the model has accepted two. Convolutions and poolings need some height
+/// and width. None equals a number of rows that a trial puts into one call.
 const LENGTHS: [usize; 6] = [8, 13, 32, 64, 224, 1];
-/// Rows in a call of a model that takes always so many, at most.
-const MOST_ROWS: usize = 1 << 16;
+/// The longest fixed number of rows that is tried.
+const MAX_FIXED_ROWS: usize = 1 << 16;
 
-/// An output of one call.
+/// One output of one call.
 #[derive(Debug, Clone, PartialEq)]
-enum Got {
+enum CallOutput {
     Tensor(Vec<usize>, Elements),
     Missing,
-    /// The shapes of its tensors.
+    /// A sequence, by the shapes of its tensors.
     Sequence(Vec<Vec<usize>>),
 }
 
-impl Got {
+impl CallOutput {
     fn own(output: &Output<'_>) -> Self {
         match output.show {
             Show::Missing => Self::Missing,
@@ -83,25 +83,27 @@ impl Got {
     }
 }
 
-/// Tries several lengths of the inner dimensions that are free. `rows_are_free`: several rows in one call, too.
+/// Tries several lengths of the free inner dimensions. `rows_are_free`: tries several rows in one call, too.
 ///
 /// # Errors
-/// Why no length could be tried, as ONNX Runtime says it.
+/// No length could be tried: ONNX Runtime's message.
 pub(crate) fn free_rows(
     chain: &mut Chain,
-    made: Made<'_>,
+    maker: RowMaker<'_>,
     rows_are_free: bool,
     precision: Precision,
 ) -> Result<Trial, String> {
-    let inputs = made.inputs;
+    let inputs = maker.inputs;
     let has_free_dims = inputs.iter().any(|spec| spec.shape.iter().skip(1).any(|dim| dim.fixed().is_none()));
     let lengths = if has_free_dims { &LENGTHS[..] } else { &LENGTHS[..1] };
-    let has_texts = inputs.iter().any(|spec| spec.element == ElementType::String);
-    let texts = if has_texts { &TEXTS[..] } else { &TEXTS[..1] };
+    let has_strings = inputs.iter().any(|spec| spec.element == ElementType::String);
+    let strings = if has_strings { &STRINGS[..] } else { &STRINGS[..1] };
     let mut trials: Vec<Trial> = Vec::new();
     let mut refusal = None;
-    for (texts, length) in texts.iter().flat_map(|texts| lengths.iter().map(move |length| (texts, *length))) {
-        match at_length(chain, made, Size { length, texts }, rows_are_free, precision) {
+    for (strings, length) in
+        strings.iter().flat_map(|strings| lengths.iter().map(move |length| (strings, *length)))
+    {
+        match at_length(chain, maker, Fill { length, strings }, rows_are_free, precision) {
             Ok(trial) => trials.push(trial),
             Err(reason) => refusal = refusal.or(Some(reason)),
         }
@@ -111,7 +113,7 @@ pub(crate) fn free_rows(
     }
     let both = |one: Trial, other: Trial| Trial {
         counts_rows: one.counts_rows.iter().zip(&other.counts_rows).map(|(a, b)| *a && *b).collect(),
-        verdict: if one.verdict == Verdict::Apart { other.verdict } else { one.verdict },
+        verdict: if one.verdict == TrialVerdict::Independent { other.verdict } else { one.verdict },
     };
     trials
         .into_iter()
@@ -121,16 +123,16 @@ pub(crate) fn free_rows(
 
 fn at_length(
     chain: &mut Chain,
-    made: Made<'_>,
-    size: Size<'_>,
+    maker: RowMaker<'_>,
+    fill: Fill<'_>,
     rows_are_free: bool,
     precision: Precision,
 ) -> Result<Trial, String> {
-    // A model may refuse some values, such as positions outside of a table.
+    // A model may refuse some values, such as positions outside a table.
     let (mut usable, mut alone) = (Vec::new(), Vec::new());
     let mut refusal = None;
     for row in ROWS {
-        match run(chain, &made_up(made, &[row], size)?) {
+        match run(chain, &maker.make(&[row], fill)?) {
             Ok(outputs) => {
                 usable.push(row);
                 alone.push(outputs);
@@ -143,40 +145,41 @@ fn at_length(
         return Err(refusal.unwrap_or_else(|| "no input can be made up".to_owned()));
     }
     let comparable: Vec<bool> = usable.iter().map(Row::is_comparable).collect();
-    let stack = made_up(made, &usable, size)?;
-    Rows { stack: &stack, alone: &alone, comparable: &comparable }.judge(chain, rows_are_free, precision)
+    let stack = maker.make(&usable, fill)?;
+    TrialRows { stack: &stack, alone: &alone, comparable: &comparable }.judge(chain, rows_are_free, precision)
 }
 
 /// Tries rows that requests may send.
 ///
 /// # Errors
-/// A row alone is refused, or gives something else each time.
-pub(crate) fn given_rows(chain: &mut Chain, stack: &Stack, rows: usize) -> Result<Trial, String> {
-    let alone: Vec<Vec<Got>> =
+/// A row alone fails, or gives another result each time.
+pub(crate) fn given_rows(chain: &mut Chain, stack: &RowStack, rows: usize) -> Result<Trial, String> {
+    let alone: Vec<Vec<CallOutput>> =
         (0..rows).map(|row| run(chain, &stack.take(&[row]))).collect::<Result<_, _>>()?;
-    Rows { stack, alone: &alone, comparable: &vec![true; rows] }.judge(chain, true, Precision::Rounding)
+    TrialRows { stack, alone: &alone, comparable: &vec![true; rows] }.judge(chain, true, Precision::Rounding)
 }
 
-/// Rows of a trial.
-struct Rows<'a> {
-    stack: &'a Stack,
+/// The rows of a trial.
+struct TrialRows<'a> {
+    stack: &'a RowStack,
     /// Outputs of each row alone.
-    alone: &'a [Vec<Got>],
-    /// Only the shapes of outputs count where a row is not.
+    alone: &'a [Vec<CallOutput>],
+    /// False for rows of which only the shapes of outputs are compared.
     comparable: &'a [bool],
 }
 
-impl Rows<'_> {
-    /// Compares what each row gives alone with what it gives beside others, in calls of all rows, of two, and of one row repeated.
+impl TrialRows<'_> {
+    /// Compares each row's outputs alone with those beside other rows: in a call of all rows, of two rows, and of one
+    /// row repeated.
     ///
     /// # Errors
-    /// A row gives something else each time.
+    /// A row gives another result each time.
     fn judge(&self, chain: &mut Chain, rows_are_free: bool, precision: Precision) -> Result<Trial, String> {
         let Self { stack, alone, comparable } = *self;
         let names: Vec<String> = chain.output_specs.iter().map(|spec| spec.name.clone()).collect();
-        let mut trial = Trial { verdict: Verdict::Apart, counts_rows: vec![true; names.len()] };
+        let mut trial = Trial { verdict: TrialVerdict::Independent, counts_rows: vec![true; names.len()] };
         alone.iter().for_each(|outputs| trial.see(outputs, 1, &names));
-        if trial.verdict != Verdict::Apart || !rows_are_free {
+        if trial.verdict != TrialVerdict::Independent || !rows_are_free {
             return Ok(trial);
         }
         let last = comparable.iter().rposition(|is_comparable| *is_comparable).unwrap_or(0);
@@ -188,20 +191,21 @@ impl Rows<'_> {
             let together = match run(chain, &stack.take(&rows)) {
                 Ok(together) => together,
                 Err(reason) => {
-                    if trial.verdict == Verdict::Apart {
+                    if trial.verdict == TrialVerdict::Independent {
                         let count = rows.len();
-                        trial.verdict = Verdict::OneRow(format!("a call of {count} rows fails: {reason}"));
+                        trial.verdict =
+                            TrialVerdict::OneRow(format!("a call of {count} rows fails: {reason}"));
                     }
                     return Ok(trial);
                 }
             };
             trial.see(&together, rows.len(), &names);
             for (at, row) in rows.iter().enumerate() {
-                if trial.verdict == Verdict::Apart
+                if trial.verdict == TrialVerdict::Independent
                     && comparable[*row]
                     && let Some(output) = first_difference(&together, at, &alone[*row], precision)
                 {
-                    trial.verdict = Verdict::Mixed(format!(
+                    trial.verdict = TrialVerdict::Dependent(format!(
                         "the output {:?} of a row changes with the other rows of its call",
                         names[output]
                     ));
@@ -214,36 +218,39 @@ impl Rows<'_> {
 
 impl Trial {
     /// Notes which outputs of a call have `rows` rows.
-    fn see(&mut self, outputs: &[Got], rows: usize, names: &[String]) {
+    fn see(&mut self, outputs: &[CallOutput], rows: usize, names: &[String]) {
         for ((output, counts), name) in outputs.iter().zip(&mut self.counts_rows).zip(names) {
-            let is_sequence = matches!(output, Got::Sequence(_));
+            let is_sequence = matches!(output, CallOutput::Sequence(_));
             if output.counts(rows) && !is_sequence {
                 continue;
             }
-            // A sequence for several rows tells nothing of its tensors for one.
+            // A sequence for several rows does not show the shapes of its tensors for one.
             *counts &= output.counts(rows) || is_sequence && rows > 1;
-            if !matches!(self.verdict, Verdict::NotRows(_)) {
+            if !matches!(self.verdict, TrialVerdict::NotRows(_)) {
                 let got = output.describe();
-                self.verdict =
-                    Verdict::NotRows(format!("the output {name:?} has {got} for inputs of {rows} row(s)"));
+                self.verdict = TrialVerdict::NotRows(format!(
+                    "the output {name:?} has {got} for inputs of {rows} row(s)"
+                ));
             }
         }
     }
 }
 
-/// True when a first dimension that is always so long counts rows: none changes another one's outputs, and each gives the same in any
-/// place. Takes about `2 * log2(length)` calls: every pair of rows is once on two sides, of which one is changed.
+/// True when a first dimension of this fixed length counts rows: no row changes another one's outputs, and each gives
+/// the same in any place. Takes about `2 * log2(length)` calls: for each bit of a row's number, the rows with that bit
+/// are changed, then those without it, so that every pair of rows is separated once.
 pub(crate) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize) -> bool {
-    if length > MOST_ROWS {
+    if length > MAX_FIXED_ROWS {
         return false;
     }
     let mut outputs = |rows: &[Row]| {
-        let made = Made { inputs, encoders: &[] };
-        let outputs = run(chain, &made_up(made, rows, Size { length: 1, texts: &TEXTS[0] }).ok()?).ok()?;
+        let maker = RowMaker { inputs, encoders: &[] };
+        let stack = maker.make(rows, Fill { length: 1, strings: &STRINGS[0] }).ok()?;
+        let outputs = run(chain, &stack).ok()?;
         outputs.iter().all(|output| output.counts(length)).then_some(outputs)
     };
-    let is_same_row = |one: &[Got], at: usize, other: &[Got], place: usize| {
-        let row: Option<Vec<Got>> = other.iter().map(|output| row_of(output, place)).collect();
+    let is_same_row = |one: &[CallOutput], at: usize, other: &[CallOutput], place: usize| {
+        let row: Option<Vec<CallOutput>> = other.iter().map(|output| row_of(output, place)).collect();
         row.is_some_and(|row| first_difference(one, at, &row, Precision::Rounding).is_none())
     };
     let rows: Vec<Row> = (0..length).map(Row::Mixed).collect();
@@ -264,35 +271,40 @@ pub(crate) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize
     })
 }
 
-/// One row of an output of several, as if it were alone.
-fn row_of(output: &Got, row: usize) -> Option<Got> {
+/// One row of an output, as a call of that row alone gives it.
+fn row_of(output: &CallOutput, row: usize) -> Option<CallOutput> {
     match output {
-        Got::Tensor(shape, elements) => {
+        CallOutput::Tensor(shape, elements) => {
             let width: usize = shape.iter().skip(1).product();
             let mut own = Elements::with_capacity(elements.element(), width);
             own.extend_from(elements, row * width..(row + 1) * width);
-            Some(Got::Tensor([&[1], &shape[1..]].concat(), own))
+            Some(CallOutput::Tensor([&[1], &shape[1..]].concat(), own))
         }
-        Got::Missing => Some(Got::Missing),
-        Got::Sequence(_) => None,
+        CallOutput::Missing => Some(CallOutput::Missing),
+        CallOutput::Sequence(_) => None,
     }
 }
 
-fn run(chain: &mut Chain, stack: &Stack) -> Result<Vec<Got>, String> {
+fn run(chain: &mut Chain, stack: &RowStack) -> Result<Vec<CallOutput>, String> {
     let views: Vec<Input<'_>> =
         stack.inputs.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
-    chain.run(&views, |outputs| outputs.iter().map(Got::own).collect())
+    chain.run(&views, |outputs| outputs.iter().map(CallOutput::own).collect())
 }
 
 /// The first output whose row `at` is not the one row of `alone`.
-fn first_difference(together: &[Got], at: usize, alone: &[Got], precision: Precision) -> Option<usize> {
-    let is_same = |(one, other): (&Got, &Got)| match (one, other) {
-        (Got::Tensor(shape, elements), Got::Tensor(other_shape, others)) => {
+fn first_difference(
+    together: &[CallOutput],
+    at: usize,
+    alone: &[CallOutput],
+    precision: Precision,
+) -> Option<usize> {
+    let is_same = |(one, other): (&CallOutput, &CallOutput)| match (one, other) {
+        (CallOutput::Tensor(shape, elements), CallOutput::Tensor(other_shape, others)) => {
             let width: usize = shape.iter().skip(1).product();
             if shape.get(1..) != other_shape.get(1..) || elements.element() != others.element() {
                 return false;
             }
-            // Too few rows are another finding.
+            // Too few rows are reported as `NotRows`.
             (at + 1) * width > elements.len()
                 || is_close(
                     elements.view().slice(at * width..(at + 1) * width),

@@ -1,20 +1,20 @@
-//! Decides whether requests share calls of a model. They do only where the model is known to treat rows independently: by a
+//! Decides whether requests share calls of a model. They do only if the model is known to treat rows independently: by a
 //! trial at load, by the bundle's declaration, or by its samples. Otherwise each request runs alone.
 
-use super::made_up::Made;
-use super::probe::{self, Precision, Trial, Verdict};
-use crate::model::batch_mode::{Declared, Rows};
-use crate::model::onnx::categories::Encoder;
+use super::made_up_rows::RowMaker;
+use super::probe::{self, Precision, Trial, TrialVerdict};
+use crate::model::batch_mode::{BatchDimension, BatchMode};
+use crate::model::onnx::categories::OneHotEncoder;
 use crate::model::onnx::chain::Chain;
 use crate::model::onnx::graph_io::RowKind;
 use crate::tensor::ElementType;
 use crate::tensor::signature::{Dim, TensorSpec};
 
-/// The decision if requests share calls, and its evidence.
+/// The decision whether requests share calls, and its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sharing {
     pub evidence: Evidence,
-    /// A clause for people.
+    /// The reason, as a clause for operators.
     pub why: String,
 }
 
@@ -22,9 +22,9 @@ pub struct Sharing {
 pub enum Evidence {
     /// Rows are known to be independent.
     Independent,
-    /// They are known not to be, or there are none.
+    /// Rows are known to depend on each other, or the inputs have none.
     Dependent,
-    /// Nothing shows it: the model could not be tried, or its declared names contradict the trial.
+    /// Neither is known: the model could not be tried, or its declared names contradict the trial.
     Unknown,
 }
 
@@ -37,71 +37,73 @@ impl Sharing {
         self.evidence == Evidence::Independent
     }
 
-    /// The decision by the rows of the bundle's samples.
-    pub(crate) fn by_samples(verdict: Verdict, rows: usize) -> Self {
+    /// The decision by a trial with the rows of the bundle's samples.
+    pub(crate) fn by_samples(verdict: TrialVerdict, rows: usize) -> Self {
         match verdict {
-            Verdict::Apart => Self::new(
+            TrialVerdict::Independent => Self::new(
                 Evidence::Independent,
                 format!("the {rows} rows of its samples gave the same alone and together"),
             ),
-            Verdict::Mixed(why) | Verdict::OneRow(why) | Verdict::NotRows(why) => {
+            TrialVerdict::Dependent(why) | TrialVerdict::OneRow(why) | TrialVerdict::NotRows(why) => {
                 Self::new(Evidence::Dependent, format!("with the rows of its samples, {why}"))
             }
         }
     }
 }
 
-/// The trial's finding.
 #[derive(Debug)]
-pub(crate) struct Decision {
-    pub(crate) rows: Rows,
+pub(crate) struct SharingDecision {
+    pub(crate) mode: BatchMode,
     pub(crate) sharing: Sharing,
-    /// For each output, whether its first dimension counts rows in a call of one row, so that it is left out of that row's result.
+    /// For each output: true when its first dimension counts rows in a call of one row, so that the row's result omits
+    /// that dimension.
     pub(crate) counts_rows: Vec<bool>,
 }
 
-/// Declarations of a model.
-pub(crate) struct Declarations<'a> {
+/// The facts about a model that decide whether its requests share calls.
+pub(crate) struct SharingQuestion<'a> {
     pub(crate) inputs: &'a [TensorSpec],
     pub(crate) outputs: &'a [TensorSpec],
     pub(crate) row_kinds: &'a [RowKind],
-    pub(crate) dimension: Declared,
+    pub(crate) dimension: BatchDimension,
     pub(crate) precision: Precision,
-    pub(crate) encoders: &'a [Encoder],
+    pub(crate) encoders: &'a [OneHotEncoder],
 }
 
-impl Declarations<'_> {
-    /// Decides by the rule that the shapes allow, and by a trial where the bundle does not decide.
-    pub(crate) fn decide(&self, rule: Rows, chain: &mut Chain) -> Decision {
+impl SharingQuestion<'_> {
+    /// Decides by the mode that the shapes allow, and by a trial if the bundle does not decide.
+    pub(crate) fn decide(&self, shapes_allow: BatchMode, chain: &mut Chain) -> SharingDecision {
         use Evidence::{Dependent, Independent};
-        let decision = |rows, evidence, why: &str| Decision {
-            rows,
+        let decision = |mode, evidence, why: &str| SharingDecision {
+            mode,
             sharing: Sharing::new(evidence, why),
             counts_rows: self.declared_to_count_rows(None),
         };
-        match rule {
-            Rows::One if self.dimension == Declared::None => {
-                decision(rule, Dependent, "model.yaml declares batching.dimension: none")
+        match shapes_allow {
+            BatchMode::Unbatched if self.dimension == BatchDimension::None => {
+                decision(shapes_allow, Dependent, "model.yaml declares batching.dimension: none")
             }
-            Rows::One => decision(rule, Dependent, "the inputs have no dimension that counts rows"),
-            Rows::Fixed(1) => decision(rule, Independent, "each row runs in a call of its own"),
-            Rows::Any | Rows::Fixed(_) if self.dimension == Declared::Rows => {
-                decision(rule, Independent, "model.yaml declares batching.dimension: rows")
+            BatchMode::Unbatched => {
+                decision(shapes_allow, Dependent, "the inputs have no dimension that counts rows")
             }
-            Rows::Fixed(length) if probe::fixed_rows(chain, self.inputs, length) => {
-                decision(rule, Independent, "made-up rows gave the same in every place and company")
+            BatchMode::Fixed(1) => decision(shapes_allow, Independent, "each row runs in a call of its own"),
+            BatchMode::Any | BatchMode::Fixed(_) if self.dimension == BatchDimension::Rows => {
+                decision(shapes_allow, Independent, "model.yaml declares batching.dimension: rows")
             }
-            Rows::Fixed(_) => decision(
-                Rows::One,
+            BatchMode::Fixed(length) if probe::fixed_rows(chain, self.inputs, length) => {
+                decision(shapes_allow, Independent, "made-up rows gave the same in every place and company")
+            }
+            BatchMode::Fixed(_) => decision(
+                BatchMode::Unbatched,
                 Dependent,
                 "made-up rows changed each other's outputs, or an output has no rows",
             ),
-            Rows::Any | Rows::Single => {
+            BatchMode::Any | BatchMode::PerRow => {
                 let is_free =
                     self.inputs.iter().all(|spec| spec.shape.first().is_none_or(|dim| dim.fixed().is_none()));
                 let trial = probe::free_rows(
                     chain,
-                    Made { inputs: self.inputs, encoders: self.encoders },
+                    RowMaker { inputs: self.inputs, encoders: self.encoders },
                     is_free,
                     self.precision,
                 );
@@ -111,29 +113,29 @@ impl Declarations<'_> {
                     format!("it could not be tried with made-up rows: {reason}")
                 });
                 let counts_rows = self.declared_to_count_rows(trial.as_ref().ok());
-                let (rows, sharing) = if is_free {
-                    self.decide_free(rule, trial)
+                let (mode, sharing) = if is_free {
+                    self.decide_free(shapes_allow, trial)
                 } else {
                     (
-                        Rows::Single,
+                        BatchMode::PerRow,
                         Sharing::new(
                             Dependent,
                             "its inputs take one row, its outputs have no dimension for rows",
                         ),
                     )
                 };
-                Decision { rows, sharing, counts_rows }
+                SharingDecision { mode, sharing, counts_rows }
             }
         }
     }
 
-    fn decide_free(&self, rule: Rows, trial: Result<Trial, String>) -> (Rows, Sharing) {
+    fn decide_free(&self, shapes_allow: BatchMode, trial: Result<Trial, String>) -> (BatchMode, Sharing) {
         use Evidence::{Dependent, Independent, Unknown};
-        // A string is a whole thing to say; numbers in a row may be one.
+        // A string is one value of its own. Numbers may be parts of one vector.
         let is_vector = |spec: &TensorSpec| spec.shape.len() == 1 && spec.element != ElementType::String;
         let contradiction = self.contradiction();
         match (trial.map(|trial| trial.verdict), contradiction) {
-            (Ok(Verdict::Apart), None) => {
+            (Ok(TrialVerdict::Independent), None) => {
                 let why = match self.precision {
                     Precision::Rounding => "made-up rows gave the same alone and together",
                     Precision::Quantized => {
@@ -142,24 +144,26 @@ impl Declarations<'_> {
                          row's values a little: batching.max_rows: 1 in model.yaml runs each row alone"
                     }
                 };
-                (Rows::Any, Sharing::new(Independent, why))
+                (BatchMode::Any, Sharing::new(Independent, why))
             }
-            (Ok(Verdict::Apart), Some(contradiction)) => (Rows::Any, Sharing::new(Unknown, contradiction)),
-            (Ok(Verdict::Mixed(why)), _) if self.inputs.iter().all(is_vector) => {
-                (Rows::One, Sharing::new(Dependent, why))
+            (Ok(TrialVerdict::Independent), Some(contradiction)) => {
+                (BatchMode::Any, Sharing::new(Unknown, contradiction))
             }
-            (Ok(Verdict::Mixed(why)), _) => (Rows::Any, Sharing::new(Dependent, why)),
-            (Ok(Verdict::NotRows(why) | Verdict::OneRow(why)), _) => {
-                (Rows::Single, Sharing::new(Dependent, why))
+            (Ok(TrialVerdict::Dependent(why)), _) if self.inputs.iter().all(is_vector) => {
+                (BatchMode::Unbatched, Sharing::new(Dependent, why))
+            }
+            (Ok(TrialVerdict::Dependent(why)), _) => (BatchMode::Any, Sharing::new(Dependent, why)),
+            (Ok(TrialVerdict::NotRows(why) | TrialVerdict::OneRow(why)), _) => {
+                (BatchMode::PerRow, Sharing::new(Dependent, why))
             }
             (Err(reason), Some(contradiction)) => {
-                (Rows::Single, Sharing::new(Unknown, format!("{contradiction}, and {reason}")))
+                (BatchMode::PerRow, Sharing::new(Unknown, format!("{contradiction}, and {reason}")))
             }
-            (Err(reason), None) => (rule, Sharing::new(Unknown, reason)),
+            (Err(reason), None) => (shapes_allow, Sharing::new(Unknown, reason)),
         }
     }
 
-    /// Names of the inputs' and outputs' first dimensions that cannot all mean rows.
+    /// Says which names of first dimensions differ, so that they cannot all mean rows.
     fn contradiction(&self) -> Option<String> {
         let named = |spec: &TensorSpec| match spec.shape.first() {
             Some(Dim::Any(name)) if !is_generated(name) => Some(name.clone()),
@@ -178,7 +182,8 @@ impl Declarations<'_> {
         })
     }
 
-    /// True for each output whose first dimension counts rows in a call of one: by its declaration, else by the trial.
+    /// True for each output whose first dimension counts rows in a call of one row: by its declaration, otherwise by
+    /// the trial.
     fn declared_to_count_rows(&self, trial: Option<&Trial>) -> Vec<bool> {
         let contradicts = |name: &String| {
             let rows = self.inputs.iter().filter_map(|spec| spec.shape.first());
@@ -196,8 +201,8 @@ impl Declarations<'_> {
     }
 }
 
-/// True when an exporter made up a dimension's name, a new one for each: tf2onnx `unk__6`, Paddle2ONNX `DynamicDimension.1`,
-/// PyTorch and ONNX Runtime `Softmaxoutput_dim_0`. Such names say nothing.
+/// True when an exporter generated the name, a different one for each dimension, so that it means nothing: tf2onnx
+/// `unk__6`, Paddle2ONNX `DynamicDimension.1`, PyTorch and ONNX Runtime `Softmaxoutput_dim_0`.
 fn is_generated(name: &str) -> bool {
     let ends_in_number = |prefix: &str| {
         name.rsplit_once(prefix)
@@ -214,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generated_names_are_known() {
+    fn generated_names_are_recognised() {
         for name in ["", "?", "unk__6", "DynamicDimension.1", "Softmaxoutput_dim_0"] {
             assert!(is_generated(name), "{name}");
         }

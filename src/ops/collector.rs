@@ -1,14 +1,15 @@
-//! The way to an OTLP collector, one for each signal: over HTTP or over gRPC, as OpenTelemetry's standard variables say.
+//! Client of an OTLP collector, one for each signal, over HTTP or gRPC as OpenTelemetry's standard variables
+//! say.
 //!
-//! Owns the calls: their headers, their compression and their time limit, which holds for all attempts of one export together.
-//! What is not accepted in the end is logged once, here. TLS is the one of Google's clients: the platform's roots, and the
-//! cryptography that main chose.
+//! Owns the headers, the compression, the retries and the time limit, which covers all attempts of one
+//! export. A failed export is logged once, here. TLS is that of Google's clients: the platform's roots, and
+//! the cryptography provider that `main` installs.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::uri::PathAndQuery;
-use backoff::Retryable as _;
+use backon::Retryable as _;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -21,13 +22,15 @@ use tonic::{Code, Extensions, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::variables::{self, Protocol, Signal};
+use crate::backoff;
 
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
-/// What both signals' replies look like on the wire: how many spans, or points, were refused, and why.
+/// The reply to either signal, as both have the same wire format: how many spans or points were rejected, and
+/// why.
 type Reply = ExportTraceServiceResponse;
 
-/// Where one signal goes. Several tasks may send at once.
+/// The collector of one signal. Several tasks may send at once.
 #[derive(Debug)]
 pub(super) struct Collector {
     signal: Signal,
@@ -41,22 +44,23 @@ enum Transport {
     Grpc { client: Grpc<Channel>, headers: MetadataMap },
 }
 
-/// Why an attempt came to nothing.
+/// A failed attempt.
 #[derive(Debug)]
 struct Failure {
     why: String,
-    /// Whether another attempt may do better, as OTLP's specification has it.
+    /// True when OTLP's specification allows another attempt.
     is_transient: bool,
-    /// How long the collector asks to be left alone.
-    wait: Option<Duration>,
+    /// The pause that the collector asks for.
+    retry_after: Option<Duration>,
 }
 
 impl Collector {
-    /// `None` when the signal is not exported. Nothing is connected yet; belongs to the runtime that it is made on.
+    /// Reads the variables; `None` when the signal is not exported. Connects lazily, on the runtime that this
+    /// is called on.
     ///
     /// # Errors
-    /// A variable that cannot be followed, or the machine's certificates cannot be used.
-    pub(super) fn of(signal: Signal) -> anyhow::Result<Option<Self>> {
+    /// A variable has a bad value, or the machine's certificates cannot be used.
+    pub(super) fn from_variables(signal: Signal) -> anyhow::Result<Option<Self>> {
         let Some(target) = variables::target(signal)? else { return Ok(None) };
         let timeout = variables::timeout(signal);
         let gzip = variables::is_compressed(signal)?;
@@ -64,7 +68,7 @@ impl Collector {
         let transport = match target.protocol {
             Protocol::Http => Transport::http(target.url, headers, gzip)?,
             Protocol::Grpc => Transport::grpc(&target.url, headers, gzip, timeout)
-                .with_context(|| format!("cannot set gRPC to {} up", target.url))?,
+                .with_context(|| format!("cannot set up gRPC to {}", target.url))?,
         };
         Ok(Some(Self { signal, timeout, transport }))
     }
@@ -72,35 +76,31 @@ impl Collector {
     /// Exports `message`, within the time limit.
     ///
     /// # Errors
-    /// Why it was not accepted, for the exporter's own account: it is logged already.
+    /// The reason of the failure, which is logged already.
     pub(super) async fn send<M>(&self, message: M) -> Result<(), String>
     where
         M: Message + Clone + 'static,
     {
         let attempts = (|| self.attempt(&message))
-            .retry(
-                backoff::ExponentialBuilder::default()
-                    .with_min_delay(Duration::from_millis(100))
-                    .with_jitter(),
-            )
+            .retry(backoff::export())
             .when(|failure: &Failure| failure.is_transient)
-            .adjust(|failure, own| own.map(|own| failure.wait.unwrap_or(own)));
+            .adjust(|failure, pause| pause.map(|pause| failure.retry_after.unwrap_or(pause)));
         let reply = match tokio::time::timeout(self.timeout, attempts).await {
             Ok(answer) => answer.map_err(|failure| failure.why),
             Err(_) => Err(format!("not accepted within {:?}", self.timeout)),
         };
-        let what = self.signal.name();
+        let signal = self.signal.name();
         match reply {
             Ok(reply) => {
-                let refused = reply.partial_success.unwrap_or_default();
-                if refused.rejected_spans > 0 || !refused.error_message.is_empty() {
-                    let (count, why) = (refused.rejected_spans, refused.error_message);
-                    tracing::warn!(what, count, why, "the collector refused a part of the telemetry");
+                let rejected = reply.partial_success.unwrap_or_default();
+                if rejected.rejected_spans > 0 || !rejected.error_message.is_empty() {
+                    let (count, why) = (rejected.rejected_spans, rejected.error_message);
+                    tracing::warn!(signal, count, why, "the collector rejected a part of the telemetry");
                 }
                 Ok(())
             }
             Err(why) => {
-                tracing::warn!(what, why, "telemetry was not exported");
+                tracing::warn!(signal, why, "telemetry was not exported");
                 Err(why)
             }
         }
@@ -122,7 +122,7 @@ impl Collector {
                     return Err(Failure::of_answer(&response));
                 }
                 let reply = response.bytes().await.map_err(Failure::of_http)?;
-                // It was accepted, whatever the answer says of it.
+                // A success with a body that is no reply is still a success.
                 Ok(Reply::decode(reply).unwrap_or_default())
             }
             Transport::Grpc { client, headers } => {
@@ -142,7 +142,7 @@ impl Collector {
 impl Transport {
     fn http(url: Url, mut headers: HeaderMap, gzip: bool) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder().user_agent(USER_AGENT).build();
-        let client = client.context("cannot set an HTTP client up")?;
+        let client = client.context("cannot set up an HTTP client")?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         if gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -151,13 +151,14 @@ impl Transport {
     }
 
     fn grpc(url: &Url, headers: HeaderMap, gzip: bool, timeout: Duration) -> anyhow::Result<Self> {
-        // A collector that vanished without a word is found out within the time of a call.
-        let patience = (timeout / 4).max(Duration::from_secs(1));
+        // Pings find a collector that vanished without closing its connection, within the time limit of a
+        // call.
+        let ping = (timeout / 4).max(Duration::from_secs(1));
         let mut endpoint = Endpoint::from_shared(url.to_string())?
             .user_agent(USER_AGENT)?
             .connect_timeout(timeout)
-            .http2_keep_alive_interval(patience)
-            .keep_alive_timeout(patience);
+            .http2_keep_alive_interval(ping)
+            .keep_alive_timeout(ping);
         if url.scheme() == "https" {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
@@ -177,7 +178,7 @@ impl Failure {
     }
 
     fn of_transport(error: &dyn std::error::Error) -> Self {
-        Self { why: chain(error), is_transient: true, wait: None }
+        Self { why: chain(error), is_transient: true, retry_after: None }
     }
 
     fn of_answer(response: &reqwest::Response) -> Self {
@@ -189,9 +190,9 @@ impl Failure {
                 | StatusCode::SERVICE_UNAVAILABLE
                 | StatusCode::GATEWAY_TIMEOUT
         );
-        let wait = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok()?.parse().ok());
+        let seconds = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok()?.parse().ok());
         let why = format!("the collector answered {status}");
-        Self { why, is_transient, wait: wait.map(Duration::from_secs) }
+        Self { why, is_transient, retry_after: seconds.map(Duration::from_secs) }
     }
 
     fn of_call(status: &Status) -> Self {
@@ -205,15 +206,15 @@ impl Failure {
                 | Code::DataLoss
         );
         let why = match std::error::Error::source(status) {
-            // Never got there; the message is one of the causes'.
+            // The call did not reach the collector; the status repeats a message of its causes.
             Some(cause) => chain(cause),
             None => format!("the collector answered {:?}: {}", status.code(), status.message()),
         };
-        Self { why, is_transient, wait: None }
+        Self { why, is_transient, retry_after: None }
     }
 }
 
-/// An error with its causes, each once.
+/// The messages of an error and its causes, each once.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,7 @@
-//! W3C Trace Context in a message's attributes: `traceparent`, or `googclient_traceparent` as Google's clients write it.
+//! W3C Trace Context in attributes: `traceparent`, or `googclient_traceparent` as Google's clients write it.
+//!
+//! Our own reader: the propagator of OpenTelemetry's SDK clears the random-trace-id flag and accepts ids that
+//! are too short and a trailing hyphen.
 
 use std::collections::HashMap;
 use std::str::FromStr as _;
@@ -7,17 +10,17 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 
 pub const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
-/// Where a context may stand, with its vendors' state; the first valid one counts.
+/// Attributes with a context and with its vendors' state. The first valid context counts.
 const PLACES: [(&str, &str); 2] =
     [(TRACEPARENT, TRACESTATE), ("googclient_traceparent", "googclient_tracestate")];
-/// Sampled, and the trace id is random: what version 00 knows of (Trace Context level 2).
+/// Flags of version 00: sampled, and the trace id is random (Trace Context level 2).
 const KNOWN_FLAGS: u8 = 0b11;
 
-/// Where a message's trace was until now, and whether `traceparent` says so.
+/// The sender's span, and true when `traceparent` names it.
 pub fn incoming(attributes: &HashMap<String, String>) -> Option<(SpanContext, bool)> {
     PLACES.into_iter().find_map(|(place, state)| {
         let context = parse(attributes.get(place)?)?;
-        // What cannot be read of it must not cost the trace.
+        // A bad state must not lose the trace.
         let state = attributes.get(state).and_then(|state| TraceState::from_str(state).ok());
         let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
         let context = SpanContext::new(trace, span, flags, true, state.unwrap_or_default());
@@ -25,7 +28,7 @@ pub fn incoming(attributes: &HashMap<String, String>) -> Option<(SpanContext, bo
     })
 }
 
-/// Makes `traceparent` and `tracestate` say `context`, or nothing, whatever stood there.
+/// Sets `traceparent` and `tracestate` to `context`, or removes them.
 pub fn replace(attributes: &mut HashMap<String, String>, context: Option<&SpanContext>) {
     let state = context.map(|context| context.trace_state().header()).unwrap_or_default();
     for (key, value) in [(TRACEPARENT, context.map(format).unwrap_or_default()), (TRACESTATE, state)] {
@@ -37,16 +40,17 @@ pub fn replace(attributes: &mut HashMap<String, String>, context: Option<&SpanCo
     }
 }
 
-/// Section 3.2 of the recommendation: version, trace id, parent id, flags, all in lower case. A later version may go on.
+/// Reads section 3.2 of the recommendation: version, trace id, parent id and flags, in lower case. Later
+/// versions may have more.
 pub fn parse(text: &str) -> Option<SpanContext> {
     let is_lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     let shape_holds = text.bytes().take(55).enumerate().all(|(at, byte)| match at {
         2 | 35 | 52 => byte == b'-',
         _ => is_lower_hex(byte),
     });
-    let goes_on = text.as_bytes().get(55);
+    let next = text.as_bytes().get(55);
     let version = text.get(..2)?;
-    let ends_well = goes_on.is_none() || (version != "00" && goes_on == Some(&b'-'));
+    let ends_well = next.is_none() || (version != "00" && next == Some(&b'-'));
     if !shape_holds || !ends_well || version == "ff" {
         return None;
     }
@@ -57,7 +61,7 @@ pub fn parse(text: &str) -> Option<SpanContext> {
     Some(SpanContext::new(trace, span, flags, true, TraceState::default())).filter(SpanContext::is_valid)
 }
 
-/// As version 00 writes it.
+/// Writes version 00.
 pub fn format(context: &SpanContext) -> String {
     let flags = context.trace_flags().to_u8() & KNOWN_FLAGS;
     format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id())
@@ -75,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_valid_is_read_and_written_back() {
+    fn valid_contexts_are_read_and_written_back() {
         for text in [VALID, OTHER, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03"] {
             assert_eq!(format(&parse(text).unwrap()), text);
         }
@@ -84,10 +88,10 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_read_as_far_as_it_is_known() {
+    fn the_known_part_of_a_later_version_is_read() {
         for text in [
             "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-what-comes",
+            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-more-fields",
         ] {
             assert!(
                 format(&parse(text).unwrap()).starts_with("00-0af7651916cd43dd8448eb211c80319c-"),
@@ -97,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_none() {
+    fn broken_contexts_are_refused() {
         for text in [
             "",
             "00-0-0-0",
@@ -106,7 +110,7 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-011",
-            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01.what",
+            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01.more",
             "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
@@ -122,7 +126,7 @@ mod tests {
     fn the_first_valid_attribute_counts() {
         let google = PLACES[1].0;
         let of = |pairs: &[(&str, &str)]| {
-            incoming(&attributes(pairs)).map(|(context, stands)| (format(&context), stands))
+            incoming(&attributes(pairs)).map(|(context, is_traceparent)| (format(&context), is_traceparent))
         };
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[(TRACEPARENT, VALID), (google, OTHER)]), Some((VALID.to_owned(), true)));
@@ -132,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn the_trace_state_comes_along_and_never_costs_the_trace() {
+    fn a_trace_state_is_kept_and_a_bad_one_does_not_lose_the_trace() {
         let with = |state| incoming(&attributes(&[(TRACEPARENT, VALID), (TRACESTATE, state)])).unwrap().0;
         assert_eq!(with("vendor=1").trace_state().get("vendor"), Some("1"));
         assert_eq!(with("no pairs").trace_state().header(), "");
     }
 
     #[test]
-    fn what_goes_out_is_one_context_or_none() {
+    fn replace_leaves_one_context_or_none() {
         let (google, state) = PLACES[1];
         let mut all =
             attributes(&[(TRACEPARENT, "broken"), (TRACESTATE, "a=1"), (google, OTHER), (state, "b=2")]);

@@ -1,4 +1,5 @@
-//! Traces by OTLP: who exports, and the exporter's own thread, which hands its calls to the worker's runtime.
+//! Export of traces by OTLP. The SDK exports from a thread of its own, which passes the calls to the worker's
+//! runtime.
 
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use super::collector::Collector;
 use super::sampling::Ids;
 use super::variables::{self, Signal};
 
-/// Who exports: `service.name` is predictd unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES says otherwise.
+/// The resource of all telemetry: `service.name` is predictd unless OTEL_SERVICE_NAME or
+/// OTEL_RESOURCE_ATTRIBUTES names another.
 pub(super) fn resource() -> Resource {
     let own = [
         KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
@@ -30,12 +32,13 @@ pub(super) fn resource() -> Resource {
         .build()
 }
 
-/// The provider of all spans; `None` when no endpoint is set. Sampler, limits and batches are what their variables say.
+/// The provider of all spans; `None` when traces are not exported. The SDK reads sampler, limits and batch
+/// sizes from their variables.
 ///
 /// # Errors
-/// A variable that cannot be followed.
+/// A variable has a bad value.
 pub(super) fn start() -> anyhow::Result<Option<SdkTracerProvider>> {
-    let Some(collector) = Collector::of(Signal::Traces)? else { return Ok(None) };
+    let Some(collector) = Collector::from_variables(Signal::Traces)? else { return Ok(None) };
     let exporter = Exporter {
         collector: Arc::new(collector),
         runtime: Handle::current(),

@@ -1,13 +1,17 @@
-//! What `/ready` says: whether each part that must work does, and if not, why. What `/health` says: whether a stage is stuck.
+//! State behind `/ready`: does each part that must work do so, and if not, why? State behind `/health`: is a
+//! stage stuck?
 //!
-//! A stage is stuck when one piece of its work goes on for too long. Waiting is no work: not for requests, for another stage, nor for
-//! Pub/Sub. Nor is the load of a model, which has its own limit: a restart would only begin it again.
+//! A stage is stuck when one piece of its work takes too long. Waiting is no work, be it for requests, for
+//! another stage or for Pub/Sub. Loading a model is none either: it has its own limit, and a restart would
+//! only begin it again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+
+use super::log_limits::{REMINDER, Throttle};
 
 /// The parts that a ready worker needs, in the order of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,24 +20,21 @@ pub enum Part {
     Requests,
     /// The response topic: it exists and may be published to.
     Topic,
-    /// Responses are accepted there.
+    /// The response topic accepts responses.
     Responses,
 }
 
 const PARTS: usize = 4;
 /// The trouble of [`Part::Topic`] until its first check.
 pub const UNCHECKED_TOPIC: &str = "the response topic is not checked yet";
-/// A batch, a body or a group of responses that takes so long will not end: only a restart helps.
+/// A batch, a body or a group of responses that takes so long never ends: only a restart helps.
 const STUCK: Duration = Duration::from_secs(600);
 
-/// Trouble that lasts is logged again so often: alerts that rest on the log would else close while it does.
-pub const REMINDER: Duration = Duration::from_secs(300);
-
-/// Each part's trouble; `None` when it works. And the pulse of each stage.
 #[derive(Debug)]
 pub struct Health {
+    /// The trouble of each part; `None` when it works.
     parts: Mutex<[Option<Trouble>; PARTS]>,
-    /// Those whose owners still are.
+    /// The pulses of all stages, also of those that have ended.
     pulses: Mutex<Vec<Weak<Pulse>>>,
     stop: CancellationToken,
 }
@@ -41,34 +42,33 @@ pub struct Health {
 #[derive(Debug)]
 struct Trouble {
     why: String,
-    /// When it was last to be logged.
-    said: Instant,
+    reminder: Throttle,
 }
 
 impl Trouble {
     fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), said: Instant::now() }
+        Self { why: why.into(), reminder: Throttle::every(REMINDER) }
     }
 }
 
-/// What one thread or task of the pipeline tells of its work.
+/// Reports the work of one thread or task of the pipeline.
 #[derive(Debug)]
 pub struct Pulse {
     stage: String,
-    born: Instant,
-    /// Milliseconds after `born`, plus one; 0 when it waits for work.
+    start: Instant,
+    /// Milliseconds after `start`, plus one; 0 while waiting for work.
     busy_since: AtomicU64,
 }
 
 impl Pulse {
-    /// At work until the answer is dropped.
+    /// Marks the stage as working until the guard is dropped.
     pub fn work(&self) -> Working<'_> {
         self.work_since(Instant::now())
     }
 
-    /// The same for who knows what time it is.
+    /// Like [`Self::work`], with a known start time.
     pub fn work_since(&self, now: Instant) -> Working<'_> {
-        let since = u64::try_from(now.duration_since(self.born).as_millis()).unwrap_or(u64::MAX - 1);
+        let since = u64::try_from(now.duration_since(self.start).as_millis()).unwrap_or(u64::MAX - 1);
         self.busy_since.store(since + 1, Ordering::Relaxed);
         Working(self)
     }
@@ -76,12 +76,12 @@ impl Pulse {
     fn busy_for(&self, now: Instant) -> Duration {
         match self.busy_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
-            since => now.saturating_duration_since(self.born + Duration::from_millis(since - 1)),
+            since => now.saturating_duration_since(self.start + Duration::from_millis(since - 1)),
         }
     }
 }
 
-/// See [`Pulse::work`].
+/// Guard of [`Pulse::work`].
 #[derive(Debug)]
 pub struct Working<'a>(&'a Pulse);
 
@@ -92,7 +92,7 @@ impl Drop for Working<'_> {
 }
 
 impl Health {
-    /// Nothing works yet, and nothing is ready once `stop` is cancelled.
+    /// The state of a worker that starts: no part works yet. Once `stop` is cancelled, it is not ready.
     pub fn starting(stop: CancellationToken) -> Self {
         Self {
             parts: Mutex::new([
@@ -106,47 +106,45 @@ impl Health {
         }
     }
 
-    /// Whether this changed anything: what must be logged once.
+    /// Records that a part works. True when it did not before, so that this is to be logged.
     pub fn works(&self, part: Part) -> bool {
         self.lock()[part as usize].take().is_some()
     }
 
-    /// Whether this is to be logged: it is new, or a [`REMINDER`] is due.
+    /// Records that a part does not work. True when this is to be logged: the reason is new, or a
+    /// [`REMINDER`] is due.
     pub fn fails(&self, part: Part, why: impl Into<String>) -> bool {
         let new = Trouble::new(why);
         let known = &mut self.lock()[part as usize];
         match known {
-            Some(known) if known.why == new.why && known.said.elapsed() < REMINDER => false,
-            _ => {
-                *known = Some(new);
-                true
-            }
+            Some(known) if known.why == new.why => known.reminder.admit(),
+            _ => known.insert(new).reminder.admit(),
         }
     }
 
-    /// Why this part does not work; `None` when it does.
+    /// The reason why a part does not work; `None` when it does.
     pub fn trouble(&self, part: Part) -> Option<String> {
         self.lock()[part as usize].as_ref().map(|trouble| trouble.why.clone())
     }
 
-    /// Every trouble there is; empty when ready.
+    /// The reasons why the worker is not ready; empty when it is.
     pub fn troubles(&self) -> Vec<String> {
         let stopping = self.stop.is_cancelled().then(|| "stopping, nothing more is received".to_owned());
         let failing: Vec<String> = self.lock().iter().flatten().map(|trouble| trouble.why.clone()).collect();
         stopping.into_iter().chain(failing).chain(self.stuck(Instant::now())).collect()
     }
 
-    /// For a stage, or one of its threads or tasks, to tell when it works; each its own.
+    /// Makes the pulse of a stage, or of one of its threads or tasks.
     pub fn pulse(&self, stage: impl Into<String>) -> Arc<Pulse> {
-        let (stage, born) = (stage.into(), Instant::now());
-        let pulse = Arc::new(Pulse { stage, born, busy_since: AtomicU64::new(0) });
+        let pulse = Pulse { stage: stage.into(), start: Instant::now(), busy_since: AtomicU64::new(0) };
+        let pulse = Arc::new(pulse);
         let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
         pulses.retain(|pulse| pulse.strong_count() > 0);
         pulses.push(Arc::downgrade(&pulse));
         pulse
     }
 
-    /// The stages that are stuck, and since when; empty when alive.
+    /// A sentence for each stuck stage; empty when there is none.
     pub fn stuck(&self, now: Instant) -> Vec<String> {
         let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
         let stuck = pulses.iter().filter_map(Weak::upgrade).filter(|pulse| pulse.busy_for(now) >= STUCK);
@@ -167,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_is_stuck_when_one_piece_of_work_never_ends() {
+    fn a_stage_is_stuck_when_one_piece_of_its_work_never_ends() {
         let health = Health::starting(CancellationToken::new());
         let (one, two) = (health.pulse("infer-0"), health.pulse("infer-1"));
         let soon = Instant::now() + STUCK + Duration::from_secs(9);

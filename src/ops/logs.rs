@@ -1,8 +1,8 @@
-//! Logs: readable on a terminal, otherwise JSON lines with the fields that Cloud Logging knows.
+//! Logs: plain text on a terminal, otherwise JSON lines with the fields that Cloud Logging knows.
 //!
-//! `PREDICTD_LOG` filters as `tracing` does (`info` when unset). Payloads are never logged. What an operator must act on (ERROR)
-//! is marked for Error Reporting, and a warning or an error that repeats itself is written once in ten seconds; one about
-//! requests ten times, whatever their reasons.
+//! `PREDICTD_LOG` is a filter of `tracing` (`info` when unset). Payloads are never logged. Errors, which an
+//! operator must act on, are marked for Error Reporting. In JSON, a warning or an error that repeats is
+//! written once in ten seconds; one about a request, ten times, whatever its reason.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -21,17 +21,20 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::context::{self, TRACEPARENT};
-use super::repeats::Repeats;
-use crate::prepare::survive::is_survived;
+use super::log_limits::Repeats;
+use crate::prepare::catch_panic::is_catching_panics;
 
-/// What Error Reporting knows an error by: <https://cloud.google.com/error-reporting/docs/formatting-error-messages>.
+/// Marks a line for Error Reporting:
+/// <https://cloud.google.com/error-reporting/docs/formatting-error-messages>.
 const REPORTED_ERROR: &str =
     "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent";
 
-/// Warnings about requests with one error code of one version that are written in ten seconds: enough to see different reasons.
-const REQUESTS: u32 = 10;
+/// Warnings in ten seconds about requests with one error code of one version: enough to see different
+/// reasons.
+const MOST_ABOUT_REQUESTS: u32 = 10;
 const DEFAULT_FILTER: &str = "info";
-/// Libraries, and the level up to which a filter shows them that does not name them. Those of HTTP write a line for each frame.
+/// Libraries, and their highest level unless the filter names them. HTTP libraries write a line for each
+/// frame below it.
 const LIBRARIES: [(&str, LevelFilter); 8] = [
     ("h2", LevelFilter::INFO),
     ("hyper", LevelFilter::INFO),
@@ -43,7 +46,7 @@ const LIBRARIES: [(&str, LevelFilter); 8] = [
     ("opentelemetry", LevelFilter::INFO),
 ];
 
-/// The filter that `text` describes, without the noise of [`LIBRARIES`].
+/// Parses a filter, and limits [`LIBRARIES`].
 fn filter(text: &str) -> Result<EnvFilter, ParseError> {
     let directives = || text.split(',').map(str::trim);
     let level = directives().filter_map(|directive| directive.parse::<LevelFilter>().ok()).next_back();
@@ -57,13 +60,14 @@ fn filter(text: &str) -> Result<EnvFilter, ParseError> {
     Ok(filter)
 }
 
-/// Sets the process's logging up, to standard error. `project` names traces as Cloud Logging links them.
+/// Sets up the logging of the process, to standard error. `project` completes the names of traces that Cloud
+/// Logging links.
 pub fn init(project: &str) {
     let given = std::env::var("PREDICTD_LOG").ok().filter(|text| !text.is_empty());
     let parsed = filter(given.as_deref().unwrap_or(DEFAULT_FILTER));
     let error = parsed.as_ref().err().map(ToString::to_string);
     let filter = parsed.unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    // A closed standard error must end neither a thread nor the worker.
+    // Without internal errors: they would be printed to standard error, and panic where that is closed.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -73,7 +77,7 @@ pub fn init(project: &str) {
         let by_default = std::panic::take_hook();
         report_panics(move |panic| by_default(panic));
     } else {
-        builder.event_format(CloudLogging::of(project)).init();
+        builder.event_format(CloudLogging::new(project)).init();
         report_panics(panicked);
     }
     if let Some(error) = error {
@@ -85,24 +89,25 @@ pub fn init(project: &str) {
     }
 }
 
-/// But for those of which only the one who sent their cause need know.
+/// Reports panics by `report`. Those that a caller survives, such as a decoder's over a bad image, are no
+/// errors of the worker.
 fn report_panics(report: impl Fn(&PanicHookInfo<'_>) + Sync + Send + 'static) {
     std::panic::set_hook(Box::new(move |panic| {
-        if is_survived() {
+        if is_catching_panics() {
             let at = panic.location().map(ToString::to_string);
-            tracing::debug!(at, "a library could not cope with what it was given");
+            tracing::debug!(at, "a library panicked over its input");
         } else {
             report(panic);
         }
     }));
 }
 
-/// Whether logs are set up, and are JSON.
+/// True once logs are set up and are JSON.
 pub fn are_structured() -> bool {
     tracing::dispatcher::has_been_set() && !std::io::stderr().is_terminal()
 }
 
-/// A panic is a line like any other, and not several that no filter finds.
+/// Logs a panic as one line: the default hook writes several, which no filter of a log finds.
 fn panicked(panic: &PanicHookInfo<'_>) {
     let why = panic.payload_as_str().unwrap_or("no message");
     let at = panic.location().map(ToString::to_string);
@@ -112,14 +117,14 @@ fn panicked(panic: &PanicHookInfo<'_>) {
     tracing::error!(why, at, backtrace, thread = thread.name(), "a panic, which is an error in predictd");
 }
 
-/// One JSON object a line: <https://cloud.google.com/logging/docs/structured-logging>.
+/// Formats a line as one JSON object: <https://cloud.google.com/logging/docs/structured-logging>.
 struct CloudLogging {
     project: String,
     repeats: Repeats,
 }
 
 impl CloudLogging {
-    fn of(project: &str) -> Self {
+    fn new(project: &str) -> Self {
         Self { project: project.to_owned(), repeats: Repeats::default() }
     }
 }
@@ -168,12 +173,12 @@ where
     }
 }
 
-/// A key that lines of the same kind share, and how many of them are written in ten seconds.
+/// The kind of a line, which equal lines share, and how many of them are written in ten seconds.
 fn kind(line: &Map<String, Value>) -> (String, u32) {
-    let is_of_a_request = line.contains_key("message_id");
-    let differs = |name: &str| is_of_a_request && ["message_id", "reason"].contains(&name);
+    let is_about_a_request = line.contains_key("message_id");
+    let differs = |name: &str| is_about_a_request && ["message_id", "reason"].contains(&name);
     let same: Vec<_> = line.iter().filter(|(name, _)| !differs(name)).collect();
-    (format!("{same:?}"), if is_of_a_request { REQUESTS } else { 1 })
+    (format!("{same:?}"), if is_about_a_request { MOST_ABOUT_REQUESTS } else { 1 })
 }
 
 fn severity(level: Level) -> &'static str {
@@ -230,21 +235,21 @@ mod tests {
         }
     }
 
-    /// The lines that `say` writes.
-    fn lines(say: impl FnOnce()) -> Vec<Value> {
+    /// The lines that `log` writes.
+    fn lines(log: impl FnOnce()) -> Vec<Value> {
         let captured = Captured::default();
         let writer = captured.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
-            .event_format(CloudLogging::of("p"))
+            .event_format(CloudLogging::new("p"))
             .finish();
-        tracing::subscriber::with_default(subscriber, say);
+        tracing::subscriber::with_default(subscriber, log);
         let bytes = captured.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     #[test]
-    fn a_line_is_what_cloud_logging_reads() {
+    fn a_line_has_the_fields_of_cloud_logging() {
         let lines = lines(|| {
             let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
             tracing::warn!(traceparent, rows = 3, "slow \"batch\"");
@@ -264,14 +269,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_for_error_reporting() {
+    fn an_error_is_marked_for_error_reporting() {
         let lines = lines(|| tracing::error!(version = "7", "version refused, it will not serve"));
         assert_eq!(lines[0]["@type"], REPORTED_ERROR);
         assert_eq!(lines[0]["message"], "version refused, it will not serve");
         assert_eq!(lines[0]["serviceContext"]["service"], "predictd");
     }
 
-    /// Ten reasons are enough to see what a sender does wrong; each code and version has its own ten.
+    /// Each error code and version has its own ten lines.
     #[test]
     fn a_flood_of_bad_requests_leaves_ten_lines() {
         let lines = lines(|| {
@@ -287,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_shows_libraries_of_http_only_by_their_names() {
+    fn http_libraries_are_shown_only_when_the_filter_names_them() {
         let shown = |text: &str| {
             let subscriber = tracing_subscriber::registry().with(filter(text).unwrap());
             tracing::subscriber::with_default(subscriber, || {
@@ -309,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_itself_is_written_once_and_what_differs_always() {
+    fn equal_warnings_are_written_once_and_different_ones_always() {
         let lines = lines(|| {
             for _ in 0..3 {
                 tracing::warn!(why = "gone", "the stream ended");
@@ -317,7 +322,7 @@ mod tests {
             }
             tracing::warn!(why = "reset", "the stream ended");
         });
-        let said: Vec<_> = lines.iter().map(|line| line["why"].as_str().unwrap_or("info")).collect();
-        assert_eq!(said, ["gone", "info", "info", "info", "reset"]);
+        let written: Vec<_> = lines.iter().map(|line| line["why"].as_str().unwrap_or("info")).collect();
+        assert_eq!(written, ["gone", "info", "info", "info", "reset"]);
     }
 }

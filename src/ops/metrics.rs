@@ -1,5 +1,8 @@
-//! Counters and histograms, and their Prometheus text. Handles per model version are made once, so that the hot path never looks a
-//! label up: those of counters when it is taken into service, those of histograms with its first request.
+//! Counters and histograms, and their Prometheus text.
+//!
+//! The handles of a version are made once, so that the hot path looks no label up: counters when it is taken
+//! into service, histograms with its first request. The number of series is bounded, however many versions
+//! come and go.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,16 +18,20 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::error::Code;
 
-/// Bounds in seconds, 1-2.5-5 from 5 microseconds to 10 seconds: a tree answers in microseconds, a transformer in seconds.
+/// Bucket bounds, 1-2.5-5 from 5 microseconds to 10 seconds: a decision tree takes microseconds, a
+/// transformer seconds.
 const SECONDS: [f64; 20] = [
     5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0,
 ];
-/// Versions out of service whose numbers are still shown: with every reload for ever, `/metrics` and the memory would grow.
-const RETIRED: usize = 8;
-/// Versions with histograms of their own. Each has 6 KiB in `/metrics`, its counters have a tenth of that.
+/// Most versions out of service whose series are kept. Without a limit each reload would make `/metrics`
+/// longer.
+const MOST_RETIRED: usize = 8;
+/// Most versions with histograms of their own, which take 6 KiB each in `/metrics`. Counters take a tenth of
+/// that.
 const OWN_HISTOGRAMS: usize = 100;
-/// The model of all further versions in the histograms; no folder is called so, for it has a slash.
+/// Label `model` of the histograms that all further versions share. The slash keeps it apart from models,
+/// which are folders.
 const OTHERS: &str = "others/";
 const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -47,7 +54,7 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
-/// The trace of one observation: where to look when a bucket has what it should not. OpenMetrics allows 128 characters.
+/// The trace of one observation, for whoever asks why a bucket counted it. OpenMetrics allows 128 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Exemplar {
     pub trace_id: String,
@@ -64,11 +71,11 @@ struct Distributions {
     queue: Histograms,
     inference: Histograms,
     request: Family<VersionLabels, Requests, fn() -> Requests>,
-    /// The versions that have their own.
+    /// The versions with histograms of their own.
     own: Arc<Mutex<HashSet<VersionLabels>>>,
 }
 
-/// One version's part of them.
+/// The histograms of one version.
 #[derive(Debug, Clone)]
 pub struct Distribution {
     pub batch_rows: Histogram,
@@ -77,7 +84,7 @@ pub struct Distribution {
     request: Requests,
 }
 
-/// One version's handles. Requests by status are counted where they are published.
+/// The handles of one version. Requests by status are counted once their responses are published.
 #[derive(Debug, Clone)]
 pub struct ModelMetrics {
     ok: Counter,
@@ -125,7 +132,7 @@ impl Distributions {
 }
 
 impl ModelMetrics {
-    /// For a version that is not served (yet): its numbers are shown nowhere.
+    /// The handles of a version that is not in service: `/metrics` does not show them.
     pub fn unregistered() -> Self {
         let labels = VersionLabels { model: String::new(), version: String::new() };
         Self::new(&Family::default(), &Family::default(), &Distributions::new(), labels)
@@ -151,7 +158,7 @@ impl ModelMetrics {
         }
     }
 
-    /// Its own histograms, or those of all further versions where too many have their own.
+    /// The histograms of this version, or the shared ones once [`OWN_HISTOGRAMS`] versions have their own.
     pub fn distribution(&self) -> &Distribution {
         self.own.get_or_init(|| self.all.of(&self.labels))
     }
@@ -163,7 +170,7 @@ impl ModelMetrics {
         }
     }
 
-    /// From receiving a request to the acceptance of its response, with its trace where it is sampled.
+    /// Observes a request, from its receipt to the acceptance of its response.
     pub fn answered(&self, took: Duration, exemplar: Option<Exemplar>) {
         let at = exemplar.as_ref().map(|_| SystemTime::now());
         self.distribution().request.observe(took.as_secs_f64(), exemplar, at);
@@ -177,16 +184,16 @@ pub struct Metrics {
     rows: Family<VersionLabels, Counter>,
     distributions: Distributions,
     reloads: Family<ReloadLabels, Counter>,
-    /// Versions that no longer serve and are still shown, the oldest first.
+    /// Versions out of service whose series are kept, the oldest first.
     retired: Mutex<VecDeque<VersionLabels>>,
-    /// Requests that were refused before they reached a model.
+    /// For requests that were refused before they had a model.
     pub unrouted: ModelMetrics,
     pub in_hand: Gauge,
     pub bytes_in_hand: Gauge,
     pub nacked: Counter,
     pub overdue: Counter,
     pub publish_failures: Counter,
-    /// Once a call, not once a message.
+    /// Observed once a call, not once a message.
     pub publish: Histogram,
     pub ack_failures: Counter,
     pub stream_failures: Counter,
@@ -251,7 +258,7 @@ impl Metrics {
             "Bytes of requests received and not settled yet",
             bytes_in_hand.clone(),
         );
-        registry.register("nacks", "Requests given back to Pub/Sub unanswered", nacked.clone());
+        registry.register("nacks", "Requests nacked unanswered", nacked.clone());
         registry.register("overdue", "Requests nacked after an hour in flight", overdue.clone());
         registry.register(
             "publish_failures",
@@ -291,18 +298,18 @@ impl Metrics {
         })
     }
 
-    /// The handles of one version, made when it is taken into service.
+    /// Makes the handles of a version that is taken into service.
     pub fn for_version(&self, model: &str, version: &str) -> ModelMetrics {
         let labels = VersionLabels { model: model.to_owned(), version: version.to_owned() };
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(|retired| *retired != labels);
         ModelMetrics::new(&self.requests, &self.rows, &self.distributions, labels)
     }
 
-    /// A version went out of service: its numbers go, too, after a few more have.
+    /// Records that a version went out of service. Its series are removed once [`MOST_RETIRED`] more are.
     pub fn retire(&self, model: &str, version: &str) {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.push_back(VersionLabels { model: model.to_owned(), version: version.to_owned() });
-        if retired.len() <= RETIRED {
+        if retired.len() <= MOST_RETIRED {
             return;
         }
         let Some(labels) = retired.pop_front() else { return };
@@ -315,12 +322,13 @@ impl Metrics {
         }
     }
 
-    /// Counts a version taken into service (`serving`) or not (`refused`, `failed`), or out of it for good (`retired`).
+    /// Counts what became of a version: `serving`, `refused`, `failed`, or `retired` when it is gone for
+    /// good.
     pub fn reloaded(&self, model: &str, outcome: &'static str) {
         self.reloads.get_or_create(&ReloadLabels { model: model.to_owned(), outcome }).inc();
     }
 
-    /// Prometheus' text format (OpenMetrics 1.0).
+    /// The metrics as OpenMetrics 1.0 text, which Prometheus reads.
     pub fn render(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
@@ -358,14 +366,14 @@ mod tests {
     }
 
     #[test]
-    fn a_version_out_of_service_leaves_its_histograms_to_others() {
+    fn a_version_out_of_service_makes_room_for_another_ones_histograms() {
         let metrics = Metrics::new();
         let used = |version: usize| {
             let model = metrics.for_version("wine", &version.to_string());
             model.distribution().queue.observe(0.5);
         };
         (0..OWN_HISTOGRAMS).for_each(used);
-        (0..=RETIRED).for_each(|version| metrics.retire("wine", &version.to_string()));
+        (0..=MOST_RETIRED).for_each(|version| metrics.retire("wine", &version.to_string()));
         used(OWN_HISTOGRAMS);
         let text = metrics.render();
         let count =

@@ -1,18 +1,19 @@
-//! What operators see of the worker from outside, beside `/metrics`: logs, and by OTLP traces and metrics.
+//! Observability: logs, health, metrics and traces.
 //!
-//! [`logs`] always; [`traces`], [`reload`] and [`push`] once an endpoint is set by OpenTelemetry's standard variables. Without one
-//! a message costs a single load of a flag: no clock is read and nothing allocated.
+//! Logs, health and `/metrics` are always on. OTLP exports traces ([`traces`], [`reload`]) and metrics
+//! ([`push`]) once OpenTelemetry's standard variables name an endpoint. Without one a message costs one load
+//! of a flag: no clock is read and nothing is allocated.
 
 mod collector;
 pub mod context;
 mod export;
 pub mod health;
+pub mod log_limits;
 pub mod logs;
 pub mod metrics;
 mod openmetrics;
 pub mod push;
 pub mod reload;
-mod repeats;
 pub mod requests;
 mod sampling;
 pub mod traces;
@@ -22,45 +23,46 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-/// Sets traces up, after [`logs`]. The names of the subscription and the topic are those of the spans.
+/// Sets traces up, after [`logs`]. Spans bear the names of the subscription and the topic.
 pub fn init(subscription: &str, topic: &str) {
     match export::start() {
         Ok(Some(provider)) => traces::start(provider, subscription, topic),
         Ok(None) => {}
-        // Predictions matter more than the view of them.
+        // The worker runs without traces: predictions matter more.
         Err(error) => tracing::error!(error = format!("{error:#}"), "no traces will be exported"),
     }
 }
 
-/// When the worker was asked to stop, and so how much of its grace is left for the last export.
+/// The shutdown grace, from the moment when the worker is asked to stop: the last export gets what is left of
+/// it.
 #[derive(Debug)]
 pub struct Grace {
     stop: CancellationToken,
-    over: tokio::task::JoinHandle<Instant>,
+    end: tokio::task::JoinHandle<Instant>,
 }
 
 impl Grace {
-    /// Watches `stop`, from which on `grace` counts.
+    /// Counts `grace` from `stop`.
     pub fn from(stop: CancellationToken, grace: Duration) -> Self {
         let stopped = stop.clone().cancelled_owned();
-        let over = tokio::spawn(async move {
+        let end = tokio::spawn(async move {
             stopped.await;
             Instant::now() + grace
         });
-        Self { stop, over }
+        Self { stop, end }
     }
 
-    /// Exports what is still held, within what is left of the grace. Nothing is recorded afterwards.
+    /// Exports what is not exported yet, within the rest of the grace. Nothing is recorded afterwards.
     pub async fn flush(self) {
         self.stop.cancel();
-        let over = self.over.await;
-        flush(over.map_or(Duration::ZERO, |over| over.saturating_duration_since(Instant::now()))).await;
+        let end = self.end.await;
+        flush(end.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()))).await;
     }
 }
 
-/// Exports what is still held, within `limit`. The first call counts.
+/// Exports what is not exported yet, within `limit`. Traces are exported by the first call only.
 pub async fn flush(limit: Duration) {
-    // Past the limit the thread that exports is left behind; it ends with the process.
+    // After `limit` the blocking thread is abandoned; it ends with the process.
     let traces = tokio::task::spawn_blocking(move || traces::shut_down(limit));
-    let _ = tokio::time::timeout(limit, futures::future::join(traces, push::last())).await;
+    let _ = tokio::time::timeout(limit, futures::future::join(traces, push::push_now())).await;
 }

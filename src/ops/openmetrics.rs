@@ -1,10 +1,13 @@
-//! Reads `/metrics`' text back, as [`Metrics::render`](crate::ops::metrics::Metrics::render) writes it, so that whatever is counted
-//! there can be told elsewhere without being counted twice.
+//! Reads back the text of `/metrics`, as [`Metrics::render`](crate::ops::metrics::Metrics::render) writes it,
+//! so that it can be pushed without being counted twice.
+//!
+//! Text, since the registry gives its values in no other way but protobuf, which takes a compiler of its own
+//! at build time.
 
-/// One family: a counter, a gauge or a histogram, with all its series.
+/// A counter, a gauge or a histogram, with all its series.
 #[derive(Debug, PartialEq)]
 pub(super) struct Family {
-    /// Without the suffixes of its lines.
+    /// The name without the suffixes of its lines, such as `_total`.
     pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) help: String,
@@ -18,20 +21,20 @@ pub(super) enum Kind {
     Histogram,
 }
 
-/// Label and value, in the order of the text.
+/// Labels and their values, in the order of the text.
 pub(super) type Labels = Vec<(String, String)>;
 
 #[derive(Debug, PartialEq)]
 pub(super) struct Series {
     pub(super) labels: Labels,
-    /// Of a counter or gauge its value, of a histogram its sum.
+    /// The value of a counter or gauge, the sum of a histogram.
     pub(super) value: f64,
     /// Upper bounds and cumulative counts; the last bound is infinite.
     pub(super) buckets: Vec<(f64, u64)>,
     pub(super) exemplars: Vec<Exemplar>,
 }
 
-/// One observation of a histogram and the trace that it was made in.
+/// One observation of a histogram, and its trace.
 #[derive(Debug, PartialEq)]
 pub(super) struct Exemplar {
     pub(super) labels: Labels,
@@ -40,7 +43,7 @@ pub(super) struct Exemplar {
     pub(super) at: f64,
 }
 
-/// The families of `text` that are counters, gauges or histograms.
+/// Reads the counters, gauges and histograms of `text`; other families are skipped.
 pub(super) fn read(text: &str) -> Vec<Family> {
     let mut families: Vec<Family> = Vec::new();
     let mut help = ("", "");
@@ -61,17 +64,17 @@ pub(super) fn read(text: &str) -> Vec<Family> {
         } else if !line.starts_with('#')
             && let Some(family) = families.last_mut()
         {
-            sample(family, line);
+            add_sample(family, line);
         }
     }
     families
 }
 
-/// Adds one line's sample to its family.
-fn sample(family: &mut Family, line: &str) -> Option<()> {
+/// Adds the sample of one line to its family; a line of another form is skipped.
+fn add_sample(family: &mut Family, line: &str) -> Option<()> {
     let suffix = line.strip_prefix(family.name.as_str())?;
     let (suffix, rest) = suffix.split_at(suffix.find(['{', ' '])?);
-    let (mut labels, rest) = labels(rest)?;
+    let (mut labels, rest) = read_labels(rest)?;
     let value: f64 = rest.trim_start().split(' ').next()?.parse().ok()?;
     let bound = match labels.iter().position(|(label, _)| label == "le") {
         Some(place) => Some(labels.remove(place).1.parse::<f64>().ok()?),
@@ -87,23 +90,23 @@ fn sample(family: &mut Family, line: &str) -> Option<()> {
         (Kind::Counter, "_total") | (Kind::Gauge, "") | (Kind::Histogram, "_sum") => series.value = value,
         (Kind::Histogram, "_bucket") => {
             series.buckets.push((bound?, value as u64));
-            series.exemplars.extend(exemplar(rest));
+            series.exemplars.extend(read_exemplar(rest));
         }
         _ => {}
     }
     Some(())
 }
 
-/// What follows a bucket's count: `# {trace_id="…"} value seconds`.
-fn exemplar(text: &str) -> Option<Exemplar> {
+/// Reads the exemplar after a bucket's count: `# {trace_id="…"} value seconds`.
+fn read_exemplar(text: &str) -> Option<Exemplar> {
     let (_, text) = text.split_once(" # ")?;
-    let (labels, rest) = labels(text)?;
+    let (labels, rest) = read_labels(text)?;
     let (value, at) = rest.trim_start().split_once(' ')?;
     Some(Exemplar { labels, value: value.parse().ok()?, at: at.parse().ok()? })
 }
 
-/// `{a="1",b="2"}`, or nothing, and what follows.
-fn labels(text: &str) -> Option<(Labels, &str)> {
+/// Reads `{a="1",b="2"}`, or nothing; returns the labels and the rest of the text.
+fn read_labels(text: &str) -> Option<(Labels, &str)> {
     let Some(mut rest) = text.strip_prefix('{') else { return Some((Vec::new(), text)) };
     let mut labels = Vec::new();
     loop {
@@ -136,7 +139,7 @@ mod tests {
     use crate::ops::metrics::Metrics;
 
     #[test]
-    fn what_metrics_renders_is_read_back() {
+    fn rendered_metrics_are_read_back() {
         let metrics = Metrics::new();
         let wine = metrics.for_version("wi\"ne\\", "1");
         wine.requests(Ok(())).inc_by(3);

@@ -1,7 +1,14 @@
-//! The figures of `/metrics`, pushed by OTLP: cumulative, every `OTEL_METRIC_EXPORT_INTERVAL` (60 s) and at the end.
+//! The metrics of `/metrics`, pushed by OTLP: cumulative, every `OTEL_METRIC_EXPORT_INTERVAL` (60 s) and at
+//! shutdown.
 //!
-//! Read from what `/metrics` says, so that a message costs nothing more. Under the names of OpenTelemetry's conventions where
-//! those have one, otherwise as `predictd.…`; the attributes are `/metrics`' labels, and so models that are served.
+//! Their names are those of OpenTelemetry's conventions where these have one, otherwise `predictd.…`; their
+//! attributes are the labels of `/metrics`. A message costs nothing more, since the text of `/metrics` is
+//! read back.
+//!
+//! Our own, since the metrics of `opentelemetry_sdk` have no exemplars, keep the series of versions out of
+//! service for ever, and would be a second set of instruments beside those of `/metrics`. As
+//! `opentelemetry-otlp` sends nothing but the SDK's metrics, traces share this module's transport instead of
+//! bringing a second one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,7 +28,7 @@ use super::openmetrics::{self, Family, Kind, Series};
 use super::variables::{self, Signal};
 use crate::ops::metrics::Metrics;
 
-/// Of OpenTelemetry's specification, where OTEL_METRIC_EXPORT_INTERVAL says nothing.
+/// OTEL_METRIC_EXPORT_INTERVAL where it is not set, as OpenTelemetry specifies.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 
 static PUSH: OnceLock<Push> = OnceLock::new();
@@ -33,18 +40,19 @@ struct Push {
     snapshot: Snapshot,
 }
 
-/// What all exports of a process have in common.
+/// The constants of all exports of a process, and the state between them.
 #[derive(Debug)]
 struct Snapshot {
     resource: Resource,
     subscription: String,
     topic: String,
-    since: SystemTime,
-    /// The most messages that were seen received: a sum of figures read one after another may fall back for a moment.
+    start: SystemTime,
+    /// The largest count of received messages so far. The count is a sum of metrics that are read one after
+    /// another, so that it may decrease for a moment, which a cumulative metric must not.
     consumed: AtomicU64,
 }
 
-/// Pushes from here on, if an endpoint is set, for as long as the runtime lives.
+/// Starts to push, if an endpoint is set; ends with the runtime.
 pub fn start(metrics: Arc<Metrics>, subscription: &str, topic: &str) {
     match Push::new(metrics, subscription, topic) {
         Ok(Some(push)) => {
@@ -62,22 +70,22 @@ async fn every_interval() {
     let interval = given.map_or(DEFAULT_INTERVAL, Duration::from_millis).max(Duration::from_millis(10));
     loop {
         tokio::time::sleep(interval).await;
-        last().await;
+        push_now().await;
     }
 }
 
-/// Pushes now.
-pub(super) async fn last() {
+/// Pushes the current metrics.
+pub(super) async fn push_now() {
     let Some(push) = PUSH.get() else { return };
     let request = push.snapshot.request(&push.metrics.render(), SystemTime::now());
-    // What goes wrong is logged there.
+    // A failure is logged by the collector.
     let _ = push.collector.send(request).await;
 }
 
 impl Push {
     fn new(metrics: Arc<Metrics>, subscription: &str, topic: &str) -> anyhow::Result<Option<Self>> {
-        let Some(collector) = Collector::of(Signal::Metrics)? else { return Ok(None) };
-        let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+        let Some(collector) = Collector::from_variables(Signal::Metrics)? else { return Ok(None) };
+        let short_name = |full: &str| full.rsplit('/').next().unwrap_or(full).to_owned();
         let attributes = export::resource();
         let attributes = attributes.iter().map(|(key, value)| text(key.as_str(), &value.as_str())).collect();
         Ok(Some(Self {
@@ -85,9 +93,9 @@ impl Push {
             collector,
             snapshot: Snapshot {
                 resource: Resource { attributes, ..Resource::default() },
-                subscription: last(subscription),
-                topic: last(topic),
-                since: SystemTime::now(),
+                subscription: short_name(subscription),
+                topic: short_name(topic),
+                start: SystemTime::now(),
                 consumed: AtomicU64::new(0),
             },
         }))
@@ -95,10 +103,10 @@ impl Push {
 }
 
 impl Snapshot {
-    /// Everything that `/metrics`' `text` says, as of `now`.
+    /// The metrics of `text`, which is that of `/metrics` at `now`.
     fn request(&self, text: &str, now: SystemTime) -> ExportMetricsServiceRequest {
         let families = openmetrics::read(text);
-        let times = Times { since: nanoseconds(self.since), now: nanoseconds(now) };
+        let times = Times { start: nanoseconds(self.start), now: nanoseconds(now) };
         let mut metrics: Vec<Metric> = families.iter().map(|family| self.metric(family, times)).collect();
         let total = |name: &str| -> f64 {
             let family = families.iter().find(|family| family.name == name);
@@ -142,8 +150,8 @@ impl Snapshot {
     }
 
     fn metric(&self, family: &Family, times: Times) -> Metric {
-        // Those that the conventions have a name for, and what they say of themselves by them.
-        let (name, of_all) = match family.name.as_str() {
+        // The names of the conventions, and the attributes that these ask for.
+        let (name, own_attributes) = match family.name.as_str() {
             "predictd_request_seconds" => {
                 ("messaging.process.duration".to_owned(), messaging("process", "process", &self.subscription))
             }
@@ -158,7 +166,7 @@ impl Snapshot {
                 "version" => text("predictd.model_version", value),
                 other => text(&format!("predictd.{other}"), value),
             });
-            of_all.iter().cloned().chain(labels).collect::<Vec<_>>()
+            own_attributes.iter().cloned().chain(labels).collect::<Vec<_>>()
         };
         let numbers = || {
             let points = family.series.iter().map(|series| times.number(attributes(series), series.value));
@@ -181,18 +189,18 @@ impl Snapshot {
     }
 }
 
-/// What every point says: since when it counts, and when it was read. Nanoseconds since 1970.
+/// The times of every point: the start of the count, and its reading. Nanoseconds since 1970.
 #[derive(Debug, Clone, Copy)]
 struct Times {
-    since: u64,
+    start: u64,
     now: u64,
 }
 
 impl Times {
     fn number(self, attributes: Vec<KeyValue>, value: f64) -> NumberDataPoint {
-        // Everything here is a count; a double holds it exactly up to 2^53.
+        // Every value is a count, which a double holds exactly up to 2^53.
         let value = Some(number_data_point::Value::AsInt(value as i64));
-        let (start_time_unix_nano, time_unix_nano) = (self.since, self.now);
+        let (start_time_unix_nano, time_unix_nano) = (self.start, self.now);
         NumberDataPoint {
             attributes,
             start_time_unix_nano,
@@ -207,7 +215,7 @@ impl Times {
         let own = |&(_, cumulative): &(f64, u64)| cumulative - std::mem::replace(&mut before, cumulative);
         HistogramDataPoint {
             attributes,
-            start_time_unix_nano: self.since,
+            start_time_unix_nano: self.start,
             time_unix_nano: self.now,
             count: series.buckets.last().map_or(0, |(_, count)| *count),
             sum: Some(series.value),
@@ -238,7 +246,7 @@ fn exemplar(seen: &openmetrics::Exemplar) -> Exemplar {
     }
 }
 
-/// Of hexadecimal digits, two a byte; none where there is anything else.
+/// Reads hexadecimal digits, two a byte; empty where there is anything else.
 fn bytes(digits: &str) -> Vec<u8> {
     let pairs = digits.as_bytes().chunks(2);
     let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
@@ -280,7 +288,7 @@ mod tests {
         let labels = vec![label("trace_id", "0af7"), label("span_id", "00ff")];
         let exemplars = vec![openmetrics::Exemplar { labels, value: 0.5, at: 2.0 }];
         let series = Series { labels: Vec::new(), value: 9.5, buckets, exemplars };
-        let point = Times { since: 1, now: 2 }.histogram(Vec::new(), &series);
+        let point = Times { start: 1, now: 2 }.histogram(Vec::new(), &series);
         assert_eq!((point.count, point.sum), (6, Some(9.5)));
         assert_eq!(point.bucket_counts, [1, 3, 2]);
         assert_eq!(point.explicit_bounds, [0.1, 1.0]);

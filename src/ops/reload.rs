@@ -1,6 +1,7 @@
-//! The spans of a reload: one for a look at the source, and below it one for each phase: list, fetch, load, check, swap.
+//! The spans of a reload: one for each look at the source, and below it one for each phase: list, fetch,
+//! load, check, swap.
 //!
-//! Phases are recorded only below a reload: what the command line loads leaves no trace.
+//! Phases are recorded below a reload only: the one-shot commands load models without spans.
 
 use std::fmt::Display;
 
@@ -9,7 +10,7 @@ use opentelemetry::{Context, KeyValue};
 
 use super::traces;
 
-/// A look at the source, with all that it leads to. Its span ends with it.
+/// One look at the source, with all the loads that it leads to. Dropping it ends its span.
 #[derive(Debug)]
 pub struct Reload(Option<Context>);
 
@@ -21,7 +22,7 @@ impl Reload {
         }))
     }
 
-    /// A part of it.
+    /// Runs a part of the reload, so that phases find their parent span.
     pub async fn run<T, E: Display>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let Some(context) = &self.0 else { return work.await };
         let outcome = work.with_context(context.clone()).await;
@@ -38,7 +39,7 @@ impl Drop for Reload {
     }
 }
 
-/// One of its phases; `of` names the model and the version, where there is one.
+/// Runs one phase; `of` is the model and its version, where the phase has one.
 pub async fn phase<T, E: Display>(
     name: &'static str,
     of: Option<(&str, &str)>,
@@ -50,7 +51,7 @@ pub async fn phase<T, E: Display>(
     outcome
 }
 
-/// The same for what blocks its thread.
+/// Like [`phase`], for work that blocks its thread.
 pub fn blocking_phase<T, E: Display>(
     name: &'static str,
     of: Option<(&str, &str)>,
@@ -64,7 +65,7 @@ pub fn blocking_phase<T, E: Display>(
     outcome
 }
 
-/// `work` for another thread, below the same reload.
+/// Carries the current reload along with `work` to another thread.
 pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let context = Context::current();
     move || {

@@ -1,37 +1,37 @@
-//! Log lines about single requests, written once their responses were accepted.
+//! Log lines about single requests, written once their responses are accepted.
 //!
-//! Payloads are never logged. The reason of an error is the message of its response, which quotes a single value at most.
+//! Payloads are never logged. The reason of an error is the message of its response, which quotes one value
+//! at most.
 
 use std::time::Duration;
 
 use crate::error::Code;
-use crate::model::Model;
 
-/// A longer reason is cut: ONNX Runtime's may list much of a graph.
+/// Most characters of a reason. Those of ONNX Runtime may list much of a graph.
 const LONGEST_REASON: usize = 500;
 
 /// A request whose response was accepted.
 #[derive(Debug)]
 pub struct Answered<'a> {
-    pub model: Option<&'a Model>,
+    pub model: Option<&'a str>,
+    pub version: Option<&'a str>,
     pub message_id: &'a str,
     pub code: Result<(), Code>,
-    /// The message of an error response.
+    /// The message of the error response.
     pub reason: Option<&'a str>,
     pub rows: usize,
-    /// Since the request was received.
+    /// Time since the request was received.
     pub elapsed: Duration,
 }
 
-/// Writes a warning for an error and, at DEBUG, a line for every request. A level that the filter leaves out costs one comparison.
+/// Writes a warning for an error and, at DEBUG, a line for every request. A filtered level costs one
+/// comparison.
 pub fn log(answered: &Answered<'_>) {
-    let Answered { model, message_id, code, reason, rows, elapsed } = answered;
-    let name = model.map(|model| &*model.name);
-    let version = model.map(|model| &*model.version);
+    let Answered { model, version, message_id, code, reason, rows, elapsed } = answered;
     if let Err(code) = code {
         let reason = reason.map(cut);
         tracing::warn!(
-            model = name,
+            model,
             version,
             code = code.as_str(),
             message_id,
@@ -40,7 +40,7 @@ pub fn log(answered: &Answered<'_>) {
         );
     }
     tracing::debug!(
-        model = name,
+        model,
         version,
         message_id,
         outcome = code.map_or_else(|code| code.as_str(), |()| "ok"),

@@ -1,7 +1,8 @@
-//! Whether a message is sampled, told before anything is made for it.
+//! Decides if a message is sampled, before a span is made for it.
 //!
-//! The sampler is the SDK's, as the standard variables say. Asking it through a span that is then thrown away would cost every
-//! message some percent of all its work; here the trace id is drawn first, and kept for the span if there is to be one.
+//! The sampler is the SDK's, as the standard variables say. Asking it through a span that is then dropped
+//! would cost some percent of the work of every message. Instead the trace id is drawn first, and kept for
+//! the span of a sampled message.
 
 use std::cell::Cell;
 
@@ -12,11 +13,11 @@ use opentelemetry::trace::{
 use opentelemetry_sdk::trace::{Config, IdGenerator, RandomIdGenerator, SamplingDecision, ShouldSample};
 
 thread_local! {
-    /// The trace id that this thread's next trace begins with.
+    /// The trace id of the next trace that this thread begins.
     static DRAWN: Cell<Option<TraceId>> = const { Cell::new(None) };
 }
 
-/// The provider's ids: those that were drawn already, otherwise new ones.
+/// The id generator of the provider: uses the trace id that was drawn, else a new one.
 #[derive(Debug, Default)]
 pub(super) struct Ids(RandomIdGenerator);
 
@@ -34,18 +35,18 @@ impl IdGenerator for Ids {
 pub(super) struct Gate {
     sampler: Box<dyn ShouldSample>,
     ids: RandomIdGenerator,
-    /// What the sender did not sample never is.
+    /// True when a message that its sender did not sample never is.
     follows_sender: bool,
 }
 
 impl Gate {
-    /// With the sampler that the variables say.
+    /// Uses the sampler of the standard variables.
     pub(super) fn new() -> Self {
         Self::with(Config::default().sampler)
     }
 
     fn with(sampler: Box<dyn ShouldSample>) -> Self {
-        // Every ratio but zero samples the lowest trace id: only a sender's decision can be against it.
+        // Every ratio above zero samples the lowest trace id, unless the decision of the sender counts.
         let (trace, span) = (TraceId::from(1), SpanId::from(1));
         let unsampled = SpanContext::new(trace, span, TraceFlags::default(), true, TraceState::default());
         let parent = Context::new().with_remote_span_context(unsampled);
@@ -53,8 +54,8 @@ impl Gate {
         Self { sampler, ids: RandomIdGenerator::default(), follows_sender }
     }
 
-    /// Whether to begin a span for a message with this context. Without one, a span that this thread begins next without a
-    /// parent has the trace id that was decided on.
+    /// True when a message with this context is to get a span. If it has no context, the next span without a
+    /// parent that this thread begins has the trace id that was drawn here.
     pub(super) fn admits(&self, incoming: Option<&SpanContext>) -> bool {
         if let Some(context) = incoming {
             return context.is_sampled() || !self.follows_sender;
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_has_no_sender_a_share_is_sampled_with_the_id_that_was_drawn() {
+    fn a_share_of_messages_without_a_context_is_sampled_with_the_id_that_was_drawn() {
         let gate = Gate::with(Box::new(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.1)))));
         let ids = Ids::default();
         let mut admitted = 0;

@@ -1,8 +1,9 @@
 //! The spans of messages and batches, by OpenTelemetry's conventions for messaging.
 //!
-//! A sampled message has three, each the parent of the next: `receive` (until it is decoded), `process` (until its response is
-//! accepted) and `publish`, which the response's `traceparent` names. A batch has one, `predict`, which links the messages it
-//! ran and is linked by each; its parent is the first of them. A message that is given back ends its spans with an error.
+//! A sampled message has three spans, each the parent of the next: `receive` (until it is decoded), `process`
+//! (until its response is accepted) and `publish`, which the response's `traceparent` names. A batch has one,
+//! `predict`: its parent is the span of its first sampled message, and it and each of its sampled messages
+//! link each other. A nacked message ends its spans with an error.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -18,14 +19,12 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 
 use super::context;
 use super::sampling::Gate;
-use crate::engine::job::Pending;
 use crate::error::Code;
-use crate::model::Model;
 use crate::ops::metrics::Exemplar;
 
 static TRACES: OnceLock<Traces> = OnceLock::new();
 
-/// The process's tracer, and the names that every message's spans have.
+/// The process's tracer, and the names of spans.
 #[derive(Debug)]
 pub(super) struct Traces {
     provider: SdkTracerProvider,
@@ -39,12 +38,12 @@ pub(super) struct Traces {
     publish: &'static str,
 }
 
-/// From here on spans are recorded, for as long as the process lives.
+/// Starts to record spans, until the process ends.
 pub(super) fn start(provider: SdkTracerProvider, subscription: &str, topic: &str) {
-    // Made once and kept: a span's name must not be allocated for messages that are not sampled.
-    let keep = |text: String| &*Box::leak(text.into_boxed_str());
-    let last = |name: &str| keep(name.rsplit('/').next().unwrap_or(name).to_owned());
-    let (subscription, topic) = (last(subscription), last(topic));
+    // Leaked once, so that no message allocates the names of its spans.
+    let leak = |text: String| &*Box::leak(text.into_boxed_str());
+    let short_name = |full: &str| leak(full.rsplit('/').next().unwrap_or(full).to_owned());
+    let (subscription, topic) = (short_name(subscription), short_name(topic));
     let traces = Traces {
         tracer: provider.tracer(env!("CARGO_PKG_NAME")),
         provider,
@@ -52,17 +51,17 @@ pub(super) fn start(provider: SdkTracerProvider, subscription: &str, topic: &str
         root: Context::new(),
         subscription,
         topic,
-        receive: keep(format!("receive {subscription}")),
-        process: keep(format!("process {subscription}")),
-        publish: keep(format!("publish {topic}")),
+        receive: leak(format!("receive {subscription}")),
+        process: leak(format!("process {subscription}")),
+        publish: leak(format!("publish {topic}")),
     };
     let _ = TRACES.set(traces);
 }
 
-/// Exports what is held, within `limit`. Blocks.
+/// Exports what is not exported yet, within `limit`. Blocks.
 pub(super) fn shut_down(limit: Duration) {
     if let Some(traces) = TRACES.get() {
-        // A failure was logged where the call failed.
+        // A failure is logged by the collector.
         let _ = traces.provider.shutdown_with_timeout(limit);
     }
 }
@@ -72,7 +71,8 @@ pub(super) fn tracer() -> Option<&'static SdkTracer> {
     TRACES.get().map(|traces| &traces.tracer)
 }
 
-/// A message's spans, if it is sampled. Moves with its ticket; dropping it unsettled says that the message was given back.
+/// The spans of a message, if it is sampled. Moves with its ticket; dropping it unsettled means that the
+/// message is nacked.
 #[derive(Debug, Default)]
 pub struct MessageTrace(Option<Box<Spans>>);
 
@@ -86,9 +86,11 @@ struct Spans {
     is_settled: bool,
 }
 
-/// Begins a message's trace, or continues the one that its attributes name. Not sampled or not traced: nothing.
-/// Afterwards the attribute `traceparent` is the context that was found, whichever attribute had it. `attempt` is the number of
-/// this delivery, where a dead-letter policy counts them.
+/// Begins the trace of a message, or continues the one that its attributes name; no spans if it is not
+/// sampled.
+///
+/// Moves the context that was found to the attribute `traceparent`. `attempt` is the number of this delivery,
+/// where a dead-letter policy counts them.
 pub fn received(message: &mut Message, attempt: Option<i32>) -> MessageTrace {
     let Some(traces) = TRACES.get() else { return MessageTrace(None) };
     let incoming = context::incoming(&message.attributes);
@@ -131,19 +133,19 @@ pub fn received(message: &mut Message, attempt: Option<i32>) -> MessageTrace {
 }
 
 impl MessageTrace {
-    /// The request is decoded: what follows is processing.
+    /// Records that the request is decoded: its processing begins.
     pub fn decoded(&mut self) {
         if let Some(spans) = &mut self.0 {
             spans.process();
         }
     }
 
-    /// Its span of processing, if it is sampled.
+    /// The `process` span, if the message is sampled.
     fn processing(&mut self) -> Option<&mut Span> {
         self.0.as_mut().map(|spans| spans.process())
     }
 
-    /// The response goes out, with `attributes`: from here on they name its span.
+    /// Begins the `publish` span, and names it in the `attributes` of the response.
     pub fn publishing(
         &mut self,
         attributes: &mut HashMap<String, String>,
@@ -153,7 +155,7 @@ impl MessageTrace {
         let Some(spans) = &mut self.0 else { return };
         let process = spans.process();
         for (key, attribute) in [("predictd.model", "model"), ("predictd.model_version", "model_version")] {
-            // Those of the model that answered; what a request says of a model is no name that exists.
+            // Only of a prediction: an error response may repeat a name of the request that no model has.
             if outcome.is_ok()
                 && let Some(value) = attributes.get(attribute)
             {
@@ -174,7 +176,7 @@ impl MessageTrace {
         spans.publish = Some(publish);
     }
 
-    /// The response was accepted under this message id.
+    /// Records that the response was accepted, with its message id.
     pub fn published(&mut self, id: &str) {
         if let Some(publish) = self.0.as_mut().and_then(|spans| spans.publish.as_mut()) {
             publish.set_attribute(KeyValue::new("messaging.message.id", id.to_owned()));
@@ -182,14 +184,14 @@ impl MessageTrace {
         }
     }
 
-    /// What a histogram shows of it, if it is sampled: the trace, and in it the span that the figure is the length of.
+    /// The exemplar of the request's duration, if the message is sampled: its trace and its `process` span.
     pub fn exemplar(&self) -> Option<Exemplar> {
         let spans = self.0.as_deref()?;
         let context = spans.process.as_ref().unwrap_or(&spans.receive).span_context();
         Some(Exemplar { trace_id: context.trace_id().to_string(), span_id: context.span_id().to_string() })
     }
 
-    /// The request was acknowledged.
+    /// Records that the request was acknowledged.
     pub fn settled(&mut self) {
         if let Some(mut spans) = self.0.take() {
             spans.is_settled = true;
@@ -198,7 +200,7 @@ impl MessageTrace {
 }
 
 impl Spans {
-    /// Its span of processing, begun now if it was not.
+    /// The `process` span, which begins now unless it did before.
     fn process(&mut self) -> &mut Span {
         let Self { traces, message_id, receive, process, .. } = self;
         process.get_or_insert_with(|| {
@@ -216,7 +218,7 @@ impl Drop for Spans {
     fn drop(&mut self) {
         if !self.is_settled {
             for span in self.publish.iter_mut().chain(&mut self.process).chain([&mut self.receive]) {
-                span.set_status(Status::error("the message was given back to Pub/Sub"));
+                span.set_status(Status::error("the message was nacked"));
             }
         }
     }
@@ -250,23 +252,27 @@ fn body_size(bytes: usize) -> KeyValue {
     KeyValue::new("messaging.message.body.size", i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
-/// The span of a batch, until it is dropped; `None` when none of its messages is sampled.
-pub fn batch(model: &Model, requests: &mut [Pending]) -> Option<Span> {
+/// Starts the span of a batch of `rows`, which ends when it is dropped; `None` when none of its messages is
+/// sampled.
+pub fn batch<'a>(
+    (model, version): (&str, &str),
+    rows: usize,
+    messages: impl ExactSizeIterator<Item = &'a mut MessageTrace>,
+) -> Option<Span> {
     let traces = TRACES.get()?;
-    let (messages, rows) = (requests.len(), requests.iter().map(|pending| pending.request.rows).sum());
-    let mut sampled: Vec<&mut Span> =
-        requests.iter_mut().filter_map(|pending| pending.origin.ticket.trace.processing()).collect();
+    let message_count = messages.len();
+    let mut sampled: Vec<&mut Span> = messages.filter_map(MessageTrace::processing).collect();
     let contexts: Vec<SpanContext> = sampled.iter().map(|span| span.span_context().clone()).collect();
     let parent = Context::new().with_remote_span_context(contexts.first()?.clone());
     let links = contexts.into_iter().map(|context| Link::new(context, Vec::new(), 0)).collect();
-    let builder = SpanBuilder::from_name(format!("predict {}", model.name)).with_links(links);
+    let builder = SpanBuilder::from_name(format!("predict {model}")).with_links(links);
     let mut span = traces.tracer.build_with_context(builder, &parent);
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     span.set_attributes([
-        KeyValue::new("predictd.model", model.name.to_string()),
-        KeyValue::new("predictd.model_version", model.version.to_string()),
+        KeyValue::new("predictd.model", model.to_owned()),
+        KeyValue::new("predictd.model_version", version.to_owned()),
         KeyValue::new("predictd.batch.rows", count(rows)),
-        KeyValue::new("messaging.batch.message_count", count(messages)),
+        KeyValue::new("messaging.batch.message_count", count(message_count)),
     ]);
     for message in &mut sampled {
         message.add_link(span.span_context().clone(), Vec::new());

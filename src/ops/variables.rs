@@ -1,6 +1,7 @@
-//! OpenTelemetry's standard variables, as far as they say where a signal goes and how.
+//! OpenTelemetry's standard variables for OTLP: endpoint, protocol, headers, compression, time limit.
 //!
-//! One for the signal (`OTEL_EXPORTER_OTLP_TRACES_…`) wins over the one for all (`OTEL_EXPORTER_OTLP_…`); an empty one counts as unset.
+//! A variable of one signal (`OTEL_EXPORTER_OTLP_TRACES_…`) wins over that of all signals
+//! (`OTEL_EXPORTER_OTLP_…`). An empty one counts as unset.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Of OTLP's specification, where no variable says otherwise.
+/// Time limit where no variable sets one, as OTLP specifies.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is exported by OTLP.
+/// A kind of telemetry that OTLP exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     Traces,
@@ -25,7 +26,7 @@ pub(super) enum Protocol {
     Grpc,
 }
 
-/// Where a signal goes. Over HTTP the whole URL; over gRPC its path means nothing.
+/// Destination of a signal. The path of the URL counts over HTTP only.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) protocol: Protocol,
@@ -40,7 +41,7 @@ impl Signal {
         }
     }
 
-    /// What exports it over gRPC.
+    /// The gRPC method that exports it.
     pub(super) fn method(self) -> &'static str {
         match self {
             Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -48,8 +49,8 @@ impl Signal {
         }
     }
 
-    /// The variable for it, or else the one for all signals: which of them is set, and to what.
-    fn given(self, name: &str) -> Option<(String, String)> {
+    /// Name and value of its own variable, else of that for all signals.
+    fn variable(self, name: &str) -> Option<(String, String)> {
         let own = format!("OTEL_EXPORTER_OTLP_{}_{name}", self.name().to_uppercase());
         [own, format!("OTEL_EXPORTER_OTLP_{name}")]
             .into_iter()
@@ -57,23 +58,23 @@ impl Signal {
     }
 }
 
-/// What a variable says, if anything.
+/// The value of a variable, unless it is unset or empty.
 pub(super) fn value(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Where the signal goes; `None` when no endpoint is set or something switches it off.
+/// The destination of a signal; `None` when it has no endpoint or is switched off.
 ///
 /// # Errors
-/// A protocol that is not spoken, or no URL.
+/// The protocol is unknown, or the endpoint is no URL.
 pub(super) fn target(signal: Signal) -> anyhow::Result<Option<Target>> {
     let disabled = value("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let exporter = value(&format!("OTEL_{}_EXPORTER", signal.name().to_uppercase()));
-    let Some((variable, endpoint)) = signal.given("ENDPOINT") else { return Ok(None) };
+    let Some((variable, endpoint)) = signal.variable("ENDPOINT") else { return Ok(None) };
     if disabled || exporter.as_deref() == Some("none") {
         return Ok(None);
     }
-    let protocol = match signal.given("PROTOCOL") {
+    let protocol = match signal.variable("PROTOCOL") {
         None => Protocol::Http,
         Some((_, value)) if value == "http/protobuf" => Protocol::Http,
         Some((_, value)) if value == "grpc" => Protocol::Grpc,
@@ -82,16 +83,18 @@ pub(super) fn target(signal: Signal) -> anyhow::Result<Option<Target>> {
         ),
     };
     let is_of_all = variable == "OTEL_EXPORTER_OTLP_ENDPOINT";
-    let is_insecure = signal.given("INSECURE").is_some_and(|(_, value)| value.eq_ignore_ascii_case("true"));
+    let is_insecure =
+        signal.variable("INSECURE").is_some_and(|(_, value)| value.eq_ignore_ascii_case("true"));
     let url = url(&endpoint, protocol, is_of_all.then_some(signal), is_insecure);
     let url = url.with_context(|| format!("{variable} is {endpoint:?}"))?;
     Ok(Some(Target { protocol, url }))
 }
 
-/// What an endpoint stands for. Over HTTP one for all signals is a base, to which `below` is added, and one for its own signal
-/// is used as it stands; over gRPC it may be a host and a port alone.
-fn url(endpoint: &str, protocol: Protocol, below: Option<Signal>, is_insecure: bool) -> anyhow::Result<Url> {
-    let text = match (protocol, below) {
+/// The URL of an endpoint. Over HTTP the path of the signal is appended to an endpoint `of_all` signals,
+/// while that of one signal is the whole URL. Over gRPC the endpoint may be a host and a port, with TLS
+/// unless `is_insecure`.
+fn url(endpoint: &str, protocol: Protocol, of_all: Option<Signal>, is_insecure: bool) -> anyhow::Result<Url> {
+    let text = match (protocol, of_all) {
         (Protocol::Http, Some(signal)) => format!("{}/v1/{}", endpoint.trim_end_matches('/'), signal.name()),
         (Protocol::Grpc, _) if !endpoint.contains("://") => {
             format!("{}://{endpoint}", if is_insecure { "http" } else { "https" })
@@ -109,18 +112,18 @@ fn url(endpoint: &str, protocol: Protocol, below: Option<Signal>, is_insecure: b
     Ok(url)
 }
 
-/// How long an export may take.
+/// Time limit of one export, retries included.
 pub(super) fn timeout(signal: Signal) -> Duration {
-    let given = signal.given("TIMEOUT").and_then(|(_, milliseconds)| milliseconds.parse().ok());
+    let given = signal.variable("TIMEOUT").and_then(|(_, milliseconds)| milliseconds.parse().ok());
     given.map_or(DEFAULT_TIMEOUT, Duration::from_millis)
 }
 
-/// Whether what is sent is compressed, by gzip.
+/// True when requests are compressed by gzip.
 ///
 /// # Errors
 /// Another compression is asked for.
 pub(super) fn is_compressed(signal: Signal) -> anyhow::Result<bool> {
-    match signal.given("COMPRESSION") {
+    match signal.variable("COMPRESSION") {
         None => Ok(false),
         Some((_, value)) if value == "none" => Ok(false),
         Some((_, value)) if value == "gzip" => Ok(true),
@@ -128,23 +131,23 @@ pub(super) fn is_compressed(signal: Signal) -> anyhow::Result<bool> {
     }
 }
 
-/// What every call says beside the telemetry: a key, say.
+/// Headers of every call, such as a key of the collector.
 ///
 /// # Errors
-/// A header that cannot be sent. Its value is not told.
+/// A header cannot be sent. The error does not contain its value, which may be secret.
 pub(super) fn headers(signal: Signal) -> anyhow::Result<HeaderMap> {
-    let Some((variable, list)) = signal.given("HEADERS") else { return Ok(HeaderMap::new()) };
+    let Some((variable, list)) = signal.variable("HEADERS") else { return Ok(HeaderMap::new()) };
     read_headers(&list).with_context(|| format!("{variable} cannot be sent"))
 }
 
-/// `name=value,…` with percent-encoded values, as W3C Baggage writes it.
+/// Reads `name=value,…` with percent-encoded values, the format of W3C Baggage.
 fn read_headers(list: &str) -> anyhow::Result<HeaderMap> {
     let pairs = list.split(',').filter_map(|pair| pair.split_once('='));
     let headers = pairs.map(|(name, value)| {
         let header = HeaderName::from_bytes(name.trim().as_bytes());
-        let header = header.with_context(|| format!("{name:?} is no header's name"))?;
+        let header = header.with_context(|| format!("expected the name of a header, got {name:?}"))?;
         let value = HeaderValue::from_bytes(&percent_decode_str(value.trim()).collect::<Vec<_>>());
-        Ok((header, value.with_context(|| format!("the value of {name:?} is no header's value"))?))
+        Ok((header, value.with_context(|| format!("expected visible characters as the value of {name:?}"))?))
     });
     headers.collect()
 }
@@ -154,14 +157,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_read_as_baggage_writes_them() {
+    fn headers_are_read_in_the_format_of_baggage() {
         let read = read_headers("Authorization=Bearer%20t%3D1, x-scope = a,broken").unwrap();
         assert_eq!(read.len(), 2);
         assert_eq!(
             (&read["authorization"], &read["x-scope"]),
             (&"Bearer t=1".parse().unwrap(), &"a".parse().unwrap())
         );
-        for (list, names) in [("a b=1", "\"a b\" is no header's name"), ("a=%0Asecret", "the value of \"a\"")]
+        for (list, names) in
+            [("a b=1", "expected the name of a header, got \"a b\""), ("a=%0Asecret", "the value of \"a\"")]
         {
             let error = format!("{:#}", read_headers(list).unwrap_err());
             assert!(error.contains(names) && !error.contains("secret"), "{error}");
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_what_its_protocol_makes_of_it() {
+    fn the_protocol_decides_how_an_endpoint_is_read() {
         use Protocol::{Grpc, Http};
         for (endpoint, protocol, below, is_insecure, expected) in [
             ("http://c:4318", Http, Some(Signal::Traces), false, "http://c:4318/v1/traces"),

@@ -1,8 +1,8 @@
-//! What a bundle's `model.yaml` declares to stand between a payload and the model: pictures and texts become tensors.
+//! Prepares requests as a bundle's `model.yaml` declares: images and texts become the model's tensors.
 //!
-//! Declarations are plain data, checked once against the model when a version is loaded; preparing has no
-//! effect but its result and never panics on what it is given.
+//! A declaration is plain data. It is validated against the model once, when a version is loaded. Preparing a request
+//! never panics, whatever the request holds.
 
+pub mod catch_panic;
 pub mod image;
-pub mod survive;
 pub mod text;

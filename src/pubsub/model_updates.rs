@@ -8,8 +8,9 @@ use google_cloud_pubsub::model::Message;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff;
 use crate::lifecycle::source::Source;
-use crate::pubsub::receive::{SILENCE, reconnect_delays};
+use crate::pubsub::receive::SILENCE;
 use crate::pubsub::watchdog::Guard;
 
 /// A bucket's notifications, as hints for the model watch. Runs until `stop`; trouble is logged and tried again.
@@ -20,7 +21,7 @@ pub async fn run(
     hint: Arc<Notify>,
     stop: CancellationToken,
 ) {
-    let mut delays = reconnect_delays();
+    let mut delays = backoff::reconnect();
     loop {
         let mut stream = subscriber.subscribe(&subscription).build();
         let token = stream.shutdown_token();
@@ -36,7 +37,7 @@ pub async fn run(
             };
             match next {
                 Some(Some(Ok((message, handler)))) => {
-                    delays = reconnect_delays();
+                    delays = backoff::reconnect();
                     if announces(&message, &source) {
                         hint.notify_one();
                     }

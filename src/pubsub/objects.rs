@@ -4,17 +4,13 @@
 //! them, and none when they are too many. Trouble is tried again for a bounded time and then reported as just that.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use anyhow::Context as _;
-use backoff::BackoffBuilder as _;
-use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_storage::client::Storage;
 use google_cloud_storage::model_ext::ReadRange;
 use google_cloud_storage::read_object::ReadObjectResponse;
-use google_cloud_storage::read_resume_policy::NeverResume;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff;
 use crate::config::{Config, Location};
 use crate::decode::Limits;
 use crate::decode::envelope;
@@ -22,13 +18,8 @@ use crate::decode::reference::{Object, Reference};
 use crate::engine::budget::{Budget, Room};
 use crate::error::{Code, Rejection};
 use crate::gcp::clients;
+use crate::gcp::storage::{self, TRANSFER_TIMEOUT};
 use crate::headers::Headers;
-
-/// One after the other, from a tenth of a second apart on: about six seconds where each fails at once. Then Pub/Sub's own retry, which may
-/// choose another worker and ends in the dead-letter topic, is the better one.
-const ATTEMPTS: usize = 7;
-/// A whole object, 64 MiB at most, takes no longer from a server that is well.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An object's bytes, as if they had come in a message.
 #[derive(Debug)]
@@ -92,7 +83,7 @@ impl Objects {
     ) -> Result<Fetched, Failed> {
         let Some(storage) = &self.storage else { return Err(Failed::Rejected(object.forbidden())) };
         let read = Read { storage, object, reference, limits, budget };
-        let mut delays = retry_delays();
+        let mut delays = backoff::object();
         loop {
             match read.once().await {
                 Err(Failed::Unavailable(why)) => {
@@ -108,16 +99,6 @@ impl Objects {
             }
         }
     }
-}
-
-/// What calls of storage wait between attempts.
-pub(crate) fn retry_delays() -> impl Iterator<Item = Duration> {
-    backoff::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_factor(2.0)
-        .with_jitter()
-        .with_max_times(ATTEMPTS - 1)
-        .build()
 }
 
 struct Read<'a> {
@@ -154,23 +135,11 @@ impl Read<'_> {
     }
 
     async fn open(&self, generation: Option<i64>, range: ReadRange) -> Result<ReadObjectResponse, Failed> {
-        let bucket = format!("projects/_/buckets/{}", self.object.bucket);
-        let mut asked = self
-            .storage
-            .read_object(bucket, &self.object.name)
-            .set_read_range(range)
-            .with_retry_policy(NeverRetry)
-            .with_read_resume_policy(NeverResume);
-        if let Some(generation) = generation {
-            asked = asked.set_generation(generation);
-        }
-        match tokio::time::timeout(clients::CALL_TIMEOUT, asked.send()).await {
+        let Object { bucket, name, .. } = self.object;
+        match storage::open(self.storage, bucket, name, generation, range).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.classify(&error)),
-            Err(_) => Err(Failed::Unavailable(format!(
-                "no answer from storage in {} seconds",
-                clients::CALL_TIMEOUT.as_secs()
-            ))),
+            Err(error) => Err(Failed::Unavailable(format!("cannot reach Cloud Storage: {error}"))),
         }
     }
 
@@ -186,8 +155,10 @@ impl Read<'_> {
             }
             Ok(())
         };
-        let ended = tokio::time::timeout(READ_TIMEOUT, all).await;
-        ended.unwrap_or_else(|_| Err(Failed::Unavailable("it takes over a minute".to_owned())))?;
+        let ended = tokio::time::timeout(TRANSFER_TIMEOUT, all).await;
+        ended.unwrap_or_else(|_| {
+            Err(Failed::Unavailable(format!("not read in {} seconds", TRANSFER_TIMEOUT.as_secs())))
+        })?;
         if bytes.len() != size {
             return Err(Failed::Unavailable(format!("{} of {size} bytes came", bytes.len())));
         }
@@ -205,44 +176,6 @@ impl Read<'_> {
             _ => Failed::Unavailable(error.to_string()),
         }
     }
-}
-
-/// Writes bytes to `name`, over what may be there; trouble is tried again for a bounded time.
-pub(crate) async fn write(
-    storage: &Storage,
-    bucket: &str,
-    name: &str,
-    bytes: bytes::Bytes,
-    about: &About<'_>,
-) -> anyhow::Result<()> {
-    let mut delays = retry_delays();
-    loop {
-        let mut asked = storage
-            .write_object(format!("projects/_/buckets/{bucket}"), name, bytes.clone())
-            .set_content_type(about.content_type)
-            .set_metadata(about.metadata.iter().map(|(key, value)| (*key, *value)))
-            .with_retry_policy(NeverRetry);
-        if let Some(encoding) = about.content_encoding {
-            asked = asked.set_content_encoding(encoding);
-        }
-        let ended = tokio::time::timeout(READ_TIMEOUT, asked.send_buffered()).await;
-        let error = match ended.map(|written| written.map_err(anyhow::Error::new)) {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(_) => anyhow::anyhow!("it takes over a minute"),
-        };
-        let Some(delay) = delays.next() else {
-            return Err(error).with_context(|| format!("cannot write gs://{bucket}/{name}"));
-        };
-        tokio::time::sleep(delay).await;
-    }
-}
-
-/// What is stored beside an object's bytes.
-pub(crate) struct About<'a> {
-    pub(crate) content_type: &'a str,
-    pub(crate) content_encoding: Option<&'a str>,
-    pub(crate) metadata: Vec<(&'a str, &'a str)>,
 }
 
 #[cfg(test)]

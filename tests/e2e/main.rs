@@ -9,6 +9,7 @@ mod documents;
 mod emulator;
 mod errors;
 mod failures;
+mod fairness;
 mod faults;
 mod gallery;
 mod grants;

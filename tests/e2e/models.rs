@@ -34,7 +34,7 @@ async fn a_file_that_a_library_panics_on_refuses_its_version_alone() {
     world.upload("models/wine/2/model.yaml", b"text: {}".to_vec());
     world.upload("models/wine/2/model.onnx", model_file("zoo/torch-transformer", "model.onnx"));
     // Incomplete before that.
-    let says = "\"tokenizer.json\" is no tokenizer: it defeats the tokenizer";
+    let says = "\"tokenizer.json\" is no tokenizer: the tokenizer library failed on it";
     worker
         .until_info(says, |info| {
             info["models"]["wine"]["refused"][0]["reason"]

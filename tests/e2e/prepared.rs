@@ -480,7 +480,7 @@ fn pictures_lead_to_the_top_5_that_torchvisions_preprocessing_leads_to() {
     let top = noted["top"].as_object().unwrap();
     assert!(top.len() > 25, "{top:?}");
     for (file, expected) in top {
-        let answer = predict(&models, model_file("images", file), HashMap::new());
+        let answer = predict(&models, &model_file("images", file), HashMap::new());
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
         let best = body["predictions"][0].as_array().unwrap_or_else(|| panic!("{file}: {body}"));
         let best: Value = best.iter().map(|one| one["index"].clone()).collect();

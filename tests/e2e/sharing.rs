@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use local_gcp::pubsub::wire::PubsubMessage;
 use predictd::lifecycle::load;
-use predictd::model::batch_mode::Rows;
+use predictd::model::batch_mode::BatchMode;
 use serde_json::{Value, json};
 
 use crate::declarations::RUNTIME;
@@ -278,7 +278,7 @@ fn the_zoo_goes_on_sharing_calls() {
         // Refused for a reason of their own, which other tests know.
         let loaded = load::load(&RUNTIME, &folder, "m", "1", String::new());
         let Ok(model) = loaded else { continue };
-        if model.executor.shares_calls() && model.executor.rows == Rows::Any {
+        if model.executor.shares_calls() && model.executor.batch_mode == BatchMode::Any {
             shares.push(folder.file_name().unwrap().to_string_lossy().into_owned());
         }
     }

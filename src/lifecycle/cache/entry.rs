@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::source::{File, Listed};
+use super::super::listing::{ListedFile, ListedVersion};
 use crate::model::bundle::size_and_crc32c;
 
 /// Says what an entry holds; its time of change is that of the last use.
@@ -16,11 +16,11 @@ pub(crate) const FILES: &str = "files";
 pub(crate) struct Description {
     /// The version's address.
     pub(crate) from: String,
-    files: Vec<File>,
+    files: Vec<ListedFile>,
 }
 
 impl Description {
-    pub(crate) fn of(from: &str, listed: &Listed) -> Self {
+    pub(crate) fn of(from: &str, listed: &ListedVersion) -> Self {
         Self { from: from.to_owned(), files: listed.files.clone() }
     }
 
@@ -35,7 +35,7 @@ pub(crate) fn describe(entry: &Path) -> Option<Description> {
 }
 
 /// Why the files are not the listed ones.
-pub(crate) fn damage(folder: &Path, listed: &Listed) -> Option<String> {
+pub(crate) fn damage(folder: &Path, listed: &ListedVersion) -> Option<String> {
     listed.files.iter().find_map(|file| match size_and_crc32c(&folder.join(&file.path)) {
         Ok((size, _)) if size != file.size => Some(format!("{:?} has {size} bytes", file.path)),
         Ok((_, crc)) if file.crc32c.is_some_and(|listed| listed != crc) => {
@@ -47,7 +47,7 @@ pub(crate) fn damage(folder: &Path, listed: &Listed) -> Option<String> {
 }
 
 /// Readable, legal in every file system, and another one for every other generation of a file.
-pub(crate) fn entry_name(from: &str, listed: &Listed) -> String {
+pub(crate) fn entry_name(from: &str, listed: &ListedVersion) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
     let short = |text: &str| text.chars().take(80).map(legal).collect::<String>();
     let mut key = from.to_owned();

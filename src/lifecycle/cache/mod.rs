@@ -20,7 +20,7 @@ use self::entry::{DESCRIPTION, FILES, damage, describe};
 pub(crate) use self::entry::{Description, entry_name};
 pub use self::lease::Lease;
 use self::lease::Leases;
-use super::source::Listed;
+use super::listing::ListedVersion;
 use crate::config;
 use crate::hint::Hint as _;
 
@@ -104,7 +104,7 @@ impl Cache {
     }
 
     /// The files of `listed` if they are here and undamaged, and a lease on them. Reads all of them.
-    pub fn find(&self, from: &str, listed: &Listed) -> Option<(PathBuf, Lease)> {
+    pub fn find(&self, from: &str, listed: &ListedVersion) -> Option<(PathBuf, Lease)> {
         let entry = self.root.join(entry_name(from, listed));
         // First, so that it is not evicted while it is read.
         let lease = self.lease(&entry);
@@ -122,7 +122,7 @@ impl Cache {
     }
 
     /// Has others evicted before the copy of `listed`, if there is one. A failure affects the order of eviction alone.
-    pub fn mark_used(&self, from: &str, listed: &Listed) {
+    pub fn mark_used(&self, from: &str, listed: &ListedVersion) {
         let description = self.root.join(entry_name(from, listed)).join(DESCRIPTION);
         let opened = fs::File::options().append(true).open(description);
         let _ = opened.and_then(|file| file.set_modified(SystemTime::now()));
@@ -188,7 +188,12 @@ impl Cache {
     }
 
     /// Makes a complete folder of files the entry of `listed`.
-    pub fn finish(&self, partial: Partial, from: &str, listed: &Listed) -> anyhow::Result<(PathBuf, Lease)> {
+    pub fn finish(
+        &self,
+        partial: Partial,
+        from: &str,
+        listed: &ListedVersion,
+    ) -> anyhow::Result<(PathBuf, Lease)> {
         let entry = self.root.join(entry_name(from, listed));
         let description = serde_json::to_vec_pretty(&Description::of(from, listed))?;
         let folder = partial.folder.path();

@@ -1,19 +1,19 @@
-use super::super::source::File;
+use super::super::listing::ListedFile;
 use super::super::version::Version;
 use super::entry::DESCRIPTION;
 use super::*;
 
-fn listed(version: &str, content: &[u8]) -> Listed {
-    let file = File {
+fn listed(version: &str, content: &[u8]) -> ListedVersion {
+    let file = ListedFile {
         path: "model.onnx".to_owned(),
         size: content.len() as u64,
         generation: 1,
         crc32c: Some(crc32c::crc32c(content)),
     };
-    Listed { model: "m".to_owned(), version: Version::parse(version).unwrap(), files: vec![file] }
+    ListedVersion { model: "m".to_owned(), version: Version::parse(version).unwrap(), files: vec![file] }
 }
 
-fn put(cache: &Cache, listed: &Listed, content: &[u8]) -> anyhow::Result<(PathBuf, Lease)> {
+fn put(cache: &Cache, listed: &ListedVersion, content: &[u8]) -> anyhow::Result<(PathBuf, Lease)> {
     let partial = cache.begin(content.len() as u64)?;
     fs::write(partial.files().join("model.onnx"), content)?;
     cache.finish(partial, "gs://b/m", listed)
@@ -47,7 +47,7 @@ fn what_is_kept_is_found_again_unless_damaged() {
 fn the_least_recently_used_goes_first_and_what_is_in_use_never() {
     let root = tempfile::tempdir().unwrap();
     let cache = open(root.path(), 9);
-    let versions: Vec<Listed> = ["1", "2", "3", "4"].map(|name| listed(name, b"abc")).into();
+    let versions: Vec<ListedVersion> = ["1", "2", "3", "4"].map(|name| listed(name, b"abc")).into();
     let (_, serving) = put(&cache, &versions[0], b"abc").unwrap();
     for (at, version) in versions.iter().enumerate().skip(1).take(2) {
         let (files, _) = put(&cache, version, b"abc").unwrap();

@@ -17,7 +17,8 @@ use tokio::fs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::cache::Cache;
-use super::{Collected, Fetched, File, Listed, Listing};
+use super::super::listing::{Collector, ListedFile, ListedVersion, Listing};
+use super::fetched::Fetched;
 
 /// Folders inside each other below a model's.
 const MOST_LEVELS: usize = 16;
@@ -40,10 +41,14 @@ impl Directory {
     ///
     /// # Errors
     /// A file cannot be read or is another one than was listed, or the disk has no room.
-    pub(crate) async fn fetch(&self, listed: &Listed, progress: impl Fn(u64)) -> anyhow::Result<Fetched> {
+    pub(crate) async fn fetch(
+        &self,
+        listed: &ListedVersion,
+        progress: impl Fn(u64),
+    ) -> anyhow::Result<Fetched> {
         let folder = self.root.join(&listed.model).join(listed.version.as_str());
         let Some(copies) = &self.copies else { return Ok(Fetched { folder, lease: None, copy: None }) };
-        let partial = copies.begin(listed.files.iter().map(|file| file.size).sum())?;
+        let partial = copies.begin(listed.size())?;
         for file in &listed.files {
             let (from, to) = (folder.join(&file.path), partial.files().join(&file.path));
             copy(file, &from, &to, &progress).await.with_context(|| format!("cannot copy {from:?}"))?;
@@ -52,7 +57,7 @@ impl Directory {
     }
 }
 
-async fn copy(file: &File, from: &Path, to: &Path, progress: &impl Fn(u64)) -> anyhow::Result<()> {
+async fn copy(file: &ListedFile, from: &Path, to: &Path, progress: &impl Fn(u64)) -> anyhow::Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).await?;
     }
@@ -105,10 +110,10 @@ fn generation(metadata: &Metadata) -> i64 {
 /// # Errors
 /// The directory itself cannot be read.
 pub(crate) fn list(root: &Path) -> anyhow::Result<Listing> {
-    let mut walk = Walk { root, above: Vec::new(), files: HashMap::new(), collected: Collected::default() };
+    let mut walk = Walk { root, above: Vec::new(), files: HashMap::new(), collector: Collector::default() };
     let metadata = std::fs::metadata(root).with_context(|| format!("cannot list {root:?}"))?;
     walk.folder(root, &metadata).map_err(|error| anyhow!("cannot list {root:?}: {error}"))?;
-    Ok(walk.collected.listing())
+    Ok(walk.collector.into_listing())
 }
 
 /// True when a link has no end: that is no trouble with reading, and no access right changes it.
@@ -123,7 +128,7 @@ struct Walk<'a> {
     above: Vec<(u64, u64)>,
     /// How many were found of each version.
     files: HashMap<String, usize>,
-    collected: Collected,
+    collector: Collector,
 }
 
 impl Walk<'_> {
@@ -172,23 +177,21 @@ impl Walk<'_> {
         *files += 1;
         if *files > MOST_FILES {
             let expected = format!("expected at most {MOST_FILES} files, the others are passed over");
-            return self.collected.ignore(version.trim_end_matches('/'), expected);
+            return self.collector.ignore(version.trim_end_matches('/'), expected);
         }
-        let generation = generation(metadata);
-        self.collected
-            .add(relative, File { path: String::new(), size: metadata.len(), generation, crc32c: None });
+        self.collector.add(relative, metadata.len(), generation(metadata), None);
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
         let relative = path.strip_prefix(self.root).unwrap_or(path);
         if let Some(model) = relative.iter().next() {
-            self.collected.unreadable.insert(model.to_string_lossy().into_owned());
+            self.collector.unreadable(model.to_string_lossy().into_owned());
         }
         self.ignore(path, &format!("expected something that can be read: {error}"));
     }
 
     fn ignore(&mut self, path: &Path, expected: &str) {
         let relative = path.strip_prefix(self.root).unwrap_or(path);
-        self.collected.ignore(&relative.to_string_lossy(), expected.to_owned());
+        self.collector.ignore(&relative.to_string_lossy(), expected.to_owned());
     }
 }

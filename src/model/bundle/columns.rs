@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::declaration::{self, Missing};
-use super::mlflow::Table;
+use super::mlflow::TableSignature;
 use crate::error::Rejection;
 use crate::for_each_element_type;
 use crate::names::with_article;
@@ -20,11 +20,11 @@ pub(crate) struct Columns {
     /// Fields of floats that it may not.
     never_missing: Vec<usize>,
     /// Where each of the model's inputs comes from.
-    sources: Vec<Source>,
+    sources: Vec<InputSource>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum InputSource {
     /// The request's tensor as it stands.
     Whole(usize),
     /// These fields side by side.
@@ -144,23 +144,23 @@ impl Columns {
     }
 
     /// What requests have to be told of them.
-    pub(crate) fn table(&self) -> Table {
+    pub(crate) fn table(&self) -> TableSignature {
         let column_rules =
             ColumnRules { never_missing: self.never_missing.clone(), ..ColumnRules::default() };
-        Table { columns: None, column_rules, missing: self.missing.clone() }
+        TableSignature { columns: None, column_rules, missing: self.missing.clone() }
     }
 
     /// The column that is this element of a row of the model's input.
     pub(crate) fn name(&self, input: usize, element: usize) -> Option<&String> {
         match self.sources.get(input)? {
-            Source::Whole(_) => None,
-            Source::Fields { fields, .. } => Some(&self.requested[fields.get(element)?.requested].name),
+            InputSource::Whole(_) => None,
+            InputSource::Fields { fields, .. } => Some(&self.requested[fields.get(element)?.requested].name),
         }
     }
 
     fn add_input(&mut self, input: &TensorSpec, fields: Vec<Field>, problems: &mut Vec<String>) {
         if fields.is_empty() {
-            self.sources.push(Source::Whole(self.requested.len()));
+            self.sources.push(InputSource::Whole(self.requested.len()));
             let mut spec = input.clone();
             if let Some(first) = spec.shape.first_mut() {
                 *first = Dim::Any("rows".to_owned());
@@ -175,7 +175,7 @@ impl Columns {
             _ => None,
         };
         match shape {
-            Some(shape) => self.sources.push(Source::Fields { fields, element: input.element, shape }),
+            Some(shape) => self.sources.push(InputSource::Fields { fields, element: input.element, shape }),
             None => problems.push(format!(
                 "columns: expected as many as the input {:?} takes ({}), got {}",
                 input.name,
@@ -193,11 +193,11 @@ impl Columns {
         let mut tensors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             tensors.push(match source {
-                Source::Whole(index) => {
+                InputSource::Whole(index) => {
                     let empty = Tensor { shape: Vec::new(), elements: Elements::U8(Vec::new()) };
                     std::mem::replace(&mut given[*index], empty)
                 }
-                Source::Fields { fields, element, shape } => {
+                InputSource::Fields { fields, element, shape } => {
                     let mut elements = Elements::with_capacity(*element, rows * fields.len());
                     for row in 0..rows {
                         for field in fields {

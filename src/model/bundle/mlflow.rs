@@ -22,7 +22,7 @@ fn is_required() -> bool {
 
 /// What the columns make of the signature.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub(crate) struct TableSignature {
     /// The columns of the one input `[rows, columns]`; none where each column is an input of its own.
     pub(crate) columns: Option<Vec<String>>,
     pub(crate) column_rules: ColumnRules,
@@ -30,7 +30,7 @@ pub(crate) struct Table {
     pub(crate) missing: Vec<(usize, Elements)>,
 }
 
-impl Table {
+impl TableSignature {
     /// Adds every problem that it finds to `problems`.
     pub(crate) fn new(columns: &[Column], inputs: &[TensorSpec], problems: &mut Vec<String>) -> Self {
         let mut problem = |text: String| problems.push(format!("the signature in \"MLmodel\": {text}"));
@@ -153,10 +153,10 @@ mod tests {
         TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor }
     }
 
-    fn table(columns: &str, inputs: &[TensorSpec]) -> Result<Table, String> {
+    fn table(columns: &str, inputs: &[TensorSpec]) -> Result<TableSignature, String> {
         let columns: Vec<Column> = serde_json::from_str(columns).unwrap();
         let mut problems = Vec::new();
-        let table = Table::new(&columns, inputs, &mut problems);
+        let table = TableSignature::new(&columns, inputs, &mut problems);
         if problems.is_empty() { Ok(table) } else { Err(problems.join("; ")) }
     }
 

@@ -3,7 +3,6 @@
 pub(crate) mod columns;
 pub mod declaration;
 pub mod mlflow;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -11,8 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::model::bundle::declaration::Declaration;
-use crate::model::onnx::categories::Encoder;
-use crate::model::onnx::{categories, model_file};
+use crate::model::onnx::graph_file::GraphFile;
+use crate::model::onnx::model_file;
 
 /// A version that is whole, ready to be loaded.
 #[derive(Debug)]
@@ -25,18 +24,6 @@ pub struct Bundle {
     /// MLflow's pandas signature: the columns of a row, in order.
     pub columns: Option<Vec<mlflow::Column>>,
     pub declaration: Declaration,
-}
-
-/// An ONNX file.
-#[derive(Debug, Default)]
-pub struct GraphFile {
-    pub path: PathBuf,
-    /// The inputs and outputs for which it declares no shape at all.
-    pub without_shape: Vec<String>,
-    /// Columns whose values must be among a few.
-    pub(crate) encoders: Vec<Encoder>,
-    /// Set where it takes a scale from all rows of a call, so that each row's values depend a little on the others.
-    pub(crate) quantizes_dynamically: bool,
 }
 
 /// Why a version cannot be loaded.
@@ -53,7 +40,7 @@ pub enum Problem {
 pub const MANIFEST: &str = "manifest.json";
 pub(crate) const DECLARATION: &str = "model.yaml";
 /// Bytes of a manifest or a declaration: they are read as a whole, and what is made of them takes many times as much.
-pub(crate) const MOST_DECLARED: u64 = 16 << 20;
+pub(crate) const MAX_DECLARATION_BYTES: u64 = 16 << 20;
 
 /// The commit mark of a version, written last.
 #[derive(Debug, Deserialize, Serialize)]
@@ -147,21 +134,12 @@ fn graph(folder: &Path, name: &str) -> Result<GraphFile, Problem> {
     GraphFile::of(&file, &bytes).map_err(Problem::Refused)
 }
 
-impl GraphFile {
-    fn of(path: &Path, bytes: &[u8]) -> Result<Self, String> {
-        Ok(Self {
-            path: path.to_owned(),
-            without_shape: model_file::without_shape(bytes)?,
-            encoders: categories::encoders(bytes),
-            quantizes_dynamically: model_file::has_operator(bytes, "DynamicQuantizeLinear")?,
-        })
-    }
-}
-
 fn read_small(path: &Path) -> std::io::Result<String> {
     let size = std::fs::metadata(path)?.len();
-    if size > MOST_DECLARED {
-        return Err(std::io::Error::other(format!("it has {size} bytes, expected {MOST_DECLARED} at most")));
+    if size > MAX_DECLARATION_BYTES {
+        return Err(std::io::Error::other(format!(
+            "it has {size} bytes, expected {MAX_DECLARATION_BYTES} at most"
+        )));
     }
     std::fs::read_to_string(path)
 }

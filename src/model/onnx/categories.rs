@@ -32,22 +32,22 @@ const MAX_DEPTH: usize = 16;
 
 /// One column of an input whose values must be among these.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Encoder {
+pub(crate) struct OneHotEncoder {
     pub(crate) input: String,
     /// Its element in a row.
     column: usize,
-    known: Known,
+    known: KnownCategories,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Known {
+enum KnownCategories {
     Texts(Vec<String>),
     Numbers(Vec<i64>),
 }
 
 /// A value that an encoder does not know.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unknown {
+pub(crate) struct UnknownCategory {
     pub(crate) row: usize,
     pub(crate) column: usize,
     pub(crate) value: String,
@@ -60,7 +60,7 @@ pub(crate) fn is_refusal(reason: &str) -> bool {
     reason.contains("OneHotEncoder") && reason.contains("Unknown Category")
 }
 
-impl Encoder {
+impl OneHotEncoder {
     /// Puts one of the values that it knows into its column of `row`, another one for each row as far as there are some.
     pub(crate) fn put_known(&self, elements: &mut Elements, row: usize, width: usize) {
         fn put<T, K>(elements: &mut [T], at: usize, known: &[K], row: usize, value: impl Fn(&K) -> T) {
@@ -74,9 +74,13 @@ impl Encoder {
         }
         let at = row * width + self.column;
         match (&self.known, elements) {
-            (Known::Texts(known), Elements::String(texts)) => put(texts, at, known, row, String::clone),
-            (Known::Numbers(known), Elements::I64(numbers)) => put(numbers, at, known, row, |known| *known),
-            (Known::Numbers(known), Elements::F32(numbers)) => {
+            (KnownCategories::Texts(known), Elements::String(texts)) => {
+                put(texts, at, known, row, String::clone)
+            }
+            (KnownCategories::Numbers(known), Elements::I64(numbers)) => {
+                put(numbers, at, known, row, |known| *known)
+            }
+            (KnownCategories::Numbers(known), Elements::F32(numbers)) => {
                 put(numbers, at, known, row, |known| *known as f32)
             }
             _ => {}
@@ -84,22 +88,22 @@ impl Encoder {
     }
 
     /// The first value of its column that it does not know, in rows of so many elements.
-    pub(crate) fn find_unknown(&self, values: View<'_>, width: usize) -> Option<Unknown> {
+    pub(crate) fn find_unknown(&self, values: View<'_>, width: usize) -> Option<UnknownCategory> {
         const SHOWN: usize = 20;
         let own = |all: usize| (self.column..all).step_by(width.max(1)).enumerate();
         let column = self.column;
         match (&self.known, values) {
-            (Known::Texts(known), View::String(texts)) => {
+            (KnownCategories::Texts(known), View::String(texts)) => {
                 let (row, at) = own(texts.len()).find(|(_, at)| !known.contains(&texts[*at]))?;
                 let known = format!("{:?}", &known[..known.len().min(SHOWN)]);
-                Some(Unknown { row, column, value: format!("{:.100?}", texts[at]), known })
+                Some(UnknownCategory { row, column, value: format!("{:.100?}", texts[at]), known })
             }
-            (Known::Numbers(known), values) if !matches!(values, View::String(_)) => {
+            (KnownCategories::Numbers(known), values) if !matches!(values, View::String(_)) => {
                 let numbers = values.to_f64();
                 // As ONNX Runtime casts them.
                 let (row, at) = own(numbers.len()).find(|(_, at)| !known.contains(&(numbers[*at] as i64)))?;
                 let known = format!("{:?}", &known[..known.len().min(SHOWN)]);
-                Some(Unknown { row, column, value: numbers[at].to_string(), known })
+                Some(UnknownCategory { row, column, value: numbers[at].to_string(), known })
             }
             _ => None,
         }
@@ -108,7 +112,7 @@ impl Encoder {
 
 /// The encoders of a model that refuse what they do not know, and that take a column of an input as it is. Empty for what is no
 /// ONNX model.
-pub(crate) fn encoders(model: &[u8]) -> Vec<Encoder> {
+pub(crate) fn encoders(model: &[u8]) -> Vec<OneHotEncoder> {
     let Some(graph) = Fields(model).last(GRAPH) else { return Vec::new() };
     let nodes: Vec<Node<'_>> = Fields(graph).named(NODE).flatten().map(Node::of).collect();
     let is_strict = |node: &&Node<'_>| node.operator == b"OneHotEncoder" && node.integer("zeros") == Some(0);
@@ -128,13 +132,13 @@ pub(crate) fn encoders(model: &[u8]) -> Vec<Encoder> {
             .map(|text| String::from_utf8_lossy(text).into_owned())
             .collect();
         let known = if texts.is_empty() {
-            Known::Numbers(
+            KnownCategories::Numbers(
                 node.attribute("cats_int64s").flat_map(|found| integers(found, INTEGERS)).collect(),
             )
         } else {
-            Known::Texts(texts)
+            KnownCategories::Texts(texts)
         };
-        Some(Encoder { input: String::from_utf8_lossy(input).into_owned(), column, known })
+        Some(OneHotEncoder { input: String::from_utf8_lossy(input).into_owned(), column, known })
     };
     strict.iter().filter_map(encoder).collect()
 }

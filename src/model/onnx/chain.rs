@@ -11,17 +11,17 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::Outlet;
 
-use super::runtime::{Ender, Runtime};
-use crate::model::bundle::GraphFile;
-use crate::model::onnx::graph_io::{Declared, RowKind, input_spec, output_spec};
-use crate::model::onnx::ort_values::{Held, input_value, is_true};
+use super::runtime::{Runtime, Terminator};
+use crate::model::onnx::graph_file::GraphFile;
+use crate::model::onnx::graph_io::{GraphIo, RowKind, input_spec, output_spec};
+use crate::model::onnx::ort_values::{OutputValue, input_value, is_true};
 use crate::model::onnx::rewrite_optional;
 use crate::tensor::signature::{TensorSpec, ValueKind};
 use crate::tensor::{self, Output, View};
 
 /// How ONNX Runtime runs a version's graphs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Options {
+pub(crate) struct ChainOptions {
     pub(crate) intra_threads: usize,
     pub(crate) optimization: GraphOptimizationLevel,
 }
@@ -30,24 +30,24 @@ pub(crate) struct Options {
 pub(crate) struct Chain {
     graphs: Vec<Graph>,
     /// Every output of the whole.
-    outputs: Vec<Given>,
+    outputs: Vec<GraphOutput>,
     pub(crate) inputs: Vec<TensorSpec>,
     pub(crate) output_specs: Vec<TensorSpec>,
     /// How the rows of each output can be told apart.
     pub(crate) row_kinds: Vec<RowKind>,
     /// Ends its calls while the version loads.
-    pub(crate) ender: Option<Arc<Ender>>,
+    pub(crate) terminator: Option<Arc<Terminator>>,
 }
 
 #[derive(Debug)]
 struct Graph {
     session: Session,
-    inputs: Vec<Feed>,
+    inputs: Vec<InputSource>,
 }
 
 /// Where a session's input comes from.
 #[derive(Debug, Clone, Copy)]
-enum Feed {
+enum InputSource {
     Request(usize),
     /// Whether the request gives this optional input.
     IsGiven(usize),
@@ -59,34 +59,34 @@ enum Feed {
 
 /// An output of a graph.
 #[derive(Debug, Clone, Copy)]
-struct Given {
+struct GraphOutput {
     graph: usize,
     /// Its position in the session.
     value: usize,
-    /// The position of the bool that says whether it is there, where it is optional.
-    there: Option<usize>,
+    /// The position of the bool that says whether it is presence, where it is optional.
+    presence: Option<usize>,
 }
 
-impl Given {
+impl GraphOutput {
     /// Those of a graph's declared outputs.
-    fn all(graph: usize, outputs: &[Declared]) -> Vec<Self> {
+    fn all(graph: usize, outputs: &[GraphIo]) -> Vec<Self> {
         let mut next = 0;
-        let mut given = |outlet: &Declared| {
+        let mut given = |outlet: &GraphIo| {
             let value = next;
-            let there = outlet.is_optional().then_some(value + 1);
-            next = there.unwrap_or(value) + 1;
-            Self { graph, value, there }
+            let presence = outlet.is_optional().then_some(value + 1);
+            next = presence.unwrap_or(value) + 1;
+            Self { graph, value, presence }
         };
         outputs.iter().map(&mut given).collect()
     }
 
     /// What feeds a later graph's input of its name.
-    fn feeds(self, to: &Declared) -> anyhow::Result<Vec<Feed>> {
-        let value = Feed::Graph(self.graph, self.value);
-        Ok(match (self.there, to.is_optional()) {
+    fn feeds(self, to: &GraphIo) -> anyhow::Result<Vec<InputSource>> {
+        let value = InputSource::Graph(self.graph, self.value);
+        Ok(match (self.presence, to.is_optional()) {
             (None, false) => vec![value],
-            (None, true) => vec![value, Feed::True],
-            (Some(there), true) => vec![value, Feed::Graph(self.graph, there)],
+            (None, true) => vec![value, InputSource::True],
+            (Some(presence), true) => vec![value, InputSource::Graph(self.graph, presence)],
             (Some(_), false) => bail!(
                 "input {:?} takes an optional output of an earlier graph, which may be missing; make it optional, too",
                 to.name
@@ -97,23 +97,27 @@ impl Given {
 
 impl Chain {
     /// Loads the graphs of `files`, in the order in which they run. The outputs are the last one's.
-    pub(crate) fn open(runtime: &Runtime, files: &[GraphFile], options: Options) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        runtime: &Runtime,
+        files: &[GraphFile],
+        options: ChainOptions,
+    ) -> anyhow::Result<Self> {
         let mut chain = Self {
             graphs: Vec::new(),
             outputs: Vec::new(),
             inputs: Vec::new(),
             output_specs: Vec::new(),
             row_kinds: Vec::new(),
-            ender: runtime.ender().cloned(),
+            terminator: runtime.terminator().cloned(),
         };
-        let mut given: Vec<(String, Given)> = Vec::new();
+        let mut given: Vec<(String, GraphOutput)> = Vec::new();
         for (number, file) in files.iter().enumerate() {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            if chain.ender.as_ref().is_some_and(|ender| ender.has_ended()) {
+            if chain.terminator.as_ref().is_some_and(|terminator| terminator.is_terminated()) {
                 bail!("the load was ended");
             }
-            let Opened { session, inputs: declared, outputs } =
-                Opened::open(runtime.environment(), file, options)?;
+            let OpenedGraph { session, inputs: declared, outputs } =
+                OpenedGraph::open(runtime.environment(), file, options)?;
             let mut inputs = Vec::new();
             let mut takes_from_before = number == 0;
             for outlet in &declared {
@@ -124,8 +128,8 @@ impl Chain {
                     }
                     None => {
                         let input = chain.request_input(outlet)?;
-                        inputs.push(Feed::Request(input));
-                        inputs.extend(outlet.is_optional().then_some(Feed::IsGiven(input)));
+                        inputs.push(InputSource::Request(input));
+                        inputs.extend(outlet.is_optional().then_some(InputSource::IsGiven(input)));
                     }
                 }
             }
@@ -133,9 +137,9 @@ impl Chain {
                 let names: Vec<&str> = given.iter().map(|(name, _)| name.as_str()).collect();
                 bail!("no input of {name:?} has the name of an output of the graph before it ({names:?})");
             }
-            chain.outputs = Given::all(number, &outputs);
+            chain.outputs = GraphOutput::all(number, &outputs);
             chain.output_specs = outputs.iter().map(output_spec).collect::<anyhow::Result<_>>()?;
-            chain.row_kinds = outputs.iter().map(Declared::row_kind).collect();
+            chain.row_kinds = outputs.iter().map(GraphIo::row_kind).collect();
             given.extend(outputs.iter().map(|outlet| outlet.name.clone()).zip(chain.outputs.clone()));
             chain.graphs.push(Graph { session, inputs });
         }
@@ -144,7 +148,7 @@ impl Chain {
 
     /// The position of the request's input of this name; several graphs may take the same one, and one of them may leave its
     /// rank to the others.
-    fn request_input(&mut self, outlet: &Declared) -> anyhow::Result<usize> {
+    fn request_input(&mut self, outlet: &GraphIo) -> anyhow::Result<usize> {
         let spec = input_spec(outlet)?;
         let Some(at) = self.inputs.iter().position(|known| known.name == spec.name) else {
             self.inputs.push(spec);
@@ -184,28 +188,28 @@ impl Chain {
     ) -> Result<T, String> {
         let mut computed: Vec<SessionOutputs<'_>> = Vec::with_capacity(self.graphs.len());
         for Graph { session, inputs: feeds } in &mut self.graphs {
-            let value = |feed: &Feed| match *feed {
-                Feed::Request(index) => {
+            let value = |feed: &InputSource| match *feed {
+                InputSource::Request(index) => {
                     let (shape, elements) = &inputs[index];
                     let shape =
                         if tensor::elements::is_left_out(shape, *elements) { &[0] } else { &shape[..] };
                     input_value(shape, *elements)
                 }
-                Feed::IsGiven(index) => {
+                InputSource::IsGiven(index) => {
                     let (shape, elements) = &inputs[index];
                     flag(!tensor::elements::is_left_out(shape, *elements))
                 }
-                Feed::True => flag(true),
-                Feed::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
+                InputSource::True => flag(true),
+                InputSource::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
             };
             let values: Vec<SessionInputValue<'_>> = feeds
                 .iter()
                 .map(value)
                 .collect::<ort::Result<_>>()
                 .map_err(|error| error.message().to_owned())?;
-            let outputs = match &self.ender {
+            let outputs = match &self.terminator {
                 None => session.run(&values[..]),
-                Some(ender) => session.run_with_options(&values[..], ender.options()),
+                Some(terminator) => session.run_with_options(&values[..], terminator.options()),
             };
             let outputs = outputs.map_err(|error| error.message().to_owned())?;
             drop(values);
@@ -213,14 +217,14 @@ impl Chain {
         }
         let values: Vec<_> = self.outputs.iter().map(|given| &computed[given.graph][given.value]).collect();
         let about = |at: usize, reason: String| format!("output {:?}: {reason}", self.output_specs[at].name);
-        let hold = |(at, given): (usize, &Given)| {
-            let is_missing = match given.there {
-                Some(there) => !is_true(&computed[given.graph][there])?,
+        let hold = |(at, given): (usize, &GraphOutput)| {
+            let is_missing = match given.presence {
+                Some(presence) => !is_true(&computed[given.graph][presence])?,
                 None => false,
             };
-            if is_missing { Ok(Held::Missing) } else { Held::of(values[at]) }
+            if is_missing { Ok(OutputValue::Missing) } else { OutputValue::of(values[at]) }
         };
-        let held: Vec<Held> = self
+        let held: Vec<OutputValue> = self
             .outputs
             .iter()
             .enumerate()
@@ -242,22 +246,22 @@ fn flag(value: bool) -> ort::Result<SessionInputValue<'static>> {
 }
 
 /// A session, and what its file declares.
-struct Opened {
+struct OpenedGraph {
     session: Session,
-    inputs: Vec<Declared>,
-    outputs: Vec<Declared>,
+    inputs: Vec<GraphIo>,
+    outputs: Vec<GraphIo>,
 }
 
-impl Opened {
-    fn open(environment: &Environment, graph: &GraphFile, options: Options) -> anyhow::Result<Self> {
+impl OpenedGraph {
+    fn open(environment: &Environment, graph: &GraphFile, options: ChainOptions) -> anyhow::Result<Self> {
         let file = graph.path.as_path();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let cannot = || format!("ONNX Runtime cannot load {name:?}");
         let mut builder = builder(environment, options).with_context(cannot)?;
         let session = builder.commit_from_file(file).with_context(cannot)?;
-        let declared = |outlets: &[Outlet]| Declared::all(outlets, &graph.without_shape);
+        let declared = |outlets: &[Outlet]| GraphIo::all(outlets, &graph.without_shape);
         let (inputs, outputs) = (declared(session.inputs()), declared(session.outputs()));
-        if !inputs.iter().chain(&outputs).any(Declared::is_optional) {
+        if !inputs.iter().chain(&outputs).any(GraphIo::is_optional) {
             return Ok(Self { session, inputs, outputs });
         }
         // What cannot be made plain is refused by name.
@@ -271,7 +275,7 @@ impl Opened {
             builder.with_config_entry(WEIGHTS_FOLDER, folder).map_err(in_words).with_context(cannot)?;
         let cannot = || format!("{} with its optional values made plain ones", cannot());
         let session = builder.commit_from_memory(&plain).with_context(cannot)?;
-        let count = |all: &[Declared]| all.len() + all.iter().filter(|one| one.is_optional()).count();
+        let count = |all: &[GraphIo]| all.len() + all.iter().filter(|one| one.is_optional()).count();
         if (session.inputs().len(), session.outputs().len()) != (count(&inputs), count(&outputs)) {
             bail!(
                 "the optional inputs and outputs of {name:?} cannot be made plain ones; export it without them"
@@ -281,7 +285,7 @@ impl Opened {
     }
 }
 
-fn builder(environment: &Environment, options: Options) -> anyhow::Result<SessionBuilder> {
+fn builder(environment: &Environment, options: ChainOptions) -> anyhow::Result<SessionBuilder> {
     let in_words = |error: ort::Error<_>| anyhow::anyhow!("{error}");
     let builder =
         Session::builder(environment)?.with_intra_threads(options.intra_threads).map_err(in_words)?;

@@ -8,14 +8,14 @@ use crate::tensor::ElementType;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// An input or output.
-pub(crate) struct Declared {
+pub(crate) struct GraphIo {
     pub(crate) name: String,
     dtype: ValueType,
     /// The model says not even how many dimensions it has, which ONNX Runtime shows as none.
     has_open_rank: bool,
 }
 
-impl Declared {
+impl GraphIo {
     /// `without_shape`: the names of those for which the model declares none.
     pub(crate) fn all(outlets: &[Outlet], without_shape: &[String]) -> Vec<Self> {
         let one = |outlet: &Outlet| Self {
@@ -56,7 +56,7 @@ pub(crate) enum RowKind {
     Inseparable,
 }
 
-pub(crate) fn input_spec(outlet: &Declared) -> anyhow::Result<TensorSpec> {
+pub(crate) fn input_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
     let spec = match &outlet.dtype {
         ValueType::Tensor { .. } => tensor_spec(&outlet.name, &outlet.dtype).map(|spec| outlet.ranked(spec)),
         ValueType::Optional(inner) if matches!(**inner, ValueType::Tensor { .. }) => {
@@ -88,7 +88,7 @@ fn composite_spec(name: &str, kind: ValueKind) -> TensorSpec {
 }
 
 /// Maps are shown as the tensor of their values, sequences of maps as one with a row each.
-pub(crate) fn output_spec(outlet: &Declared) -> anyhow::Result<TensorSpec> {
+pub(crate) fn output_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
     let name = &*outlet.name;
     let any = |name: &str| Dim::Any(name.to_owned());
     let of_map = |value: ort::value::TensorElementType, shape: Vec<Dim>| -> anyhow::Result<TensorSpec> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod categories;
 pub(crate) mod chain;
+pub mod graph_file;
 pub(crate) mod graph_io;
 pub(crate) mod model_file;
 mod ort_values;

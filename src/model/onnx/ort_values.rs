@@ -120,7 +120,7 @@ pub(crate) fn element_type(ort: TensorElementType) -> Option<ElementType> {
 
 /// One value of a graph as far as it cannot be lent from ONNX Runtime's own memory.
 #[derive(Debug)]
-pub(crate) enum Held {
+pub(crate) enum OutputValue {
     /// Its elements stay where they are.
     Lent {
         element: ElementType,
@@ -141,7 +141,7 @@ pub(crate) enum Held {
     Missing,
 }
 
-impl Held {
+impl OutputValue {
     /// # Errors
     /// A sentence when the value is of a kind that no response can show.
     pub(crate) fn of(value: &DynValue) -> Result<Self, String> {
@@ -232,7 +232,7 @@ fn view(value: &DynValue, element: ElementType) -> Result<View<'_>, String> {
 }
 
 /// A sequence of maps, one a row, as scikit-learn's ZipMap gives them.
-fn maps(value: &DynValue) -> Result<Held, String> {
+fn maps(value: &DynValue) -> Result<OutputValue, String> {
     let rows: Vec<Value<DynMapValueType>> = value
         .view()
         .downcast::<DynSequenceValueType>()
@@ -251,10 +251,10 @@ fn maps(value: &DynValue) -> Result<Held, String> {
         }
     }
     let (names, elements) = all.unwrap_or((Vec::new(), Elements::F32(Vec::new())));
-    Ok(Held::Named { shape: vec![rows.len(), names.len()], elements, names })
+    Ok(OutputValue::Named { shape: vec![rows.len(), names.len()], elements, names })
 }
 
-fn tensors(value: &DynValue) -> Result<Held, String> {
+fn tensors(value: &DynValue) -> Result<OutputValue, String> {
     let parts: Vec<Value<DynTensorValueType>> = value
         .view()
         .downcast::<DynSequenceValueType>()
@@ -263,20 +263,20 @@ fn tensors(value: &DynValue) -> Result<Held, String> {
         .map_err(sentence)?;
     let own = |part: Value<DynTensorValueType>| {
         let part = part.into_dyn();
-        match Held::of(&part)? {
-            Held::Lent { element, shape } => {
+        match OutputValue::of(&part)? {
+            OutputValue::Lent { element, shape } => {
                 let lent = view(&part, element)?;
                 let mut elements = Elements::with_capacity(element, lent.len());
                 elements.extend_from_view(lent);
                 Ok((elements, shape))
             }
-            Held::Owned { elements, shape } => Ok((elements, shape)),
-            Held::Named { .. } | Held::Sequence(_) | Held::Missing => {
+            OutputValue::Owned { elements, shape } => Ok((elements, shape)),
+            OutputValue::Named { .. } | OutputValue::Sequence(_) | OutputValue::Missing => {
                 Err("it is nested deeper than a sequence of tensors".to_owned())
             }
         }
     };
-    Ok(Held::Sequence(parts.into_iter().map(own).collect::<Result<_, String>>()?))
+    Ok(OutputValue::Sequence(parts.into_iter().map(own).collect::<Result<_, String>>()?))
 }
 
 /// A map's keys, as text, and its values, in the order of the keys.

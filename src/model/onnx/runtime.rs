@@ -20,36 +20,36 @@ pub struct Runtime {
     /// Rows in one call at most, where requests share calls.
     pub(crate) max_rows: usize,
     /// Ends the calls of a load.
-    ender: Option<Arc<Ender>>,
+    terminator: Option<Arc<Terminator>>,
 }
 
 /// Ends the calls of one load, from outside.
-pub(crate) struct Ender {
+pub(crate) struct Terminator {
     options: RunOptions,
-    has_ended: AtomicBool,
+    is_terminated: AtomicBool,
 }
 
-impl std::fmt::Debug for Ender {
+impl std::fmt::Debug for Terminator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ender").field("has_ended", &self.has_ended).finish_non_exhaustive()
+        f.debug_struct("Terminator").field("is_terminated", &self.is_terminated).finish_non_exhaustive()
     }
 }
 
-impl Ender {
+impl Terminator {
     pub(crate) fn new() -> ort::Result<Arc<Self>> {
-        Ok(Arc::new(Self { options: RunOptions::new()?, has_ended: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { options: RunOptions::new()?, is_terminated: AtomicBool::new(false) }))
     }
 
     /// Calls under way fail soon, later ones at once.
-    pub(crate) fn end(&self) {
-        self.has_ended.store(true, Ordering::Relaxed);
+    pub(crate) fn terminate(&self) {
+        self.is_terminated.store(true, Ordering::Relaxed);
         if let Err(error) = self.options.terminate() {
             tracing::warn!(%error, "cannot end a call of ONNX Runtime");
         }
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.has_ended.load(Ordering::Relaxed)
+    pub(crate) fn is_terminated(&self) -> bool {
+        self.is_terminated.load(Ordering::Relaxed)
     }
 
     pub(crate) fn options(&self) -> &RunOptions {
@@ -77,7 +77,7 @@ impl Runtime {
                 "set `inference.library` or ORT_DYLIB_PATH to libonnxruntime.so (1.17 or later); \
                  scripts/fetch-onnxruntime gets one and prints its path",
             )?;
-        Ok(Self { environment, threads: inference.threads, max_rows: config::MAX_ROWS, ender: None })
+        Ok(Self { environment, threads: inference.threads, max_rows: config::MAX_ROWS, terminator: None })
     }
 
     pub(crate) fn environment(&self) -> &Environment {
@@ -86,7 +86,7 @@ impl Runtime {
 
     /// The same for one inference thread.
     pub(crate) fn with_one_thread(&self) -> Self {
-        Self { environment: self.environment.clone(), threads: 1, max_rows: self.max_rows, ender: None }
+        Self { environment: self.environment.clone(), threads: 1, max_rows: self.max_rows, terminator: None }
     }
 
     /// Sets how many rows are in one call at most.
@@ -95,13 +95,13 @@ impl Runtime {
     }
 
     /// The same for so many inference threads, and a load that can be ended.
-    pub(crate) fn for_load(&self, threads: usize, ender: Arc<Ender>) -> Self {
+    pub(crate) fn for_load(&self, threads: usize, terminator: Arc<Terminator>) -> Self {
         let environment = self.environment.clone();
-        Self { environment, threads, max_rows: self.max_rows, ender: Some(ender) }
+        Self { environment, threads, max_rows: self.max_rows, terminator: Some(terminator) }
     }
 
-    pub(crate) fn ender(&self) -> Option<&Arc<Ender>> {
-        self.ender.as_ref()
+    pub(crate) fn terminator(&self) -> Option<&Arc<Terminator>> {
+        self.terminator.as_ref()
     }
 
     /// How many inference threads there are.

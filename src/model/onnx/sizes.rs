@@ -5,10 +5,10 @@ use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// Bytes of all inputs of a call that is made up, to warm a session up or to see what a model does with its
 /// rows.
-pub(crate) const MOST_MADE_UP: usize = 128 << 20;
+pub(crate) const MAX_MADE_UP_BYTES: usize = 128 << 20;
 /// Bytes of all inputs of a call by the dimensions that the model fixes. Every call takes them, and a short
 /// batch is padded to them.
-const MOST_DECLARED: usize = 1 << 30;
+const MAX_CALL_BYTES: usize = 1 << 30;
 
 /// Bytes of one call's inputs whose free dimensions are all `free` long; `None` where they cannot be counted.
 pub(crate) fn bytes(inputs: &[TensorSpec], free: usize) -> Option<usize> {
@@ -30,7 +30,7 @@ fn input_bytes(spec: &TensorSpec, free: usize) -> Option<usize> {
 /// # Errors
 /// The inputs of one call are too large for any worker.
 pub(crate) fn check(inputs: &[TensorSpec]) -> Result<(), String> {
-    if bytes(inputs, 1).is_some_and(|bytes| bytes <= MOST_DECLARED) {
+    if bytes(inputs, 1).is_some_and(|bytes| bytes <= MAX_CALL_BYTES) {
         return Ok(());
     }
     // The largest is the one to correct; one that cannot be counted is larger than all others.
@@ -39,7 +39,7 @@ pub(crate) fn check(inputs: &[TensorSpec]) -> Result<(), String> {
     Err(format!(
         "the inputs of one call may take {} MiB, and by the dimensions that it declares they take more; the \
          largest is {largest}",
-        MOST_DECLARED >> 20
+        MAX_CALL_BYTES >> 20
     ))
 }
 

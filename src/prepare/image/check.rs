@@ -1,27 +1,28 @@
-//! Judges a declaration against the model's input, once, when a version is loaded. Collects every problem.
+//! Validates a declaration of images against the model's input, once, when a version is loaded. Collects every problem.
 
 use half::{bf16, f16};
 
+use super::declaration::{Color, ImageDeclaration, Layout, MAX_PIXELS, PerChannel, Resize, Size};
 use super::plan::{Plan, Target};
-use super::{Color, Image, Layout, PerChannel, Resize, Size};
 use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, TensorSpec};
 
-/// 64 Mi pixels: 192 MiB once decoded, above what today's cameras take.
-pub(super) const MAX_PIXELS: u64 = 64 << 20;
-/// 8-bit values.
+/// The number of 8-bit values.
 const LEVELS: usize = 256;
 
-/// What every row is like.
-struct Fit {
+/// The shape of every row.
+struct RowShape {
     layout: Layout,
     size: Size,
-    /// Whether they have a dimension of their own.
+    /// True when the channels have a dimension.
     has_channels: bool,
 }
 
-impl Image {
-    /// What to do with every picture, or every reason why this declaration does not fit the model's `input`.
+impl ImageDeclaration {
+    /// The plan for every image.
+    ///
+    /// # Errors
+    /// Every problem of this declaration with the model's `input`.
     pub fn check(&self, input: &TensorSpec) -> Result<Plan, Vec<String>> {
         let mut problems = Vec::new();
         let target = self.resize.as_ref().map(|resize| (target(resize, &mut problems), resize.filter));
@@ -31,12 +32,12 @@ impl Image {
             problems.push(format!("image.crop: {width} x {height} leaves nothing, expected at least 1 x 1"));
         }
         if self.max_pixels == Some(0) {
-            problems.push("image.max_pixels: 0 refuses every picture, expected at least 1".to_owned());
+            problems.push("image.max_pixels: 0 refuses every image, expected at least 1".to_owned());
         }
-        let fit = self.fit(input, &mut problems);
+        let shape = self.row_shape(input, &mut problems);
         let table = self.table(input, &mut problems);
-        match (fit, table) {
-            (Some(Fit { layout, size, has_channels }), Some(table)) if problems.is_empty() => Ok(Plan {
+        match (shape, table) {
+            (Some(RowShape { layout, size, has_channels }), Some(table)) if problems.is_empty() => Ok(Plan {
                 input: input.name.clone(),
                 color: self.color,
                 resize: target.and_then(|(target, filter)| Some((target?, filter))),
@@ -51,7 +52,7 @@ impl Image {
         }
     }
 
-    fn fit(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<Fit> {
+    fn row_shape(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<RowShape> {
         let channels = self.color.channels();
         let one = Dim::Fixed(1);
         let (layout, layout_name, depth, height, width) = match input.shape.as_slice() {
@@ -63,7 +64,7 @@ impl Image {
                     Layout::Nhwc => (Layout::Nhwc, "nhwc", c, a, b),
                 }
             }
-            // Without channels there is one.
+            // An input without channels has one.
             [_, height, width] if self.color == Color::Gray => {
                 (Layout::Nchw, "batch, height, width", &one, height, width)
             }
@@ -89,7 +90,7 @@ impl Image {
         let most = self.max_pixels.unwrap_or(0).max(MAX_PIXELS);
         if u64::from(size.width) * u64::from(size.height) > most {
             problems.push(format!(
-                "image: the size is {size}, which is more than the {most} pixels of the largest picture"
+                "image: the size is {size}, which is more than the {most} pixels of the largest image"
             ));
         }
         let matches = |dim: &Dim, length: u32| dim.fixed().is_none_or(|fixed| fixed == length as usize);
@@ -101,10 +102,10 @@ impl Image {
                 input.describe()
             ));
         }
-        Some(Fit { layout, size, has_channels: input.shape.len() == 4 })
+        Some(RowShape { layout, size, has_channels: input.shape.len() == 4 })
     }
 
-    /// What resizing and cropping end with; the model's own size where neither fixes one.
+    /// The size after resizing and cropping; the model's own size if neither is declared.
     fn size(
         &self,
         input: &TensorSpec,
@@ -118,7 +119,7 @@ impl Image {
         if let Some(resize) = &self.resize {
             if resize.shorter.is_some() {
                 problems.push(format!(
-                    "image.resize: shorter leaves the longer side open, but every row of input {:?} needs one size: declare \
+                    "image.resize: shorter leaves the longer side open, but all rows of input {:?} need one size: declare \
                      image.crop too, or width and height",
                     input.name
                 ));
@@ -137,7 +138,7 @@ impl Image {
         size
     }
 
-    /// What each 8-bit value of each channel becomes, in the model's element type: 256 entries a channel.
+    /// The normalised value of each 8-bit value of each channel, in the model's element type: 256 entries a channel.
     fn table(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<Elements> {
         let channels = self.color.channels();
         let mut values = Vec::with_capacity(channels * LEVELS);
@@ -147,19 +148,17 @@ impl Image {
         );
         let scale = self.scale.unwrap_or(if floats { 1.0 / 255.0 } else { 1.0 });
         if !scale.is_finite() || scale == 0.0 {
-            problems.push(format!(
-                "image.scale: {scale} keeps nothing of the picture, expected a number other than 0"
-            ));
+            problems.push(format!("image.scale: expected a finite number other than 0, got {scale}"));
         }
         let mean = per_channel("mean", self.mean.as_ref(), 0.0, self.color, problems);
         let std = per_channel("std", self.std.as_ref(), 1.0, self.color, problems);
         if std.contains(&0.0) {
-            problems.push("image.std: 0 cannot be divided by, expected a number above 0".to_owned());
+            problems.push("image.std: expected a number above 0, got 0".to_owned());
         }
         for (mean, std) in mean.iter().zip(&std) {
             values.extend((0..LEVELS).map(|level| (level as f64 * scale - mean) / std));
         }
-        // Integers: the nearest one, `as` saturates.
+        // Rounds to the nearest integer; `as` saturates.
         macro_rules! integers {
             ($variant:ident) => {
                 Elements::$variant(values.iter().map(|value| value.round_ties_even() as _).collect())
@@ -180,7 +179,7 @@ impl Image {
             Elements::I64(_) => integers!(I64),
             Elements::Bool(_) | Elements::String(_) | Elements::Bytes(_) | Elements::Composite(_) => {
                 problems.push(format!(
-                    "image: input {:?} is {}, expected numbers: a picture has no {}s",
+                    "image: input {:?} is {}, expected numbers: an image has no {}s",
                     input.name,
                     input.describe(),
                     input.element
@@ -208,7 +207,7 @@ fn target(resize: &Resize, problems: &mut Vec<String>) -> Option<Target> {
     Some(target)
 }
 
-/// `channels` numbers, whatever was declared.
+/// One number for each channel, whatever was declared.
 fn per_channel(
     key: &str,
     declared: Option<&PerChannel>,
@@ -223,10 +222,9 @@ fn per_channel(
         Some(PerChannel::Each(values)) => values.clone(),
     };
     if values.len() != channels {
-        let came = values.len();
-        let color = color_name(color);
+        let (color, given) = (color_name(color), values.len());
         problems
-            .push(format!("image.{key}: {color} has {channels} channel(s), but {came} number(s) are given"));
+            .push(format!("image.{key}: {color} has {channels} channel(s), but {given} number(s) are given"));
         return vec![default; channels];
     }
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {

@@ -1,30 +1,30 @@
-//! Chroma at half resolution back to full, and YCbCr to red, green and blue, rounded as libjpeg rounds: what Pillow,
-//! torchvision, OpenCV and TensorFlow decode JPEG with. `zune-jpeg` itself rounds chroma upwards twice.
+//! Brings chroma to full resolution and converts YCbCr to red, green and blue, with the rounding of libjpeg, which Pillow,
+//! torchvision, OpenCV and TensorFlow use. `zune-jpeg` itself rounds chroma upwards twice.
 
-/// One component of a picture, rows side by side.
+/// One component of an image, one row after the other.
 #[derive(Debug)]
 pub(super) struct Plane {
     pub(super) samples: Vec<u8>,
     /// Samples, not pixels.
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Pixels for each sample.
+    /// Pixels for each sample, horizontally and vertically.
     pub(super) across: usize,
     pub(super) down: usize,
 }
 
-/// Buffers that live from row to row.
+/// Buffers that are reused for each row.
 #[derive(Debug, Default)]
 struct Scratch {
     sums: Vec<u16>,
-    /// Luma and chroma, each as wide as its plane asks for.
+    /// Luma and chroma at full width.
     full: [Vec<u8>; 3],
     /// Red, green, blue.
     colors: [Vec<u8>; 3],
 }
 
-/// `width` x `height` pixels of red, green, blue and full opacity from luma and the two chroma planes, or
-/// from the colours' own.
+/// Makes `width` x `height` pixels of red, green, blue and full opacity: from luma and two chroma planes, or, if
+/// `are_colors`, from planes of the colours themselves.
 pub(super) fn to_rgba(planes: &[Plane; 3], width: usize, height: usize, are_colors: bool) -> Vec<u8> {
     let mut scratch = Scratch::default();
     for (row, plane) in scratch.full.iter_mut().zip(planes) {
@@ -51,7 +51,7 @@ pub(super) fn to_rgba(planes: &[Plane; 3], width: usize, height: usize, are_colo
     rgba
 }
 
-/// Row `y` of the picture's full size. Triangle filters: a pixel takes 3/4 of its sample and 1/4 of the next one.
+/// Expands row `y` to full resolution. Triangle filters: a pixel takes 3/4 of its sample and 1/4 of the nearest other one.
 fn expand(plane: &Plane, y: usize, sums: &mut Vec<u16>, out: &mut [u8]) {
     let at = |row: usize| &plane.samples[row * plane.width..][..plane.width];
     let near = at(y / plane.down);
@@ -68,7 +68,7 @@ fn expand(plane: &Plane, y: usize, sums: &mut Vec<u16>, out: &mut [u8]) {
                 *out = ((3 * u16::from(*near) + u16::from(*far) + bias) >> 2) as u8;
             }
         }
-        // Narrower planes are repeated, as below.
+        // Narrower planes are repeated instead, by the last arm.
         (2, 1) if plane.width > 2 => {
             sums.clear();
             sums.extend(near.iter().map(|near| u16::from(*near)));
@@ -87,7 +87,7 @@ fn expand(plane: &Plane, y: usize, sums: &mut Vec<u16>, out: &mut [u8]) {
     }
 }
 
-/// Twice as many as `sums`, `SHIFT` bits smaller; `LEFT` and `RIGHT` round by turns up and down.
+/// Doubles the width of `sums` and shifts them by `SHIFT` bits. `LEFT` and `RIGHT` alternate between rounding up and down.
 fn double<const LEFT: u16, const RIGHT: u16, const SHIFT: u32>(sums: &[u16], out: &mut [u8]) {
     let ([first, second, ..], [.., before, last]) = (sums, sums) else { return };
     let out = &mut out[..2 * sums.len()];
@@ -102,9 +102,11 @@ fn double<const LEFT: u16, const RIGHT: u16, const SHIFT: u32>(sums: &[u16], out
     out[length - 1] = ((4 * last + RIGHT) >> SHIFT) as u8;
 }
 
-/// JFIF 1.02 (ITU-T T.871) in 16-bit fixed point: 1.402, 0.34414, 0.71414 and 1.772, each product rounded.
+/// Converts one row by JFIF 1.02 (ITU-T T.871) in 16-bit fixed point: 1.402, 0.34414, 0.71414 and 1.772, each product
+/// rounded.
 ///
-/// In steps that compilers turn into 16-bit vector instructions: one row a colour, then their bytes side by side.
+/// Computes each colour's row by itself and then interleaves their bytes: compilers turn these steps into 16-bit vector
+/// instructions.
 fn convert(luma: &[u8], blue: &[u8], red: &[u8], rows: &mut [Vec<u8>; 3], out: &mut [u8]) {
     let [r, g, b] = rows;
     for ((y, cr), r) in luma.iter().zip(red).zip(r.iter_mut()) {
@@ -125,7 +127,7 @@ fn convert(luma: &[u8], blue: &[u8], red: &[u8], rows: &mut [Vec<u8>; 3], out: &
     }
 }
 
-/// `value * factor / 65536`, rounded; `value` is a byte with a sign.
+/// `value * factor / 65536`, rounded; `value` is a signed byte.
 fn scaled(value: i16, factor: i16) -> i16 {
     let doubled = ((i32::from(2 * value) * i32::from(factor)) >> 16) as i16;
     (doubled + 1) >> 1

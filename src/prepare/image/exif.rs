@@ -1,10 +1,13 @@
-//! The one tag of a picture's metadata that matters to a model: how the camera was held. Exif 2.3 (CIPA
-//! DC-008), TIFF 6.0 section 2, XMP part 1. Read as Pillow's `ImageOps.exif_transpose` reads it.
+//! The orientation tag of an image's metadata, the only one that matters to a model. Exif 2.3 (CIPA DC-008), TIFF 6.0
+//! section 2, XMP part 1.
+//!
+//! Our own reader: it must read damaged metadata exactly as Pillow's `ImageOps.exif_transpose` does, by which training
+//! pipelines turn images.
 
-/// How the stored pixels must be turned to stand upright.
+/// The steps that turn the stored pixels upright.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Orientation {
-    /// Rows become columns, before the flips.
+    /// Swaps rows and columns, before the flips.
     pub(super) transpose: bool,
     pub(super) flip_x: bool,
     pub(super) flip_y: bool,
@@ -14,10 +17,10 @@ const ORIENTATION: u16 = 0x0112;
 const ENTRY: usize = 12;
 
 impl Orientation {
-    /// From EXIF, a TIFF structure with or without `Exif\0\0` before it; from XMP where EXIF does not say.
-    /// Upright where nothing that makes sense is said.
+    /// Reads EXIF, a TIFF structure with or without `Exif\0\0` before it, or XMP if EXIF has no orientation. Without a
+    /// valid one, the image is upright.
     pub(super) fn new(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Self {
-        exif.and_then(read).or_else(|| xmp.and_then(read_xmp)).map_or_else(Self::default, Self::from_tag)
+        exif.and_then(read_exif).or_else(|| xmp.and_then(read_xmp)).map_or_else(Self::default, Self::from_tag)
     }
 
     fn from_tag(value: u64) -> Self {
@@ -34,7 +37,7 @@ impl Orientation {
         Self { transpose, flip_x, flip_y }
     }
 
-    /// `pixels` of `N` bytes, `width` a row, turned upright.
+    /// Turns `pixels` of `N` bytes upright; `width` is the length of a row.
     pub(super) fn apply<const N: usize>(self, pixels: Vec<u8>, width: usize) -> Vec<u8> {
         if self == Self::default() {
             return pixels;
@@ -55,8 +58,8 @@ impl Orientation {
     }
 }
 
-/// The tag's value in the first image file directory; 0 where it is no whole number.
-fn read(mut exif: &[u8]) -> Option<u64> {
+/// The tag's value in the first image file directory; 0 if it is no whole number.
+fn read_exif(mut exif: &[u8]) -> Option<u64> {
     for _ in 0..2 {
         exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
     }
@@ -78,7 +81,7 @@ fn read(mut exif: &[u8]) -> Option<u64> {
         if number(at, 2)? != u64::from(ORIENTATION) {
             return None;
         }
-        // Bytes of an element, and whether it is a whole number.
+        // Bytes of an element; true for whole numbers.
         let (width, is_whole) = match number(at + 2, 2)? {
             1 | 2 | 7 => (1, false),
             6 => (1, true),

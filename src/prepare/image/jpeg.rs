@@ -5,28 +5,29 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 use zune_jpeg::{JpegDecoder, PlaneInfo};
 
-use super::Size;
 use super::chroma::{self, Plane};
-use super::decode::{Channels, Decoded, broken, cut_short, within_limit};
+use super::declaration::Size;
 use super::exif::Orientation;
+use super::raster::{Channels, DecodedFile, check_size, damaged, truncated};
 use crate::error::Rejection;
 
 /// A side in JPEG's header has 16 bits.
 const MAX_SIDE: usize = u16::MAX as usize;
 
-pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection> {
-    let fault = |error: zune_jpeg::errors::DecodeErrors| broken("JPEG", error);
-    // A decoder fills up what is missing; half a picture is no picture.
-    let Plain { bytes, colors, exif, xmp, .. } = Plain::read(bytes).ok_or_else(|| cut_short("JPEG"))?;
+pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<DecodedFile, Rejection> {
+    let fault = |error: zune_jpeg::errors::DecodeErrors| damaged("JPEG", error);
+    // The decoder would invent missing rows, so a truncated file is refused first.
+    let Segments { bytes, colors, exif, xmp, .. } =
+        Segments::split(bytes).ok_or_else(|| truncated("JPEG"))?;
     let options =
         DecoderOptions::default().set_max_width(MAX_SIDE).set_max_height(MAX_SIDE).set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
     decoder.decode_headers().map_err(fault)?;
-    let info = decoder.info().ok_or_else(|| broken("JPEG", "it has no header"))?;
+    let info = decoder.info().ok_or_else(|| damaged("JPEG", "it has no header"))?;
     let size = Size { width: info.width.into(), height: info.height.into() };
-    within_limit(size, max_pixels)?;
+    check_size(size, max_pixels)?;
     if size.height == 0 {
-        return Err(broken("JPEG", "its header does not say how high it is"));
+        return Err(damaged("JPEG", "its header does not say how high it is"));
     }
     let orientation = Orientation::new(exif.as_deref(), xmp);
     if let Some(mut planes) = planes(&mut decoder) {
@@ -36,11 +37,11 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection
             [luma.width, blue.width, red.width],
         );
         decoder.raw_output().decode_into_planes_strided(&mut buffers, &widths).map_err(fault)?;
-        // The decoder of a progressive image holds every coefficient, 2 bytes each.
+        // The decoder of a progressive image holds all coefficients, 2 bytes each. Frees them before the pixels are made.
         drop(decoder);
         let (width, height) = (size.width as usize, size.height as usize);
         let pixels = chroma::to_rgba(&planes, width, height, colors == Colors::Rgb);
-        return Ok(Decoded { size, channels: Channels::Rgba, pixels, orientation });
+        return Ok(DecodedFile { size, channels: Channels::Rgba, pixels, orientation });
     }
     let (space, channels) = match colors {
         Colors::Gray => (ColorSpace::Luma, Channels::Gray),
@@ -51,22 +52,22 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Rejection
     let pixels = decoder.decode().map_err(fault)?;
     let expected = size.width as usize * size.height as usize * space.num_components();
     if pixels.len() != expected {
-        return Err(broken(
+        return Err(damaged(
             "JPEG",
             format_args!("it gave {} bytes of pixels, {expected} were expected", pixels.len()),
         ));
     }
-    Ok(Decoded { size, channels, pixels, orientation })
+    Ok(DecodedFile { size, channels, pixels, orientation })
 }
 
-/// Size and number of scans, by the headers alone; `None` where the file does not reach its end.
+/// Size and number of scans, by the headers alone; `None` for a truncated file.
 pub(super) fn extent(bytes: &[u8]) -> Option<(Size, u64)> {
-    let Plain { frame, scans, .. } = Plain::read(bytes)?;
+    let Segments { frame, scans, .. } = Segments::split(bytes)?;
     let side = |at| frame.get(at..at + 2).map_or(0, |side| u32::from(u16::from_be_bytes([side[0], side[1]])));
     Some((Size { width: side(3), height: side(1) }, scans))
 }
 
-/// Room for luma and two chroma components, where their sampling is of the common kind.
+/// Empty planes for luma and two chroma components; `None` unless their sampling factors divide the largest ones.
 fn planes(decoder: &mut JpegDecoder<ZCursor<&[u8]>>) -> Option<[Plane; 3]> {
     let raw = decoder.raw_output();
     let (Some(3), Some([luma, blue, red, _])) = (raw.num_components(), raw.layout()) else { return None };
@@ -90,7 +91,7 @@ fn planes(decoder: &mut JpegDecoder<ZCursor<&[u8]>>) -> Option<[Plane; 3]> {
     })
 }
 
-/// Meaning of a file's components.
+/// The meaning of a file's components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colors {
     Gray,
@@ -100,18 +101,17 @@ enum Colors {
     Ycck,
 }
 
-/// A file as libjpeg reads it: what decoding needs, and what the metadata says.
+/// A file, split as libjpeg reads it.
 #[derive(Debug)]
-struct Plain<'a> {
-    /// Without metadata and stray bytes between segments, and with one segment that tells the decoder the
-    /// colours, which it judges otherwise than libjpeg does.
+struct Segments<'a> {
+    /// The file without metadata and stray bytes between segments. One added segment states the colours, which the
+    /// decoder would guess by other rules than libjpeg.
     bytes: Vec<u8>,
     colors: Colors,
-    /// The header of the frame: precision, height and width come first, then the components, three bytes
-    /// each.
+    /// The header of the frame: precision, height and width, then the components, three bytes each.
     frame: &'a [u8],
     scans: u64,
-    /// Several segments are one.
+    /// All EXIF segments joined.
     exif: Option<Vec<u8>>,
     xmp: Option<&'a [u8]>,
 }
@@ -119,23 +119,23 @@ struct Plain<'a> {
 const END: u8 = 0xd9;
 const SCAN: u8 = 0xda;
 
-impl<'a> Plain<'a> {
-    /// `None` where the end marker is not reached by walking from segment to segment (T.81, annex B.1).
-    fn read(file: &'a [u8]) -> Option<Self> {
-        let mut plain =
+impl<'a> Segments<'a> {
+    /// `None` if the segments do not lead to the end marker (T.81, annex B.1).
+    fn split(file: &'a [u8]) -> Option<Self> {
+        let mut segments =
             Self { bytes: Vec::new(), colors: Colors::Gray, frame: &[], scans: 0, exif: None, xmp: None };
-        plain.bytes.reserve(file.len() + ADOBE.len() + 1);
+        segments.bytes.reserve(file.len() + ADOBE.len() + 1);
         let (start, mut rest) = file.split_at_checked(2)?;
-        plain.bytes.extend_from_slice(start);
+        segments.bytes.extend_from_slice(start);
         let (mut is_jfif, mut transform) = (false, None);
         loop {
             let (marker, after) = next_marker(rest)?;
             if matches!(marker, 0x01 | 0xd0..=END) {
-                // No segment belongs to them.
-                plain.bytes.extend([0xff, marker]);
+                // These markers have no segment.
+                segments.bytes.extend([0xff, marker]);
                 rest = after;
                 if marker == END {
-                    return Some(plain);
+                    return Some(segments);
                 }
                 continue;
             }
@@ -144,25 +144,25 @@ impl<'a> Plain<'a> {
             (segment, rest) = after.split_at_checked(length)?;
             let data = segment.get(2..)?;
             match marker {
-                // A frame; tables of Huffman and arithmetic codes are none.
-                0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => plain.frame = data,
-                SCAN if plain.scans == 0 => {
-                    plain.colors = colors(plain.frame, is_jfif, transform);
-                    if let Some(transform) = plain.colors.transform() {
-                        plain.bytes.extend_from_slice(ADOBE);
-                        plain.bytes.push(transform);
+                // A frame. The excluded markers are tables of Huffman and arithmetic codes.
+                0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => segments.frame = data,
+                SCAN if segments.scans == 0 => {
+                    segments.colors = colors(segments.frame, is_jfif, transform);
+                    if let Some(transform) = segments.colors.transform() {
+                        segments.bytes.extend_from_slice(ADOBE);
+                        segments.bytes.push(transform);
                     }
                 }
                 0xe0..=0xef | 0xfe => {
                     match marker {
-                        // The picture's metadata stands before its first scan.
-                        _ if plain.scans > 0 => {}
+                        // Metadata counts only before the first scan.
+                        _ if segments.scans > 0 => {}
                         0xe0 => is_jfif |= data.len() >= 14 && data.starts_with(b"JFIF\0"),
-                        0xe1 if data.starts_with(EXIF) => match &mut plain.exif {
+                        0xe1 if data.starts_with(EXIF) => match &mut segments.exif {
                             Some(exif) => exif.extend_from_slice(&data[EXIF.len()..]),
-                            None => plain.exif = Some(data.to_vec()),
+                            None => segments.exif = Some(data.to_vec()),
                         },
-                        0xe1 => plain.xmp = data.strip_prefix(XMP).or(plain.xmp),
+                        0xe1 => segments.xmp = data.strip_prefix(XMP).or(segments.xmp),
                         0xee if data.len() >= 12 && data.starts_with(b"Adobe") => transform = Some(data[11]),
                         _ => {}
                     }
@@ -170,20 +170,20 @@ impl<'a> Plain<'a> {
                 }
                 _ => {}
             }
-            plain.bytes.extend([0xff, marker]);
-            plain.bytes.extend_from_slice(segment);
+            segments.bytes.extend([0xff, marker]);
+            segments.bytes.extend_from_slice(segment);
             if marker == SCAN {
-                plain.scans += 1;
+                segments.scans += 1;
                 let coded;
                 (coded, rest) = rest.split_at(coded_length(rest)?);
-                plain.bytes.extend_from_slice(coded);
+                segments.bytes.extend_from_slice(coded);
             }
         }
     }
 }
 
 impl Colors {
-    /// The number in Adobe's segment.
+    /// The transform in Adobe's segment.
     fn transform(self) -> Option<u8> {
         match self {
             Self::Gray => None,
@@ -213,7 +213,7 @@ fn colors(frame: &[u8], is_jfif: bool, transform: Option<u8>) -> Colors {
     }
 }
 
-/// The next marker, whatever stands before it, and what follows it.
+/// The next marker, after any other bytes, and the bytes that follow it.
 fn next_marker(mut rest: &[u8]) -> Option<(u8, &[u8])> {
     loop {
         let found = memchr::memchr(0xff, rest)?;

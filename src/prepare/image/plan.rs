@@ -1,37 +1,36 @@
-//! One picture to one row of the model's input: decoding is in [`super::decode`], this is what follows.
+//! Turns one image into one row of the model's input: resizes, crops, normalises and lays out the decoded pixels.
 
-use super::check::MAX_PIXELS;
-use super::decode::{self, Picture};
-use super::resize;
-use super::{Color, Filter, Layout, Size};
+use super::declaration::{Color, Filter, Layout, MAX_PIXELS, Size};
+use super::raster::{Raster, check_size};
+use super::{decode, resize};
 use crate::error::{Code, Rejection};
 use crate::for_each_number_type;
-use crate::prepare::survive::survive;
+use crate::prepare::catch_panic::catch_panic;
 use crate::tensor::{ElementType, Elements};
 
-/// Limit of what the images of a request cost together, in pixels: 21 photos of 12 megapixels. A thread
-/// decodes so many in one to three seconds, as long as they are not large files too.
+/// Limit of the cost of all images of a request, in pixels: 21 photos of 12 megapixels. A thread decodes that many in one to
+/// three seconds, unless their files are large too.
 const MAX_COST: u64 = 256 << 20;
 
-/// How pictures become rows of one input, checked against it.
+/// The steps from an image to a row of one input.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(super) input: String,
     pub(super) color: Color,
     pub(super) resize: Option<(Target, Filter)>,
-    /// Of every row.
+    /// The size of every row.
     pub(super) size: Size,
     pub(super) layout: Layout,
-    /// Whether a row has a dimension for its channels.
+    /// True when a row has a dimension for its channels.
     pub(super) has_channels: bool,
-    /// What each 8-bit value of each channel becomes: 256 entries a channel, in the input's element type.
+    /// The normalised value of each 8-bit value of each channel: 256 entries a channel, in the input's element type.
     pub(super) table: Elements,
-    /// Whether a picture of another size is cropped, or padded with black; refused otherwise.
+    /// True when an image of another size is cropped, or padded with black; otherwise it is refused.
     pub(super) crop: bool,
     pub(super) max_pixels: u64,
 }
 
-/// What resizing aims at.
+/// The target of resizing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     Shorter(u32),
@@ -59,30 +58,29 @@ impl Plan {
         self.table.element()
     }
 
-    /// Checks what the images of one request cost together, before one of them is decoded: pixels to decode,
-    /// and those that resizing makes.
+    /// Checks the cost of all images of one request before any is decoded: the pixels to decode, and those that resizing
+    /// makes. A file that is no image costs nothing; it is refused when it is decoded.
     ///
     /// # Errors
-    /// `INPUT_TOO_LARGE` where one of them, or all of them, take a thread for too long. What is no image
-    /// costs nothing; it is refused when it is decoded.
+    /// `INPUT_TOO_LARGE` if one image, or all together, would occupy a thread for too long.
     pub fn check_cost(&self, images: &[Vec<u8>]) -> Result<(), Rejection> {
         let (one, all) = (self.max_pixels.saturating_mul(2), MAX_COST.max(self.max_pixels.saturating_mul(4)));
         let too_large = |message: String| self.named(Rejection::new(Code::InputTooLarge, message));
         let mut total = 0_u64;
         for image in images {
-            // A fault in a decoder must cost no more than this one request.
-            let Some(Some((size, cost))) = survive(|| decode::cost(image)) else { continue };
-            decode::within_limit(size, self.max_pixels).map_err(|rejection| self.named(rejection))?;
+            // A panic in a decoder must cost only this request.
+            let Some(Some((size, cost))) = catch_panic(|| decode::cost(image)) else { continue };
+            check_size(size, self.max_pixels).map_err(|rejection| self.named(rejection))?;
             if cost > one {
                 return Err(too_large(format!(
-                    "decoding a picture of {size} in its scans costs as much as {cost} pixels, at most {one} are allowed; send a \
+                    "decoding an image of {size} in its scans costs as much as {cost} pixels, at most {one} are allowed; send a \
                      smaller one, or one with fewer scans"
                 )));
             }
             total = total.saturating_add(cost).saturating_add(self.resizing(size));
             if total > all {
                 return Err(too_large(format!(
-                    "the pictures of the request cost more than the {all} pixels allowed together, to decode and to resize; send \
+                    "the images of the request cost more than the {all} pixels allowed together, to decode and to resize; send \
                      them in several requests"
                 )));
             }
@@ -94,7 +92,7 @@ impl Plan {
         Rejection::new(code, format!("input {:?}: {message}", self.input))
     }
 
-    /// Pixels that the two passes of resizing make, however the image is turned; 0 without resizing.
+    /// Pixels that the two passes of resizing make, whichever way the image is turned; 0 without resizing.
     fn resizing(&self, from: Size) -> u64 {
         let Some(to) = self.target(from) else { return 0 };
         u64::from(to.width) * (u64::from(from.height.max(from.width)) + u64::from(to.height))
@@ -118,43 +116,42 @@ impl Plan {
         })
     }
 
-    /// Appends one row to `out`, which must be of the input's element type. A rejected picture leaves `out` as it was.
+    /// Appends one row to `out`, which must have the input's element type. A rejected image leaves `out` unchanged.
     ///
-    /// The peak of memory is about 8 bytes for each of the picture's pixels, 9 where it is a progressive
-    /// JPEG.
+    /// The peak of memory is about 8 bytes for each pixel of the image, 9 for a progressive JPEG.
     pub fn prepare(&self, bytes: &[u8], out: &mut Elements) -> Result<(), Rejection> {
-        let picture =
+        let image =
             decode::decode(bytes, self.color, self.max_pixels).map_err(|rejection| self.named(rejection))?;
-        let picture = self.resized(picture)?;
-        if !self.crop && picture.size != self.size {
+        let image = self.resized(image)?;
+        if !self.crop && image.size != self.size {
             return Err(Rejection::invalid(format!(
-                "input {:?}: expected a picture of {}, as the model takes it, but one of {} came; the bundle's model.yaml \
-                 declares neither resize nor crop",
-                self.input, self.size, picture.size
+                "input {:?}: expected an image of {}, as the model takes it, got one of {}; the bundle's model.yaml declares \
+                 neither resize nor crop",
+                self.input, self.size, image.size
             )));
         }
-        self.append(&self.padded(picture), out);
+        self.append(&self.padded(image), out);
         Ok(())
     }
 
-    pub(super) fn resized(&self, picture: Picture) -> Result<Picture, Rejection> {
-        let (Some(target), Some((_, filter))) = (self.target(picture.size), self.resize) else {
-            return Ok(picture);
+    pub(super) fn resized(&self, image: Raster) -> Result<Raster, Rejection> {
+        let (Some(target), Some((_, filter))) = (self.target(image.size), self.resize) else {
+            return Ok(image);
         };
-        if target == picture.size {
-            return Ok(picture);
+        if target == image.size {
+            return Ok(image);
         }
-        // Between the two passes the picture is as wide as the one and as high as the other.
-        let Size { width, height } = picture.size;
+        // The result of the first pass is as wide as one image and as high as the other.
+        let Size { width, height } = image.size;
         let between = u64::from(width.max(target.width)) * u64::from(height.max(target.height));
         if between > self.max_pixels.max(MAX_PIXELS) {
-            return Err(self.too_large(picture.size, target));
+            return Err(self.too_large(image.size, target));
         }
-        let from = picture.size;
-        resize::resize(picture, self.color, target, filter).map_err(|error| {
+        let from = image.size;
+        resize::resize(image, self.color, target, filter).map_err(|error| {
             let input = &self.input;
             Rejection::invalid(format!(
-                "input {input:?}: cannot resize a picture of {from} to {target}: {error}"
+                "input {input:?}: cannot resize an image of {from} to {target}: {error}"
             ))
         })
     }
@@ -163,50 +160,50 @@ impl Plan {
         Rejection::new(
             Code::InputTooLarge,
             format!(
-                "input {:?}: resizing a picture of {from} to {target} takes more than the {} pixels allowed; send one of a \
+                "input {:?}: resizing an image of {from} to {target} takes more than the {} pixels allowed; send one of a \
                  less extreme shape",
                 self.input, self.max_pixels
             ),
         )
     }
 
-    /// With black borders, where the picture is smaller than what is cut from it.
-    fn padded(&self, picture: Picture) -> Picture {
-        let Size { width, height } = picture.size;
+    /// Adds black borders to an image that is smaller than the crop.
+    fn padded(&self, image: Raster) -> Raster {
+        let Size { width, height } = image.size;
         let size = Size { width: width.max(self.size.width), height: height.max(self.size.height) };
-        if size == picture.size {
-            return picture;
+        if size == image.size {
+            return image;
         }
-        let stored = self.color.stored();
+        let stored = self.color.bytes_per_pixel();
         let (left, top) = ((size.width - width) as usize / 2, (size.height - height) as usize / 2);
         let (from_row, row) = (width as usize * stored, size.width as usize * stored);
         let mut pixels = vec![0; row * size.height as usize];
-        for (y, from) in picture.pixels.chunks_exact(from_row).enumerate() {
+        for (y, from) in image.pixels.chunks_exact(from_row).enumerate() {
             pixels[(top + y) * row + left * stored..][..from_row].copy_from_slice(from);
         }
-        Picture { size, pixels }
+        Raster { size, pixels }
     }
 
-    /// The rows of the middle of `picture`, which is no smaller than what is cut from it.
-    fn window<'a>(&self, picture: &'a Picture) -> impl Iterator<Item = &'a [u8]> + Clone {
-        let stored = self.color.stored();
-        let row = picture.size.width as usize * stored;
-        let left = middle(picture.size.width, self.size.width) * stored;
-        let top = middle(picture.size.height, self.size.height);
+    /// The rows of the centre of `image`, which is at least as large as the crop.
+    fn window<'a>(&self, image: &'a Raster) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let stored = self.color.bytes_per_pixel();
+        let row = image.size.width as usize * stored;
+        let left = centre_offset(image.size.width, self.size.width) * stored;
+        let top = centre_offset(image.size.height, self.size.height);
         let (width, height) = (self.size.width as usize * stored, self.size.height as usize);
-        (top..top + height).map(move |y| &picture.pixels[y * row + left..][..width])
+        (top..top + height).map(move |y| &image.pixels[y * row + left..][..width])
     }
 
     /// Crops, normalises and lays out in one pass over the pixels that are kept.
-    fn append(&self, picture: &Picture, out: &mut Elements) {
-        let stored = self.color.stored();
+    fn append(&self, image: &Raster, out: &mut Elements) {
+        let stored = self.color.bytes_per_pixel();
         let order: &[usize] = match self.color {
             Color::Gray => &[0],
             Color::Rgb => &[0, 1, 2],
             Color::Bgr => &[2, 1, 0],
             Color::Rgba => &[0, 1, 2, 3],
         };
-        let rows = self.window(picture);
+        let rows = self.window(image);
         macro_rules! append {
             ($(($variant:ident, $rust:ty)),+ $(,)?) => {
                 match (&self.table, out) {
@@ -233,8 +230,8 @@ impl Plan {
     }
 }
 
-/// Where the middle begins: a half is rounded to the even neighbour, as Python does for torchvision.
-fn middle(length: u32, kept: u32) -> usize {
+/// The offset of the centre: a half is rounded to the even neighbour, as Python does for torchvision.
+fn centre_offset(length: u32, kept: u32) -> usize {
     let (half, is_odd) = ((length - kept) / 2, (length - kept) % 2 == 1);
     if is_odd { half + half % 2 } else { half }.try_into().expect("a side fits in memory")
 }

@@ -1,19 +1,19 @@
-//! A PNG's chunks (PNG 3, section 5.3), as far as its decoder does not see to them: an end that is missing,
-//! and the texts (section 11.3.3) in which older programs keep EXIF, and all keep XMP.
+//! The chunks of a PNG (PNG 3, section 5.3) that its decoder does not handle: a missing end, and the texts (section
+//! 11.3.3) in which older programs store EXIF, and all programs store XMP.
 
 use std::borrow::Cow;
 use std::io::Read as _;
 
 use flate2::read::ZlibDecoder;
 
-/// Bytes of a text once inflated: Pillow's own limit.
+/// Bytes of an inflated text: Pillow's own limit.
 const LONGEST: u64 = 1 << 20;
 
 const CHECKSUM: usize = 4;
 /// The last chunk of a file, which is empty.
 const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
-/// The file with an end behind its last whole chunk, which it may lack.
+/// The file, with an end after its last whole chunk if it has none.
 pub(super) fn with_end(png: &[u8]) -> Cow<'_, [u8]> {
     let mut whole = png.len();
     for (kind, _, end) in chunks(png) {
@@ -30,7 +30,7 @@ pub(super) fn xmp(png: &[u8]) -> Option<Vec<u8>> {
     text(png, b"XML:com.adobe.xmp")
 }
 
-/// EXIF as ImageMagick and exiftool wrote it before PNG had a chunk for it: after three lines, hexadecimal.
+/// EXIF as ImageMagick and exiftool wrote it before PNG had a chunk for it: hexadecimal, after three lines.
 pub(super) fn exif(png: &[u8]) -> Option<Vec<u8>> {
     let text = text(png, b"Raw profile type exif")?;
     let digits =
@@ -48,7 +48,7 @@ fn text(png: &[u8], keyword: &[u8]) -> Option<Vec<u8>> {
     });
     // Only one is inflated, however many there are.
     let (kind, value) = texts.last()?;
-    decode(kind, value)
+    text_value(kind, value)
 }
 
 /// The kind and data of every whole chunk, and the chunk's end in the file.
@@ -64,7 +64,7 @@ fn chunks(png: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8], usize)> {
     })
 }
 
-fn decode(kind: &[u8; 4], value: &[u8]) -> Option<Vec<u8>> {
+fn text_value(kind: &[u8; 4], value: &[u8]) -> Option<Vec<u8>> {
     match (kind, value) {
         (b"tEXt", text) => Some(text.to_vec()),
         (b"zTXt", [0, text @ ..]) => inflate(text),

@@ -1,44 +1,39 @@
-//! Resizing as Pillow does it: first the rows, then the columns, rounded to 8 bits in between; colours weighed by their
-//! opacity. (From version 13 on, Pillow takes the columns first where that is cheaper and the aspect ratio changes.)
+//! Resizes like Pillow: first horizontally, then vertically, rounded to 8 bits in between, with colours weighted by their
+//! opacity. (Since version 13, Pillow resizes vertically first if that is cheaper and the aspect ratio changes.)
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U8x4};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
-use super::decode::Picture;
-use super::{Color, Filter, Size};
+use super::declaration::{Color, Filter, Size};
+use super::raster::Raster;
 
-/// `picture`, stored as `color` asks for, brought to `target`.
-pub(super) fn resize(
-    picture: Picture,
-    color: Color,
-    target: Size,
-    filter: Filter,
-) -> Result<Picture, String> {
+/// Resizes `image`, which is stored for `color`, to `target`.
+pub(super) fn resize(image: Raster, color: Color, target: Size, filter: Filter) -> Result<Raster, String> {
     let algorithm = match filter {
         Filter::Nearest => ResizeAlg::Nearest,
         Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
         Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
         Filter::Lanczos => ResizeAlg::Convolution(FilterType::Lanczos3),
     };
-    let weighed = color == Color::Rgba && filter != Filter::Nearest;
-    let Picture { size, mut pixels } = picture;
-    if weighed {
+    let is_weighted = color == Color::Rgba && filter != Filter::Nearest;
+    let Raster { size, mut pixels } = image;
+    if is_weighted {
         each_pixel(&mut pixels, muldiv_255);
     }
-    // Typed: the crate's own choice at run time would link its code for thirteen kinds of pixels, 1.5 MB of it.
+    // Typed, since the crate's own choice at run time would link its code for thirteen pixel types, 1.5 MB.
     let pass = if color == Color::Gray { pass::<U8> } else { pass::<U8x4> };
     let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
     let between = Size { width: target.width, height: size.height };
     let pixels = pass(pixels, size, between, &options)?;
     let mut pixels = pass(pixels, between, target, &options)?;
-    if weighed {
+    if is_weighted {
         each_pixel(&mut pixels, |color, alpha| match alpha {
             0 | 255 => color,
             alpha => (u32::from(color) * 255 / u32::from(alpha)).min(255) as u8,
         });
     }
-    Ok(Picture { size: target, pixels })
+    Ok(Raster { size: target, pixels })
 }
 
 fn pass<P: PixelTrait + InnerPixel>(

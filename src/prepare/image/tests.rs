@@ -1,4 +1,4 @@
-//! Pillow and numpy are the judges: `scripts/examples/make_images.py` makes the pictures and notes what they give.
+//! Pillow and numpy are the judges: `scripts/examples/make_images.py` makes the images and notes what they give.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde::Deserialize;
 
-use super::{Image, Plan};
+use super::declaration::{Color, Filter, Size};
+use super::raster::Raster;
+use super::{ImageDeclaration, Plan, decode};
 use crate::error::Code;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements};
@@ -14,7 +16,7 @@ use crate::tensor::{ElementType, Elements};
 #[derive(Deserialize)]
 struct Case {
     file: String,
-    image: Image,
+    image: ImageDeclaration,
     element: String,
     /// Of one row.
     shape: Vec<usize>,
@@ -93,11 +95,11 @@ fn rows_equal_those_of_pillow_and_numpy() {
         count += off.len();
     }
     let mean = sum / f64::from(u32::try_from(count).unwrap());
-    assert!(mean <= MOST_ON_AVERAGE, "{mean} steps of 8 bits off on average over all pictures");
+    assert!(mean <= MOST_ON_AVERAGE, "{mean} steps of 8 bits off on average over all images");
 }
 
 /// A declaration as `model.yaml` writes it.
-fn declare(yaml: &str) -> Image {
+fn declare(yaml: &str) -> ImageDeclaration {
     serde_saphyr::from_str(yaml).unwrap()
 }
 
@@ -113,7 +115,7 @@ fn classifier() -> Plan {
 fn reject(plan: &Plan, bytes: &[u8]) -> (Code, String) {
     let mut out = Elements::F32(vec![7.0]);
     let rejection = plan.prepare(bytes, &mut out).unwrap_err();
-    assert_eq!(out, Elements::F32(vec![7.0]), "a rejected picture must leave nothing behind");
+    assert_eq!(out, Elements::F32(vec![7.0]), "a rejected image must leave nothing behind");
     (rejection.code, rejection.message.into_owned())
 }
 
@@ -135,14 +137,13 @@ fn the_layout_follows_the_input_where_it_is_unambiguous() {
 }
 
 #[test]
-fn a_gray_picture_needs_no_channels() {
+fn a_gray_image_needs_no_channels() {
     let with = declare("{color: gray}").check(&input(ElementType::U8, &[1, 9, 8])).unwrap();
     let gray = declare("{color: gray, resize: {width: 8, height: 9}}");
     let without = gray.check(&input(ElementType::U8, &[9, 8])).unwrap();
     assert_eq!((without.shape(), without.size()), (vec![9, 8], (8, 9)));
     let rows = [with, without].map(|plan| {
-        let plan =
-            Plan { resize: Some((super::plan::Target::Size(plan.size), super::Filter::Bilinear)), ..plan };
+        let plan = Plan { resize: Some((super::plan::Target::Size(plan.size), Filter::Bilinear)), ..plan };
         let mut out = Elements::with_capacity(ElementType::U8, 0);
         plan.prepare(&read("gray.png"), &mut out).unwrap();
         out
@@ -157,7 +158,7 @@ fn a_gray_picture_needs_no_channels() {
 }
 
 #[test]
-fn a_row_is_no_larger_than_the_largest_picture() {
+fn a_row_is_no_larger_than_the_largest_image() {
     let open = TensorSpec { shape: vec![Dim::Any(String::new()); 4], ..input(ElementType::F32, &[]) };
     for yaml in ["{crop: {width: 100000, height: 100000}}", "{resize: {width: 4000000000, height: 1000}}"] {
         let [problem] = &problems(yaml, &open)[..] else { panic!("expected one problem") };
@@ -182,8 +183,8 @@ fn every_problem_of_a_declaration_is_named_at_once() {
         "either shorter, or both",
         "declare image.crop",
         "image.mean",
-        "image.std: 0",
-        "image.scale: 0",
+        "image.std: expected a number above 0",
+        "image.scale: expected a finite number",
         "max_pixels",
     ] {
         assert!(found.contains(part), "{part:?} is missing from:\n{found}");
@@ -203,12 +204,12 @@ fn every_problem_of_a_declaration_is_named_at_once() {
 #[test]
 fn unknown_keys_are_refused() {
     for yaml in ["{colour: rgb}", "{resize: {longer: 3}}", "{crop: {width: 3}}", "{mean: black}"] {
-        assert!(serde_saphyr::from_str::<Image>(yaml).is_err(), "{yaml}");
+        assert!(serde_saphyr::from_str::<ImageDeclaration>(yaml).is_err(), "{yaml}");
     }
 }
 
 #[test]
-fn the_header_alone_decides_that_a_picture_is_too_large() {
+fn the_header_alone_decides_that_an_image_is_too_large() {
     let mut header = read("rgb.png");
     header[16..20].copy_from_slice(&50_000_u32.to_be_bytes());
     header[20..24].copy_from_slice(&50_000_u32.to_be_bytes());
@@ -258,11 +259,8 @@ fn what_images_cost_is_judged_before_one_is_decoded() {
     let cost =
         |images: &[Vec<u8>]| plan.check_cost(images).map_err(|rejection| rejection.message.into_owned());
     let scans = many_scans();
-    assert_eq!(
-        super::decode::cost(&scans),
-        Some((super::Size { width: 8192, height: 8192 }, (64 << 20) / 16 * 111))
-    );
-    let says = "input \"pixels\": decoding a picture of 8192 x 8192 in its scans costs as much as 465567744 pixels, at most 134217728 are allowed";
+    assert_eq!(decode::cost(&scans), Some((Size { width: 8192, height: 8192 }, (64 << 20) / 16 * 111)));
+    let says = "input \"pixels\": decoding an image of 8192 x 8192 in its scans costs as much as 465567744 pixels, at most 134217728 are allowed";
     assert!(cost(&[read("rgb.png"), scans]).unwrap_err().starts_with(says));
     // 64 megapixels in 17 scans are the most that one may have.
     let few: Vec<u8> = {
@@ -275,7 +273,7 @@ fn what_images_cost_is_judged_before_one_is_decoded() {
     let largest = png_header(8192, 8192);
     assert_eq!(cost(&vec![largest.clone(); 3]), Ok(()));
     let says =
-        "input \"pixels\": the pictures of the request cost more than the 268435456 pixels allowed together";
+        "input \"pixels\": the images of the request cost more than the 268435456 pixels allowed together";
     assert!(cost(&vec![largest; 4]).unwrap_err().starts_with(says));
     // Tiny ones of an extreme shape become large: 32 x 1,280,000 pixels.
     assert!(cost(&vec![png_header(1, 40_000); 6]).is_ok());
@@ -317,13 +315,12 @@ fn of_many_texts_of_a_png_one_is_inflated() {
 }
 
 #[test]
-fn a_picture_of_extreme_shape_is_not_blown_up() {
+fn an_image_of_extreme_shape_is_not_blown_up() {
     // 60,000 x 1 pixels would become 1,920,000 x 32 of four bytes, 2^31 x 1 be too large by itself.
     let shape = declare("{resize: {shorter: 4000}, crop: {width: 4, height: 4}}");
     let plan = shape.check(&input(ElementType::F32, &[3, 4, 4])).unwrap();
-    let picture =
-        super::decode::Picture { size: super::Size { width: 60_000, height: 1 }, pixels: vec![0; 240_000] };
-    assert_eq!(plan.resized(picture).unwrap_err().code, Code::InputTooLarge);
+    let image = Raster { size: Size { width: 60_000, height: 1 }, pixels: vec![0; 240_000] };
+    assert_eq!(plan.resized(image).unwrap_err().code, Code::InputTooLarge);
 }
 
 #[test]
@@ -337,20 +334,20 @@ fn other_files_are_named() {
     ] {
         let (code, message) = reject(&classifier(), bytes);
         assert_eq!(code, Code::InvalidInput);
-        assert!(message.contains(&format!("but {name} came")), "{message}");
+        assert!(message.contains(&format!("WebP image, got {name}")), "{message}");
     }
 }
 
 #[test]
-fn a_picture_of_another_size_needs_a_declaration() {
-    let plan = Image::default().check(&input(ElementType::F32, &[3, 24, 24])).unwrap();
+fn an_image_of_another_size_needs_a_declaration() {
+    let plan = ImageDeclaration::default().check(&input(ElementType::F32, &[3, 24, 24])).unwrap();
     let (code, message) = reject(&plan, &read("rgb.png"));
     assert_eq!(code, Code::InvalidInput);
     assert!(message.contains("24 x 24") && message.contains("61 x 43"), "{message}");
 }
 
 #[test]
-fn half_a_picture_is_refused_wherever_it_ends() {
+fn half_an_image_is_refused_wherever_it_ends() {
     let plan = classifier();
     for file in [
         "restarts.jpg",
@@ -379,9 +376,9 @@ fn half_a_picture_is_refused_wherever_it_ends() {
         for length in (0..needed).step_by(1 + whole.len() / 150).chain([needed - 1]) {
             let (code, message) = reject(&plan, &whole[..length]);
             assert_eq!(code, Code::InvalidInput, "{file}, {length} of {} bytes: {message}", whole.len());
-            // Without its first bytes it is no picture at all.
+            // Without its first bytes it is no image at all.
             if length >= 16 {
-                let expected = "picture is cut short; send the whole file";
+                let expected = "image is truncated; send the whole file";
                 assert!(message.ends_with(expected), "{file}, {length} bytes: {message}");
             }
         }
@@ -390,7 +387,7 @@ fn half_a_picture_is_refused_wherever_it_ends() {
 
 /// The sender has sent the whole file: more of it would not help.
 #[test]
-fn a_whole_picture_that_is_damaged_is_not_asked_for_again() {
+fn a_whole_image_that_is_damaged_is_not_asked_for_again() {
     for (file, at) in [("rgb.png", 60), ("photo-progressive.jpg", 163), ("lossless.webp", 40)] {
         let mut bytes = read(file);
         bytes[at..at + 8].fill(0xff);
@@ -407,11 +404,11 @@ proptest! {
     fn random_bytes_never_panic(kind in 0..4_usize, mut bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let magic: [&[u8]; 4] = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x50\x01\x00\x00WEBPVP8 "];
         bytes.splice(0..0, magic[kind].iter().copied());
-        let _ = super::decode::decode_unguarded(&bytes, super::Color::Rgb, 1 << 20);
+        let _ = decode::decode_unguarded(&bytes, Color::Rgb, 1 << 20);
     }
 
     #[test]
-    fn mutated_pictures_never_panic(
+    fn mutated_images_never_panic(
         file in proptest::sample::select(vec![
             "restarts.jpg", "orientation-6.jpg", "photo-progressive.jpg", "cmyk.jpg", "gray.jpg", "rgb.png",
             "stray-bytes-progressive.jpg", "keep-rgb.jpg", "xmp-3.jpg", "profile-7.png", "xmp-7.png", "no-end.png",
@@ -426,6 +423,6 @@ proptest! {
             let at = at.index(reach);
             bytes[at] = byte;
         }
-        let _ = super::decode::decode_unguarded(&bytes, super::Color::Gray, 1 << 20);
+        let _ = decode::decode_unguarded(&bytes, Color::Gray, 1 << 20);
     }
 }

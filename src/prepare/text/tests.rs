@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde::Deserialize;
 
-use super::{Text, Tokenizer};
+use super::{TextDeclaration, Tokenizer};
 use crate::error::Code;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
@@ -14,7 +14,7 @@ use crate::tensor::{ElementType, Elements, Tensor};
 #[derive(Deserialize)]
 struct Case {
     file: String,
-    text: Text,
+    text: TextDeclaration,
     texts: Vec<String>,
     /// The second text of every pair.
     seconds: Option<Vec<String>>,
@@ -44,7 +44,7 @@ fn inputs(element: ElementType, length: Option<usize>) -> [TensorSpec; 3] {
     ["attention_mask", "input_ids", "token_type_ids"].map(|name| input(name, element, length))
 }
 
-fn declare(yaml: &str) -> Text {
+fn declare(yaml: &str) -> TextDeclaration {
     serde_saphyr::from_str(yaml).unwrap()
 }
 
@@ -147,8 +147,7 @@ fn a_pair_of_which_too_little_may_be_cut_is_refused() {
     let (first, second) = (texts(&["dog dog dog dog"]), texts(&["dog"]));
     let rejection = tokenizer.prepare(&first, Some(&second)).unwrap_err();
     assert_eq!(rejection.code, Code::InputTooLarge);
-    let expected =
-        "text 0 is too long: 6 tokens are kept and only the second text of a pair is cut; send a shorter one";
+    let expected = "text 0 is too long: 6 tokens are kept and only the second text of a pair is truncated; send a shorter one";
     assert_eq!(rejection.message, expected);
     let alone =
         load("wordpiece.json", "{truncation: {max_length: 6, strategy: only_second}}", &model).unwrap_err();
@@ -182,7 +181,7 @@ fn every_problem_is_named_at_once() {
         "\"attention_mask\" is string",
         "\"token_type_ids\" is int64[1]",
         "less than the 2 special token(s)",
-        "brought to 5 tokens, but the model takes 8",
+        "padded to 5 tokens, but the model takes 8",
         "no token \"[FILL]\"",
         "a limit of 0",
     ] {
@@ -195,8 +194,8 @@ fn every_problem_is_named_at_once() {
             "9 tokens are kept",
         ),
         ("{inputs: {input_ids: absent}}", "absent"),
-        ("{padding: {multiple_of: 0}}", "0 fills up nothing"),
-        ("{fields: []}", "text.fields: expected one name or two unlike ones, got []"),
+        ("{padding: {multiple_of: 0}}", "0 pads nothing"),
+        ("{fields: []}", "text.fields: expected one name, or two different ones, got []"),
         ("{fields: [a, a]}", "got [\"a\", \"a\"]"),
         ("{fields: [a, b, c]}", "got [\"a\", \"b\", \"c\"]"),
         ("{fields: [a, b], truncation: {max_length: 2}}", "less than the 3 special token(s)"),
@@ -206,10 +205,11 @@ fn every_problem_is_named_at_once() {
         let found = load("wordpiece.json", yaml, &model).unwrap_err().join("\n");
         assert!(found.contains(part), "{part:?} is missing from:\n{found}");
     }
-    let found = Tokenizer::load(b"{}", &Text::default(), &inputs(ElementType::I64, None)).unwrap_err();
+    let found =
+        Tokenizer::load(b"{}", &TextDeclaration::default(), &inputs(ElementType::I64, None)).unwrap_err();
     assert!(found[0].contains("\"tokenizer.json\" is no tokenizer"), "{found:?}");
     for yaml in ["{tokeniser: x}", "{truncation: {side: left}}", "{padding: {to: 3}}", "{inputs: {ids: x}}"] {
-        assert!(serde_saphyr::from_str::<Text>(yaml).is_err(), "{yaml}");
+        assert!(serde_saphyr::from_str::<TextDeclaration>(yaml).is_err(), "{yaml}");
     }
 }
 
@@ -276,7 +276,7 @@ fn the_longest_text_allowed_is_tokenized() {
 #[derive(Deserialize)]
 struct Rule {
     tokenizer: serde_json::Value,
-    text: Text,
+    text: TextDeclaration,
     texts: Vec<String>,
     seconds: Option<Vec<String>>,
     /// Ids and types of each text; none where the package refuses it.
@@ -329,8 +329,8 @@ fn expressions_that_the_python_package_cannot_read_are_refused() {
     deep["pre_tokenizer"]["pattern"]["Regex"] = "[a".repeat(4000).into();
     for file in files.into_iter().chain([deep]) {
         let bytes = serde_json::to_vec(&file).unwrap();
-        let problems =
-            Tokenizer::load(&bytes, &Text::default(), &inputs(ElementType::I64, None)).unwrap_err();
+        let problems = Tokenizer::load(&bytes, &TextDeclaration::default(), &inputs(ElementType::I64, None))
+            .unwrap_err();
         assert!(
             problems[0].contains("\"tokenizer.json\" is no tokenizer: Oniguruma error: "),
             "{problems:?}"

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::engine::job::Reply;
+use crate::pubsub::delivery::Reply;
 
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -39,7 +39,7 @@ pub(super) struct Weight {
 
 impl Weight {
     fn of(reply: &Reply) -> Self {
-        Self { messages: 1, bytes: reply.origin.ticket.bytes() }
+        Self { messages: 1, bytes: reply.memory.bytes() }
     }
 
     fn add(&mut self, other: Self) {
@@ -60,9 +60,9 @@ impl Keys {
 
     /// Takes in a response whose request has a turn.
     pub(super) fn hold(&mut self, mut reply: Reply) {
-        let Some(turn) = &reply.origin.turn else { return };
+        let Some(turn) = &reply.delivery.turn else { return };
         // The response that it waits for may not be computed yet.
-        reply.origin.ticket.publishing(0);
+        reply.memory.waits_to_be_sent(0);
         let (key, number) = (Arc::clone(&turn.key), turn.number);
         let weight = Weight::of(&reply);
         let lane = self.lanes.entry(Arc::clone(&key)).or_default();
@@ -105,7 +105,7 @@ impl Keys {
             lane.is_ready = false;
             while !lane.is_sending
                 && let Some(first) = lane.waiting.first_entry()
-                && first.get().origin.turn.as_ref().is_none_or(|turn| turn.is_first())
+                && first.get().delivery.turn.as_ref().is_none_or(|turn| turn.is_first())
             {
                 let next = next(first.get());
                 if lane.is_blocked != (next == Next::Wait) {
@@ -118,11 +118,11 @@ impl Keys {
                 }
                 let mut reply = first.remove();
                 lane.weight.subtract(Weight::of(&reply));
-                reply.origin.ticket.publishing(reply.body.len());
+                reply.memory.waits_to_be_sent(reply.body.len());
                 match next {
                     Next::Leave => return Some(reply),
                     Next::Go => {
-                        reply.origin.turn = None;
+                        reply.delivery.turn = None;
                         lane.is_sending = true;
                         return Some(reply);
                     }
@@ -167,20 +167,28 @@ pub(super) enum Next {
 
 #[cfg(test)]
 mod tests {
-    use google_cloud_pubsub::model::Message;
-
     use super::*;
-    use crate::engine::job::{Origin, Ticket};
+    use crate::engine::admit::Refusal;
+    use crate::engine::budget::Memory;
+    use crate::engine::job::Origin;
     use crate::error::Rejection;
     use crate::ops::metrics::Metrics;
     use crate::ops::traces::MessageTrace;
+    use crate::pubsub::delivery::{Delivery, Requester};
     use crate::pubsub::ordering::Order;
+    use crate::pubsub::ticket::Ticket;
 
     fn reply(order: &Arc<Order>, key: &str, id: &str) -> Reply {
-        let ticket = Ticket::new(None, Metrics::new(), MessageTrace::default());
-        let mut origin = Origin::of(Message::new().set_message_id(id), ticket);
-        origin.turn = Some(order.take(key));
-        Reply::refused(&Rejection::invalid("no"), None, None, origin)
+        let metrics = Metrics::new();
+        let delivery = Delivery {
+            requester: Requester { message_id: id.to_owned(), ..Requester::default() },
+            attempt: 0,
+            turn: Some(order.take(key)),
+            ticket: Ticket::new(None, Arc::clone(&metrics)),
+            alone: None,
+        };
+        let origin = Origin::new(delivery, Memory::new(metrics), MessageTrace::default());
+        Reply::refused(Refusal { rejection: Rejection::invalid("no"), id: None, model: None }, origin)
     }
 
     #[test]
@@ -196,7 +204,7 @@ mod tests {
         assert!(keys.next(|_| Next::Wait).is_none());
         assert!(keys.beyond(share(6)).is_none());
         let (key, given_up) = keys.beyond(share(5)).unwrap();
-        let ids: Vec<_> = given_up.iter().map(|reply| &*reply.origin.message_id).collect();
+        let ids: Vec<_> = given_up.iter().map(|reply| &*reply.delivery.requester.message_id).collect();
         assert_eq!((&*key, ids), ("large", vec!["1", "2", "3", "4"]));
         assert!(keys.beyond(share(2)).is_none());
         // A key that continues does not count, and one response goes at a time.

@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::{Location, Responses};
 use crate::decode::event::Mode;
 use crate::encode;
-use crate::engine::job::Reply;
 use crate::gcp::clients;
+use crate::gcp::storage::{self, ObjectMetadata};
 use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, HEADER_LENGTH};
-use crate::pubsub::objects::{About, write};
+use crate::pubsub::delivery::Reply;
 
 /// Results written at a time; more wait, and so does all behind them: they are large, and memory is not for waiting.
 const AT_A_TIME: usize = 16;
@@ -49,8 +49,8 @@ impl Large {
 
     /// Writes a result that this [`takes`](Self::takes); the reply that says where it is, or the one that was not written.
     pub(super) async fn write(&self, mut reply: Reply) -> Result<Reply, (Reply, anyhow::Error)> {
-        let Some((storage, Location { bucket, prefix }, _)) = &self.bucket else { return Ok(reply) };
-        let id = &reply.origin.message_id;
+        let Some((client, Location { bucket, prefix }, _)) = &self.bucket else { return Ok(reply) };
+        let id = &reply.delivery.requester.message_id;
         let name = if prefix.is_empty() { id.clone() } else { format!("{prefix}/{id}") };
         let attribute = |name: &str| {
             let found = reply.attributes.iter().find(|(key, _)| *key == name);
@@ -58,12 +58,12 @@ impl Large {
         };
         // How its binary data is read must be found beside the object too.
         let length = attribute(HEADER_LENGTH).map(|length| (HEADER_LENGTH, length));
-        let about = About {
+        let metadata = ObjectMetadata {
             content_type: attribute(CONTENT_TYPE).unwrap_or("application/json"),
             content_encoding: attribute(CONTENT_ENCODING),
-            metadata: length.into_iter().collect(),
+            custom: length.into_iter().collect(),
         };
-        if let Err(error) = write(storage, bucket, &name, reply.body.clone(), &about).await {
+        if let Err(error) = storage::write(client, bucket, &name, reply.body.clone(), &metadata).await {
             return Err((reply, error));
         }
         refer(&mut reply, format!("gs://{bucket}/{name}"));
@@ -74,10 +74,10 @@ impl Large {
 /// Makes the message say where the result lies. What its attributes said of how the bytes are packed is said beside those.
 fn refer(reply: &mut Reply, address: String) {
     reply.body = encode::reference(&address, reply.id.as_ref()).into();
-    reply.origin.ticket.respond(reply.body.len());
+    reply.memory.respond(reply.body.len());
     reply.attributes.retain(|(key, _)| ![CONTENT_TYPE, CONTENT_ENCODING].contains(key));
     let is_binary = |event: &crate::decode::event::Event| event.mode == Mode::Binary;
-    if reply.origin.delivery.event.as_deref().is_some_and(is_binary) {
+    if reply.response_format.event.as_deref().is_some_and(is_binary) {
         reply.attributes.push(("ce-dataref", Cow::Owned(address.clone())));
     }
     reply.attributes.push((CONTENT_TYPE, Cow::Borrowed("application/json")));

@@ -22,16 +22,17 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::Requests;
-use crate::engine::job::{Origin, Reply};
 use crate::gcp::clients;
-use crate::gcp::clients::Heard;
+use crate::gcp::clients::LastRefusal;
 use crate::ops::health::{Health, Pulse};
 use crate::ops::metrics::Metrics;
+use crate::pubsub::delivery::{Reply, Requester, report_expired};
 use crate::pubsub::ordering::{Admission, Order};
 use crate::pubsub::publish::by_key::{Keys, Next, Weight};
 use crate::stages::pass_panic_on;
 pub use large::Large;
-pub use response::message;
+pub use response::attributes;
+use response::message;
 use retry::Retry;
 use settle::Shared;
 
@@ -78,7 +79,7 @@ impl Publish {
             metrics,
             health,
             order,
-            heard: Heard::default(),
+            last_refusal: LastRefusal::default(),
             is_dead: AtomicBool::new(false),
             refused: Mutex::default(),
             places: Semaphore::new(share.messages),
@@ -129,10 +130,10 @@ impl Publish {
                 group.extend(more);
             }
             let (ordered, mut plain): (Vec<Reply>, Vec<Reply>) =
-                group.into_iter().partition(|reply| reply.origin.turn.is_some());
+                group.into_iter().partition(|reply| reply.delivery.turn.is_some());
             for reply in ordered {
-                let Origin { ordering_key, message_id, received_at, .. } = &reply.origin;
-                self.shared.order.pauses.came(ordering_key, message_id, *received_at);
+                let Requester { ordering_key, message_id, .. } = &reply.delivery.requester;
+                self.shared.order.pauses.came(ordering_key, message_id, reply.received_at);
                 keys.hold(reply);
             }
             while let Ok(call) = Arc::clone(&ordered_calls).try_acquire_owned()
@@ -148,7 +149,7 @@ impl Publish {
                 }
                 number += 1;
                 let (shared, ordered) = (Arc::clone(&self.shared), self.ordered.clone());
-                let key: Arc<str> = Arc::from(&*reply.origin.ordering_key);
+                let key: Arc<str> = Arc::from(&*reply.delivery.requester.ordering_key);
                 in_order.spawn(async move {
                     shared.settle_ordered(ordered, reply).await;
                     drop(call);
@@ -160,8 +161,8 @@ impl Publish {
                 drop(given_up);
             }
             let now = Instant::now();
-            for reply in plain.extract_if(.., |reply| reply.origin.is_overdue(now)) {
-                reply.origin.report_overdue();
+            for reply in plain.extract_if(.., |reply| reply.is_expired(now)) {
+                report_expired(&self.shared.metrics, &reply.delivery.requester.message_id);
             }
             for reply in plain.extract_if(.., |reply| self.large.takes(reply)) {
                 writing.spawn(self.write(reply).await);
@@ -180,13 +181,13 @@ impl Publish {
 
     /// Decides over the oldest response of a key. `may_come`: requests may still be redelivered to this worker.
     fn next(&self, reply: &Reply, may_come: bool) -> Next {
-        let Origin { ordering_key, message_id, received_at, .. } = &reply.origin;
-        if reply.origin.is_overdue(Instant::now()) {
-            reply.origin.report_overdue();
+        let Requester { ordering_key, message_id, .. } = &reply.delivery.requester;
+        if reply.is_expired(Instant::now()) {
+            report_expired(&self.shared.metrics, message_id);
             self.shared.order.pauses.pause(ordering_key, message_id.clone(), false, Duration::ZERO);
             return Next::Drop;
         }
-        match self.shared.order.pauses.admits(ordering_key, message_id, *received_at) {
+        match self.shared.order.pauses.admits(ordering_key, message_id, reply.received_at) {
             Admission::Now if self.large.takes(reply) => Next::Leave,
             Admission::Now => Next::Go,
             Admission::Later if may_come => Next::Wait,
@@ -242,7 +243,7 @@ impl Publish {
                 hint = "check `responses.bucket` and the rights (roles/storage.objectUser)",
                 "a result was not written, its request will come again"
             );
-            reply.give_up();
+            reply.delivery.give_up();
             None
         }
     }

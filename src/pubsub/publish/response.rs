@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use google_cloud_pubsub::model::Message;
 
 use crate::decode::Id;
-use crate::engine::job::Reply;
+use crate::decode::envelope;
 use crate::error::{Code, Rejection};
 use crate::headers;
 use crate::model::Model;
+use crate::pubsub::delivery::{Reply, Requester};
 
 /// Pub/Sub's limit of one message, data and attributes together.
 const MAX_MESSAGE_BYTES: usize = 10_000_000;
@@ -23,47 +24,44 @@ const USUAL_ATTRIBUTES: usize = 6;
 const LONGEST_REASON: usize = 300;
 
 /// The message, and the reply that it was made of. Pub/Sub takes the message, whatever the reply is, where the topic has no schema.
-pub fn message(reply: Reply) -> (Message, Reply) {
+pub(super) fn message(reply: Reply) -> (Message, Reply) {
     let mut reply = fit(reply);
     let (body, outcome) = (reply.body.clone(), reply.code());
-    let Reply { model, id, origin, .. } = &mut reply;
-    let event_id = origin.delivery.event.as_ref().map(|event| event.id.as_str());
-    let body_id = id.as_ref().map(Id::as_str).filter(|id| is_attribute(id));
-    let given_id = body_id.or(event_id.filter(|id| is_attribute(id)));
-    let mut all =
-        attributes(origin.attributes.clone(), &origin.message_id, given_id, model.as_deref(), outcome);
-    origin.ticket.trace.publishing(&mut all, body.len(), outcome);
+    let Reply { model, id, response_format, delivery, .. } = &reply;
+    let mut all = attributes(&delivery.requester, id.as_ref(), response_format, model.as_deref(), outcome);
+    reply.trace.publishing(&mut all, body.len(), outcome);
     all.extend(reply.attributes.iter().map(|(key, value)| ((*key).to_owned(), (**value).to_owned())));
-    let mut message = Message::new().set_data(body).set_ordering_key(reply.origin.ordering_key.clone());
+    let ordering_key = reply.delivery.requester.ordering_key.clone();
+    let mut message = Message::new().set_data(body).set_ordering_key(ordering_key);
     // The setter would fill another table.
     message.attributes = all;
     (message, reply)
 }
 
 /// The error that is published in place of a response which the topic refused: nothing but what says whose answer it is.
-pub(super) fn in_place_of(reply: Reply, why: &str) -> Reply {
-    let Reply { outcome, model, id, mut origin, .. } = reply;
-    origin.attributes.retain(|key, _| matches!(key.as_str(), "request_id" | "traceparent"));
-    let event = std::mem::take(&mut origin.delivery).event;
-    if let Some(event) = event.filter(|event| id.is_none() && is_attribute(&event.id)) {
-        origin.attributes.entry("request_id".to_owned()).or_insert(event.id);
+pub(super) fn in_place_of(mut reply: Reply, why: &str) -> Reply {
+    let attributes = &mut reply.delivery.requester.attributes;
+    attributes.retain(|key, _| matches!(key.as_str(), "request_id" | "traceparent"));
+    let event = std::mem::take(&mut reply.response_format).event;
+    if let Some(event) = event.filter(|event| reply.id.is_none() && is_attribute(&event.id)) {
+        attributes.entry("request_id".to_owned()).or_insert(event.id);
     }
-    let code = outcome.err().map_or(Code::InferenceFailed, |rejection| rejection.code);
+    let code = reply.code().err().unwrap_or(Code::InferenceFailed);
     let why = why.char_indices().nth(LONGEST_REASON).map_or(why, |(end, _)| &why[..end]);
-    let rejection = Rejection::new(code, format!("the response topic refused the response: {why}"));
-    let id = id.filter(|id| is_attribute(id.as_str()));
-    Reply::refused(&rejection, id, model, origin)
+    reply.id = reply.id.filter(|id| is_attribute(id.as_str()));
+    reply.into_error(Rejection::new(code, format!("the response topic refused the response: {why}")))
 }
 
 /// A response that Pub/Sub would refuse becomes an error that it takes.
 fn fit(reply: Reply) -> Reply {
-    let attributes: usize = reply.origin.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let attributes = &reply.delivery.requester.attributes;
+    let attributes: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
     let most = MAX_MESSAGE_BYTES.saturating_sub(attributes + OWN_ATTRIBUTES * MAX_ATTRIBUTE_BYTES);
     if reply.body.len() <= most {
         return reply;
     }
     let message = format!("the response has {} bytes, at most {most} can be published", reply.body.len());
-    Reply::refused(&Rejection::new(Code::ResponseTooLarge, message), reply.id, reply.model, reply.origin)
+    reply.into_error(Rejection::new(Code::ResponseTooLarge, message))
 }
 
 /// Whether Pub/Sub takes it as an attribute's value, and it says something.
@@ -71,14 +69,19 @@ fn is_attribute(value: &str) -> bool {
     !value.is_empty() && value.len() <= MAX_ATTRIBUTE_BYTES
 }
 
-/// The request's own attributes that a response repeats, then the response's.
-fn attributes(
-    mut all: HashMap<String, String>,
-    message_id: &str,
-    given_id: Option<&str>,
+/// Attributes of a response: the request's own, then those that say what became of it. Those that describe its body are not among
+/// them.
+pub fn attributes(
+    requester: &Requester,
+    id: Option<&Id>,
+    response_format: &envelope::ResponseFormat,
     model: Option<&Model>,
     outcome: Result<(), Code>,
 ) -> HashMap<String, String> {
+    let mut all = requester.attributes.clone();
+    let message_id = &*requester.message_id;
+    let event_id = response_format.event.as_ref().map(|event| event.id.as_str());
+    let given_id = [id.map(Id::as_str), event_id].into_iter().flatten().find(|id| is_attribute(id));
     all.retain(|key, _| headers::is_repeated(key));
     if all.len() > MAX_ATTRIBUTES - OWN_ATTRIBUTES {
         // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed along.

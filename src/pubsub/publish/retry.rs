@@ -18,7 +18,7 @@ pub(super) struct Retry(pub(super) Arc<Shared>);
 
 impl RetryPolicy for Retry {
     fn on_error(&self, state: &RetryState, error: google_cloud_pubsub::Error) -> RetryResult {
-        self.0.heard.now();
+        self.0.last_refusal.record();
         match clients::code(&error) {
             Some("NOT_FOUND" | "PERMISSION_DENIED" | "UNAUTHENTICATED" | "FAILED_PRECONDITION") => {
                 self.0.refuses_all(&error);

@@ -15,20 +15,20 @@ use google_cloud_pubsub::publisher::PublishFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::response;
-use crate::engine::job::Reply;
 use crate::gcp::clients;
-use crate::gcp::clients::Heard;
+use crate::gcp::clients::LastRefusal;
 use crate::ops::health::{Health, Part};
 use crate::ops::metrics::Metrics;
 use crate::ops::requests;
 use crate::ops::requests::Answered;
+use crate::pubsub::delivery::{Reply, Requester};
 use crate::pubsub::ordering::Order;
 
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
 const SLOW: Duration = Duration::from_secs(5);
 const STILL_TRYING: &str = "no response was accepted for 5 seconds, still trying";
 /// A call without an answer for so long, while nothing was refused either: its connection is dead, though nobody
-/// said so. More than two of the client's pauses between attempts ([`clients::PUBLISH_BACKOFF`]).
+/// said so. More than two of the client's pauses between attempts ([`LONGEST_PUBLISH_PAUSE`](crate::backoff::LONGEST_PUBLISH_PAUSE)).
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a request waits whose response was refused for good: before it is nacked, or, with an ordering key, when it is
 /// redelivered. Nacked at once it would be redelivered at once, as often as the worker can compute it.
@@ -43,7 +43,7 @@ pub(super) struct Shared {
     pub(super) health: Arc<Health>,
     pub(super) order: Arc<Order>,
     /// Refusals that the client tries again after.
-    pub(super) heard: Heard,
+    pub(super) last_refusal: LastRefusal,
     /// A connection was found dead: a new one is needed.
     pub(super) is_dead: AtomicBool,
     /// Message ids refused for good since the last accepted response, [`MOST_REFUSED`] at most.
@@ -95,28 +95,31 @@ impl Shared {
             Err(why) => {
                 let Some((reply, why)) = self.insist(&publisher, reply, why, true).await else { return };
                 let wait = if why.is_for_good { REFUSED_PAUSE } else { Duration::ZERO };
-                let (key, message_id) = (&reply.origin.ordering_key, reply.origin.message_id.clone());
+                let Requester { ordering_key: key, message_id, .. } = &reply.delivery.requester;
                 // Before its request is nacked, which ends the call.
-                self.order.pauses.pause(key, message_id, true, wait);
+                self.order.pauses.pause(key, message_id.clone(), true, wait);
             }
         }
     }
 
     fn accepted(&self, reply: Reply, id: &str) {
-        let (code, Reply { outcome, model, mut origin, .. }) = (reply.code(), reply);
-        origin.ticket.trace.published(id);
-        let exemplar = origin.ticket.trace.exemplar();
-        origin.ticket.ack();
+        let (code, Reply { outcome, model, received_at, rows, mut trace, delivery, .. }) =
+            (reply.code(), reply);
+        trace.published(id);
+        let exemplar = trace.exemplar();
+        delivery.ticket.ack();
+        trace.settled();
         let metrics = model.as_ref().map_or(&self.metrics.unrouted, |model| &model.metrics);
         metrics.requests(code).inc();
-        let elapsed = origin.received_at.elapsed();
+        let elapsed = received_at.elapsed();
         metrics.answered(elapsed, exemplar);
         requests::log(&Answered {
-            model: model.as_deref(),
-            message_id: &origin.message_id,
+            model: model.as_deref().map(|model| &*model.name),
+            version: model.as_deref().map(|model| &*model.version),
+            message_id: &delivery.requester.message_id,
             code,
             reason: outcome.err().as_ref().map(|rejection| &*rejection.message),
-            rows: origin.rows,
+            rows,
             elapsed,
         });
     }
@@ -146,13 +149,13 @@ impl Shared {
             }
         }
         self.metrics.publish_failures.inc();
-        let is_all = why.is_for_good && self.refuses(&reply.origin.message_id);
+        let is_all = why.is_for_good && self.refuses(&reply.delivery.requester.message_id);
         if !why.is_for_good || is_all {
             self.failing(why.part, &format!("the response topic refused responses: {}", why.why));
         }
         if why.is_for_good {
             tracing::error!(
-                message_id = reply.origin.message_id,
+                message_id = reply.delivery.requester.message_id,
                 why = why.why,
                 hint = "check the response topic's schema, which error responses must fit too; with a dead-letter policy the \
                         request ends in the dead-letter topic",
@@ -174,19 +177,21 @@ impl Shared {
             reply = same;
             match self.answer(&mut publisher.publish(message), started).await {
                 // Not sent: the client pauses a key after a refusal, perhaps only once that is known here.
-                Err(Refused { is_paused: true, .. }) => publisher.resume_publish(&reply.origin.ordering_key),
+                Err(Refused { is_paused: true, .. }) => {
+                    publisher.resume_publish(&reply.delivery.requester.ordering_key)
+                }
                 answer => return (answer, reply),
             }
         }
     }
 
     /// The request is nacked when this ends.
-    async fn give_up(&self, Reply { origin, .. }: Reply) {
+    async fn give_up(&self, reply: Reply) {
         let place = self.places.try_acquire();
         if place.is_ok() || self.refused().len() >= MOST_REFUSED {
             tokio::time::sleep(REFUSED_PAUSE).await;
         }
-        drop(origin);
+        drop(reply);
     }
 
     /// Waits for as long as the client tries and the server says anything, `since` the call was made.
@@ -195,7 +200,7 @@ impl Shared {
         accepted: &mut PublishFuture,
         since: Instant,
     ) -> Result<String, Refused> {
-        let is_silent = || since.elapsed() > SILENCE && self.heard.ago() > SILENCE;
+        let is_silent = || since.elapsed() > SILENCE && self.last_refusal.age() > SILENCE;
         loop {
             // One call's messages share its fate: what the first has waited for, the others need not.
             let patience = if is_silent() { Duration::ZERO } else { SLOW };

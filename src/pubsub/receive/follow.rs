@@ -4,33 +4,30 @@
 //! cannot be fetched for now is given back to Pub/Sub.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::LIMITS;
+use super::blocked_keys::Delivered;
 use super::take::{Intake, Whole, decode, may_block};
 use crate::decode::envelope::{self, Envelope};
 use crate::decode::reference::{Object, Reference};
-use crate::engine::job;
-use crate::engine::job::{Origin, Pending, Reply};
+use crate::engine::admit::{LIMITS, Refusal, Target};
+use crate::engine::job::{Job, Origin};
 use crate::headers::Headers;
-use crate::model::Model;
+use crate::pubsub::delivery::{Delivery, Reply};
 use crate::pubsub::objects::{Failed, Fetched};
-use crate::pubsub::receive::blocked_keys::Delivered;
+use crate::pubsub::ticket::nack;
 use crate::stages::pass_panic_on;
 
 /// Objects fetched at a time: enough for one connection's delays to hide behind the others.
 pub(super) const AT_A_TIME: usize = 16;
-/// Between two warnings of requests that could not be fetched.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// A request to fetch.
 pub(super) struct Referred {
     pub(super) object: Object,
     pub(super) reference: Box<Reference>,
-    pub(super) model: Arc<Model>,
-    pub(super) origin: Origin,
+    pub(super) target: Target,
+    pub(super) origin: Origin<Delivery>,
 }
 
 /// The fetches under way, and the suspects that wait. They end with their owner, and their requests go back
@@ -41,7 +38,7 @@ pub(super) struct Fetches(JoinSet<()>);
 impl Fetches {
     pub(super) fn start(&mut self, intake: &Arc<Intake>, referred: Referred) {
         while self.0.try_join_next().and_then(pass_panic_on).is_some() {}
-        intake.lanes.open(&referred.origin.ordering_key);
+        intake.lanes.open(&referred.origin.reply_to.requester.ordering_key);
         self.0.spawn(Arc::clone(intake).follow(referred));
     }
 
@@ -59,12 +56,12 @@ impl Fetches {
 impl Intake {
     /// Fetches a request, and takes what has come under its key meanwhile.
     async fn follow(self: Arc<Self>, referred: Referred) {
-        let key = referred.origin.ordering_key.clone();
+        let key = referred.origin.reply_to.requester.ordering_key.clone();
         self.fetch(referred).await;
         while let Some((delivered, _room)) = self.lanes.next(&key) {
             let Delivered { message, handler, reference } = delivered;
             if self.stop.is_cancelled() {
-                job::give_back(handler, &self.metrics);
+                nack(handler, &self.metrics);
                 continue;
             }
             match reference {
@@ -86,7 +83,7 @@ impl Intake {
     }
 
     /// Decodes a request of this weight beside the stream, and hands it on.
-    async fn decode(&self, weight: usize, decode: impl FnOnce() -> Result<Pending, Box<Reply>>) {
+    async fn decode(&self, weight: usize, decode: impl FnOnce() -> Result<Job<Delivery>, Box<Reply>>) {
         let decoding = self.decoding(weight).await;
         // Its own: several decode at a time, for no longer than this.
         let pulse = self.health.pulse("receive");
@@ -98,19 +95,18 @@ impl Intake {
 
     /// Decodes a suspect once it is its turn.
     async fn decode_alone(self: Arc<Self>, mut whole: Whole) {
-        self.wait_alone(&mut whole.origin).await;
+        self.wait_alone(&mut whole.origin.reply_to).await;
         self.decode_whole(whole).await;
     }
 
-    async fn wait_alone(&self, origin: &mut Origin) {
-        if let Some(right) = self.quarantine.turn(origin, &self.stop).await {
-            origin.ticket.keep_alone(right);
-        }
+    async fn wait_alone(&self, delivery: &mut Delivery) {
+        let Delivery { requester, attempt, .. } = &delivery;
+        delivery.alone = self.quarantine.turn(&requester.message_id, *attempt, &self.stop).await;
     }
 
     /// Dropping the request gives it back.
     async fn fetch(&self, referred: Referred) {
-        let Referred { object, reference, model, mut origin } = referred;
+        let Referred { object, reference, target, mut origin } = referred;
         let slot = tokio::select! {
             // What has not begun when the worker stops goes back at once.
             biased;
@@ -122,41 +118,39 @@ impl Intake {
         let fetched = match read {
             Ok(fetched) => fetched,
             Err(Failed::Rejected(rejection)) => {
-                let reply = Reply::refused(&rejection, reference.id, Some(model), origin);
-                return self.hand_on(Err(reply.into())).await;
+                let refusal = Refusal { rejection, id: reference.id, model: Some(target.model) };
+                return self.hand_on(Err(Reply::refused(refusal, origin).into())).await;
             }
             Err(Failed::Unavailable(why)) => {
                 self.warn(&object, &why);
-                return origin.give_up();
+                return origin.reply_to.give_up();
             }
         };
         let Fetched { attributes, body, weight, room } = fetched;
-        origin.ticket.hold(weight, room);
-        if self.quarantine.holds(&origin) {
-            self.wait_alone(&mut origin).await;
+        origin.memory.hold(weight, room);
+        if self.is_quarantined(&origin.reply_to) {
+            self.wait_alone(&mut origin.reply_to).await;
         }
         let decode = || {
             let Envelope { response_format, content } = envelope::open(Headers(&attributes), &body, &LIMITS);
             // The message's own envelope is what its answer mirrors; an object's counts where the message has none.
-            origin.delivery.event = origin.delivery.event.take().or(response_format.event);
-            decode(content, model, reference.id, origin)
+            origin.response_format.event = origin.response_format.event.take().or(response_format.event);
+            decode(content, target, reference.id, origin)
         };
         self.decode(weight, || may_block(weight, decode)).await;
     }
 
     /// A stage that is gone has its own error; the request goes back.
-    async fn hand_on(&self, decoded: Result<Pending, Box<Reply>>) {
+    async fn hand_on(&self, decoded: Result<Job<Delivery>, Box<Reply>>) {
         match decoded {
-            Ok(pending) => drop(self.requests.send(vec![pending]).await),
+            Ok(job) => self.submit(vec![job]),
             Err(reply) => drop(self.replies.send(vec![*reply]).await),
         }
     }
 
     /// Once in a while: a bucket that cannot be read concerns many requests.
     fn warn(&self, object: &Object, why: &str) {
-        let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if warned.is_none_or(|at| at.elapsed() > QUIET) {
-            *warned = Some(Instant::now());
+        if self.unreadable.admit() {
             tracing::error!(
                 %object,
                 why,

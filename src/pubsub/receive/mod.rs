@@ -6,7 +6,6 @@
 
 mod blocked_keys;
 mod follow;
-mod local;
 mod take;
 
 use std::sync::Arc;
@@ -15,40 +14,40 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use backoff::BackoffBuilder as _;
 use google_cloud_pubsub::client::{Subscriber, SubscriptionAdmin};
-use google_cloud_pubsub::model::Subscription;
 use google_cloud_pubsub::subscriber::MessageStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff;
 use crate::config::Requests;
-use crate::decode::Limits;
 use crate::decode::reference;
 use crate::engine::budget::Budget;
-use crate::engine::job;
-use crate::engine::job::{LONGEST_IN_FLIGHT, Pending, Reply};
-use crate::gcp::clients;
-use crate::headers;
+use crate::engine::job::Job;
+use crate::engine::queue::Entry;
 use crate::headers::Headers;
+
+use crate::gcp::{clients, probes};
+use crate::headers;
 use crate::hint::Hint as _;
 use crate::model::Models;
 use crate::ops::health::{Health, Part, Pulse};
 use crate::ops::metrics::Metrics;
+use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT, Reply};
 use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::receive::blocked_keys::Delivered;
+use crate::pubsub::ticket::nack;
 use crate::pubsub::watchdog::Guard;
+use crate::reply_to::ReplyTo;
 use follow::Fetches;
-pub use local::take as take_local;
 use take::Intake;
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
 const TOGETHER: usize = 128;
 /// A body larger than this, unpacked, is decoded where blocking is allowed.
 const LARGE_BODY: usize = 256 << 10;
-const LIMITS: Limits = Limits::DEFAULT;
 /// How long a lease lasts without an extension, which the client sends every few seconds: what a killed worker had, and
 /// what was on the wire when one stopped, comes again this soon. The client's own 60 s made a restart a minute's wait.
 const LEASE: Duration = Duration::from_secs(20);
@@ -81,39 +80,8 @@ pub struct Receive {
     pub order: Arc<Order>,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
-    pub requests: mpsc::Sender<Vec<Pending>>,
+    pub engine: Arc<Entry<ReplyTo>>,
     pub replies: mpsc::Sender<Vec<Reply>>,
-}
-
-/// Looks the subscription up before anything starts; `None` when that is not allowed.
-///
-/// # Errors
-/// It does not exist, or nobody answers. A refusal for want of rights is none: receiving needs fewer.
-pub async fn check_subscription(
-    admin: &SubscriptionAdmin,
-    name: &str,
-) -> anyhow::Result<Option<Subscription>> {
-    let asked = admin.get_subscription().set_subscription(name).send();
-    let error = match tokio::time::timeout(clients::CALL_TIMEOUT, asked).await {
-        Ok(Ok(found)) => return Ok(Some(found)),
-        Ok(Err(error)) => error,
-        Err(_) => {
-            return Err(anyhow::anyhow!("no answer in {} seconds", clients::CALL_TIMEOUT.as_secs()))
-                .with_context(|| format!("cannot reach {}", clients::pubsub_address()))
-                .hint("check the network, or PUBSUB_EMULATOR_HOST when a local server is meant");
-        }
-    };
-    match clients::code(&error) {
-        Some("PERMISSION_DENIED") => Ok(None),
-        Some("NOT_FOUND") => Err(anyhow::anyhow!("the subscription {name:?} does not exist"))
-            .hint("create it, or correct `requests.subscription` and `project`"),
-        Some(_) => Err(error)
-            .with_context(|| format!("cannot use the subscription {name:?}"))
-            .hint("check the credentials and the rights (roles/pubsub.subscriber)"),
-        None => Err(error).with_context(|| format!("cannot reach {}", clients::pubsub_address())).hint(
-            "check the network and the credentials, or PUBSUB_EMULATOR_HOST when a local server is meant",
-        ),
-    }
 }
 
 impl Receive {
@@ -122,7 +90,7 @@ impl Receive {
         let intake = Arc::new(Intake::new(&self, stop.clone()));
         let pulse = self.health.pulse("receive");
         let mut hands = Hands { intake, fetches: Fetches::default(), decoded: Vec::new(), pulse };
-        let mut delays = reconnect_delays();
+        let mut delays = backoff::reconnect();
         let (mut missing, mut failed) = (0, false);
         // Streams that ended, each until the last message that it brought is settled.
         let mut ending = JoinSet::new();
@@ -173,7 +141,7 @@ impl Receive {
             };
             self.metrics.stream_failures.inc();
             if received || opened.elapsed() > LASTED {
-                delays = reconnect_delays();
+                delays = backoff::reconnect();
                 missing = 0;
             }
             let delay = delays.next().unwrap_or(Duration::from_secs(30));
@@ -213,7 +181,7 @@ impl Receive {
             let trouble = if slowed.load(Ordering::Relaxed) {
                 Some("the request stream is broken again as soon as it is open".to_owned())
             } else {
-                let checked = check_subscription(&self.admin, &self.config.subscription).await;
+                let checked = probes::request_subscription(&self.admin, &self.config.subscription).await;
                 checked.err().map(|error| format!("{error:#}"))
             };
             match trouble {
@@ -237,7 +205,7 @@ impl Receive {
     /// What the client has read and nobody took goes back at once, instead of when its lease is over.
     async fn give_back(&self, stream: &mut MessageStream) {
         while let Poll::Ready(Some(Ok((_, handler)))) = futures::poll!(std::pin::pin!(stream.next())) {
-            job::give_back(handler, &self.metrics);
+            nack(handler, &self.metrics);
         }
     }
 
@@ -256,9 +224,7 @@ impl Receive {
             let item = match futures::poll!(&mut next) {
                 Poll::Ready(item) if hands.decoded.len() < TOGETHER => item,
                 ready => {
-                    if self.hand_on(hands).await.is_err() {
-                        return Ended::PipelineGone;
-                    }
+                    Self::hand_on(hands);
                     match ready {
                         Poll::Ready(item) => item,
                         Poll::Pending => tokio::select! {
@@ -271,9 +237,7 @@ impl Receive {
             let (mut message, handler) = match item {
                 Some(Some(Ok(delivery))) => delivery,
                 ended => {
-                    if self.hand_on(hands).await.is_err() {
-                        return Ended::PipelineGone;
-                    }
+                    Self::hand_on(hands);
                     return match ended {
                         Some(Some(Err(error))) => Ended::Failed(error),
                         Some(_) => Ended::Closed,
@@ -293,7 +257,7 @@ impl Receive {
                 return Ended::PipelineGone;
             }
             if stop.is_cancelled() {
-                let _ = self.hand_on(hands).await;
+                Self::hand_on(hands);
                 return Ended::Stopped;
             }
         }
@@ -315,11 +279,11 @@ impl Receive {
                 Some(room) => room,
                 None => {
                     // Nothing waits in hand for what is being fetched.
-                    self.hand_on(hands).await?;
+                    Self::hand_on(hands);
                     tokio::select! {
                         room = hands.intake.lanes.room(&delivered.message) => room,
                         () = stop.cancelled() => {
-                            job::give_back(delivered.handler, &self.metrics);
+                            nack(delivered.handler, &self.metrics);
                             return Ok(());
                         }
                     }
@@ -345,18 +309,18 @@ impl Receive {
                 Some(room) => room,
                 None => {
                     // Hand on what is in hand first: only that can make room.
-                    self.hand_on(hands).await?;
+                    Self::hand_on(hands);
                     hands.intake.budget.take(weight).await
                 }
             };
             let whole = hands.intake.take(message, handler, weight, room);
-            if hands.intake.quarantine.holds(&whole.origin) {
+            if hands.intake.is_quarantined(&whole.origin.reply_to) {
                 hands.fetches.quarantine(&hands.intake, whole);
                 return Ok(());
             }
             if weight > LARGE_BODY {
                 // The debt may be that of requests which are decoded here.
-                self.hand_on(hands).await?;
+                Self::hand_on(hands);
             }
             let _decoding = hands.intake.decoding(weight).await;
             let _working = hands.pulse.work_since(whole.origin.received_at);
@@ -377,21 +341,20 @@ impl Receive {
         let Delivered { message, handler, .. } = delivered;
         if !message.ordering_key.is_empty() {
             self.order.take(&message.ordering_key).give_up(message.message_id);
-            return job::give_back(handler, &self.metrics);
+            return nack(handler, &self.metrics);
         }
         let (metrics, stop) = (Arc::clone(&self.metrics), stop.clone());
         tokio::spawn(async move {
             let _ = tokio::time::timeout(PUT_OFF, stop.cancelled()).await;
-            job::give_back(handler, &metrics);
+            nack(handler, &metrics);
         });
     }
 
     /// Hands on what is decoded.
-    async fn hand_on(&self, hands: &mut Hands) -> Result<(), PipelineGone> {
-        if hands.decoded.is_empty() {
-            return Ok(());
+    fn hand_on(hands: &mut Hands) {
+        if !hands.decoded.is_empty() {
+            hands.intake.submit(std::mem::take(&mut hands.decoded));
         }
-        self.requests.send(std::mem::take(&mut hands.decoded)).await.map_err(|_| PipelineGone)
     }
 }
 
@@ -399,7 +362,7 @@ impl Receive {
 struct Hands {
     intake: Arc<Intake>,
     fetches: Fetches,
-    decoded: Vec<Pending>,
+    decoded: Vec<Job<Delivery>>,
     pulse: Arc<Pulse>,
 }
 
@@ -413,15 +376,4 @@ enum Ended {
     Closed,
     Failed(google_cloud_pubsub::Error),
     PipelineGone,
-}
-
-/// From a tenth of a second, doubled, with jitter: a clean close is over within a second, an accept-then-reset loop costs little.
-pub(crate) fn reconnect_delays() -> impl Iterator<Item = Duration> {
-    backoff::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(30))
-        .with_factor(2.0)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }

@@ -1,7 +1,6 @@
-//! What becomes of a message: a decoded request, one to be fetched, or a refusal.
+//! Messages to jobs: a decoded request, one to be fetched, or a refusal.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use google_cloud_pubsub::model::Message;
@@ -9,24 +8,30 @@ use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::{MutexGuard, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::LARGE_BODY;
+use super::blocked_keys::Lanes;
 use super::follow::{AT_A_TIME, Referred};
-use super::{LARGE_BODY, LIMITS, Receive};
 use crate::decode::Id;
 use crate::decode::envelope::{self, Content, Envelope};
 use crate::decode::reference::Reference;
-use crate::engine::budget::{Budget, Room};
-use crate::engine::deadline;
-use crate::engine::job::{Origin, Pending, Reply, Ticket};
+use crate::engine::admit::{self, LIMITS, Refusal, Target};
+use crate::engine::batch::Lane;
+use crate::engine::budget::{Budget, Memory, Room};
+use crate::engine::job::{Job, Origin};
 use crate::engine::quarantine::Quarantine;
+use crate::engine::queue::Entry;
 use crate::error::Rejection;
 use crate::headers::Headers;
-use crate::model::{Model, Models};
+use crate::model::Models;
 use crate::ops::health::Health;
+use crate::ops::log_limits::{Throttle, WINDOW};
 use crate::ops::metrics::Metrics;
 use crate::ops::traces;
+use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT, Reply, Requester};
 use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
-use crate::pubsub::receive::blocked_keys::Lanes;
+use crate::pubsub::ticket::Ticket;
+use crate::reply_to::ReplyTo;
 
 /// What the stream and the fetches beside it share.
 pub(super) struct Intake {
@@ -35,7 +40,7 @@ pub(super) struct Intake {
     pub(super) order: Arc<Order>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
-    pub(super) requests: mpsc::Sender<Vec<Pending>>,
+    pub(super) engine: Arc<Entry<ReplyTo>>,
     pub(super) replies: mpsc::Sender<Vec<Reply>>,
     pub(super) budget: Budget,
     pub(super) lanes: Lanes,
@@ -43,8 +48,8 @@ pub(super) struct Intake {
     pub(super) quarantine: Quarantine,
     /// The right to fetch.
     pub(super) slots: Semaphore,
-    /// When it was last said that an object could not be fetched.
-    pub(super) warned: std::sync::Mutex<Option<Instant>>,
+    /// Limits the log lines about objects that cannot be read.
+    pub(super) unreadable: Throttle,
 }
 
 /// A request that came whole, as it came.
@@ -52,11 +57,11 @@ pub(super) struct Whole {
     body: Bytes,
     /// Bytes that it takes, unpacked too.
     pub(super) weight: usize,
-    pub(super) origin: Origin,
+    pub(super) origin: Origin<Delivery>,
 }
 
 impl Intake {
-    pub(super) fn new(receive: &Receive, stop: CancellationToken) -> Self {
+    pub(super) fn new(receive: &super::Receive, stop: CancellationToken) -> Self {
         let cap = receive.config.max_outstanding_bytes;
         Self {
             models: Arc::clone(&receive.models),
@@ -64,14 +69,14 @@ impl Intake {
             order: Arc::clone(&receive.order),
             metrics: Arc::clone(&receive.metrics),
             health: Arc::clone(&receive.health),
-            requests: receive.requests.clone(),
+            engine: Arc::clone(&receive.engine),
             replies: receive.replies.clone(),
             budget: receive.budget.clone(),
             lanes: Lanes::new(cap / 8),
             stop,
             quarantine: Quarantine::starting(),
             slots: Semaphore::new(AT_A_TIME),
-            warned: std::sync::Mutex::default(),
+            unreadable: Throttle::every(WINDOW),
         }
     }
 
@@ -85,7 +90,7 @@ impl Intake {
         // Shared and not taken out: the message's span says how long it is.
         let body = message.data.clone();
         let mut origin = self.origin(message, handler);
-        origin.ticket.hold(weight, room);
+        origin.memory.hold(weight, room);
         Whole { body, weight, origin }
     }
 
@@ -95,7 +100,7 @@ impl Intake {
     }
 
     /// Decodes a request that came whole.
-    pub(super) fn read(&self, Whole { body, weight, origin }: Whole) -> Result<Pending, Box<Reply>> {
+    pub(super) fn read(&self, Whole { body, weight, origin }: Whole) -> Result<Job<Delivery>, Box<Reply>> {
         may_block(weight, || read(&self.models, &body, origin))
     }
 
@@ -109,15 +114,35 @@ impl Intake {
         refer(&self.models, &self.objects, reference, self.origin(message, handler))
     }
 
-    /// Who asks, with its place in the order of its key: to be called in the order of delivery.
-    fn origin(&self, mut message: Message, handler: Handler) -> Origin {
+    /// The sender, with its place in the order of its key: to be called in the order of delivery.
+    fn origin(&self, mut message: Message, handler: Handler) -> Origin<Delivery> {
         let attempt = handler.delivery_attempt();
         let trace = traces::received(&mut message, attempt);
         let key = &message.ordering_key;
-        let turn = (!key.is_empty()).then(|| self.order.take(key));
-        let ticket = Ticket::new(Some(handler), Arc::clone(&self.metrics), trace);
-        let attempt = attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0);
-        Origin { attempt, turn, ..Origin::of(message, ticket) }
+        let delivery = Delivery {
+            attempt: attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0),
+            turn: (!key.is_empty()).then(|| self.order.take(key)),
+            ticket: Ticket::new(Some(handler), Arc::clone(&self.metrics)),
+            alone: None,
+            requester: Requester {
+                attributes: message.attributes,
+                message_id: message.message_id,
+                ordering_key: message.ordering_key,
+            },
+        };
+        let mut origin = Origin::new(delivery, Memory::new(Arc::clone(&self.metrics)), trace);
+        origin.expires_at = Some(origin.received_at + LONGEST_IN_FLIGHT);
+        origin
+    }
+
+    /// True for a request that must wait for its turn before it is decoded. Those with an ordering key keep their order.
+    pub(super) fn is_quarantined(&self, delivery: &Delivery) -> bool {
+        delivery.turn.is_none() && self.quarantine.holds(delivery.attempt)
+    }
+
+    /// Hands decoded requests to the engine.
+    pub(super) fn submit(&self, jobs: Vec<Job<Delivery>>) {
+        self.engine.submit(Lane::Online, jobs);
     }
 }
 
@@ -127,76 +152,55 @@ pub(super) fn may_block<T>(weight: usize, decode: impl FnOnce() -> T) -> T {
 }
 
 /// Reads a request that came whole.
-pub(super) fn read(models: &Models, body: &[u8], mut origin: Origin) -> Result<Pending, Box<Reply>> {
-    let Envelope { response_format, content } = envelope::open(Headers(&origin.attributes), body, &LIMITS);
-    origin.delivery = response_format;
+fn read(models: &Models, body: &[u8], mut origin: Origin<Delivery>) -> Result<Job<Delivery>, Box<Reply>> {
+    let headers = Headers(&origin.reply_to.requester.attributes);
+    let Envelope { response_format, content } = envelope::open(headers, body, &LIMITS);
     let id = || content.as_ref().ok().and_then(Content::id);
-    let (model, origin) = admit(models, origin, id)?;
-    decode(content, model, None, origin)
+    let target = admit::target(models, headers, id);
+    origin.response_format = response_format;
+    match target {
+        Ok(target) => decode(content, target, None, origin),
+        Err(refusal) => Err(Reply::refused(*refusal, origin).into()),
+    }
 }
 
 /// A request that lies in a bucket which is allowed.
-pub(super) fn refer(
+fn refer(
     models: &Models,
     objects: &Objects,
     mut reference: Box<Reference>,
-    mut origin: Origin,
+    mut origin: Origin<Delivery>,
 ) -> Result<Referred, Box<Reply>> {
-    origin.delivery = std::mem::take(&mut reference.response_format);
-    let (model, origin) = admit(models, origin, || reference.id.clone())?;
+    origin.response_format = std::mem::take(&mut reference.response_format);
+    let id = || reference.id.clone();
+    let target = match admit::target(models, Headers(&origin.reply_to.requester.attributes), id) {
+        Ok(target) => target,
+        Err(refusal) => return Err(Reply::refused(*refusal, origin).into()),
+    };
     let object = reference.object.clone();
     match object.and_then(|object| objects.check(&object).map(|()| object)) {
-        Ok(object) => Ok(Referred { object, reference, model, origin }),
-        Err(rejection) => Err(Reply::refused(&rejection, reference.id, Some(model), origin).into()),
-    }
-}
-
-/// The model and the version that are asked for. A request that no answer is computed for costs no decoding: `id` finds its id.
-fn admit(
-    models: &Models,
-    mut origin: Origin,
-    id: impl FnOnce() -> Option<Id>,
-) -> Result<(Arc<Model>, Origin), Box<Reply>> {
-    let attribute = |name: &str| origin.attributes.get(name).map(String::as_str);
-    let model = match models.resolve(attribute("model")) {
-        Ok(model) => model,
-        Err(rejection) => return Err(Reply::refused(&rejection, id(), None, origin).into()),
-    };
-    let deadline = || attribute("deadline").map(deadline::parse).transpose();
-    let checked = model.check_version(attribute("model_version")).and_then(|()| deadline());
-    match checked.and_then(|deadline| deadline::check(deadline).map(|()| deadline)) {
-        Ok(deadline) => {
-            origin.deadline = deadline;
-            Ok((model, origin))
+        Ok(object) => Ok(Referred { object, reference, target, origin }),
+        Err(rejection) => {
+            let refusal = Refusal { rejection, id: reference.id, model: Some(target.model) };
+            Err(Reply::refused(refusal, origin).into())
         }
-        Err(rejection) => Err(Reply::refused(&rejection, id(), Some(model), origin).into()),
     }
 }
 
-/// Reads a request against the model's signature; `id` is what it has unless the body gives one.
+/// Decodes a request for its target; `id` is what it has unless the body gives one.
 pub(super) fn decode(
     content: Result<Content<'_>, Rejection>,
-    model: Arc<Model>,
+    target: Target,
     id: Option<Id>,
-    mut origin: Origin,
-) -> Result<Pending, Box<Reply>> {
-    let content = match content {
-        Ok(content) => content,
-        Err(rejection) => return Err(Reply::refused(&rejection, id, Some(model), origin).into()),
-    };
-    let wanted_version = origin.attributes.get("model_version").cloned();
-    let decoded = content.decode(&model.signature, &LIMITS);
-    origin.ticket.trace.decoded();
+    mut origin: Origin<Delivery>,
+) -> Result<Job<Delivery>, Box<Reply>> {
+    let decoded = admit::decode(content, &target.model, id);
+    origin.trace.decoded();
     match decoded {
-        Ok(mut request) => {
-            request.response.id = request.response.id.or(id);
-            origin.rows = request.rows;
-            origin.ticket.decoded(request.bytes() + model.response_bytes(request.rows));
-            let alone = origin.ticket.is_alone();
-            Ok(Pending { request, model, wanted_version, alone, origin })
+        Ok(request) => {
+            let is_alone = origin.reply_to.alone.is_some();
+            Ok(Job::new(request, target, is_alone, origin))
         }
-        Err(failure) => {
-            Err(Reply::refused(&failure.rejection, failure.id.or(id), Some(model), origin).into())
-        }
+        Err(refusal) => Err(Reply::refused(*refusal, origin).into()),
     }
 }

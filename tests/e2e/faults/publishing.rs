@@ -1,5 +1,7 @@
 //! Faults 22 to 26, 46 and 47: how responses leave.
 
+use std::time::Duration;
+
 use local_gcp::faults::Fault;
 use local_gcp::history::{Event, What};
 use local_gcp::pubsub::wire::{self, PubsubMessage, RetryPolicy, Subscription, Topic};
@@ -7,6 +9,7 @@ use local_gcp::pubsub::wire::{self, PubsubMessage, RetryPolicy, Subscription, To
 use super::{Trial, is_delivery, is_expiry, is_nack, subscription, with_dead_letters};
 use crate::harness::RESPONSES;
 use crate::oracle::{self, Allowed, End, wine};
+use crate::supervision::Clock;
 
 fn fails(code: &str) -> Fault {
     Fault::Fail(code.to_owned())
@@ -90,7 +93,9 @@ async fn fault_25_and_its_request_is_not_given_back() {
     let ordering = Subscription { enable_message_ordering: true, ..subscription() };
     let injected = "an ordered response refused in every form, and its nack lost";
     let mut trial = Trial::with(ordering, 25, injected, "what follows waits, in order").await;
-    let worker = trial.worker(&[]).await;
+    let mut clock = Clock::new();
+    let variables = clock.variables();
+    let worker = trial.worker(&variables.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
     trial.inject("Publish", fails("INVALID_ARGUMENT"), 2);
     // More than one: the first may meet an extension of the lease.
     trial.inject("ModifyAckDeadline", fails("UNAVAILABLE"), 1000);
@@ -101,10 +106,14 @@ async fn fault_25_and_its_request_is_not_given_back() {
     let rows = trial.next_wine();
     let second = trial.ordered(wine().request(&rows), &[], "key", End::Wine(rows));
     // What comes after it under another key is published: it had its chance, and waits.
-    let rows = trial.next_wine();
-    let other = trial.ordered(wine().request(&rows), &[], "another key", End::Wine(rows));
-    trial.world.acknowledged(&other).await;
-    worker.until_metric("predictd_messages_in_hand", 1.0).await;
+    // Also once the pause after a refusal is over.
+    for _ in 0..2 {
+        let rows = trial.next_wine();
+        let other = trial.ordered(wine().request(&rows), &[], "another key", End::Wine(rows));
+        trial.world.acknowledged(&other).await;
+        worker.until_metric("predictd_messages_in_hand", 1.0).await;
+        clock.put_forward(Duration::from_secs(2));
+    }
     trial.world.server.faults.clear();
     trial.expire_leases();
     trial.judge(&worker, Allowed::default(), "").await;

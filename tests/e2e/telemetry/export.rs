@@ -66,7 +66,7 @@ async fn what_a_collector_refuses_for_now_is_sent_again_and_for_good_is_said(pro
     };
     ask().await;
     collector.trace(TRACE, 4).await;
-    worker.until_log("the collector refused a part of the telemetry").await;
+    worker.until_log("the collector rejected a part of the telemetry").await;
     let log = worker.log();
     assert!(log.contains("one is too long") && !log.contains("telemetry was not exported"), "{log}");
     ask().await;

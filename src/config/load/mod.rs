@@ -1,7 +1,7 @@
 //! From files and environment variables to a [`Config`].
 //!
-//! `layers` says what was given; here every key is completed and read by itself, so that one bad value never hides
-//! another.
+//! `layers` says what was given; here every key is completed and read by itself, so that one bad value never
+//! hides another.
 
 use super::{
     Batching, Cache, Config, Http, Inference, Models, Origin, Problem, Problems, Requests, Responses,
@@ -67,7 +67,8 @@ fn summarize_missing(mut problems: Vec<Problem>, has_unreadable: bool, has_no_fi
     problems
 }
 
-/// Reads key after key and remembers what was wrong. A method that returns none has reported why, now or before.
+/// Reads key after key and remembers what was wrong. A method that returns none has reported why, now or
+/// before.
 struct Reader {
     given: HashMap<&'static str, Given>,
     problems: Vec<Problem>,
@@ -252,5 +253,4 @@ fn resolve_threads(threads: usize) -> usize {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

@@ -1,29 +1,29 @@
-//! Made-up rows for the trials of a model: the same every time, so that every replica judges a version alike.
+//! Made-up rows for the trials of a model. They are the same every time, so that all replicas judge a version alike.
 
-use crate::model::onnx::categories::Encoder;
-use crate::model::onnx::sizes;
-use crate::model::onnx::sizes::MOST_MADE_UP;
+use crate::model::onnx::categories::OneHotEncoder;
+use crate::model::onnx::sizes::{self, MAX_MADE_UP_BYTES};
 use crate::tensor::signature::{TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements};
 
-/// Texts for each kind of row, to try in turn: some models read numbers out of them.
-pub(crate) const TEXTS: [[&str; 5]; 2] = [["", "1", "a", "b", "a b c"], ["0", "1", "2.5", "-3", "1000"]];
+/// Two sets of strings, to try in turn: some models parse numbers from them.
+pub(crate) const STRINGS: [[&str; 5]; 2] = [["", "1", "a", "b", "a b c"], ["0", "1", "2.5", "-3", "1000"]];
 
 /// A made-up row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Row {
     Zeros,
     Ones,
-    /// Values of both signs that differ from row to row.
+    /// Values of both signs, different for each number.
     Mixed(usize),
-    /// Differs from the mixed row of that number in every element.
+    /// Differs from `Mixed` of the same number in every element.
     Changed(usize),
     /// Like `Mixed`, a thousand times as large.
     Large(usize),
 }
 
 impl Row {
-    /// Large values make rounding visible where sums cancel each other out: only the shapes of their outputs are compared.
+    /// False for large values: they amplify rounding errors in sums that cancel out, so only the shapes of their
+    /// outputs are compared.
     pub(crate) fn is_comparable(&self) -> bool {
         !matches!(self, Self::Large(_))
     }
@@ -32,14 +32,14 @@ impl Row {
 pub(crate) const ROWS: [Row; 6] =
     [Row::Zeros, Row::Ones, Row::Mixed(0), Row::Mixed(1), Row::Mixed(2), Row::Large(3)];
 
-/// Rows as the model takes them: every input begins with a dimension that counts them.
+/// Rows as the model takes them: the first dimension of every input counts them.
 #[derive(Debug, Clone)]
-pub(crate) struct Stack {
+pub(crate) struct RowStack {
     pub(crate) inputs: Vec<(Vec<usize>, Elements)>,
 }
 
-impl Stack {
-    /// How many rows it has; none where an input does not count them.
+impl RowStack {
+    /// The number of rows; `None` if an input does not count them.
     pub(crate) fn rows(&self) -> Option<usize> {
         let mut lengths = self.inputs.iter().map(|(shape, _)| shape.first().copied());
         let first = lengths.next().flatten()?;
@@ -55,7 +55,7 @@ impl Stack {
         })
     }
 
-    /// These rows, in this order.
+    /// Copies these rows, in this order.
     pub(crate) fn take(&self, rows: &[usize]) -> Self {
         let take = |(shape, elements): &(Vec<usize>, Elements)| {
             let width: usize = shape.iter().skip(1).product();
@@ -69,67 +69,76 @@ impl Stack {
     }
 }
 
-/// Inputs that rows are made up for.
+/// Makes rows for these inputs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Made<'a> {
+pub(crate) struct RowMaker<'a> {
     pub(crate) inputs: &'a [TensorSpec],
-    /// The columns whose values must be among a few.
-    pub(crate) encoders: &'a [Encoder],
+    /// Columns whose values must be known categories.
+    pub(crate) encoders: &'a [OneHotEncoder],
 }
 
-/// How made-up rows are chosen beyond their number.
+/// The choices that the inputs leave open.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Size<'a> {
+pub(crate) struct Fill<'a> {
     /// Length of free inner dimensions.
     pub(crate) length: usize,
-    pub(crate) texts: &'a [&'a str; 5],
+    pub(crate) strings: &'a [&'a str; 5],
 }
 
-/// # Errors
-/// An input of a kind, or of a size, that is not made up.
-pub(crate) fn made_up(made: Made<'_>, rows: &[Row], size: Size<'_>) -> Result<Stack, String> {
-    let row: Vec<TensorSpec> = made.inputs.iter().map(without_rows).collect();
-    // The whole trial, so that each call of it fits.
-    let bytes =
-        sizes::bytes(&row, size.length).and_then(|bytes| bytes.checked_mul(rows.len().max(ROWS.len())));
-    if bytes.is_none_or(|bytes| bytes > MOST_MADE_UP) {
-        let all: Vec<String> =
-            made.inputs.iter().map(|spec| format!("{:?} ({})", spec.name, spec.describe())).collect();
-        return Err(format!("the inputs {} are too large to be made up", all.join(", ")));
+impl RowMaker<'_> {
+    /// # Errors
+    /// An input is of a kind, or of a size, for which no rows are made.
+    pub(crate) fn make(self, rows: &[Row], fill: Fill<'_>) -> Result<RowStack, String> {
+        let row: Vec<TensorSpec> = self.inputs.iter().map(without_rows).collect();
+        // Limits the whole trial, so that each call of it fits.
+        let bytes =
+            sizes::bytes(&row, fill.length).and_then(|bytes| bytes.checked_mul(rows.len().max(ROWS.len())));
+        if bytes.is_none_or(|bytes| bytes > MAX_MADE_UP_BYTES) {
+            let all: Vec<String> =
+                self.inputs.iter().map(|spec| format!("{:?} ({})", spec.name, spec.describe())).collect();
+            return Err(format!("the inputs {} are too large to be made up", all.join(", ")));
+        }
+        let inputs = self.inputs.iter().map(|spec| self.input(spec, rows, fill));
+        Ok(RowStack { inputs: inputs.collect::<Result<_, _>>()? })
     }
-    let one = |spec: &TensorSpec| {
+
+    fn input(
+        self,
+        spec: &TensorSpec,
+        rows: &[Row],
+        fill: Fill<'_>,
+    ) -> Result<(Vec<usize>, Elements), String> {
         let values = match spec.kind {
-            ValueKind::Tensor | ValueKind::Optional => values(spec.element, size.texts),
+            ValueKind::Tensor | ValueKind::Optional => values(spec.element, fill.strings),
             ValueKind::OpenRank | ValueKind::Map { .. } | ValueKind::Sequence { .. } => None,
         };
         let values = values.ok_or_else(|| {
             format!("no values are made up for the input {:?} ({})", spec.name, spec.describe())
         })?;
         let inner: Vec<usize> =
-            spec.shape.iter().skip(1).map(|dim| dim.fixed().unwrap_or(size.length)).collect();
+            spec.shape.iter().skip(1).map(|dim| dim.fixed().unwrap_or(fill.length)).collect();
         let width = inner.iter().product();
         let mut elements = Elements::with_capacity(spec.element, rows.len() * width);
         rows.iter().for_each(|row| values.extend(&mut elements, *row, width));
-        for encoder in made.encoders.iter().filter(|encoder| encoder.input == spec.name) {
+        for encoder in self.encoders.iter().filter(|encoder| encoder.input == spec.name) {
             (0..rows.len()).for_each(|row| encoder.put_known(&mut elements, row, width));
         }
         Ok(([&[rows.len()], &inner[..]].concat(), elements))
-    };
-    Ok(Stack { inputs: made.inputs.iter().map(one).collect::<Result<_, String>>()? })
+    }
 }
 
-/// One row of an input.
+/// The input without the dimension that counts rows.
 fn without_rows(spec: &TensorSpec) -> TensorSpec {
     TensorSpec { shape: spec.shape.get(1..).unwrap_or_default().to_vec(), ..spec.clone() }
 }
 
-/// Values that made-up elements are taken from.
+/// The values from which elements are chosen.
 struct Values {
-    /// The first half of them is for rows, the second for changed ones.
+    /// The first half is for mixed rows, the second half for changed ones.
     mixed: Elements,
     zero: Elements,
     one: Elements,
-    /// The same number as `mixed`.
+    /// As many as `mixed`.
     large: Elements,
 }
 
@@ -145,7 +154,7 @@ impl Values {
             let mixed = (number * 31 + column * 17 + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
             let is_changed = matches!(row, Row::Changed(_));
             let value = (mixed % half + if is_changed { half } else { 0 }) % self.mixed.len();
-            // Of two values, a changed element has the other one.
+            // With two values, a changed element gets the other one.
             let value = if half == 1 { (mixed + usize::from(is_changed)) % 2 } else { value };
             let from = if matches!(row, Row::Large(_)) { &self.large } else { &self.mixed };
             elements.extend_from(from, value..value + 1);
@@ -153,17 +162,18 @@ impl Values {
     }
 }
 
-/// Whole numbers are small, since they are often positions in a table, and mixed ones are not zero, by which a model may divide.
+/// Whole numbers are small, since they are often positions in a table. Mixed ones are never zero, since a model may
+/// divide by them.
 fn values(element: ElementType, [zero, one, a, b, large]: &[&str; 5]) -> Option<Values> {
     const FLOATS: u32 = 97;
-    let texts = |texts: &[&str]| Elements::String(texts.iter().map(|text| (*text).to_owned()).collect());
+    let strings = |all: &[&str]| Elements::String(all.iter().map(|text| (*text).to_owned()).collect());
     let mixed: Vec<f64> = match element {
         ElementType::String => {
             return Some(Values {
-                mixed: texts(&[a, b]),
-                zero: texts(&[zero]),
-                one: texts(&[one]),
-                large: texts(&[large, a]),
+                mixed: strings(&[a, b]),
+                zero: strings(&[zero]),
+                one: strings(&[one]),
+                large: strings(&[large, a]),
             });
         }
         ElementType::Bytes | ElementType::Composite => return None,

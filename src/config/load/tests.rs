@@ -260,11 +260,12 @@ fn a_bad_file_hides_no_other_problem() {
         ("project: demo\n\tresponses: x\n", "found a tab"),
         ("project: demo\nproject: other\n", "line 2"),
         ("- a list\n", "mapping"),
-        ("a: 1\n---\nb: 2\n", "2 YAML documents"),
+        ("a: 1\n---\nb: 2\n", "expected one YAML document, got several"),
     ] {
         let problems = bad(&[text, LEAST, "batching: {max_rows: 0}"], &[]);
         let [file, value] = &problems[..] else { panic!("{problems:?}") };
         assert!(file.key.is_none() && file.message.contains(expected), "{text:?}: {file:?}");
+        assert!(file.message.contains(": line ") && !file.message.contains('\n'), "{text:?}: {file:?}");
         assert_eq!(value.key.as_deref(), Some("batching.max_rows"));
     }
 }

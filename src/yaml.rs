@@ -1,16 +1,20 @@
-//! How a bundle's YAML is read: YAML 1.2, where `yes`, `no`, `y` and `on` are texts, with messages for who wrote the file.
+//! YAML 1.2 as configurations and bundles are read: `yes`, `no`, `y` and `on` are strings; messages are for
+//! the author of the file.
 
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Error, MessageFormatter, NonFiniteFloatPolicy, UserMessageFormatter};
 
+/// Reads one document.
+///
 /// # Errors
-/// A sentence with what was expected, and the lines around the place.
+/// A sentence that says what was expected, with the lines around the place.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
-        // JSON values have no NaN or infinity: as texts they are not lost, and whoever takes floats can tell them.
+        // JSON values have no NaN or infinity. As strings they are not lost, and readers of floats can report
+        // them.
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| error.render_with_formatter(&Messages))
@@ -30,6 +34,7 @@ impl MessageFormatter for Messages {
             Error::DuplicateMappingKey { key: Some(key), .. } => {
                 format!("expected each key once, got `{key}` twice").into()
             }
+            Error::MultipleDocuments { .. } => "expected one YAML document, got several".into(),
             _ => UserMessageFormatter.format_message(error),
         }
     }
