@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
         let signature = signatures::signature(*which);
         let Ok(request) = content.decode(&signature, &limits) else { return };
         let served = ServedModel { model: "m", version: "1", batched: signature.batched };
-        let Some(input) = request.inputs.first().filter(|_| signature.batched) else { return };
+        let Some(input) = request.inputs.iter().flatten().next().filter(|_| signature.batched) else { return };
         // The first input is the output: padded, then unpadded.
         let echo = Output {
             name: "label",

@@ -43,6 +43,6 @@ fn one_row(signature: &Signature, element: ElementType, what: &str, elements: El
             input.describe()
         )));
     }
-    let inputs = vec![Tensor { shape: vec![1; input.shape.len()], elements }];
+    let inputs = vec![Some(Tensor { shape: vec![1; input.shape.len()], elements })];
     Ok(Request { inputs, rows: 1, lengths: Vec::new(), response: ResponseSpec::rows() })
 }

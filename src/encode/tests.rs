@@ -228,7 +228,7 @@ fn check_round_trip(tensor: &Tensor) {
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
         let request = text.replacen(&format!("\"{ours}\":"), &format!("\"{theirs}\":"), 1);
         let decoded = decode(request.as_bytes(), &signature, &Limits::DEFAULT).unwrap();
-        assert_eq!(decoded.inputs, std::slice::from_ref(tensor), "{text}");
+        assert_eq!(decoded.inputs, [Some(tensor.clone())], "{text}");
     }
 }
 

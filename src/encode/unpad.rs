@@ -26,7 +26,8 @@ impl<'a> Lengths<'a> {
     /// The lengths of a decoded request.
     pub fn of(request: &'a Request, signature: &Signature) -> Self {
         let padded = signature.padding.iter().zip(&request.lengths).map(|(padding, own)| {
-            let length = request.inputs[padding.input].shape.get(padding.axis).copied().unwrap_or(0);
+            let input = request.inputs[padding.input].as_ref();
+            let length = input.and_then(|input| input.shape.get(padding.axis)).copied().unwrap_or(0);
             Padded { own, length }
         });
         Self { padded: padded.collect(), padded_before: false }
@@ -193,7 +194,7 @@ mod tests {
     fn predict(body: &Value) -> Value {
         let signature = echo();
         let request = decode(body.to_string().as_bytes(), &signature, &Limits::DEFAULT).unwrap();
-        let input = &request.inputs[0];
+        let input = request.inputs[0].as_ref().unwrap();
         assert_eq!(input.shape[1] % 4, 0);
         let output =
             Output { name: "echo", shape: &input.shape, elements: input.elements.view(), show: Show::Values };

@@ -160,6 +160,10 @@ macro_rules! define_types {
         pub enum View<'a> { $($variant(&'a [$rust])),+ }
 
         impl<'a> View<'a> {
+            pub fn empty(element: ElementType) -> Self {
+                match element { $(ElementType::$variant => Self::$variant(&[])),+ }
+            }
+
             pub fn element(&self) -> ElementType {
                 match self { $(Self::$variant(_) => ElementType::$variant),+ }
             }
@@ -193,19 +197,6 @@ impl ElementType {
 pub struct Tensor {
     pub shape: Vec<usize>,
     pub elements: Elements,
-}
-
-impl Tensor {
-    /// The marker of an optional input that a request leaves out: no dimensions and no element, which no
-    /// tensor has.
-    pub fn left_out(element: ElementType) -> Self {
-        Self { shape: Vec::new(), elements: Elements::with_capacity(element, 0) }
-    }
-}
-
-/// True for the marker [`Tensor::left_out`].
-pub fn is_left_out(shape: &[usize], elements: View<'_>) -> bool {
-    shape.is_empty() && elements.is_empty()
 }
 
 /// One value of an input that is no tensor. It is one element: a request with three maps for a model that

@@ -46,7 +46,7 @@ pub struct TensorSpec {
 pub enum ValueKind {
     #[default]
     Tensor,
-    /// A tensor that a request may leave out ([`Tensor::left_out`]), or an output that the model may leave
+    /// A tensor that a request may leave out, or an output that the model may leave
     /// out ([`Show::Missing`](crate::tensor::Show::Missing)).
     Optional,
     /// A tensor whose rank the model leaves open. The spec's shape has the known leading dimensions; each

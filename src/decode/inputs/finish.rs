@@ -62,7 +62,7 @@ impl<'s> Inputs<'s> {
         let mut tensors = Vec::with_capacity(list.len());
         for (index, input) in list.into_iter().enumerate() {
             if input.spec.kind == ValueKind::Optional && input.values_read == 0 {
-                tensors.push(Tensor::left_out(input.spec.element));
+                tensors.push(None);
                 continue;
             }
             if input.nulls > 0 {
@@ -103,7 +103,7 @@ impl<'s> Inputs<'s> {
                 );
                 return Err(here(DecodeError::new(message)));
             }
-            tensors.push(Tensor { shape, elements });
+            tensors.push(Some(Tensor { shape, elements }));
         }
         let rows = first.map_or(rows.unwrap_or(1), |first| first.rows);
         check_columns(signature, &tensors)?;

@@ -56,7 +56,7 @@ fn events_carry_every_form() {
         (vec![("content-encoding", "gzip")], &gzip(json)),
     ] {
         let pairs = [&EVENT[..], &more].concat();
-        assert_eq!(asked(&pairs, body, &single()).inputs, expected);
+        assert_eq!(given(&asked(&pairs, body, &single())), expected);
         let attributes =
             attributes(&[&pairs[..], &[("ce-subject", "s"), ("ce-correlationid", "c")]].concat());
         let event = open(Headers(&attributes), body, &Limits::DEFAULT).response_format.event.unwrap();
@@ -74,9 +74,9 @@ fn events_carry_every_form() {
         r#""data_base64": "AACAPwAAAEA=", "datacontenttype": "application/octet-stream""#,
     ] {
         let body = format!("{{{base}, {rest}}}");
-        assert_eq!(asked(&structured, body.as_bytes(), &single()).inputs, expected, "{body}");
+        assert_eq!(given(&asked(&structured, body.as_bytes(), &single())), expected, "{body}");
         let packed = [structured[0], ("content-encoding", "GZIP")];
-        assert_eq!(asked(&packed, &gzip(body.as_bytes()), &single()).inputs, expected, "{body}");
+        assert_eq!(given(&asked(&packed, &gzip(body.as_bytes()), &single())), expected, "{body}");
         let attributes = attributes(&structured);
         let event =
             open(Headers(&attributes), body.as_bytes(), &Limits::DEFAULT).response_format.event.unwrap();

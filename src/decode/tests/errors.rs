@@ -136,8 +136,8 @@ fn rows_that_do_not_fit() {
 fn without_a_batch_dimension_each_instance_is_a_whole_input() {
     let body = br#"{"instances": [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]}"#;
     let request = decode(body, &whole(), &Limits::DEFAULT).unwrap();
-    assert_eq!((request.rows, &request.inputs[0].shape[..]), (2, &[2, 2][..]));
-    assert_eq!(request.inputs[0].elements.len(), 8);
+    assert_eq!((request.rows, &first(&request).shape[..]), (2, &[2, 2][..]));
+    assert_eq!(first(&request).elements.len(), 8);
 }
 
 #[test]

@@ -15,14 +15,14 @@ fn check_number_in(text: &str, body: &str) {
     let (single, double) = (text.parse::<f32>().unwrap(), text.parse::<f64>().unwrap());
     match read(body, &signature(ElementType::F32)) {
         Ok(request) => {
-            let Elements::F32(values) = &request.inputs[0].elements else { panic!("float32 expected") };
+            let Elements::F32(values) = &first(&request).elements else { panic!("float32 expected") };
             assert_eq!(values[0].to_bits(), single.to_bits(), "{text}");
         }
         Err(_) => assert!(single.is_infinite(), "{text}"),
     }
     match read(body, &signature(ElementType::F64)) {
         Ok(request) => {
-            let Elements::F64(values) = &request.inputs[0].elements else { panic!("float64 expected") };
+            let Elements::F64(values) = &first(&request).elements else { panic!("float64 expected") };
             assert_eq!(values[0].to_bits(), double.to_bits(), "{text}");
         }
         Err(_) => assert!(double.is_infinite(), "{text}"),
@@ -94,7 +94,7 @@ proptest! {
         let doubles: Vec<f64> = texts().map(|text| text.parse().unwrap()).collect();
         let elements = |element| {
             read(&format!("{{\"inputs\": {body}}}"), &signature(&[("x", element, &[0])]))
-                .map(|request| request.inputs.into_iter().next().unwrap().elements)
+                .map(|request| first(&request).elements.clone())
         };
         prop_assert_eq!(elements(ElementType::F32).unwrap(), Elements::F32(singles), "{}", body);
         prop_assert_eq!(elements(ElementType::F64).unwrap(), Elements::F64(doubles), "{}", body);
@@ -104,7 +104,7 @@ proptest! {
             for element in [ElementType::F16, ElementType::BF16] {
                 let quickly = elements(element).map_err(|failure| failure.rejection.code);
                 let one_by_one = read(&format!("{{\"inputs\": {slowly}}}"), &signature(&[("x", element, &[0])]))
-                    .map(|request| request.inputs.into_iter().next().unwrap().elements);
+                    .map(|request| first(&request).elements.clone());
                 prop_assert_eq!(quickly, one_by_one.map_err(|failure| failure.rejection.code), "{}", body);
             }
         }
@@ -123,9 +123,9 @@ proptest! {
     ) {
         let body = format!("{{\"inputs\": {numbers:?}}}");
         let request = good(&body, &signature(&[("x", ElementType::I16, &[0])]));
-        prop_assert_eq!(&request.inputs[0].elements, &Elements::I16(numbers));
+        prop_assert_eq!(&first(&request).elements, &Elements::I16(numbers));
         let body = format!("{{\"inputs\": {wide:?}}}");
-        prop_assert_eq!(&good(&body, &signature(&[("x", ElementType::I64, &[0])])).inputs[0], &i64s(&wide));
+        prop_assert_eq!(first(&good(&body, &signature(&[("x", ElementType::I64, &[0])]))).clone(), i64s(&wide));
     }
 
     #[test]
@@ -148,7 +148,7 @@ proptest! {
         prop_assert_eq!(integers(ElementType::U64).is_ok(), u64::try_from(value).is_ok());
         prop_assert_eq!(integers(ElementType::I8).is_ok(), i8::try_from(value).is_ok());
         if let Ok(value) = i64::try_from(value) {
-            prop_assert_eq!(&integers(ElementType::I64).unwrap().inputs[0], &i64s(&[value]));
+            prop_assert_eq!(first(&integers(ElementType::I64).unwrap()).clone(), i64s(&[value]));
         }
     }
 
@@ -171,7 +171,7 @@ proptest! {
         for signature in [single(), several(), table(), whole()] {
             if let Ok(request) = read(&body, &signature) {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{}", body);
-                for tensor in &request.inputs {
+                for tensor in inputs_of(&request) {
                     prop_assert_eq!(tensor.shape.iter().product::<usize>(), tensor.elements.len());
                 }
             }
@@ -311,8 +311,8 @@ proptest! {
                 let body = if pretty { serde_json::to_string_pretty(&body) } else { serde_json::to_string(&body) }.unwrap();
                 let request = good(&body, &signature);
                 prop_assert_eq!(request.rows, shape[0]);
-                prop_assert_eq!(&request.inputs[0].shape, &shape);
-                prop_assert_eq!(&request.inputs[0].elements, &elements, "{}", body);
+                prop_assert_eq!(&first(&request).shape, &shape);
+                prop_assert_eq!(&first(&request).elements, &elements, "{}", body);
             }
         }
     }
@@ -331,7 +331,7 @@ fn answered(attributes: &[(&str, &str)], body: &[u8]) {
         let Ok(content) = open(Headers(&attributes), body, &limits).content else { continue };
         let Ok(request) = content.decode(&signature, &limits) else { continue };
         assert!(request.rows > 0 && request.rows <= limits.max_rows);
-        for tensor in &request.inputs {
+        for tensor in inputs_of(&request) {
             assert_eq!(tensor.shape.iter().product::<usize>(), tensor.elements.len());
             assert!(tensor.elements.len() <= limits.max_elements);
         }
@@ -408,9 +408,9 @@ proptest! {
         let request = content.decode(&signature, &Limits::DEFAULT).unwrap_or_else(|f| panic!("{body:?}: {}", f.rejection));
         prop_assert_eq!(request.rows, cells.len());
         let texts: Vec<String> = cells.iter().map(|cell| cell.0.clone()).collect();
-        prop_assert_eq!(&request.inputs[0].elements, &Elements::String(texts));
-        prop_assert_eq!(&request.inputs[1].elements, &Elements::I64(cells.iter().map(|cell| cell.1).collect()));
-        let Elements::F64(floats) = &request.inputs[2].elements else { panic!("float64 expected") };
+        prop_assert_eq!(&first(&request).elements, &Elements::String(texts));
+        prop_assert_eq!(&inputs_of(&request)[1].elements, &Elements::I64(cells.iter().map(|cell| cell.1).collect()));
+        let Elements::F64(floats) = &inputs_of(&request)[2].elements else { panic!("float64 expected") };
         for (got, cell) in floats.iter().zip(&cells) {
             prop_assert!(got.to_bits() == cell.2.to_bits() || (got.is_nan() && cell.2.is_nan()));
         }
@@ -440,8 +440,8 @@ proptest! {
                 open(Headers(attributes), body, &Limits::DEFAULT).content.unwrap().decode(&signature, &Limits::DEFAULT)
             };
             let request = read(&attributes, &request).unwrap_or_else(|f| panic!("{json}: {}", f.rejection));
-            prop_assert_eq!(&request.inputs[0].shape, &shape);
-            prop_assert_eq!(&request.inputs[0].elements, &elements);
+            prop_assert_eq!(&first(&request).shape, &shape);
+            prop_assert_eq!(&first(&request).elements, &elements);
             if !matches!(elements.element(), ElementType::String | ElementType::Bytes) {
                 let raw = [("content-type".to_owned(), "application/octet-stream".to_owned())].into();
                 prop_assert_eq!(read(&raw, &body.bytes[json_length..]).unwrap().inputs, request.inputs);

@@ -50,7 +50,7 @@ fn every_type_reads_its_extremes() {
                 r#"{{"inputs": [{{"data": {values}, "name": "x", "shape": [{count}], "datatype": "{datatype}"}}]}}"#
             ),
         ] {
-            assert_eq!(good(&body, &signature).inputs, std::slice::from_ref(&tensor), "{body}");
+            assert_eq!(given(&good(&body, &signature)), std::slice::from_ref(&tensor), "{body}");
         }
     }
 }
@@ -58,7 +58,7 @@ fn every_type_reads_its_extremes() {
 #[test]
 fn a_negative_zero_keeps_its_sign() {
     let request = good("[[-0.0, -0]]", &single());
-    let Elements::F32(values) = &request.inputs[0].elements else { panic!("float32 expected") };
+    let Elements::F32(values) = &first(&request).elements else { panic!("float32 expected") };
     assert_eq!(values.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), [(-0.0_f32).to_bits(); 2]);
 }
 
