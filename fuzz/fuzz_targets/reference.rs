@@ -1,5 +1,4 @@
-//! Any attributes beside any body: a reference, an event or neither; never a panic, and an answer can be
-//! wrapped for each.
+//! Any headers with any body give a reference, an event or neither, never a panic; each can be answered.
 #![no_main]
 
 use std::collections::HashMap;
@@ -37,7 +36,7 @@ const KEYS: [&str; 20] = [
     "ce-data",
 ];
 
-/// Each line: a letter for the attribute, then its value. What follows an empty line is the body.
+/// Each line is a letter for the header and its value. The body follows an empty line.
 fn message(data: &[u8]) -> (HashMap<String, String>, &[u8]) {
     let mut attributes = HashMap::new();
     let mut rest = data;

@@ -1,5 +1,5 @@
-//! Any body under any of the content types, against models of every kind: a request, which is answered, or an
-//! error; never a panic.
+//! Any body under any of the content types, for models of every kind, gives a request, which is answered, or
+//! an error, never a panic.
 #![no_main]
 
 mod signatures;

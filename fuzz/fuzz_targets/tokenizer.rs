@@ -1,5 +1,5 @@
-//! Any tokenizer.json and any texts, which a zero byte parts: rows of one length within the limit, or a
-//! reason; never a panic.
+//! Any tokenizer.json and any texts, with a zero byte between them, give rows of one length within the limit,
+//! or an error, never a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,8 @@ use predictd::tensor::ElementType;
 
 const MOST: usize = 1 << 12;
 
-/// The crate `tokenizers` panics on some files, which is survived; cargo-fuzz would end at any panic.
+/// Ignores panics of the crate `tokenizers` on some files, which the worker survives. cargo-fuzz would end at
+/// any panic.
 fn let_survived_panics_pass() {
     let end = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -109,7 +109,8 @@ struct Members<'a> {
     dataref: Option<String>,
 }
 
-/// The data of the event in structured mode, and its content type. Sets `found` before errors of the data.
+/// The data of the event in structured mode, and its content type. Sets `found` as soon as the event is
+/// known, so that errors of its data are answered by an event.
 pub(super) fn from_body<'a>(
     body: &'a [u8],
     found: &mut Option<Box<Event>>,

@@ -100,7 +100,7 @@ mod tests {
             rejection.message,
             "expected at most 524288 bytes after decompression, got more; send several requests"
         );
-        // Unpad off, or with more behind it, it ends in no size.
+        // A body that was cut off, or has more behind it, does not end with its size.
         let text: Vec<u8> = (0..9999_u32).flat_map(u32::to_le_bytes).collect();
         let compressed = compress(&text);
         let cut = decompress(&compressed[..compressed.len() - 9], 1 << 19).unwrap_err().into_rejection();

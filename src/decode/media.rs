@@ -10,7 +10,7 @@
 //! | none | v2 with its binary extension if `inference-header-content-length` is set, else JSON if `{` or `[` comes first, else an image if it begins like one |
 //!
 //! Types, subtypes and parameter names are compared without regard to case; unknown parameters are ignored.
-//! `charset` may only be UTF-8, or US-ASCII, which is a part of it. [`super::envelope`] takes the data out of
+//! `charset` may only be UTF-8, or US-ASCII, which is a subset. [`super::envelope`] takes the data out of
 //! CloudEvents first; its kind is then decided by its own content type. A body that could be of two kinds is
 //! refused, with a hint what to set.
 

@@ -12,7 +12,8 @@ pub(super) struct Number<'a> {
     negative: bool,
     mantissa: u64,
     exponent: i32,
-    /// More than [`MAX_DIGITS`] significant digits, or an absurd exponent: only the text is exact.
+    /// More than [`MAX_DIGITS`] significant digits, or an exponent beyond [`MAX_EXPONENT`]: only the text is
+    /// exact.
     truncated: bool,
     /// Written without a fraction and without an exponent.
     plain: bool,

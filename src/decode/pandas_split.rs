@@ -58,7 +58,7 @@ fn read_names(scanner: &mut Scanner<'_>, most: usize) -> Decoded<Vec<String>> {
             return Err(DecodeError::too_large(format!("expected at most {most} columns, got more")));
         }
         if scanner.peek() != Some(b'"') {
-            // pandas numbers columns without names.
+            // pandas writes numbers for columns without names.
             let begin = scanner.at;
             scanner.skip()?;
             names.push(scanner.text[begin..scanner.at].to_owned());

@@ -370,8 +370,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever attributes say: an object's name that leaves no prefix, or a reason; and an event's
-        /// attributes are read or refused.
+        /// Any attributes give an object whose name stays inside its prefix, or an error.
         #[test]
         fn any_attributes_are_answered(
             given in proptest::collection::vec((proptest::sample::select(vec![

@@ -36,7 +36,7 @@ impl<'a> Scanner<'a> {
         Ok(Self { text, bytes: body, at, depth: 0, is_spaced: true })
     }
 
-    /// Consumes white space; returns the next byte, which it leaves.
+    /// Consumes white space; returns the next byte without consuming it.
     #[inline(always)]
     pub(super) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.bytes.get(self.at) {

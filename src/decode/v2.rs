@@ -50,7 +50,7 @@ pub(super) fn read_tensors(
     let mut count = 0;
     while scanner.another(count == 0, b']')? {
         let mut name = None;
-        // Errors before a tensor's name give its position.
+        // Until a tensor's name is read, its errors have its position.
         tensors.read_tensor(scanner, &mut name, count).map_err(|error| match &name {
             Some(name) => error.within(&format!("input {}", quoted(name))),
             None => error.at(count).within("inputs"),

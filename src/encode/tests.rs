@@ -92,7 +92,7 @@ fn ids_are_echoed_as_they_were_given() {
     assert_eq!(plain, br#"{"error":{"code":"INPUT_TOO_LARGE","message":"much"}}"#);
 }
 
-/// Whatever a request, or ONNX Runtime, has an error say.
+/// The message may come from a request or from ONNX Runtime.
 #[test]
 fn an_error_fits_into_a_message() {
     for message in ["é".repeat(1 << 20), "\u{1}".repeat(1 << 20)] {
@@ -205,7 +205,7 @@ fn empty_dimensions_keep_their_brackets() {
     assert_eq!(body(&spec(Protocol::Columns), &output, &SERVED), expected);
 }
 
-/// Encodes the tensor as each form's output and reads that back as the same form's input.
+/// Encodes a tensor as the output of each protocol and decodes it as an input of the same.
 fn check_round_trip(tensor: &Tensor) {
     let element: ElementType = tensor.elements.element();
     let shape = tensor.shape.iter().map(|_| Dim::Any(String::new())).collect();
@@ -306,7 +306,7 @@ fn names_rankings_sequences_and_missing_outputs_are_shown() {
         tensors(over),
         r#""outputs":[{"name":"p","datatype":"FP32","shape":[2,3],"data":[0.5,0.25,0.25,0.75,0.0,0.0]},{"name":"p.indices","datatype":"INT64","shape":[2,3],"data":[1,0,2,0,-1,-1]}]}"#
     );
-    // A NaN is neither hidden nor does it hide a score, whatever its sign.
+    // A NaN of either sign is shown, and hides no score.
     let with_nan = [Output {
         name: "p",
         shape: &[2, 3],

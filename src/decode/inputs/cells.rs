@@ -34,7 +34,7 @@ impl Inputs<'_> {
         Ok(begin)
     }
 
-    /// The elements that [`Self::add_zeros`] added to, for the caller to fill.
+    /// The elements of an input, whose zeros the caller fills.
     pub(in crate::decode) fn elements(&mut self, index: usize) -> &mut Elements {
         &mut self.list[index].elements
     }
@@ -51,7 +51,7 @@ impl Inputs<'_> {
         set_element(&mut self.list[0].elements, at, scanner)
     }
 
-    /// Makes element `at` of the one input, which has floats, NaN: the value of a column that a row leaves
+    /// Sets element `at` of the one input, which has floats, to NaN: the value of a column that a row leaves
     /// out.
     pub(in crate::decode) fn set_nan(&mut self, at: usize) {
         let null =

@@ -1,5 +1,5 @@
-//! The end of reading: every input has its values, all have as many rows, and their elements fill their
-//! shapes.
+//! Completion of a request: every input must have its values, all must have as many rows, and their elements
+//! must fill their shapes.
 
 use super::column_rules::check_columns;
 use super::padding::pad_rows;
@@ -142,7 +142,7 @@ fn check_strings(elements: &Elements) -> Decoded<()> {
     match elements {
         Elements::String(strings) if strings.iter().any(|string| string.contains('\0')) => {
             Err(DecodeError::new(
-                "expected strings without NUL (U+0000), which ONNX Runtime ends them at, got one",
+                "expected strings without NUL (U+0000), at which ONNX Runtime ends them, got one",
             ))
         }
         _ => Ok(()),

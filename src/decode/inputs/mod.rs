@@ -19,7 +19,7 @@ use super::nested::{ValueContext, reserve, too_many_elements};
 use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, Padding, Signature, TensorSpec};
 
-/// One input as far as it was read.
+/// One input with the values that were read so far.
 pub(super) struct Input<'s> {
     pub(super) spec: &'s TensorSpec,
     /// The length of each dimension: declared, else that of the first array, else not yet known.

@@ -99,7 +99,7 @@ fn v2(json: &str, binary: &[u8], signature: &Signature) -> Result<Request, Failu
 }
 
 #[test]
-fn v2_tensors_may_stand_behind_the_json() {
+fn v2_tensors_may_be_behind_the_json() {
     let x = r#"{"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8, "a": [1]}}"#;
     let n = r#"{"parameters": {"binary_data_size": 8}, "datatype": "INT64", "shape": [1], "name": "n"}"#;
     let n_json = r#"{"name": "n", "shape": [1], "datatype": "INT64", "data": [7]}"#;
@@ -126,7 +126,7 @@ fn v2_tensors_may_stand_behind_the_json() {
 }
 
 #[test]
-fn v2_columns_may_stand_behind_the_json() {
+fn v2_columns_may_be_behind_the_json() {
     let column = |name: &str, datatype: &str| {
         format!(
             r#"{{"name": "{name}", "shape": [2], "datatype": "{datatype}", "parameters": {{"binary_data_size": 8}}}}"#
@@ -143,7 +143,7 @@ fn v2_columns_may_stand_behind_the_json() {
 }
 
 #[test]
-fn what_is_wrong_with_binary_data_is_said() {
+fn wrong_binary_data_is_refused() {
     let tensor = |rest: &str| format!(r#"{{"inputs": [{{"name": "x", "datatype": "FP32", {rest}}}]}}"#);
     let sized =
         |size: u64| tensor(&format!(r#""shape": [1, 2], "parameters": {{"binary_data_size": {size}}}"#));

@@ -103,7 +103,7 @@ fn symbolic_dimensions_follow_the_first_value() {
 }
 
 #[test]
-fn ids_are_kept_as_given_wherever_they_stand() {
+fn ids_are_kept_as_given_in_every_place() {
     let number = |text: &str| Some(Id::Number(text.to_owned()));
     for (given, expected) in [
         (r#""a\n\ud83d\ude00""#, string_id("a\n😀")),
@@ -120,7 +120,7 @@ fn ids_are_kept_as_given_wherever_they_stand() {
         ] {
             assert_eq!(good(&body, &single()).response.id, expected, "{body}");
         }
-        // An error response echoes it too, though it comes behind the error.
+        // An error response repeats the id, though it comes after the error.
         let failure = read(&format!(r#"{{"instances": [[1]], "id": {given}}}"#), &single()).unwrap_err();
         assert_eq!(failure.id, expected);
     }
@@ -128,7 +128,7 @@ fn ids_are_kept_as_given_wherever_they_stand() {
 }
 
 #[test]
-fn v2_names_the_outputs_that_it_wants() {
+fn v2_names_the_requested_outputs() {
     let tensor = r#"{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}"#;
     let wanted = |name: &str, binary| RequestedOutput { name: name.to_owned(), binary };
     for (outputs, expected) in [
@@ -148,7 +148,7 @@ fn v2_names_the_outputs_that_it_wants() {
     }
 }
 
-/// As other servers' clients write it: null for what they do not say, and a column as `[rows, 1]`.
+/// Clients of other servers write null for what they do not set, and a column as `[rows, 1]`.
 #[test]
 fn v2_is_read_as_other_clients_write_it() {
     let plain = r#"{"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]},
@@ -187,13 +187,13 @@ fn v2_takes_a_column_with_and_without_a_last_dimension() {
                 {{"name": "n", "shape": {shape}, "datatype": "INT64", "data": {n}}}]}}"#
         );
         assert_eq!(given(&good(&body, &narrow)), expected, "{body}");
-        // As a frame's columns, which have the widest types.
+        // Columns of a DataFrame have the widest types.
         let frame = body.replace("FP32", "FP64").replace("INT64", "INT32");
         assert_eq!(given(&good(&frame, &narrow)), expected, "{frame}");
     }
 }
 
-/// As MLServer's pandas codec sends a frame: one tensor a column.
+/// MLServer's pandas codec sends one tensor for each column of a DataFrame.
 #[test]
 fn v2_takes_the_columns_of_the_one_input_by_their_names() {
     let tensor = |name: &str, shape: &str, datatype: &str, data: &str| {

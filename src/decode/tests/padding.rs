@@ -12,7 +12,7 @@ fn read(body: &str, to: PadTo) -> Tensor {
 }
 
 #[test]
-fn rows_of_several_lengths_are_filled_up_in_every_form() {
+fn rows_of_several_lengths_are_padded_in_every_form() {
     let expected = Tensor { shape: vec![2, 4], elements: Elements::I64(vec![1, 2, 3, 7, 4, 7, 7, 7]) };
     for body in [
         r#"{"instances": [[1, 2, 3], [4]]}"#,
@@ -36,9 +36,9 @@ fn rows_of_several_lengths_are_filled_up_in_every_form() {
     assert_eq!(read("[[]]", PadTo::Multiple(3)).elements, Elements::I64(vec![7, 7, 7]));
 }
 
-/// Rows of cells too: they know their length at once, where lists show it one by one.
+/// Rows of cells are padded, too: their length is known from the start.
 #[test]
-fn rows_of_tables_are_filled_up() {
+fn rows_of_tables_are_padded() {
     let expected = Tensor { shape: vec![2, 4], elements: Elements::I64(vec![1, 2, 3, 7, 4, 5, 6, 7]) };
     let signature = tokens(PadTo::Multiple(4));
     let headers = [("content-type".to_owned(), "text/csv".to_owned())].into();
@@ -57,7 +57,7 @@ fn rows_of_tables_are_filled_up() {
 }
 
 #[test]
-fn an_inner_dimension_is_filled_up() {
+fn an_inner_dimension_is_padded() {
     let padding = Padding { input: 0, axis: 2, value: Elements::F32(vec![0.5]), to: PadTo::Multiple(3) };
     let signature = Signature { padding: vec![padding], ..signature(&[("x", ElementType::F32, &[0, 2, 0])]) };
     let request = decode(b"[[[1, 2], [3, 4]]]", &signature, &Limits::DEFAULT).unwrap();
@@ -66,7 +66,7 @@ fn an_inner_dimension_is_filled_up() {
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+fn rows_that_are_too_long_are_refused() {
     let message = |body: &str, to, limits: &Limits| {
         decode(body.as_bytes(), &tokens(to), limits).unwrap_err().rejection.message.into_owned()
     };

@@ -1,4 +1,4 @@
-//! Rows as data frames send them: columns in a declared order, of types narrower than the inputs', with gaps.
+//! DataFrames: columns in a declared order, of types narrower than the inputs', with missing values.
 
 use super::envelopes::{CSV, asked, refused};
 use super::*;
@@ -33,7 +33,7 @@ fn turned() -> Signature {
     }
 }
 
-/// `a`, for which nothing stands when it is missing, `b`, for which -1 does, and `c`, for which "red" does.
+/// `a` without a value for a missing one, `b` with -1 and `c` with "red".
 fn declared() -> Signature {
     Signature {
         column_rules: ColumnRules { never_missing: vec![0], ..ColumnRules::default() },
@@ -51,7 +51,7 @@ fn texts(values: &[&str]) -> Tensor {
     Tensor { shape: vec![values.len()], elements }
 }
 
-/// NaN as the text that it has in messages, since no NaN equals another.
+/// Values as text, since no NaN equals another.
 fn numbers(request: &Request) -> Vec<String> {
     first(&request).elements.view().to_f64().iter().map(f64::to_string).collect()
 }
@@ -113,7 +113,7 @@ fn null_is_nan_for_floats() {
 }
 
 #[test]
-fn what_is_declared_for_missing_values_stands_in_every_form() {
+fn declared_values_replace_missing_ones_in_every_form() {
     let expected = [f32s(&[2], &[1.0, 2.0]), f32s(&[2], &[-1.0, 3.0]), texts(&["blue", "red"])];
     for body in [
         r#"[{"a": 1, "b": null, "c": "blue"}, {"a": 2, "b": 3}]"#,
@@ -156,9 +156,9 @@ fn a_fixed_number_of_rows_holds_for_values_read_one_by_one() {
     assert_eq!(message(r#"{"inputs": [1]}"#, &fixed), "inputs: expected 2 values (float32[2]), got 1");
 }
 
-/// As MLflow does; a request that lacks a column is refused all the same.
+/// MLflow ignores them, too. A request without a declared column is refused all the same.
 #[test]
-fn columns_that_a_mlflow_signature_lacks_are_passed_over() {
+fn columns_that_a_mlflow_signature_lacks_are_ignored() {
     let passing = |signature: Signature| {
         let column_rules = ColumnRules { ignores_unknown: true, ..signature.column_rules.clone() };
         Signature { column_rules, ..signature }
@@ -194,7 +194,7 @@ fn columns_that_a_mlflow_signature_lacks_are_passed_over() {
 }
 
 #[test]
-fn columns_take_what_their_types_say_and_optional_ones_may_be_left_out() {
+fn columns_take_values_of_their_types_and_optional_ones_may_be_left_out() {
     let expected = ["3", "1", "NaN", "4", "0", "0.5"];
     for body in [
         r#"[{"n": 3, "is": true}, {"f": 0.5, "is": false, "n": 4}]"#,

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Rust's own parser is the judge; at the very end of a body, and where whole words can be read.
+/// Compares with Rust's parser, at the end of a body and with whole words behind the number.
 fn check_number(text: &str) {
     for body in [format!("[{text}]"), format!("[{text} ]         "), format!("[{text}]{}", " ".repeat(40))] {
         check_number_in(text, &body);
@@ -38,7 +38,7 @@ fn numbers_in_the_middle_between_two_floats_round_to_even() {
             check_number(&format!("{near:e}"));
             check_number(&format!("{near}"));
         }
-        // Beyond what an f64 tells apart from the middle.
+        // An f64 cannot tell these from the middle.
         check_number(&format!("{middle:.60}1"));
         check_number(&format!("{middle:.18e}"));
     }
@@ -55,7 +55,7 @@ proptest! {
         check_number(&text);
     }
 
-    /// Whatever stands around digits, they are read as JSON reads them.
+    /// Digits with any characters around them are read like serde_json reads them.
     #[test]
     fn malformed_numbers_are_refused_as_serde_json_does(text in "[-+.eE0-9/:]{1,12}") {
         let body = format!("[{text}]          ");
@@ -66,8 +66,7 @@ proptest! {
         }
     }
 
-    /// Lists are read in runs where their numbers are simple; whatever stands between simple ones changes
-    /// none of them.
+    /// Lists are read in fast runs; other numbers between the runs change none of their numbers.
     #[test]
     fn numbers_of_a_list_are_those_that_they_are_alone(
         numbers in proptest::collection::vec(
@@ -98,7 +97,7 @@ proptest! {
         };
         prop_assert_eq!(elements(ElementType::F32).unwrap(), Elements::F32(singles), "{}", body);
         prop_assert_eq!(elements(ElementType::F64).unwrap(), Elements::F64(doubles), "{}", body);
-        // With an exponent a number is read byte by byte.
+        // The slow path reads numbers with an exponent.
         let slowly = body.replace([' ', '\n'], "").replace(',', "e0,").replace(']', "e0]");
         if !body.contains('e') {
             for element in [ElementType::F16, ElementType::BF16] {
@@ -159,8 +158,7 @@ proptest! {
         }
     }
 
-    /// Bytes out of JSON's own alphabet go deeper; what is accepted, serde_json accepts as well, and tensors
-    /// fill their shapes.
+    /// Pieces of JSON reach deep. serde_json accepts every accepted body, and tensors fill their shapes.
     #[test]
     fn whatever_is_accepted_is_json(pieces in proptest::collection::vec(proptest::sample::select(vec![
         "[", "]", "{", "}", ",", ":", "1", "2.5", "-", "e3", "\"x\"", "\"n\"", "\"a\"", "\"b\"", "\"instances\"",
@@ -232,7 +230,7 @@ fn is_tensor((elements, _): &(Elements, Vec<serde_json::Value>)) -> bool {
     elements.element() != ElementType::Composite
 }
 
-/// Read by tests of their own.
+/// Composites have tests of their own.
 impl Arbitrary for crate::tensor::Composite {
     fn make(_: u64) -> Self {
         Self::default()
@@ -321,7 +319,7 @@ proptest! {
 use crate::decode::envelope::open;
 use crate::headers::Headers;
 
-/// Whatever the attributes say of whatever bytes: an answer, and tensors that fill their shapes.
+/// Any headers with any bytes give a request whose tensors fill their shapes, or an error.
 fn answered(attributes: &[(&str, &str)], body: &[u8]) {
     let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let limits = Limits { max_elements: 1000, max_rows: 50, max_body_bytes: 10_000, max_fields: 50 };
@@ -416,7 +414,7 @@ proptest! {
         }
     }
 
-    /// What `encode` writes as binary data, `decode` reads back bit for bit; raw rows are the same bytes.
+    /// `decode` reads the binary data of `encode` bit for bit; raw rows are the same bytes.
     #[test]
     fn binary_tensors_of_every_type_read_back(
         shape in proptest::collection::vec(1_usize..4, 1..4),
@@ -430,7 +428,7 @@ proptest! {
             let spec = super::super::ResponseSpec { protocol: Protocol::V2 { outputs: vec![], binary: true }, id: None };
             let body = response(&spec, &output, &ServedModel { model: "m", version: "1", batched: true }).unwrap();
             let json_length = body.json_length.unwrap();
-            // A response's outputs are a request's inputs.
+            // Makes a request of the response.
             let json = String::from_utf8(body.bytes[..json_length].to_vec()).unwrap().replace("\"outputs\"", "\"inputs\"");
             let request = [json.as_bytes(), &body.bytes[json_length..]].concat();
             let attributes = [("inference-header-content-length".to_owned(), json.len().to_string())].into();

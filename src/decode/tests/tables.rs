@@ -25,11 +25,11 @@ fn tables_are_read_with_and_without_a_header() {
         assert_eq!(given(&request), expected, "{body}");
         assert_eq!(request.response, super::super::ResponseSpec { protocol: Protocol::Rows, id: None });
     }
-    // Without column names a declared header names nothing.
+    // A declared header is ignored if the columns have no names.
     let declared = [("content-type", "text/csv; header=present")];
     assert_eq!(given(&asked(&declared, b"what,ever\n1,2.5\n-3,4e10", &single())), expected);
     assert_eq!(given(&asked(&[CSV], b"1,2.5\n-3,4e10", &single())), expected);
-    // A width that the model leaves open is the first line's.
+    // The first line sets a width that the model leaves open.
     let open_width = signature(&[("x", ElementType::F32, &[0, 0])]);
     assert_eq!(given(&asked(&[CSV], b"1,2,3\n", &open_width)), [f32s(&[1, 3], &[1.0, 2.0, 3.0])]);
 }
@@ -58,7 +58,7 @@ fn columns_of_several_types_are_inputs() {
     ] {
         assert_eq!(given(&asked(&[CSV], body.as_bytes(), &signature)), expected(texts(&text)), "{body}");
     }
-    // Empty is missing: NaN where a float can be.
+    // Empty cells are missing values: NaN for floats.
     let request = asked(&[CSV], b"x,1,,true\ny,2,\"\",true\n", &signature);
     let Elements::F64(values) = &inputs_of(&request)[2].elements else { panic!("float64 expected") };
     assert!(values.iter().all(|value| value.is_nan()));

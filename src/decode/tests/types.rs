@@ -18,7 +18,7 @@ fn every_type_reads_its_extremes() {
             Elements::I64(vec![i64::MIN, i64::MAX, 3, 100, 12, 0, 3]),
         ),
         ("[0.1, -65504, 1e-7]", Elements::F16(vec![f16::from_f32(0.1), f16::MIN, f16::from_f32(1e-7)])),
-        // Rounded once, and not to a float32 first.
+        // Values are rounded once, not to a float32 first.
         (
             "[1.000488281250001, 1.00048828125, 1.000488281249999, -1.000488281250001]",
             Elements::F16([1.000_976_6, 1.0, 1.0, -1.000_976_6].map(f16::from_f32).to_vec()),

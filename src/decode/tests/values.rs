@@ -59,11 +59,11 @@ fn an_optional_input_is_in_all_rows_or_in_none() {
     );
     let request = good("[null, null]", &only);
     assert_eq!((request.inputs, request.rows), (vec![None], 2));
-    // What is not optional stays asked for.
+    // Inputs that are not optional are still required.
     assert!(message(r#"[{"w": [1, 2]}]"#, &optional()).contains("got none for \"x\""));
 }
 
-/// `x: float32[…]`, or `float32[N, …]` where there are rows.
+/// `x: float32[…]`, or `float32[N, …]` if `batched`.
 fn open_rank(batched: bool) -> Signature {
     let dims: &[usize] = if batched { &[0] } else { &[] };
     let mut signature = signature(&[("x", ElementType::F32, dims)]);
@@ -158,7 +158,7 @@ fn maps_are_objects() {
     }
     let request = good(r#"{"inputs": {"v": {"b\"": 1.5, "a": -2}}}"#, &floats);
     assert_eq!((values(&request), request.rows), (&[two][..], 1));
-    // A key of the input's own name is a key as any other.
+    // A key with the input's name is a key like any other.
     let request = good(r#"[{"v": 1}]"#, &floats);
     assert_eq!(values(&request), [map(texts(&["v"]), Elements::F32(vec![1.0]))]);
     let request =
@@ -194,7 +194,7 @@ fn sequences_are_lists_of_tensors() {
     for body in [r#"{"inputs": {"v": [[[5, 6]]]}}"#, r#"{"inputs": [[[5, 6]]]}"#] {
         assert_eq!(values(&good(body, &rows)), &expected[1..], "{body}");
     }
-    // Where the model leaves the rank open, each tensor has its own.
+    // Each tensor has its own rank if the model leaves it open.
     let any = sequence_of(ElementType::I64, &[]);
     let request = good("[[1, [2], [[3, 4]], []]]", &any);
     let ranks = vec![tensor(&[], &[1]), tensor(&[1], &[2]), tensor(&[1, 2], &[3, 4]), tensor(&[0], &[])];
@@ -268,9 +268,9 @@ fn maps_and_sequences_count_towards_the_limits() {
 }
 
 proptest! {
-    /// Whatever comes for a map or a sequence: a request or a reason.
+    /// Any text for a map or a sequence gives a request or an error.
     #[test]
-    fn any_text_is_survived(text in "[\\[\\]{}\",:0-9a ]{0,40}") {
+    fn any_text_is_read_or_refused(text in "[\\[\\]{}\",:0-9a ]{0,40}") {
         for signature in [map_of(ElementType::I64, ElementType::F32), sequence_of(ElementType::String, &[])] {
             let _ = read(&text, &signature);
             let _ = read(&format!("[{text}]"), &signature);
