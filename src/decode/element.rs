@@ -65,7 +65,8 @@ macro_rules! integers {
                 match number.integer().map(Self::try_from) {
                     Some(Ok(value)) => Ok(value),
                     None if number.has_fraction() => {
-                        Err(DecodeError::new(format!("expected a whole number for {}, got {}", $name, number.shortened())))
+                        let got = number.shortened();
+                        Err(DecodeError::new(format!("expected a whole number for {}, got {got}", $name)))
                     }
                     _ => Err(out_of_range(&number, $name, Self::MIN, Self::MAX)),
                 }

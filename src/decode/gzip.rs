@@ -35,7 +35,8 @@ pub(super) fn decompress(body: &[u8], max_bytes: usize) -> Decoded<Vec<u8>> {
     let read = decoder.by_ref().take(room).read_to_end(&mut out);
     if out.len() > claimed {
         return Err(DecodeError::new(format!(
-            "expected gzip that decompresses to the {claimed} bytes its trailer says, got more; compress the body as one member"
+            "expected gzip that decompresses to the {claimed} bytes its trailer says, got more; compress \
+             the body as one member"
         )));
     }
     read.map_err(|error| broken(&error))?;
@@ -118,7 +119,8 @@ mod tests {
         let rejection = decompress(&liar, 1 << 19).unwrap_err().into_rejection();
         assert_eq!(
             rejection.message,
-            "expected gzip that decompresses to the 100 bytes its trailer says, got more; compress the body as one member"
+            "expected gzip that decompresses to the 100 bytes its trailer says, got more; compress the body \
+             as one member"
         );
         assert_eq!(rejection.code, Code::InvalidInput);
     }

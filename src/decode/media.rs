@@ -97,8 +97,8 @@ pub(super) fn body_kind(
     let only_v2 = |kind: BodyKind| match json_length {
         None => Ok(kind),
         Some(_) => Err(DecodeError::new(format!(
-            "expected inference-header-content-length with content-type application/octet-stream or application/json, got {}; \
-             set only one of the two",
+            "expected inference-header-content-length with content-type application/octet-stream or \
+             application/json, got {}; set only one of the two",
             quoted(&media.essence)
         ))),
     };
@@ -160,8 +160,8 @@ fn sniff(body: &[u8]) -> Decoded<BodyKind> {
             Err(DecodeError::new("the body looks like gzip; set content-encoding to gzip if it is"))
         }
         Some(_) => Err(DecodeError::new(format!(
-            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
-             set content-type to one of {SUPPORTED}"
+            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is \
+             something else, set content-type to one of {SUPPORTED}"
         ))),
     }
 }
@@ -214,8 +214,8 @@ mod tests {
     fn what_could_be_several_things_is_refused_with_what_to_set() {
         let listed = "application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json";
         let unknown = format!(
-            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
-             set content-type to one of {listed}"
+            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is \
+             something else, set content-type to one of {listed}"
         );
         for (content_type, length, body, expected) in [
             (None, None, &b"1,2,3"[..], unknown.as_str()),
@@ -225,7 +225,9 @@ mod tests {
                 Some("image/tiff; q=1"),
                 None,
                 b"",
-                "content-type \"image/tiff\" is not supported; send one of application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json",
+                "content-type \"image/tiff\" is not supported; send one of application/json, text/csv, \
+                 text/plain, image/jpeg, image/png, image/webp, application/octet-stream or \
+                 application/cloudevents+json",
             ),
             (
                 Some("text/csv; charset=latin-1"),

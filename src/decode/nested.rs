@@ -65,7 +65,8 @@ impl ValueContext<'_> {
         let error = DecodeError::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"));
         match axis {
             Some(axis @ 1..) if is_free && self.may_be_padded && !self.has_shape => error.with_hint(&format!(
-                "rows of several lengths fit together where the bundle's model.yaml declares padding, with input {} and axis {axis}",
+                "rows of several lengths fit together where the bundle's model.yaml declares padding, with \
+                 input {} and axis {axis}",
                 quoted(&self.spec.name)
             )),
             _ => error,
@@ -161,7 +162,11 @@ macro_rules! dispatch {
         }
 
         /// Reads one element into place `at`.
-        pub(super) fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Decoded<()> {
+        pub(super) fn set_element(
+            elements: &mut Elements,
+            at: usize,
+            scanner: &mut Scanner<'_>,
+        ) -> Decoded<()> {
             match elements { $(Elements::$variant(out) => out[at] = <$rust>::read_element(scanner)?),+ }
             Ok(())
         }
@@ -170,7 +175,7 @@ macro_rules! dispatch {
         pub(super) fn copy_element(elements: &mut Elements, at: usize, from: &Elements, index: usize) {
             match (elements, from) {
                 $((Elements::$variant(out), Elements::$variant(from)) => out[at] = from[index].clone(),)+
-                (out, from) => unreachable!("a column of {} for an input of {}", from.element(), out.element()),
+                (a, b) => unreachable!("a column of {} for an input of {}", b.element(), a.element()),
             }
         }
 

@@ -193,7 +193,8 @@ fn object(bucket: &str, name: &str) -> Decoded<Object> {
     if bucket.is_empty() || name.is_empty() || name.len() > MAX_NAME_BYTES {
         let length = name.len();
         return Err(DecodeError::new(format!(
-            "expected a bucket and an object's name of 1 to {MAX_NAME_BYTES} bytes, got bucket {} and {length} bytes",
+            "expected a bucket and an object's name of 1 to {MAX_NAME_BYTES} bytes, got bucket {} and \
+             {length} bytes",
             quoted(bucket)
         )));
     }

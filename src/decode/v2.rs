@@ -273,7 +273,8 @@ fn check_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Decoded
     let what = own.describe();
     if own.kind.is_composite() {
         return Err(DecodeError::new(format!(
-            "expected {{\"instances\": […]}} or {{\"inputs\": {{…}}}}: {what} is no tensor, and the protocol has only those"
+            "expected {{\"instances\": […]}} or {{\"inputs\": {{…}}}}: {what} is no tensor, and the \
+             protocol has only those"
         )));
     }
     let got = quoted(head.datatype);
@@ -411,7 +412,8 @@ fn refuse_classification(mut scanner: Scanner<'_>) -> Decoded<()> {
     match read_parameter(&mut scanner, "classification", Scanner::skip)? {
         None => Ok(()),
         Some(()) => Err(DecodeError::new(
-            "expected no parameter \"classification\", got one; declare the classes in the bundle's model.yaml, with output.top and output.labels",
+            "expected no parameter \"classification\", got one; declare the classes in the bundle's \
+             model.yaml, with output.top and output.labels",
         )
         .within(".parameters")),
     }

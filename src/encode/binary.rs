@@ -8,7 +8,7 @@ use crate::tensor::Composite;
 use crate::tensor::View;
 
 /// An element as bytes.
-trait Binary: Sized {
+trait WriteBinary: Sized {
     fn push_all(elements: &[Self], out: &mut Vec<u8>);
     /// Bytes that [`Self::push_all`] writes.
     fn size(elements: &[Self]) -> usize {
@@ -18,7 +18,7 @@ trait Binary: Sized {
 
 macro_rules! numbers {
     ($($rust:ty),+) => { $(
-        impl Binary for $rust {
+        impl WriteBinary for $rust {
             fn push_all(elements: &[Self], out: &mut Vec<u8>) {
                 let begin = out.len();
                 out.resize(begin + size_of_val(elements), 0);
@@ -32,7 +32,7 @@ macro_rules! numbers {
 }
 numbers!(u8, u16, u32, u64, i8, i16, i32, i64, f16, bf16, f32, f64);
 
-impl Binary for bool {
+impl WriteBinary for bool {
     fn push_all(elements: &[Self], out: &mut Vec<u8>) {
         out.extend(elements.iter().map(|element| u8::from(*element)));
     }
@@ -40,7 +40,7 @@ impl Binary for bool {
 
 macro_rules! with_lengths {
     ($($rust:ty),+) => { $(
-        impl Binary for $rust {
+        impl WriteBinary for $rust {
             fn push_all(elements: &[Self], out: &mut Vec<u8>) {
                 for element in elements {
                     // A response has no room for longer ones.
@@ -59,7 +59,7 @@ macro_rules! with_lengths {
 with_lengths!(String, Vec<u8>);
 
 /// Never written: composites are inputs only.
-impl Binary for Composite {
+impl WriteBinary for Composite {
     fn push_all(_: &[Self], _: &mut Vec<u8>) {}
 
     fn size(_: &[Self]) -> usize {
@@ -70,12 +70,12 @@ impl Binary for Composite {
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
         pub(super) fn push_elements(out: &mut Vec<u8>, view: View<'_>) {
-            match view { $(View::$variant(elements) => <$rust as Binary>::push_all(elements, out)),+ }
+            match view { $(View::$variant(elements) => <$rust as WriteBinary>::push_all(elements, out)),+ }
         }
 
         /// Bytes that [`push_elements`] writes.
         pub(super) fn size(view: View<'_>) -> usize {
-            match view { $(View::$variant(elements) => <$rust as Binary>::size(elements)),+ }
+            match view { $(View::$variant(elements) => <$rust as WriteBinary>::size(elements)),+ }
         }
     };
 }

@@ -8,7 +8,7 @@ use super::value::{push_nested, push_text};
 use crate::tensor::{Elements, Output, Show, View};
 
 /// One tensor of the response.
-struct Tensor<'a> {
+struct ResponseTensor<'a> {
     name: Cow<'a, str>,
     shape: Cow<'a, [usize]>,
     elements: TensorData<'a>,
@@ -60,7 +60,7 @@ pub(super) fn push_outputs(
 /// two for a ranking, the scores and their labels (`name.labels`) or positions (`name.indices`). All other
 /// outputs are one tensor.
 fn push_expanded<'a>(
-    tensors: &mut Vec<Tensor<'a>>,
+    tensors: &mut Vec<ResponseTensor<'a>>,
     name: Cow<'a, str>,
     output: &Output<'a>,
     is_binary: bool,
@@ -74,9 +74,11 @@ fn push_expanded<'a>(
                 push_expanded(tensors, format!("{name}.{index}").into(), part, is_binary);
             }
         }
-        Show::Values => tensors.push(Tensor { name, shape, elements: borrowed, labels: None, is_binary }),
+        Show::Values => {
+            tensors.push(ResponseTensor { name, shape, elements: borrowed, labels: None, is_binary })
+        }
         Show::Named(names) => {
-            tensors.push(Tensor { name, shape, elements: borrowed, labels: Some(names), is_binary })
+            tensors.push(ResponseTensor { name, shape, elements: borrowed, labels: Some(names), is_binary })
         }
         Show::Ranked { labels, top, threshold } => {
             let (shape, scores, places) = ranked_tensors(output, labels, top, threshold);
@@ -85,13 +87,13 @@ fn push_expanded<'a>(
             let shape: Cow<'a, [usize]> = shape.into();
             for (name, elements) in [(name, scores), (place_name, places)] {
                 let (shape, elements) = (shape.clone(), TensorData::Computed(elements));
-                tensors.push(Tensor { name, shape, elements, labels: None, is_binary });
+                tensors.push(ResponseTensor { name, shape, elements, labels: None, is_binary });
             }
         }
     }
 }
 
-fn push_tensor(out: &mut Vec<u8>, tensor: &Tensor<'_>) {
+fn push_tensor(out: &mut Vec<u8>, tensor: &ResponseTensor<'_>) {
     let elements = tensor.elements.view();
     out.extend_from_slice(b"{\"name\":");
     push_text(out, &tensor.name);
@@ -113,7 +115,7 @@ fn push_tensor(out: &mut Vec<u8>, tensor: &Tensor<'_>) {
     out.push(b'}');
 }
 
-fn push_parameters(out: &mut Vec<u8>, tensor: &Tensor<'_>) {
+fn push_parameters(out: &mut Vec<u8>, tensor: &ResponseTensor<'_>) {
     if tensor.labels.is_none() && !tensor.is_binary {
         return;
     }

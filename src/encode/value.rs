@@ -6,7 +6,7 @@ use crate::tensor::View;
 use half::{bf16, f16};
 
 /// An element as JSON.
-trait Write {
+trait WriteJson {
     /// Greatest length of one element with its comma; of a string without its characters.
     const WIDTH: usize;
     fn push(&self, out: &mut Vec<u8>);
@@ -14,7 +14,7 @@ trait Write {
 
 macro_rules! integers {
     ($($rust:ty, $width:literal);+) => { $(
-        impl Write for $rust {
+        impl WriteJson for $rust {
             const WIDTH: usize = $width;
             #[inline]
             fn push(&self, out: &mut Vec<u8>) {
@@ -27,7 +27,7 @@ integers!(u8, 4; u16, 6; u32, 11; u64, 21; i8, 5; i16, 7; i32, 12; i64, 21);
 
 macro_rules! floats {
     ($($rust:ty, $width:literal);+) => { $(
-        impl Write for $rust {
+        impl WriteJson for $rust {
             const WIDTH: usize = $width;
             #[inline]
             fn push(&self, out: &mut Vec<u8>) {
@@ -48,7 +48,7 @@ macro_rules! floats {
 }
 floats!(f32, 17; f64, 26);
 
-impl Write for f16 {
+impl WriteJson for f16 {
     const WIDTH: usize = 17;
 
     /// The fewest digits that read back as the same float16, which are at most five.
@@ -62,7 +62,7 @@ impl Write for f16 {
     }
 }
 
-impl Write for bf16 {
+impl WriteJson for bf16 {
     const WIDTH: usize = 17;
 
     /// The fewest digits that read back as the same bfloat16, which are at most four.
@@ -77,7 +77,7 @@ impl Write for bf16 {
 }
 
 /// `{"b64": "…"}`
-impl Write for Vec<u8> {
+impl WriteJson for Vec<u8> {
     const WIDTH: usize = 11;
 
     fn push(&self, out: &mut Vec<u8>) {
@@ -88,14 +88,14 @@ impl Write for Vec<u8> {
     }
 }
 
-impl Write for bool {
+impl WriteJson for bool {
     const WIDTH: usize = 6;
     fn push(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(if *self { b"true" } else { b"false" });
     }
 }
 
-impl Write for String {
+impl WriteJson for String {
     const WIDTH: usize = 3;
     fn push(&self, out: &mut Vec<u8>) {
         push_text(out, self);
@@ -103,7 +103,7 @@ impl Write for String {
 }
 
 /// Never written: composites are inputs only.
-impl Write for Composite {
+impl WriteJson for Composite {
     const WIDTH: usize = 5;
     fn push(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"null");
@@ -124,13 +124,13 @@ macro_rules! dispatch {
                 View::Bytes(blobs) => blobs.iter().map(|blob| blob.len() / 3 * 4 + 4).sum(),
                 _ => 0,
             };
-            text + match view { $(View::$variant(elements) => elements.len() * <$rust as Write>::WIDTH),+ }
+            text + match view { $(View::$variant(elements) => elements.len() * <$rust as WriteJson>::WIDTH),+ }
         }
     };
 }
 for_each_element_type!(dispatch);
 
-fn nested<T: Write>(out: &mut Vec<u8>, elements: &[T], shape: &[usize]) {
+fn nested<T: WriteJson>(out: &mut Vec<u8>, elements: &[T], shape: &[usize]) {
     let Some((length, inner)) = shape.split_first() else {
         elements[0].push(out);
         return;

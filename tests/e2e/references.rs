@@ -294,7 +294,11 @@ async fn objects_that_cannot_be_requests_get_their_errors() {
         (world.publish(refer("gs://inputs/none"), &[]), "INVALID_INPUT", "gs://inputs/none"),
         (announce(&world, "inputs", "replaced", old, &[]), "INVALID_INPUT", "replaced or deleted"),
         (world.publish(refer("gs://inputs/large"), &[]), "INPUT_TOO_LARGE", "67108864"),
-        (world.publish("", &[("dataref", "gs://inputs/bomb"), gzip]), "INPUT_TOO_LARGE", "after unpacking"),
+        (
+            world.publish("", &[("dataref", "gs://inputs/bomb"), gzip]),
+            "INPUT_TOO_LARGE",
+            "after decompression",
+        ),
         (world.publish(refer("gs://inputs/picture"), &[]), "INVALID_INPUT", "image/gif"),
         (world.publish(refer("gs://inputs/empty"), &[]), "INVALID_INPUT", "empty"),
         (world.publish(refer("gs://inputs/chain"), &[]), "INVALID_INPUT", "none of their keys"),

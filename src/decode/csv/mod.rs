@@ -141,14 +141,14 @@ fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Decoded<bool> {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
             let (expected, hint) = (one_of("column", &known), did_you_mean(unknown, &known));
             Err(DecodeError::new(format!(
-                "line 1 is neither a header (expected {expected}, got {}{hint}) nor a row of values; {DECLARE} to learn which \
-                 cell is wrong",
+                "line 1 is neither a header (expected {expected}, got {}{hint}) nor a row \
+                 of values; {DECLARE} to learn which cell is wrong",
                 quoted(unknown)
             )))
         }
         (false, false, _) => Err(DecodeError::new(format!(
-            "line 1 is no row of values, and the model's columns have no names for a header to hold; {DECLARE} to pass over it or \
-             to learn which cell is wrong"
+            "line 1 is no row of values, and the model's columns have no names for a header to hold; \
+             {DECLARE} to ignore it or to learn which cell is wrong"
         ))),
     }
 }

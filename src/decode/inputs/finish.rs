@@ -99,7 +99,8 @@ impl<'s> Inputs<'s> {
             if count != expected {
                 // In a batch with others a wrong count would end the worker.
                 let message = format!(
-                    "expected {expected} elements for shape {shape:?}, got {count}, which is an error in predictd"
+                    "expected {expected} elements for shape {shape:?}, got {count}, which is an error in \
+                     predictd"
                 );
                 return Err(here(DecodeError::new(message)));
             }
