@@ -9,7 +9,7 @@ use predictd::decode::Limits;
 use predictd::headers::Headers;
 use predictd::decode::envelope::open;
 use predictd::decode::reference::find;
-use predictd::encode::envelope::{ResponseMetadata, seal};
+use predictd::encode::envelope::{ResponseMetadata, wrap};
 use predictd::encode::error;
 use predictd::error::Rejection;
 

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use predictd::prepare::catch_panic::is_catching_panics;
-use predictd::prepare::text::{Text, Tokenizer};
+use predictd::prepare::text::{TextDeclaration, Tokenizer};
 use predictd::tensor::signature::{Dim, ValueKind, TensorSpec};
 use predictd::tensor::ElementType;
 
@@ -32,7 +32,7 @@ fuzz_target!(init: let_survived_panics_pass(), |data: &[u8]| {
         shape: dims.to_vec(),
         kind: ValueKind::Tensor,
     });
-    let text = Text { max_tokens: MOST, max_bytes: 1 << 10, ..Text::default() };
+    let text = TextDeclaration { max_tokens: MOST, max_bytes: 1 << 10, ..TextDeclaration::default() };
     let Ok(tokenizer) = Tokenizer::load(file, &text, &inputs) else { return };
     if let Ok((tensors, lengths)) = tokenizer.prepare(&texts, None) {
         assert_eq!(lengths.len(), texts.len());

@@ -140,7 +140,7 @@ impl<'s> WholeColumns<'s> {
                 inputs.add_zeros(0, width)?;
             }
             Some(rows) if row == rows => {
-                return Err(DecodeError::new(format!("expected {rows} values as before it, got more")));
+                return Err(DecodeError::new(format!("expected {rows} values as before, got more")));
             }
             Some(_) => {}
         }
@@ -150,7 +150,7 @@ impl<'s> WholeColumns<'s> {
     fn end(&mut self, place: usize, count: usize) -> Decoded<()> {
         let rows = *self.rows.get_or_insert(count);
         if count != rows {
-            return Err(DecodeError::new(format!("expected {rows} values as before it, got {count}")));
+            return Err(DecodeError::new(format!("expected {rows} values as before, got {count}")));
         }
         self.filled[place] = true;
         Ok(())

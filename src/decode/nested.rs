@@ -57,9 +57,9 @@ impl ValueContext<'_> {
         } else if self.has_shape {
             " by its shape".to_owned()
         } else if self.spec.name.is_empty() {
-            " as before it".to_owned()
+            " as before".to_owned()
         } else {
-            format!(" as before it in input {}", quoted(&self.spec.name))
+            format!(" as before in input {}", quoted(&self.spec.name))
         };
         let (plural, what) = (plural(expected), self.spec.describe());
         let error = DecodeError::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"));

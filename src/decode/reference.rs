@@ -212,7 +212,7 @@ fn object(bucket: &str, name: &str) -> Decoded<Object> {
 fn announced_object(kind: &str, bucket: &str, name: &str, generation: &str) -> Decoded<Object> {
     if kind != "OBJECT_FINALIZE" {
         return Err(DecodeError::new(format!(
-            "expected a notification of OBJECT_FINALIZE, got {}; have the bucket notify of nothing else",
+            "expected a notification of OBJECT_FINALIZE, got {}; let the bucket notify of this event alone",
             quoted(kind)
         )));
     }
@@ -247,7 +247,7 @@ impl Object {
     /// The refusal of an object outside of the allowed buckets.
     pub fn forbidden(&self) -> Rejection {
         let message = format!(
-            "requests may not refer to {}; what they may refer to is set in `requests.allowed_buckets`",
+            "requests may not refer to {}; the allowed buckets are set in `requests.allowed_buckets`",
             quoted(&self.to_string())
         );
         Rejection::new(Code::InputForbidden, message)

@@ -14,7 +14,7 @@ impl Input<'_> {
     fn in_some_rows(&self) -> Box<DecodeError> {
         let (name, what) = (quoted(&self.spec.name), self.spec.describe());
         DecodeError::new(format!(
-            "expected input {name} ({what}) in all rows or in none, got it in some; send them apart"
+            "expected input {name} ({what}) in all rows or in none, got it in some; send them in separate requests"
         ))
     }
 }

@@ -147,7 +147,7 @@ fn ragged_rows_are_named() {
         &signature,
         &[(
             "[[1, 2], [1, 2, 3]]",
-            "[1]: expected 2 values as before it in input \"x\" (float32[N, N]), got 3; rows of several lengths fit together where \
+            "[1]: expected 2 values as before in input \"x\" (float32[N, N]), got 3; rows of several lengths fit together where \
              the bundle's model.yaml declares padding, with input \"x\" and axis 1",
         )],
     );

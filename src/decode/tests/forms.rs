@@ -221,7 +221,7 @@ fn v2_takes_the_columns_of_the_one_input_by_their_names() {
         (vec![a.clone(), whole.clone()], "input \"x\": expected the whole input or its columns, got both"),
         (vec![whole, a.clone()], "input \"a\": expected the whole input or its columns, got both"),
         (vec![a.clone(), tensor("b", "[3]", "FP32", "[1, 2, 3]")], {
-            "input \"b\": expected 2 values as before it, got more"
+            "input \"b\": expected 2 values as before, got more"
         }),
         (vec![tensor("a", "[3]", "FP32", "[1, 2]")], "input \"a\": expected 3 values for shape [3], got 2"),
         (vec![tensor("a", "[1, 2]", "FP32", "[1, 2]")], {

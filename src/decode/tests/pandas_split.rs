@@ -229,10 +229,10 @@ fn columns_take_values_of_their_types_and_optional_ones_may_be_left_out() {
             "[0]: expected a value for each of 3 columns, got none for \"n\"".to_owned(),
         ),
         (r#"{"inputs": {"n": [1, 2], "is": [1]}}"#, {
-            "inputs[\"is\"]: expected 2 values as before it, got 1".to_owned()
+            "inputs[\"is\"]: expected 2 values as before, got 1".to_owned()
         }),
         (r#"{"inputs": {"n": [1], "is": [1, 0]}}"#, {
-            "inputs[\"is\"]: expected 1 values as before it, got more".to_owned()
+            "inputs[\"is\"]: expected 1 values as before, got more".to_owned()
         }),
         (r#"{"inputs": {"n": [1]}}"#, {
             "inputs: expected a value for each of 3 columns, got none for \"is\"".to_owned()

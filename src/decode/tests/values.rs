@@ -42,7 +42,7 @@ fn an_optional_input_may_be_left_out() {
 
 #[test]
 fn an_optional_input_is_in_all_rows_or_in_none() {
-    let said = "expected input \"w\" (optional float32[N, 2]) in all rows or in none, got it in some; send them apart";
+    let said = "expected input \"w\" (optional float32[N, 2]) in all rows or in none, got it in some; send them in separate requests";
     for (body, place) in [
         (r#"[{"x": [1, 2], "w": [1, 2]}, {"x": [1, 2]}]"#, "[1]: "),
         (r#"[{"x": [1, 2]}, {"x": [1, 2], "w": [1, 2]}]"#, "[1]: "),
@@ -55,7 +55,7 @@ fn an_optional_input_is_in_all_rows_or_in_none() {
     only.inputs[0].kind = ValueKind::Optional;
     assert_eq!(
         message("[null, [1, 2]]", &only),
-        "expected input \"x\" (optional float32[N, 2]) in all rows or in none, got it in some; send them apart"
+        "expected input \"x\" (optional float32[N, 2]) in all rows or in none, got it in some; send them in separate requests"
     );
     let request = good("[null, null]", &only);
     assert_eq!((request.inputs, request.rows), (vec![None], 2));
@@ -93,7 +93,7 @@ fn where_the_rank_is_open_the_request_gives_the_shape() {
         assert_eq!((&*first(&request).shape, request.rows), (shape, rows), "{body}");
     }
     for (batched, body, said) in [
-        (false, "[[1, 2], [3]]", "[1]: expected 2 values as before it in input \"x\" (float32[…]), got 1"),
+        (false, "[[1, 2], [3]]", "[1]: expected 2 values as before in input \"x\" (float32[…]), got 1"),
         (false, "[[1], [[2]]]", "[1][0]: expected a number, got an array at byte 7"),
         (true, "[[1], 2]", "[1]: expected an array of 1 value (float32[N, …]), got a number at byte 6"),
         (true, r#"{"inputs": 5}"#, "inputs: expected an array (float32[N, …]), got a number at byte 11"),
