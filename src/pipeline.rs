@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::engine::batch::Lane;
 use crate::engine::budget::Budget;
 use crate::engine::job::Response;
 use crate::engine::queue::{Limits, Queues};
@@ -44,7 +45,7 @@ use crate::pubsub::model_updates;
 use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::publish::{Large, Publish, topic};
-use crate::pubsub::receive::Receive;
+use crate::pubsub::receive::{Receive, Surroundings};
 use crate::reply_to::ReplyTo;
 use crate::stages::Stages;
 use crate::{http, ops};
@@ -140,23 +141,25 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         Box::new(move |responses| reply(responses, &replies, &metrics))
     };
     let (models_read, health_read) = (Arc::clone(&models), Arc::clone(&health));
-    let (queues, engine, mut ended) = Queues::new(models_read, limits, budget.clone(), health_read, reply);
+    let (queues, entry, mut ended) = Queues::new(models_read, limits, budget.clone(), health_read, reply);
     stages.spawn("infer", async move { ended.recv().await.map_or(Ok(()), Err) });
     stages.at_forced_end(move || queues.give_up());
 
-    let objects = Arc::new(Objects::connect(&config).await?);
+    let around = Surroundings {
+        models: Arc::clone(&models),
+        objects: Objects::connect(&config).await?,
+        order,
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        budget,
+        submit: Box::new(move |jobs| entry.submit(Lane::Online, jobs)),
+        replies,
+    };
     let receiver = Receive {
         subscriber: clients::subscriber().await?,
         admin,
         config: config.requests,
-        budget,
-        models: Arc::clone(&models),
-        objects,
-        metrics: Arc::clone(&metrics),
-        health: Arc::clone(&health),
-        order,
-        engine,
-        replies,
+        around: Arc::new(around),
     };
     if let Some(updates) = config.models.updates {
         let listen = model_updates::run(clients::subscriber().await?, updates, source, hint, stop.clone());

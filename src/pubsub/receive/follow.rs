@@ -8,27 +8,16 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::blocked_keys::Delivered;
-use super::take::{Intake, Whole, decode, may_block};
+use super::take::{Intake, Referred, Whole, decode, may_block};
 use crate::decode::envelope::{self, Envelope};
-use crate::decode::reference::{Object, Reference};
-use crate::engine::admit::{LIMITS, Refusal, Target};
-use crate::engine::job::{Job, Origin};
+use crate::decode::reference::Object;
+use crate::engine::admit::{LIMITS, Refusal};
+use crate::engine::job::Job;
 use crate::headers::Headers;
 use crate::pubsub::delivery::{Delivery, Reply};
 use crate::pubsub::objects::{Failed, Fetched};
 use crate::pubsub::ticket::nack;
 use crate::stages::pass_panic_on;
-
-/// Objects fetched at a time: enough for one connection's delays to hide behind the others.
-pub(super) const AT_A_TIME: usize = 16;
-
-/// A request to fetch.
-pub(super) struct Referred {
-    pub(super) object: Object,
-    pub(super) reference: Box<Reference>,
-    pub(super) target: Target,
-    pub(super) origin: Origin<Delivery>,
-}
 
 /// The fetches under way, and the suspects that wait. They end with their owner, and their requests go back
 /// to Pub/Sub.
@@ -61,7 +50,7 @@ impl Intake {
         while let Some((delivered, _room)) = self.lanes.next(&key) {
             let Delivered { message, handler, reference } = delivered;
             if self.stop.is_cancelled() {
-                nack(handler, &self.metrics);
+                nack(handler, &self.around.metrics);
                 continue;
             }
             match reference {
@@ -71,7 +60,7 @@ impl Intake {
                 },
                 None => {
                     let weight = Self::weigh(&message);
-                    let room = self.budget.take(weight).await;
+                    let room = self.around.budget.take(weight).await;
                     self.decode_whole(self.take(message, handler, weight, room)).await;
                 }
             }
@@ -86,7 +75,7 @@ impl Intake {
     async fn decode(&self, weight: usize, decode: impl FnOnce() -> Result<Job<Delivery>, Box<Reply>>) {
         let decoding = self.decoding(weight).await;
         // Its own: several decode at a time, for no longer than this.
-        let pulse = self.health.pulse("receive");
+        let pulse = self.around.health.pulse("receive");
         let working = pulse.work();
         let decoded = decode();
         drop((working, decoding));
@@ -113,7 +102,8 @@ impl Intake {
             () = self.stop.cancelled() => return,
             slot = self.slots.acquire() => slot,
         };
-        let read = self.objects.read(&object, &reference, &LIMITS, &self.budget, &self.stop).await;
+        let read =
+            self.around.objects.read(&object, &reference, &LIMITS, &self.around.budget, &self.stop).await;
         drop(slot);
         let fetched = match read {
             Ok(fetched) => fetched,
@@ -143,8 +133,8 @@ impl Intake {
     /// A stage that is gone has its own error; the request goes back.
     async fn hand_on(&self, decoded: Result<Job<Delivery>, Box<Reply>>) {
         match decoded {
-            Ok(job) => self.submit(vec![job]),
-            Err(reply) => drop(self.replies.send(vec![*reply]).await),
+            Ok(job) => (self.around.submit)(vec![job]),
+            Err(reply) => drop(self.around.replies.send(vec![*reply]).await),
         }
     }
 

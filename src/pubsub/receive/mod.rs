@@ -16,38 +16,29 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use google_cloud_pubsub::client::{Subscriber, SubscriptionAdmin};
 use google_cloud_pubsub::subscriber::MessageStream;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 use crate::config::Requests;
 use crate::decode::reference;
-use crate::engine::budget::Budget;
 use crate::engine::job::Job;
-use crate::engine::queue::Entry;
 use crate::headers::Headers;
 
 use crate::gcp::{clients, probes};
 use crate::headers;
 use crate::hint::Hint as _;
-use crate::model::Models;
-use crate::ops::health::{Health, Part, Pulse};
-use crate::ops::metrics::Metrics;
-use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT, Reply};
-use crate::pubsub::objects::Objects;
-use crate::pubsub::ordering::Order;
+use crate::ops::health::{Part, Pulse};
+use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT};
 use crate::pubsub::receive::blocked_keys::Delivered;
 use crate::pubsub::ticket::nack;
 use crate::pubsub::watchdog::Guard;
-use crate::reply_to::ReplyTo;
 use follow::Fetches;
-use take::Intake;
+pub use take::Surroundings;
+use take::{Intake, LARGE_BODY};
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
 const TOGETHER: usize = 128;
-/// A body larger than this, unpacked, is decoded where blocking is allowed.
-const LARGE_BODY: usize = 256 << 10;
 /// How long a lease lasts without an extension, which the client sends every few seconds: what a killed worker had, and
 /// what was on the wire when one stopped, comes again this soon. The client's own 60 s made a restart a minute's wait.
 const LEASE: Duration = Duration::from_secs(20);
@@ -69,26 +60,22 @@ const LASTED: Duration = Duration::from_secs(60);
 /// A subscription that does not exist for so many attempts in a row (about five minutes) will not come back.
 const MISSING_ATTEMPTS: usize = 12;
 
-#[derive(Debug)]
 pub struct Receive {
     pub subscriber: Subscriber,
     pub admin: SubscriptionAdmin,
     pub config: Requests,
-    pub budget: Budget,
-    pub models: Arc<Models>,
-    pub objects: Arc<Objects>,
-    pub order: Arc<Order>,
-    pub metrics: Arc<Metrics>,
-    pub health: Arc<Health>,
-    pub engine: Arc<Entry<ReplyTo>>,
-    pub replies: mpsc::Sender<Vec<Reply>>,
+    pub around: Arc<Surroundings>,
 }
 
 impl Receive {
     /// Receives until `stop`; then waits until the last message in hand is settled.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        let intake = Arc::new(Intake::new(&self, stop.clone()));
-        let pulse = self.health.pulse("receive");
+        let intake = Arc::new(Intake::new(
+            Arc::clone(&self.around),
+            self.config.max_outstanding_bytes / 8,
+            stop.clone(),
+        ));
+        let pulse = self.around.health.pulse("receive");
         let mut hands = Hands { intake, fetches: Fetches::default(), decoded: Vec::new(), pulse };
         let mut delays = backoff::reconnect();
         let (mut missing, mut failed) = (0, false);
@@ -122,7 +109,7 @@ impl Receive {
                 Ended::Silent => {
                     tracing::warn!("no sign of life on the request stream, trying over a new connection");
                     self.connect_anew().await;
-                    self.metrics.stream_failures.inc();
+                    self.around.metrics.stream_failures.inc();
                     continue;
                 }
                 Ended::Closed => "the server closed the stream".to_owned(),
@@ -139,14 +126,14 @@ impl Receive {
                 }
                 Ended::PipelineGone => return Ok(()),
             };
-            self.metrics.stream_failures.inc();
+            self.around.metrics.stream_failures.inc();
             if received || opened.elapsed() > LASTED {
                 delays = backoff::reconnect();
                 missing = 0;
             }
             let delay = delays.next().unwrap_or(Duration::from_secs(30));
             failed = true;
-            if self.health.fails(Part::Requests, format!("the request stream ended: {why}")) {
+            if self.around.health.fails(Part::Requests, format!("the request stream ended: {why}")) {
                 tracing::warn!(why, "the request stream ended, it will be opened again");
             }
             tokio::select! {
@@ -187,7 +174,7 @@ impl Receive {
             match trouble {
                 None => self.connected(),
                 Some(why) => {
-                    if self.health.fails(Part::Requests, &*why) {
+                    if self.around.health.fails(Part::Requests, &*why) {
                         tracing::warn!(error = why, "not receiving");
                     }
                 }
@@ -197,7 +184,7 @@ impl Receive {
     }
 
     fn connected(&self) {
-        if self.health.works(Part::Requests) {
+        if self.around.health.works(Part::Requests) {
             tracing::info!(subscription = self.config.subscription, "receiving");
         }
     }
@@ -205,7 +192,7 @@ impl Receive {
     /// What the client has read and nobody took goes back at once, instead of when its lease is over.
     async fn give_back(&self, stream: &mut MessageStream) {
         while let Poll::Ready(Some(Ok((_, handler)))) = futures::poll!(std::pin::pin!(stream.next())) {
-            nack(handler, &self.metrics);
+            nack(handler, &self.around.metrics);
         }
     }
 
@@ -270,7 +257,7 @@ impl Receive {
         hands: &mut Hands,
         stop: &CancellationToken,
     ) -> Result<(), PipelineGone> {
-        if self.models.is_awaited(|| delivered.message.attributes.get("model").map(String::as_str)) {
+        if self.around.models.is_awaited(|| delivered.message.attributes.get("model").map(String::as_str)) {
             self.put_off(delivered, stop);
             return Ok(());
         }
@@ -283,7 +270,7 @@ impl Receive {
                     tokio::select! {
                         room = hands.intake.lanes.room(&delivered.message) => room,
                         () = stop.cancelled() => {
-                            nack(delivered.handler, &self.metrics);
+                            nack(delivered.handler, &self.around.metrics);
                             return Ok(());
                         }
                     }
@@ -305,12 +292,12 @@ impl Receive {
             }
         } else {
             let weight = Intake::weigh(&message);
-            let room = match hands.intake.budget.try_take(weight) {
+            let room = match self.around.budget.try_take(weight) {
                 Some(room) => room,
                 None => {
                     // Hand on what is in hand first: only that can make room.
                     Self::hand_on(hands);
-                    hands.intake.budget.take(weight).await
+                    self.around.budget.take(weight).await
                 }
             };
             let whole = hands.intake.take(message, handler, weight, room);
@@ -332,7 +319,7 @@ impl Receive {
                 Err(reply) => reply,
             }
         };
-        self.replies.send(vec![*refused]).await.map_err(|_| PipelineGone)
+        self.around.replies.send(vec![*refused]).await.map_err(|_| PipelineGone)
     }
 
     /// Nacks a request whose model is still loading: at once where the order of its key must be kept, else after a while, so that the
@@ -340,10 +327,10 @@ impl Receive {
     fn put_off(&self, delivered: Delivered, stop: &CancellationToken) {
         let Delivered { message, handler, .. } = delivered;
         if !message.ordering_key.is_empty() {
-            self.order.take(&message.ordering_key).give_up(message.message_id);
-            return nack(handler, &self.metrics);
+            self.around.order.take(&message.ordering_key).give_up(message.message_id);
+            return nack(handler, &self.around.metrics);
         }
-        let (metrics, stop) = (Arc::clone(&self.metrics), stop.clone());
+        let (metrics, stop) = (Arc::clone(&self.around.metrics), stop.clone());
         tokio::spawn(async move {
             let _ = tokio::time::timeout(PUT_OFF, stop.cancelled()).await;
             nack(handler, &metrics);
@@ -353,7 +340,7 @@ impl Receive {
     /// Hands on what is decoded.
     fn hand_on(hands: &mut Hands) {
         if !hands.decoded.is_empty() {
-            hands.intake.submit(std::mem::take(&mut hands.decoded));
+            (hands.intake.around.submit)(std::mem::take(&mut hands.decoded));
         }
     }
 }

@@ -8,18 +8,14 @@ use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::{MutexGuard, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::LARGE_BODY;
 use super::blocked_keys::Lanes;
-use super::follow::{AT_A_TIME, Referred};
 use crate::decode::Id;
 use crate::decode::envelope::{self, Content, Envelope};
-use crate::decode::reference::Reference;
+use crate::decode::reference::{Object, Reference};
 use crate::engine::admit::{self, LIMITS, Refusal, Target};
-use crate::engine::batch::Lane;
 use crate::engine::budget::{Budget, Memory, Room};
 use crate::engine::job::{Job, Origin};
 use crate::engine::quarantine::Quarantine;
-use crate::engine::queue::Entry;
 use crate::error::Rejection;
 use crate::headers::Headers;
 use crate::model::Models;
@@ -31,18 +27,29 @@ use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT, Reply, Requester};
 use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::ticket::Ticket;
-use crate::reply_to::ReplyTo;
 
-/// What the stream and the fetches beside it share.
+/// A body larger than this, decompressed, is decoded where blocking is allowed.
+pub(super) const LARGE_BODY: usize = 256 << 10;
+/// Objects fetched at a time: enough for one connection's delays to hide behind the others.
+const AT_A_TIME: usize = 16;
+
+/// Parts of the worker that receiving uses.
+pub struct Surroundings {
+    pub models: Arc<Models>,
+    pub objects: Objects,
+    pub order: Arc<Order>,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    pub budget: Budget,
+    /// Hands decoded requests to the engine.
+    pub submit: Box<dyn Fn(Vec<Job<Delivery>>) + Send + Sync>,
+    /// Where refusals go.
+    pub replies: mpsc::Sender<Vec<Reply>>,
+}
+
+/// State that the stream and the fetches beside it share.
 pub(super) struct Intake {
-    pub(super) models: Arc<Models>,
-    pub(super) objects: Arc<Objects>,
-    pub(super) order: Arc<Order>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) health: Arc<Health>,
-    pub(super) engine: Arc<Entry<ReplyTo>>,
-    pub(super) replies: mpsc::Sender<Vec<Reply>>,
-    pub(super) budget: Budget,
+    pub(super) around: Arc<Surroundings>,
     pub(super) lanes: Lanes,
     pub(super) stop: CancellationToken,
     pub(super) quarantine: Quarantine,
@@ -50,6 +57,14 @@ pub(super) struct Intake {
     pub(super) slots: Semaphore,
     /// Limits the log lines about objects that cannot be read.
     pub(super) unreadable: Throttle,
+}
+
+/// A request to fetch.
+pub(super) struct Referred {
+    pub(super) object: Object,
+    pub(super) reference: Box<Reference>,
+    pub(super) target: Target,
+    pub(super) origin: Origin<Delivery>,
 }
 
 /// A request that came whole, as it came.
@@ -61,18 +76,11 @@ pub(super) struct Whole {
 }
 
 impl Intake {
-    pub(super) fn new(receive: &super::Receive, stop: CancellationToken) -> Self {
-        let cap = receive.config.max_outstanding_bytes;
+    /// `waiting_bytes`: room for what waits behind requests that are being fetched.
+    pub(super) fn new(around: Arc<Surroundings>, waiting_bytes: usize, stop: CancellationToken) -> Self {
         Self {
-            models: Arc::clone(&receive.models),
-            objects: Arc::clone(&receive.objects),
-            order: Arc::clone(&receive.order),
-            metrics: Arc::clone(&receive.metrics),
-            health: Arc::clone(&receive.health),
-            engine: Arc::clone(&receive.engine),
-            replies: receive.replies.clone(),
-            budget: receive.budget.clone(),
-            lanes: Lanes::new(cap / 8),
+            around,
+            lanes: Lanes::new(waiting_bytes),
             stop,
             quarantine: Quarantine::starting(),
             slots: Semaphore::new(AT_A_TIME),
@@ -96,12 +104,12 @@ impl Intake {
 
     /// The right to decode a body of this weight, which large ones wait for.
     pub(super) async fn decoding(&self, weight: usize) -> Option<MutexGuard<'_, ()>> {
-        if weight > LARGE_BODY { Some(self.budget.decoding().await) } else { None }
+        if weight > LARGE_BODY { Some(self.around.budget.decoding().await) } else { None }
     }
 
     /// Decodes a request that came whole.
     pub(super) fn read(&self, Whole { body, weight, origin }: Whole) -> Result<Job<Delivery>, Box<Reply>> {
-        may_block(weight, || read(&self.models, &body, origin))
+        may_block(weight, || read(&self.around.models, &body, origin))
     }
 
     /// A request that lies in a bucket.
@@ -111,7 +119,7 @@ impl Intake {
         handler: Handler,
         reference: Box<Reference>,
     ) -> Result<Referred, Box<Reply>> {
-        refer(&self.models, &self.objects, reference, self.origin(message, handler))
+        refer(&self.around.models, &self.around.objects, reference, self.origin(message, handler))
     }
 
     /// The sender, with its place in the order of its key: to be called in the order of delivery.
@@ -121,8 +129,8 @@ impl Intake {
         let key = &message.ordering_key;
         let delivery = Delivery {
             attempt: attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0),
-            turn: (!key.is_empty()).then(|| self.order.take(key)),
-            ticket: Ticket::new(Some(handler), Arc::clone(&self.metrics)),
+            turn: (!key.is_empty()).then(|| self.around.order.take(key)),
+            ticket: Ticket::new(Some(handler), Arc::clone(&self.around.metrics)),
             alone: None,
             requester: Requester {
                 attributes: message.attributes,
@@ -130,7 +138,7 @@ impl Intake {
                 ordering_key: message.ordering_key,
             },
         };
-        let mut origin = Origin::new(delivery, Memory::new(Arc::clone(&self.metrics)), trace);
+        let mut origin = Origin::new(delivery, Memory::new(Arc::clone(&self.around.metrics)), trace);
         origin.expires_at = Some(origin.received_at + LONGEST_IN_FLIGHT);
         origin
     }
@@ -138,11 +146,6 @@ impl Intake {
     /// True for a request that must wait for its turn before it is decoded. Those with an ordering key keep their order.
     pub(super) fn is_quarantined(&self, delivery: &Delivery) -> bool {
         delivery.turn.is_none() && self.quarantine.holds(delivery.attempt)
-    }
-
-    /// Hands decoded requests to the engine.
-    pub(super) fn submit(&self, jobs: Vec<Job<Delivery>>) {
-        self.engine.submit(Lane::Online, jobs);
     }
 }
 
