@@ -53,7 +53,7 @@ fn texts(values: &[&str]) -> Tensor {
 
 /// Values as text, since no NaN equals another.
 fn numbers(request: &Request) -> Vec<String> {
-    first(&request).elements.view().to_f64().iter().map(f64::to_string).collect()
+    first(request).elements.view().to_f64().iter().map(f64::to_string).collect()
 }
 
 #[test]

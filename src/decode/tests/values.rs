@@ -130,7 +130,7 @@ fn sequence_of(element: ElementType, shape: &[Dim]) -> Signature {
 }
 
 fn values(request: &Request) -> &[Composite] {
-    match &first(&request).elements {
+    match &first(request).elements {
         Elements::Composite(values) => values,
         other => panic!("{other:?}"),
     }
