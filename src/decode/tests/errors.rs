@@ -345,7 +345,7 @@ fn requests_whose_response_would_differ_from_what_they_ask() {
         &strings,
         &[(
             r#"{"instances": ["a\u0000b"]}"#,
-            "input \"s\": expected strings without NUL (U+0000), which ONNX Runtime ends them at, got one",
+            "input \"s\": expected strings without NUL (U+0000), at which ONNX Runtime ends them, got one",
         )],
     );
     check(

@@ -127,7 +127,7 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
             "alcohol,acid\n1,2\n",
             &single(),
             &format!(
-                "line 1 is no row of values, and the model's columns have no names for a header to hold; {declare} to pass over \
+                "line 1 is no row of values, and the model's columns have no names for a header to hold; {declare} to ignore \
                  it or to learn which cell is wrong"
             ),
         ),
