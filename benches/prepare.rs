@@ -23,7 +23,7 @@ fn images(criterion: &mut Criterion) {
         criterion.bench_function(&format!("jpeg {name} to 224x224"), |bencher| {
             bencher.iter(|| {
                 let mut out = Elements::with_capacity(ElementType::F32, 3 * 224 * 224);
-                plan.prepare(black_box(&bytes), &mut out).expect("the image is whole");
+                plan.prepare(black_box(&bytes), &mut out).expect("the image is complete");
                 out
             });
         });

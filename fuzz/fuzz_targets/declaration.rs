@@ -1,4 +1,4 @@
-//! Any model.yaml beside a model: a version that answers, or a reason; never a panic. Needs ORT_DYLIB_PATH.
+//! Any model.yaml beside a model gives a loaded version or an error, never a panic. Needs ORT_DYLIB_PATH.
 //!
 //! The first byte chooses the model.
 #![no_main]

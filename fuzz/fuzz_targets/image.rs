@@ -1,5 +1,5 @@
-//! Any bytes as an image, and JPEGs of any size with any scans: pixels or an error, never a panic nor memory
-//! beyond the limit, and nothing is decoded whose cost is refused.
+//! Any bytes as an image, and JPEGs of any size with any scans: they give pixels or an error, never a panic,
+//! and take no memory beyond the limit. Images whose cost is refused are not decoded.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};

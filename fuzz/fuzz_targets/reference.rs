@@ -1,4 +1,4 @@
-//! Any attributes beside any body: a reference, an event or neither; never a panic, and an answer can be wrapped for each.
+//! Any headers with any body give a reference, an event or neither, never a panic; each can be answered.
 #![no_main]
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
 use predictd::decode::envelope::open;
 use predictd::decode::reference::find;
-use predictd::encode::envelope::{ResponseMetadata, seal};
+use predictd::encode::envelope::{ResponseMetadata, wrap};
 use predictd::encode::error;
 use predictd::error::Rejection;
 use predictd::headers::Headers;
@@ -36,7 +36,7 @@ const KEYS: [&str; 20] = [
     "ce-data",
 ];
 
-/// Each line: a letter for the attribute, then its value. What follows an empty line is the body.
+/// Each line is a letter for the header and its value. The body follows an empty line.
 fn message(data: &[u8]) -> (HashMap<String, String>, &[u8]) {
     let mut attributes = HashMap::new();
     let mut rest = data;

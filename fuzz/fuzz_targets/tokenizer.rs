@@ -1,5 +1,5 @@
-//! Any tokenizer.json and any texts, separated by zero bytes: rows of one length within the limit, or a reason;
-//! never a panic.
+//! Any tokenizer.json and any texts, with a zero byte between them, give rows of one length within the limit,
+//! or an error, never a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! The envelope of a request: headers, gzip, CloudEvents. [`open`] takes the body out of it and notes how the response must be sent;
-//! [`Content::decode`] then reads the body.
+//! The envelope of a request: headers, gzip, CloudEvents. [`open`] takes the body out of it and notes how the
+//! response must be sent; [`Content::decode`] then reads the body.
 
 use std::borrow::Cow;
 
@@ -48,7 +48,8 @@ pub struct Envelope<'a> {
     pub content: Result<Content<'a>, Rejection>,
 }
 
-/// Bytes of memory that a request takes while it is in flight: its body, and the decompressed size that a compressed body claims.
+/// Bytes of memory that a request takes while it is in flight: its body, and the decompressed size that a
+/// compressed body claims.
 pub fn memory_bytes(headers: Headers<'_>, body: &[u8], limits: &Limits) -> usize {
     let claimed = if is_compressed(headers) { gzip::claimed_size(body) } else { 0 };
     // A larger claim is refused before memory is taken.

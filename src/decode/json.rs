@@ -67,7 +67,7 @@ pub(super) fn decode(
 }
 
 /// The key with the tensors of a body.
-struct Data {
+struct Payload {
     key: &'static str,
     protocol: Protocol,
     /// Number of rows, if the body lists them one by one.
@@ -77,9 +77,9 @@ struct Data {
 #[derive(Default)]
 struct Seen<'a> {
     id: Option<Id>,
-    data: Option<Data>,
-    /// The position of v2's list of requested outputs, which is read last: only `inputs`, which may follow it, says that the
-    /// body is v2.
+    data: Option<Payload>,
+    /// The position of v2's list of requested outputs, which is read last: only `inputs`, which may follow
+    /// it, says that the body is v2.
     outputs: Option<Scanner<'a>>,
     /// The position of v2's parameters; those of the other protocols are ignored.
     parameters: Option<Scanner<'a>>,
@@ -148,7 +148,7 @@ fn read_data(
     inputs: &mut Inputs<'_>,
     section: &mut Option<Section<'_>>,
     key: &'static str,
-) -> Decoded<Data> {
+) -> Decoded<Payload> {
     let mut rows = None;
     let mut protocol = Protocol::Rows;
     match key {
@@ -163,7 +163,7 @@ fn read_data(
         "dataframe_split" => rows = Some(read_split(scanner, inputs).map_err(|error| error.within(key))?),
         _ => rows = Some(read_rows(scanner, inputs).map_err(|error| error.within(key))?),
     }
-    Ok(Data { key, protocol, rows })
+    Ok(Payload { key, protocol, rows })
 }
 
 /// Reads a string or a number; `None` for null.
@@ -184,8 +184,8 @@ pub(super) fn read_id(scanner: &mut Scanner<'_>) -> Decoded<Option<Id>> {
     }
 }
 
-/// The id of a body that is no request, for its error response. Found if the body is JSON up to the id; `None` if the id cannot
-/// be repeated.
+/// The id of a body that is no request, for its error response. Found if the body is JSON up to the id;
+/// `None` if the id cannot be repeated.
 pub(super) fn find_id(body: &[u8]) -> Option<Id> {
     let mut scanner = Scanner::new(body).ok()?;
     scanner.open(b'{').ok().filter(|open| *open)?;

@@ -55,8 +55,15 @@ fn rows(model: &Model) -> Option<RowStack> {
     for sample in &model.declaration.samples {
         let body = sample.request.to_string();
         let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default()).ok()?;
-        let mut tensors = request.inputs;
-        model.executor.input_adapter.prepare_request(&mut tensors, request.rows).ok()?;
+        let mut inputs = request.inputs;
+        model.executor.input_adapter.prepare_request(&mut inputs, request.rows).ok()?;
+        let Some(mut tensors) = inputs.into_iter().collect::<Option<Vec<Tensor>>>() else {
+            // Rows that leave out an input go with no others.
+            match joined {
+                Some(_) => continue,
+                None => return None,
+            }
+        };
         let Some(all) = &mut joined else {
             joined = Some(tensors);
             continue;
@@ -72,7 +79,8 @@ fn rows(model: &Model) -> Option<RowStack> {
         }
     }
     let joined = joined?;
-    let views: Vec<_> = joined.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
+    let views: Vec<_> =
+        joined.iter().map(|tensor| Some((tensor.shape.clone(), tensor.elements.view()))).collect();
     let prepared = model.executor.input_adapter.prepare_batch(&views).ok()?.map(|tokens| tokens.tensors);
     let inputs =
         prepared.unwrap_or(joined).into_iter().map(|tensor| (tensor.shape, tensor.elements)).collect();

@@ -172,7 +172,7 @@ impl Executor {
             return None;
         }
         let unknown = self.encoders.iter().find_map(|(input, encoder)| {
-            let (shape, values) = &inputs[*input];
+            let (shape, values) = inputs[*input].as_ref()?;
             let width = if shape.len() > 1 { *shape.last()? } else { 1 };
             Some((*input, width, encoder.find_unknown(*values, width)?))
         });

@@ -6,6 +6,7 @@ use crate::error::{Code, Rejection};
 use crate::model::batch_mode::BatchMode;
 use crate::model::bundle::columns::Columns;
 use crate::model::bundle::declaration::Declaration;
+use crate::model::run::Input;
 use crate::prepare::image::{ImageDeclaration, Plan};
 use crate::prepare::text::{TextDeclaration, Tokenizer};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
@@ -174,12 +175,16 @@ impl InputAdapter {
     ///
     /// # Errors
     /// The first bad image or column. Too many images for the memory limit, before any memory is taken.
-    pub(crate) fn prepare_request(&self, tensors: &mut Vec<Tensor>, rows: usize) -> Result<(), Rejection> {
+    pub(crate) fn prepare_request(
+        &self,
+        tensors: &mut Vec<Option<Tensor>>,
+        rows: usize,
+    ) -> Result<(), Rejection> {
         if let Self::Columns(columns) = self {
             return columns.assemble(tensors, rows);
         }
         let Self::Image { input, plan, is_unbatched } = self else { return Ok(()) };
-        let tensor = &mut tensors[*input];
+        let Some(tensor) = &mut tensors[*input] else { return Ok(()) };
         let Elements::Bytes(images) = &tensor.elements else {
             unreachable!("the signature says that the input takes bytes")
         };
@@ -208,16 +213,12 @@ impl InputAdapter {
         Ok(())
     }
 
-    /// The model's tensors for the texts of a batch, padded to the longest; `None` where inputs are not
-    /// texts.
-    pub(crate) fn prepare_batch(
-        &self,
-        requested: &[(Vec<usize>, View<'_>)],
-    ) -> Result<Option<TokenizedBatch>, Rejection> {
+    /// The model's tensors for the texts of a batch, padded to the longest; `None` where inputs are not texts.
+    pub(crate) fn prepare_batch(&self, requested: &[Input<'_>]) -> Result<Option<TokenizedBatch>, Rejection> {
         let Self::Text { tokenizer, .. } = self else { return Ok(None) };
         let (tensors, lengths) = match requested {
-            [(_, View::String(texts))] => tokenizer.prepare(texts, None)?,
-            [(_, View::String(firsts)), (_, View::String(seconds))] => {
+            [Some((_, View::String(texts)))] => tokenizer.prepare(texts, None)?,
+            [Some((_, View::String(firsts))), Some((_, View::String(seconds)))] => {
                 if firsts.len() != seconds.len() {
                     let message = format!(
                         "expected as many second texts as first ones, {}, got {}",
@@ -262,7 +263,7 @@ mod tests {
             [(222, Code::InvalidInput), (223, Code::InputTooLarge), (90_000, Code::InputTooLarge)]
         {
             let images = Elements::Bytes(vec![Vec::new(); rows]);
-            let mut tensors = vec![Tensor { shape: vec![rows], elements: images }];
+            let mut tensors = vec![Some(Tensor { shape: vec![rows], elements: images })];
             let rejection = input_adapter.prepare_request(&mut tensors, rows).unwrap_err();
             assert_eq!(rejection.code, code, "{rows}: {}", rejection.message);
             assert!(code == Code::InvalidInput || rejection.message.contains("at most 222 image(s)"));

@@ -287,7 +287,7 @@ fn row_of(output: &CallOutput, row: usize) -> Option<CallOutput> {
 
 fn run(chain: &mut Chain, stack: &RowStack) -> Result<Vec<CallOutput>, String> {
     let views: Vec<Input<'_>> =
-        stack.inputs.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
+        stack.inputs.iter().map(|(shape, elements)| Some((shape.clone(), elements.view()))).collect();
     chain.run(&views, |outputs| outputs.iter().map(CallOutput::own).collect())
 }
 

@@ -2,8 +2,8 @@
 
 use crate::tensor::View;
 
-/// One input of a call: its shape and its elements.
-pub type Input<'a> = (Vec<usize>, View<'a>);
+/// One input of a call: its shape and its elements; `None` for an optional one that the request leaves out.
+pub type Input<'a> = Option<(Vec<usize>, View<'a>)>;
 
 /// The way in which the rows of one or more requests become calls of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

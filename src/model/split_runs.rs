@@ -6,7 +6,7 @@ use crate::encode::MAX_ELEMENTS;
 use crate::model::onnx::chain::Chain;
 use crate::model::output_format::OutputFormat;
 use crate::model::run::{Input, RunFailure};
-use crate::tensor::{self, Elements, Output, Show, View};
+use crate::tensor::{Elements, Output, Show, View};
 
 /// The share of one call. All inputs are stacked along their first dimension.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +46,17 @@ pub(crate) fn run<T>(
             between();
         }
         let taken = length.min(rows - begin);
-        let own: Vec<(Vec<usize>, Elements)> = inputs
+        let own: Vec<Option<(Vec<usize>, Elements)>> = inputs
             .iter()
-            .map(|(shape, elements)| call_input(shape, *elements, begin, taken, split))
+            .map(|input| {
+                let (shape, elements) = input.as_ref()?;
+                Some(call_input(shape, *elements, begin, taken, split))
+            })
             .collect();
-        let views: Vec<Input<'_>> =
-            own.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
+        let views: Vec<Input<'_>> = own
+            .iter()
+            .map(|input| input.as_ref().map(|(shape, elements)| (shape.clone(), elements.view())))
+            .collect();
         let mut add = |outputs: &[Output<'_>]| {
             elements += outputs.iter().map(Output::count).sum::<usize>();
             if elements > MAX_ELEMENTS {
@@ -97,9 +102,6 @@ fn call_input(
     taken: usize,
     split: SplitRuns<'_>,
 ) -> (Vec<usize>, Elements) {
-    if tensor::elements::is_left_out(shape, elements) {
-        return (Vec::new(), Elements::with_capacity(elements.element(), 0));
-    }
     let width: usize = shape[1..].iter().product();
     let length = if let SplitRuns::Rows { length, is_padded: true } = split { length } else { taken };
     let mut own = Elements::with_capacity(elements.element(), length * width);

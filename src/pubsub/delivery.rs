@@ -143,7 +143,7 @@ impl Reply {
             is_ok: outcome.is_ok(),
             now: SystemTime::now(),
         };
-        let Wrapped { body, attributes } = wrap(body, &response_format, &sender);
+        let Wrapped { body, headers: attributes } = wrap(body, &response_format, &sender);
         let body: Bytes = body.into();
         memory.respond(body.len());
         Self {

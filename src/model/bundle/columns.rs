@@ -164,22 +164,22 @@ impl Columns {
     ///
     /// # Errors
     /// The first string that is no category.
-    pub(crate) fn assemble(&self, given: &mut Vec<Tensor>, rows: usize) -> Result<(), Rejection> {
+    pub(crate) fn assemble(&self, given: &mut Vec<Option<Tensor>>, rows: usize) -> Result<(), Rejection> {
         let mut tensors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             tensors.push(match source {
-                InputSource::Whole(index) => {
-                    let empty = Tensor { shape: Vec::new(), elements: Elements::U8(Vec::new()) };
-                    std::mem::replace(&mut given[*index], empty)
-                }
+                InputSource::Whole(index) => given[*index].take(),
                 InputSource::Fields { fields, element, shape } => {
                     let mut elements = Elements::with_capacity(*element, rows * fields.len());
                     for row in 0..rows {
                         for field in fields {
-                            field.append(&given[field.requested].elements, row, &mut elements)?;
+                            let Some(column) = &given[field.requested] else {
+                                unreachable!("a column is never optional")
+                            };
+                            field.append(&column.elements, row, &mut elements)?;
                         }
                     }
-                    Tensor { shape: [&[rows], &shape[..]].concat(), elements }
+                    Some(Tensor { shape: [&[rows], &shape[..]].concat(), elements })
                 }
             });
         }

@@ -17,8 +17,9 @@ use crate::model::onnx::graph_file::GraphFile;
 use crate::model::onnx::graph_io::{GraphIo, RowKind, input_spec, output_spec};
 use crate::model::onnx::ort_values::{OutputValue, input_value, is_true};
 use crate::model::onnx::rewrite_optional;
+use crate::model::run::Input;
 use crate::tensor::signature::{TensorSpec, ValueKind};
-use crate::tensor::{self, Output, View};
+use crate::tensor::{Output, View};
 
 /// Options of ONNX Runtime for a version's graphs.
 #[derive(Debug, Clone, Copy)]
@@ -185,22 +186,17 @@ impl Chain {
     /// Runs all graphs and lends the outputs.
     pub(crate) fn run<T>(
         &mut self,
-        inputs: &[(Vec<usize>, View<'_>)],
+        inputs: &[Input<'_>],
         use_outputs: impl FnOnce(&[Output<'_>]) -> T,
     ) -> Result<T, String> {
         let mut computed: Vec<SessionOutputs<'_>> = Vec::with_capacity(self.graphs.len());
         for Graph { session, inputs: feeds } in &mut self.graphs {
             let value = |feed: &InputSource| match *feed {
-                InputSource::Request(index) => {
-                    let (shape, elements) = &inputs[index];
-                    let shape =
-                        if tensor::elements::is_left_out(shape, *elements) { &[0] } else { &shape[..] };
-                    input_value(shape, *elements)
-                }
-                InputSource::IsGiven(index) => {
-                    let (shape, elements) = &inputs[index];
-                    flag(!tensor::elements::is_left_out(shape, *elements))
-                }
+                InputSource::Request(index) => match &inputs[index] {
+                    Some((shape, elements)) => input_value(shape, *elements),
+                    None => input_value(&[0], View::empty(self.inputs[index].element)),
+                },
+                InputSource::IsGiven(index) => flag(inputs[index].is_some()),
                 InputSource::True => flag(true),
                 InputSource::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
             };
