@@ -9,9 +9,8 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 
 use super::output;
-use crate::decode::Request;
 use crate::decode::envelope::{self, Content, Envelope};
-use crate::decode::reference;
+use crate::decode::{Request, reference};
 use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, wrap};
 use crate::engine::admit::{self, LIMITS, Refusal, Target};

@@ -5,8 +5,7 @@ use half::{bf16, f16};
 
 use super::error::{DecodeError, Decoded};
 use crate::for_each_element_type;
-use crate::tensor::Composite;
-use crate::tensor::{ElementType, Elements};
+use crate::tensor::{Composite, ElementType, Elements};
 
 /// The bytes behind a v2 request's JSON that no tensor has taken. Each tensor takes its `binary_data_size`,
 /// in the order of the inputs.

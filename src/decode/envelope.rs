@@ -3,16 +3,12 @@
 
 use std::borrow::Cow;
 
-use super::csv;
 use super::error::{DecodeError, Decoded, quoted};
 use super::event::{self, Event};
-use super::gzip;
-use super::json;
 use super::limits::Limits;
 use super::media::{BodyKind, MediaType, body_kind};
-use super::raw;
 use super::request::{Failure, Id, Request};
-use super::whole_body;
+use super::{csv, gzip, json, raw, whole_body};
 use crate::error::Rejection;
 use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, HEADER_LENGTH, Headers};
 use crate::tensor::signature::Signature;

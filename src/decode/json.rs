@@ -3,7 +3,6 @@
 use super::binary::Section;
 use super::columns::read_columns;
 use super::error::{DecodeError, Decoded, key_twice};
-use super::example;
 use super::inputs::Inputs;
 use super::limits::{Limits, check_id};
 use super::number::scan_number;
@@ -11,7 +10,7 @@ use super::pandas_split::read_split;
 use super::request::{Id, Protocol, Request, ResponseSpec};
 use super::rows::read_rows;
 use super::scanner::Scanner;
-use super::v2;
+use super::{example, v2};
 use crate::tensor::signature::Signature;
 
 const FORMS: &str = "{\"instances\": […]}, {\"inputs\": …} or an Open Inference Protocol v2 request";

@@ -4,8 +4,7 @@
 use half::{bf16, f16};
 
 use crate::for_each_element_type;
-use crate::tensor::Composite;
-use crate::tensor::View;
+use crate::tensor::{Composite, View};
 
 /// An element as bytes.
 trait WriteBinary: Sized {

@@ -1,8 +1,7 @@
 //! Elements, shapes and strings as JSON.
 
 use crate::for_each_element_type;
-use crate::tensor::Composite;
-use crate::tensor::View;
+use crate::tensor::{Composite, View};
 use half::{bf16, f16};
 
 /// An element as JSON.

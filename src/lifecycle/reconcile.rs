@@ -1,4 +1,4 @@
-//! Keeps one model on the version of its source that [`choice`] selects.
+//! Keeps one model on the version of its source that `choice` selects.
 //!
 //! Keeps the findings about its versions, so that none is loaded or reported twice.
 

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::decode::Id;
-use crate::decode::envelope;
+use crate::decode::{Id, envelope};
 use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
 use crate::engine::admit::Refusal;

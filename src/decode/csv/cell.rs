@@ -8,9 +8,8 @@ use crate::decode::element::{DECLARE_MISSING, Element, decode_base64};
 use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::decode::scanner::Scanner;
 use crate::for_each_element_type;
-use crate::tensor::Composite;
 use crate::tensor::signature::ColumnRules;
-use crate::tensor::{ElementType, Elements};
+use crate::tensor::{Composite, ElementType, Elements};
 
 /// An element with further spellings beside those of JSON.
 pub(super) trait FromCell: Element {

@@ -3,13 +3,11 @@
 use ort::session::SessionInputValue;
 use ort::value::{
     DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue, Map, Sequence,
-    Tensor as OrtTensor, TensorElementType, TensorRef,
+    Tensor as OrtTensor, TensorElementType, TensorRef, Value, ValueType,
 };
-use ort::value::{Value, ValueType};
 
 use crate::for_each_number_type;
-use crate::tensor::Composite;
-use crate::tensor::{ElementType, Elements, Output, Show, Tensor, View};
+use crate::tensor::{Composite, ElementType, Elements, Output, Show, Tensor, View};
 
 /// A tensor that ONNX Runtime reads without a copy; only strings and booleans are copied.
 pub(crate) fn input_value<'a>(shape: &'a [usize], elements: View<'a>) -> ort::Result<SessionInputValue<'a>> {

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use google_cloud_pubsub::model::Message;
 
-use crate::decode::Id;
-use crate::decode::envelope;
+use crate::decode::{Id, envelope};
 use crate::error::{Code, Rejection};
 use crate::headers;
 use crate::model::Model;
