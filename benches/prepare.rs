@@ -1,5 +1,4 @@
-//! JPEG to tensor, on the images that `scripts/bench-images.py` writes while it times Pillow and numpy on
-//! the same.
+//! JPEG to tensor, on the images that `scripts/bench-images.py` writes while it times Pillow and numpy on the same.
 
 use std::hint::black_box;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Pauses between attempts: every policy of the worker, in one place. All double the pause and add jitter,
-//! but for publishing.
+//! Pauses between attempts: every policy of the worker, in one place. Each doubles the pause and adds jitter,
+//! except for publishing, whose pauses grow fourfold in Google's client.
 
 use std::time::Duration;
 

@@ -1,24 +1,27 @@
 //! predictd turns Google Pub/Sub messages into predictions with ONNX models that reload themselves.
 //!
-//! A map of the rooms, from the one that knows all others to those that know none:
+//! A map of its modules. Each uses only those below it, and those of its own row:
 //!
-//! | room | contents |
+//! | module | contents |
 //! |---|---|
-//! | [`cli`], [`config`] | the commands and the configuration |
-//! | [`pipeline`], [`stages`] | every stage, channel and thread of the worker, how they are wired and how they end |
-//! | [`pubsub`] | the transport: requests received, responses published, order kept |
-//! | [`http`], [`ops`] | what operators see: probes, metrics, logs, traces |
-//! | [`lifecycle`] | versions from their source into service |
-//! | [`engine`] | requests in, responses out; knows no transport |
-//! | [`model`] | one version, loaded: its files, its graphs, how it takes rows |
-//! | [`decode`], [`encode`], [`mod@headers`] | bodies to requests and outputs to bodies |
+//! | [`cli`] | the commands |
+//! | [`pipeline`] | every stage, channel and thread of the worker: how they are connected and how they end |
+//! | [`pubsub`], [`mod@reply_to`] | the transport Pub/Sub: receiving requests, publishing responses, keeping their order |
+//! | [`http`] | pages for operators and probes |
+//! | [`lifecycle`] | model versions, from their source into service |
+//! | [`engine`] | requests in, responses out, for any transport |
+//! | [`model`] | a loaded version: its files, its graphs, how its requests are batched |
+//! | [`stages`] | tasks and threads by name, and the end of the worker when one of them fails |
+//! | [`ops`] | health, logs, metrics and traces |
+//! | [`encode`] | outputs to response bodies |
+//! | [`decode`] | request bodies to tensors |
 //! | [`prepare`] | images and strings to tensors, as a bundle declares it |
 //! | [`tensor`] | tensors, elements and signatures |
-//! | [`gcp`] | Google's clients, and checks that what the configuration names can be used |
-//! | [`error`], [`names`], [`mod@hint`] | error codes, names in messages, hints |
-//! | [`gzip`], [`rfc3339`] | compression, dates and times |
+//! | [`gcp`] | Google's clients, objects of Cloud Storage, and probes of the configured resources |
+//! | [`config`] | the configuration |
+//! | [`backoff`], [`error`], [`mod@headers`], [`mod@hint`], [`gzip`], [`names`], [`rfc3339`], [`yaml`] | what several modules share |
 
-// `cli::output` alone prints: `println!` and `eprintln!` panic where a pipe is closed.
+// Only `cli::output` prints, since `println!` and `eprintln!` panic where a pipe is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod backoff;

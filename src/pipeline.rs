@@ -58,7 +58,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     fit_into_container(&mut config.requests.max_outstanding_bytes);
     let metrics = Metrics::new();
     let grace = ops::Grace::from(stop.clone(), config.shutdown.grace);
-    ops::push::start(Arc::clone(&metrics), &config.requests.subscription, &config.responses.topic);
+    ops::otlp::metrics::start(Arc::clone(&metrics), &config.requests.subscription, &config.responses.topic);
     let health = Arc::new(Health::starting(stop.clone()));
     let models = Models::new(config.models.default.clone());
     let not_served = Arc::<NotServedRegistry>::default();

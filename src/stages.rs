@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::ops;
 
-/// Of the grace, what the forced end takes: nacks are flushed every tenth of a second.
+/// Share of the shutdown grace reserved for flushing nacks, which the client sends every tenth of a second.
 const NACK_TIME: Duration = Duration::from_secs(1);
 
 /// Each ends by itself once its input has closed.
@@ -40,7 +40,7 @@ impl Stages {
     pub fn spawn_thread(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
         let (done, ended) = tokio::sync::oneshot::channel();
         let run = move || {
-            // What the body owns is gone once this returns: the stages behind see their channels close.
+            // The body's senders are dropped before this is sent: the stages behind see their channels close.
             let _ = done.send(catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panicked(&*panic)));
         };
         std::thread::Builder::new().name(name.clone()).spawn(run).context("cannot start a thread")?;
@@ -55,7 +55,7 @@ impl Stages {
         let drain_time = grace.saturating_sub(NACK_TIME.min(grace / 2));
         let deadline = async {
             stop.cancelled().await;
-            tracing::info!("stopping: what is in hand is finished, nothing more is received");
+            tracing::info!("stopping: requests in flight are finished, nothing more is received");
             tokio::time::sleep(drain_time).await;
         };
         tokio::pin!(deadline);
@@ -75,7 +75,7 @@ impl Stages {
             stop.cancel();
         }
         if !self.running.is_empty() {
-            tracing::warn!("the grace is over: what is still in hand goes back to Pub/Sub");
+            tracing::warn!("the grace is over: requests still in flight are nacked");
             self.running.abort_all();
             while self.running.join_next().await.is_some() {}
             // After the tasks, which feed the threads.
@@ -97,7 +97,7 @@ fn lost(error: JoinError) -> anyhow::Error {
     }
 }
 
-/// What was said in a panic: `panic!` gives a text, `panic_any` may give anything.
+/// The message of a panic: `panic!` gives a string, `panic_any` may give anything.
 pub fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<&str>().copied();
     match text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)) {
@@ -119,7 +119,7 @@ fn stage_outcome(ended: Result<(String, anyhow::Result<()>), JoinError>) -> (Str
     (name, result)
 }
 
-/// What a task came to, `None` for one that was aborted; a panic goes on in the caller.
+/// The value of a task; `None` for one that was aborted. A panic continues in the caller.
 pub fn pass_panic_on<T>(ended: Result<T, JoinError>) -> Option<T> {
     match ended {
         Ok(value) => Some(value),
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!((done_in.recv().await, done_in.recv().await), (Some(1), None));
     }
 
-    /// What `supervise` says when a task that a stage waits for ends so.
+    /// The error of `supervise` when a task that a stage waits for ends so.
     async fn last_words(end: fn(u32)) -> String {
         let mut stages = Stages::default();
         stages.spawn("publish", async move {

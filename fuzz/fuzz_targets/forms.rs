@@ -10,10 +10,10 @@ use std::io::Write as _;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use predictd::headers::Headers;
 use predictd::decode::envelope::open;
 use predictd::decode::{Limits, MAX_ID_BYTES};
 use predictd::encode;
+use predictd::headers::Headers;
 
 const LENGTHS: [u64; 12] =
     [0, 1, 2, 3, 4, 1000, 100_000, 100_001, 1 << 20, 1 << 32, 1_000_000_000_000, u64::MAX];

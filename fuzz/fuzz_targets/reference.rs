@@ -6,12 +6,12 @@ use std::time::UNIX_EPOCH;
 
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
-use predictd::headers::Headers;
 use predictd::decode::envelope::open;
 use predictd::decode::reference::find;
 use predictd::encode::envelope::{ResponseMetadata, wrap};
 use predictd::encode::error;
 use predictd::error::Rejection;
+use predictd::headers::Headers;
 
 const KEYS: [&str; 20] = [
     "dataref",
@@ -65,7 +65,8 @@ fuzz_target!(|data: &[u8]| {
         }
         None => open(Headers(&attributes), body, &limits).response_format,
     };
-    let metadata = ResponseMetadata { model: Some("a model"), message_id: "1", is_ok: false, now: UNIX_EPOCH };
+    let metadata =
+        ResponseMetadata { model: Some("a model"), message_id: "1", is_ok: false, now: UNIX_EPOCH };
     let wrapped = wrap(error(&Rejection::invalid("no"), None).into(), &response_format, &metadata);
     assert!(!wrapped.body.is_empty());
 });

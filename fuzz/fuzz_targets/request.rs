@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
-use predictd::headers::Headers;
 use predictd::decode::envelope::open;
+use predictd::headers::Headers;
 use predictd::encode::{ServedModel, response, unpad};
 use predictd::tensor::{Output, Show};
 

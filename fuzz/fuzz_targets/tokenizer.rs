@@ -5,14 +5,13 @@
 use libfuzzer_sys::fuzz_target;
 use predictd::prepare::catch_panic::is_catching_panics;
 use predictd::prepare::text::{TextDeclaration, Tokenizer};
-use predictd::tensor::signature::{Dim, ValueKind, TensorSpec};
 use predictd::tensor::ElementType;
+use predictd::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 const MOST: usize = 1 << 12;
 
-/// Ignores panics of the crate `tokenizers` on some files, which the worker survives. cargo-fuzz would end at
-/// any panic.
-fn let_survived_panics_pass() {
+/// Ignores the panics of the crate `tokenizers` that predictd catches; cargo-fuzz would end at any panic.
+fn ignore_caught_panics() {
     let end = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !is_catching_panics() {
@@ -21,7 +20,7 @@ fn let_survived_panics_pass() {
     }));
 }
 
-fuzz_target!(init: let_survived_panics_pass(), |data: &[u8]| {
+fuzz_target!(init: ignore_caught_panics(), |data: &[u8]| {
     let mut parts = data.split(|byte| *byte == 0);
     let file = parts.next().unwrap_or_default();
     let texts: Vec<String> = parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect();

@@ -61,7 +61,7 @@ fn judge(source: String, listing: &Listing, default: Option<&str>) -> (String, V
     let names = models.join(", ");
     let (why, hint) = match default {
         _ if models.is_empty() => (
-            "no version of a model lies there, expected MODEL/VERSION/model.onnx".to_owned(),
+            "expected MODEL/VERSION/model.onnx, found no version of a model".to_owned(),
             "upload one with `predictd push`, or correct `models.source`",
         ),
         Some(default) if !models.contains(&default) => (

@@ -1,19 +1,20 @@
-//! Arguments, configuration, telemetry, run, exit code.
+//! Runs a command and ends the process with its exit code.
 //!
-//! Here and not in the binary: an asynchronous function is compiled where it is waited for, and the library
-//! compiles in parallel.
+//! In the library rather than the binary: an asynchronous function is compiled where it is awaited, and the
+//! library compiles in parallel.
 
 use std::io::Write as _;
+
+use clap::Parser as _;
 
 use super::{Cli, Command, Exit, output, report};
 use crate::cli;
 use crate::model::Models;
-use clap::Parser as _;
 
-/// The whole program.
+/// Runs the whole program.
 pub fn main() -> ! {
     let cli = Cli::parse();
-    // Google's clients leave the choice of the TLS library to the program.
+    // Google's clients leave the choice of a cryptography provider to the program.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be started");
@@ -21,13 +22,13 @@ pub fn main() -> ! {
         report::report(&error);
         Exit::Failure
     });
-    // A download or a load that still blocks a thread must not hold the end up.
+    // A download or a load that still blocks a thread must not delay the end.
     runtime.shutdown_background();
     end(exit)
 }
 
-/// At once: the destructors of ONNX Runtime's library would run under a load that still blocks a thread,
-/// which then fails or crashes.
+/// Ends the process at once. The destructors of ONNX Runtime's library would crash a load that still blocks a
+/// thread.
 pub(super) fn end(exit: Exit) -> ! {
     let _ = std::io::stdout().flush();
     signal_hook::low_level::exit(exit.code())
@@ -38,13 +39,13 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => cli::run::run(&args.config).await,
         Command::Check(args) => cli::check::run(&args.config.config, args.connect).await,
         Command::Inspect(args) => {
-            let opened = cli::model::open(&args.model, args.library.as_deref()).await?;
-            let (models, example) = (Models::of(opened.model), opened.serving_example);
+            let loaded = cli::load_model::load(&args.model, args.library.as_deref()).await?;
+            let (models, example) = (Models::of(loaded.model), loaded.serving_example);
             output::print(cli::inspect::render(&models, example, args.json)?)?;
             Ok(Exit::Ok)
         }
         Command::Predict(args) => {
-            let model = cli::model::open(&args.model, args.library.as_deref()).await?.model;
+            let model = cli::load_model::load(&args.model, args.library.as_deref()).await?.model;
             let request = cli::predict::read(&args.input)?;
             let attributes =
                 args.attributes.into_iter().chain(args.content_type.map(cli::predict::content_type));

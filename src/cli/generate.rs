@@ -1,5 +1,4 @@
-//! `predictd generate`: shell completions and the manual page, from the definition that parses the command
-//! line.
+//! `predictd generate`: shell completions and the manual page, made from the definition of the command line.
 
 use std::io::Write;
 
@@ -9,10 +8,10 @@ use clap_mangen::Man;
 
 use super::{Cli, GenerateCommand, Page};
 
-/// Writes the completions of a shell, or the manual page of predictd and all its commands as troff.
+/// Writes the completions of a shell, or the manual page of all commands as troff.
 ///
 /// # Errors
-/// When `out` takes nothing more.
+/// `out` cannot be written.
 pub fn generate(what: &GenerateCommand, out: &mut impl Write) -> std::io::Result<()> {
     match what {
         GenerateCommand::Completions { what: Page::Shell(shell) } => completions(*shell, out),
@@ -21,12 +20,13 @@ pub fn generate(what: &GenerateCommand, out: &mut impl Write) -> std::io::Result
 }
 
 fn completions(shell: Shell, out: &mut impl Write) -> std::io::Result<()> {
-    let mut text = Vec::new(); // clap_complete panics where a writer fails, and memory never does
+    // Into memory first: clap_complete panics where a writer fails.
+    let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "predictd", &mut text);
     out.write_all(&text)
 }
 
-/// One page: its commands are few, and `man predictd` is where they are looked for.
+/// Writes one page for all commands: they are few, and people look for them in `man predictd`.
 fn manual(out: &mut impl Write) -> std::io::Result<()> {
     let mut cli = Cli::command();
     cli.build();
@@ -42,19 +42,19 @@ fn manual(out: &mut impl Write) -> std::io::Result<()> {
         page.render_synopsis_section(&mut sections)?;
         page.render_description_section(&mut sections)?;
         page.render_options_section(&mut sections)?;
-        // The sections of a command are parts of its own.
+        // The sections of a command are below its own heading.
         out.write_all(String::from_utf8_lossy(&sections).replace(".SH ", ".SS ").as_bytes())?;
-        as_it_stands(".SS EXAMPLES", command, out)?;
+        preformatted(".SS EXAMPLES", command, out)?;
     }
-    as_it_stands(".SH NOTES", &cli, out)
+    preformatted(".SH NOTES", &cli, out)
 }
 
-/// What follows a command's help is laid out already: clap_mangen would fill its lines anew.
-fn as_it_stands(heading: &str, command: &clap::Command, out: &mut impl Write) -> std::io::Result<()> {
+/// Writes the text after a command's help. It is laid out already, while clap_mangen would refill its lines.
+fn preformatted(heading: &str, command: &clap::Command, out: &mut impl Write) -> std::io::Result<()> {
     let Some(text) = command.get_after_long_help() else { return Ok(()) };
     writeln!(out, "{heading}\n.nf")?;
     for line in text.to_string().lines().filter(|line| *line != "Examples:") {
-        // A line must not begin with a dot or a quote, which are requests to troff.
+        // A dot or a quote at the start of a line would be a request to troff.
         writeln!(out, "\\&{}", line.replace('\\', "\\e").replace('-', "\\-"))?;
     }
     writeln!(out, ".fi")
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shell_learns_every_command() {
+    fn the_completions_of_every_shell_have_every_command() {
         for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
             let text = generated(Page::Shell(shell));
             for word in ["run", "check", "inspect", "predict", "push", "content-type"] {

@@ -1,4 +1,5 @@
-//! `predictd inspect`: what a model takes and gives, and commands that ask it in every form that fits.
+//! `predictd inspect`: the inputs and outputs of a model, and a command for each form of request that fits
+//! it.
 
 use std::fmt::Write as _;
 
@@ -11,27 +12,29 @@ use crate::model::Models;
 use crate::model::bundle::declaration::Declaration;
 use crate::tensor::signature::TensorSpec;
 
-/// A longer command is not for a terminal.
+/// Most characters of a command on a terminal.
 const LONGEST_COMMAND: usize = 4096;
-/// Characters of a value of the metadata.
+/// Most characters of a value of the metadata on a terminal.
 const LONGEST_VALUE: usize = 200;
+/// Most elements of a list on a terminal.
 const LONGEST_LIST: usize = 20;
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(serde::Serialize)]
 struct Inspected {
     #[serde(flatten)]
     version: VersionInfo,
-    /// What holds of `model.yaml`, where it says anything.
+    /// The declarations of `model.yaml`, with the defaults of the parts that it mentions; null where there
+    /// are none.
     #[serde(skip_serializing_if = "Value::is_null")]
     declared: Value,
     samples: Vec<Sample>,
 }
 
-/// The one model that serves, as a table or as JSON.
+/// Renders the one model as a table or as JSON.
 pub fn render(models: &Models, serving_example: Option<String>, json: bool) -> anyhow::Result<String> {
     let serving = models.serving();
-    let model = serving.values().next().context("there is no model")?;
+    let model = serving.values().next().context("no model is loaded")?;
     let samples = samples(models, model, serving_example);
     let declared = declared(&model.declaration)?;
     if json {
@@ -74,7 +77,7 @@ pub fn render(models: &Models, serving_example: Option<String>, json: bool) -> a
         writeln!(text, "  {key:<8} {}", one_line(value))?;
     }
     if samples.is_empty() {
-        writeln!(text, "\nno requests to show: the model refuses zeros in every form")?;
+        writeln!(text, "\nno sample requests: the model refuses zeros in every form")?;
     }
     for Sample { protocol, command, body, .. } in samples {
         if command.len() <= LONGEST_COMMAND {
@@ -87,13 +90,14 @@ pub fn render(models: &Models, serving_example: Option<String>, json: bool) -> a
     Ok(text)
 }
 
-/// What a declaration says, defaults of what it mentions included; null when it says nothing.
+/// The declarations of `model.yaml`, with the defaults of the parts that it mentions; null where there are
+/// none.
 fn declared(declaration: &Declaration) -> anyhow::Result<Value> {
     let nothing = serde_json::to_value(Declaration::default())?;
     let mut said = serde_json::to_value(declaration)?;
     if let Value::Object(parts) = &mut said {
         parts.retain(|name, part| nothing[name] != *part);
-        // Requests and answers of any length.
+        // Only their number: samples may be long.
         if let Some(Value::Array(samples)) = parts.get("samples") {
             let count = samples.len();
             parts
@@ -104,7 +108,7 @@ fn declared(declaration: &Declaration) -> anyhow::Result<Value> {
     Ok(if said == Value::Object(serde_json::Map::new()) { Value::Null } else { said })
 }
 
-/// A value of the metadata for a terminal; `--json` has all of it.
+/// Puts a value of the metadata on one line, and cuts it; `--json` has all of it.
 fn one_line(value: &str) -> String {
     let words: Vec<&str> = value.split_whitespace().collect();
     let line = words.join(" ");
@@ -116,7 +120,7 @@ fn one_line(value: &str) -> String {
     }
 }
 
-/// Lists that a terminal would not hold, such as thousands of labels, end with their length.
+/// Cuts long lists, such as thousands of labels.
 fn shortened(mut value: Value) -> Value {
     match &mut value {
         Value::Object(members) => members.values_mut().for_each(|member| *member = shortened(member.take())),
@@ -133,7 +137,7 @@ fn shortened(mut value: Value) -> Value {
     value
 }
 
-/// Leaves out what is not set.
+/// Removes nulls.
 fn prune(value: &mut Value) {
     match value {
         Value::Object(members) => {

@@ -1,10 +1,10 @@
-//! The command line: its arguments and exit codes here, a file a command beside it.
+//! The command line: arguments and exit codes here, one file for each command beside.
 
 pub mod check;
 pub mod execute;
 pub mod generate;
 pub mod inspect;
-pub mod model;
+pub mod load_model;
 pub mod output;
 pub mod predict;
 pub mod push;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use clap_complete::Shell;
 
-/// How the process ends; bad usage ends with 2 by clap itself.
+/// The outcome of a command. Bad usage ends with 2, by clap itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Ok,
@@ -32,7 +32,8 @@ impl Exit {
         match self {
             Self::Ok => 0,
             Self::Failure => 1,
-            Self::BadConfig => 78, // EX_CONFIG of sysexits.h
+            // EX_CONFIG of sysexits.h.
+            Self::BadConfig => 78,
         }
     }
 }
@@ -52,9 +53,9 @@ Then serve it:
 Variables:
   PREDICTD_<SECTION>__<KEY>     Wins over the files; a list is separated by commas, such as
                                 PREDICTD_REQUESTS__ALLOWED_BUCKETS=images,tables/daily
-  PREDICTD_LOG                  What to log, such as debug or info,predictd=trace [default: info]
-  OTEL_EXPORTER_OTLP_ENDPOINT   Where traces and metrics go, such as http://127.0.0.1:4318
-  ORT_DYLIB_PATH                Path of libonnxruntime.so, where nothing else names it
+  PREDICTD_LOG                  Log filter, such as debug or info,predictd=trace [default: info]
+  OTEL_EXPORTER_OTLP_ENDPOINT   Collector of traces and metrics, such as http://127.0.0.1:4318
+  ORT_DYLIB_PATH                Path of libonnxruntime.so, where no key or option names it
   PUBSUB_EMULATOR_HOST          Host and port of a local Pub/Sub: plaintext, no credentials
   STORAGE_EMULATOR_HOST         The same for Cloud Storage
   STORAGE_EMULATOR_HOST_GRPC    Its gRPC address, where that differs
@@ -72,14 +73,14 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What to do.
+/// A command, with its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve predictions until SIGTERM or SIGINT
     ///
-    /// Pulls requests from the subscription, answers each on the topic, and acknowledges a request only once
-    /// its response is safe. The first signal finishes what was received, within `shutdown.grace`; a second
-    /// one ends at once.
+    /// Pulls requests from the subscription, publishes a response to each, and acknowledges a request only
+    /// once its response is accepted. The first signal finishes the requests in flight, within
+    /// `shutdown.grace`; a second one ends the worker at once.
     #[command(after_long_help = "\
 Examples:
   predictd run --config predictd.yaml
@@ -87,11 +88,11 @@ Examples:
   PREDICTD_BATCHING__MAX_ROWS=256 predictd run --config predictd.yaml")]
     Run(ConfigArgs),
 
-    /// Say everything that is wrong with a configuration, or what holds in the end
+    /// Report every problem of a configuration, or print the effective one
     ///
     /// Reads the same files and variables as `run`. Problems go to standard error, each with its key, value,
-    /// origin and a way out, and the exit code is 78. With none, the effective configuration goes to standard
-    /// output as YAML; a comment says where each value that was given came from. Nothing is connected to
+    /// origin and remedy, and the exit code is 78. Without problems, the effective configuration goes to
+    /// standard output as YAML, with the origin of each given value in a comment. Nothing is connected to
     /// without `--connect`.
     #[command(after_long_help = "\
 Examples:
@@ -100,7 +101,7 @@ Examples:
   PREDICTD_HTTP__LISTEN=0.0.0.0:8080 predictd check --config predictd.yaml")]
     Check(CheckArgs),
 
-    /// Show a model's inputs, outputs, metadata and a request that works when pasted back
+    /// Show a model's inputs, outputs, metadata and requests that work when pasted back
     #[command(after_long_help = "\
 Examples:
   predictd inspect models/wine/2
@@ -110,9 +111,9 @@ Examples:
 
     /// Make one prediction on this machine, without Pub/Sub
     ///
-    /// Takes one request's body and attributes and prints its response's body, exactly as `run` would send it
-    /// without any configuration: no bucket is allowed, and no reference is followed. The response's
-    /// attributes go to standard error. An error response ends with 1.
+    /// Takes the body and attributes of one request and prints the body of its response, exactly as `run`
+    /// would send it without configuration: no bucket is allowed, so that no reference is followed. The
+    /// attributes of the response go to standard error. The exit code of an error response is 1.
     #[command(after_long_help = "\
 Examples:
   predictd predict --model models/wine/2 --input request.json
@@ -123,9 +124,9 @@ Examples:
 
     /// Check a bundle as the worker would, then upload it as a new version
     ///
-    /// Loads the model and runs its samples first, and compares its signature with the newest version's; a
-    /// bundle that would not serve is not uploaded. The manifest goes last, so that workers never see half a
-    /// version. Nothing is ever overwritten; a push that was interrupted goes on where it stopped.
+    /// Loads the model, runs its samples and compares its signature with that of the version before it; a
+    /// bundle that workers would refuse is not uploaded. The manifest is uploaded last, so that workers never
+    /// see half a version. Nothing is ever overwritten; repeating an interrupted push resumes it.
     #[command(after_long_help = "\
 Examples:
   predictd push ./wine gs://my-models/models/wine/3")]
@@ -133,15 +134,15 @@ Examples:
 
     /// Ask the worker on this machine whether it is ready
     ///
-    /// For a container's health check, where no shell could ask. Ends with 1 and says why when the worker is
-    /// not ready.
+    /// For the health check of a container without a shell. When the worker is not ready, prints why and ends
+    /// with 1.
     #[command(after_long_help = "\
 Examples:
   predictd ready
   predictd ready --address 127.0.0.1:9090")]
     Ready(ReadyArgs),
 
-    /// Print shell completions or the manual page, for packages and people's own set-up
+    /// Print shell completions or the manual page, for packages and shells
     #[command(
         hide = true,
         after_long_help = "\
@@ -155,7 +156,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub enum GenerateCommand {
-    /// The completions of a shell, or `man`: the manual page as troff
+    /// Print the completions of a shell, or the manual page (`man`) as troff
     Completions {
         /// bash, elvish, fish, powershell, zsh or man
         #[arg(value_name = "SHELL|man", value_parser = page)]
@@ -163,7 +164,7 @@ pub enum GenerateCommand {
     },
 }
 
-/// What `generate completions` prints.
+/// A page that `generate completions` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
     Shell(Shell),
@@ -179,10 +180,10 @@ fn page(text: &str) -> Result<Page, String> {
         .map_err(|_| "expected bash, elvish, fish, powershell, zsh or man".to_owned())
 }
 
-/// Where the configuration is.
+/// The files of the configuration.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// A YAML file; may be given several times, later files win key by key
+    /// YAML file; may be given several times, later files win key by key
     ///
     /// Variables named PREDICTD_… win over all files. config/predictd.yaml explains every key.
     #[arg(long, value_name = "FILE")]
@@ -193,10 +194,10 @@ pub struct ConfigArgs {
 pub struct CheckArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Ask the servers, too: credentials, subscriptions, topic, buckets, rights and models
+    /// Ask the servers too: credentials, subscriptions, topic, buckets, rights and models
     ///
-    /// One line each on standard error: ok, problem with a way out, or unknown where the server does not say.
-    /// A problem ends with 1. Nothing is changed, published or received.
+    /// One line each on standard error: ok, problem with a remedy, or unknown where the server does not say.
+    /// After a problem the exit code is 1. Nothing is changed, published or received.
     #[arg(long)]
     pub connect: bool,
 }
@@ -219,13 +220,13 @@ pub struct PredictArgs {
     /// A model.onnx, a version's folder or a model's folder (its newest version); folders may be gs://…
     #[arg(long, value_name = "MODEL")]
     pub model: String,
-    /// The request's body; - is standard input
+    /// Body of the request; - is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub input: PathBuf,
-    /// What the body is, such as text/csv or image/png; without it, the body is looked at
+    /// Type of the body, such as text/csv or image/png; detected where it is not given
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
-    /// Another attribute of the request, such as content-encoding=gzip; may be given several times
+    /// Attribute of the request, such as content-encoding=gzip; may be given several times
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = predict::attribute)]
     pub attributes: Vec<(String, String)>,
     /// Print all attributes of the response, not only those without which its body cannot be read
@@ -238,15 +239,15 @@ pub struct PredictArgs {
 
 #[derive(Debug, Args)]
 pub struct PushArgs {
-    /// The folder with model.onnx and what belongs to it
+    /// Folder with model.onnx and the other files of the version
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// Where the version goes: gs://BUCKET/PREFIX/MODEL/VERSION
+    /// Destination: gs://BUCKET/PREFIX/MODEL/VERSION
     #[arg(value_name = "ADDRESS")]
     pub address: String,
-    /// Let this version take or give something else than the one before it
+    /// Allow other inputs or outputs than those of the version before
     ///
-    /// Workers refuse a version with another signature unless it says that this is meant. Clients must be
+    /// Workers refuse a version with another signature unless it declares that this is meant. Clients must be
     /// ready for it.
     #[arg(long)]
     pub new_signature: bool,
@@ -255,10 +256,10 @@ pub struct PushArgs {
     pub library: Option<String>,
 }
 
-/// Which worker to ask.
+/// Arguments of `ready`.
 #[derive(Debug, Args)]
 pub struct ReadyArgs {
-    /// Where the worker listens [default: PREDICTD_HTTP__LISTEN, else 127.0.0.1:8080]
+    /// Address of the worker [default: PREDICTD_HTTP__LISTEN, else 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<SocketAddr>,
 }

@@ -1,4 +1,4 @@
-//! `predictd predict`: one request through the worker's own stages, without Pub/Sub between them.
+//! `predictd predict`: one request through the worker's own stages, without Pub/Sub.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal as _, Read as _};
@@ -26,10 +26,10 @@ use crate::ops::traces::MessageTrace;
 use crate::pubsub::delivery::Requester;
 use crate::pubsub::publish;
 
-/// What stands for the message's id, which only Pub/Sub gives.
+/// Stands for the message id, which Pub/Sub would assign.
 const MESSAGE_ID: &str = "local";
 
-/// The message that the worker would publish, but for what only Pub/Sub gives: ids and the times of
+/// The response that the worker would publish, without what only Pub/Sub gives: ids, and the times of
 /// CloudEvents.
 #[derive(Debug)]
 pub struct Answer {
@@ -38,7 +38,7 @@ pub struct Answer {
     pub is_prediction: bool,
 }
 
-/// Answers one request as a worker that has these models and no configuration.
+/// Answers one request as a worker with these models and without configuration.
 pub fn predict(models: &Models, body: &[u8], mut attributes: HashMap<String, String>) -> Answer {
     headers::to_lower_case(&mut attributes);
     let requester = Requester { attributes, message_id: MESSAGE_ID.to_owned(), ordering_key: String::new() };
@@ -86,7 +86,7 @@ fn admit(
     Ok((admit::decode(content, &target.model, None)?, target))
 }
 
-/// `KEY=VALUE`.
+/// Reads `KEY=VALUE`.
 pub fn attribute(argument: &str) -> Result<(String, String), String> {
     match argument.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -98,26 +98,27 @@ pub fn content_type(value: String) -> (String, String) {
     ("content-type".to_owned(), value)
 }
 
-/// The body alone to standard output; a terminal gets a line end. Attributes go to standard error, in order:
-/// all of them, or those without which the body cannot be read, such as `inference-header-content-length`.
+/// Prints the body to standard output, with a line end on a terminal. Prints attributes to standard error, in
+/// order: all of them, or only those without which the body cannot be read, such as
+/// `inference-header-content-length`.
 pub fn write(answer: &Answer, all: bool) -> anyhow::Result<()> {
     output::print(&answer.body)?;
     if std::io::stdout().is_terminal() {
         output::print("\n")?;
     }
-    let tells_of_the_body = |key: &str, value: &str| match key {
+    let describes_the_body = |key: &str, value: &str| match key {
         CONTENT_TYPE => value != "application/json",
         _ => describes_body(key),
     };
     let attributes: BTreeMap<&String, &String> =
-        answer.attributes.iter().filter(|(key, value)| all || tells_of_the_body(key, value)).collect();
+        answer.attributes.iter().filter(|(key, value)| all || describes_the_body(key, value)).collect();
     for (key, value) in attributes {
         output::print_error(&format!("{key}: {value}\n"));
     }
     Ok(())
 }
 
-/// The request: a file, or standard input for `-`.
+/// Reads the request from a file, or from standard input for `-`.
 pub fn read(input: &Path) -> anyhow::Result<Vec<u8>> {
     if input == Path::new("-") {
         let mut body = Vec::new();

@@ -17,7 +17,7 @@ const MOST_BYTES: usize = 64 << 10;
 /// Default of `http.listen`.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// Returns what `/ready` says of a ready worker.
+/// Returns the answer of `/ready` when the worker is ready.
 ///
 /// `address` is that of `http.listen`; without one, `PREDICTD_HTTP__LISTEN`, then its default.
 ///
@@ -44,7 +44,7 @@ pub async fn ready(address: Option<SocketAddr>) -> anyhow::Result<String> {
 }
 
 async fn ask(address: SocketAddr) -> anyhow::Result<(StatusCode, String)> {
-    // No proxy knows this machine's own addresses, and no certificate is read.
+    // Without a proxy, which does not reach this machine's own addresses, and without loading certificates.
     let client = reqwest::Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())

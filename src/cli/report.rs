@@ -1,15 +1,16 @@
-//! Errors as a person at a terminal meets them: the chain on one line, then what to do.
+//! The report of an error that ends a command: the chain on one line, then its hint.
 
 use super::output;
 use crate::hint::hint_or_default;
 use crate::ops::logs;
 
-/// `error: …` and `hint: …`.
+/// Formats an error as `error: …` and `hint: …`.
 pub fn render(error: &anyhow::Error) -> String {
     format!("error: {error:#}\nhint: {}\n", hint_or_default(error))
 }
 
-/// Prints it to standard error: where the log is for machines, as a line of the log, and then the hint.
+/// Prints an error to standard error. Where the log is JSON, the error is a line of it, and the hint follows
+/// in plain text.
 pub fn report(error: &anyhow::Error) {
     if logs::are_structured() {
         let hint = hint_or_default(error);
@@ -28,7 +29,7 @@ mod tests {
     use crate::hint::Hint as _;
 
     #[test]
-    fn the_hint_comes_last_whatever_was_wrapped_around_it() {
+    fn the_hint_comes_last_even_below_other_contexts() {
         let error = Err::<(), _>(anyhow::anyhow!("no such file"))
             .context("cannot open x")
             .hint("name another")

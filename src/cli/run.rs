@@ -1,4 +1,4 @@
-//! `predictd run`: configuration, log, signals, then the pipeline.
+//! `predictd run`: reads the configuration, sets up the log and the signals, and runs the pipeline.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::gcp::clients;
 use crate::{ops, pipeline};
 
-/// Until a signal, or until the pipeline fails.
+/// Runs the worker until a signal, or until the pipeline fails.
 pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
     let config = match Config::load(files) {
         Ok(config) => config,
@@ -28,7 +28,7 @@ pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
     pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
 }
 
-/// The first line of the log.
+/// Writes the first line of the log.
 fn announce(config: &Config) {
     let emulators = clients::emulators();
     let providers: Vec<&str> = config.inference.providers.iter().map(|provider| provider.name()).collect();
@@ -54,11 +54,12 @@ fn announce(config: &Config) {
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!(%error, limit = limit.current, "the limit of open files stays as it is");
+        tracing::warn!(%error, limit = limit.current, "cannot raise the limit of open files");
     }
 }
 
-/// The first SIGTERM or SIGINT begins the drain, the second ends at once.
+/// Returns a token that the first SIGTERM or SIGINT cancels, which begins the drain. The second ends the
+/// process at once.
 fn stop_on_signals() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -1,16 +1,18 @@
-//! What holds in the end, as YAML that reads back as the same configuration, with where it came from.
+//! The values in force, as YAML that reads back as the same configuration. Comments name their origins.
 
-use super::{Origin, keys::Key};
 use std::fmt;
 
-/// Every key in the order of the table, with its value as text.
+use super::keys::Key;
+use super::problems::Origin;
+
+/// Every key in the order of the table, with its value.
 #[derive(Debug, Default)]
 pub struct Effective(Vec<Entry>);
 
 #[derive(Debug)]
 struct Entry {
     key: &'static Key,
-    /// A list: its items.
+    /// The value, or the items of a list.
     texts: Vec<String>,
     origin: Origin,
 }
@@ -20,7 +22,7 @@ impl Effective {
         self.0.push(Entry { key, texts, origin });
     }
 
-    /// Replaces a value by its completed form.
+    /// Replaces a short name by the full one.
     pub(super) fn complete(&mut self, path: &str, text: &str) {
         if let Some(entry) = self.0.iter_mut().find(|entry| entry.key.path == path) {
             entry.texts = vec![text.to_owned()];
@@ -45,7 +47,7 @@ impl fmt::Display for Effective {
             write!(f, "{indent}{name}: {value}")?;
             match origin {
                 Origin::Default => writeln!(f)?,
-                // A line break in a file's name would end the comment.
+                // Escaped: a line break in a file's name would end the comment.
                 origin => writeln!(f, " # {}", origin.to_string().escape_debug())?,
             }
         }
@@ -53,7 +55,7 @@ impl fmt::Display for Effective {
     }
 }
 
-/// Plain only where every YAML reader sees the same text, or the same whole number.
+/// Quotes a value, unless every YAML parser reads it as the same string or whole number.
 fn quote(text: &str) -> String {
     let is_plain_number = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "/._-+:~".contains(c);
@@ -78,7 +80,7 @@ mod tests {
     use super::quote;
 
     #[test]
-    fn only_what_is_safe_stays_plain() {
+    fn only_safe_values_are_not_quoted() {
         for plain in ["demo", "128MiB", "0ms", "10000", "127.0.0.1:8080", "gs://models/models", "-5"] {
             assert_eq!(quote(plain), plain);
         }

@@ -1,22 +1,27 @@
-//! The table of every key: what reads files, refuses unknown keys, completes defaults, prints the effective
-//! configuration and checks the documented example all look here, so that they cannot disagree.
+//! The table of every key.
+//!
+//! Reading files, refusing unknown keys, completing defaults, printing the effective configuration and the
+//! test of the documented example all use it, so that they agree.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::units::{show_duration, show_size};
-use std::{ops::RangeInclusive, time::Duration};
 
 /// One key of the configuration.
 #[derive(Debug)]
 pub struct Key {
     /// Dotted path, such as `batching.max_rows`.
     pub path: &'static str,
-    /// As it would be written (a list: its items, separated by commas); none: the key must be given.
+    /// The default as it would be written, the items of a list separated by commas; `None`: the key must be
+    /// given.
     pub default: Option<&'static str>,
     pub kind: Kind,
-    /// What to write instead of a wrong value.
+    /// The remedy for a wrong value.
     pub hint: &'static str,
 }
 
-/// What a key's value is, with its limits.
+/// The type of a value, with its limits.
 #[derive(Debug)]
 pub enum Kind {
     Project,
@@ -26,7 +31,7 @@ pub enum Kind {
     ModelName,
     Path,
     Locations,
-    /// Where objects are written.
+    /// A bucket that objects are written to.
     Bucket,
     Providers,
     Address,
@@ -37,7 +42,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether the value is a list.
+    /// True when the value is a list.
     pub fn is_list(&self) -> bool {
         matches!(self, Self::Locations | Self::Providers)
     }
@@ -76,20 +81,21 @@ impl Kind {
 
 fn resource(kind: &str) -> String {
     format!(
-        "the name of a {kind}, short or as projects/PROJECT/{kind}s/NAME (3 to 255 of a-z A-Z 0-9 -_.~+%, a letter \
-         first, not goog)"
+        "the name of a {kind}, short or as projects/PROJECT/{kind}s/NAME (3 to 255 of a-z A-Z 0-9 -_.~+%, \
+         a letter first, not goog)"
     )
 }
 
 const DURATION_HINT: &str = "write a number and a unit (ms, s, m or h), such as 500ms, 60s or 1m30s";
 
-/// Every key, in the order in which the configuration is documented and printed.
+/// Every key, in the order of the documentation.
 pub const KEYS: &[Key] = &[
     Key {
         path: "project",
         default: None,
         kind: Kind::Project,
-        hint: "`gcloud config get project` prints the id of your project; it is not its number or display name",
+        hint: "`gcloud config get project` prints the id of your project, which is neither its number \
+               nor its display name",
     },
     Key {
         path: "requests.subscription",
@@ -113,7 +119,7 @@ pub const KEYS: &[Key] = &[
         path: "requests.allowed_buckets",
         default: Some(""),
         kind: Kind::Locations,
-        hint: "write [my-images, my-tables/daily], or [] to allow none; in a variable, separate them with commas",
+        hint: "write [my-images, my-tables/daily], or [] to allow none; a variable separates them by commas",
     },
     Key {
         path: "responses.topic",
@@ -131,7 +137,8 @@ pub const KEYS: &[Key] = &[
         path: "responses.inline_limit",
         default: Some("9MiB"),
         kind: Kind::Size(0..=9 << 20),
-        hint: "Pub/Sub takes messages of 10 MB, attributes included; 0 sends every result to `responses.bucket`, which must be given then",
+        hint: "a message of Pub/Sub has at most 10 MB, attributes included; 0 sends every result to \
+               `responses.bucket`, which must be given then",
     },
     Key {
         path: "models.source",
@@ -197,7 +204,7 @@ pub const KEYS: &[Key] = &[
         path: "inference.providers",
         default: Some("cpu"),
         kind: Kind::Providers,
-        hint: "write [cpu] or [cuda, cpu]; in a variable, separate them with commas",
+        hint: "write [cpu] or [cuda, cpu]; a variable separates them by commas",
     },
     Key {
         path: "inference.threads",
@@ -209,8 +216,8 @@ pub const KEYS: &[Key] = &[
         path: "http.listen",
         default: Some("127.0.0.1:8080"),
         kind: Kind::Address,
-        hint: "write 127.0.0.1:8080, or 0.0.0.0:8080 to be reachable from outside; names such as localhost are not \
-               resolved",
+        hint: "write 127.0.0.1:8080, or 0.0.0.0:8080 to be reachable from outside; names such as localhost \
+               are not resolved",
     },
     Key {
         path: "shutdown.grace",
@@ -220,7 +227,7 @@ pub const KEYS: &[Key] = &[
     },
 ];
 
-/// The key of that dotted path.
+/// Finds a key by its dotted path.
 pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
@@ -230,12 +237,12 @@ pub fn in_section(section: &str) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |key| key.path.strip_prefix(section)?.strip_prefix('.'))
 }
 
-/// Whether there are keys below `path`.
+/// True when there are keys below `path`.
 pub fn is_section(path: &str) -> bool {
     in_section(path).next().is_some()
 }
 
-/// The known key or section that `unknown` was most likely meant to be.
+/// Finds the key or section that `unknown` was most likely meant to be.
 pub fn nearest(unknown: &str) -> Option<&'static str> {
     let last = |path: &str| path.rsplit('.').next().map(str::to_owned);
     if let Some(key) = KEYS.iter().find(|key| last(key.path) == last(unknown)) {

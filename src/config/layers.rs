@@ -1,38 +1,36 @@
-//! The layers of a configuration: each file and the environment, taken apart into the keys that they give.
+//! The layers of a configuration, which are the files and then the environment, taken apart into keys.
 //!
-//! The later layer wins key by key, a list as a whole. A key without a value (`key:`) is not given, so that a
-//! section may be commented out below its name; an empty text (`key: ""`) is. Unknown keys and values of the
-//! wrong shape end here.
+//! A later layer wins key by key; a list is replaced as a whole. A key without a value (`key:`) is not given,
+//! so that everything below a section's name may be commented out; an empty string (`key: ""`) is given.
+//! Unknown keys and values of the wrong shape are reported here.
 
-use super::{
-    Origin, Problem,
-    keys::{self, Key},
-};
-use crate::yaml;
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
 use config::{ConfigError, File, FileStoredFormat, Format, Map, Source as _, Value, ValueKind};
-use std::{
-    collections::{BTreeMap, HashMap},
-    error::Error,
-    ffi::OsString,
-    fs,
-    path::Path,
-};
+
+use super::keys::{self, Key};
+use super::problems::{Origin, Problem};
+use crate::yaml;
 
 const PREFIX: &str = "PREDICTD_";
 
 /// A key's value in the layer that won.
 pub(super) struct Given {
-    /// As written; a list: its items. None: unusable, which was reported already.
+    /// The value as written, or the items of a list. `None`: unusable, which is reported already.
     pub(super) texts: Option<Vec<String>>,
     pub(super) origin: Origin,
 }
 
-/// What the layers so far give, and what is wrong with them.
+/// The keys that the layers so far give, and their problems.
 #[derive(Default)]
 pub(super) struct Layers {
     pub(super) given: HashMap<&'static str, Given>,
     pub(super) problems: Vec<Problem>,
-    /// A file could not be read: nobody knows which keys it gives.
+    /// True when a file could not be read, so that it may give any key.
     pub(super) has_unreadable: bool,
 }
 
@@ -71,7 +69,7 @@ impl Layers {
     fn add_table(&mut self, section: &str, table: BTreeMap<String, Value>, origin: &Origin) {
         for (name, value) in table {
             let path = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
-            // A name with a dot in it must not pass for a nested key.
+            // A name that contains a dot is no nested key.
             let key = if name.contains('.') { None } else { keys::find(&path) };
             match (key, value.kind) {
                 (Some(key), kind) => self.add_value(key, kind, origin),
@@ -98,7 +96,7 @@ impl Layers {
         let hint = match &kind {
             ValueKind::Nil => return,
             ValueKind::Boolean(_) | ValueKind::Float(_) => {
-                format!("{}; quote what is meant as a text", key.hint)
+                format!("{}; quote a value that is meant as a string", key.hint)
             }
             _ => key.hint.to_owned(),
         };
@@ -140,7 +138,7 @@ impl Layers {
                     key: Some(path),
                     value: Some(value.to_string_lossy().into_owned()),
                     origin: origin.clone(),
-                    message: "expected a text in UTF-8".into(),
+                    message: "expected a string in UTF-8".into(),
                     hint: key.hint.into(),
                 });
             }
@@ -201,13 +199,14 @@ impl FileStoredFormat for Yaml {
     }
 }
 
-/// `PREDICTD_LOG` is the log filter. The others are what Kubernetes gives to every container beside a service
-/// that is called predictd.
+/// True for `PREDICTD_LOG`, which is the log filter, and for the variables that Kubernetes gives to every
+/// container beside a service called predictd.
 fn is_foreign(rest: &str) -> bool {
     matches!(rest, "LOG" | "PORT") || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
-/// A scalar as it was written; none for what would not read back the same, or is no scalar.
+/// A scalar as it was written. `None` for another value, and for a scalar whose original spelling is lost,
+/// such as 1.10.
 fn text(kind: &ValueKind) -> Option<String> {
     match kind {
         ValueKind::String(text) => Some(text.clone()),
@@ -216,7 +215,7 @@ fn text(kind: &ValueKind) -> Option<String> {
     }
 }
 
-/// The items of a list, which commas separate; anything else is one item.
+/// Splits a list at its commas; another value is one item.
 pub(super) fn split(key: &Key, text: String) -> Vec<String> {
     if !key.kind.is_list() {
         return vec![text];

@@ -1,13 +1,15 @@
-//! Names that Google Cloud would refuse, refused before anything is asked of it.
+//! Names of projects, resources, buckets, models and providers. A name that Google Cloud would refuse is
+//! refused before any call.
 //!
 //! Rules: <https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names> and
 //! <https://cloud.google.com/storage/docs/buckets#naming>.
 
-use super::{Location, Provider, Source};
 use std::path::PathBuf;
 
-/// A project id. Looser than Google's rule for new projects, because old ones (`example.com:name`) and the
-/// emulators' (`demo`) break it.
+use super::types::{Location, Provider, Source};
+
+/// Reads a project id. Looser than Google's rule for new projects: old ones (`example.com:name`) and those of
+/// emulators (`demo`) break it.
 pub(super) fn project(text: &str) -> Option<String> {
     let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
     let good = text.starts_with(|c: char| c.is_ascii_lowercase())
@@ -17,12 +19,12 @@ pub(super) fn project(text: &str) -> Option<String> {
     good.then(|| text.to_owned())
 }
 
-/// The full name of a subscription or topic (`collection`: `subscriptions`, `topics`), completed with
-/// `project` when it was short.
+/// Reads a subscription or topic (`collection`: `subscriptions`, `topics`); a short name is completed with
+/// `project`.
 pub(super) fn resource(text: &str, collection: &str, project: Option<&str>) -> Option<String> {
     let parts: Vec<&str> = text.split('/').collect();
     let (owner, name) = match parts[..] {
-        // Without a usable project, which is its own problem, the name's form is still worth checking.
+        // The form of the name is checked even where the project is unusable, which is a problem of its own.
         [name] => (project.unwrap_or("unknown").to_owned(), name),
         ["projects", owner, given, name] if given == collection => (self::project(owner)?, name),
         _ => return None,
@@ -47,23 +49,30 @@ fn is_bucket(name: &str) -> bool {
         && name.parse::<std::net::Ipv4Addr>().is_err()
 }
 
-/// `bucket` or `bucket/prefix`; one slash at the end is allowed and dropped.
+/// Reads `bucket` or `bucket/prefix`; one slash at the end is dropped.
 pub(super) fn location(text: &str) -> Option<Location> {
     let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-    // `//` and `..` are legal in an object's name, but never meant in a prefix.
+    // `//` and `..` may stand in the name of an object, but are never meant in a prefix.
     let good_prefix = prefix.is_empty()
         || prefix.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains(char::is_control));
     (is_bucket(bucket) && good_prefix)
         .then(|| Location { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
 }
 
-/// `gs://bucket` or `gs://bucket/prefix`.
+impl Location {
+    /// Reads `bucket` or `bucket/prefix`; a slash at the end is dropped.
+    pub fn parse(text: &str) -> Option<Self> {
+        location(text)
+    }
+}
+
+/// Reads `gs://bucket` or `gs://bucket/prefix`.
 pub(super) fn bucket(text: &str) -> Option<Location> {
     location(text.strip_prefix("gs://")?)
 }
 
-/// `gs://bucket/prefix`, or a directory, relative to the working directory.
+/// Reads `gs://bucket/prefix`, or the path of a directory.
 pub(super) fn source(text: &str) -> Option<Source> {
     if let Some(rest) = text.strip_prefix("gs://") {
         let Location { bucket, prefix } = location(rest)?;
@@ -73,7 +82,7 @@ pub(super) fn source(text: &str) -> Option<Source> {
     is_directory.then(|| Source::Directory(PathBuf::from(text)))
 }
 
-/// One path segment.
+/// Reads the name of a model, which is one path segment.
 pub(super) fn model(text: &str) -> Option<String> {
     let good = !matches!(text, "" | "." | "..") && !text.contains(|c: char| c == '/' || c.is_control());
     good.then(|| text.to_owned())

@@ -1,11 +1,12 @@
-//! What is wrong with a configuration: every problem at once, each with its key, value, origin and a way out.
+//! The problems of a configuration, all at once, each with its key, value, origin and remedy.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody gave it.
+    /// No layer gives the value.
     Default,
     File(PathBuf),
     /// An environment variable.
@@ -22,17 +23,17 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing to correct.
+/// One problem to correct.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Dotted path of the key; none when a whole file is at fault.
+    /// Dotted path of the key; `None` for a problem of a whole file.
     pub key: Option<String>,
-    /// As given; none when the key is missing, unknown or the file is at fault.
+    /// The value as given; `None` for a missing or unknown key, and for a problem of a whole file.
     pub value: Option<String>,
     pub origin: Origin,
-    /// Lower case, no full stop, without the key, the value and the origin.
+    /// The problem in lower case, without a full stop, and without the key, the value and the origin.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: String,
 }
 
@@ -52,7 +53,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong; never empty.
+/// All problems; never empty.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 

@@ -1,8 +1,6 @@
-//! Sizes and durations as people write them: `128MiB`, `1GB`, `1000`; `60s`, `0ms`, `1m30s`. Whole numbers
-//! only.
+//! Sizes and durations: `128MiB`, `1GB`, `1000`; `60s`, `0ms`, `1m30s`. Whole numbers only.
 //!
-//! Of our own because it is two loops, while a crate would accept far more spellings than the documentation
-//! names.
+//! Our own, since it is two loops: a crate would accept many more spellings than the documentation names.
 
 use std::time::Duration;
 
@@ -18,16 +16,16 @@ const SIZES: [(&str, usize); 9] = [
     ("B", 1),
 ];
 
-/// Largest first: [`duration`] wants them in this order, each at most once.
+/// Largest first: [`duration`] expects units in this order, each at most once.
 const DURATIONS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// A whole number without sign.
+/// Reads a whole number without a sign.
 pub(super) fn count(text: &str) -> Option<usize> {
-    // `parse` alone would take a leading plus.
+    // `parse` alone would accept a leading plus.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Bytes; a bare number counts bytes.
+/// Reads a size; a number without a unit counts bytes.
 pub(super) fn size(text: &str) -> Option<usize> {
     let (number, unit) = split_number(text);
     let unit = unit.trim_start();
@@ -35,7 +33,7 @@ pub(super) fn size(text: &str) -> Option<usize> {
     count(number)?.checked_mul(factor)
 }
 
-/// A bare number has no meaning, but zero.
+/// Reads a duration; only 0 needs no unit.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -59,14 +57,14 @@ fn split_number(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// In the largest unit that divides it, powers of two preferred.
+/// Writes a size in the largest unit that divides it, powers of two first.
 pub(super) fn show_size(bytes: usize) -> String {
     let (name, factor) =
         SIZES.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
     format!("{}{name}", bytes / factor)
 }
 
-/// In the largest unit that divides it; whole milliseconds.
+/// Writes a duration in the largest unit that divides it, down to milliseconds.
 pub(super) fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let (name, factor) = DURATIONS
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back() {
+    fn shown_values_read_back() {
         for bytes in [0, 1, 1000, 1024, 1 << 20, 1 << 40, 1_000_000, 1_000_001] {
             assert_eq!(size(&show_size(bytes)), Some(bytes));
         }

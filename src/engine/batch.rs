@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 /// Bytes of all responses of a batch, as far as they can be told before.
 const RESPONSES_OF_A_BATCH: usize = 16 << 20;
 
-/// What a request is asked through. The earlier lanes are served first, and each later one has a share: see [`SHARE`].
+/// Lane of a transport. The earlier lanes are served first, and each later one has a share: see [`SHARE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// A caller waits for the answer.
@@ -25,7 +25,7 @@ const LANES: usize = 3;
 /// A lane in which requests wait leads one batch in so many at least.
 const SHARE: u32 = 8;
 
-/// What the rule needs to know of a request.
+/// Properties of a request that the rule needs.
 pub trait Item {
     fn rows(&self) -> usize;
     /// Rows in a call that this request is in, at most.

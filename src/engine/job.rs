@@ -91,7 +91,7 @@ pub struct Batch<R> {
     pub jobs: Vec<Job<R>>,
 }
 
-/// What became of a request.
+/// Result of a request.
 #[derive(Debug)]
 pub enum Outcome {
     Computed(encode::Body),

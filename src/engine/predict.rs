@@ -130,7 +130,7 @@ struct Joined<'a> {
 }
 
 impl Joined<'_> {
-    /// Answers `requests`; when they fail together, each half by itself, until the guilty one is alone.
+    /// Answers `requests`; when they fail together, each half by itself, until the offending one is alone.
     /// Costs at most twice as many calls as there are requests.
     fn run(&self, requests: Range<usize>, answers: &mut Vec<Answered>, between: &mut dyn FnMut()) {
         let rows = self.rows[requests.start].start..self.rows[requests.end - 1].end;

@@ -2,7 +2,7 @@
 //! again takes no other along.
 //!
 //! Pub/Sub's count of deliveries is the only memory that survives a crash. A request that is delivered for
-//! the third time to a worker that has just started is not even unpacked before the suspect ahead of it was
+//! the third time to a worker that has just started is not even decompressed before the quarantined request ahead of it was
 //! answered and acknowledged. Nothing tells which of them ended the process, so every second delivery turns
 //! the order round: whoever stood behind the offending one then stands before it, is answered, and only the
 //! offending one goes on to the dead-letter topic. Only with a dead-letter policy; requests with an ordering
@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// A request may meet bad luck twice (a lost machine, a broken stream) before it is suspected.
+/// Delivery from which on a request is quarantined: a lost machine or a broken stream may cost it two.
 const SUSPECT_FROM: u32 = 3;
-/// How long after its start a worker suspects anything: an offending request is redelivered when its lease is
+/// Time after the start of a worker in which requests are quarantined: an offending one is redelivered when its lease is
 /// over, well within it.
 const WINDOW: Duration = Duration::from_secs(120);
-/// The client sends acknowledgements every tenth of a second; the next suspect begins after that.
+/// The client sends acknowledgements every tenth of a second; the next quarantined request begins after that.
 const ACK_TIME: Duration = Duration::from_millis(200);
 
 /// One right to be alone, and who waits for it.
 #[derive(Debug)]
 pub struct Quarantine {
     ends: Instant,
-    /// Held by one suspect, from before it is decoded until it is settled.
+    /// Held by one quarantined request, from before it is decoded until it is settled.
     alone: Arc<Semaphore>,
     waiting: Mutex<Vec<(Place, oneshot::Sender<OwnedSemaphorePermit>)>>,
 }
@@ -47,7 +47,7 @@ impl Quarantine {
         attempt >= SUSPECT_FROM && Instant::now() < self.ends
     }
 
-    /// Waits until no other suspect is in flight. `None` where it need not: nothing is suspected after a
+    /// Waits until no other quarantined request is in flight. `None` where it need not: none is quarantined after a
     /// while, and at `stop` those that are left go together, for the drain has no time for one after the
     /// other.
     pub async fn turn(

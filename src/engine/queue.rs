@@ -27,7 +27,7 @@ use crate::stages;
 /// A thread without work ends after so long.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// How batches are formed and how many threads run them.
+/// Limits of batches, and the number of threads that run them.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Rows in a call.

@@ -1,5 +1,5 @@
-//! Google's clients, made in one place. The emulator variables mean what they mean for Google's other
-//! clients: plaintext to that host, no credentials.
+//! Google's clients. The emulator variables work as in Google's clients for other languages: plaintext to
+//! that host, no credentials.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ pub async fn subscriber() -> anyhow::Result<Subscriber> {
     build!(Subscriber::builder(), emulator("PUBSUB_EMULATOR_HOST"))
 }
 
-/// A publisher that retries what `policy` allows, up to [`PUBLISH_TIMEOUT`].
+/// A publisher that retries what `policy` allows, up to `PUBLISH_TIMEOUT`.
 pub async fn publisher(policy: impl RetryPolicy + 'static) -> anyhow::Result<BasePublisher> {
     let policy = policy.with_time_limit(PUBLISH_TIMEOUT);
     let builder = BasePublisher::builder().with_retry_policy(policy).with_backoff_policy(backoff::publish());

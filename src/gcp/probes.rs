@@ -1,17 +1,17 @@
-//! Probes: do the subscriptions, topics and buckets of a configuration exist, and may the worker use them?
+//! Checks that the subscriptions, topics and buckets of a configuration exist, and that the worker may use
+//! them.
 //!
 //! `predictd check --connect` and every start ask by TestIamPermissions, which needs no right of its own. A
 //! Pub/Sub without that call, such as Google's emulator, is asked for the resource itself. A server that does
-//! not say is no problem: a worker may have fewer rights than looking at its resources takes.
+//! not say is no problem: looking at a resource takes rights that the worker does not need.
 
 use std::fmt;
 
+use anyhow::{Context as _, anyhow};
 use google_cloud_auth::credentials;
 use google_cloud_pubsub::client::{SchemaService, SubscriptionAdmin, TopicAdmin};
 use google_cloud_pubsub::model::Subscription;
 use google_cloud_storage::client::StorageControl;
-
-use anyhow::{Context as _, anyhow};
 
 use super::calls::{self, Failed, Service, in_time};
 use super::clients;
@@ -194,7 +194,8 @@ impl Resource {
         let missing = missing.join(" and ");
         if self.is_part {
             return Verdict::Unknown(format!(
-                "{missing} is not granted on the whole bucket; a grant for the prefix alone cannot be asked for"
+                "{missing} is not granted on the whole bucket; \
+                 a grant for the prefix alone cannot be asked for"
             ));
         }
         Verdict::Refused {
@@ -264,8 +265,8 @@ pub async fn bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()
     }
 }
 
-/// Every check; `models` lists the models' source, beside the others. Without working credentials there is no
-/// other finding: nothing can be asked.
+/// Runs every check. `models` is the check of the models' source, which runs beside the others. Without
+/// working credentials, these are the only finding, since nothing else can be asked.
 pub async fn check(config: &Config, models: impl Future<Output = Finding>) -> Vec<Finding> {
     let resources = resources(config);
     let uses_storage = resources.iter().any(Resource::is_bucket);
@@ -301,9 +302,10 @@ async fn check_credentials(uses_storage: bool) -> Finding {
         Ok(()) => Verdict::Fine,
         Err(error) => Verdict::Refused {
             why: format!("no token: {}", error.root_cause()),
-            hint: "run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS to the file of \
-                   the credentials, or run where a service account is attached"
-                .to_owned(),
+            hint:
+                "run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS to the file \
+                   of the credentials, or run where a service account is attached"
+                    .to_owned(),
         },
     };
     finding("Application Default Credentials".to_owned(), verdict)

@@ -25,10 +25,10 @@ pub fn bucket_resource(bucket: &str) -> String {
     format!("projects/_/buckets/{bucket}")
 }
 
-/// Opens an object, in one attempt; `generation` is the newest where none is given.
+/// Opens an object in one attempt, at its newest generation where none is given.
 ///
 /// # Errors
-/// The outer error: no answer in time. The inner one: Cloud Storage refused.
+/// No answer came in time (the outer error), or Cloud Storage refused (the inner one).
 pub async fn open(
     storage: &Storage,
     bucket: &str,
@@ -47,7 +47,7 @@ pub async fn open(
     in_time(read.send()).await
 }
 
-/// What is stored beside an object's bytes.
+/// Metadata of an object.
 #[derive(Debug)]
 pub struct ObjectMetadata<'a> {
     pub content_type: &'a str,

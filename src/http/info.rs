@@ -39,7 +39,7 @@ pub struct VersionInfo {
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     columns: Option<Vec<String>>,
-    /// Do requests share calls, and why (not)?
+    /// The reason why requests share calls, or why they do not.
     batching: String,
     metadata: BTreeMap<String, String>,
 }

@@ -12,8 +12,8 @@ use crate::prepare::text::{TextDeclaration, Tokenizer};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor, View};
 
-/// Limit of the elements that the images of one request become: 128 MiB of float32, or 222 images of 224 x 224 pixels
-/// in three colours. One image is always accepted, whatever size the model takes.
+/// Limit of the elements that the images of one request become: 128 MiB of float32, or 222 images of 224 x
+/// 224 pixels in three colours. One image is always accepted, whatever size the model takes.
 const MAX_PREPARED: usize = 32 << 20;
 
 /// The declared preparation of one version's requests.
@@ -23,8 +23,8 @@ pub(crate) enum InputAdapter {
     PassThrough,
     /// Named fields make some of the inputs.
     Columns(Box<Columns>),
-    /// One of the inputs takes images. `is_unbatched`: each call takes one, though the input has a dimension that counts
-    /// images.
+    /// One of the inputs takes images. `is_unbatched`: each call takes one, though the input has a dimension
+    /// that counts images.
     Image { input: usize, plan: Box<Plan>, is_unbatched: bool },
     /// All inputs are made from the one text of each row, or from its two. `fields`: their names in requests.
     Text { tokenizer: Box<Tokenizer>, fields: Vec<String> },
@@ -57,7 +57,8 @@ impl InputAdapter {
             (None, None, columns) => {
                 if !mode.counts_rows() {
                     problems.push(
-                        "columns: expected a model whose inputs and outputs count rows in their first dimension"
+                        "columns: expected a model whose inputs and outputs count rows in their first \
+                         dimension"
                             .to_owned(),
                     );
                 }
@@ -193,8 +194,8 @@ impl InputAdapter {
         let count = images.len();
         if count > most {
             let message = format!(
-                "expected at most {most} image(s) in one request, each of which becomes {width} elements, got {count}; send \
-                 them in several requests"
+                "expected at most {most} image(s) in one request, each of which becomes {width} elements, \
+                 got {count}; send them in several requests"
             );
             return Err(Rejection::new(Code::InputTooLarge, message));
         }

@@ -23,7 +23,7 @@ pub enum RunFailure {
     Failed(String),
     /// The outputs of all calls together have more elements than a response may have.
     TooLarge,
-    /// An output has another number of rows than the inputs, so its rows cannot be assigned to requests. `is_news` is
-    /// set the first time.
+    /// An output has another number of rows than the inputs, so its rows cannot be assigned to requests.
+    /// `is_news` is set the first time.
     NotRows { is_news: bool },
 }

@@ -11,11 +11,11 @@ use crate::tensor::{Elements, Output, Show, View};
 /// The share of one call. All inputs are stacked along their first dimension.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum SplitRuns<'a> {
-    /// `length` rows, which the first dimension of every output counts too. `is_padded`: the last call is padded to
-    /// `length` with copies of its last row, since a model may refuse rows of zeros.
+    /// `length` rows, which the first dimension of every output counts too. `is_padded`: the last call is
+    /// padded to `length` with copies of its last row, since a model may refuse rows of zeros.
     Rows { length: usize, is_padded: bool },
-    /// One row. `counts_rows` is true for each output that begins with a dimension of 1 for the row itself, which its
-    /// result omits; `None` when no output does.
+    /// One row. `counts_rows` is true for each output that begins with a dimension of 1 for the row itself,
+    /// which its result omits; `None` when no output does.
     EachRow { counts_rows: Option<&'a [bool]> },
     /// One instance: all of an input but the dimension along which instances are stacked.
     Instances,
@@ -27,8 +27,8 @@ impl SplitRuns<'_> {
     }
 }
 
-/// Runs `rows` rows of `inputs` and lends the formatted outputs of all calls: one stacked tensor if every call gives a
-/// tensor of the same shape, otherwise one output for each row.
+/// Runs `rows` rows of `inputs` and lends the formatted outputs of all calls: one stacked tensor if every
+/// call gives a tensor of the same shape, otherwise one output for each row.
 pub(crate) fn run<T>(
     chain: &Mutex<Chain>,
     inputs: &[Input<'_>],
@@ -154,7 +154,8 @@ fn row_shape(shape: &[usize], counts_rows: bool) -> &[usize] {
 /// One output, joined from all calls so far.
 struct JoinedOutput {
     name: String,
-    /// The output of each call. A call of several rows gives a tensor; a missing one counts once for each row.
+    /// The output of each call. A call of several rows gives a tensor; a missing one counts once for each
+    /// row.
     calls: Vec<CallOutput>,
     /// All rows as one tensor, if they go together.
     stacked: Option<CallTensor>,

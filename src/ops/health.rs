@@ -1,9 +1,9 @@
-//! State behind `/ready`: does each part that must work do so, and if not, why? State behind `/health`: is a
-//! stage stuck?
+//! The state behind `/ready`, which reports every part that does not work, and behind `/health`, which
+//! reports stuck stages.
 //!
-//! A stage is stuck when one piece of its work takes too long. Waiting is no work, be it for requests, for
-//! another stage or for Pub/Sub. Loading a model is none either: it has its own limit, and a restart would
-//! only begin it again.
+//! A stage is stuck when one piece of its work takes too long. Waiting for requests, for another stage or for
+//! Pub/Sub does not count as work. Nor does loading a model, which has its own limit: a restart would only
+//! begin it again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -34,7 +34,7 @@ const STUCK: Duration = Duration::from_secs(600);
 pub struct Health {
     /// The trouble of each part; `None` when it works.
     parts: Mutex<[Option<Trouble>; PARTS]>,
-    /// The pulses of all stages, also of those that have ended.
+    /// The pulses of the stages. A stage that ended has dropped its pulse.
     pulses: Mutex<Vec<Weak<Pulse>>>,
     stop: CancellationToken,
 }

@@ -1,6 +1,6 @@
 //! Limits of the log, so that trouble that lasts or repeats does not fill it.
 //!
-//! [`Repeats`] counts equal lines instead of writing them, for every warning and error. [`Throttle`] is for
+//! `Repeats` counts equal lines instead of writing them, for every warning and error. [`Throttle`] is for
 //! lines that differ each time although their cause is one, and for reminders.
 
 use std::collections::HashMap;

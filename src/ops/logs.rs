@@ -20,8 +20,8 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::context::{self, TRACEPARENT};
 use super::log_limits::Repeats;
+use super::trace_context::{self, TRACEPARENT};
 use crate::prepare::catch_panic::is_catching_panics;
 
 /// Marks a line for Error Reporting:
@@ -33,8 +33,7 @@ const REPORTED_ERROR: &str =
 /// reasons.
 const MOST_ABOUT_REQUESTS: u32 = 10;
 const DEFAULT_FILTER: &str = "info";
-/// Libraries, and their highest level unless the filter names them. HTTP libraries write a line for each
-/// frame below it.
+/// The highest level of libraries that the filter does not name. HTTP libraries log every frame at DEBUG.
 const LIBRARIES: [(&str, LevelFilter); 8] = [
     ("h2", LevelFilter::INFO),
     ("hyper", LevelFilter::INFO),
@@ -155,7 +154,7 @@ where
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         if let Some(traceparent) = line.remove(TRACEPARENT)
-            && let Some(context) = traceparent.as_str().and_then(context::parse)
+            && let Some(context) = traceparent.as_str().and_then(trace_context::parse)
         {
             let trace = format!("projects/{}/traces/{}", self.project, context.trace_id());
             line.insert("logging.googleapis.com/trace".to_owned(), trace.into());

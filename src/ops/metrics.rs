@@ -14,7 +14,7 @@ use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::error::Code;
 
@@ -54,7 +54,7 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
-/// The trace of one observation, for whoever asks why a bucket counted it. OpenMetrics allows 128 characters.
+/// The trace of one observation. OpenMetrics allows 128 characters of labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Exemplar {
     pub trace_id: String,
@@ -158,7 +158,7 @@ impl ModelMetrics {
         }
     }
 
-    /// The histograms of this version, or the shared ones once [`OWN_HISTOGRAMS`] versions have their own.
+    /// The histograms of this version, or the shared ones once `OWN_HISTOGRAMS` versions have their own.
     pub fn distribution(&self) -> &Distribution {
         self.own.get_or_init(|| self.all.of(&self.labels))
     }
@@ -186,7 +186,7 @@ pub struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     /// Versions out of service whose series are kept, the oldest first.
     retired: Mutex<VecDeque<VersionLabels>>,
-    /// For requests that were refused before they had a model.
+    /// The handles for requests that were refused before their model was known.
     pub unrouted: ModelMetrics,
     pub in_hand: Gauge,
     pub bytes_in_hand: Gauge,
@@ -212,89 +212,51 @@ fn rows() -> Histogram {
     Histogram::new(ROWS)
 }
 
+/// Makes and registers a metric.
+fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 impl Metrics {
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("predictd");
-        let requests = Family::default();
-        let rows_total = Family::default();
-        let distributions = Distributions::new();
-        let reloads = Family::default();
-        let (in_hand, bytes_in_hand, models_serving) = (Gauge::default(), Gauge::default(), Gauge::default());
-        let [nacked, overdue, publish_failures, ack_failures, stream_failures]: [Counter; 5] =
-            std::array::from_fn(|_| Counter::default());
-        let publish = seconds();
-        registry.register("requests", "Requests answered, by status: ok or the error code", requests.clone());
-        registry.register("rows", "Rows predicted", rows_total.clone());
-        registry.register("batch_rows", "Rows in one call of ONNX Runtime", distributions.batch_rows.clone());
-        let in_seconds = Unit::Seconds;
-        registry.register_with_unit(
-            "queue_wait",
-            "From receiving a request to the start of its batch",
-            in_seconds.clone(),
-            distributions.queue.clone(),
-        );
-        registry.register_with_unit(
-            "inference",
-            "One call of ONNX Runtime",
-            in_seconds.clone(),
-            distributions.inference.clone(),
-        );
-        registry.register_with_unit(
-            "request",
-            "From receiving a request to the acceptance of its response",
-            in_seconds.clone(),
-            distributions.request.clone(),
-        );
-        registry.register_with_unit(
-            "publish",
-            "One call that publishes responses, until all of it is answered",
-            in_seconds,
-            publish.clone(),
-        );
-        registry.register("reloads", "Model versions taken into service or refused", reloads.clone());
-        registry.register("messages_in_hand", "Requests received and not settled yet", in_hand.clone());
-        registry.register(
-            "bytes_in_hand",
-            "Bytes of requests received and not settled yet",
-            bytes_in_hand.clone(),
-        );
-        registry.register("nacks", "Requests nacked unanswered", nacked.clone());
-        registry.register("overdue", "Requests nacked after an hour in flight", overdue.clone());
-        registry.register(
-            "publish_failures",
-            "Responses that Pub/Sub did not accept",
-            publish_failures.clone(),
-        );
-        registry.register(
-            "ack_failures",
-            "Acknowledgements that Pub/Sub did not take on an exactly-once subscription",
-            ack_failures.clone(),
-        );
-        registry.register(
-            "stream_failures",
-            "Times that the request stream ended or failed",
-            stream_failures.clone(),
-        );
-        registry.register("models_serving", "Models with a version in service", models_serving.clone());
+        let (distributions, publish) = (Distributions::new(), seconds());
+        let Distributions { batch_rows, queue, inference, request, .. } = distributions.clone();
+        registry.register("batch_rows", "Rows in one call of ONNX Runtime", batch_rows);
+        let help = "From receiving a request to the start of its batch";
+        registry.register_with_unit("queue_wait", help, Unit::Seconds, queue);
+        registry.register_with_unit("inference", "One call of ONNX Runtime", Unit::Seconds, inference);
+        let help = "From receiving a request to the acceptance of its response";
+        registry.register_with_unit("request", help, Unit::Seconds, request);
+        let help = "One call that publishes responses, until all of it is answered";
+        registry.register_with_unit("publish", help, Unit::Seconds, publish.clone());
+        let r = &mut registry;
+        let requests = register(r, "requests", "Requests answered, by status: ok or the error code");
+        let rows = register(r, "rows", "Rows predicted");
         let none = VersionLabels { model: String::new(), version: String::new() };
-        let unrouted = ModelMetrics::new(&requests, &rows_total, &distributions, none);
         Arc::new(Self {
-            registry,
-            requests,
-            rows: rows_total,
-            distributions,
-            reloads,
-            retired: Mutex::default(),
-            unrouted,
-            in_hand,
-            bytes_in_hand,
-            nacked,
-            overdue,
-            publish_failures,
+            unrouted: ModelMetrics::new(&requests, &rows, &distributions, none),
+            reloads: register(r, "reloads", "Model versions taken into service or refused"),
+            in_hand: register(r, "messages_in_hand", "Requests received and not settled yet"),
+            bytes_in_hand: register(r, "bytes_in_hand", "Bytes of requests received and not settled yet"),
+            nacked: register(r, "nacks", "Requests nacked unanswered"),
+            overdue: register(r, "overdue", "Requests nacked after an hour in flight"),
+            publish_failures: register(r, "publish_failures", "Responses that Pub/Sub did not accept"),
+            ack_failures: register(
+                r,
+                "ack_failures",
+                "Acknowledgements that Pub/Sub did not take on an exactly-once subscription",
+            ),
+            stream_failures: register(r, "stream_failures", "Times that the request stream ended or failed"),
+            models_serving: register(r, "models_serving", "Models with a version in service"),
             publish,
-            ack_failures,
-            stream_failures,
-            models_serving,
+            requests,
+            rows,
+            distributions,
+            retired: Mutex::default(),
+            registry,
         })
     }
 
@@ -305,7 +267,8 @@ impl Metrics {
         ModelMetrics::new(&self.requests, &self.rows, &self.distributions, labels)
     }
 
-    /// Records that a version went out of service. Its series are removed once [`MOST_RETIRED`] more are.
+    /// Records that a version went out of service. Its series are removed after `MOST_RETIRED` further
+    /// versions have.
     pub fn retire(&self, model: &str, version: &str) {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.push_back(VersionLabels { model: model.to_owned(), version: version.to_owned() });
@@ -322,8 +285,7 @@ impl Metrics {
         }
     }
 
-    /// Counts what became of a version: `serving`, `refused`, `failed`, or `retired` when it is gone for
-    /// good.
+    /// Counts an outcome of a version: `serving`, `refused`, `failed`, or `retired`.
     pub fn reloaded(&self, model: &str, outcome: &'static str) {
         self.reloads.get_or_create(&ReloadLabels { model: model.to_owned(), outcome }).inc();
     }

@@ -1,23 +1,19 @@
 //! Observability: logs, health, metrics and traces.
 //!
-//! Logs, health and `/metrics` are always on. OTLP exports traces ([`traces`], [`reload`]) and metrics
-//! ([`push`]) once OpenTelemetry's standard variables name an endpoint. Without one a message costs one load
-//! of a flag: no clock is read and nothing is allocated.
+//! Logs, health and `/metrics` are always on. [`otlp`] exports metrics and the spans of [`traces`] and
+//! [`reload_spans`] once OpenTelemetry's standard variables name an endpoint. Without one a message costs one
+//! load of a flag: no clock is read and nothing is allocated.
 
-mod collector;
-pub mod context;
-mod export;
 pub mod health;
 pub mod log_limits;
 pub mod logs;
 pub mod metrics;
-mod openmetrics;
-pub mod push;
-pub mod reload;
-pub mod requests;
+pub mod otlp;
+pub mod reload_spans;
+pub mod request_log;
 mod sampling;
+pub mod trace_context;
 pub mod traces;
-mod variables;
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Sets traces up, after [`logs`]. Spans bear the names of the subscription and the topic.
 pub fn init(subscription: &str, topic: &str) {
-    match export::start() {
+    match otlp::spans::start() {
         Ok(Some(provider)) => traces::start(provider, subscription, topic),
         Ok(None) => {}
         // The worker runs without traces: predictions matter more.
@@ -64,5 +60,5 @@ impl Grace {
 pub async fn flush(limit: Duration) {
     // After `limit` the blocking thread is abandoned; it ends with the process.
     let traces = tokio::task::spawn_blocking(move || traces::shut_down(limit));
-    let _ = tokio::time::timeout(limit, futures::future::join(traces, push::push_now())).await;
+    let _ = tokio::time::timeout(limit, futures::future::join(traces, otlp::metrics::push_now())).await;
 }

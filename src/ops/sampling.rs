@@ -1,7 +1,7 @@
 //! Decides if a message is sampled, before a span is made for it.
 //!
 //! The sampler is the SDK's, as the standard variables say. Asking it through a span that is then dropped
-//! would cost some percent of the work of every message. Instead the trace id is drawn first, and kept for
+//! would add some percent to the work of every message. Instead the trace id is drawn first, and kept for
 //! the span of a sampled message.
 
 use std::cell::Cell;
@@ -46,7 +46,8 @@ impl Gate {
     }
 
     fn with(sampler: Box<dyn ShouldSample>) -> Self {
-        // Every ratio above zero samples the lowest trace id, unless the decision of the sender counts.
+        // Every ratio above zero samples the lowest trace id. A sampler that does not then follows the
+        // sender.
         let (trace, span) = (TraceId::from(1), SpanId::from(1));
         let unsampled = SpanContext::new(trace, span, TraceFlags::default(), true, TraceState::default());
         let parent = Context::new().with_remote_span_context(unsampled);

@@ -2,7 +2,7 @@
 //!
 //! A sampled message has three spans, each the parent of the next: `receive` (until it is decoded), `process`
 //! (until its response is accepted) and `publish`, which the response's `traceparent` names. A batch has one,
-//! `predict`: its parent is the span of its first sampled message, and it and each of its sampled messages
+//! `predict`: its parent is the span of its first sampled message, and the batch and its sampled messages
 //! link each other. A nacked message ends its spans with an error.
 
 use std::collections::HashMap;
@@ -17,8 +17,8 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 
-use super::context;
 use super::sampling::Gate;
+use super::trace_context;
 use crate::error::Code;
 use crate::ops::metrics::Exemplar;
 
@@ -93,9 +93,9 @@ struct Spans {
 /// where a dead-letter policy counts them.
 pub fn received(message: &mut Message, attempt: Option<i32>) -> MessageTrace {
     let Some(traces) = TRACES.get() else { return MessageTrace(None) };
-    let incoming = context::incoming(&message.attributes);
+    let incoming = trace_context::incoming(&message.attributes);
     if !matches!(incoming, Some((_, true))) && !message.attributes.is_empty() {
-        context::replace(&mut message.attributes, incoming.as_ref().map(|(context, _)| context));
+        trace_context::replace(&mut message.attributes, incoming.as_ref().map(|(context, _)| context));
     }
     if !traces.gate.admits(incoming.as_ref().map(|(context, _)| context)) {
         return MessageTrace(None);
@@ -172,7 +172,7 @@ impl MessageTrace {
         let mut publish = traces.tracer.build_with_context(builder, &parent);
         publish.set_attributes(operation("publish", "send", traces.topic));
         publish.set_attribute(body_size(bytes));
-        context::replace(attributes, Some(publish.span_context()));
+        trace_context::replace(attributes, Some(publish.span_context()));
         spans.publish = Some(publish);
     }
 

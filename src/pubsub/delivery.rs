@@ -34,7 +34,7 @@ pub struct Requester {
     pub ordering_key: String,
 }
 
-/// How a request that came over Pub/Sub is replied to.
+/// The way to reply to a request that came over Pub/Sub.
 #[derive(Debug)]
 pub struct Delivery {
     pub requester: Requester,

@@ -1,7 +1,8 @@
-//! The objects that requests refer to: where they may lie, and reading one of them within the budget of bytes.
+//! Objects that requests refer to: checks where they lie, and reads them within the budget of bytes.
 //!
-//! Storage is asked for nothing outside of the allowed buckets. No byte of an object is read before there is room for all of
-//! them, and none when they are too many. Trouble is tried again for a bounded time and then reported as just that.
+//! Cloud Storage is asked for nothing outside of the allowed buckets. No byte of an object is read before the
+//! budget has room for all of it, and none of an object that is too large. A failed read is retried for a
+//! bounded time.
 
 use std::collections::HashMap;
 
@@ -21,32 +22,33 @@ use crate::gcp::clients;
 use crate::gcp::storage::{self, TRANSFER_TIMEOUT};
 use crate::headers::Headers;
 
-/// An object's bytes, as if they had come in a message.
+/// The bytes of an object, with attributes like those of a message.
 #[derive(Debug)]
 pub struct Fetched {
     pub attributes: HashMap<String, String>,
     pub body: Vec<u8>,
-    /// Bytes that it takes while it is in hand, unpacked too.
+    /// Bytes that it takes while it is in flight, its decompressed body included.
     pub weight: usize,
     pub room: Room,
 }
 
-/// Why an object was not read.
+/// An object that could not be read.
 #[derive(Debug)]
 pub enum Failed {
     /// The request is wrong.
     Rejected(Rejection),
-    /// Storage or the way there is; the request may be fine.
+    /// Cloud Storage failed or cannot be reached; the request may be fine.
     Unavailable(String),
 }
 
-/// By default nothing is allowed.
+/// The places that requests may refer to; none by default.
 #[derive(Debug, Default)]
 pub struct Objects {
     allowed: Vec<Location>,
-    /// Where predictd writes its own results: a notification of one is no request, or it would go round for ever.
+    /// The place of the worker's own results. A notification of one is no request: its result would be the
+    /// next request, without end.
     written: Option<Location>,
-    /// None where nothing is allowed.
+    /// `None` where nothing is allowed.
     storage: Option<Storage>,
 }
 
@@ -57,7 +59,7 @@ impl Objects {
         Ok(Self { allowed, written: config.responses.bucket.clone(), storage })
     }
 
-    /// Whether a request may refer to it. Asks nobody.
+    /// Checks that a request may refer to an object, without a call.
     ///
     /// # Errors
     /// `INPUT_FORBIDDEN`.
@@ -65,14 +67,15 @@ impl Objects {
         let lies_in = |place: &Location| place.holds(&object.bucket, &object.name);
         if object.is_announced && self.written.as_ref().is_some_and(lies_in) {
             let message = format!(
-                "{object} lies in `responses.bucket`, whose notifications are no requests; let them go to another topic"
+                "expected an object outside of `responses.bucket`, got {object}; send the notifications of \
+                 that bucket to another topic"
             );
             return Err(Rejection::new(Code::InputForbidden, message));
         }
         if self.allowed.iter().any(lies_in) { Ok(()) } else { Err(object.forbidden()) }
     }
 
-    /// Reads an object that [`Self::check`] let pass; trouble is tried again until `stop`.
+    /// Reads an object that passed [`Self::check`]; retries until `stop`.
     pub async fn read(
         &self,
         object: &Object,
@@ -120,15 +123,15 @@ impl Read<'_> {
             return Err(Failed::Rejected(Rejection::new(Code::InputTooLarge, message)));
         }
         let attributes = self.reference.attributes(&about.content_type, &about.content_encoding);
-        let unpacked = if envelope::is_compressed(Headers(&attributes)) && size >= 4 {
-            // What it says it unpacks to stands in its last bytes.
+        let decompressed = if envelope::is_compressed(Headers(&attributes)) && size >= 4 {
+            // The last four bytes of gzip are the decompressed size.
             let end = self.open(Some(about.generation), ReadRange::tail(4)).await?;
             let end = self.collect(end, 4).await?;
             u32::from_le_bytes([end[0], end[1], end[2], end[3]]) as usize
         } else {
             0
         };
-        let weight = size + Some(unpacked).filter(|unpacked| *unpacked <= most).unwrap_or(0);
+        let weight = size + Some(decompressed).filter(|decompressed| *decompressed <= most).unwrap_or(0);
         let (_fetching, room) = self.budget.take_to_fetch(weight).await;
         let body = self.collect(response, size).await?;
         Ok(Fetched { attributes, body, weight, room })
@@ -165,12 +168,13 @@ impl Read<'_> {
         Ok(bytes)
     }
 
-    /// Only what storage says of this very object is the request's fault; want of rights, for one, is the operator's.
+    /// Rejects the request only for a missing object or a bad name. Missing rights, for example, are for the
+    /// operator to grant.
     fn classify(&self, error: &google_cloud_storage::Error) -> Failed {
         match error.http_status_code() {
             Some(404) => Failed::Rejected(self.object.missing()),
             Some(400) => Failed::Rejected(Rejection::invalid(format!(
-                "{} names no object that storage could have: {error}",
+                "expected the name of an object, got {}: {error}",
                 self.object
             ))),
             _ => Failed::Unavailable(error.to_string()),

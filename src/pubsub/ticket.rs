@@ -31,7 +31,7 @@ impl Ticket {
                 tokio::spawn(async move {
                     if let Err(error) = handler.confirmed_ack().await {
                         metrics.ack_failures.inc();
-                        tracing::debug!(%error, "an acknowledgement was not taken, its request will come again");
+                        tracing::debug!(%error, "an acknowledgement was not taken, its request will be redelivered");
                     }
                 });
             }

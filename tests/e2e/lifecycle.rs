@@ -63,7 +63,7 @@ async fn a_missing_response_topic_is_waited_for() {
     let (status, said) = worker.get("/ready").await;
     assert!(status == 503 && said.contains(not_there), "before any response: {said}");
     let id = world.publish(wine().request(&[0]), &[]);
-    worker.until_log("responses are not accepted, their requests will come again").await;
+    worker.until_log("responses are not accepted, their requests will be redelivered").await;
     let later = "projects/demo/topics/created-later";
     world.server.pubsub.create_topic(Topic { name: later.to_owned(), ..Default::default() }).unwrap();
     worker.until_ready().await;

@@ -43,7 +43,7 @@ async fn a_pushed_version_serves_and_is_never_overwritten() {
     let (code, _, stderr) = push(&world, folder("2"), "gs://models/models/wine/1").await;
     assert_eq!(code, 1);
     assert!(
-        stderr.contains("is there already") && stderr.contains("hint: versions are never overwritten"),
+        stderr.contains("exists already") && stderr.contains("hint: versions are never overwritten"),
         "{stderr}"
     );
 
@@ -77,7 +77,7 @@ async fn what_would_not_serve_is_not_uploaded() {
         ("model.yaml", yaml.into_bytes())
     };
     for (files, says) in [
-        (vec![("model.onnx", b"no model".to_vec())], "would not serve"),
+        (vec![("model.onnx", b"no model".to_vec())], "workers would refuse "),
         (vec![("model.yaml", b"{}".to_vec())], "waiting for \"model.onnx\""),
         (vec![model(), sample(9)], "samples[0]: expected 9 at \"[0]\", got 0"),
         (vec![model(), ("model.yaml", b"outputs: []".to_vec())], "unknown field"),

@@ -2,7 +2,7 @@
 //! predicts, in every form that the request can take.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use local_gcp::pubsub::wire::PubsubMessage;
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("torch-bfloat16", "Could not find an implementation for Gemm"),
 ];
 /// Models that leave the length of a row open.
-const OPEN_ROWS: &[&str] = &["free-picture-size", "token-scores"];
+const OPEN_ROWS: &[&str] = &["free-image-size", "token-scores"];
 
 /// A model that leaves open how many dimensions there are: neither bytes nor a table say it.
 const OPEN_RANK: &str = "unknown-shape";
@@ -67,6 +67,10 @@ fn lay_out(names: &[String]) -> tempfile::TempDir {
 }
 
 pub(crate) fn has_text_locale() -> bool {
+    let own = std::env::var_os("LOCPATH").map(|folder| Path::new(&folder).join("en_US.UTF-8"));
+    if own.is_some_and(|folder| folder.is_dir()) {
+        return true;
+    }
     let output = std::process::Command::new("locale").arg("-a").output();
     output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).to_lowercase().contains("en_us.utf"))
 }

@@ -1,32 +1,29 @@
-//! From files and environment variables to a [`Config`].
+//! Loads a [`Config`] from files and environment variables.
 //!
-//! `layers` says what was given; here every key is completed and read by itself, so that one bad value never
-//! hides another.
+//! `layers` has the given values. Here every key is completed and read by itself, so that no bad value hides
+//! another.
 
-use super::{
-    Batching, Cache, Config, Http, Inference, Models, Origin, Problem, Problems, Requests, Responses,
-    Shutdown,
-    effective::Effective,
-    keys::{KEYS, Key, Kind},
-    layers::{Given, Layers, split},
-    names, units,
-};
-use std::{
-    collections::HashMap,
-    ffi::OsString,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-/// A configuration, and where it came from.
+use super::effective::Effective;
+use super::keys::{KEYS, Key, Kind};
+use super::layers::{Given, Layers, split};
+use super::problems::{Origin, Problem, Problems};
+use super::types::{Batching, Cache, Config, Http, Inference, Models, Requests, Responses, Shutdown};
+use super::{names, units};
+
+/// A configuration, and its values with their origins.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
     pub effective: Effective,
 }
 
-/// Layers `files` in order, then the `PREDICTD_…` ones of `variables`, and checks the result.
+/// Reads `files` in order, then the `PREDICTD_…` ones of `variables`, and checks the result.
 ///
 /// # Errors
 /// Every problem at once.
@@ -47,7 +44,18 @@ pub fn load<F: AsRef<Path>>(
     }
 }
 
-/// Keys without a value are one problem where they have one cause: no file, or a file that cannot be read.
+impl Config {
+    /// Reads `files` and the process's `PREDICTD_…` variables. Later files win over earlier ones, variables
+    /// over all files.
+    ///
+    /// # Errors
+    /// Every problem at once, each with its key, value and origin.
+    pub fn load<F: AsRef<Path>>(files: &[F]) -> Result<Self, Problems> {
+        load(files, std::env::vars_os()).map(|loaded| loaded.config)
+    }
+}
+
+/// Makes missing keys one problem where they have one cause: no file, or a file that cannot be read.
 fn summarize_missing(mut problems: Vec<Problem>, has_unreadable: bool, has_no_file: bool) -> Vec<Problem> {
     if !has_unreadable && !has_no_file {
         return problems;
@@ -67,8 +75,8 @@ fn summarize_missing(mut problems: Vec<Problem>, has_unreadable: bool, has_no_fi
     problems
 }
 
-/// Reads key after key and remembers what was wrong. A method that returns none has reported why, now or
-/// before.
+/// Reads key after key and collects the problems. A method that returns `None` has reported why, or an
+/// earlier one has.
 struct Reader {
     given: HashMap<&'static str, Given>,
     problems: Vec<Problem>,
@@ -76,7 +84,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// None if and only if there are problems: every key is read before the first `?`.
+    /// `None` if and only if there are problems. Every key is read before the first `?`.
     fn config(&mut self) -> Option<Config> {
         let project = self.one("project", names::project);
         let owner = project.as_deref();
@@ -88,7 +96,10 @@ impl Reader {
         let bucket = self.optional("responses.bucket", |reader, path| reader.one(path, names::bucket));
         let inline_limit = self.number("responses.inline_limit");
         if inline_limit == Some(0) && bucket == Some(None) {
-            self.refuse("responses.inline_limit", "0 sends every result to a bucket, and there is none");
+            self.refuse(
+                "responses.inline_limit",
+                "0 sends every result to `responses.bucket`, which is not given",
+            );
         }
         let source = self.one("models.source", names::source);
         let default = self.optional("models.default", |reader, path| reader.one(path, names::model));
@@ -165,7 +176,7 @@ impl Reader {
         Some(full)
     }
 
-    /// A key whose default is the empty text, which means none.
+    /// Reads a key whose default is the empty string, which means none.
     fn optional<T>(
         &mut self,
         path: &'static str,
@@ -191,7 +202,7 @@ impl Reader {
         value
     }
 
-    /// A list, of which `is_right` judges the whole.
+    /// Reads a list; `is_right` judges the whole of it.
     fn many<T>(
         &mut self,
         path: &'static str,
@@ -207,7 +218,7 @@ impl Reader {
         values
     }
 
-    /// What holds for the key: given, else its default.
+    /// The given value of a key, else its default.
     fn texts(&mut self, path: &'static str) -> Option<Vec<String>> {
         let key = key(path);
         let (texts, origin) = match (self.given.get(path), key.default) {
@@ -244,7 +255,7 @@ fn key(path: &'static str) -> &'static Key {
     KEYS.iter().find(|key| key.path == path).expect("every key that is read is in the table")
 }
 
-/// Zero leaves one core to everything else.
+/// Resolves 0 threads to one fewer than the cores: the rest of the worker gets one.
 fn resolve_threads(threads: usize) -> usize {
     if threads > 0 {
         return threads;

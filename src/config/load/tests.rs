@@ -1,7 +1,10 @@
+use std::fs;
+use std::io::Write;
+
+use tempfile::NamedTempFile;
+
 use super::*;
 use crate::config::{Cache, Location, MAX_ROWS, Provider, Source};
-use std::{fs, io::Write};
-use tempfile::NamedTempFile;
 
 const LEAST: &str = "\
 project: demo
@@ -219,7 +222,7 @@ fn nothing_given_names_every_required_key() {
 }
 
 #[test]
-fn a_problem_is_told_once_and_hides_no_other() {
+fn a_problem_is_reported_once_and_hides_no_other() {
     let text = "project: Bad\nrequests: 5\nbatching: {max_rows: no, max_wait: 1}\nextra: {a: {b: 1}}\n";
     let keys = wrong_keys(&[text], &[("PREDICTD_HTTP_LISTEN", "127.0.0.1:1")]);
     assert_eq!(
@@ -282,7 +285,7 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_no_text_is_refused() {
+fn a_variable_that_is_not_utf_8_is_refused() {
     use std::os::unix::ffi::OsStringExt;
     let value = OsString::from_vec(vec![b'a', 0xff]);
     let least = file(LEAST);

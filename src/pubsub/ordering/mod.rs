@@ -1,7 +1,7 @@
-//! The order of requests with an ordering key: which of a key's requests is the oldest in hand.
+//! The order of requests with an ordering key: which of a key's requests is the oldest in flight.
 //!
 //! Receive takes a [`Turn`] for each in the order of delivery; publish sends a key's responses in the order of turns. A
-//! turn that is dropped gives its place up; one that is [given up](Turn::give_up) makes the younger ones come again after it.
+//! turn that is dropped gives its place up; one that is [given up](Turn::give_up) has the younger ones redelivered after it.
 //! Requests without a key never come here.
 
 mod paused_keys;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use crate::pubsub::ordering::paused_keys::{Admission, Pauses};
 
-/// The keys in hand, each with the numbers of its turns, oldest first.
+/// The keys in flight, each with the numbers of its turns, oldest first.
 #[derive(Debug, Default)]
 pub struct Order {
     keys: Mutex<HashMap<Arc<str>, Queue>>,
@@ -21,7 +21,7 @@ pub struct Order {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Numbers count up within a key, as long as it is in hand.
+    /// Numbers count up within a key, as long as it is in flight.
     next: u64,
     waiting: VecDeque<u64>,
 }
@@ -56,12 +56,12 @@ impl Order {
 }
 
 impl Turn {
-    /// Whether no older request of its key is in hand.
+    /// True when no older request of its key is in flight.
     pub fn is_first(&self) -> bool {
         self.order.keys().get(&self.key).and_then(|queue| queue.waiting.front().copied()) == Some(self.number)
     }
 
-    /// The request of this turn gets no answer for now and comes again.
+    /// Has the request of this turn redelivered: it gets no response for now.
     pub fn give_up(self, message_id: String) {
         self.order.pauses.pause(&self.key, message_id, false, Duration::ZERO);
     }

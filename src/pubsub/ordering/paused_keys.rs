@@ -1,13 +1,13 @@
-//! Keys that were interrupted: one of their requests got no answer and comes again, and the younger ones after it. Until it
+//! Keys that were interrupted: one of their requests got no response and is redelivered, and the younger ones after it. Until it
 //! does, none of them may overtake it. Other keys never wait.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// When the interrupted request has come again to some worker, at the latest: its nack may be lost, and then its lease of 20
-/// seconds must end. What is in hand of its key after that is in order.
-const COMES_AGAIN: Duration = Duration::from_secs(25);
+/// Longest time until the interrupted request is redelivered to some worker: its nack may be lost, and then its lease of 20
+/// seconds must end. Requests of its key that are in flight after that are in order.
+const REDELIVERED_WITHIN: Duration = Duration::from_secs(25);
 
 /// Beyond so many, keys that did not come back are forgotten.
 const MOST_PAUSES: usize = 10_000;
@@ -15,7 +15,7 @@ const MOST_PAUSES: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Pauses(Mutex<HashMap<String, Pause>>);
 
-/// How a key was interrupted.
+/// The interruption of a key.
 #[derive(Debug)]
 struct Pause {
     /// The request that the key waits for, its oldest without an answer.
@@ -27,14 +27,14 @@ struct Pause {
     back: Option<Instant>,
 }
 
-/// What may become of a response, the oldest of its key in hand.
+/// Decision about a response, the oldest of its key in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// It may be published.
     Now,
-    /// The key's first is to come again.
+    /// The key's first is to be redelivered.
     Later,
-    /// It comes again itself, after the key's first.
+    /// Its own request is redelivered, after the key's first.
     Never,
 }
 
@@ -57,7 +57,7 @@ impl Pauses {
         if received_at <= pause.at || pause.back.is_some_and(|back| received_at < back) {
             return Admission::Never;
         }
-        let is_awaited = pause.waits_for != message_id && pause.at.elapsed() < COMES_AGAIN;
+        let is_awaited = pause.waits_for != message_id && pause.at.elapsed() < REDELIVERED_WITHIN;
         if is_awaited || Instant::now() < pause.until {
             return Admission::Later;
         }
@@ -70,7 +70,7 @@ impl Pauses {
     pub fn pause(&self, key: &str, message_id: String, was_published: bool, wait: Duration) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if pauses.len() >= MOST_PAUSES {
-            pauses.retain(|_, pause| pause.at.elapsed() < COMES_AGAIN);
+            pauses.retain(|_, pause| pause.at.elapsed() < REDELIVERED_WITHIN);
         }
         // A published request is older than all that were not.
         if was_published || !pauses.contains_key(key) {

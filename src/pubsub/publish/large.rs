@@ -1,7 +1,8 @@
-//! Results that are too large for a message: written to a bucket first, published as a reference to it.
+//! Results that are too large for a message: written to a bucket, then published as a reference to the
+//! object.
 //!
-//! An object is named by its request's message id, so that a redelivered request's result lies where the first one did. It
-//! is there before its reference is published. Errors are never written: they are short, and to be seen.
+//! An object is named by the message id of its request, so that a redelivered request replaces the result of
+//! the first delivery. It is written before its reference is published. Errors are short and never written.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use crate::gcp::storage::{self, ObjectMetadata};
 use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, HEADER_LENGTH};
 use crate::pubsub::delivery::Reply;
 
-/// Results written at a time; more wait, and so does all behind them: they are large, and memory is not for waiting.
+/// Results written at a time. At this limit publishing waits, so that large results do not fill the memory.
 const AT_A_TIME: usize = 16;
 
 #[derive(Debug)]
 pub struct Large {
-    /// Where to, and how many bytes are published themselves.
+    /// The destination, and the most bytes of a result that is published itself.
     bucket: Option<(Storage, Location, usize)>,
     places: Arc<Semaphore>,
 }
@@ -36,18 +37,19 @@ impl Large {
         Ok(Self { bucket, places: Arc::new(Semaphore::new(AT_A_TIME)) })
     }
 
-    /// Whether this response goes to the bucket, and has not been there.
+    /// True for a response that goes to the bucket and is not written yet.
     pub(super) fn takes(&self, reply: &Reply) -> bool {
         let is_long = self.bucket.as_ref().is_some_and(|(_, _, inline)| reply.body.len() > *inline);
         is_long && reply.outcome.is_ok() && !reply.attributes.iter().any(|(name, _)| *name == DATAREF)
     }
 
-    /// Waits until one more may be written.
+    /// Waits for the permission to write one more.
     pub(super) async fn place(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Writes a result that this [`takes`](Self::takes); the reply that says where it is, or the one that was not written.
+    /// Writes a result that this [`takes`](Self::takes). Returns the reference to it, or the reply that was
+    /// not written.
     pub(super) async fn write(&self, mut reply: Reply) -> Result<Reply, (Reply, anyhow::Error)> {
         let Some((client, Location { bucket, prefix }, _)) = &self.bucket else { return Ok(reply) };
         let id = &reply.delivery.requester.message_id;
@@ -56,7 +58,7 @@ impl Large {
             let found = reply.attributes.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| &**value)
         };
-        // How its binary data is read must be found beside the object too.
+        // Readers of the object need the length of its JSON head too.
         let length = attribute(HEADER_LENGTH).map(|length| (HEADER_LENGTH, length));
         let metadata = ObjectMetadata {
             content_type: attribute(CONTENT_TYPE).unwrap_or("application/json"),
@@ -71,7 +73,7 @@ impl Large {
     }
 }
 
-/// Makes the message say where the result lies. What its attributes said of how the bytes are packed is said beside those.
+/// Turns the reply into a reference. The attributes that describe the body are those of the object now.
 fn refer(reply: &mut Reply, address: String) {
     reply.body = encode::reference(&address, reply.id.as_ref()).into();
     reply.memory.respond(reply.body.len());

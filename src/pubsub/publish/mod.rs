@@ -43,7 +43,7 @@ const POWERS: usize = 8;
 const CALLS_IN_FLIGHT: usize = 64;
 /// The client keeps a task for every ordering key that it ever saw: after so many messages it gets a new publisher.
 const ORDERED_MESSAGES: u64 = 10_000;
-/// How often responses that wait for one before them are looked at, should that one have been given up.
+/// Interval of looking at responses that wait for one before them, should that one have been given up.
 const HELD_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -195,7 +195,7 @@ impl Publish {
         }
     }
 
-    /// What was sent over a dead connection was given back, and its requests come again.
+    /// Replaces the clients. Requests whose responses went over the dead connection were nacked and are redelivered.
     async fn connect_anew(&mut self) {
         match clients::publisher(Retry(Arc::clone(&self.shared))).await {
             Ok(client) => self.client = client,
@@ -226,7 +226,7 @@ impl Publish {
     }
 
     /// Waits for a free place among the writes under way. The future writes the result; the reply that says where it is, or `None`
-    /// when its request comes again.
+    /// when its request is redelivered.
     async fn write(&self, reply: Reply) -> impl Future<Output = Option<Reply>> + use<> {
         let place = self.large.place().await;
         let (large, shared) = (Arc::clone(&self.large), Arc::clone(&self.shared));
@@ -241,7 +241,7 @@ impl Publish {
             tracing::error!(
                 error = format!("{error:#}"),
                 hint = "check `responses.bucket` and the rights (roles/storage.objectUser)",
-                "a result was not written, its request will come again"
+                "a result was not written, its request will be redelivered"
             );
             reply.delivery.give_up();
             None

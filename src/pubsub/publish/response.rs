@@ -18,7 +18,7 @@ const MAX_ATTRIBUTE_BYTES: usize = 1024;
 /// Attributes that a response has of its own at most: 9 that a traced one has, what its body needs (2), where it lies (1), a
 /// CloudEvent's (9).
 const OWN_ATTRIBUTES: usize = 19;
-/// Those that each response has: who asked and who answered, how it went, and what its body is.
+/// Attributes that each response has: of the request, of the model, of the outcome and of its body.
 const USUAL_ATTRIBUTES: usize = 6;
 /// Characters of a refusal that its error response repeats.
 const LONGEST_REASON: usize = 300;
@@ -64,7 +64,7 @@ fn fit(reply: Reply) -> Reply {
     reply.into_error(Rejection::new(Code::ResponseTooLarge, message))
 }
 
-/// Whether Pub/Sub takes it as an attribute's value, and it says something.
+/// True for a value that Pub/Sub takes as an attribute and that is not empty.
 fn is_attribute(value: &str) -> bool {
     !value.is_empty() && value.len() <= MAX_ATTRIBUTE_BYTES
 }

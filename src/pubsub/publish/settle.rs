@@ -19,8 +19,8 @@ use crate::gcp::clients;
 use crate::gcp::clients::LastRefusal;
 use crate::ops::health::{Health, Part};
 use crate::ops::metrics::Metrics;
-use crate::ops::requests;
-use crate::ops::requests::Answered;
+use crate::ops::request_log;
+use crate::ops::request_log::Answered;
 use crate::pubsub::delivery::{Reply, Requester};
 use crate::pubsub::ordering::Order;
 
@@ -30,13 +30,13 @@ const STILL_TRYING: &str = "no response was accepted for 5 seconds, still trying
 /// A call without an answer for so long, while nothing was refused either: its connection is dead, though nobody
 /// said so. More than two of the client's pauses between attempts ([`LONGEST_PUBLISH_PAUSE`](crate::backoff::LONGEST_PUBLISH_PAUSE)).
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long a request waits whose response was refused for good: before it is nacked, or, with an ordering key, when it is
+/// Pause of a request whose response was refused for good: before it is nacked, or, with an ordering key, when it is
 /// redelivered. Nacked at once it would be redelivered at once, as often as the worker can compute it.
 pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Different requests refused since the last accepted response: by then the topic accepts none, and the worker is not ready.
 const MOST_REFUSED: usize = 10;
 
-/// What every call under way shares.
+/// State that all calls under way share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
@@ -113,7 +113,7 @@ impl Shared {
         metrics.requests(code).inc();
         let elapsed = received_at.elapsed();
         metrics.answered(elapsed, exemplar);
-        requests::log(&Answered {
+        request_log::log(&Answered {
             model: model.as_deref().map(|model| &*model.name),
             version: model.as_deref().map(|model| &*model.version),
             message_id: &delivery.requester.message_id,
@@ -254,7 +254,7 @@ impl Shared {
 
     fn failing(&self, part: Part, why: &str) {
         if self.health.fails(part, why) {
-            tracing::error!(why, "responses are not accepted, their requests will come again");
+            tracing::error!(why, "responses are not accepted, their requests will be redelivered");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Ordering keys whose oldest request is being fetched from a bucket: what comes under such a key waits in its lane, without
-//! being unpacked or decoded, and the stream goes on with the others.
+//! being decompressed or decoded, and the stream goes on with the others.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::engine::budget::{Budget, Room};
 pub(super) struct Delivered {
     pub(super) message: Message,
     pub(super) handler: Handler,
-    /// Where its request lies, unless that is in the message itself.
+    /// The object that holds its request; none when the message itself does.
     pub(super) reference: Option<Box<Reference>>,
 }
 
@@ -27,12 +27,12 @@ pub(super) struct Lanes {
 type Lane = VecDeque<(Delivered, Room)>;
 
 impl Lanes {
-    /// So many `bytes` wait in all lanes at most.
+    /// `bytes` is the limit of all lanes together.
     pub(super) fn new(bytes: usize) -> Self {
         Self { lanes: Mutex::default(), room: Budget::new(bytes) }
     }
 
-    /// What comes under `key` waits from now on.
+    /// Lets messages with this `key` wait from now on.
     pub(super) fn open(&self, key: &str) {
         if !key.is_empty() {
             self.lanes().insert(key.to_owned(), VecDeque::new());

@@ -1,7 +1,7 @@
 //! Requests that lie in a bucket: fetched beside the stream, decoded like any other, and handed on to the batches.
 //!
 //! A few at a time; the stream goes on meanwhile. What follows under the same ordering key is taken after it. A request that
-//! cannot be fetched for now is given back to Pub/Sub.
+//! cannot be fetched for now is nacked.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::pubsub::objects::{Failed, Fetched};
 use crate::pubsub::ticket::nack;
 use crate::stages::pass_panic_on;
 
-/// The fetches under way, and the suspects that wait. They end with their owner, and their requests go back
-/// to Pub/Sub.
+/// The fetches under way, and the quarantined requests that wait. They end with their owner, and their requests
+/// are nacked.
 #[derive(Default)]
 pub(super) struct Fetches(JoinSet<()>);
 
@@ -31,7 +31,7 @@ impl Fetches {
         self.0.spawn(Arc::clone(intake).follow(referred));
     }
 
-    /// Lets a suspect wait for its turn beside the stream.
+    /// Lets a quarantined request wait for its turn beside the stream.
     pub(super) fn quarantine(&mut self, intake: &Arc<Intake>, whole: Whole) {
         while self.0.try_join_next().and_then(pass_panic_on).is_some() {}
         self.0.spawn(Arc::clone(intake).decode_alone(whole));
@@ -56,7 +56,7 @@ impl Intake {
             match reference {
                 Some(reference) => match self.refer(message, handler, reference) {
                     Ok(referred) => self.fetch(referred).await,
-                    Err(reply) => self.hand_on(Err(reply)).await,
+                    Err(reply) => self.pass_on(Err(reply)).await,
                 },
                 None => {
                     let weight = Self::weigh(&message);
@@ -79,10 +79,10 @@ impl Intake {
         let working = pulse.work();
         let decoded = decode();
         drop((working, decoding));
-        self.hand_on(decoded).await;
+        self.pass_on(decoded).await;
     }
 
-    /// Decodes a suspect once it is its turn.
+    /// Decodes a quarantined request once it is its turn.
     async fn decode_alone(self: Arc<Self>, mut whole: Whole) {
         self.wait_alone(&mut whole.origin.reply_to).await;
         self.decode_whole(whole).await;
@@ -97,7 +97,7 @@ impl Intake {
     async fn fetch(&self, referred: Referred) {
         let Referred { object, reference, target, mut origin } = referred;
         let slot = tokio::select! {
-            // What has not begun when the worker stops goes back at once.
+            // Fetches that have not begun when the worker stops are nacked at once.
             biased;
             () = self.stop.cancelled() => return,
             slot = self.slots.acquire() => slot,
@@ -109,7 +109,7 @@ impl Intake {
             Ok(fetched) => fetched,
             Err(Failed::Rejected(rejection)) => {
                 let refusal = Refusal { rejection, id: reference.id, model: Some(target.model) };
-                return self.hand_on(Err(Reply::refused(refusal, origin).into())).await;
+                return self.pass_on(Err(Reply::refused(refusal, origin).into())).await;
             }
             Err(Failed::Unavailable(why)) => {
                 self.warn(&object, &why);
@@ -131,7 +131,7 @@ impl Intake {
     }
 
     /// A stage that is gone has its own error; the request goes back.
-    async fn hand_on(&self, decoded: Result<Job<Delivery>, Box<Reply>>) {
+    async fn pass_on(&self, decoded: Result<Job<Delivery>, Box<Reply>>) {
         match decoded {
             Ok(job) => (self.around.submit)(vec![job]),
             Err(reply) => drop(self.around.replies.send(vec![*reply]).await),
@@ -145,7 +145,7 @@ impl Intake {
                 %object,
                 why,
                 hint = "check the rights (roles/storage.objectViewer) and the network",
-                "cannot read what a request refers to, it goes back to Pub/Sub"
+                "cannot read the object that a request refers to, the request is nacked"
             );
         }
     }

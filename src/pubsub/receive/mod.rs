@@ -1,7 +1,7 @@
 //! Requests in: one streaming pull, supervised, and the decoding of what it brings.
 //!
 //! The stream is polled continuously; what is ready is decoded and handed on together, and what is not ready is never
-//! waited for with requests in hand. Listens to stop: the stream is then shut down, and the leases of all that is still in
+//! waited for with decoded requests held back. Listens to stop: the stream is then shut down, and the leases of all that is still in
 //! the pipeline are kept until the last ticket is settled. Requests that lie in a bucket are fetched beside the stream.
 
 mod blocked_keys;
@@ -39,15 +39,15 @@ use take::{Intake, LARGE_BODY};
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
 const TOGETHER: usize = 128;
-/// How long a lease lasts without an extension, which the client sends every few seconds: what a killed worker had, and
-/// what was on the wire when one stopped, comes again this soon. The client's own 60 s made a restart a minute's wait.
+/// Length of a lease without an extension, which the client sends every few seconds: requests of a killed worker, and
+/// those on the wire when one stopped, are redelivered this soon. The client's own 60 s made a restart a minute's wait.
 const LEASE: Duration = Duration::from_secs(20);
-/// How much longer than [`LONGEST_IN_FLIGHT`] the client extends a lease: it counts from when it has read a message, and what
+/// Time beyond [`LONGEST_IN_FLIGHT`] for which the client extends a lease: it counts from when it has read a message, and what
 /// is overdue must be nacked while its lease lasts.
 const LEASE_SLACK: Duration = Duration::from_secs(600);
 /// Until a request whose model is still loading is nacked.
 const PUT_OFF: Duration = Duration::from_secs(10);
-/// How often an idle connection is looked at, so that `/ready` tells the truth.
+/// Interval of checking an idle connection, so that `/ready` is true.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// After a failure the stream must have been open for so long before `/ready` believes in it.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ pub struct Receive {
 }
 
 impl Receive {
-    /// Receives until `stop`; then waits until the last message in hand is settled.
+    /// Receives until `stop`; then waits until the last message in flight is settled.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let intake = Arc::new(Intake::new(
             Arc::clone(&self.around),
@@ -76,7 +76,7 @@ impl Receive {
             stop.clone(),
         ));
         let pulse = self.around.health.pulse("receive");
-        let mut hands = Hands { intake, fetches: Fetches::default(), decoded: Vec::new(), pulse };
+        let mut requests = Received { intake, fetches: Fetches::default(), decoded: Vec::new(), pulse };
         let mut delays = backoff::reconnect();
         let (mut missing, mut failed) = (0, false);
         // Streams that ended, each until the last message that it brought is settled.
@@ -95,11 +95,11 @@ impl Receive {
             let mut guard = Guard::new(SILENCE);
             let slowed = guard.slowed();
             let ended = tokio::select! {
-                ended = self.read(&mut stream, &mut guard, &mut hands, &mut received, &stop) => ended,
+                ended = self.read(&mut stream, &mut guard, &mut requests, &mut received, &stop) => ended,
                 () = self.probe(failed, &slowed) => unreachable!("the probe never ends"),
             };
             if matches!(ended, Ended::Stopped) {
-                self.give_back(&mut stream).await;
+                self.nack_unread(&mut stream).await;
             }
             drop(stream);
             ending.spawn(async move { token.shutdown().await });
@@ -141,15 +141,15 @@ impl Receive {
                 () = stop.cancelled() => break,
             }
         }
-        // The stages behind see their channels close once the last object is fetched; the tickets of all that is in hand keep
+        // The stages behind see their channels close once the last object is fetched; the tickets of all requests in flight keep
         // their leases meanwhile.
-        hands.fetches.finish().await;
-        drop((self, hands));
+        requests.fetches.finish().await;
+        drop((self, requests));
         while ending.join_next().await.is_some() {}
         Ok(())
     }
 
-    /// What was sent over a dead connection is lost, and comes again when its leases are over.
+    /// Replaces the clients. Messages sent over a dead connection are lost, and redelivered when their leases are over.
     async fn connect_anew(&mut self) {
         match (clients::subscriber().await, clients::subscription_admin().await) {
             (Ok(subscriber), Ok(admin)) => (self.subscriber, self.admin) = (subscriber, admin),
@@ -189,19 +189,19 @@ impl Receive {
         }
     }
 
-    /// What the client has read and nobody took goes back at once, instead of when its lease is over.
-    async fn give_back(&self, stream: &mut MessageStream) {
+    /// Nacks messages that the client has read and nobody took, so that they do not wait for the end of their leases.
+    async fn nack_unread(&self, stream: &mut MessageStream) {
         while let Poll::Ready(Some(Ok((_, handler)))) = futures::poll!(std::pin::pin!(stream.next())) {
             nack(handler, &self.around.metrics);
         }
     }
 
-    /// Reads until the stream or the worker ends, with nothing left in hand.
+    /// Reads until the stream or the worker ends; everything that was decoded is submitted then.
     async fn read(
         &self,
         stream: &mut MessageStream,
         guard: &mut Guard,
-        hands: &mut Hands,
+        requests: &mut Received,
         received: &mut bool,
         stop: &CancellationToken,
     ) -> Ended {
@@ -209,9 +209,9 @@ impl Receive {
             let next = std::pin::pin!(stream.next());
             let mut next = guard.watch(next);
             let item = match futures::poll!(&mut next) {
-                Poll::Ready(item) if hands.decoded.len() < TOGETHER => item,
+                Poll::Ready(item) if requests.decoded.len() < TOGETHER => item,
                 ready => {
-                    Self::hand_on(hands);
+                    Self::submit_decoded(requests);
                     match ready {
                         Poll::Ready(item) => item,
                         Poll::Pending => tokio::select! {
@@ -224,7 +224,7 @@ impl Receive {
             let (mut message, handler) = match item {
                 Some(Some(Ok(delivery))) => delivery,
                 ended => {
-                    Self::hand_on(hands);
+                    Self::submit_decoded(requests);
                     return match ended {
                         Some(Some(Err(error))) => Ended::Failed(error),
                         Some(_) => Ended::Closed,
@@ -236,15 +236,15 @@ impl Receive {
                 *received = true;
                 self.connected();
             }
-            let working = hands.pulse.work();
+            let working = requests.pulse.work();
             headers::to_lower_case(&mut message.attributes);
             let reference = reference::find(Headers(&message.attributes), &message.data);
             drop(working);
-            if self.take(Delivered { message, handler, reference }, hands, stop).await.is_err() {
+            if self.take(Delivered { message, handler, reference }, requests, stop).await.is_err() {
                 return Ended::PipelineGone;
             }
             if stop.is_cancelled() {
-                Self::hand_on(hands);
+                Self::submit_decoded(requests);
                 return Ended::Stopped;
             }
         }
@@ -254,21 +254,21 @@ impl Receive {
     async fn take(
         &self,
         mut delivered: Delivered,
-        hands: &mut Hands,
+        requests: &mut Received,
         stop: &CancellationToken,
     ) -> Result<(), PipelineGone> {
         if self.around.models.is_awaited(|| delivered.message.attributes.get("model").map(String::as_str)) {
             self.put_off(delivered, stop);
             return Ok(());
         }
-        if hands.intake.lanes.is_open(&delivered.message.ordering_key) {
-            let room = match hands.intake.lanes.try_room(&delivered.message) {
+        if requests.intake.lanes.is_open(&delivered.message.ordering_key) {
+            let room = match requests.intake.lanes.try_room(&delivered.message) {
                 Some(room) => room,
                 None => {
-                    // Nothing waits in hand for what is being fetched.
-                    Self::hand_on(hands);
+                    // Decoded requests do not wait for one that is being fetched.
+                    Self::submit_decoded(requests);
                     tokio::select! {
-                        room = hands.intake.lanes.room(&delivered.message) => room,
+                        room = requests.intake.lanes.room(&delivered.message) => room,
                         () = stop.cancelled() => {
                             nack(delivered.handler, &self.around.metrics);
                             return Ok(());
@@ -276,16 +276,16 @@ impl Receive {
                     }
                 }
             };
-            match hands.intake.lanes.wait(delivered, room) {
+            match requests.intake.lanes.wait(delivered, room) {
                 None => return Ok(()),
                 Some(is_next) => delivered = is_next,
             }
         }
         let Delivered { message, handler, reference } = delivered;
         let refused = if let Some(reference) = reference {
-            match hands.intake.refer(message, handler, reference) {
+            match requests.intake.refer(message, handler, reference) {
                 Ok(referred) => {
-                    hands.fetches.start(&hands.intake, referred);
+                    requests.fetches.start(&requests.intake, referred);
                     return Ok(());
                 }
                 Err(reply) => reply,
@@ -295,25 +295,25 @@ impl Receive {
             let room = match self.around.budget.try_take(weight) {
                 Some(room) => room,
                 None => {
-                    // Hand on what is in hand first: only that can make room.
-                    Self::hand_on(hands);
+                    // Submit what is decoded first: only that can make room.
+                    Self::submit_decoded(requests);
                     self.around.budget.take(weight).await
                 }
             };
-            let whole = hands.intake.take(message, handler, weight, room);
-            if hands.intake.is_quarantined(&whole.origin.reply_to) {
-                hands.fetches.quarantine(&hands.intake, whole);
+            let whole = requests.intake.take(message, handler, weight, room);
+            if requests.intake.is_quarantined(&whole.origin.reply_to) {
+                requests.fetches.quarantine(&requests.intake, whole);
                 return Ok(());
             }
             if weight > LARGE_BODY {
                 // The debt may be that of requests which are decoded here.
-                Self::hand_on(hands);
+                Self::submit_decoded(requests);
             }
-            let _decoding = hands.intake.decoding(weight).await;
-            let _working = hands.pulse.work_since(whole.origin.received_at);
-            match hands.intake.read(whole) {
+            let _decoding = requests.intake.decoding(weight).await;
+            let _working = requests.pulse.work_since(whole.origin.received_at);
+            match requests.intake.read(whole) {
                 Ok(pending) => {
-                    hands.decoded.push(pending);
+                    requests.decoded.push(pending);
                     return Ok(());
                 }
                 Err(reply) => reply,
@@ -337,16 +337,16 @@ impl Receive {
         });
     }
 
-    /// Hands on what is decoded.
-    fn hand_on(hands: &mut Hands) {
-        if !hands.decoded.is_empty() {
-            (hands.intake.around.submit)(std::mem::take(&mut hands.decoded));
+    /// Received on what is decoded.
+    fn submit_decoded(requests: &mut Received) {
+        if !requests.decoded.is_empty() {
+            (requests.intake.around.submit)(std::mem::take(&mut requests.decoded));
         }
     }
 }
 
 /// State that outlives a stream: requests that are in flight or on their way.
-struct Hands {
+struct Received {
     intake: Arc<Intake>,
     fetches: Fetches,
     decoded: Vec<Job<Delivery>>,

@@ -43,7 +43,7 @@ pub struct Surroundings {
     pub budget: Budget,
     /// Hands decoded requests to the engine.
     pub submit: Box<dyn Fn(Vec<Job<Delivery>>) + Send + Sync>,
-    /// Where refusals go.
+    /// Channel of refusals to publish.
     pub replies: mpsc::Sender<Vec<Reply>>,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Referred {
 /// A request that came whole, as it came.
 pub(super) struct Whole {
     body: Bytes,
-    /// Bytes that it takes, unpacked too.
+    /// Bytes that it takes, decompressed too.
     pub(super) weight: usize,
     pub(super) origin: Origin<Delivery>,
 }
@@ -88,7 +88,7 @@ impl Intake {
         }
     }
 
-    /// Bytes that the request takes while it is in hand, unpacked too.
+    /// Bytes that the request takes while it is in flight, decompressed too.
     pub(super) fn weigh(message: &Message) -> usize {
         envelope::memory_bytes(Headers(&message.attributes), &message.data, &LIMITS)
     }

@@ -32,7 +32,7 @@ locals {
       title    = "requests cannot be finished"
       severity = "ERROR"
       silence  = "1800s"
-      messages = ["responses are not accepted, their requests will come again", "cannot read what a request refers to, it goes back to Pub/Sub", "a result was not written, its request will come again", "a response was refused in every form, its request is nacked"]
+      messages = ["responses are not accepted, their requests will be redelivered", "cannot read the object that a request refers to, the request is nacked", "a result was not written, its request will be redelivered", "a response was refused in every form, its request is nacked"]
     }
     ends = {
       title    = "workers end by themselves"

@@ -6,7 +6,7 @@
 //! read back.
 //!
 //! Our own, since the metrics of `opentelemetry_sdk` have no exemplars, keep the series of versions out of
-//! service for ever, and would be a second set of instruments beside those of `/metrics`. As
+//! service forever, and would be a second set of instruments beside those of `/metrics`. As
 //! `opentelemetry-otlp` sends nothing but the SDK's metrics, traces share this module's transport instead of
 //! bringing a second one.
 
@@ -23,8 +23,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::collector::Collector;
-use super::export;
 use super::openmetrics::{self, Family, Kind, Series};
+use super::spans;
 use super::variables::{self, Signal};
 use crate::ops::metrics::Metrics;
 
@@ -75,7 +75,7 @@ async fn every_interval() {
 }
 
 /// Pushes the current metrics.
-pub(super) async fn push_now() {
+pub(in crate::ops) async fn push_now() {
     let Some(push) = PUSH.get() else { return };
     let request = push.snapshot.request(&push.metrics.render(), SystemTime::now());
     // A failure is logged by the collector.
@@ -86,7 +86,7 @@ impl Push {
     fn new(metrics: Arc<Metrics>, subscription: &str, topic: &str) -> anyhow::Result<Option<Self>> {
         let Some(collector) = Collector::from_variables(Signal::Metrics)? else { return Ok(None) };
         let short_name = |full: &str| full.rsplit('/').next().unwrap_or(full).to_owned();
-        let attributes = export::resource();
+        let attributes = spans::resource();
         let attributes = attributes.iter().map(|(key, value)| text(key.as_str(), &value.as_str())).collect();
         Ok(Some(Self {
             metrics,

@@ -1,131 +1,30 @@
-//! Requests that a model takes as they stand: the examples of its bundle, and one of each form that fits it,
-//! made of zeros of the right shape, which mean nothing. Each was answered by the model before it is shown.
-
-use std::collections::{BTreeMap, HashMap};
+//! Requests made of zeros of the right shape, in every form that may fit a model.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::predict::predict;
-use crate::model::{Model, Models};
+use super::request::{Body, Sample};
+use crate::model::Model;
 use crate::tensor::ElementType;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
-/// Lengths of free dimensions to try: convolutions and poolings need some height and width.
-const SIZES: [usize; 5] = [1, 8, 32, 64, 224];
-/// As many more dimensions to try where a model leaves their number open.
-const MOST_OPEN: usize = 4;
-/// Texts to try: some models read numbers out of them.
-const TEXTS: [&str; 2] = ["a", "0"];
-/// No sample has more elements in an input.
+/// Most elements of an input of a sample.
 const MOST_ELEMENTS: usize = 1 << 20;
 
-/// A request for `predictd predict`, and for Pub/Sub.
-#[derive(Debug, serde::Serialize)]
-pub struct Sample {
-    pub protocol: &'static str,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<&'static str, String>,
-    #[serde(flatten)]
-    pub body: Body,
-    /// What asks it of the model, for a shell.
-    pub command: String,
-}
-
-#[derive(Debug, serde::Serialize)]
-pub enum Body {
-    #[serde(rename = "body")]
-    Text(String),
-    #[serde(rename = "body_base64", serialize_with = "base64")]
-    Bytes(Vec<u8>),
-}
-
-fn base64<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(bytes))
-}
-
-impl Body {
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Text(text) => text.as_bytes(),
-            Self::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-impl Sample {
-    fn new(model: &Model, protocol: &'static str, attributes: &[(&'static str, String)], body: Body) -> Self {
-        let mut command = match &body {
-            Body::Text(text) => format!("printf %s {}", quoted(text)),
-            Body::Bytes(bytes) => format!("printf %s {} | base64 -d", STANDARD.encode(bytes)),
-        };
-        command += &format!(" | predictd predict --model {}", quoted(&model.from));
-        for (key, value) in attributes {
-            command += &match *key {
-                "content-type" => format!(" --content-type {}", quoted(value)),
-                key => format!(" --attribute {}", quoted(&format!("{key}={value}"))),
-            };
-        }
-        Self { protocol, attributes: attributes.iter().cloned().collect(), body, command }
-    }
-
-    fn is_answered(&self, models: &Models) -> bool {
-        let attributes = self.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        let attributes: HashMap<String, String> = attributes.collect();
-        predict(models, self.body.bytes(), attributes).is_prediction
-    }
-}
-
-/// The examples of the bundle, then the forms in which the model answers zeros; none where it refuses all of
-/// them.
-pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) -> Vec<Sample> {
-    let declared = model.declaration.samples.iter().map(|sample| ("sample", sample.request.to_string()));
-    let given = declared.chain(serving_example.map(|body| ("mlflow-example", body)));
-    let mut examples: Vec<Sample> =
-        given.map(|(protocol, body)| Sample::new(model, protocol, &[], Body::Text(body))).collect();
-    examples.retain(|sample| sample.is_answered(models));
-    examples.extend(zeros(models, model));
-    examples
-}
-
-fn zeros(models: &Models, model: &Model) -> Vec<Sample> {
-    let image = model.executor.input_adapter.sample_image();
-    let has_open_rank = model.signature.inputs.iter().any(|spec| spec.kind == ValueKind::OpenRank);
-    let ranks = if has_open_rank { 0..=MOST_OPEN } else { 0..=0 };
-    let tries =
-        ranks.flat_map(|open| TEXTS.into_iter().flat_map(move |text| SIZES.map(|size| (open, text, size))));
-    for (open, text, size) in tries {
-        let zeros = Zeros { model, text, size, open, image: image.as_deref() };
-        let count = |spec: &TensorSpec| {
-            zeros.whole(spec).into_iter().chain(zeros.inner(&spec.kind)).try_fold(1, usize::checked_mul)
-        };
-        if !model.signature.inputs.iter().all(|spec| count(spec).is_some_and(|count| count <= MOST_ELEMENTS))
-        {
-            continue;
-        }
-        let mut samples = zeros.samples();
-        samples.retain(|sample| sample.is_answered(models));
-        if !samples.is_empty() {
-            return samples;
-        }
-    }
-    Vec::new()
-}
-
 /// Makes the samples of one model.
-struct Zeros<'a> {
-    model: &'a Model,
-    text: &'static str,
-    /// Of free dimensions, but for the rows.
-    size: usize,
-    /// How many dimensions an input has beyond those that are known, where the model leaves that open.
-    open: usize,
-    /// For a model that takes images.
-    image: Option<&'a [u8]>,
+pub(super) struct Zeros<'a> {
+    pub(super) model: &'a Model,
+    pub(super) text: &'static str,
+    /// Length of free dimensions, except for the rows.
+    pub(super) size: usize,
+    /// Number of dimensions beyond the known ones, where the model leaves it open.
+    pub(super) open: usize,
+    /// An image, for a model that takes images.
+    pub(super) image: Option<&'a [u8]>,
 }
 
-/// One row as cells: their names, where they have any, and their values in JSON.
+/// One row as cells: the names of the columns, where they have any, and the values in JSON.
 type Table = (Option<Vec<String>>, Vec<String>);
 
 impl<'a> Zeros<'a> {
@@ -133,12 +32,21 @@ impl<'a> Zeros<'a> {
         &self.model.signature.inputs
     }
 
-    /// What may fit; whether it does, the model says.
-    fn samples(&self) -> Vec<Sample> {
+    /// True when an input would have more than [`MOST_ELEMENTS`].
+    pub(super) fn is_too_large(&self) -> bool {
+        let count = |spec: &TensorSpec| {
+            self.whole(spec).into_iter().chain(self.inner(&spec.kind)).try_fold(1, usize::checked_mul)
+        };
+        !self.inputs().iter().all(|spec| count(spec).is_some_and(|count| count <= MOST_ELEMENTS))
+    }
+
+    /// Requests in all forms that may fit; the model decides which do.
+    pub(super) fn samples(&self) -> Vec<Sample> {
         let json = |protocol, body: String| self.sample(protocol, &[], Body::Text(body));
         let rows = format!("{{\"instances\": [{}]}}", self.named(|spec| self.row(spec)));
         let event = format!(
-            "{{\"specversion\": \"1.0\", \"id\": \"1\", \"source\": \"//example\", \"type\": \"example.request\", \"data\": {rows}}}"
+            "{{\"specversion\": \"1.0\", \"id\": \"1\", \"source\": \"//example\", \
+             \"type\": \"example.request\", \"data\": {rows}}}"
         );
         let mut samples =
             vec![json("rows", rows), json("columns", format!("{{\"inputs\": {}}}", self.whole_inputs()))];
@@ -165,13 +73,13 @@ impl<'a> Zeros<'a> {
             self.composite(spec).unwrap_or_else(|| value(&self.whole(spec), &self.element(spec)))
         };
         match self.inputs() {
-            // A bare map would be taken for inputs by name.
+            // A bare map would be read as inputs by name.
             [only] if matches!(only.kind, ValueKind::Map { .. }) => object(self.inputs(), whole),
             _ => self.named(whole),
         }
     }
 
-    /// The bare value of a single input, else an object by name.
+    /// The bare value of a single input, else an object of all inputs by name.
     fn named(&self, value: impl Fn(&TensorSpec) -> String) -> String {
         if let [only] = self.inputs() { value(only) } else { object(self.inputs(), value) }
     }
@@ -277,7 +185,7 @@ impl<'a> Zeros<'a> {
         Some(self.sample("v2-binary", &attributes, Body::Bytes([json.into_bytes(), data].concat())))
     }
 
-    /// One element as it stands in binary data.
+    /// One element as binary data.
     fn bytes(&self, spec: &TensorSpec) -> Option<Vec<u8>> {
         let with_length = |bytes: &[u8]| {
             let length = u32::try_from(bytes.len()).ok()?;
@@ -294,7 +202,8 @@ impl<'a> Zeros<'a> {
         }
     }
 
-    /// For models of named columns, of inputs that are one column each, or of one input of several.
+    /// A row for models of named columns, of inputs that are one column each, or of one input of several
+    /// columns.
     fn table(&self) -> Option<Table> {
         let is_cell = |spec: &TensorSpec| {
             let is_narrow = matches!(&spec.shape[..], [_] | [_, Dim::Fixed(1)]);
@@ -338,7 +247,7 @@ impl<'a> Zeros<'a> {
         samples
     }
 
-    /// A body that is nothing but the one input's row: numbers, a text or an image.
+    /// A body that is the row of the only input: numbers, a string or an image.
     fn single(&self) -> Option<Sample> {
         let [only] = self.inputs() else { return None };
         let (protocol, kind, body) = match only.element {
@@ -367,24 +276,15 @@ fn string(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// The text that a cell of JSON is.
+/// Decodes a cell of JSON: a string, or the number as written.
 fn in_json(cell: &str) -> String {
     serde_json::from_str::<String>(cell).unwrap_or_else(|_| cell.to_owned())
 }
 
-/// A field as RFC 4180 writes it.
+/// Quotes a field as RFC 4180 does.
 fn in_csv(text: &str) -> String {
     let is_plain = !text.is_empty() && !text.contains([',', '"', '\n', '\r']) && text.trim() == text;
     if is_plain { text.to_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
-}
-
-/// One word of a shell.
-fn quoted(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+@%".contains(&byte);
-    if !text.is_empty() && text.bytes().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -392,12 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_cells_stay_whole() {
-        for (text, word) in
-            [("models/wine/2", "models/wine/2"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''")]
-        {
-            assert_eq!(quoted(text), word);
-        }
+    fn cells_stay_whole() {
         for (text, field) in [("a b", "a b"), ("", "\"\""), ("a,b", "\"a,b\""), ("5\"", "\"5\"\"\"")] {
             assert_eq!(in_csv(text), field);
         }

@@ -14,8 +14,8 @@ use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use tokio::runtime::Handle;
 
 use super::collector::Collector;
-use super::sampling::Ids;
 use super::variables::{self, Signal};
+use crate::ops::sampling::Ids;
 
 /// The resource of all telemetry: `service.name` is predictd unless OTEL_SERVICE_NAME or
 /// OTEL_RESOURCE_ATTRIBUTES names another.
@@ -37,7 +37,7 @@ pub(super) fn resource() -> Resource {
 ///
 /// # Errors
 /// A variable has a bad value.
-pub(super) fn start() -> anyhow::Result<Option<SdkTracerProvider>> {
+pub(in crate::ops) fn start() -> anyhow::Result<Option<SdkTracerProvider>> {
     let Some(collector) = Collector::from_variables(Signal::Traces)? else { return Ok(None) };
     let exporter = Exporter {
         collector: Arc::new(collector),

@@ -122,7 +122,7 @@ impl Collector {
                     return Err(Failure::of_answer(&response));
                 }
                 let reply = response.bytes().await.map_err(Failure::of_http)?;
-                // A success with a body that is no reply is still a success.
+                // The status counts, even where the body cannot be decoded.
                 Ok(Reply::decode(reply).unwrap_or_default())
             }
             Transport::Grpc { client, headers } => {
@@ -206,7 +206,7 @@ impl Failure {
                 | Code::DataLoss
         );
         let why = match std::error::Error::source(status) {
-            // The call did not reach the collector; the status repeats a message of its causes.
+            // The call did not reach the collector; its causes say why.
             Some(cause) => chain(cause),
             None => format!("the collector answered {:?}: {}", status.code(), status.message()),
         };

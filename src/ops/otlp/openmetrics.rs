@@ -1,8 +1,8 @@
 //! Reads back the text of `/metrics`, as [`Metrics::render`](crate::ops::metrics::Metrics::render) writes it,
 //! so that it can be pushed without being counted twice.
 //!
-//! Text, since the registry gives its values in no other way but protobuf, which takes a compiler of its own
-//! at build time.
+//! The registry offers its values as text or as protobuf, and protobuf would take a protobuf compiler at
+//! build time.
 
 /// A counter, a gauge or a histogram, with all its series.
 #[derive(Debug, PartialEq)]

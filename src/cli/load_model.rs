@@ -1,4 +1,4 @@
-//! One model version for the one-shot commands: found, fetched with a progress bar, loaded.
+//! Loads one model version for the one-shot commands.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,31 +11,32 @@ use crate::hint::Hint as _;
 use crate::lifecycle::listing::ListedVersion;
 use crate::lifecycle::load;
 use crate::lifecycle::source::Source;
+use crate::lifecycle::version::Version;
 use crate::model::Model;
 use crate::model::bundle::Bundle;
 use crate::model::onnx::runtime::Runtime;
 use crate::model::open::OpenedModel;
 
-/// MLflow's name for the request body that it makes of a model's input example.
+/// MLflow's file with the request body of a model's input example.
 const SERVING_EXAMPLE: &str = "serving_input_example.json";
 
-/// A model, and what lies beside it for people alone.
+/// A model, and the example beside it.
 #[derive(Debug)]
-pub struct Opened {
+pub struct ModelWithExample {
     pub model: Model,
     /// The content of MLflow's `serving_input_example.json`.
     pub serving_example: Option<String>,
 }
 
-impl Opened {
+impl ModelWithExample {
     fn new(model: Model, folder: &Path) -> Self {
         Self { model, serving_example: std::fs::read_to_string(folder.join(SERVING_EXAMPLE)).ok() }
     }
 }
 
-/// Loads what `address` names: a model file, a version's folder, or a model's folder (then its newest
-/// version); local, or `gs://…` for the folders.
-pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Opened> {
+/// Loads a model file, the folder of a version, or the newest version in the folder of a model. Folders may
+/// be `gs://…`.
+pub async fn load(address: &str, library: Option<&str>) -> anyhow::Result<ModelWithExample> {
     let inference = config::Inference { library: library.map(Into::into), ..Default::default() };
     let runtime = Arc::new(Runtime::load(&inference)?);
     match address.strip_prefix("gs://") {
@@ -44,7 +45,7 @@ pub async fn open(address: &str, library: Option<&str>) -> anyhow::Result<Opened
     }
 }
 
-async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Opened> {
+async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<ModelWithExample> {
     let path = path
         .canonicalize()
         .with_context(|| format!("cannot find the model {path:?}"))
@@ -59,34 +60,34 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<Opened>
     newest(runtime, Source::in_place(parent), &name, None).await
 }
 
-fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<Opened> {
+fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<ModelWithExample> {
     let bundle = Bundle::of_file(path);
     let opened =
         OpenedModel::open(runtime, &bundle).with_context(|| format!("cannot load {}", path.display()))?;
     let folder = path.parent().unwrap_or(path);
     let (name, version) = names(folder);
     let model = Model::new(&name, &version, path.display().to_string(), bundle.declaration, opened);
-    Ok(Opened::new(model, folder))
+    Ok(ModelWithExample::new(model, folder))
 }
 
 async fn load_folder(
     runtime: Arc<Runtime>,
     folder: std::path::PathBuf,
     shown: &Path,
-) -> anyhow::Result<Opened> {
+) -> anyhow::Result<ModelWithExample> {
     let (name, version) = names(shown);
     let from = shown.display().to_string();
     let load = move || {
         load::load(&runtime, &folder, &name, &version, from.clone())
-            .map(|model| Opened::new(model, &folder))
+            .map(|model| ModelWithExample::new(model, &folder))
             .with_context(|| format!("cannot load {from}"))
     };
     tokio::task::spawn_blocking(load).await?
 }
 
-/// Model and version by the repository's layout: `…/MODEL/VERSION`.
+/// The names of the model and the version, by the layout `…/MODEL/VERSION`.
 fn names(folder: &Path) -> (String, String) {
-    match crate::lifecycle::version::Version::parse(&last_name(folder)) {
+    match Version::parse(&last_name(folder)) {
         Some(version) => (folder.parent().map_or_else(String::new, last_name), version.to_string()),
         None => (last_name(folder), "0".to_owned()),
     }
@@ -96,17 +97,20 @@ fn last_name(path: &Path) -> String {
     path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-async fn from_bucket(runtime: &Arc<Runtime>, address: &str, object: &str) -> anyhow::Result<Opened> {
+async fn from_bucket(
+    runtime: &Arc<Runtime>,
+    address: &str,
+    object: &str,
+) -> anyhow::Result<ModelWithExample> {
     let parts: Vec<&str> = object.trim_end_matches('/').split('/').collect();
-    let (bucket, folders) = parts.split_first().context("the address names no bucket")?;
+    let (bucket, folders) =
+        parts.split_first().with_context(|| format!("expected the name of a bucket, got {address:?}"))?;
     let (model, version, prefix) = match folders {
-        [prefix @ .., model, version] if crate::lifecycle::version::Version::parse(version).is_some() => {
-            (model, Some(*version), prefix)
-        }
+        [prefix @ .., model, version] if Version::parse(version).is_some() => (model, Some(*version), prefix),
         [prefix @ .., model] => (model, None, prefix),
         [] => {
-            return Err(anyhow::anyhow!("{address:?} names no model"))
-                .hint("expected gs://BUCKET/PREFIX/MODEL or gs://BUCKET/PREFIX/MODEL/VERSION");
+            return Err(anyhow::anyhow!("expected the address of a model, got {address:?}"))
+                .hint("write gs://BUCKET/PREFIX/MODEL or gs://BUCKET/PREFIX/MODEL/VERSION");
         }
     };
     let source = config::Source::Bucket { bucket: (*bucket).to_owned(), prefix: prefix.join("/") };
@@ -119,7 +123,7 @@ async fn newest(
     source: Source,
     name: &str,
     version: Option<&str>,
-) -> anyhow::Result<Opened> {
+) -> anyhow::Result<ModelWithExample> {
     let listing = source.list().await?;
     let found = listing
         .versions
@@ -130,22 +134,24 @@ async fn newest(
         .max_by(|a, b| a.version.cmp(&b.version));
     let Some(listed) = found else {
         let wanted = version.map_or_else(|| "a version".to_owned(), |version| format!("version {version:?}"));
-        return Err(anyhow::anyhow!("{wanted} of the model {name:?} is not there"))
-            .hint("a version is a folder MODEL/VERSION with a model.onnx; VERSION is a whole number or a semantic version");
+        return Err(anyhow::anyhow!("{wanted} of the model {name:?} is not there")).hint(
+            "a version is a folder MODEL/VERSION with a model.onnx; VERSION is a whole number or a \
+                 semantic version",
+        );
     };
     let fetched = fetch(&source, &listed).await?;
     let from = source.address(name, &listed.version);
     let (name, version) = (name.to_owned(), listed.version.to_string());
-    let load = move || -> anyhow::Result<Opened> {
+    let load = move || -> anyhow::Result<ModelWithExample> {
         match load::load(&runtime, &fetched.folder, &name, &version, from.clone()) {
-            Ok(model) => Ok(Opened::new(model, &fetched.folder)),
+            Ok(model) => Ok(ModelWithExample::new(model, &fetched.folder)),
             Err(problem) => bail!("cannot load {from}: {problem}"),
         }
     };
     tokio::task::spawn_blocking(load).await?
 }
 
-/// With a progress bar where a person watches.
+/// Fetches a version, with a progress bar on a terminal.
 pub(super) async fn fetch(
     source: &Source,
     listed: &ListedVersion,
@@ -157,7 +163,7 @@ pub(super) async fn fetch(
     fetched
 }
 
-/// Counts bytes; draws on a terminal only.
+/// Makes a bar that counts bytes; it draws on a terminal only.
 pub(super) fn progress_bar(total: u64, message: String) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}")

@@ -1,0 +1,7 @@
+//! Export of traces and metrics by OTLP, once OpenTelemetry's standard variables name an endpoint.
+
+mod collector;
+pub mod metrics;
+mod openmetrics;
+pub(super) mod spans;
+mod variables;
