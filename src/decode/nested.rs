@@ -10,7 +10,7 @@ use crate::for_each_element_type;
 use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
-/// What reading a value needs beside its buffer.
+/// The context in which a value is read, beside its buffer.
 pub(super) struct ValueContext<'s> {
     pub(super) spec: &'s TensorSpec,
     /// The greatest length of the buffer.

@@ -57,7 +57,7 @@ pub enum Protocol {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestedOutput {
     pub name: String,
-    /// As binary data or as JSON; `None` if the request does not say it for this output.
+    /// Binary data or JSON; `None` if the request does not say it for this output.
     pub binary: Option<bool>,
 }
 

@@ -1,11 +1,11 @@
 //! Envelopes: CloudEvents and gzip. The helpers serve the tests of tables and binary data, too.
 
 use std::collections::HashMap;
-use std::io::Write as _;
 
 use super::*;
 use crate::decode::envelope::{Envelope, memory_bytes, open};
 use crate::decode::event::Mode;
+use crate::gzip::compress;
 use crate::headers::Headers;
 
 pub(super) fn attributes(pairs: &[(&str, &str)]) -> HashMap<String, String> {
@@ -32,12 +32,6 @@ pub(super) fn refused(pairs: &[(&str, &str)], body: &[u8], signature: &Signature
     }
 }
 
-pub(super) fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
-}
-
 pub(super) const CSV: (&str, &str) = ("content-type", "text/csv");
 pub(super) const RAW: (&str, &str) = ("content-type", "application/octet-stream");
 
@@ -53,7 +47,7 @@ fn events_carry_every_form() {
         (vec![("content-type", "application/json")], json),
         (vec![("ce-datacontenttype", "text/csv")], b"1,2"),
         (vec![CSV, ("ce-datacontenttype", "application/json")], b"1,2"),
-        (vec![("content-encoding", "gzip")], &gzip(json)),
+        (vec![("content-encoding", "gzip")], &compress(json)),
     ] {
         let pairs = [&EVENT[..], &more].concat();
         assert_eq!(given(&asked(&pairs, body, &single())), expected);
@@ -75,8 +69,8 @@ fn events_carry_every_form() {
     ] {
         let body = format!("{{{base}, {rest}}}");
         assert_eq!(given(&asked(&structured, body.as_bytes(), &single())), expected, "{body}");
-        let packed = [structured[0], ("content-encoding", "GZIP")];
-        assert_eq!(given(&asked(&packed, &gzip(body.as_bytes()), &single())), expected, "{body}");
+        let compressed = [structured[0], ("content-encoding", "GZIP")];
+        assert_eq!(given(&asked(&compressed, &compress(body.as_bytes()), &single())), expected, "{body}");
         let attributes = attributes(&structured);
         let event =
             open(Headers(&attributes), body.as_bytes(), &Limits::DEFAULT).response_format.event.unwrap();
@@ -180,15 +174,15 @@ fn wrong_events_are_refused() {
 
 #[test]
 fn compressed_bodies_count_with_their_decompressed_size() {
-    let body = gzip(br#"{"instances": [[1, 2]]}"#);
-    let packed = attributes(&[("content-encoding", "gzip")]);
-    assert_eq!(memory_bytes(Headers(&packed), &body, &Limits::DEFAULT), body.len() + 23);
+    let body = compress(br#"{"instances": [[1, 2]]}"#);
+    let compressed = attributes(&[("content-encoding", "gzip")]);
+    assert_eq!(memory_bytes(Headers(&compressed), &body, &Limits::DEFAULT), body.len() + 23);
     assert_eq!(memory_bytes(Headers(&HashMap::new()), &body, &Limits::DEFAULT), body.len());
     let small = Limits { max_body_bytes: 22, ..Limits::DEFAULT };
-    assert_eq!(memory_bytes(Headers(&packed), &body, &small), body.len());
+    assert_eq!(memory_bytes(Headers(&compressed), &body, &small), body.len());
     for (attributes, body, expected) in [
-        (&packed, &body[..], "expected a body of at most 22 bytes, got "),
-        (&packed, &gzip(&[b' '; 30])[..22], ""),
+        (&compressed, &body[..], "expected a body of at most 22 bytes, got "),
+        (&compressed, &compress(&[b' '; 30])[..22], ""),
         (&HashMap::new(), &[b' '; 23], "expected a body of at most 22 bytes, got 23"),
     ] {
         let rejection = open(Headers(attributes), body, &small).content.unwrap_err();

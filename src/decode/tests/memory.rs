@@ -1,7 +1,5 @@
 //! Memory that decoding takes, measured on hostile bodies and on bodies from a grammar of all forms.
 
-use std::io::Write as _;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -9,6 +7,7 @@ use crate::decode::MAX_ID_BYTES;
 use crate::decode::envelope::open;
 use crate::decode::limits::element_weight;
 use crate::error::Code;
+use crate::gzip::compress;
 use crate::headers::Headers;
 use crate::tensor::signature::{PadTo, Padding};
 
@@ -58,12 +57,6 @@ fn signatures() -> Vec<Signature> {
         composite(ValueKind::Map { key: ElementType::I64, value: ElementType::F32 }),
         composite(ValueKind::Sequence { element: ElementType::String, shape: Vec::new() }),
     ]
-}
-
-fn pack(body: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(body).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// Decompresses and decodes a body; returns the outcome and the peak of memory.
@@ -175,8 +168,8 @@ fn short_values_are_counted_by_the_memory_that_they_take() {
             "inputs: expected at most 32768 elements in all inputs, got more (one of this input counts for 8)",
         ),
     ] {
-        let packed = pack(body.as_bytes());
-        let failure = check(&[("content-encoding", "gzip")], &packed, &signature).unwrap_err();
+        let compressed = compress(body.as_bytes());
+        let failure = check(&[("content-encoding", "gzip")], &compressed, &signature).unwrap_err();
         assert_eq!(failure.rejection.code, Code::InputTooLarge, "{}", failure.rejection);
         assert!(failure.rejection.message.starts_with(says), "{}", failure.rejection);
     }
@@ -260,7 +253,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn every_form_is_answered_within_its_memory((form, body) in body(), packed: bool, lie in 0_u32..3) {
+    fn every_form_is_answered_within_its_memory((form, body) in body(), is_compressed: bool, lie in 0_u32..3) {
         let content_type = match form {
             9 => "text/csv",
             10 => "application/cloudevents+json",
@@ -272,8 +265,8 @@ proptest! {
             attributes.push(("inference-header-content-length", &header));
         }
         let mut bytes = body.into_bytes();
-        if packed {
-            bytes = pack(&bytes);
+        if is_compressed {
+            bytes = compress(&bytes);
             attributes.push(("content-encoding", "gzip"));
             // The trailer may claim more or less than the decompressed size.
             let at = bytes.len() - 2;

@@ -1,20 +1,18 @@
-//! Open Inference Protocol v2 (github.com/kserve/open-inference-protocol, REST specification) with its binary
-//! data extension: a tensor's data is in the JSON, or behind it with its number of bytes as
-//! `binary_data_size`.
+//! The tensors of a request.
 
-use super::binary::{self, Section};
-use super::columns::WholeColumns;
-use super::element::Element;
-use super::error::{DecodeError, Decoded, did_you_mean, key_twice, one_of, plural, quoted};
-use super::inputs::Inputs;
-use super::named_columns::NamedColumns;
-use super::request::RequestedOutput;
-use super::scanner::Scanner;
+use super::fields::{read_dimensions, read_parameter, read_string};
+use crate::decode::binary::{self, Section};
+use crate::decode::columns::WholeColumns;
+use crate::decode::element::Element;
+use crate::decode::error::{DecodeError, Decoded, key_twice, plural, quoted};
+use crate::decode::inputs::Inputs;
+use crate::decode::named_columns::NamedColumns;
+use crate::decode::scanner::Scanner;
 use crate::tensor::ElementType;
 use crate::tensor::signature::Signature;
 
 /// True if the next list has v2 tensors, not the values of a column.
-pub(super) fn is_next(scanner: &Scanner<'_>, signature: &Signature) -> bool {
+pub(in crate::decode) fn is_next(scanner: &Scanner<'_>, signature: &Signature) -> bool {
     let mut ahead = scanner.clone();
     if !ahead.take(b'[') {
         return false;
@@ -39,7 +37,7 @@ pub(super) fn is_next(scanner: &Scanner<'_>, signature: &Signature) -> bool {
 }
 
 /// Reads the list of tensors under `inputs`, and their data in the section behind the JSON, if there is one.
-pub(super) fn read_tensors(
+pub(in crate::decode) fn read_tensors(
     scanner: &mut Scanner<'_>,
     inputs: &mut Inputs<'_>,
     section: &mut Option<Section<'_>>,
@@ -279,142 +277,4 @@ fn check_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Decoded
     }
     let got = quoted(head.datatype);
     Err(DecodeError::new(format!("expected datatype \"{expected}\" ({what}), got {got}")))
-}
-
-fn read_string(scanner: &mut Scanner<'_>, key: &str) -> Decoded<String> {
-    if scanner.peek() != Some(b'"') {
-        return Err(scanner.unexpected(&format!("a string in \"{key}\"")));
-    }
-    Ok(scanner.string()?.into_owned())
-}
-
-fn read_dimensions(scanner: &mut Scanner<'_>) -> Decoded<Vec<usize>> {
-    if !scanner.open(b'[')? {
-        return Err(scanner.unexpected("a list of dimensions"));
-    }
-    let mut shape = Vec::new();
-    while scanner.another(shape.is_empty(), b']')? {
-        // Far more than any tensor has. Bounds the length of the error about a wrong shape.
-        if shape.len() == 64 {
-            return Err(DecodeError::new("expected at most 64 dimensions, got more"));
-        }
-        let length = u64::read_element(scanner).map_err(|error| error.at(shape.len()))?;
-        shape.push(usize::try_from(length).unwrap_or(usize::MAX));
-    }
-    Ok(shape)
-}
-
-/// Reads an object and returns the parameter called `name`; the others are ignored.
-fn read_parameter<'a, T>(
-    scanner: &mut Scanner<'a>,
-    name: &str,
-    read: impl Fn(&mut Scanner<'a>) -> Decoded<T>,
-) -> Decoded<Option<T>> {
-    if !scanner.open(b'{')? {
-        if scanner.word("null") {
-            return Ok(None);
-        }
-        return Err(scanner.unexpected("an object"));
-    }
-    let mut found = None;
-    let mut first = true;
-    while let Some(key) = scanner.key(first)? {
-        first = false;
-        // Some clients write null for a parameter that they do not set.
-        if key == name && scanner.word("null") {
-            continue;
-        }
-        if key != name {
-            scanner.skip()?;
-            continue;
-        }
-        let value = read(scanner).map_err(|error| error.within(&format!(".{name}")))?;
-        if found.replace(value).is_some() {
-            return Err(DecodeError::new(format!("expected each key once, got \"{name}\" twice")));
-        }
-    }
-    Ok(found)
-}
-
-/// Reads the request's own `parameters`: true if outputs are requested as binary data.
-pub(super) fn read_binary_output(scanner: &mut Scanner<'_>) -> Decoded<bool> {
-    let wanted = read_parameter(scanner, "binary_data_output", |scanner| bool::read_element(scanner))?;
-    Ok(wanted.unwrap_or(false))
-}
-
-/// Reads the request's own `outputs`, in order. All must be outputs of the model.
-pub(super) fn read_outputs(
-    scanner: &mut Scanner<'_>,
-    signature: &Signature,
-) -> Decoded<Vec<RequestedOutput>> {
-    if !scanner.open(b'[')? {
-        // Some clients write null for all outputs.
-        if scanner.word("null") {
-            return Ok(Vec::new());
-        }
-        return Err(scanner.unexpected("a list of objects with a name"));
-    }
-    let mut all: Vec<RequestedOutput> = Vec::new();
-    while scanner.another(all.is_empty(), b']')? {
-        let index = all.len();
-        let requested = read_output(scanner).map_err(|error| error.at(index))?;
-        let name = &requested.name;
-        if !signature.outputs.iter().any(|output| output.name == *name) {
-            let names: Vec<&str> = signature.outputs.iter().map(|output| output.name.as_str()).collect();
-            let message = format!(
-                "expected {}, got unknown output {}{}",
-                one_of("output", &names),
-                quoted(name),
-                did_you_mean(name, &names)
-            );
-            return Err(DecodeError::new(message).at(index));
-        }
-        if all.iter().any(|before| before.name == *name) {
-            return Err(
-                DecodeError::new(format!("expected each output once, got {} twice", quoted(name))).at(index)
-            );
-        }
-        all.push(requested);
-    }
-    Ok(all)
-}
-
-fn read_output(scanner: &mut Scanner<'_>) -> Decoded<RequestedOutput> {
-    if !scanner.open(b'{')? {
-        return Err(scanner.unexpected("an object with a name"));
-    }
-    let (mut name, mut parameters) = (None, None);
-    let mut first = true;
-    while let Some(key) = scanner.key(first)? {
-        first = false;
-        let seen = match &*key {
-            "name" => name.replace(read_string(scanner, "name")?).is_some(),
-            "parameters" => {
-                refuse_classification(scanner.clone())?;
-                let read = read_parameter(scanner, "binary_data", |scanner| bool::read_element(scanner));
-                parameters.replace(read.map_err(|error| error.within(".parameters"))?).is_some()
-            }
-            _ => {
-                scanner.skip()?;
-                false
-            }
-        };
-        if seen {
-            return Err(key_twice(&key));
-        }
-    }
-    let name = name.ok_or_else(|| DecodeError::new("expected an object with a name, got none"))?;
-    Ok(RequestedOutput { name, binary: parameters.flatten() })
-}
-
-/// Refuses Triton's parameter for the best classes, because a client would take the full outputs for them.
-fn refuse_classification(mut scanner: Scanner<'_>) -> Decoded<()> {
-    match read_parameter(&mut scanner, "classification", Scanner::skip)? {
-        None => Ok(()),
-        Some(()) => Err(DecodeError::new(
-            "expected no parameter \"classification\", got one; declare the classes in the bundle's \
-             model.yaml, with output.top and output.labels",
-        )
-        .within(".parameters")),
-    }
 }
