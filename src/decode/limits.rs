@@ -6,7 +6,7 @@ use crate::tensor::{ElementType, Elements};
 /// Limits of one request; more is refused with `INPUT_TOO_LARGE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Elements in all inputs together, each counted by its [`element_weight`].
+    /// Elements in all inputs together, each counted by its `element_weight`.
     pub max_elements: usize,
     pub max_rows: usize,
     /// Bytes of a body, decompressed.

@@ -9,7 +9,7 @@ use crate::engine::job::Job;
 /// Bytes of all responses of a batch, as far as they can be told before.
 const RESPONSES_OF_A_BATCH: usize = 16 << 20;
 
-/// Lane of a transport. The earlier lanes are served first, and each later one has a share: see [`SHARE`].
+/// Lane of a transport. The earlier lanes are served first, and each later one has a share: see `SHARE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// A caller waits for the answer.

@@ -41,7 +41,7 @@ impl ListedVersion {
 #[derive(Debug, Default)]
 pub struct Listing {
     pub versions: Vec<ListedVersion>,
-    /// Files and folders that are no part of a version, at most [`MAX_IGNORED`].
+    /// Files and folders that are no part of a version, at most `MAX_IGNORED`.
     pub ignored: Vec<IgnoredPath>,
     /// The models whose folders cannot be read completely.
     pub unreadable: BTreeSet<String>,

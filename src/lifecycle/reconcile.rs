@@ -1,4 +1,4 @@
-//! Keeps one model on the version of its source that [`choice`] says.
+//! Keeps one model on the version of its source that `choice` says.
 //!
 //! Findings about its versions stay with it, so that none is loaded or reported twice.
 

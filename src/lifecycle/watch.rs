@@ -1,7 +1,7 @@
 //! Looks for changes of the models' source and has each model follow them, side by side: a slow one delays no
 //! other.
 //!
-//! Owns the writing side of [`Models`]. Wakes on a notification (a hint: unordered, repeated, lost at times),
+//! Owns the writing side of `Models`. Wakes on a notification (a hint: unordered, repeated, lost at times),
 //! on the poll interval, and ends on stop, with all that it started. All work happens here, off the hot path;
 //! the swap is one pointer.
 
