@@ -1,7 +1,8 @@
-//! Bytes to tensors and back, against `serde_json::Value` and a copy: what a worker without its own codec would do.
+//! Decoding and encoding, compared with `serde_json::Value` and with a copy of the bytes.
 //!
-//! Before Criterion's own figures it prints how many times faster rows are read, the goal is 3 or better; and how long binary
-//! tensors take beside a copy of their bytes into a new buffer, the goal is 1.1 or less.
+//! Prints two ratios before Criterion's figures: decoding of rows against `serde_json` (the goal is 3 times
+//! as fast or better), and decoding of binary tensors against a copy into a new buffer (1.1 times as long or
+//! less).
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use predictd::decode::envelope::{Content, open};
 use predictd::decode::{Limits, Protocol, ResponseSpec, decode};
-use predictd::encode::{Served, response};
+use predictd::encode::{ServedModel, response};
 use predictd::headers::Headers;
 use predictd::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Output, Show, View};
@@ -47,7 +48,7 @@ fn rows_body(rows: usize) -> String {
     format!("{{\"instances\": [{}]}}", vec![row; rows].join(", "))
 }
 
-/// As Python clients send float32 values: widened to float64, 17 digits.
+/// Values of 17 digits: Python clients widen float32 to float64.
 fn long_rows_body(rows: usize) -> String {
     let long = WINE.map(|text| f64::from(text.parse::<f32>().expect("a constant")).to_string());
     let row = format!("[{}]", long.join(", "));
@@ -76,7 +77,7 @@ fn csv_body(rows: usize) -> String {
     format!("{}\n", vec![WINE.join(","); rows].join("\n"))
 }
 
-/// JSON and behind it the data: so many rows of so many float32s.
+/// JSON and, behind it, `rows` rows of `width` float32s.
 fn v2_binary_body(rows: usize, width: usize) -> (usize, Vec<u8>) {
     let size = rows * width * size_of::<f32>();
     let json = format!(
@@ -92,7 +93,8 @@ fn opened<'a>(pairs: &[(&str, &str)], body: &'a [u8]) -> Content<'a> {
     open(Headers(&attributes), body, &Limits::DEFAULT).content.expect("a readable envelope")
 }
 
-/// Images of 224 x 224 x 3, as many as the body may hold: from one that a cache holds to one that none does.
+/// Compares with copies, for 1 to 48 images of 224 x 224 x 3: from a body that fits into a cache to one that
+/// does not.
 fn copies(_: &mut Criterion) {
     const IMAGE: usize = 224 * 224 * 3;
     let mut signature = signature();
@@ -122,7 +124,7 @@ fn copies(_: &mut Criterion) {
     }
 }
 
-/// The shortest of many timings of one call: what else runs on the machine only ever adds to it.
+/// The shortest of many timings of one call, since other processes only add to it.
 fn time(mut call: impl FnMut()) -> Duration {
     let timings = (0..200).map(|_| {
         let start = Instant::now();
@@ -179,7 +181,7 @@ fn reading(criterion: &mut Criterion) {
 }
 
 fn writing(criterion: &mut Criterion) {
-    let served = Served { model: "wine", version: "3", batched: true };
+    let served = ServedModel { model: "wine", version: "3", batched: true };
     let mut group = criterion.benchmark_group("encode");
     for rows in ROWS {
         let labels = vec![1_i64; rows];

@@ -1,7 +1,7 @@
 """Times JPEG to 224 x 224 tensor with Pillow and numpy as a Python worker does it: both use one thread for this.
 
-Also writes the pictures to `target/bench-images`, where `cargo bench --bench prepare` finds them. Prints the best of
-several rounds, in milliseconds for one picture. `scripts/bench-images.py TARGET/picture` times predictd in turns with it,
+Also writes the images to `target/bench-images`, where `cargo bench --bench prepare` finds them. Prints the best of
+several rounds, in milliseconds for one image. `scripts/bench-images.py TARGET/image` times predictd in turns with it,
 since machines drift, and prints the ratio.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PICTURES = REPOSITORY / "target" / "bench-images"
+IMAGES = REPOSITORY / "target" / "bench-images"
 SIZES = ((1920, 1080), (640, 480))
 ROUNDS, REPEATS = 7, 20
 MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
@@ -43,7 +43,7 @@ def prepare(data: bytes) -> np.ndarray:
 
 
 def seconds(data: bytes) -> float:
-    """For one picture."""
+    """For one image."""
     start = time.perf_counter()
     for _ in range(REPEATS):
         prepare(data)
@@ -67,12 +67,12 @@ def in_turns(data: bytes, command: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     binary = sys.argv[1:2]
-    PICTURES.mkdir(parents=True, exist_ok=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
     for width, height in SIZES:
         buffer = io.BytesIO()
         Image.fromarray(scene(width, height)).save(buffer, format="JPEG", quality=85)
         data = buffer.getvalue()
-        path = PICTURES / f"{width}x{height}.jpg"
+        path = IMAGES / f"{width}x{height}.jpg"
         path.write_bytes(data)
         what = f"{width}x{height}, {len(data)} bytes"
         if not binary:

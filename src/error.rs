@@ -1,8 +1,8 @@
-//! What goes wrong with a request: the codes that users see.
+//! Refusals of requests, and the error codes that users see.
 
 use std::borrow::Cow;
 
-/// The contract's error codes, as they stand in `error_code` and in the body.
+/// The error codes in `error_code` and in the body of an error response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     InvalidInput,
@@ -38,7 +38,7 @@ impl Code {
     }
 }
 
-/// A request that gets an error for an answer. The message says which input, what was expected and what came.
+/// The reason for an error response. The message has the input, what was expected and what came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejection {

@@ -1,7 +1,7 @@
 //! Headers of requests and responses: Pub/Sub's attributes, HTTP's headers.
 //!
-//! Names are matched without regard to case: [`to_lower_case`] renames known ones once, on receipt, so that all later code compares
-//! plain strings.
+//! Names are matched without regard to case: [`to_lower_case`] renames known ones once, on receipt, so that
+//! all later code compares plain strings.
 
 use std::collections::HashMap;
 
@@ -49,7 +49,8 @@ pub fn describes_body(name: &str) -> bool {
     OF_THE_BODY.contains(&name) || name.starts_with(CLOUD_EVENT)
 }
 
-/// True for the headers of a request that its response repeats: all but those about the request's body and its transport.
+/// True for the headers of a request that its response repeats: all but those about the request's body and
+/// its transport.
 pub fn is_repeated(name: &str) -> bool {
     !(describes_body(name) || matches!(name, DATAREF | "payloadFormat") || name.starts_with(GOOGLE))
 }
@@ -57,7 +58,8 @@ pub fn is_repeated(name: &str) -> bool {
 /// Renames known headers to lower case. If a request has one in several cases, the one in lower case is kept.
 #[inline]
 pub fn to_lower_case(headers: &mut HashMap<String, String>) {
-    // Nearly every request has no upper case. A look at all bytes, without a branch each, costs less than one look-up.
+    // Nearly every request has no upper case. A look at all bytes, without a branch each, costs less than one
+    // look-up.
     if headers.keys().any(|name| has_upper_case(name)) {
         rename(headers);
     }

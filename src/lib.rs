@@ -19,7 +19,7 @@
 //! | [`tensor`] | tensors, elements and signatures |
 //! | [`gcp`] | Google's clients, objects of Cloud Storage, and probes of the configured resources |
 //! | [`config`] | the configuration |
-//! | [`backoff`], [`error`], [`mod@headers`], [`mod@hint`], [`names`], [`yaml`] | what several modules share |
+//! | [`backoff`], [`error`], [`mod@headers`], [`mod@hint`], [`gzip`], [`names`], [`rfc3339`], [`yaml`] | what several modules share |
 
 // Only `cli::output` prints, since `println!` and `eprintln!` panic where a pipe is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -32,6 +32,7 @@ pub mod encode;
 pub mod engine;
 pub mod error;
 pub mod gcp;
+pub mod gzip;
 pub mod headers;
 pub mod hint;
 pub mod http;
@@ -43,6 +44,7 @@ pub mod pipeline;
 pub mod prepare;
 pub mod pubsub;
 pub mod reply_to;
+pub mod rfc3339;
 pub mod stages;
 pub mod tensor;
 pub mod yaml;

@@ -1,6 +1,7 @@
 //! Names in messages to users: quoted or shortened, and the known names that an unknown one is most like.
 
-/// Limits of the work that an unknown name causes, which a request chose: the names it is compared with, and its length.
+/// Limits of the work that an unknown name causes, which a request chose: the names it is compared with, and
+/// its length.
 const MAX_COMPARED: usize = 1000;
 const MAX_COMPARED_LENGTH: usize = 100;
 

@@ -13,8 +13,7 @@ use serde_saphyr::{Error, MessageFormatter, NonFiniteFloatPolicy, UserMessageFor
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
-        // JSON values have no NaN or infinity. As strings they are not lost, and readers of floats can report
-        // them.
+        // JSON values have no NaN or infinity. As strings they are kept, and fields of floats parse them.
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| error.render_with_formatter(&Messages))

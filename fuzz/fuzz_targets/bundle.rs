@@ -1,4 +1,4 @@
-//! Any files of a version: a bundle or a reason, never a panic.
+//! Any files of a version give a bundle or an error, never a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

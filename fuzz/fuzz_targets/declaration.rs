@@ -1,4 +1,4 @@
-//! Any model.yaml beside a model: a version that answers, or a reason; never a panic. Needs ORT_DYLIB_PATH.
+//! Any model.yaml beside a model gives a loaded version or an error, never a panic. Needs ORT_DYLIB_PATH.
 //!
 //! The first byte chooses the model.
 #![no_main]
@@ -9,11 +9,11 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use predictd::cli::sample::samples;
 use predictd::config::Inference;
-use predictd::model::onnx::runtime::Runtime;
 use predictd::lifecycle::load;
 use predictd::model::Models;
+use predictd::model::onnx::runtime::Runtime;
 
-const MODELS: [&str; 4] = ["keras-functional", "sklearn-columns", "free-picture-size", "token-scores"];
+const MODELS: [&str; 4] = ["keras-functional", "sklearn-columns", "free-image-size", "token-scores"];
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Runtime::load(&Inference::default()).expect("ORT_DYLIB_PATH is set"));

@@ -1,7 +1,6 @@
-//! Bodies that a grammar of every form makes: lengths, ids and lists of any size in every place, packed or
-//! not, against models of every kind. A request that fills its tensors, or an error that fits into a message;
-//! memory stays under
-//! `cargo +nightly fuzz run forms -- -rss_limit_mb=512`.
+//! Bodies from a grammar of every form, for models of every kind: lengths, ids and lists of any size in every
+//! place, compressed or not. Each gives a request that fills its tensors, or an error that fits into a
+//! message. Memory is limited by `cargo +nightly fuzz run forms -- -rss_limit_mb=512`.
 #![no_main]
 
 mod signatures;
@@ -11,10 +10,10 @@ use std::io::Write as _;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use predictd::headers::Headers;
 use predictd::decode::envelope::open;
 use predictd::decode::{Limits, MAX_ID_BYTES};
 use predictd::encode;
+use predictd::headers::Headers;
 
 const LENGTHS: [u64; 12] =
     [0, 1, 2, 3, 4, 1000, 100_000, 100_001, 1 << 20, 1 << 32, 1_000_000_000_000, u64::MAX];
@@ -42,7 +41,7 @@ const UNITS: [&str; 18] = [
 const NAMES: [&str; 5] = ["x", "y", "ids", "a", "label"];
 const TYPES: [&str; 6] = ["FP32", "FP64", "INT64", "BYTES", "BOOL", "UINT8"];
 
-/// Some of `unit`s, and sometimes others behind them.
+/// One to three runs, each of one unit.
 fn list(input: &mut Unstructured<'_>) -> Result<String> {
     let mut list = String::new();
     for _ in 0..input.int_in_range(1..=3)? {
@@ -76,7 +75,7 @@ fn tensor(input: &mut Unstructured<'_>) -> Result<String> {
     Ok(if input.ratio(1, 2)? { format!("{{{head},{data}}}") } else { format!("{{{data},{head}}}") })
 }
 
-/// The attributes and the body.
+/// The headers and the body.
 fn request(input: &mut Unstructured<'_>) -> Result<(HashMap<String, String>, Vec<u8>)> {
     let mut attributes = HashMap::new();
     let mut set = |name: &str, value: String| attributes.insert(name.to_owned(), value);
@@ -107,10 +106,10 @@ fn request(input: &mut Unstructured<'_>) -> Result<(HashMap<String, String>, Vec
     }
     if input.ratio(1, 2)? {
         set("content-encoding", "gzip".to_owned());
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&body).expect("memory takes it");
-        body = packed.finish().expect("memory takes it");
-        // The length that it claims.
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&body).expect("memory takes it");
+        body = encoder.finish().expect("memory takes it");
+        // Changes the size that the trailer claims.
         let at = body.len() - 4 + input.int_in_range(0..=3)?;
         body[at] = body[at].wrapping_add(input.arbitrary()?);
     }
@@ -129,10 +128,9 @@ fuzz_target!(|data: &[u8]| {
             assert!(request.response.id.is_none_or(|id| id.as_str().len() <= MAX_ID_BYTES));
             assert!((1..=limits.max_rows).contains(&request.rows));
             let instances = if signature.batched { 1 } else { request.rows };
-            for tensor in &request.inputs {
-                let is_left_out = tensor.shape.is_empty() && tensor.elements.is_empty();
+            for tensor in request.inputs.iter().flatten() {
                 let count = tensor.shape.iter().product::<usize>() * instances;
-                assert!(is_left_out || count == tensor.elements.len());
+                assert_eq!(count, tensor.elements.len());
             }
         }
         Err(failure) => {

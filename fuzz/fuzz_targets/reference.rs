@@ -1,4 +1,4 @@
-//! Any attributes beside any body: a reference, an event or neither; never a panic, and an answer can be wrapped for each.
+//! Any headers with any body give a reference, an event or neither, never a panic; each can be answered.
 #![no_main]
 
 use std::collections::HashMap;
@@ -6,12 +6,12 @@ use std::time::UNIX_EPOCH;
 
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
-use predictd::headers::Headers;
 use predictd::decode::envelope::open;
 use predictd::decode::reference::find;
-use predictd::encode::envelope::{ResponseMetadata, seal};
+use predictd::encode::envelope::{ResponseMetadata, wrap};
 use predictd::encode::error;
 use predictd::error::Rejection;
+use predictd::headers::Headers;
 
 const KEYS: [&str; 20] = [
     "dataref",
@@ -36,7 +36,7 @@ const KEYS: [&str; 20] = [
     "ce-data",
 ];
 
-/// Each line: a letter for the attribute, then its value. What follows an empty line is the body.
+/// Each line is a letter for the header and its value. The body follows an empty line.
 fn message(data: &[u8]) -> (HashMap<String, String>, &[u8]) {
     let mut attributes = HashMap::new();
     let mut rest = data;
@@ -65,7 +65,8 @@ fuzz_target!(|data: &[u8]| {
         }
         None => open(Headers(&attributes), body, &limits).response_format,
     };
-    let metadata = ResponseMetadata { model: Some("a model"), message_id: "1", is_ok: false, now: UNIX_EPOCH };
+    let metadata =
+        ResponseMetadata { model: Some("a model"), message_id: "1", is_ok: false, now: UNIX_EPOCH };
     let wrapped = wrap(error(&Rejection::invalid("no"), None).into(), &response_format, &metadata);
     assert!(!wrapped.body.is_empty());
 });

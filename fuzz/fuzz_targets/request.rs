@@ -1,4 +1,5 @@
-//! Any body under any of the content types, against models of every kind: a request, which is answered, or an error; never a panic.
+//! Any body under any of the content types, for models of every kind, gives a request, which is answered, or
+//! an error, never a panic.
 #![no_main]
 
 mod signatures;
@@ -7,9 +8,9 @@ use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
 use predictd::decode::Limits;
-use predictd::headers::Headers;
 use predictd::decode::envelope::open;
-use predictd::encode::{Served, response, unpad};
+use predictd::headers::Headers;
+use predictd::encode::{ServedModel, response, unpad};
 use predictd::tensor::{Output, Show};
 
 const TYPES: [(&str, &str); 9] = [
@@ -32,9 +33,9 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(content) = open(Headers(&attributes), body, &limits).content {
         let signature = signatures::signature(*which);
         let Ok(request) = content.decode(&signature, &limits) else { return };
-        let served = Served { model: "m", version: "1", batched: signature.batched };
-        let Some(input) = request.inputs.first().filter(|_| signature.batched) else { return };
-        // Its first input comes back as it went in: padded, then cut.
+        let served = ServedModel { model: "m", version: "1", batched: signature.batched };
+        let Some(input) = request.inputs.iter().flatten().next().filter(|_| signature.batched) else { return };
+        // The first input is the output: padded, then unpadded.
         let echo = Output {
             name: "label",
             shape: &input.shape,
@@ -42,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
             show: Show::Values,
         };
         let (protocol, lengths) = (&request.response.protocol, unpad::Lengths::of(&request, &signature));
-        unpad::lend(protocol, &signature.unpads, &lengths, &[echo], |outputs| {
+        unpad::lend_unpadded(protocol, &signature.unpads, &lengths, &[echo], |outputs| {
             response(&request.response, outputs, &served).ok()
         });
     }

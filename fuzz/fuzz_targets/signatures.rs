@@ -1,11 +1,16 @@
 //! Models of every kind.
 
-use predictd::tensor::signature::{Unpad, Dim, ValueKind, PadTo, Padding, Signature, TensorSpec};
+use predictd::tensor::signature::{Dim, PadTo, Padding, Signature, TensorSpec, Unpad, ValueKind};
 use predictd::tensor::{ElementType, Elements};
 
 fn input(name: &str, element: ElementType, dims: &[usize]) -> TensorSpec {
     let dim = |n: &usize| if *n == 0 { Dim::Any(String::new()) } else { Dim::Fixed(*n) };
-    TensorSpec { name: name.to_owned(), element, shape: dims.iter().map(dim).collect(), kind: ValueKind::Tensor }
+    TensorSpec {
+        name: name.to_owned(),
+        element,
+        shape: dims.iter().map(dim).collect(),
+        kind: ValueKind::Tensor,
+    }
 }
 
 fn composite(kind: ValueKind) -> TensorSpec {

@@ -1,16 +1,17 @@
-//! Any tokenizer.json and any texts, which a zero byte parts: rows of one length within the limit, or a reason; never a panic.
+//! Any tokenizer.json and any texts, with a zero byte between them, give rows of one length within the limit,
+//! or an error, never a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use predictd::prepare::catch_panic::is_catching_panics;
-use predictd::prepare::text::{Text, Tokenizer};
-use predictd::tensor::signature::{Dim, ValueKind, TensorSpec};
+use predictd::prepare::text::{TextDeclaration, Tokenizer};
 use predictd::tensor::ElementType;
+use predictd::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 const MOST: usize = 1 << 12;
 
-/// The crate `tokenizers` panics on some files, which is survived; cargo-fuzz would end at any panic.
-fn let_survived_panics_pass() {
+/// Ignores the panics of the crate `tokenizers` that predictd catches; cargo-fuzz would end at any panic.
+fn ignore_caught_panics() {
     let end = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !is_catching_panics() {
@@ -19,7 +20,7 @@ fn let_survived_panics_pass() {
     }));
 }
 
-fuzz_target!(init: let_survived_panics_pass(), |data: &[u8]| {
+fuzz_target!(init: ignore_caught_panics(), |data: &[u8]| {
     let mut parts = data.split(|byte| *byte == 0);
     let file = parts.next().unwrap_or_default();
     let texts: Vec<String> = parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect();
@@ -30,7 +31,7 @@ fuzz_target!(init: let_survived_panics_pass(), |data: &[u8]| {
         shape: dims.to_vec(),
         kind: ValueKind::Tensor,
     });
-    let text = Text { max_tokens: MOST, max_bytes: 1 << 10, ..Text::default() };
+    let text = TextDeclaration { max_tokens: MOST, max_bytes: 1 << 10, ..TextDeclaration::default() };
     let Ok(tokenizer) = Tokenizer::load(file, &text, &inputs) else { return };
     if let Ok((tensors, lengths)) = tokenizer.prepare(&texts, None) {
         assert_eq!(lengths.len(), texts.len());

@@ -1,6 +1,6 @@
-"""Makes the test pictures and notes what Pillow and numpy make of them.
+"""Makes the test images and notes what Pillow and numpy make of them.
 
-Writes `tests/models/images/*` and `tests/models/images/cases.json`: for each case the picture's file, the declaration as
+Writes `tests/models/images/*` and `tests/models/images/cases.json`: for each case the image's file, the declaration as
 it stands under `image:` in a model.yaml, the model's input, and every `stride`-th element of the expected row, first
 to last. The preprocessing is torchvision's (`Resize`, `CenterCrop`, `ToTensor`, `Normalize`), written with Pillow and
 numpy alone. Running it again with the same versions writes the same bytes: Pillow 12.0.0 (13.0.0 rounds some resized values
@@ -61,8 +61,8 @@ def scene(width: int, height: int, channels: int = 3, seed: int = 7) -> np.ndarr
     return np.clip(np.rint(np.stack(planes, axis=-1)), 0, 255).astype(np.uint8)
 
 
-def pictures() -> dict[str, bytes]:
-    """Every picture by file name."""
+def images() -> dict[str, bytes]:
+    """Every image by file name."""
     files: dict[str, bytes] = {}
 
     def save(name: str, image: Image.Image, **options: Any) -> None:
@@ -299,7 +299,7 @@ def cases() -> list[tuple[str, dict[str, Any], str]]:
     ):
         found.append((name, CLASSIFIER, "float32"))
     plain = {"resize": {"width": 32, "height": 24}}
-    for name in pictures():
+    for name in images():
         found.append((name, plain, "float32"))
     for file in ("rgb.png", "photo-420.jpg"):
         for name in FILTERS:
@@ -346,7 +346,7 @@ def cases() -> list[tuple[str, dict[str, Any], str]]:
 def main() -> None:
     shutil.rmtree(IMAGES, ignore_errors=True)
     IMAGES.mkdir(parents=True)
-    files = pictures()
+    files = images()
     for name, data in files.items():
         (IMAGES / name).write_bytes(data)
     # 64 megapixels in 96 scans: 140 KB, which pack to less than one.

@@ -1,7 +1,7 @@
-"""Notes the five best classes of a small classifier for every test picture, prepared by Pillow and numpy as torchvision does.
+"""Notes the five best classes of a small classifier for every test image, prepared by Pillow and numpy as torchvision does.
 
 Writes `tests/models/top5.json`. The classifier is `tests/models/zoo/torch-conv`, run by ONNX Runtime: what is judged is the
-preprocessing before it. Needs the pictures that `make_images.py` writes, its packages, and onnxruntime.
+preprocessing before it. Needs the images that `make_images.py` writes, its packages, and onnxruntime.
 """
 
 from __future__ import annotations

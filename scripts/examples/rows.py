@@ -84,7 +84,7 @@ def classes() -> ModelProto:
 
 
 def gray() -> ModelProto:
-    """Pictures of 8 x 8 without channels; y has the means of their columns."""
+    """Images of 8 x 8 without channels; y has the means of their columns."""
     nodes = [helper.make_node("ReduceMean", ["x", "height"], ["y"], keepdims=0)]
     return build(nodes, ("rows", 8, 8), {"y": (FLOAT, ("rows", 8))}, height=np.array([1], np.int64))
 

@@ -9,16 +9,15 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 
 use super::output;
-use crate::decode::Request;
 use crate::decode::envelope::{self, Content, Envelope};
-use crate::decode::reference;
+use crate::decode::{Request, reference};
 use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, wrap};
 use crate::engine::admit::{self, LIMITS, Refusal, Target};
 use crate::engine::budget::Memory;
 use crate::engine::job::{Batch, Job, Origin, Outcome, Response};
 use crate::engine::run_batch::{Running, run_batch};
-use crate::headers::{self, CONTENT_TYPE, Headers, OF_THE_BODY};
+use crate::headers::{self, CONTENT_TYPE, Headers, describes_body};
 use crate::hint::Hint as _;
 use crate::model::Models;
 use crate::ops::metrics::Metrics;
@@ -62,9 +61,9 @@ pub fn predict(models: &Models, body: &[u8], mut attributes: HashMap<String, Str
     let mut attributes = publish::attributes(&origin.reply_to, id.as_ref(), format, model, outcome);
     let model = model.map(|model| &*model.name);
     let sender = ResponseMetadata { model, message_id: MESSAGE_ID, is_ok: outcome.is_ok(), now };
-    let sealed = wrap(body, format, &sender);
-    attributes.extend(sealed.attributes.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned())));
-    Answer { body: sealed.body, attributes, is_prediction: outcome.is_ok() }
+    let wrapped = wrap(body, format, &sender);
+    attributes.extend(wrapped.headers.into_iter().map(|(key, value)| (key.to_owned(), value.into_owned())));
+    Answer { body: wrapped.body, attributes, is_prediction: outcome.is_ok() }
 }
 
 /// Decodes the request; one that refers to an object is refused, since no bucket is allowed.
@@ -108,7 +107,7 @@ pub fn write(answer: &Answer, all: bool) -> anyhow::Result<()> {
     }
     let describes_the_body = |key: &str, value: &str| match key {
         CONTENT_TYPE => value != "application/json",
-        _ => OF_THE_BODY.contains(&key) || key.starts_with("ce-"),
+        _ => describes_body(key),
     };
     let attributes: BTreeMap<&String, &String> =
         answer.attributes.iter().filter(|(key, value)| all || describes_the_body(key, value)).collect();

@@ -1,14 +1,14 @@
-//! Tensors from raw little-endian bytes: raw rows, and the data of the Open Inference Protocol's binary extension.
+//! Tensors from raw little-endian bytes: raw rows, and the data of the Open Inference Protocol's binary
+//! extension.
 
 use half::{bf16, f16};
 
 use super::error::{DecodeError, Decoded};
 use crate::for_each_element_type;
-use crate::tensor::Composite;
-use crate::tensor::{ElementType, Elements};
+use crate::tensor::{Composite, ElementType, Elements};
 
-/// The bytes behind a v2 request's JSON that no tensor has taken. Each tensor takes its `binary_data_size`, in the order of the
-/// inputs.
+/// The bytes behind a v2 request's JSON that no tensor has taken. Each tensor takes its `binary_data_size`,
+/// in the order of the inputs.
 pub(super) struct Section<'a>(pub(super) &'a [u8]);
 
 impl<'a> Section<'a> {
@@ -35,7 +35,7 @@ impl<'a> Section<'a> {
 }
 
 /// An element as bytes: numbers side by side, strings with their length before them.
-trait Binary: Sized {
+trait FromBinary: Sized {
     /// Bytes of one element; `None` if each has its length before it.
     const WIDTH: Option<usize>;
     /// Reads `count` elements. If [`Self::WIDTH`] is known, `bytes` must be exactly as long as they are.
@@ -44,7 +44,7 @@ trait Binary: Sized {
 
 macro_rules! numbers {
     ($($rust:ty),+) => { $(
-        impl Binary for $rust {
+        impl FromBinary for $rust {
             const WIDTH: Option<usize> = Some(size_of::<$rust>());
 
             /// Compiles to one vectorised copy into the aligned buffer.
@@ -56,7 +56,7 @@ macro_rules! numbers {
 }
 numbers!(u8, u16, u32, u64, i8, i16, i32, i64, f16, bf16, f32, f64);
 
-impl Binary for bool {
+impl FromBinary for bool {
     const WIDTH: Option<usize> = Some(1);
 
     fn from_bytes(bytes: &[u8], _: usize) -> Decoded<Vec<Self>> {
@@ -69,7 +69,7 @@ impl Binary for bool {
     }
 }
 
-impl Binary for String {
+impl FromBinary for String {
     const WIDTH: Option<usize> = None;
 
     fn from_bytes(bytes: &[u8], count: usize) -> Decoded<Vec<Self>> {
@@ -83,7 +83,7 @@ impl Binary for String {
     }
 }
 
-impl Binary for Vec<u8> {
+impl FromBinary for Vec<u8> {
     const WIDTH: Option<usize> = None;
 
     fn from_bytes(bytes: &[u8], count: usize) -> Decoded<Vec<Self>> {
@@ -92,7 +92,7 @@ impl Binary for Vec<u8> {
 }
 
 /// The protocol has no binary form of composites.
-impl Binary for Composite {
+impl FromBinary for Composite {
     const WIDTH: Option<usize> = None;
 
     fn from_bytes(_: &[u8], _: usize) -> Decoded<Vec<Self>> {
@@ -117,7 +117,8 @@ fn read_with_lengths<T>(
         let Some((element, rest)) = element else {
             let left = bytes.len();
             return Err(DecodeError::new(format!(
-                "expected 4 bytes of length and so many bytes of data, got {left} bytes, the rest of the tensor's"
+                "expected 4 bytes of length and so many bytes of data, got {left} bytes, the rest of the \
+                 tensor's"
             ))
             .at(index));
         };
@@ -136,11 +137,11 @@ macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
         /// Bytes of one element; `None` for strings.
         pub(super) fn element_width(element: ElementType) -> Option<usize> {
-            match element { $(ElementType::$variant => <$rust as Binary>::WIDTH),+ }
+            match element { $(ElementType::$variant => <$rust as FromBinary>::WIDTH),+ }
         }
 
         fn dispatch_read(element: ElementType, bytes: &[u8], count: usize) -> Decoded<Elements> {
-            Ok(match element { $(ElementType::$variant => Elements::$variant(<$rust as Binary>::from_bytes(bytes, count)?)),+ })
+            Ok(match element { $(ElementType::$variant => Elements::$variant(<$rust as FromBinary>::from_bytes(bytes, count)?)),+ })
         }
     };
 }

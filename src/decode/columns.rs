@@ -1,4 +1,5 @@
-//! Columns: `{"inputs": {"x": [[…]], "y": …}}`, by the names of inputs or of named columns, or the bare value of a single input.
+//! Columns: `{"inputs": {"x": [[…]], "y": …}}`, by the names of inputs or of named columns, or the bare value
+//! of a single input.
 
 use super::error::{DecodeError, Decoded, key_twice, quoted};
 use super::inputs::Inputs;
@@ -95,7 +96,8 @@ impl<'s> WholeColumns<'s> {
         self.rows.is_some()
     }
 
-    /// Reads a list with a value for each row, in brackets of its own or without; returns the number of values.
+    /// Reads a list with a value for each row, in brackets of its own or without; returns the number of
+    /// values.
     pub(super) fn read_column(
         &mut self,
         place: usize,
@@ -138,7 +140,7 @@ impl<'s> WholeColumns<'s> {
                 inputs.add_zeros(0, width)?;
             }
             Some(rows) if row == rows => {
-                return Err(DecodeError::new(format!("expected {rows} values as before it, got more")));
+                return Err(DecodeError::new(format!("expected {rows} values as before, got more")));
             }
             Some(_) => {}
         }
@@ -148,7 +150,7 @@ impl<'s> WholeColumns<'s> {
     fn end(&mut self, place: usize, count: usize) -> Decoded<()> {
         let rows = *self.rows.get_or_insert(count);
         if count != rows {
-            return Err(DecodeError::new(format!("expected {rows} values as before it, got {count}")));
+            return Err(DecodeError::new(format!("expected {rows} values as before, got {count}")));
         }
         self.filled[place] = true;
         Ok(())

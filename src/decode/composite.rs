@@ -1,4 +1,5 @@
-//! Maps from JSON objects, and sequences of tensors from lists: typed, and counted before memory is taken for them.
+//! Maps from JSON objects, and sequences of tensors from lists: typed, and counted before memory is taken for
+//! them.
 
 use std::collections::HashSet;
 

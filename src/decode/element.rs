@@ -15,8 +15,8 @@ pub(super) trait Element: Default + Clone {
     /// Reads one element and the white space before it.
     fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self>;
 
-    /// Appends the next elements of a list as long as they are fast to read, `most` at most. Returns their number, and consumes
-    /// nothing behind the last one.
+    /// Appends the next elements of a list as long as they are fast to read, `most` at most. Returns their
+    /// number, and consumes nothing behind the last one.
     #[inline(always)]
     fn read_run(_: &mut Scanner<'_>, _: &mut Vec<Self>, _most: usize) -> usize {
         0
@@ -65,7 +65,8 @@ macro_rules! integers {
                 match number.integer().map(Self::try_from) {
                     Some(Ok(value)) => Ok(value),
                     None if number.has_fraction() => {
-                        Err(DecodeError::new(format!("expected a whole number for {}, got {}", $name, number.shortened())))
+                        let got = number.shortened();
+                        Err(DecodeError::new(format!("expected a whole number for {}, got {got}", $name)))
                     }
                     _ => Err(out_of_range(&number, $name, Self::MIN, Self::MAX)),
                 }
@@ -80,7 +81,8 @@ macro_rules! integers {
 }
 integers!(u8 "uint8", u16 "uint16", u32 "uint32", u64 "uint64", i8 "int8", i16 "int16", i32 "int32", i64 "int64");
 
-/// The strings for values that JSON has no numbers for; responses have the same.
+/// Reads the strings for NaN and the infinities, which JSON has no numbers for. Responses have the same
+/// strings.
 #[cold]
 fn not_finite(scanner: &mut Scanner<'_>) -> Decoded<f64> {
     let mut ahead = scanner.clone();
@@ -135,7 +137,7 @@ floats!(
     f64 "float64" Number::f64, std::convert::identity
 );
 
-/// `true` and `false`, also 1 and 0 as some clients of the Open Inference Protocol write them.
+/// Reads `true` and `false`, also 1 and 0 as some clients of the Open Inference Protocol write them.
 impl Element for bool {
     fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         if scanner.word("true") {
@@ -159,7 +161,7 @@ impl Element for bool {
     }
 }
 
-/// A string, or `{"b64": "…"}`: base64 (RFC 4648, section 4) of UTF-8.
+/// Reads a string, or `{"b64": "…"}`: base64 (RFC 4648, section 4) of UTF-8.
 impl Element for String {
     fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         if scanner.peek() == Some(b'"') {
@@ -179,7 +181,7 @@ impl Element for String {
     }
 }
 
-/// `{"b64": "…"}`, or the bare string of base64.
+/// Reads `{"b64": "…"}`, or a bare string of base64.
 impl Element for Vec<u8> {
     fn read_element(scanner: &mut Scanner<'_>) -> Decoded<Self> {
         const WANTED: &str = "an image: {\"b64\": \"…\"}";

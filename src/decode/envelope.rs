@@ -1,18 +1,14 @@
-//! The envelope of a request: headers, gzip, CloudEvents. [`open`] takes the body out of it and notes how the response must be sent;
-//! [`Content::decode`] then reads the body.
+//! The envelope of a request: headers, gzip, CloudEvents. [`open`] takes the body out of it and notes how the
+//! response must be sent; [`Content::decode`] then reads the body.
 
 use std::borrow::Cow;
 
-use super::csv;
 use super::error::{DecodeError, Decoded, quoted};
 use super::event::{self, Event};
-use super::gzip;
-use super::json;
 use super::limits::Limits;
 use super::media::{BodyKind, MediaType, body_kind};
-use super::raw;
 use super::request::{Failure, Id, Request};
-use super::whole_body;
+use super::{csv, gzip, json, raw, whole_body};
 use crate::error::Rejection;
 use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, HEADER_LENGTH, Headers};
 use crate::tensor::signature::Signature;
@@ -48,7 +44,8 @@ pub struct Envelope<'a> {
     pub content: Result<Content<'a>, Rejection>,
 }
 
-/// Bytes of memory that a request takes while it is in flight: its body, and the decompressed size that a compressed body claims.
+/// Bytes of memory that a request takes while it is in flight: its body, and the decompressed size that a
+/// compressed body claims.
 pub fn memory_bytes(headers: Headers<'_>, body: &[u8], limits: &Limits) -> usize {
     let claimed = if is_compressed(headers) { gzip::claimed_size(body) } else { 0 };
     // A larger claim is refused before memory is taken.

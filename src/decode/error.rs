@@ -1,4 +1,5 @@
-//! Errors of a body and their place in it, built from the inside out: each caller adds its own part of the place.
+//! Errors of a body and their place in it, built from the inside out: each caller adds its own part of the
+//! place.
 
 use crate::error::{Code, Rejection};
 use crate::names::nearest;

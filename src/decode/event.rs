@@ -1,5 +1,5 @@
-//! CloudEvents 1.0 (github.com/cloudevents/spec) as requests: in headers (binary mode) or in the body (structured mode, JSON
-//! format). Their data is read like any other body.
+//! CloudEvents 1.0 (github.com/cloudevents/spec) as requests: in headers (binary mode) or in the body
+//! (structured mode, JSON format). Their data is read like any other body.
 
 use std::borrow::Cow;
 
@@ -83,7 +83,8 @@ pub(super) fn check_format(media: &MediaType<'_>) -> Decoded<()> {
     match &*media.essence {
         "application/cloudevents" | "application/cloudevents+json" => Ok(()),
         batch if batch.starts_with("application/cloudevents-batch") => Err(DecodeError::new(
-            "batched CloudEvents (application/cloudevents-batch) are not supported; send each event as a request",
+            "batched CloudEvents (application/cloudevents-batch) are not supported; send each event as a \
+             request",
         )),
         other => Err(DecodeError::new(format!(
             "CloudEvents as {} are not supported; send application/cloudevents+json or ce- attributes",
@@ -94,7 +95,7 @@ pub(super) fn check_format(media: &MediaType<'_>) -> Decoded<()> {
 
 /// The members of an event that are used.
 #[derive(Default)]
-struct Members<'a> {
+struct EventMembers<'a> {
     specversion: Option<String>,
     id: Option<String>,
     source: Option<String>,
@@ -109,7 +110,8 @@ struct Members<'a> {
     dataref: Option<String>,
 }
 
-/// The data of the event in structured mode, and its content type. Sets `found` before errors of the data.
+/// The data of the event in structured mode, and its content type. Sets `found` as soon as the event is
+/// known, so that errors of its data are answered by an event.
 pub(super) fn from_body<'a>(
     body: &'a [u8],
     found: &mut Option<Box<Event>>,
@@ -119,7 +121,8 @@ pub(super) fn from_body<'a>(
     data.into_body()
 }
 
-/// An event in structured mode, its `dataref` and its data's content type; `None` if it has data, or no `dataref`.
+/// An event in structured mode, its `dataref` and its data's content type; `None` if it has data, or no
+/// `dataref`.
 pub(super) fn find_reference(body: &[u8]) -> Decoded<Option<(Event, String, Option<String>)>> {
     let mut members = read_members(body)?;
     let Some(address) = members.dataref.take() else { return Ok(None) };
@@ -128,12 +131,12 @@ pub(super) fn find_reference(body: &[u8]) -> Decoded<Option<(Event, String, Opti
     Ok((!has_data).then_some((event, address, data.content_type)))
 }
 
-fn read_members(body: &[u8]) -> Decoded<Members<'_>> {
+fn read_members(body: &[u8]) -> Decoded<EventMembers<'_>> {
     let mut scanner = Scanner::new(body)?;
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected("a CloudEvent, a JSON object"));
     }
-    let mut members = Members::default();
+    let mut members = EventMembers::default();
     let mut first = true;
     while let Some(key) = scanner.key(first)? {
         first = false;
@@ -184,13 +187,13 @@ fn read_string<'a>(scanner: &mut Scanner<'a>, key: &str) -> Decoded<Option<Cow<'
     }
 }
 
-struct Data<'a> {
+struct EventData<'a> {
     content_type: Option<String>,
     json: Option<Scanner<'a>>,
     base64: Option<Cow<'a, str>>,
 }
 
-fn read_event(members: Members<'_>) -> Decoded<(Event, Data<'_>)> {
+fn read_event(members: EventMembers<'_>) -> Decoded<(Event, EventData<'_>)> {
     let given = |value: Option<String>| value.filter(|value| !value.is_empty());
     check_version(&given(members.specversion).ok_or_else(|| missing("specversion"))?)?;
     given(members.source).ok_or_else(|| missing("source"))?;
@@ -201,11 +204,11 @@ fn read_event(members: Members<'_>) -> Decoded<(Event, Data<'_>)> {
         subject: given(members.subject),
         correlation_id: given(members.correlation_id),
     };
-    let data = Data { content_type: members.data_type, json: members.data, base64: members.data_base64 };
+    let data = EventData { content_type: members.data_type, json: members.data, base64: members.data_base64 };
     Ok((event.check()?, data))
 }
 
-impl<'a> Data<'a> {
+impl<'a> EventData<'a> {
     fn into_body(self) -> Decoded<(Cow<'a, [u8]>, String)> {
         let content_type = self.content_type.unwrap_or_else(|| "application/json".to_owned());
         match (self.json, self.base64) {

@@ -1,4 +1,5 @@
-//! Requests of one row in a model's own form, for messages about bodies in another form. Long lists are shortened.
+//! Requests of one row in a model's own form, for messages about bodies in another form. Long lists are
+//! shortened.
 
 use super::error::quoted;
 use super::inputs::Inputs;
@@ -26,7 +27,8 @@ pub(super) fn instances(inputs: &Inputs<'_>) -> String {
     format!("{{\"instances\": [{row}]}}")
 }
 
-/// `{"dataframe_split": {"columns": ["a", "b"], "data": [[0.0, 0.0]]}}`, or `instances` for models that take no tables.
+/// `{"dataframe_split": {"columns": ["a", "b"], "data": [[0.0, 0.0]]}}`, or `instances` for models that take
+/// no tables.
 pub(super) fn dataframe(inputs: &Inputs<'_>) -> String {
     let (names, elements): (Vec<&str>, Vec<ElementType>) = match (NamedColumns::of(inputs), &inputs.list[..])
     {

@@ -1,5 +1,6 @@
-//! A fast path for numbers of fewer than 19 digits without an exponent, eight bytes at a time. Other numbers, malformed ones and
-//! those in the last bytes of the body are left to [`super::number`], which gives the same results byte by byte.
+//! A fast path for numbers of fewer than 19 digits without an exponent, eight bytes at a time. Other numbers,
+//! malformed ones and those in the last bytes of the body are left to [`super::number`], which gives the same
+//! results byte by byte.
 
 use half::{bf16, f16};
 
@@ -52,8 +53,8 @@ pub(super) fn read_fast<T: FromFast>(scanner: &mut Scanner<'_>) -> Option<T> {
     Some(value)
 }
 
-/// Appends the next numbers of a list as long as they are fast ones, `most` at most, with a `,` and at most one space between
-/// them. Returns their number, and consumes nothing behind the last one.
+/// Appends the next numbers of a list as long as they are fast ones, `most` at most, with a `,` and at most
+/// one space between them. Returns their number, and consumes nothing behind the last one.
 #[inline(never)]
 pub(super) fn read_run<T: FromFast>(scanner: &mut Scanner<'_>, out: &mut Vec<T>, most: usize) -> usize {
     scanner.peek();
@@ -117,13 +118,15 @@ fn word(window: &[u8; WINDOW]) -> u64 {
     u64::from_le_bytes(*window.first_chunk().expect("a window is longer than a word"))
 }
 
-/// The high bit of each of eight bytes that is no digit, given the bytes minus `'0'`. Carries stay inside their bytes.
+/// The high bit of each of eight bytes that is no digit, given the bytes minus `'0'`. Carries stay inside
+/// their bytes.
 #[inline(always)]
 fn others(values: u64) -> u64 {
     (((values & (EACH * 0x7f)) + EACH * 0x76) | values) & (EACH * 0x80)
 }
 
-/// The high bit of each of eight bytes that no number without an exponent contains: all but digits, `.`, `-` and `/`.
+/// The high bit of each of eight bytes that no number without an exponent contains: all but digits, `.`, `-`
+/// and `/`.
 #[inline(always)]
 fn delimiters(word: u64) -> u64 {
     let from_minus = (word | (EACH * 0x80)) - EACH * 0x2d;
@@ -137,8 +140,9 @@ fn first(bits: u64) -> usize {
     bits.trailing_zeros() as usize / 8
 }
 
-/// The value of eight digits minus `'0'`, the first in the lowest byte. No branch depends on the number of digits, so mixed
-/// lengths do not stall the processor (Lemire, "Number Parsing at a Gigabyte per Second", 2021).
+/// The value of eight digits minus `'0'`, the first in the lowest byte. No branch depends on the number of
+/// digits, so mixed lengths do not stall the processor (Lemire, "Number Parsing at a Gigabyte per Second",
+/// 2021).
 #[inline(always)]
 fn eight_digits(digits: u64) -> u64 {
     const PAIRS: u64 = 0x0000_00ff_0000_00ff;
@@ -157,7 +161,8 @@ struct Layout {
     /// A mask of the digits before the point, and of those behind it once they have moved into its place.
     whole: u64,
     behind: u64,
-    /// A mask of the first digit, which must not be zero if several precede the point; `single` is 1 if only one does.
+    /// A mask of the first digit, which must not be zero if several precede the point; `single` is 1 if only
+    /// one does.
     leading: u16,
     single: u16,
     /// Bits by which the digits move to the end of their word.
@@ -241,7 +246,8 @@ impl Layout {
     }
 }
 
-/// The layout of the short number in `window`, and the bytes minus `'0'`. The caller checks the byte behind the number.
+/// The layout of the short number in `window`, and the bytes minus `'0'`. The caller checks the byte behind
+/// the number.
 #[inline(always)]
 fn layout_of(window: &[u8; WINDOW], delimiters: u64) -> Option<(&'static Layout, u64)> {
     if delimiters == 0 {
@@ -311,7 +317,8 @@ fn long(bytes: &[u8]) -> Option<FastNumber> {
     Some(FastNumber { negative, mantissa: mantissa as i64, fraction, length })
 }
 
-/// Appends the next digits to those of `number`; returns the result and the number of digits. Wrong beyond 19 digits in all.
+/// Appends the next digits to those of `number`; returns the result and the number of digits. Wrong beyond 19
+/// digits in all.
 #[inline(always)]
 fn digits(bytes: &[u8], mut number: u64) -> Option<(u64, usize)> {
     const POWERS: [u64; 8] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];

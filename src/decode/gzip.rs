@@ -1,7 +1,8 @@
-//! `content-encoding: gzip` (RFC 1952): one member, never more bytes than it claims, never more than the limit.
+//! `content-encoding: gzip` (RFC 1952): one member, never more bytes than it claims, never more than the
+//! limit.
 //!
-//! The last four bytes claim the decompressed size. It is taken as an upper bound, so that the memory of a body is known, and can be
-//! accounted for, before it is decompressed.
+//! The last four bytes claim the decompressed size. It is taken as an upper bound, so that the memory of a
+//! body is known, and can be accounted for, before it is decompressed.
 
 use std::io::Read as _;
 
@@ -26,14 +27,16 @@ pub(super) fn decompress(body: &[u8], max_bytes: usize) -> Decoded<Vec<u8>> {
     if claimed > max_bytes {
         return Err(too_large_or_broken(body, max_bytes));
     }
-    // Deflate compresses by a factor of 1032 at best (RFC 1951), which bounds what a short body with a large claim may reserve.
+    // Deflate compresses by a factor of 1032 at best (RFC 1951), which bounds what a short body with a large
+    // claim may reserve.
     let mut out = Vec::with_capacity(claimed.min(body.len().saturating_mul(1032)));
     let mut decoder = GzDecoder::new(body);
     let room = u64::try_from(claimed).unwrap_or(u64::MAX).saturating_add(1);
     let read = decoder.by_ref().take(room).read_to_end(&mut out);
     if out.len() > claimed {
         return Err(DecodeError::new(format!(
-            "expected gzip that decompresses to the {claimed} bytes its trailer says, got more; compress the body as one member"
+            "expected gzip that decompresses to the {claimed} bytes its trailer says, got more; compress \
+             the body as one member"
         )));
     }
     read.map_err(|error| broken(&error))?;
@@ -43,8 +46,8 @@ pub(super) fn decompress(body: &[u8], max_bytes: usize) -> Decoded<Vec<u8>> {
     }
 }
 
-/// The error about a claim beyond the limit. A body that was cut off, or has more behind it, claims any size, so the bytes are
-/// counted without keeping them.
+/// The error about a claim beyond the limit. A body that was cut off, or has more behind it, claims any size,
+/// so the bytes are counted without keeping them.
 #[cold]
 fn too_large_or_broken(body: &[u8], max_bytes: usize) -> Box<DecodeError> {
     let mut decoder = GzDecoder::new(body);
@@ -98,7 +101,7 @@ mod tests {
             rejection.message,
             "expected at most 524288 bytes after decompression, got more; send several requests"
         );
-        // Unpad off, or with more behind it, it ends in no size.
+        // A body that was cut off, or has more behind it, does not end with its size.
         let text: Vec<u8> = (0..9999_u32).flat_map(u32::to_le_bytes).collect();
         let compressed = compress(&text);
         let cut = decompress(&compressed[..compressed.len() - 9], 1 << 19).unwrap_err().into_rejection();
@@ -116,7 +119,8 @@ mod tests {
         let rejection = decompress(&liar, 1 << 19).unwrap_err().into_rejection();
         assert_eq!(
             rejection.message,
-            "expected gzip that decompresses to the 100 bytes its trailer says, got more; compress the body as one member"
+            "expected gzip that decompresses to the 100 bytes its trailer says, got more; compress the body \
+             as one member"
         );
         assert_eq!(rejection.code, Code::InvalidInput);
     }

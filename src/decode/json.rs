@@ -3,7 +3,6 @@
 use super::binary::Section;
 use super::columns::read_columns;
 use super::error::{DecodeError, Decoded, key_twice};
-use super::example;
 use super::inputs::Inputs;
 use super::limits::{Limits, check_id};
 use super::number::scan_number;
@@ -11,7 +10,7 @@ use super::pandas_split::read_split;
 use super::request::{Id, Protocol, Request, ResponseSpec};
 use super::rows::read_rows;
 use super::scanner::Scanner;
-use super::v2;
+use super::{example, v2};
 use crate::tensor::signature::Signature;
 
 const FORMS: &str = "{\"instances\": […]}, {\"inputs\": …} or an Open Inference Protocol v2 request";
@@ -67,7 +66,7 @@ pub(super) fn decode(
 }
 
 /// The key with the tensors of a body.
-struct Data {
+struct Payload {
     key: &'static str,
     protocol: Protocol,
     /// Number of rows, if the body lists them one by one.
@@ -77,9 +76,9 @@ struct Data {
 #[derive(Default)]
 struct Seen<'a> {
     id: Option<Id>,
-    data: Option<Data>,
-    /// The position of v2's list of requested outputs, which is read last: only `inputs`, which may follow it, says that the
-    /// body is v2.
+    data: Option<Payload>,
+    /// The position of v2's list of requested outputs, which is read last: only `inputs`, which may follow
+    /// it, says that the body is v2.
     outputs: Option<Scanner<'a>>,
     /// The position of v2's parameters; those of the other protocols are ignored.
     parameters: Option<Scanner<'a>>,
@@ -148,7 +147,7 @@ fn read_data(
     inputs: &mut Inputs<'_>,
     section: &mut Option<Section<'_>>,
     key: &'static str,
-) -> Decoded<Data> {
+) -> Decoded<Payload> {
     let mut rows = None;
     let mut protocol = Protocol::Rows;
     match key {
@@ -163,7 +162,7 @@ fn read_data(
         "dataframe_split" => rows = Some(read_split(scanner, inputs).map_err(|error| error.within(key))?),
         _ => rows = Some(read_rows(scanner, inputs).map_err(|error| error.within(key))?),
     }
-    Ok(Data { key, protocol, rows })
+    Ok(Payload { key, protocol, rows })
 }
 
 /// Reads a string or a number; `None` for null.
@@ -184,8 +183,8 @@ pub(super) fn read_id(scanner: &mut Scanner<'_>) -> Decoded<Option<Id>> {
     }
 }
 
-/// The id of a body that is no request, for its error response. Found if the body is JSON up to the id; `None` if the id cannot
-/// be repeated.
+/// The id of a body that is no request, for its error response. Found if the body is JSON up to the id;
+/// `None` if the id cannot be repeated.
 pub(super) fn find_id(body: &[u8]) -> Option<Id> {
     let mut scanner = Scanner::new(body).ok()?;
     scanner.open(b'{').ok().filter(|open| *open)?;

@@ -6,7 +6,7 @@ use crate::tensor::{ElementType, Elements};
 /// Limits of one request; more is refused with `INPUT_TOO_LARGE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Elements in all inputs together, each counted by its `element_weight`.
+    /// Elements in all inputs together, each counted by its weight: a string counts for 8.
     pub max_elements: usize,
     pub max_rows: usize,
     /// Bytes of a body, decompressed.
@@ -16,8 +16,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// 8 Mi elements (64 MiB of float64), 100,000 rows and 64 MiB: more than a Pub/Sub message of 10 MB usually carries,
-    /// compressed or not. 65,536 cells in a line: the columns of the widest tables.
+    /// 8 Mi elements (64 MiB of float64), 100,000 rows and 64 MiB: more than a Pub/Sub message of 10 MB
+    /// usually carries, compressed or not. 65,536 cells in a line: the columns of the widest tables.
     pub const DEFAULT: Self =
         Self { max_elements: 8 << 20, max_rows: 100_000, max_body_bytes: 64 << 20, max_fields: 1 << 16 };
 
@@ -36,8 +36,8 @@ impl Default for Limits {
     }
 }
 
-/// Memory of one element in units of 8 bytes, without the bytes that it has in the body. A string is 24 bytes and an allocation
-/// of 32 or more, a map two lists.
+/// Memory of one element in units of 8 bytes, without the bytes that it has in the body. A string is 24 bytes
+/// and an allocation of 32 or more, a map two lists.
 pub(super) fn element_weight(element: ElementType) -> usize {
     match element {
         ElementType::String | ElementType::Bytes | ElementType::Composite => 8,

@@ -9,9 +9,10 @@
 //! | `text/plain` | one text |
 //! | none | v2 with its binary extension if `inference-header-content-length` is set, else JSON if `{` or `[` comes first, else an image if it begins like one |
 //!
-//! Types, subtypes and parameter names are compared without regard to case; unknown parameters are ignored. `charset` may only be
-//! UTF-8, or US-ASCII, which is a part of it. [`super::envelope`] takes the data out of CloudEvents first; its kind is then decided
-//! by its own content type. A body that could be of two kinds is refused, with a hint what to set.
+//! Types, subtypes and parameter names are compared without regard to case; unknown parameters are ignored.
+//! `charset` may only be UTF-8, or US-ASCII, which is a subset. [`super::envelope`] takes the data out of
+//! CloudEvents first; its kind is then decided by its own content type. A body that could be of two kinds is
+//! refused, with a hint what to set.
 
 use super::error::{DecodeError, Decoded, quoted};
 
@@ -22,7 +23,8 @@ pub enum BodyKind {
     Json,
     /// Open Inference Protocol v2: `json_length` bytes of JSON, then the tensors' data.
     V2Binary { json_length: usize },
-    /// Comma-separated values. `header`: the first line names the columns; `None` if the request does not say it.
+    /// Comma-separated values. `header`: the first line names the columns; `None` if the request does not say
+    /// it.
     Csv { header: Option<bool> },
     /// Little-endian rows of the model's one input.
     Raw,
@@ -95,8 +97,8 @@ pub(super) fn body_kind(
     let only_v2 = |kind: BodyKind| match json_length {
         None => Ok(kind),
         Some(_) => Err(DecodeError::new(format!(
-            "expected inference-header-content-length with content-type application/octet-stream or application/json, got {}; \
-             set only one of the two",
+            "expected inference-header-content-length with content-type application/octet-stream or \
+             application/json, got {}; set only one of the two",
             quoted(&media.essence)
         ))),
     };
@@ -146,8 +148,8 @@ fn v2_binary(length: &str, body: usize) -> Decoded<BodyKind> {
     }
 }
 
-/// The kind of a body without a content type. Only JSON and images can be recognized; anything else could be a table, raw numbers
-/// or text.
+/// The kind of a body without a content type. Only JSON and images can be recognized; anything else could be
+/// a table, raw numbers or text.
 fn sniff(body: &[u8]) -> Decoded<BodyKind> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match body.iter().find(|byte| !b" \n\t\r".contains(byte)) {
@@ -158,8 +160,8 @@ fn sniff(body: &[u8]) -> Decoded<BodyKind> {
             Err(DecodeError::new("the body looks like gzip; set content-encoding to gzip if it is"))
         }
         Some(_) => Err(DecodeError::new(format!(
-            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
-             set content-type to one of {SUPPORTED}"
+            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is \
+             something else, set content-type to one of {SUPPORTED}"
         ))),
     }
 }
@@ -212,8 +214,8 @@ mod tests {
     fn what_could_be_several_things_is_refused_with_what_to_set() {
         let listed = "application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json";
         let unknown = format!(
-            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is something else, \
-             set content-type to one of {listed}"
+            "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is \
+             something else, set content-type to one of {listed}"
         );
         for (content_type, length, body, expected) in [
             (None, None, &b"1,2,3"[..], unknown.as_str()),
@@ -223,7 +225,9 @@ mod tests {
                 Some("image/tiff; q=1"),
                 None,
                 b"",
-                "content-type \"image/tiff\" is not supported; send one of application/json, text/csv, text/plain, image/jpeg, image/png, image/webp, application/octet-stream or application/cloudevents+json",
+                "content-type \"image/tiff\" is not supported; send one of application/json, text/csv, \
+                 text/plain, image/jpeg, image/png, image/webp, application/octet-stream or \
+                 application/cloudevents+json",
             ),
             (
                 Some("text/csv; charset=latin-1"),

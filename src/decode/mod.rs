@@ -1,9 +1,10 @@
 //! Bytes to [`Request`]: pure functions. Numbers go straight into the typed buffers that the model takes.
 //!
-//! [`envelope::open`] takes a body out of its envelope and lets [`media`] decide its kind; [`envelope::Content::decode`] reads it by
-//! the model's signature. There is one file for each form: `rows`, `columns`, `pandas_split` and `v2` in JSON, `csv`,
-//! `raw`, and `whole_body` for images and texts. All of them fill `inputs`. A request may also be a reference to an object
-//! that has it ([`mod@reference`]).
+//! [`envelope::open`] takes a body out of its envelope and lets [`media`] decide its kind;
+//! [`envelope::Content::decode`] reads it by the model's signature. There is one file for each form:
+//! `rows`, `columns`, `pandas_split` and `v2` in JSON, `csv`, `raw`, and `whole_body` for
+//! images and texts. All of them fill `inputs`. A request may also be a reference to an object that has it
+//! ([`mod@reference`]).
 
 mod binary;
 mod columns;

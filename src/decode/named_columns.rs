@@ -25,7 +25,8 @@ impl<'s> NamedColumns<'s> {
         is_table.then(|| Self { names, ignores_unknown, places: OnceCell::new() })
     }
 
-    /// The position of the column called `name`. Tries `guess` first, since most clients keep the declared order.
+    /// The position of the column called `name`. Tries `guess` first, since most clients keep the declared
+    /// order.
     pub(super) fn find(&self, name: &str, guess: usize) -> Option<usize> {
         if self.names.get(guess).is_some_and(|column| column == name) {
             return Some(guess);

@@ -29,7 +29,8 @@ impl ValueContext<'_> {
         too_many_elements(self.max_elements, element_weight(self.spec.element))
     }
 
-    /// True if each of the last `dims` dimensions is declared 1, so that brackets may be left out: `5` for `[[5]]`.
+    /// True if each of the last `dims` dimensions is declared 1, so that brackets may be left out: `5` for
+    /// `[[5]]`.
     #[cold]
     fn is_single(&self, dims: &[Option<usize>]) -> bool {
         let inner = self.spec.shape.len().checked_sub(dims.len());
@@ -56,15 +57,16 @@ impl ValueContext<'_> {
         } else if self.has_shape {
             " by its shape".to_owned()
         } else if self.spec.name.is_empty() {
-            " as before it".to_owned()
+            " as before".to_owned()
         } else {
-            format!(" as before it in input {}", quoted(&self.spec.name))
+            format!(" as before in input {}", quoted(&self.spec.name))
         };
         let (plural, what) = (plural(expected), self.spec.describe());
         let error = DecodeError::new(format!("expected {expected} value{plural}{why} ({what}), got {got}"));
         match axis {
             Some(axis @ 1..) if is_free && self.may_be_padded && !self.has_shape => error.with_hint(&format!(
-                "rows of several lengths fit together where the bundle's model.yaml declares padding, with input {} and axis {axis}",
+                "rows of several lengths fit together where the bundle's model.yaml declares padding, with \
+                 input {} and axis {axis}",
                 quoted(&self.spec.name)
             )),
             _ => error,
@@ -160,7 +162,11 @@ macro_rules! dispatch {
         }
 
         /// Reads one element into place `at`.
-        pub(super) fn set_element(elements: &mut Elements, at: usize, scanner: &mut Scanner<'_>) -> Decoded<()> {
+        pub(super) fn set_element(
+            elements: &mut Elements,
+            at: usize,
+            scanner: &mut Scanner<'_>,
+        ) -> Decoded<()> {
             match elements { $(Elements::$variant(out) => out[at] = <$rust>::read_element(scanner)?),+ }
             Ok(())
         }
@@ -169,7 +175,7 @@ macro_rules! dispatch {
         pub(super) fn copy_element(elements: &mut Elements, at: usize, from: &Elements, index: usize) {
             match (elements, from) {
                 $((Elements::$variant(out), Elements::$variant(from)) => out[at] = from[index].clone(),)+
-                (out, from) => unreachable!("a column of {} for an input of {}", from.element(), out.element()),
+                (a, b) => unreachable!("a column of {} for an input of {}", b.element(), a.element()),
             }
         }
 

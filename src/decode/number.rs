@@ -1,5 +1,5 @@
-//! Numbers by JSON's grammar, correctly rounded: the result equals `str::parse` bit for bit. A parser of our own, because the
-//! same scan serves every element type, and a body's numbers are most of its bytes.
+//! Numbers by JSON's grammar, correctly rounded: the result equals `str::parse` bit for bit. A parser of our
+//! own, because the same scan serves every element type, and a body's numbers are most of its bytes.
 
 use super::error::{DecodeError, Decoded};
 use super::scanner::Scanner;
@@ -12,7 +12,8 @@ pub(super) struct Number<'a> {
     negative: bool,
     mantissa: u64,
     exponent: i32,
-    /// More than [`MAX_DIGITS`] significant digits, or an absurd exponent: only the text is exact.
+    /// More than [`MAX_DIGITS`] significant digits, or an exponent beyond [`MAX_EXPONENT`]: only the text is
+    /// exact.
     truncated: bool,
     /// Written without a fraction and without an exponent.
     plain: bool,
@@ -30,9 +31,9 @@ pub(super) const POWERS: [f64; 23] = [
     1e19, 1e20, 1e21, 1e22,
 ];
 
-/// True if an f64 that is a few units off in its last place still rounds to the right f32. False if it is so close to the middle
-/// of two f32s that its error (three roundings, at most three units) could carry it across, or so small that an f32 has
-/// fewer bits.
+/// True if an f64 that is a few units off in its last place still rounds to the right f32. False if it is so
+/// close to the middle of two f32s that its error (three roundings, at most three units) could carry it
+/// across, or so small that an f32 has fewer bits.
 #[inline(always)]
 pub(super) fn rounds_to_f32(value: f64) -> bool {
     /// The bits that an f32 drops, and the middle of their range.
@@ -43,8 +44,9 @@ pub(super) fn rounds_to_f32(value: f64) -> bool {
     distance > MARGIN && (value >= f64::from(f32::MIN_POSITIVE) || value == 0.0)
 }
 
-/// The f32 with an odd last bit next to a value, or the value itself if it is an f32. Rounding the result to fewer bits gives the
-/// same as rounding the value once (Boldo and Melquiond, "Emulation of FMA and Correctly Rounded Sums", 2008).
+/// The f32 with an odd last bit next to a value, or the value itself if it is an f32. Rounding the result to
+/// fewer bits gives the same as rounding the value once (Boldo and Melquiond, "Emulation of FMA and Correctly
+/// Rounded Sums", 2008).
 pub(super) fn odd_f32(value: f64) -> f32 {
     let near = value as f32;
     let (bits, back) = (near.to_bits(), f64::from(near));
@@ -132,8 +134,8 @@ impl<'a> Number<'a> {
         &self.body[self.start..self.end]
     }
 
-    /// The magnitude by one multiplication or division of f64s. It is rounded once if the mantissa has at most 53 bits
-    /// (Clinger, "How to Read Floating Point Numbers Accurately", 1990).
+    /// The magnitude by one multiplication or division of f64s. It is rounded once if the mantissa has at
+    /// most 53 bits (Clinger, "How to Read Floating Point Numbers Accurately", 1990).
     #[inline(always)]
     fn scaled(&self) -> Option<f64> {
         let power = POWERS.get(self.exponent.unsigned_abs() as usize)?;
@@ -164,8 +166,8 @@ impl<'a> Number<'a> {
         if self.negative { -magnitude } else { magnitude }
     }
 
-    /// The whole number, however it is written (`3`, `3.0`, `1e2`). `None` if it has a fraction ([`Self::has_fraction`]) or is
-    /// out of every integer type's range.
+    /// The whole number, however it is written (`3`, `3.0`, `1e2`). `None` if it has a fraction
+    /// ([`Self::has_fraction`]) or is out of every integer type's range.
     #[inline]
     pub(super) fn integer(&self) -> Option<i128> {
         let magnitude =

@@ -1,12 +1,13 @@
-//! pandas' `{"dataframe_split": {"columns": […], "index": […], "data": [[…], …]}}`, as MLflow's clients send it.
+//! pandas' `{"dataframe_split": {"columns": […], "index": […], "data": [[…], …]}}`, as MLflow's clients send
+//! it.
 
 use super::error::{DecodeError, Decoded, key_twice};
 use super::inputs::Inputs;
 use super::placement::{Placement, read_cells};
 use super::scanner::Scanner;
 
-/// Reads the object and returns its number of rows. Its columns are the model's named columns, or its inputs if it has several; a
-/// single input without column names takes them in the order given.
+/// Reads the object and returns its number of rows. Its columns are the model's named columns, or its inputs
+/// if it has several; a single input without column names takes them in the order given.
 pub(super) fn read_split(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<usize> {
     if !scanner.open(b'{')? {
         return Err(scanner.unexpected("an object with columns and data"));
@@ -57,7 +58,7 @@ fn read_names(scanner: &mut Scanner<'_>, most: usize) -> Decoded<Vec<String>> {
             return Err(DecodeError::too_large(format!("expected at most {most} columns, got more")));
         }
         if scanner.peek() != Some(b'"') {
-            // pandas numbers columns without names.
+            // pandas writes numbers for columns without names.
             let begin = scanner.at;
             scanner.skip()?;
             names.push(scanner.text[begin..scanner.at].to_owned());

@@ -10,7 +10,7 @@ pub(super) enum Placement {
     Elements { width: usize, places: Places, absent: Vec<usize> },
     /// Cell i is a row of input `places[i]`.
     Inputs(Places),
-    /// The row is the single input's, in its order.
+    /// Each row is a row of the single input, in its order.
     Whole,
 }
 
@@ -18,7 +18,8 @@ pub(super) enum Placement {
 pub(super) type Places = Vec<Option<usize>>;
 
 impl Placement {
-    /// For columns with these names, in this order. A single input without named columns takes them under any names.
+    /// For columns with these names, in this order. A single input without named columns accepts any
+    /// names.
     pub(super) fn of(inputs: &Inputs<'_>, names: &[String]) -> Decoded<Self> {
         let is_whole = NamedColumns::of(inputs).is_none()
             && matches!(&inputs.list[..], [only] if only.spec.shape.len() == 2);

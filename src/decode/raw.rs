@@ -17,7 +17,8 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Dec
     let [input] = &*inputs.list else {
         let count = inputs.list.len();
         return Err(DecodeError::new(format!(
-            "content-type application/octet-stream is for models with one input, this one has {count}; {ALTERNATIVE}"
+            "content-type application/octet-stream is for models with one input, this one has {count}; \
+             {ALTERNATIVE}"
         )));
     };
     let spec = input.spec;

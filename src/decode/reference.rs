@@ -1,5 +1,5 @@
-//! References: requests whose body is an object in a bucket. [`find`] recognizes them; for other requests that costs a look at their
-//! attributes and one pass over a small body.
+//! References: requests whose body is an object in a bucket. [`find`] recognizes them; for other requests
+//! that costs a look at their attributes and one pass over a small body.
 //!
 //! | a reference | is in |
 //! |---|---|
@@ -25,7 +25,8 @@ use super::scanner::Scanner;
 use crate::error::{Code, Rejection};
 use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, DATAREF, Headers, OF_THE_BODY};
 
-/// The longest body that is searched for a reference: an address has at most 1,250 bytes, and a CloudEvent adds a few attributes.
+/// The longest body that is searched for a reference: an address has at most 1,250 bytes, and a CloudEvent
+/// adds a few attributes.
 const MAX_BODY_BYTES: usize = 8 << 10;
 /// Cloud Storage's limit of an object's name.
 const MAX_NAME_BYTES: usize = 1024;
@@ -192,7 +193,8 @@ fn object(bucket: &str, name: &str) -> Decoded<Object> {
     if bucket.is_empty() || name.is_empty() || name.len() > MAX_NAME_BYTES {
         let length = name.len();
         return Err(DecodeError::new(format!(
-            "expected a bucket and an object's name of 1 to {MAX_NAME_BYTES} bytes, got bucket {} and {length} bytes",
+            "expected a bucket and an object's name of 1 to {MAX_NAME_BYTES} bytes, got bucket {} and \
+             {length} bytes",
             quoted(bucket)
         )));
     }
@@ -210,7 +212,7 @@ fn object(bucket: &str, name: &str) -> Decoded<Object> {
 fn announced_object(kind: &str, bucket: &str, name: &str, generation: &str) -> Decoded<Object> {
     if kind != "OBJECT_FINALIZE" {
         return Err(DecodeError::new(format!(
-            "expected a notification of OBJECT_FINALIZE, got {}; have the bucket notify of nothing else",
+            "expected a notification of OBJECT_FINALIZE, got {}; let the bucket notify of this event alone",
             quoted(kind)
         )));
     }
@@ -224,8 +226,8 @@ fn announced_object(kind: &str, bucket: &str, name: &str, generation: &str) -> D
 }
 
 impl Reference {
-    /// The headers of the object's bytes. The object's own metadata takes precedence, except `application/octet-stream`, which
-    /// tools write if they do not know the type.
+    /// The headers of the object's bytes. The object's own metadata takes precedence, except
+    /// `application/octet-stream`, which tools write if they do not know the type.
     pub fn attributes(&self, content_type: &str, content_encoding: &str) -> HashMap<String, String> {
         let mut attributes = self.body_headers.clone();
         let is_known = !MediaType::parse(content_type).essence.is_empty()
@@ -245,7 +247,7 @@ impl Object {
     /// The refusal of an object outside of the allowed buckets.
     pub fn forbidden(&self) -> Rejection {
         let message = format!(
-            "requests may not refer to {}; what they may refer to is set in `requests.allowed_buckets`",
+            "requests may not refer to {}; the allowed buckets are set in `requests.allowed_buckets`",
             quoted(&self.to_string())
         );
         Rejection::new(Code::InputForbidden, message)
@@ -369,7 +371,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever attributes say: an object's name that leaves no prefix, or a reason; and an event's attributes are read or refused.
+        /// Any attributes give an object whose name stays inside its prefix, or an error.
         #[test]
         fn any_attributes_are_answered(
             given in proptest::collection::vec((proptest::sample::select(vec![

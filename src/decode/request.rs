@@ -5,11 +5,13 @@ use crate::tensor::Tensor;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// One tensor for each of the model's inputs, in the model's order.
-    pub inputs: Vec<Tensor>,
-    /// Rows in each input, at least 1. If rows run one by one, each input has this many times the elements of its shape.
+    /// The model's inputs, in the model's order; `None` for an optional one that the request leaves out.
+    pub inputs: Vec<Option<Tensor>>,
+    /// Rows in each input, at least 1. If rows run one by one, each input has this many times the elements of
+    /// its shape.
     pub rows: usize,
-    /// Each row's own length in each padded dimension, in the signature's order; empty if no output is unpadded.
+    /// Each row's own length in each padded dimension, in the signature's order; empty if no output is
+    /// unpadded.
     pub lengths: Vec<Vec<usize>>,
     pub response: ResponseSpec,
 }
@@ -17,7 +19,7 @@ pub struct Request {
 impl Request {
     /// Bytes of memory that its inputs use.
     pub fn bytes(&self) -> usize {
-        self.inputs.iter().map(|tensor| tensor.elements.bytes()).sum()
+        self.inputs.iter().flatten().map(|tensor| tensor.elements.bytes()).sum()
     }
 }
 

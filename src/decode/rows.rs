@@ -1,5 +1,5 @@
-//! Rows: `instances`, a bare list and `dataframe_records`. Each row is a value, an object by input or column name, or a list of
-//! cells if each input is one column.
+//! Rows: `instances`, a bare list and `dataframe_records`. Each row is a value, an object by input or column
+//! name, or a list of cells if each input is one column.
 
 use super::error::{DecodeError, Decoded, key_twice, quoted};
 use super::example;
@@ -9,8 +9,8 @@ use super::placement::{Places, read_cells};
 use super::scanner::Scanner;
 use crate::tensor::signature::{Dim, ValueKind};
 
-/// Reads a list of rows and returns their number. For a model without a batch dimension each row is a whole input, and they run
-/// one after the other.
+/// Reads a list of rows and returns their number. For a model without a batch dimension each row is a whole
+/// input, and they run one after the other.
 pub(super) fn read_rows(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<usize> {
     let (begin, start) = (scanner.at, scanner.clone());
     if !scanner.open(b'[')? {
@@ -111,8 +111,8 @@ fn takes_cells(inputs: &Inputs<'_>) -> bool {
         && inputs.list.iter().all(|input| input.spec.kind == ValueKind::Tensor && is_cell(&input.spec.shape))
 }
 
-/// True if the next list is probably one row in place of a list of rows: its first element is no list, though rows of the one
-/// input have dimensions from `level` on.
+/// True if the next list is probably one row in place of a list of rows: its first element is no list, though
+/// rows of the one input have dimensions from `level` on.
 pub(super) fn is_bare_row(scanner: &Scanner<'_>, inputs: &Inputs<'_>, level: usize) -> bool {
     let mut ahead = scanner.clone();
     let takes_scalars = match &inputs.list[..] {

@@ -1,5 +1,5 @@
-//! Owns the position in a JSON body: one pass over the bytes, which allocates for strings with escapes only. A scanner of our own,
-//! because values go straight into typed buffers, without a tree between them.
+//! Owns the position in a JSON body: one pass over the bytes, which allocates for strings with escapes only.
+//! A scanner of our own, because values go straight into typed buffers, without a tree between them.
 //!
 //! Accepts JSON (RFC 8259) and nothing more, nested at most [`MAX_DEPTH`] deep.
 
@@ -10,7 +10,8 @@ use super::error::{DecodeError, Decoded};
 /// Deep enough for every request (a tensor's rank is at most 8), shallow enough for any stack.
 pub(super) const MAX_DEPTH: u8 = 64;
 
-/// A position in a body. Clones are cheap: the value of a key that comes too early is kept as a clone and read later.
+/// A position in a body. Clones are cheap: the value of a key that comes too early is kept as a clone and
+/// read later.
 #[derive(Clone)]
 pub(super) struct Scanner<'a> {
     pub(super) text: &'a str,
@@ -22,7 +23,8 @@ pub(super) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Refuses a body that is not UTF-8; steps over a byte order mark. Offsets in messages count from the body's first byte.
+    /// Refuses a body that is not UTF-8; steps over a byte order mark. Offsets in messages count from the
+    /// body's first byte.
     pub(super) fn new(body: &'a [u8]) -> Decoded<Self> {
         let text = std::str::from_utf8(body).map_err(|e| {
             DecodeError::new(format!(
@@ -34,7 +36,7 @@ impl<'a> Scanner<'a> {
         Ok(Self { text, bytes: body, at, depth: 0, is_spaced: true })
     }
 
-    /// Consumes white space; returns the next byte, which it leaves.
+    /// Consumes white space; returns the next byte without consuming it.
     #[inline(always)]
     pub(super) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.bytes.get(self.at) {
@@ -54,7 +56,8 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    /// Steps into an array or object that opens with `byte`; returns false and consumes nothing if something else comes next.
+    /// Steps into an array or object that opens with `byte`; returns false and consumes nothing if something
+    /// else comes next.
     #[inline]
     pub(super) fn open(&mut self, byte: u8) -> Decoded<bool> {
         if !self.take(byte) {
@@ -70,7 +73,8 @@ impl<'a> Scanner<'a> {
         Ok(true)
     }
 
-    /// True if another element follows; consumes the comma before it, or `close`. `first`: no element was read yet.
+    /// True if another element follows; consumes the comma before it, or `close`. `first`: no element was
+    /// read yet.
     #[inline(always)]
     pub(super) fn another(&mut self, first: bool, close: u8) -> Decoded<bool> {
         match self.peek() {

@@ -1,5 +1,5 @@
-//! Skipping of values that are not read. Apart from [`super::scanner`], because it also needs [`super::number`], which is built
-//! on the scanner.
+//! Skipping of values that are not read. Apart from [`super::scanner`], because it also needs
+//! [`super::number`], which is built on the scanner.
 
 use super::error::Decoded;
 use super::number::scan_number;

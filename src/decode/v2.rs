@@ -1,5 +1,6 @@
-//! Open Inference Protocol v2 (github.com/kserve/open-inference-protocol, REST specification) with its binary data extension:
-//! a tensor's data is in the JSON, or behind it with its number of bytes as `binary_data_size`.
+//! Open Inference Protocol v2 (github.com/kserve/open-inference-protocol, REST specification) with its binary
+//! data extension: a tensor's data is in the JSON, or behind it with its number of bytes as
+//! `binary_data_size`.
 
 use super::binary::{self, Section};
 use super::columns::WholeColumns;
@@ -49,7 +50,7 @@ pub(super) fn read_tensors(
     let mut count = 0;
     while scanner.another(count == 0, b']')? {
         let mut name = None;
-        // Errors before a tensor's name give its position.
+        // Until a tensor's name is read, its errors have its position.
         tensors.read_tensor(scanner, &mut name, count).map_err(|error| match &name {
             Some(name) => error.within(&format!("input {}", quoted(name))),
             None => error.at(count).within("inputs"),
@@ -248,8 +249,8 @@ fn column_length(head: &Head<'_>, inputs: &Inputs<'_>) -> Decoded<usize> {
     }
 }
 
-/// Checks the datatype of data in JSON, which writes numbers of all types alike: a column of a DataFrame may have another type of
-/// number than the model.
+/// Checks the datatype of data in JSON, which writes numbers of all types alike: a column of a DataFrame may
+/// have another type of number than the model.
 fn check_json_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Decoded<()> {
     let own = inputs.list[index].spec;
     let is_number = |element: ElementType| {
@@ -272,7 +273,8 @@ fn check_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Decoded
     let what = own.describe();
     if own.kind.is_composite() {
         return Err(DecodeError::new(format!(
-            "expected {{\"instances\": […]}} or {{\"inputs\": {{…}}}}: {what} is no tensor, and the protocol has only those"
+            "expected {{\"instances\": […]}} or {{\"inputs\": {{…}}}}: {what} is no tensor, and the \
+             protocol has only those"
         )));
     }
     let got = quoted(head.datatype);
@@ -410,7 +412,8 @@ fn refuse_classification(mut scanner: Scanner<'_>) -> Decoded<()> {
     match read_parameter(&mut scanner, "classification", Scanner::skip)? {
         None => Ok(()),
         Some(()) => Err(DecodeError::new(
-            "expected no parameter \"classification\", got one; declare the classes in the bundle's model.yaml, with output.top and output.labels",
+            "expected no parameter \"classification\", got one; declare the classes in the bundle's \
+             model.yaml, with output.top and output.labels",
         )
         .within(".parameters")),
     }

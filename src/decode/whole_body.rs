@@ -30,7 +30,7 @@ fn one_row(signature: &Signature, element: ElementType, what: &str, elements: El
     let [input] = &signature.inputs[..] else {
         let count = signature.inputs.len();
         return Err(DecodeError::new(format!(
-            "expected JSON: the model has {count} inputs, and such a body is for models with one"
+            "expected JSON: the model has {count} inputs, and this content type is for models with one"
         )));
     };
     let rows = usize::from(signature.batched || signature.row_by_row);
@@ -43,6 +43,6 @@ fn one_row(signature: &Signature, element: ElementType, what: &str, elements: El
             input.describe()
         )));
     }
-    let inputs = vec![Tensor { shape: vec![1; input.shape.len()], elements }];
+    let inputs = vec![Some(Tensor { shape: vec![1; input.shape.len()], elements })];
     Ok(Request { inputs, rows: 1, lengths: Vec::new(), response: ResponseSpec::rows() })
 }

@@ -1,76 +1,71 @@
-//! What goes around an answer's body, as the request's own envelope was: a CloudEvent in its mode, gzip, and the attributes
-//! that say how the body is read.
+//! The envelope of a response, which mirrors the request's: a CloudEvent in the same mode, gzip, and headers
+//! that describe the body.
 
 use std::borrow::Cow;
-use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::Body;
+use super::response::Body;
 use super::value::push_text;
 use crate::decode::MAX_ID_BYTES;
 use crate::decode::envelope::ResponseFormat;
 use crate::decode::event::{Event, Mode};
+use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, HEADER_LENGTH};
+use crate::{gzip, rfc3339};
 
-/// Whom an answer comes from and what it answers.
+/// The facts about a response that its CloudEvent has.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseMetadata<'a> {
-    /// The model that answered, or refused; none when there is none.
+    /// The model that answered or refused; `None` if the request reached no model.
     pub model: Option<&'a str>,
-    /// The request's: every response_format of it has the same.
+    /// The request's id in its transport, the same for every delivery.
     pub message_id: &'a str,
+    /// False for an error.
     pub is_ok: bool,
     pub now: SystemTime,
 }
 
-/// An answer as it is sent.
+/// A response as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrapped {
     pub body: Vec<u8>,
-    /// `content-type` always, the others where they say something.
-    pub attributes: Vec<(&'static str, Cow<'static, str>)>,
+    /// `content-type` always, the others if they apply.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
 
-/// Puts around `body` what `response_format` asks for.
-pub fn wrap(body: Body, response_format: &ResponseFormat, metadata: &ResponseMetadata<'_>) -> Wrapped {
+/// Puts the envelope that `format` asks for around a body.
+pub fn wrap(body: Body, format: &ResponseFormat, metadata: &ResponseMetadata<'_>) -> Wrapped {
     let Body { mut bytes, json_length } = body;
     let content_type = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
-    let mut attributes = vec![("content-type", Cow::Borrowed(content_type))];
+    let mut headers = vec![(CONTENT_TYPE, Cow::Borrowed(content_type))];
     if let Some(length) = json_length {
-        attributes.push(("inference-header-content-length", length.to_string().into()));
+        headers.push((HEADER_LENGTH, length.to_string().into()));
     }
-    if let Some(event) = &response_format.event {
+    if let Some(event) = &format.event {
         let members = members(event, metadata);
         match event.mode {
             Mode::Binary => {
-                let named =
-                    members.into_iter().map(|(name, value)| (attribute(name), value.into_owned().into()));
-                attributes.extend(named);
+                headers.extend(
+                    members.into_iter().map(|(name, value)| (header(name), value.into_owned().into())),
+                );
             }
             Mode::Structured => {
                 bytes = structured(&bytes, content_type, &members);
-                attributes[0].1 = Cow::Borrowed("application/cloudevents+json");
+                headers[0].1 = Cow::Borrowed("application/cloudevents+json");
             }
         }
     }
-    if response_format.gzip {
-        bytes = pack(&bytes);
-        attributes.push(("content-encoding", Cow::Borrowed("gzip")));
+    if format.gzip {
+        bytes = gzip::compress(&bytes);
+        headers.push((CONTENT_ENCODING, Cow::Borrowed("gzip")));
     }
-    Wrapped { body: bytes, attributes }
+    Wrapped { body: bytes, headers }
 }
 
-fn pack(bytes: &[u8]) -> Vec<u8> {
-    // The fastest level: an answer is waited for, and JSON's digits pack to nearly the same at any.
-    let mut encoder =
-        flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 2), flate2::Compression::fast());
-    let packed = encoder.write_all(bytes).and_then(|()| encoder.finish());
-    packed.expect("writing to memory does not fail")
-}
-
-/// The answer's own members, but for its data.
+/// The members of the response's event, without its data.
 fn members<'a>(event: &'a Event, metadata: &ResponseMetadata<'_>) -> Vec<(&'static str, Cow<'a, str>)> {
     let kind = if metadata.is_ok { "dev.predictd.prediction.v1" } else { "dev.predictd.error.v1" };
     let mut members = vec![
@@ -78,18 +73,19 @@ fn members<'a>(event: &'a Event, metadata: &ResponseMetadata<'_>) -> Vec<(&'stat
         ("id", format!("prediction-{}", metadata.message_id).into()),
         ("source", source(metadata.model).into()),
         ("type", kind.into()),
-        ("time", rfc3339(metadata.now).into()),
+        ("time", rfc3339::format(metadata.now).into()),
     ];
-    let passed = [
+    let repeated = [
         ("subject", event.subject.as_deref()),
         ("causationid", Some(&*event.id)),
         ("correlationid", event.correlation_id.as_deref()),
     ];
-    members.extend(passed.into_iter().filter_map(|(name, value)| Some((name, value?.into()))));
+    members.extend(repeated.into_iter().filter_map(|(name, value)| Some((name, value?.into()))));
     members
 }
 
-fn attribute(member: &str) -> &'static str {
+/// The header of an event's member in binary mode.
+fn header(member: &str) -> &'static str {
     match member {
         "specversion" => "ce-specversion",
         "id" => "ce-id",
@@ -99,37 +95,34 @@ fn attribute(member: &str) -> &'static str {
         "subject" => "ce-subject",
         "causationid" => "ce-causationid",
         "correlationid" => "ce-correlationid",
-        other => unreachable!("{other} is no member of an answer"),
+        other => unreachable!("responses have no member {other}"),
     }
 }
 
-/// `//predictd/<model>`, a URI-reference (RFC 3986): what is no unreserved character in the name is
-/// percent-encoded. Unpad where Pub/Sub would not take it as an attribute.
+/// All characters but the unreserved ones of a URI (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// `//predictd/<model>`, a URI-reference. Shortened to the longest value of a Pub/Sub attribute.
 fn source(model: Option<&str>) -> String {
     let mut source = "//predictd".to_owned();
     let Some(model) = model else { return source };
     source.push('/');
-    for byte in model.bytes() {
-        if source.len() + 3 > MAX_ID_BYTES {
-            break;
-        }
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            source.push(char::from(byte));
-        } else {
-            source.push_str(&format!("%{byte:02X}"));
-        }
+    source.extend(utf8_percent_encode(model, RESERVED));
+    if source.len() > MAX_ID_BYTES {
+        let is_cut = |escape: &usize| escape + 3 > MAX_ID_BYTES;
+        let end = source[..MAX_ID_BYTES].rfind('%').filter(is_cut).unwrap_or(MAX_ID_BYTES);
+        source.truncate(end);
     }
     source
 }
 
-/// The event in JSON: `data` is the JSON that the body is, `data_base64` any other body.
+/// The event in JSON: `data` if the body is JSON, else `data_base64`.
 fn structured(body: &[u8], content_type: &str, members: &[(&str, Cow<'_, str>)]) -> Vec<u8> {
     let size: usize = members.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
     let mut out = Vec::with_capacity(body.len() * 4 / 3 + size + 80);
     out.push(b'{');
-    for (name, value) in
-        members.iter().map(|(name, value)| (*name, &**value)).chain([("datacontenttype", content_type)])
-    {
+    let all = members.iter().map(|(name, value)| (*name, &**value));
+    for (name, value) in all.chain([("datacontenttype", content_type)]) {
         push_text(&mut out, name);
         out.push(b':');
         push_text(&mut out, value);
@@ -147,27 +140,10 @@ fn structured(body: &[u8], content_type: &str, members: &[(&str, Cow<'_, str>)])
     out
 }
 
-/// `2026-01-31T12:00:00.000Z`. The date by Hinnant's "chrono-Compatible Low-Level Date Algorithms" (2013): years that begin in
-/// March, so that a leap day is a year's last.
-pub fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (seconds, millis) = (since.as_secs(), since.subsec_millis());
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
@@ -191,42 +167,28 @@ mod tests {
     }
 
     #[test]
-    fn days_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399, "2000-02-28T23:59:59.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (951_868_800, "2000-03-01T00:00:00.000Z"),
-            (1_767_225_599, "2025-12-31T23:59:59.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
-        }
-    }
-
-    #[test]
-    fn a_plain_answer_says_what_it_is() {
+    fn a_plain_response_says_what_it_is() {
         let wrapped = wrap(body(b"{}", None), &ResponseFormat::default(), &metadata());
         assert_eq!(
             wrapped,
-            Wrapped { body: b"{}".to_vec(), attributes: vec![("content-type", "application/json".into())] }
+            Wrapped { body: b"{}".to_vec(), headers: vec![("content-type", "application/json".into())] }
         );
         let wrapped = wrap(body(b"{}\x01", Some(2)), &ResponseFormat::default(), &metadata());
         let expected =
             [("content-type", "application/octet-stream"), ("inference-header-content-length", "2")];
-        assert!(wrapped.attributes.iter().map(|(name, value)| (*name, &**value)).eq(expected));
+        assert!(wrapped.headers.iter().map(|(name, value)| (*name, &**value)).eq(expected));
     }
 
     #[test]
     fn gzip_goes_around_everything() {
         let response_format = ResponseFormat { gzip: true, ..event(Mode::Structured) };
         let wrapped = wrap(body(b"{\"a\":1}", None), &response_format, &metadata());
-        assert_eq!(wrapped.attributes[0].1, "application/cloudevents+json");
-        assert_eq!(wrapped.attributes[1], ("content-encoding", "gzip".into()));
-        let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(&*wrapped.body).read_to_end(&mut unpacked).unwrap();
+        assert_eq!(wrapped.headers[0].1, "application/cloudevents+json");
+        assert_eq!(wrapped.headers[1], ("content-encoding", "gzip".into()));
+        let mut decompressed = Vec::new();
+        flate2::read::GzDecoder::new(&*wrapped.body).read_to_end(&mut decompressed).unwrap();
         let plain = wrap(body(b"{\"a\":1}", None), &event(Mode::Structured), &metadata());
-        assert_eq!(unpacked, plain.body);
+        assert_eq!(decompressed, plain.body);
     }
 
     #[test]
@@ -244,7 +206,7 @@ mod tests {
             ("ce-causationid", "a\"1"),
             ("ce-correlationid", "c"),
         ];
-        assert!(wrapped.attributes.iter().map(|(name, value)| (*name, &**value)).eq(expected), "{wrapped:?}");
+        assert!(wrapped.headers.iter().map(|(name, value)| (*name, &**value)).eq(expected), "{wrapped:?}");
 
         let wrapped = wrap(body(b"{\"a\":1}", None), &event(Mode::Structured), &metadata());
         let expected = "{\"specversion\":\"1.0\",\"id\":\"prediction-42\",\"source\":\"//predictd/my%20wine\",\
@@ -261,6 +223,16 @@ mod tests {
             (&json["datacontenttype"], &json["data_base64"]),
             (&"application/octet-stream".into(), &"e30B".into())
         );
-        assert_eq!(wrapped.attributes[1], ("inference-header-content-length", "2".into()));
+        assert_eq!(wrapped.headers[1], ("inference-header-content-length", "2".into()));
+    }
+
+    #[test]
+    fn a_long_source_is_cut_between_escapes() {
+        for (name, length) in [("a".repeat(2000), 1024), (" ".repeat(2000), 1022), ("é".repeat(2000), 1022)]
+        {
+            let source = source(Some(&name));
+            assert_eq!(source.len(), length, "{source}");
+        }
+        assert_eq!(source(Some("a b/é.~_-1")), "//predictd/a%20b%2F%C3%A9.~_-1");
     }
 }

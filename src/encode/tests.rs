@@ -1,12 +1,15 @@
 use half::f16;
 use proptest::prelude::*;
 
+use super::response::capacity;
+use super::value::push_nested;
 use super::*;
-use crate::decode::{Limits, decode};
+use crate::decode::{Id, Limits, Protocol, RequestedOutput, ResponseSpec, decode};
+use crate::error::{Code, Rejection};
 use crate::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
-use crate::tensor::{ElementType, Elements, Show, Tensor, View};
+use crate::tensor::{ElementType, Elements, Output, Show, Tensor, View};
 
-const SERVED: Served<'static> = Served { model: "wine", version: "3", batched: true };
+const SERVED: ServedModel<'static> = ServedModel { model: "wine", version: "3", batched: true };
 
 fn spec(protocol: Protocol) -> ResponseSpec {
     ResponseSpec { protocol, id: None }
@@ -17,7 +20,7 @@ fn v2(outputs: &[&str]) -> Protocol {
     Protocol::V2 { outputs: outputs.iter().map(wanted).collect(), binary: false }
 }
 
-fn body(spec: &ResponseSpec, outputs: &[Output<'_>], served: &Served<'_>) -> String {
+fn body(spec: &ResponseSpec, outputs: &[Output<'_>], served: &ServedModel<'_>) -> String {
     let body = response(spec, outputs, served).unwrap();
     assert_eq!(body.json_length, None);
     String::from_utf8(body.bytes).unwrap()
@@ -35,7 +38,7 @@ fn every_form_mirrors_its_request() {
     let tail = r#""model":"wine","model_version":"3""#;
     let both = [label, scores];
     let one = std::slice::from_ref(&scores);
-    let whole = Served { batched: false, ..SERVED };
+    let whole = ServedModel { batched: false, ..SERVED };
     let v2_label = r#"{"name":"label","datatype":"INT64","shape":[2],"data":[1,-2]}"#;
     let v2_scores = r#"{"name":"sc\"ores","datatype":"FP32","shape":[2,2],"data":[0.1,1.0,1e+20,-0.5]}"#;
     let v2_head = r#"{"model_name":"wine","model_version":"3","outputs":["#;
@@ -89,7 +92,7 @@ fn ids_are_echoed_as_they_were_given() {
     assert_eq!(plain, br#"{"error":{"code":"INPUT_TOO_LARGE","message":"much"}}"#);
 }
 
-/// Whatever a request, or ONNX Runtime, has an error say.
+/// The message may come from a request or from ONNX Runtime.
 #[test]
 fn an_error_fits_into_a_message() {
     for message in ["é".repeat(1 << 20), "\u{1}".repeat(1 << 20)] {
@@ -202,7 +205,7 @@ fn empty_dimensions_keep_their_brackets() {
     assert_eq!(body(&spec(Protocol::Columns), &output, &SERVED), expected);
 }
 
-/// Encodes the tensor as each form's output and reads that back as the same form's input.
+/// Encodes a tensor as the output of each protocol and decodes it as an input of the same.
 fn check_round_trip(tensor: &Tensor) {
     let element: ElementType = tensor.elements.element();
     let shape = tensor.shape.iter().map(|_| Dim::Any(String::new())).collect();
@@ -225,7 +228,7 @@ fn check_round_trip(tensor: &Tensor) {
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
         let request = text.replacen(&format!("\"{ours}\":"), &format!("\"{theirs}\":"), 1);
         let decoded = decode(request.as_bytes(), &signature, &Limits::DEFAULT).unwrap();
-        assert_eq!(decoded.inputs, std::slice::from_ref(tensor), "{text}");
+        assert_eq!(decoded.inputs, [Some(tensor.clone())], "{text}");
     }
 }
 
@@ -303,7 +306,7 @@ fn names_rankings_sequences_and_missing_outputs_are_shown() {
         tensors(over),
         r#""outputs":[{"name":"p","datatype":"FP32","shape":[2,3],"data":[0.5,0.25,0.25,0.75,0.0,0.0]},{"name":"p.indices","datatype":"INT64","shape":[2,3],"data":[1,0,2,0,-1,-1]}]}"#
     );
-    // A NaN is neither hidden nor does it hide a score, whatever its sign.
+    // A NaN of either sign is shown, and hides no score.
     let with_nan = [Output {
         name: "p",
         shape: &[2, 3],
@@ -326,7 +329,7 @@ fn names_rankings_sequences_and_missing_outputs_are_shown() {
     );
     let part = |elements| Output { name: "s", shape: &[2], elements, show: Show::Values };
     let parts = [part(View::I64(&[1, 2])), part(View::I64(&[3, 4]))];
-    let whole = Served { batched: false, ..SERVED };
+    let whole = ServedModel { batched: false, ..SERVED };
     let empty = View::U8(&[]);
     let both = [
         Output { name: "s", shape: &[0], elements: empty, show: Show::Sequence(&parts) },

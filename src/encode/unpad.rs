@@ -1,41 +1,42 @@
-//! Outputs of padded rows, cut back to what each row would have given alone.
+//! Removal of padding from outputs: each row has the length that it would have alone.
 
 use crate::decode::{Protocol, Request};
 use crate::tensor::signature::{Signature, Unpad};
 use crate::tensor::{Elements, Output, Show, View};
 
-/// How long the rows of one request were before they were filled up.
+/// Lengths of the rows of one request before padding.
 #[derive(Debug)]
 pub struct Lengths<'a> {
-    /// Every padded dimension that [`Unpad::padding`] may mean.
+    /// The padded dimensions, by [`Unpad::padding`].
     pub padded: Vec<Padded<'a>>,
-    /// Whether the padding stands before a row's own elements.
+    /// True if the padding is before a row's own elements.
     pub padded_before: bool,
 }
 
-/// One dimension.
+/// One padded dimension.
 #[derive(Debug)]
 pub struct Padded<'a> {
     /// Each row's own length.
     pub own: &'a [usize],
-    /// All rows' length with padding.
+    /// The length of all rows with padding.
     pub length: usize,
 }
 
 impl<'a> Lengths<'a> {
-    /// Those that the request came with.
+    /// The lengths of a decoded request.
     pub fn of(request: &'a Request, signature: &Signature) -> Self {
         let padded = signature.padding.iter().zip(&request.lengths).map(|(padding, own)| {
-            let length = request.inputs[padding.input].shape.get(padding.axis).copied().unwrap_or(0);
+            let input = request.inputs[padding.input].as_ref();
+            let length = input.and_then(|input| input.shape.get(padding.axis)).copied().unwrap_or(0);
             Padded { own, length }
         });
         Self { padded: padded.collect(), padded_before: false }
     }
 }
 
-/// Lends `outputs`, which have one row for each length: for a list of rows (`form`) each cut to its own length, in whole tensors
-/// all to the longest.
-pub fn lend<T>(
+/// Lends `outputs` without padding. They have one row for each length. Rows of [`Protocol::Rows`] are cut to
+/// their own lengths, whole tensors to the length of the longest row.
+pub fn lend_unpadded<T>(
     protocol: &Protocol,
     unpads: &[Unpad],
     lengths: &Lengths<'_>,
@@ -45,12 +46,12 @@ pub fn lend<T>(
     if unpads.is_empty() {
         return use_outputs(outputs);
     }
-    let cut: Vec<Option<Rows>> = outputs
+    let cut: Vec<Option<Unpadded>> = outputs
         .iter()
         .enumerate()
         .map(|(position, output)| {
             let unpads: Vec<&Unpad> = unpads.iter().filter(|cut| cut.output == position).collect();
-            Rows::of(protocol, lengths, output, &unpads)
+            Unpadded::of(protocol, lengths, output, &unpads)
         })
         .collect();
     let parts: Vec<Vec<Output<'_>>> = outputs
@@ -64,8 +65,10 @@ pub fn lend<T>(
         .zip(&cut)
         .map(|((output, parts), cut)| match cut {
             None => *output,
-            Some(Rows::Whole { shape, elements }) => Output { shape, elements: elements.view(), ..*output },
-            Some(Rows::Each(_)) => {
+            Some(Unpadded::Whole { shape, elements }) => {
+                Output { shape, elements: elements.view(), ..*output }
+            }
+            Some(Unpadded::Each(_)) => {
                 Output { shape: &[0], elements: View::U8(&[]), show: Show::PerRow(parts), ..*output }
             }
         })
@@ -73,8 +76,8 @@ pub fn lend<T>(
     use_outputs(&lent)
 }
 
-/// One output, cut.
-enum Rows {
+/// The rows of one output without padding.
+enum Unpadded {
     Whole {
         shape: Vec<usize>,
         elements: Elements,
@@ -83,8 +86,8 @@ enum Rows {
     Each(Vec<(Elements, Vec<usize>)>),
 }
 
-impl Rows {
-    /// `None` where nothing is to be cut.
+impl Unpadded {
+    /// `None` if the output has no padding.
     fn of(
         protocol: &Protocol,
         lengths: &Lengths<'_>,
@@ -95,7 +98,7 @@ impl Rows {
             return None;
         }
         let (rows, row) = output.shape.split_first()?;
-        // A dimension of the name of a padded one that is not as long was named by mistake.
+        // A dimension with another length than the padded one has its name by mistake.
         let is_padded = |cut: &&&Unpad| {
             lengths.padded.get(cut.padding).is_some_and(|padded| {
                 row.get(cut.axis - 1) == Some(&padded.length) && padded.own.len() == *rows
@@ -141,7 +144,8 @@ impl Rows {
     }
 }
 
-/// Appends the first `kept` of every dimension of `elements`, which have this `shape`; the last ones with `last`.
+/// Appends the first `kept` of every dimension of `elements`, which have this `shape`; the last ones if
+/// `last`.
 fn extend_corner(out: &mut Elements, elements: View<'_>, shape: &[usize], kept: &[usize], last: bool) {
     if shape == kept {
         out.extend_from_view(elements);
@@ -162,11 +166,11 @@ mod tests {
 
     use super::*;
     use crate::decode::{Limits, decode};
-    use crate::encode::{Served, response};
+    use crate::encode::{ServedModel, response};
     use crate::tensor::ElementType;
     use crate::tensor::signature::{Dim, PadTo, Padding, TensorSpec, ValueKind};
 
-    /// `ids` of any length, filled up to multiples of four, and an output of the same dimension.
+    /// `ids` of any length, padded to multiples of four, and an output of the same dimension.
     fn echo() -> Signature {
         let spec = |name: &str| TensorSpec {
             name: name.to_owned(),
@@ -187,23 +191,23 @@ mod tests {
         }
     }
 
-    fn answer(body: &Value) -> Value {
+    fn predict(body: &Value) -> Value {
         let signature = echo();
         let request = decode(body.to_string().as_bytes(), &signature, &Limits::DEFAULT).unwrap();
-        let input = &request.inputs[0];
+        let input = request.inputs[0].as_ref().unwrap();
         assert_eq!(input.shape[1] % 4, 0);
         let output =
             Output { name: "echo", shape: &input.shape, elements: input.elements.view(), show: Show::Values };
-        let served = Served { model: "m", version: "1", batched: true };
+        let served = ServedModel { model: "m", version: "1", batched: true };
         let (protocol, lengths) = (&request.response.protocol, Lengths::of(&request, &signature));
-        let body = lend(protocol, &signature.unpads, &lengths, &[output], |outputs| {
+        let body = lend_unpadded(protocol, &signature.unpads, &lengths, &[output], |outputs| {
             response(&request.response, outputs, &served)
         });
         serde_json::from_slice(&body.unwrap().bytes).unwrap()
     }
 
     #[test]
-    fn only_dimensions_of_the_padded_ones_name_are_cut() {
+    fn only_dimensions_with_the_name_of_a_padded_one_are_unpadded() {
         let Signature { mut inputs, mut outputs, padding, .. } = echo();
         assert_eq!(
             Signature::find_unpads(&inputs, &outputs, &padding),
@@ -211,7 +215,7 @@ mod tests {
         );
         outputs[0].shape[1] = Dim::Any("others".to_owned());
         assert_eq!(Signature::find_unpads(&inputs, &outputs, &padding), []);
-        // Exporters that name nothing say nothing.
+        // Dimensions without names do not match.
         inputs[0].shape[1] = Dim::Any(String::new());
         outputs[0].shape[1] = Dim::Any(String::new());
         assert_eq!(Signature::find_unpads(&inputs, &outputs, &padding), []);
@@ -222,13 +226,13 @@ mod tests {
         fn rows_come_back_as_long_as_they_were(
             rows in prop::collection::vec(prop::collection::vec(any::<i64>(), 0..9), 1..6),
         ) {
-            prop_assert_eq!(&answer(&json!({ "instances": rows }))["predictions"], &json!(rows));
+            prop_assert_eq!(&predict(&json!({ "instances": rows }))["predictions"], &json!(rows));
             let longest = rows.iter().map(Vec::len).max().unwrap();
             let whole: Vec<Vec<i64>> = rows.iter().cloned().map(|mut row| {
                 row.resize(longest, 0);
                 row
             }).collect();
-            prop_assert_eq!(&answer(&json!({ "inputs": { "ids": rows } }))["outputs"], &json!(whole));
+            prop_assert_eq!(&predict(&json!({ "inputs": { "ids": rows } }))["outputs"], &json!(whole));
         }
     }
 }

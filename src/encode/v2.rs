@@ -1,44 +1,46 @@
-//! The outputs of an Open Inference Protocol v2 response, in JSON and behind it.
+//! The outputs of an Open Inference Protocol v2 response, in JSON and as binary data behind it.
 
 use std::borrow::Cow;
 
+use super::binary;
+use super::ranking::ranked_tensors;
 use super::value::{push_nested, push_text};
-use super::{binary, ranking};
 use crate::tensor::{Elements, Output, Show, View};
 
 /// One tensor of the response.
-struct Tensor<'a> {
+struct ResponseTensor<'a> {
     name: Cow<'a, str>,
     shape: Cow<'a, [usize]>,
-    elements: Data<'a>,
-    /// What the innermost dimension's values are called.
+    elements: TensorData<'a>,
+    /// Names of the values of the innermost dimension.
     labels: Option<&'a [String]>,
     is_binary: bool,
 }
 
-enum Data<'a> {
-    Lent(View<'a>),
+enum TensorData<'a> {
+    Borrowed(View<'a>),
     Computed(Elements),
 }
 
-impl Data<'_> {
+impl TensorData<'_> {
     fn view(&self) -> View<'_> {
         match self {
-            Self::Lent(view) => *view,
+            Self::Borrowed(view) => *view,
             Self::Computed(elements) => elements.view(),
         }
     }
 }
 
-/// Writes the tensors, the end of the body, and the binary data behind it; how long the JSON is where there is such data.
-pub(super) fn push(
+/// Writes the tensors, the end of the JSON, and the binary data behind it. Returns the length of the JSON if
+/// there is such data.
+pub(super) fn push_outputs(
     out: &mut Vec<u8>,
     outputs: &[&Output<'_>],
     is_binary: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     let mut tensors = Vec::with_capacity(outputs.len());
     for (index, output) in outputs.iter().enumerate() {
-        expand(&mut tensors, Cow::Borrowed(output.name), output, is_binary(index));
+        push_expanded(&mut tensors, Cow::Borrowed(output.name), output, is_binary(index));
     }
     for (index, tensor) in tensors.iter().enumerate() {
         if index > 0 {
@@ -50,40 +52,48 @@ pub(super) fn push(
     let json_length = out.len();
     let binary = || tensors.iter().filter(|tensor| tensor.is_binary);
     out.reserve_exact(binary().map(|tensor| binary::size(tensor.elements.view())).sum());
-    binary().for_each(|tensor| binary::push(out, tensor.elements.view()));
+    binary().for_each(|tensor| binary::push_elements(out, tensor.elements.view()));
     binary().next().map(|_| json_length)
 }
 
-/// One tensor; a sequence as `name.0`, `name.1` and so on, a missing optional output as none, a ranking as two: the scores,
-/// and their labels (`name.labels`) or positions (`name.indices`).
-fn expand<'a>(tensors: &mut Vec<Tensor<'a>>, name: Cow<'a, str>, output: &Output<'a>, is_binary: bool) {
+/// Adds the tensors of one output: none if it is missing, `name.0`, `name.1` and so on for a sequence, and
+/// two for a ranking, the scores and their labels (`name.labels`) or positions (`name.indices`). All other
+/// outputs are one tensor.
+fn push_expanded<'a>(
+    tensors: &mut Vec<ResponseTensor<'a>>,
+    name: Cow<'a, str>,
+    output: &Output<'a>,
+    is_binary: bool,
+) {
     let shape = Cow::Borrowed(output.shape);
-    let lent = Data::Lent(output.elements);
+    let borrowed = TensorData::Borrowed(output.elements);
     match output.show {
         Show::Missing => {}
         Show::Sequence(parts) | Show::PerRow(parts) => {
             for (index, part) in parts.iter().enumerate() {
-                expand(tensors, format!("{name}.{index}").into(), part, is_binary);
+                push_expanded(tensors, format!("{name}.{index}").into(), part, is_binary);
             }
         }
-        Show::Values => tensors.push(Tensor { name, shape, elements: lent, labels: None, is_binary }),
+        Show::Values => {
+            tensors.push(ResponseTensor { name, shape, elements: borrowed, labels: None, is_binary })
+        }
         Show::Named(names) => {
-            tensors.push(Tensor { name, shape, elements: lent, labels: Some(names), is_binary })
+            tensors.push(ResponseTensor { name, shape, elements: borrowed, labels: Some(names), is_binary })
         }
         Show::Ranked { labels, top, threshold } => {
-            let (shape, scores, places) = ranked(output, labels, top, threshold);
+            let (shape, scores, places) = ranked_tensors(output, labels, top, threshold);
             let suffix = if labels.is_some() { "labels" } else { "indices" };
             let place_name = format!("{name}.{suffix}").into();
             let shape: Cow<'a, [usize]> = shape.into();
             for (name, elements) in [(name, scores), (place_name, places)] {
-                let (shape, elements) = (shape.clone(), Data::Computed(elements));
-                tensors.push(Tensor { name, shape, elements, labels: None, is_binary });
+                let (shape, elements) = (shape.clone(), TensorData::Computed(elements));
+                tensors.push(ResponseTensor { name, shape, elements, labels: None, is_binary });
             }
         }
     }
 }
 
-fn push_tensor(out: &mut Vec<u8>, tensor: &Tensor<'_>) {
+fn push_tensor(out: &mut Vec<u8>, tensor: &ResponseTensor<'_>) {
     let elements = tensor.elements.view();
     out.extend_from_slice(b"{\"name\":");
     push_text(out, &tensor.name);
@@ -105,7 +115,7 @@ fn push_tensor(out: &mut Vec<u8>, tensor: &Tensor<'_>) {
     out.push(b'}');
 }
 
-fn push_parameters(out: &mut Vec<u8>, tensor: &Tensor<'_>) {
+fn push_parameters(out: &mut Vec<u8>, tensor: &ResponseTensor<'_>) {
     if tensor.labels.is_none() && !tensor.is_binary {
         return;
     }
@@ -123,37 +133,4 @@ fn push_parameters(out: &mut Vec<u8>, tensor: &Tensor<'_>) {
         out.extend_from_slice(itoa::Buffer::new().format(size).as_bytes());
     }
     out.push(b'}');
-}
-
-/// A ranking as tensors (shape, scores, labels or positions): every row as long as the longest, the rest filled with score 0
-/// and no label (or -1).
-fn ranked(
-    output: &Output<'_>,
-    labels: Option<&[String]>,
-    top: usize,
-    threshold: f64,
-) -> (Vec<usize>, Elements, Elements) {
-    let (width, outer) = output.shape.split_last().map_or((1, &[][..]), |(width, outer)| (*width, outer));
-    let rows = output.elements.len() / width.max(1);
-    let rankings: Vec<Vec<usize>> = (0..rows)
-        .map(|row| ranking(output.elements.slice(row * width..(row + 1) * width), top, threshold))
-        .collect();
-    let longest = rankings.iter().map(Vec::len).max().unwrap_or(0);
-    let all = output.elements.to_f64();
-    let (mut scores, mut names, mut indices) = (Vec::new(), Vec::new(), Vec::new());
-    for (row, ranking) in rankings.iter().enumerate() {
-        for place in 0..longest {
-            let index = ranking.get(place);
-            scores.push(index.map_or(0.0, |index| all[row * width + index]));
-            let label = index.and_then(|index| labels.and_then(|labels| labels.get(*index)));
-            names.push(label.cloned().unwrap_or_default());
-            indices.push(index.map_or(-1, |index| i64::try_from(*index).unwrap_or(i64::MAX)));
-        }
-    }
-    let scores = match output.elements {
-        View::F64(_) => Elements::F64(scores),
-        _ => Elements::F32(scores.into_iter().map(|score| score as f32).collect()),
-    };
-    let places = if labels.is_some() { Elements::String(names) } else { Elements::I64(indices) };
-    ([outer, &[longest]].concat(), scores, places)
 }

@@ -1,19 +1,19 @@
 //! Elements, shapes and strings as JSON.
 
 use crate::for_each_element_type;
-use crate::tensor::Composite;
-use crate::tensor::View;
+use crate::tensor::{Composite, View};
 use half::{bf16, f16};
 
-trait Write {
-    /// Bytes that one element takes at most, its comma included; strings are measured instead.
+/// An element as JSON.
+trait WriteJson {
+    /// Greatest length of one element with its comma; of a string without its characters.
     const WIDTH: usize;
     fn push(&self, out: &mut Vec<u8>);
 }
 
 macro_rules! integers {
     ($($rust:ty, $width:literal);+) => { $(
-        impl Write for $rust {
+        impl WriteJson for $rust {
             const WIDTH: usize = $width;
             #[inline]
             fn push(&self, out: &mut Vec<u8>) {
@@ -26,7 +26,7 @@ integers!(u8, 4; u16, 6; u32, 11; u64, 21; i8, 5; i16, 7; i32, 12; i64, 21);
 
 macro_rules! floats {
     ($($rust:ty, $width:literal);+) => { $(
-        impl Write for $rust {
+        impl WriteJson for $rust {
             const WIDTH: usize = $width;
             #[inline]
             fn push(&self, out: &mut Vec<u8>) {
@@ -47,10 +47,10 @@ macro_rules! floats {
 }
 floats!(f32, 17; f64, 26);
 
-impl Write for f16 {
+impl WriteJson for f16 {
     const WIDTH: usize = 17;
 
-    /// At most five digits tell every float16 from its neighbours; the fewest that do are taken.
+    /// The fewest digits that read back as the same float16, which are at most five.
     fn push(&self, out: &mut Vec<u8>) {
         let exact = self.to_f32();
         let shorter = (0..4)
@@ -61,10 +61,10 @@ impl Write for f16 {
     }
 }
 
-impl Write for bf16 {
+impl WriteJson for bf16 {
     const WIDTH: usize = 17;
 
-    /// As for float16: three digits tell most from their neighbours, four all.
+    /// The fewest digits that read back as the same bfloat16, which are at most four.
     fn push(&self, out: &mut Vec<u8>) {
         let exact = self.to_f32();
         let shorter = (0..4)
@@ -76,7 +76,7 @@ impl Write for bf16 {
 }
 
 /// `{"b64": "…"}`
-impl Write for Vec<u8> {
+impl WriteJson for Vec<u8> {
     const WIDTH: usize = 11;
 
     fn push(&self, out: &mut Vec<u8>) {
@@ -87,22 +87,22 @@ impl Write for Vec<u8> {
     }
 }
 
-impl Write for bool {
+impl WriteJson for bool {
     const WIDTH: usize = 6;
     fn push(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(if *self { b"true" } else { b"false" });
     }
 }
 
-impl Write for String {
+impl WriteJson for String {
     const WIDTH: usize = 3;
     fn push(&self, out: &mut Vec<u8>) {
         push_text(out, self);
     }
 }
 
-/// Inputs only, and so in no response.
-impl Write for Composite {
+/// Never written: composites are inputs only.
+impl WriteJson for Composite {
     const WIDTH: usize = 5;
     fn push(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"null");
@@ -116,26 +116,26 @@ macro_rules! dispatch {
             match view { $(View::$variant(elements) => nested(out, elements, shape)),+ }
         }
 
-        /// How many bytes the elements take, at most but for escapes in strings.
+        /// An upper bound of the length of the elements, without escapes in strings.
         pub(super) fn estimate(view: View<'_>) -> usize {
             let text = match view {
                 View::String(texts) => texts.iter().map(String::len).sum(),
                 View::Bytes(blobs) => blobs.iter().map(|blob| blob.len() / 3 * 4 + 4).sum(),
                 _ => 0,
             };
-            text + match view { $(View::$variant(elements) => elements.len() * <$rust as Write>::WIDTH),+ }
+            text + match view { $(View::$variant(elements) => elements.len() * <$rust as WriteJson>::WIDTH),+ }
         }
     };
 }
 for_each_element_type!(dispatch);
 
-fn nested<T: Write>(out: &mut Vec<u8>, elements: &[T], shape: &[usize]) {
+fn nested<T: WriteJson>(out: &mut Vec<u8>, elements: &[T], shape: &[usize]) {
     let Some((length, inner)) = shape.split_first() else {
         elements[0].push(out);
         return;
     };
     out.push(b'[');
-    // An empty dimension further in leaves nothing to divide, yet its brackets are written.
+    // The brackets of empty dimensions are written, too.
     let width = elements.len() / (*length).max(1);
     for index in 0..*length {
         if index > 0 {
@@ -155,7 +155,7 @@ pub(super) fn push_key(out: &mut Vec<u8>, name: &str) {
     out.push(b':');
 }
 
-/// A JSON string; escapes what RFC 8259 demands and nothing else.
+/// A JSON string, with the escapes that RFC 8259 requires and no others.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();

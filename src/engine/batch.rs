@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::job::Job;
+use crate::tensor::Tensor;
 
 /// Bytes of all responses of a batch, as far as they can be told before.
 const RESPONSES_OF_A_BATCH: usize = 16 << 20;
 
-/// Lane of a transport. The earlier lanes are served first, and each later one has a share: see `SHARE`.
+/// Lane of a transport. The earlier lanes are served first, and each later one has a share, one batch in eight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// A caller waits for the answer.
@@ -56,11 +57,15 @@ impl<R> Item for Job<R> {
 
     /// One version, or two of one signature, and one shape a row of every input.
     fn goes_with(&self, other: &Self) -> bool {
+        let has_row_shape = |(a, b): (&Option<Tensor>, &Option<Tensor>)| match (a, b) {
+            (Some(a), Some(b)) => a.shape.get(1..) == b.shape.get(1..),
+            (a, b) => a.is_none() && b.is_none(),
+        };
         let mut inputs = self.request.inputs.iter().zip(&other.request.inputs);
         !(self.is_alone || other.is_alone)
             && self.model.executor.shares_calls()
             && self.runs_on_the_version_of(other)
-            && inputs.all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
+            && inputs.all(has_row_shape)
     }
 
     fn is_alone(&self) -> bool {

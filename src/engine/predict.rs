@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use crate::decode::{Id, Protocol, Request};
 use crate::encode::unpad::{Lengths, Padded};
-use crate::encode::{self, Served};
+use crate::encode::{self, ServedModel};
 use crate::error::{Code, Rejection};
 use crate::model::Model;
 use crate::model::input_adapter::TokenizedBatch;
 use crate::model::run::{RunFailure, RunMode};
 use crate::tensor::signature::Signature;
-use crate::tensor::{self, Elements, Output, Show, Tensor, View};
+use crate::tensor::{Elements, Output, Show, Tensor, View};
 
 /// The answer to one request: its body, or why there is none.
 pub type Answered = Result<encode::Body, Rejection>;
@@ -87,18 +87,20 @@ fn predict_together(
 }
 
 /// Moves all requests' tensors into one for each input; their shapes stay with the requests.
-fn join(requests: &mut [Request]) -> Option<Vec<Tensor>> {
+fn join(requests: &mut [Request]) -> Option<Vec<Option<Tensor>>> {
     let (first, others) = requests.split_first_mut()?;
-    let mut inputs: Vec<Tensor> = first
+    let mut inputs: Vec<Option<Tensor>> = first
         .inputs
         .iter_mut()
         .map(|tensor| {
+            let tensor = tensor.as_mut()?;
             let elements = std::mem::replace(&mut tensor.elements, Elements::U8(Vec::new()));
-            Tensor { shape: tensor.shape.clone(), elements }
+            Some(Tensor { shape: tensor.shape.clone(), elements })
         })
         .collect();
     for other in others {
-        for (joined, tensor) in inputs.iter_mut().zip(&mut other.inputs) {
+        // Requests of one batch leave out the same inputs.
+        for (joined, tensor) in inputs.iter_mut().flatten().zip(other.inputs.iter_mut().flatten()) {
             joined.elements.append(&mut tensor.elements);
             if let (Some(rows), Some(more)) = (joined.shape.first_mut(), tensor.shape.first()) {
                 *rows += more;
@@ -121,7 +123,7 @@ fn how(model: &Model, request: &Request) -> RunMode {
 struct Joined<'a> {
     model: &'a Model,
     thread: usize,
-    inputs: Vec<Tensor>,
+    inputs: Vec<Option<Tensor>>,
     requests: &'a [Request],
     /// The rows of each request in the joined inputs.
     rows: Vec<Range<usize>>,
@@ -175,11 +177,15 @@ impl Joined<'_> {
         between: &mut dyn FnMut(),
     ) -> Result<Vec<Answered>, Option<Rejection>> {
         let (executor, metrics) = (&self.model.executor, &self.model.metrics);
-        let mut inputs: Vec<_> = self.inputs.iter().map(|input| self.part(input, rows, how)).collect();
+        let mut inputs: Vec<_> =
+            self.inputs.iter().map(|input| Some(self.part(input.as_ref()?, rows, how))).collect();
         let prepared = executor.input_adapter.prepare_batch(&inputs)?;
         if let Some(tokens) = &prepared {
-            inputs =
-                tokens.tensors.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
+            inputs = tokens
+                .tensors
+                .iter()
+                .map(|tensor| Some((tensor.shape.clone(), tensor.elements.view())))
+                .collect();
         }
         let started = Instant::now();
         let ran = executor.run(self.thread, &inputs, rows.len(), how, between, |outputs| {
@@ -215,9 +221,6 @@ impl Joined<'_> {
     /// `rows` of one joined input.
     fn part<'t>(&self, input: &'t Tensor, rows: &Range<usize>, how: RunMode) -> (Vec<usize>, View<'t>) {
         let (mut shape, elements) = (input.shape.clone(), input.elements.view());
-        if tensor::elements::is_left_out(&shape, elements) {
-            return (shape, elements);
-        }
         let Signature { batched, row_by_row, .. } = self.model.signature;
         match how {
             // Instances without a dimension that counts them lie one behind the other.
@@ -244,7 +247,7 @@ impl Joined<'_> {
     ) -> Vec<Answered> {
         let by_rows = how != RunMode::Whole;
         let (model, version) = (&*self.model.name, &*self.model.version);
-        let served = Served { model, version, batched: by_rows };
+        let served = ServedModel { model, version, batched: by_rows };
         let mut shapes: Vec<Vec<usize>> = outputs.iter().map(|output| output.shape.to_vec()).collect();
         let encode_one = |index: usize| {
             let request = &self.requests[index];
@@ -277,9 +280,13 @@ impl Joined<'_> {
                 }
                 None => Lengths::of(request, signature),
             };
-            encode::unpad::lend(&request.response.protocol, &signature.unpads, &lengths, &own, |own| {
-                encode::response(&request.response, own, &served)
-            })
+            encode::unpad::lend_unpadded(
+                &request.response.protocol,
+                &signature.unpads,
+                &lengths,
+                &own,
+                |own| encode::response(&request.response, own, &served),
+            )
         };
         requests.map(encode_one).collect()
     }

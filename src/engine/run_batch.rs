@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::decode::{Id, Request};
-use crate::engine::deadline;
 use crate::engine::job::{Batch, Job, Origin, Outcome, Response};
-use crate::engine::predict;
+use crate::engine::{deadline, predict};
 use crate::error::Rejection;
 use crate::model::Model;
 use crate::ops::traces;

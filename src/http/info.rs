@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::state::State;
-use crate::encode::envelope::rfc3339;
 use crate::lifecycle::listing::IgnoredPath;
 use crate::lifecycle::not_served::NotServed;
 use crate::model::Model;
+use crate::rfc3339;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 #[derive(Serialize)]
@@ -62,7 +62,7 @@ impl VersionInfo {
         Self {
             version: model.version.to_string(),
             from: model.from.clone(),
-            loaded_at: rfc3339(model.loaded_at),
+            loaded_at: rfc3339::format(model.loaded_at),
             inputs: tensors(&model.signature.inputs),
             outputs: tensors(&model.signature.outputs),
             columns: model.signature.columns.clone(),

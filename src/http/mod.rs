@@ -10,11 +10,10 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use axum::Router;
-use axum::extract;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Router, extract};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::oneshot;

@@ -1,22 +1,22 @@
-//! Which version of a model is served: a pure function of the versions that lie in the source.
+//! Chooses the version of a model that is served, as a pure function of the versions in the source.
 //!
-//! A version is good when it is complete, loads, and answers its samples. A good version may be served when
+//! A version is good when it is complete, loads, and passes its samples. A good version is eligible when
 //!
-//! - no older version may be served, or
-//! - it has the signature of the version that would be served if it and all newer ones were not there, or
+//! - no older version is eligible, or
+//! - it has the signature of the newest older eligible version, or
 //! - it declares `new_signature` itself.
 //!
-//! The newest version that may be served is served. What a worker served before has no part in it, so all
-//! workers on one source agree, and deleting the newest version brings back the one before it.
+//! The newest eligible version is served. The version that a worker served before has no influence, so all
+//! workers on one source agree, and deleting the newest version rolls back to the one before it.
 //!
-//! Versions between two declarations all have one signature. So a version is compared with one other, its
-//! **base**: the newest older good version that declares `new_signature`, or, where there is none, the oldest
-//! good one. No others are opened.
+//! All eligible versions between two declarations have one signature. A version is therefore compared with
+//! one other only, its **base**: the newest older good version that declares `new_signature`, or, if there is
+//! none, the oldest good one. No other version is opened.
 
-/// Findings about one version.
+/// The findings about one version.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts<S> {
-    /// True when it declares `new_signature`; `None` when that cannot be read now.
+    /// True when it declares `new_signature`; `None` if its declaration cannot be read now.
     pub(crate) new_signature: Option<bool>,
     pub(crate) verdict: Verdict<S>,
 }
@@ -30,32 +30,31 @@ pub(crate) enum Verdict<S> {
     Unclear,
 }
 
-/// The next step. Versions are positions in the list, which begins with the newest.
+/// The next step. Versions are positions in the list, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Find out whether this version is good, and its signature. It will not be served before others are
-    /// judged.
+    /// Find out whether this version is good, and its signature. It is not served before others are judged.
     Open(usize),
     /// Load this version: it is served if it is good and has the signature of its base.
     Load(usize),
     Serve(usize),
-    /// No version may be served, as far as can be judged now.
+    /// No version is eligible, as far as can be judged now.
     Nothing,
 }
 
 /// The version that another is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Base {
-    /// There is nothing to compare with, or no need to.
+    /// The version is not compared with another.
     None,
     At(usize),
-    /// It depends on this version, which is not judged yet.
+    /// The base depends on this version, which is not judged yet.
     Open(usize),
-    /// It depends on this version, which cannot be judged now.
+    /// The base depends on this version, which cannot be judged now.
     Unclear(usize),
 }
 
-/// The version that the one at `at` is compared with.
+/// The base of the version at `at`.
 pub(crate) fn base<S>(newest_first: &[Facts<S>], at: usize) -> Base {
     let judged = |at: usize| match newest_first[at].verdict {
         Verdict::Good(_) => Some(Base::At(at)),
@@ -79,7 +78,7 @@ pub(crate) fn base<S>(newest_first: &[Facts<S>], at: usize) -> Base {
     declared.or_else(|| older.rev().find_map(judged)).unwrap_or(Base::None)
 }
 
-/// The next step towards the version that is served; asked again after each step with what is known then.
+/// The next step towards the version that is served. Called again after each step, with the new findings.
 pub(crate) fn step<S: PartialEq>(newest_first: &[Facts<S>]) -> Step {
     for (at, facts) in newest_first.iter().enumerate() {
         if let Verdict::Bad | Verdict::Unclear = facts.verdict {
@@ -106,10 +105,10 @@ mod tests {
 
     use super::*;
 
-    /// A version as it lies in the source: its signature unless it is bad, and whether it declares a new one.
+    /// A version in the source: its signature unless it is bad, and true if it declares a new one.
     type Version = (Option<u8>, bool);
 
-    /// The rule as the module's head states it, without any thrift: the version that is served, newest first.
+    /// The served version by the rule in the module's head, without its economy.
     fn served(newest_first: &[Version]) -> Option<usize> {
         let (&(signature, is_new), older) = newest_first.split_first()?;
         let without = served(older).map(|at| at + 1);
@@ -126,7 +125,7 @@ mod tests {
         versions.iter().map(facts).collect()
     }
 
-    /// Takes steps until the end; the version that is served, and which were looked into.
+    /// Takes steps until the end. Returns the served version and those that were opened.
     fn follow(versions: &[Version], facts: &mut [Facts<u8>]) -> (Option<usize>, Vec<usize>) {
         let mut judged = Vec::new();
         loop {
@@ -149,7 +148,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn the_steps_end_at_what_the_rule_says(versions in versions()) {
+        fn the_steps_end_at_the_version_of_the_rule(versions in versions()) {
             let (found, judged) = follow(&versions, &mut unknown(&versions));
             prop_assert_eq!(found, served(&versions));
             let mut once = judged.clone();
@@ -158,9 +157,9 @@ mod tests {
             prop_assert_eq!(once.len(), judged.len(), "a version was judged twice: {:?}", judged);
         }
 
-        /// A running worker knows of versions what it once found out; a restarted one knows nothing.
+        /// A running worker keeps earlier findings; a restarted one has none.
         #[test]
-        fn what_is_known_already_changes_nothing(versions in versions(), known: u8) {
+        fn earlier_findings_change_nothing(versions in versions(), known: u8) {
             let mut facts = unknown(&versions);
             for (at, facts) in facts.iter_mut().enumerate() {
                 if known & (1 << at) != 0 {
@@ -170,7 +169,7 @@ mod tests {
             prop_assert_eq!(follow(&versions, &mut facts).0, served(&versions));
         }
 
-        /// Uploads in any order, deletions and repeated uploads: only what lies there at the end counts.
+        /// Uploads in any order, deletions and repeated uploads: only the final content of the source counts.
         #[test]
         fn a_worker_that_saw_every_change_agrees_with_a_new_one(
             versions in versions(),
@@ -193,10 +192,9 @@ mod tests {
             }
         }
 
-        /// Whatever cannot be judged now: no version is served that the rule would not serve were it the
-        /// newest.
+        /// A version that cannot be judged now never makes a version eligible that otherwise is not.
         #[test]
-        fn what_is_unclear_lets_nothing_through(versions in versions(), unclear: u8, unread: u8) {
+        fn unclear_versions_make_none_eligible(versions in versions(), unclear: u8, unread: u8) {
             let mut facts = unknown(&versions);
             for (at, facts) in facts.iter_mut().enumerate() {
                 if unclear & (1 << at) != 0 {
@@ -213,19 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn one_older_version_is_opened_and_none_without_need() {
-        let looked_into = |versions: &[Version]| follow(versions, &mut unknown(versions)).1;
+    fn at_most_one_older_version_is_opened() {
+        let opened = |versions: &[Version]| follow(versions, &mut unknown(versions)).1;
         let (a, b, new_b, bad) = ((Some(0), false), (Some(1), false), (Some(1), true), (None, false));
-        assert_eq!(looked_into(&[a]), [0]);
-        assert_eq!(looked_into(&[a; 50]), [49, 0]);
-        assert_eq!(looked_into(&[new_b, a, a]), [0]);
-        assert_eq!(looked_into(&[b, b, new_b, a, a]), [2, 0]);
-        assert_eq!(looked_into(&[b, a, a]), [2, 0, 1]);
-        assert_eq!(looked_into(&[a, bad]), [1, 0]);
+        assert_eq!(opened(&[a]), [0]);
+        assert_eq!(opened(&[a; 50]), [49, 0]);
+        assert_eq!(opened(&[new_b, a, a]), [0]);
+        assert_eq!(opened(&[b, b, new_b, a, a]), [2, 0]);
+        assert_eq!(opened(&[b, a, a]), [2, 0, 1]);
+        assert_eq!(opened(&[a, bad]), [1, 0]);
     }
 
     #[test]
-    fn a_refused_version_is_no_measure_for_later_ones() {
+    fn a_refused_version_is_no_base_of_later_ones() {
         let (a, b, new_b) = ((Some(0), false), (Some(1), false), (Some(1), true));
         let version = |versions: &[Version]| follow(versions, &mut unknown(versions)).0;
         assert_eq!(version(&[b, a]), Some(1));

@@ -1,11 +1,11 @@
-//! Loads that ended the process: ONNX Runtime crashed, or the memory was used up. Such a version must not end
-//! every worker that starts.
+//! Records the loads that ended the process, because ONNX Runtime crashed or the memory was exhausted. Such a
+//! version must not crash every worker that starts.
 //!
-//! A file is written before a load begins and removed when it ends, whatever came of it. The process holds
-//! its lock meanwhile, so that one without was left by a process that ended. A kill from outside leaves one,
-//! too: the first crash refuses nothing, but from then on the version loads alone, so that it is known whose
-//! the next one is. The second in a row refuses it. A load that ends clears what is known of the version, and
-//! so do other files.
+//! Each load writes a mark file when it begins and removes it when it ends, successful or not. The process
+//! holds a lock on the file, so a mark without a lock was left by a process that ended. A kill from outside
+//! also leaves a mark, so the first crash refuses nothing; but from then on the version loads alone, so that
+//! the next crash is certainly its own. The second crash in a row refuses the version. A load that ends, or a
+//! change of the version's files, clears its record.
 
 use std::collections::HashMap;
 use std::fs::{self, TryLockError};
@@ -19,39 +19,39 @@ use tempfile::NamedTempFile;
 use super::cache::{Description, entry_name};
 use super::listing::ListedVersion;
 
-/// Crashes in a row from which on a version is refused.
+/// The number of crashes in a row that refuses a version.
 const REFUSED_FROM: u32 = 2;
-/// The files of loads under way begin so.
+/// Prefix of the mark files.
 const LOADING: &str = "loading-";
 
 #[derive(Debug)]
 pub struct Crashes {
     folder: PathBuf,
-    /// Files of the loads under way, by their numbers. Removed with this: a worker that stops in order has not
-    /// crashed.
+    /// The mark files of running loads, by number. Dropping them removes the files: a worker that stops in
+    /// order has not crashed.
     marks: Marks,
 }
 
 type Marks = Arc<Mutex<HashMap<u64, NamedTempFile>>>;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct CrashRecord {
     version: Description,
-    /// The name of its record.
+    /// The name of its record's file.
     name: String,
     crashes: u32,
 }
 
-/// A load under way.
+/// The mark of a running load, which ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Mark {
+pub(crate) struct LoadMark {
     number: u64,
     marks: Marks,
     record: PathBuf,
 }
 
 impl Crashes {
-    /// Counts the loads that earlier processes did not end. A folder that cannot be used is as if nothing had
+    /// Counts the loads that earlier processes left unfinished. If the folder cannot be read, nothing has
     /// crashed.
     pub fn open(folder: PathBuf) -> Self {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -59,60 +59,63 @@ impl Crashes {
                 && let Err(error) = count(&folder, &entry.path())
             {
                 let file = entry.path();
-                tracing::warn!(?file, %error, "cannot read what a worker that ended was loading");
+                tracing::warn!(?file, %error, "cannot read the record of an unfinished load");
             }
         }
         Self { folder, marks: Marks::default() }
     }
 
-    /// How often in a row a load of the version ended the process.
+    /// The number of loads of the version in a row that ended the process.
     pub(crate) fn of(&self, from: &str, listed: &ListedVersion) -> u32 {
         let wanted = Description::of(from, listed);
-        read(&self.record(from, listed))
+        read_record(&self.record_path(from, listed))
             .filter(|record| record.version == wanted)
             .map_or(0, |record| record.crashes)
     }
 
-    /// Why the version is not loaded, after so many crashes.
+    /// The reason why the version is refused after this number of crashes; `None` if it is not.
     pub(crate) fn refusal(&self, from: &str, listed: &ListedVersion, crashes: u32) -> Option<String> {
         (crashes >= REFUSED_FROM).then(|| {
             format!(
                 "its load ended the process {crashes} times in a row; correct it and upload it as a new \
                  version, or delete {:?} and restart the worker to have it tried again",
-                self.record(from, listed)
+                self.record_path(from, listed)
             )
         })
     }
 
-    /// Notes that a load begins.
+    /// Marks the begin of a load.
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub(crate) fn begin(&self, from: &str, listed: &ListedVersion) -> std::io::Result<Mark> {
+    pub(crate) fn begin(&self, from: &str, listed: &ListedVersion) -> std::io::Result<LoadMark> {
         let name = entry_name(from, listed);
-        let record = Record { version: Description::of(from, listed), name, crashes: 0 };
+        let record = CrashRecord { version: Description::of(from, listed), name, crashes: 0 };
         let mark = self.write(&record).or_else(|_| self.write(&record))?;
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         let number = marks.keys().max().map_or(0, |last| last + 1);
         marks.insert(number, mark);
-        Ok(Mark { number, marks: Arc::clone(&self.marks), record: self.record(from, listed) })
+        Ok(LoadMark { number, marks: Arc::clone(&self.marks), record: self.record_path(from, listed) })
     }
 
-    /// The folder may go at any time: whoever removes the last file removes it, too.
-    fn write(&self, record: &Record) -> std::io::Result<NamedTempFile> {
+    /// Writes a mark file. The folder may disappear at any time, since [`remove`] deletes it with its last
+    /// file.
+    fn write(&self, record: &CrashRecord) -> std::io::Result<NamedTempFile> {
         fs::create_dir_all(&self.folder)?;
         let mut mark = tempfile::Builder::new().prefix(LOADING).tempfile_in(&self.folder)?;
-        // Another process passes over one that is empty or locked.
+        // Other processes skip an empty or locked mark.
         mark.as_file().lock()?;
         mark.write_all(&serde_json::to_vec(record)?)?;
         Ok(mark)
     }
 
-    /// Forgets the versions that are not listed with the files that crashed, but for those below addresses
-    /// that could not be read.
-    pub(crate) fn forget_but(&self, listed: &[(String, &ListedVersion)], unreadable: &[String]) {
+    /// Removes the records of versions that are no longer listed with the files that crashed. Keeps those
+    /// below `unreadable` addresses.
+    pub(crate) fn forget_unlisted(&self, listed: &[(String, &ListedVersion)], unreadable: &[String]) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let Some(record) = read(&entry.path()).filter(|record| record.crashes > 0) else { continue };
+            let Some(record) = read_record(&entry.path()).filter(|record| record.crashes > 0) else {
+                continue;
+            };
             let is_unread = unreadable.iter().any(|address| record.version.from.starts_with(address));
             if !is_unread
                 && !listed.iter().any(|(from, listed)| record.version == Description::of(from, listed))
@@ -122,7 +125,7 @@ impl Crashes {
         }
     }
 
-    fn record(&self, from: &str, listed: &ListedVersion) -> PathBuf {
+    fn record_path(&self, from: &str, listed: &ListedVersion) -> PathBuf {
         self.folder.join(entry_name(from, listed)).with_added_extension("json")
     }
 }
@@ -134,17 +137,17 @@ impl Drop for Crashes {
     }
 }
 
-impl Drop for Mark {
+impl Drop for LoadMark {
     fn drop(&mut self) {
         let mark = self.marks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
-        // None once the worker stops.
+        // `None` once the worker stops.
         if mark.is_some_and(|mark| mark.close().is_ok()) {
             remove(&self.record);
         }
     }
 }
 
-fn read(path: &Path) -> Option<Record> {
+fn read_record(path: &Path) -> Option<CrashRecord> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
@@ -156,7 +159,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// Counts a load that did not end, unless it is still under way in another process.
+/// Counts an unfinished load, unless it is still running in another process.
 fn count(folder: &Path, mark: &Path) -> std::io::Result<()> {
     let file = fs::File::open(mark)?;
     match file.try_lock() {
@@ -164,12 +167,13 @@ fn count(folder: &Path, mark: &Path) -> std::io::Result<()> {
         Err(TryLockError::WouldBlock) => return Ok(()),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    // None where another process was faster, or is only beginning.
-    let Some(mut record) = read(mark) else { return Ok(()) };
+    // `None` if another process was faster, or has only just created the mark.
+    let Some(mut record) = read_record(mark) else { return Ok(()) };
     let path = folder.join(&record.name).with_added_extension("json");
-    record.crashes =
-        read(&path).filter(|known| known.version == record.version).map_or(1, |known| known.crashes + 1);
-    let Record { version, crashes, .. } = &record;
+    record.crashes = read_record(&path)
+        .filter(|known| known.version == record.version)
+        .map_or(1, |known| known.crashes + 1);
+    let CrashRecord { version, crashes, .. } = &record;
     tracing::error!(version = version.from, crashes, "the load of this version ended the process");
     fs::write(&path, serde_json::to_vec_pretty(&record)?)?;
     fs::remove_file(mark)
@@ -188,7 +192,7 @@ mod tests {
         ListedVersion { model: "m".to_owned(), version: Version::parse("1").unwrap(), files: vec![file] }
     }
 
-    /// A process that ends while it loads leaves the file and no lock.
+    /// A process that ends while it loads leaves a mark without a lock.
     fn crash(folder: &Path, listed: &ListedVersion) {
         let crashes = Crashes::open(folder.to_owned());
         let mark = crashes.begin(FROM, listed).unwrap();
@@ -207,16 +211,16 @@ mod tests {
             assert_eq!(crashes.refusal(FROM, &listed(7), expected).is_some(), expected == 2);
         }
         let crashes = Crashes::open(folder.clone());
-        crashes.forget_but(&[(FROM.to_owned(), &listed(7))], &[]);
-        crashes.forget_but(&[], &["gs://b/m/".to_owned()]);
+        crashes.forget_unlisted(&[(FROM.to_owned(), &listed(7))], &[]);
+        crashes.forget_unlisted(&[], &["gs://b/m/".to_owned()]);
         assert_eq!(crashes.of(FROM, &listed(7)), 2);
-        crashes.forget_but(&[(FROM.to_owned(), &listed(8))], &["gs://b/n/".to_owned()]);
+        crashes.forget_unlisted(&[(FROM.to_owned(), &listed(8))], &["gs://b/n/".to_owned()]);
         assert_eq!(crashes.of(FROM, &listed(7)), 0);
         assert!(!folder.exists(), "nothing is left behind");
     }
 
     #[test]
-    fn a_load_that_ends_clears_what_is_known() {
+    fn a_load_that_ends_clears_the_record() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("loads");
         crash(&folder, &listed(7));
@@ -228,12 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn a_load_under_way_is_none_and_nor_is_a_stop_in_order() {
+    fn neither_a_running_load_nor_a_stop_in_order_is_a_crash() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("loads");
         let crashes = Crashes::open(folder.clone());
         let mark = crashes.begin(FROM, &listed(7)).unwrap();
-        assert_eq!(Crashes::open(folder.clone()).of(FROM, &listed(7)), 0, "it is under way elsewhere");
+        assert_eq!(Crashes::open(folder.clone()).of(FROM, &listed(7)), 0, "it is running elsewhere");
         drop(crashes);
         assert!(!folder.exists());
         drop(mark);

@@ -1,7 +1,8 @@
-//! One object at one generation, onto the local disk: what breaks is resumed where it broke, what stalls is broken.
+//! Downloads one object at one generation to the local disk. A read that breaks is resumed; one that stalls
+//! is aborted.
 //!
-//! The attempts are bounded; bytes and checksum are held against the listing. A generation that is gone is not replaced by
-//! another: the caller lists anew.
+//! The attempts are limited, and size and checksum are validated against the listing. A generation that is
+//! gone is not replaced by another one: the caller lists again.
 
 use std::io::SeekFrom;
 use std::path::Path;
@@ -18,10 +19,10 @@ use super::listing::ListedFile;
 use crate::backoff::{self, DOWNLOAD_ATTEMPTS};
 use crate::gcp::storage;
 
-/// A read that brings no byte for so long has stalled. Short, since going on from there costs one request.
+/// A read that receives no byte for this time has stalled. Short, since resuming costs only one request.
 const STALL: Duration = Duration::from_secs(10);
 
-/// An object at the generation and of the bytes that were listed.
+/// An object at the listed generation.
 pub(crate) struct Object<'a> {
     pub(crate) storage: &'a Storage,
     pub(crate) bucket: &'a str,
@@ -29,14 +30,14 @@ pub(crate) struct Object<'a> {
     pub(crate) file: &'a ListedFile,
 }
 
-/// Why a read ended early.
-enum Broken {
-    /// Another read may go on.
-    ForNow(anyhow::Error),
-    ForGood(anyhow::Error),
+/// The reason why a read ended early.
+enum ReadError {
+    /// Another read may succeed.
+    Transient(anyhow::Error),
+    Permanent(anyhow::Error),
 }
 
-/// The file as far as it came.
+/// The part of the object received so far.
 struct Received {
     out: fs::File,
     size: u64,
@@ -44,10 +45,12 @@ struct Received {
 }
 
 impl Object<'_> {
-    /// Writes the object to `path`. `progress` hears how many bytes came, again where they had to come again.
+    /// Writes the object to `path`. `progress` gets the number of bytes of each part received; bytes that are
+    /// received twice count twice.
     ///
     /// # Errors
-    /// The generation is gone or forbidden, the attempts are used up, or the disk refuses. A half file is left at `path`.
+    /// The generation is gone or forbidden, all attempts failed, or the disk cannot be written. A partial
+    /// file is left at `path`.
     pub(crate) async fn download(&self, path: &Path, progress: &impl Fn(u64)) -> anyhow::Result<()> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).await?;
@@ -55,57 +58,57 @@ impl Object<'_> {
         let mut received = Received { out: fs::File::create(path).await?, size: 0, crc: 0 };
         let mut delays = backoff::download();
         loop {
-            let error = match self.read_on(&mut received, progress).await {
+            let error = match self.resume(&mut received, progress).await {
                 Ok(()) => return Ok(()),
-                Err(Broken::ForGood(error)) => return Err(error),
-                Err(Broken::ForNow(error)) => error,
+                Err(ReadError::Permanent(error)) => return Err(error),
+                Err(ReadError::Transient(error)) => error,
             };
             let Some(delay) = delays.next() else {
-                return Err(error.context(format!("given up after {DOWNLOAD_ATTEMPTS} attempts")));
+                return Err(error.context(format!("gave up after {DOWNLOAD_ATTEMPTS} attempts")));
             };
             tracing::warn!(
                 object = format!("gs://{}/{}", self.bucket, self.name),
                 error = format!("{error:#}"),
                 received = received.size,
                 of = self.file.size,
-                "a download broke and will be resumed"
+                "a download broke, resuming it"
             );
             tokio::time::sleep(delay).await;
         }
     }
 
-    /// Reads from where `received` ends.
-    async fn read_on(&self, received: &mut Received, progress: &impl Fn(u64)) -> Result<(), Broken> {
+    /// Reads the rest of the object and validates it.
+    async fn resume(&self, received: &mut Received, progress: &impl Fn(u64)) -> Result<(), ReadError> {
         let file = self.file;
         if received.size < file.size {
             self.read_rest(received, progress).await?;
         }
         received.out.flush().await.map_err(on_disk)?;
         if received.size < file.size {
-            let short = anyhow!("{} bytes came, {} were listed", received.size, file.size);
-            return Err(Broken::ForNow(short));
+            let short = anyhow!("received {} bytes, {} were listed", received.size, file.size);
+            return Err(ReadError::Transient(short));
         }
         match file.crc32c {
             Some(listed) if listed != received.crc => {
                 let crc = received.crc;
                 received.restart().await.map_err(on_disk)?;
-                Err(Broken::ForNow(anyhow!("its crc32c is {crc:08x}, {listed:08x} was listed")))
+                Err(ReadError::Transient(anyhow!("its crc32c is {crc:08x}, {listed:08x} was listed")))
             }
             _ => Ok(()),
         }
     }
 
-    async fn read_rest(&self, received: &mut Received, progress: &impl Fn(u64)) -> Result<(), Broken> {
+    async fn read_rest(&self, received: &mut Received, progress: &impl Fn(u64)) -> Result<(), ReadError> {
         let range = ReadRange::offset(received.size);
         let generation = Some(self.file.generation);
         let opened = storage::open(self.storage, self.bucket, &self.name, generation, range).await;
-        let mut response = opened.map_err(Broken::ForNow)?.map_err(refused)?;
+        let mut response = opened.map_err(ReadError::Transient)?.map_err(server_error)?;
         while let Some(chunk) = timeout(STALL, response.next()).await.map_err(stalled)? {
-            let chunk = chunk.map_err(refused)?;
+            let chunk = chunk.map_err(server_error)?;
             received.size += chunk.len() as u64;
             if received.size > self.file.size {
                 let listed = self.file.size;
-                return Err(Broken::ForGood(anyhow!(
+                return Err(ReadError::Permanent(anyhow!(
                     "it is larger than the {listed} bytes that were listed"
                 )));
             }
@@ -126,18 +129,18 @@ impl Received {
     }
 }
 
-fn on_disk(error: std::io::Error) -> Broken {
-    Broken::ForGood(anyhow::Error::from(error).context("cannot write it to the disk"))
+fn on_disk(error: std::io::Error) -> ReadError {
+    ReadError::Permanent(anyhow::Error::from(error).context("cannot write it to the disk"))
 }
 
-fn stalled(_: tokio::time::error::Elapsed) -> Broken {
-    Broken::ForNow(anyhow!("no byte came for {} seconds", STALL.as_secs()))
+fn stalled(_: tokio::time::error::Elapsed) -> ReadError {
+    ReadError::Transient(anyhow!("received nothing for {} seconds", STALL.as_secs()))
 }
 
-/// What asks for another request, not for another time, does not pass by itself.
-fn refused(error: google_cloud_storage::Error) -> Broken {
+/// The server's errors about the request itself are permanent: a retry cannot succeed.
+fn server_error(error: google_cloud_storage::Error) -> ReadError {
     use google_cloud_gax::error::rpc::Code;
-    let lasting = [
+    let permanent = [
         Code::NotFound,
         Code::PermissionDenied,
         Code::Unauthenticated,
@@ -145,8 +148,8 @@ fn refused(error: google_cloud_storage::Error) -> Broken {
         Code::FailedPrecondition,
         Code::OutOfRange,
     ];
-    let is_lasting = error.http_status_code().is_some_and(|code| matches!(code, 400..=407 | 409..=428))
-        || error.status().is_some_and(|status| lasting.contains(&status.code));
+    let is_permanent = error.http_status_code().is_some_and(|code| matches!(code, 400..=407 | 409..=428))
+        || error.status().is_some_and(|status| permanent.contains(&status.code));
     let error = anyhow::Error::from(error);
-    if is_lasting { Broken::ForGood(error) } else { Broken::ForNow(error) }
+    if is_permanent { ReadError::Permanent(error) } else { ReadError::Transient(error) }
 }

@@ -1,4 +1,4 @@
-//! One version from its files to a model that may serve: loaded, warmed up, its samples right.
+//! Loads one version from its files: opens it, warms it up, and runs its samples.
 
 use super::samples;
 use crate::lifecycle::warm_up::warm_up;
@@ -12,7 +12,8 @@ use crate::model::sharing::Evidence;
 use crate::ops::reload_spans::blocking_phase;
 use crate::prepare::text::TOKENIZER;
 
-/// Loads one version from its folder and warms it up. Takes its time: not for the runtime's threads.
+/// Loads one version from its folder. Blocks for seconds to minutes, so it must not run on the async
+/// runtime's threads.
 pub fn load(
     runtime: &Runtime,
     folder: &std::path::Path,
@@ -28,11 +29,12 @@ pub fn load(
         Ok::<_, Problem>((bundle, opened))
     })?;
     for reason in warnings(&bundle, &opened.executor) {
-        tracing::warn!(model = name, version, reason, "a file of the version is not followed");
+        tracing::warn!(model = name, version, reason, "a file of the version is ignored");
     }
     let mut model = Model::new(name, version, from, bundle.declaration, opened);
     for thread in 0..runtime.threads() {
-        // A model may rightly refuse zeros (an index out of its table); the first call was made all the same.
+        // A model may refuse zeros, such as an index out of its table. The failed call has warmed it up all
+        // the same.
         if let Err(reason) = warm_up(&model, thread) {
             tracing::debug!(model = name, version, reason, "the warm-up with zeros failed");
         }
@@ -47,8 +49,8 @@ pub fn load(
             model = name,
             version,
             batching,
-            hint = "if each row's result depends on that row alone, declare `batching: {dimension: rows}` in model.yaml, or give \
-                    samples that show it",
+            hint = "if each row's result depends on that row alone, declare `batching: {dimension: rows}` in \
+             model.yaml, or give samples that show it",
             "requests do not share calls"
         );
     } else {
@@ -57,7 +59,7 @@ pub fn load(
     Ok(model)
 }
 
-/// Parts of the bundle that are not followed, and how to have them followed.
+/// Warnings about files of the bundle that are ignored, and the way to apply them.
 fn warnings(bundle: &Bundle, executor: &Executor) -> Vec<String> {
     let padding = match &executor.input_adapter {
         InputAdapter::Text { tokenizer, .. } => tokenizer.warning().map(str::to_owned),

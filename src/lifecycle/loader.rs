@@ -1,9 +1,8 @@
-//! Brings versions from the source into memory, several side by side: bounded in number, in memory and in
-//! time.
+//! Loads versions from the source, several in parallel, within limits of number, memory and time.
 //!
-//! A call of ONNX Runtime is ended by its own flag. What cannot be ended, such as reading a graph, is
-//! abandoned once its time is over: its thread goes on and is told of by the version's name. So many may be
-//! abandoned; then no more loads begin.
+//! A load that exceeds its time is terminated: ONNX Runtime's calls end by a flag. Work that ignores the
+//! flag, such as parsing a graph, is abandoned: its thread goes on, and the log names its version. Once too
+//! many loads are abandoned, no more begin.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,24 +17,24 @@ use super::cache::Lease;
 use super::crashes::Crashes;
 use super::listing::ListedVersion;
 use super::load::load;
-use super::memory::Room;
+use super::memory::MemoryBudget;
 use super::source::Source;
 use crate::model::Model;
 use crate::model::bundle::Problem;
 use crate::model::onnx::runtime::{Runtime, Terminator};
 use crate::ops::reload_spans::{carried, phase};
 
-/// Downloads side by side: one that stalls holds up no other for long.
+/// Parallel downloads. Several, so that one that stalls does not delay the others.
 const DOWNLOADS: usize = 8;
-/// Loads side by side, each of which may take all cores for a while.
+/// Parallel loads, each of which may use all cores for a while.
 const LOADS: usize = 4;
-/// Loads beyond those, which took longer than [`SLOW`] already.
+/// Further parallel loads, which have taken longer than [`SLOW`].
 const SLOW_LOADS: usize = 16;
 const SLOW: Duration = Duration::from_secs(15);
-/// Time for a load to end once it is told to.
+/// Time for a load to end once it is terminated.
 const ENDING: Duration = Duration::from_secs(5);
-/// Loads that go on though their time is over, each with a thread and its memory.
-const MOST_ABANDONED: usize = 8;
+/// Limit of abandoned loads, each of which keeps a thread and its memory.
+const MAX_ABANDONED: usize = 8;
 
 /// A loaded version that is not served yet.
 #[derive(Debug)]
@@ -45,23 +44,23 @@ pub(crate) struct Loaded {
     pub(crate) took: Duration,
 }
 
-/// Why a version was not loaded.
+/// The reason why a version was not loaded.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// For good, as long as its files stay the same.
+pub(crate) enum LoadFailure {
+    /// The version is bad until its files change.
     Bad(String),
-    /// For want of something that may be there later, such as memory.
-    ForNow(String),
-    /// The source could not be read: worth another try soon.
+    /// The worker lacks something that it may have later, such as memory.
+    Transient(String),
+    /// The source could not be read; retried soon.
     Unreadable(anyhow::Error),
 }
 
-impl Failure {
-    /// Says more.
+impl LoadFailure {
+    /// Adds to the reason.
     fn and(self, more: &str) -> Self {
         match self {
             Self::Bad(reason) => Self::Bad(format!("{reason}; {more}")),
-            Self::ForNow(reason) => Self::ForNow(format!("{reason}; {more}")),
+            Self::Transient(reason) => Self::Transient(format!("{reason}; {more}")),
             Self::Unreadable(error) => Self::Unreadable(error),
         }
     }
@@ -75,12 +74,12 @@ pub struct Loader {
     downloads: Semaphore,
     loads: Semaphore,
     slow: Semaphore,
-    room: Room,
+    memory: MemoryBudget,
     crashes: Crashes,
     abandoned: Abandoned,
 }
 
-/// The versions whose loads go on though nobody waits for them.
+/// The versions whose loads go on although their time is over.
 type Abandoned = Arc<Mutex<Vec<String>>>;
 
 type Load = JoinHandle<Result<(Model, Option<Lease>), Problem>>;
@@ -94,14 +93,15 @@ impl Loader {
             downloads: Semaphore::new(DOWNLOADS),
             loads: Semaphore::new(LOADS),
             slow: Semaphore::new(SLOW_LOADS),
-            room: Room::default(),
+            memory: MemoryBudget::default(),
             crashes,
             abandoned: Abandoned::default(),
         }
     }
 
-    /// See [`Crashes::forget_but`]; `unreadable`: models.
-    pub(crate) fn forget_crashes_but(
+    /// Forgets the crashes of versions that are not listed, except those of `unreadable` models; see
+    /// [`Crashes::forget_unlisted`].
+    pub(crate) fn forget_unlisted_crashes(
         &self,
         source: &Source,
         listed: &[ListedVersion],
@@ -111,48 +111,50 @@ impl Loader {
         let listed: Vec<_> = listed.iter().map(|listed| (address(listed), listed)).collect();
         let unreadable: Vec<String> =
             unreadable.iter().map(|model| source.locate(&format!("{model}/"))).collect();
-        self.crashes.forget_but(&listed, &unreadable);
+        self.crashes.forget_unlisted(&listed, &unreadable);
     }
 
-    /// For one inference thread where it is not `to_serve`. Once `unwanted`, the load is ended.
+    /// Loads a version: for all inference threads if it is `to_serve`, otherwise for one. Cancelling
+    /// `unwanted` terminates the load.
     pub(crate) async fn load(
         &self,
         source: &Source,
         listed: &ListedVersion,
         to_serve: bool,
         unwanted: &CancellationToken,
-    ) -> Result<Loaded, Failure> {
+    ) -> Result<Loaded, LoadFailure> {
         let started = Instant::now();
         let from = source.address(&listed.model, &listed.version);
         let crashes = self.crashes.of(&from, listed);
         if let Some(refusal) = self.crashes.refusal(&from, listed, crashes) {
-            return Err(Failure::Bad(refusal));
+            return Err(LoadFailure::Bad(refusal));
         }
         self.check_abandoned()?;
         let terminator =
-            Terminator::new().map_err(|error| Failure::ForNow(format!("cannot load: {error}")))?;
+            Terminator::new().map_err(|error| LoadFailure::Transient(format!("cannot load: {error}")))?;
         let threads = if to_serve { self.runtime.threads() } else { 1 };
         let runtime = self.runtime.for_load(threads, Arc::clone(&terminator));
-        let room = self.room.take(listed, threads, source.downloads()).await.map_err(Failure::ForNow)?;
+        let reservation =
+            self.memory.reserve(listed, threads, source.downloads()).await.map_err(LoadFailure::Transient)?;
         let of = Some((listed.model.as_str(), listed.version.as_str()));
         let fetched = {
             let _permit = self.downloads.acquire().await;
-            phase("fetch", of, source.fetch(listed, |_| {})).await.map_err(Failure::Unreadable)?
+            phase("fetch", of, source.fetch(listed, |_| {})).await.map_err(LoadFailure::Unreadable)?
         };
-        let turn = Turn::wait(self, crashes > 0).await;
+        let permit = LoadPermit::wait(self, crashes > 0).await;
         let mark = self.crashes.begin(&from, listed);
         if let Err(error) = &mark {
             tracing::warn!(
                 %error,
                 version = from,
-                "cannot note that its load begins: if it ends the process, it will be tried again"
+                "cannot record that its load begins: a crash will not be counted"
             );
         }
         let load = {
             let (name, version, from) = (listed.model.clone(), listed.version.to_string(), from.clone());
             move || {
                 let (_mark, _copy) = (mark, fetched.copy);
-                // A lease that stays goes with the model; without one, the copy goes here.
+                // A lasting lease goes to the caller with the model. A private copy is removed here.
                 match load(&runtime, &fetched.folder, &name, &version, from) {
                     Ok(model) => Ok((model, fetched.lease.filter(Lease::stays))),
                     Err(problem) => {
@@ -164,8 +166,10 @@ impl Loader {
         };
         let mut load = spawn_blocking(carried(load));
         let ended = tokio::select! {
-            ended = self.in_time(&mut load, turn) => ended,
-            () = unwanted.cancelled() => Err(Failure::ForNow("it changed while it was loaded".to_owned())),
+            ended = self.in_time(&mut load, permit) => ended,
+            () = unwanted.cancelled() => {
+                Err(LoadFailure::Transient("it changed while it was loaded".to_owned()))
+            }
         };
         let ended = match ended {
             Ok(ended) => ended,
@@ -175,75 +179,76 @@ impl Loader {
                     return Err(failure);
                 }
                 self.abandon(load, &from);
-                return Err(failure.and("it cannot be ended: its thread goes on until the worker restarts"));
+                return Err(
+                    failure.and("it cannot be terminated: its thread goes on until the worker restarts")
+                );
             }
         };
-        drop(room);
+        drop(reservation);
         match ended {
             Ok(Ok((model, lease))) => Ok(Loaded { model, lease, took: started.elapsed() }),
-            Ok(Err(problem)) => Err(Failure::Bad(problem.to_string())),
-            Err(error) => Err(Failure::Bad(format!("loading panicked: {error:#}"))),
+            Ok(Err(problem)) => Err(LoadFailure::Bad(problem.to_string())),
+            Err(error) => Err(LoadFailure::Bad(format!("loading panicked: {error:#}"))),
         }
     }
 
-    fn check_abandoned(&self) -> Result<(), Failure> {
+    fn check_abandoned(&self) -> Result<(), LoadFailure> {
         let abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-        if abandoned.len() < MOST_ABANDONED {
+        if abandoned.len() < MAX_ABANDONED {
             return Ok(());
         }
         let all = abandoned.join(", ");
-        Err(Failure::ForNow(format!(
-            "no more versions are loaded, since loads go on that cannot be ended ({all}); delete these \
-             versions and restart the worker"
+        Err(LoadFailure::Transient(format!(
+            "no more versions are loaded, since these loads cannot be terminated: {all}; delete the versions \
+             and restart the worker"
         )))
     }
 
-    /// Waits for a load until its time is over.
-    async fn in_time(&self, load: &mut Load, mut turn: Turn<'_>) -> Result<Ended, Failure> {
+    /// Waits for a load, at most for its time.
+    async fn in_time(&self, load: &mut Load, mut permit: LoadPermit<'_>) -> Result<Ended, LoadFailure> {
         let end = Instant::now() + self.limit;
         if let Ok(ended) = timeout(SLOW.min(self.limit), &mut *load).await {
             return Ok(ended);
         }
-        turn.let_others_begin();
+        permit.release_for_others();
         timeout_at(end, load).await.map_err(|_| {
             let limit = self.limit;
-            Failure::Bad(format!(
+            LoadFailure::Bad(format!(
                 "its load did not end within `models.load_timeout` ({limit:?}); correct it and upload it as \
                  a new version, or raise `models.load_timeout`"
             ))
         })
     }
 
-    /// Leaves a load to itself.
+    /// Abandons a load: it counts as abandoned until its thread ends.
     fn abandon(&self, load: JoinHandle<impl Send + 'static>, from: &str) {
         let (from, abandoned) = (from.to_owned(), Arc::clone(&self.abandoned));
-        let lock = |abandoned: &Abandoned| abandoned.lock().unwrap_or_else(PoisonError::into_inner).len();
-        abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(from.clone());
-        tracing::error!(
-            version = from,
-            abandoned = lock(&abandoned),
-            "a load cannot be ended and is abandoned"
-        );
+        let count = {
+            let mut abandoned = abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+            abandoned.push(from.clone());
+            abandoned.len()
+        };
+        tracing::error!(version = from, abandoned = count, "a load cannot be terminated and is abandoned");
         tokio::spawn(async move {
             drop(load.await);
             let mut abandoned = abandoned.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = abandoned.iter().position(|known| *known == from) {
                 abandoned.swap_remove(at);
             }
-            tracing::info!(version = from, "a load that was abandoned has ended");
+            tracing::info!(version = from, "an abandoned load has ended");
         });
     }
 }
 
-/// The right to load.
-struct Turn<'a> {
+/// The permit to load.
+struct LoadPermit<'a> {
     permits: Vec<SemaphorePermit<'a>>,
     slow: &'a Semaphore,
     is_alone: bool,
 }
 
-impl<'a> Turn<'a> {
-    /// `is_alone`: beside no other load, so that a crash can be told from those of others.
+impl<'a> LoadPermit<'a> {
+    /// `is_alone`: waits until no other load runs, so that a crash can only be this load's.
     async fn wait(loader: &'a Loader, is_alone: bool) -> Self {
         let (loads, slow) = if is_alone { (LOADS, SLOW_LOADS) } else { (1, 0) };
         let mut permits = Vec::new();
@@ -254,8 +259,8 @@ impl<'a> Turn<'a> {
         Self { permits, slow: &loader.slow, is_alone }
     }
 
-    /// A load that takes long makes way, where it may.
-    fn let_others_begin(&mut self) {
+    /// Exchanges the permit of a slow load for one of those beyond [`LOADS`], if one is free.
+    fn release_for_others(&mut self) {
         if !self.is_alone
             && let Ok(slow) = self.slow.try_acquire()
         {

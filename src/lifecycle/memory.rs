@@ -1,5 +1,5 @@
-//! Judges before a load if the version fits into the memory that is left: a worker that is killed
-//! for its memory serves nothing at all.
+//! Checks before a load that the version fits into the available memory: a worker that is killed for its
+//! memory serves nothing at all.
 
 use std::fs;
 use std::path::Path;
@@ -10,40 +10,40 @@ use tokio::sync::Notify;
 
 use super::listing::ListedVersion;
 
-/// Memory that loads under way will take.
+/// The memory that running loads have reserved.
 #[derive(Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct MemoryBudget {
     /// Bytes.
-    taken: Mutex<u64>,
+    reserved: Mutex<u64>,
     freed: Notify,
 }
 
-/// Memory that one load may take.
+/// The memory that one load has reserved.
 #[derive(Debug)]
-pub(crate) struct Taken<'a> {
-    room: &'a Room,
+pub(crate) struct Reservation<'a> {
+    budget: &'a MemoryBudget,
     bytes: u64,
 }
 
-impl Drop for Taken<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        *self.room.lock() -= self.bytes;
-        self.room.freed.notify_waiters();
+        *self.budget.lock() -= self.bytes;
+        self.budget.freed.notify_waiters();
     }
 }
 
-impl Room {
-    /// Takes room for `listed`, loaded for so many inference threads, once the loads under way leave it.
-    /// `downloads`: where its files are put first, if anywhere.
+impl MemoryBudget {
+    /// Reserves memory for `listed`, loaded for this number of inference threads. Waits while running loads
+    /// have reserved it. `downloads`: the folder that gets its files first, if there is one.
     ///
     /// # Errors
-    /// It would exhaust the memory.
-    pub(crate) async fn take(
+    /// The version would exhaust the memory.
+    pub(crate) async fn reserve(
         &self,
         listed: &ListedVersion,
         threads: usize,
         downloads: Option<&Path>,
-    ) -> Result<Taken<'_>, String> {
+    ) -> Result<Reservation<'_>, String> {
         let root = Path::new("/");
         let files = listed.size();
         let copies = usize::from(downloads.is_some_and(|folder| is_in_memory(root, folder)));
@@ -51,44 +51,46 @@ impl Room {
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
-            // A system that does not tell what is left sets no limit.
+            // Without limit on systems that do not report the available memory.
             let left = available(root).unwrap_or(u64::MAX);
-            if let Some(taken) =
-                self.try_take(needed, left).map_err(|()| shortage(files, needed, left, threads))?
+            if let Some(reservation) =
+                self.try_reserve(needed, left).map_err(|()| shortage(files, needed, left, threads))?
             {
-                return Ok(taken);
+                return Ok(reservation);
             }
             freed.await;
         }
     }
 
-    /// Nothing while others have taken what may be enough once they are loaded.
-    fn try_take(&self, needed: u64, left: u64) -> Result<Option<Taken<'_>>, ()> {
-        let mut taken = self.lock();
-        // The others have had a part of theirs already, which is no longer left.
-        if taken.saturating_add(needed) > left {
-            return if *taken == 0 || needed > left.saturating_add(*taken) { Err(()) } else { Ok(None) };
+    /// `Ok(None)` if the memory may suffice once the running loads have ended.
+    fn try_reserve(&self, needed: u64, left: u64) -> Result<Option<Reservation<'_>>, ()> {
+        let mut reserved = self.lock();
+        // The running loads may already use a part of their reservations, which `left` no longer contains.
+        if reserved.saturating_add(needed) > left {
+            let never_fits = *reserved == 0 || needed > left.saturating_add(*reserved);
+            return if never_fits { Err(()) } else { Ok(None) };
         }
-        *taken += needed;
-        Ok(Some(Taken { room: self, bytes: needed }))
+        *reserved += needed;
+        Ok(Some(Reservation { budget: self, bytes: needed }))
     }
 
     fn lock(&self) -> MutexGuard<'_, u64> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn shortage(files: u64, needed: u64, left: u64, threads: usize) -> String {
     format!(
-        "it is too large for the memory left: its files of {} take about {} with {threads} inference threads, {} are left; give the \
-         worker more memory or lower `inference.threads`",
+        "it is too large for the memory left: its files of {} take about {} with {threads} inference \
+         threads, {} are left; give the worker more memory or lower `inference.threads`",
         mebibytes(files),
         mebibytes(needed),
         mebibytes(left)
     )
 }
 
-/// Each thread's session holds the weights; while one is loaded, its file's parsed form lies beside them.
+/// Estimates the memory of a load: each thread's session holds the weights, and loading one also holds the
+/// parsed file.
 fn needed(files: u64, threads: usize) -> u64 {
     files.saturating_mul(threads as u64 + 1)
 }
@@ -97,7 +99,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
-/// Whether what is written to `folder` takes memory: the innermost mount that it lies in is a tmpfs.
+/// True when files in `folder` take memory: the innermost mount that contains it is a tmpfs.
 fn is_in_memory(root: &Path, folder: &Path) -> bool {
     let mounts = fs::read_to_string(root.join("proc/self/mounts")).unwrap_or_default();
     let innermost = mounts
@@ -107,12 +109,12 @@ fn is_in_memory(root: &Path, folder: &Path) -> bool {
             Some((Path::new(words.next()?), words.next()?))
         })
         .filter(|(mount, _)| folder.starts_with(mount))
-        // Of two at one place the later hides the earlier.
+        // The later one of two mounts at one place hides the earlier one.
         .max_by_key(|(mount, _)| mount.components().count());
     innermost.is_some_and(|(_, kind)| kind == "tmpfs")
 }
 
-/// Bytes that this process may still take: of the machine, and of every control group that it is in.
+/// Bytes that this process may still allocate, by the machine and by each of its control groups.
 fn available(root: &Path) -> Option<u64> {
     let machine = fs::read_to_string(root.join("proc/meminfo")).ok().and_then(|text| {
         let kibibytes: u64 = field(&text, "MemAvailable:")?;
@@ -121,7 +123,7 @@ fn available(root: &Path) -> Option<u64> {
     machine.into_iter().chain(groups(root).into_iter().map(|group| group.left)).min()
 }
 
-/// Bytes that the control groups of this process allow, as a container's limit does; `None` without one.
+/// Bytes that the control groups of this process allow, such as a container's limit; `None` without a limit.
 pub(crate) fn limit() -> Option<u64> {
     groups(Path::new("/")).into_iter().map(|group| group.limit).min()
 }
@@ -132,14 +134,14 @@ struct Group {
     left: u64,
 }
 
-/// Every control group that this process is in and that limits memory.
+/// The control groups of this process that limit memory.
 fn groups(root: &Path) -> Vec<Group> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     groups.lines().flat_map(|line| group_limits(root, line)).collect()
 }
 
-/// One group and those above it. In a container the path is often the host's, which is not there: then
-/// the mount's root is the group.
+/// The limits of one control group and of those above it. In a container the path is often the host's and
+/// does not exist; then the root of the mount is the group.
 fn group_limits(root: &Path, line: &str) -> Vec<Group> {
     let mut parts = line.splitn(3, ':');
     let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
@@ -157,7 +159,7 @@ fn group_limits(root: &Path, line: &str) -> Vec<Group> {
         let group = root.join(mount).join(group);
         let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
         let statistics = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-        // The kernel gives pages of files back before it kills.
+        // The kernel reclaims inactive pages of files before it kills a process.
         let used = number(usage)?.saturating_sub(field(&statistics, reclaimable).unwrap_or(0));
         let limit = number(limit)?;
         Some(Group { limit, left: limit.saturating_sub(used) })
@@ -190,7 +192,7 @@ mod tests {
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:  9 kB\nMemAvailable:       8 kB\n");
 
     #[test]
-    fn the_tightest_limit_counts() {
+    fn the_lowest_limit_counts() {
         assert_eq!(machine(&[]), None);
         assert_eq!(machine(&[MEMINFO]), Some(8192));
         let group = ("proc/self/cgroup", "0::/a/b\n");
@@ -227,15 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn loads_under_way_count_and_are_waited_for() {
-        let room = Room::default();
-        assert!(room.try_take(11, 10).is_err(), "too large by itself");
-        let first = room.try_take(6, 10).unwrap().unwrap();
-        assert!(room.try_take(4, 10).unwrap().is_some());
-        assert!(room.try_take(5, 10).unwrap().is_none(), "once the first is loaded");
-        assert!(room.try_take(17, 10).is_err(), "whatever the first leaves");
+    fn running_loads_count_and_are_waited_for() {
+        let budget = MemoryBudget::default();
+        assert!(budget.try_reserve(11, 10).is_err(), "too large by itself");
+        let first = budget.try_reserve(6, 10).unwrap().unwrap();
+        assert!(budget.try_reserve(4, 10).unwrap().is_some());
+        assert!(budget.try_reserve(5, 10).unwrap().is_none(), "must wait for the first one");
+        assert!(budget.try_reserve(17, 10).is_err(), "too large even without the first one");
         drop(first);
-        assert!(room.try_take(5, 10).unwrap().is_some());
+        assert!(budget.try_reserve(5, 10).unwrap().is_some());
     }
 
     #[test]

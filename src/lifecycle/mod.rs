@@ -1,6 +1,8 @@
-//! Versions of models, from their source into service: listed, chosen, downloaded, loaded, checked and swapped in.
+//! Versions of models, from their source into service: listed, chosen, downloaded, loaded, checked and
+//! swapped in.
 //!
-//! [`watch`] and the tasks that it starts are the only writers of [`crate::model::Models`] and [`not_served`].
+//! [`watch`] and the tasks that it starts are the only writers of [`crate::model::Models`] and
+//! [`not_served`].
 
 pub mod cache;
 pub(crate) mod choice;

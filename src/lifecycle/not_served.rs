@@ -1,4 +1,5 @@
-//! The registry of everything in the source that is not served, and why. [`super::watch`] writes it, `/info` reads it.
+//! The registry of everything in the source that is not served, and why. [`super::watch`] writes it, `/info`
+//! reads it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

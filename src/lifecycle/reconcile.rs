@@ -1,6 +1,6 @@
-//! Keeps one model on the version of its source that `choice` says.
+//! Keeps one model on the version of its source that `choice` selects.
 //!
-//! Findings about its versions stay with it, so that none is loaded or reported twice.
+//! Keeps the findings about its versions, so that none is loaded or reported twice.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::cache::Lease;
 use super::choice::{self, Base, Facts, Step, Verdict};
 use super::listing::{ListedFile, ListedVersion};
-use super::loader::{Failure, Loaded, Loader};
+use super::loader::{LoadFailure, Loaded, Loader};
 use super::not_served::{NotServed, NotServedRegistry, Refusal};
 use super::source::Source;
 use super::version::Version;
@@ -21,12 +21,12 @@ use crate::ops::health::Health;
 use crate::ops::metrics::Metrics;
 use crate::ops::reload_spans::blocking_phase;
 
-/// Small files that are read at once.
+/// Declarations that are read in parallel.
 const READS: usize = 8;
-/// The way out for a version with another signature.
+/// The hint for a version with another signature.
 const NEW_SIGNATURE: &str = "if that is meant, push it under a higher version with `predictd push \
                              --new-signature`, or write `new_signature: true` into its \"model.yaml\"";
-/// Ends a warning about a version that a worker would not choose now.
+/// The end of a warning about a served version that a new worker would not choose.
 const STAYS: &str = "stays until another can be served, and a worker that starts now does not serve it";
 
 /// Parts of the worker that all models share.
@@ -40,20 +40,21 @@ pub struct Shared {
     pub health: Arc<Health>,
 }
 
+/// Makes one model follow the source.
 #[derive(Debug)]
 pub(crate) struct Follower {
     model: String,
-    /// The files that the serving version was loaded from, kept from eviction where they are cached.
+    /// The files of the served version, and the lease that keeps them in the cache.
     serving: Option<(Files, Option<Lease>)>,
-    versions: HashMap<String, Known>,
-    current: Arc<Current>,
+    versions: HashMap<String, VersionFindings>,
+    running_load: Arc<RunningLoad>,
 }
 
-/// The version that is loaded now, or was last; and how to end that.
+/// The version whose load runs now, or ran last, and the token that terminates it.
 #[derive(Debug, Default)]
-pub(crate) struct Current(Mutex<Option<(ListedVersion, CancellationToken)>>);
+pub(crate) struct RunningLoad(Mutex<Option<(ListedVersion, CancellationToken)>>);
 
-impl Current {
+impl RunningLoad {
     fn begin(&self, listed: &ListedVersion) -> CancellationToken {
         let unwanted = CancellationToken::new();
         let current = Some((listed.clone(), unwanted.clone()));
@@ -61,8 +62,8 @@ impl Current {
         unwanted
     }
 
-    /// Ends the load of a version that is not listed with the same files any more.
-    pub(crate) fn end_unless(&self, listed: &[ListedVersion]) {
+    /// Terminates the load of a version that is no longer listed with the same files.
+    pub(crate) fn terminate_unless(&self, listed: &[ListedVersion]) {
         if let Some((current, unwanted)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
             && !listed.contains(current)
         {
@@ -73,35 +74,35 @@ impl Current {
 
 type Files = Vec<ListedFile>;
 
-/// Findings about a version with exactly these files.
+/// The findings about a version with exactly these files.
 #[derive(Debug, Default)]
-struct Known {
+struct VersionFindings {
     files: Files,
     new_signature: Option<bool>,
-    /// Its signature, or what is wrong with it.
+    /// Its signature, or its fault.
     verdict: Option<Result<Interface, String>>,
     /// The last reason that was logged.
     reported: Option<String>,
 }
 
-/// One model as a look at the source finds it; versions are positions, the newest first.
-struct Look {
+/// One model in one listing. Versions are positions, newest first.
+struct ModelFindings {
     versions: Vec<ListedVersion>,
     facts: Vec<Facts<Interface>>,
     /// The fault of each version.
     reasons: Vec<Option<String>>,
     unreadable: Option<anyhow::Error>,
-    /// Set when there may be versions that are not listed.
+    /// Set when the listing may lack versions.
     is_partial: bool,
 }
 
-impl Look {
+impl ModelFindings {
     fn unreadable(&mut self, at: usize, error: anyhow::Error) {
         self.reasons[at] = Some(format!("{error:#}"));
         self.unreadable = Some(error);
     }
 
-    /// Why the version is not served, if there is a reason, and whether that passes by itself.
+    /// The reason why the version is not served, if there is one; true if it may pass by itself.
     fn refusal(&self, at: usize) -> Option<(String, bool)> {
         if let Some(reason) = &self.reasons[at] {
             return Some((reason.clone(), !matches!(self.facts[at].verdict, Verdict::Bad)));
@@ -127,18 +128,23 @@ impl Look {
 
 impl Follower {
     pub(crate) fn new(model: &str) -> Self {
-        Self { model: model.to_owned(), serving: None, versions: HashMap::new(), current: Arc::default() }
+        Self {
+            model: model.to_owned(),
+            serving: None,
+            versions: HashMap::new(),
+            running_load: Arc::default(),
+        }
     }
 
-    pub(crate) fn current(&self) -> &Arc<Current> {
-        &self.current
+    pub(crate) fn running_load(&self) -> &Arc<RunningLoad> {
+        &self.running_load
     }
 
     pub(crate) fn model(&self) -> &str {
         &self.model
     }
 
-    /// Says in `/info` and the log that the model ends unless the next listing has it.
+    /// Warns in `/info` and the log that the model is retired unless the next listing has it.
     pub(crate) fn warn_of_its_end(&self, shared: &Shared) {
         let warning =
             "no version of it is in the source any more: it is retired unless the next listing has one";
@@ -146,11 +152,11 @@ impl Follower {
         self.publish(shared, news, true);
     }
 
-    /// Judges the versions of one model until it is clear which is served, and swaps to that one.
-    /// `is_partial`: a part of the model's folder could not be read.
+    /// Judges the versions of the model until the served one is known, and swaps to it. `is_partial`: a part
+    /// of the model's folder could not be read.
     ///
     /// # Errors
-    /// A version could not be read. What serves goes on.
+    /// A version could not be read. The served version is kept.
     pub(crate) async fn follow(
         &mut self,
         shared: &Shared,
@@ -158,26 +164,26 @@ impl Follower {
         is_partial: bool,
     ) -> anyhow::Result<()> {
         if !is_partial {
-            self.forget_but(&newest_first);
+            self.forget_unlisted(&newest_first);
         }
         let serving = shared.models.serving().get(&*self.model).cloned();
-        let mut look = self.begin(shared, newest_first, is_partial).await;
+        let mut findings = self.begin(shared, newest_first, is_partial).await;
         let mut loaded: Option<(usize, Box<Loaded>)> = None;
         let chosen = loop {
-            let (at, to_serve) = match choice::step(&look.facts) {
+            let (at, to_serve) = match choice::step(&findings.facts) {
                 Step::Nothing => break None,
                 Step::Open(at) => (at, false),
                 Step::Load(at) => (at, true),
                 Step::Serve(at) => {
-                    let listed = &look.versions[at];
+                    let listed = &findings.versions[at];
                     let older = |serving: &Arc<Model>| {
                         Version::parse(&serving.version).is_some_and(|serving| listed.version < serving)
                     };
                     if self.is_serving(serving.as_deref(), listed) {
                         break Some(at);
                     }
-                    // A version that cannot be read now never brings an older version back.
-                    if (look.unreadable.is_some() || is_partial) && serving.as_ref().is_some_and(older) {
+                    // A newer version that cannot be read now must not bring an older version back.
+                    if (findings.unreadable.is_some() || is_partial) && serving.as_ref().is_some_and(older) {
                         break None;
                     }
                     if let Some((_, loaded)) = loaded.take_if(|(which, _)| *which == at) {
@@ -187,22 +193,22 @@ impl Follower {
                     (at, true)
                 }
             };
-            // No more than one version that is not served lies in memory.
+            // At most one version that is not served is in memory.
             loaded = None;
-            let listed = &look.versions[at];
-            let unwanted = self.current.begin(listed);
+            let listed = &findings.versions[at];
+            let unwanted = self.running_load.begin(listed);
             let outcome = shared.loader.load(&shared.source, listed, to_serve, &unwanted).await;
-            if let Err(Failure::Unreadable(_)) = outcome {
+            if let Err(LoadFailure::Unreadable(_)) = outcome {
                 shared.metrics.reloaded(&self.model, "failed");
             }
-            if let Some(ready) = self.judge(&mut look, at, outcome)
+            if let Some(ready) = self.judge(&mut findings, at, outcome)
                 && to_serve
             {
                 loaded = Some((at, Box::new(ready)));
             }
         };
-        self.explain(shared, &look, chosen, serving.as_deref());
-        look.unreadable.map_or(Ok(()), Err)
+        self.explain(shared, &findings, chosen, serving.as_deref());
+        findings.unreadable.map_or(Ok(()), Err)
     }
 
     fn is_serving(&self, serving: Option<&Model>, listed: &ListedVersion) -> bool {
@@ -210,19 +216,24 @@ impl Follower {
             && self.serving.as_ref().is_some_and(|(files, _)| *files == listed.files)
     }
 
-    /// Drops what is known of versions that are not in the source any more.
-    fn forget_but(&mut self, listed: &[ListedVersion]) {
+    /// Drops the findings about versions that are no longer in the source.
+    fn forget_unlisted(&mut self, listed: &[ListedVersion]) {
         self.versions.retain(|version, known| {
             listed.iter().any(|listed| listed.version.as_str() == version && listed.files == known.files)
         });
     }
 
-    /// Findings about these versions, and which of them declare a new signature; the oldest has none to
-    /// differ from.
-    async fn begin(&mut self, shared: &Shared, newest_first: Vec<ListedVersion>, is_partial: bool) -> Look {
+    /// Collects the findings about these versions. Reads which of them declare a new signature, but for the
+    /// oldest one, which has none to differ from.
+    async fn begin(
+        &mut self,
+        shared: &Shared,
+        newest_first: Vec<ListedVersion>,
+        is_partial: bool,
+    ) -> ModelFindings {
         let mut unread = Vec::new();
         for (at, listed) in newest_first.iter().enumerate() {
-            let new = || Known { files: listed.files.clone(), ..Known::default() };
+            let new = || VersionFindings { files: listed.files.clone(), ..VersionFindings::default() };
             let known = self.versions.entry(listed.version.to_string()).or_insert_with(new);
             if at + 1 < newest_first.len() && known.new_signature.is_none() {
                 unread.push(at);
@@ -231,7 +242,7 @@ impl Follower {
         let read = async |at: usize| (at, shared.source.declares_new_signature(&newest_first[at]).await);
         let read: Vec<_> = futures::stream::iter(unread).map(read).buffered(READS).collect().await;
         let count = newest_first.len();
-        let mut look = Look {
+        let mut findings = ModelFindings {
             versions: newest_first,
             facts: Vec::new(),
             reasons: vec![None; count],
@@ -242,62 +253,67 @@ impl Follower {
         for (at, declares) in read {
             match declares {
                 Ok(declares) => {
-                    if let Some(known) = self.versions.get_mut(look.versions[at].version.as_str()) {
+                    if let Some(known) = self.versions.get_mut(findings.versions[at].version.as_str()) {
                         known.new_signature = Some(declares);
                     }
                 }
                 Err(error) => {
                     shared.metrics.reloaded(&self.model, "failed");
-                    look.unreadable(at, error);
+                    findings.unreadable(at, error);
                     unread.insert(at);
                 }
             }
         }
-        for (at, listed) in look.versions.iter().enumerate() {
+        for (at, listed) in findings.versions.iter().enumerate() {
             let known = &self.versions[listed.version.as_str()];
             let verdict = match &known.verdict {
                 None => Verdict::Unknown,
                 Some(Ok(interface)) => Verdict::Good(interface.clone()),
                 Some(Err(reason)) => {
-                    look.reasons[at] = Some(reason.clone());
+                    findings.reasons[at] = Some(reason.clone());
                     Verdict::Bad
                 }
             };
             let new_signature = (!unread.contains(&at)).then_some(known.new_signature == Some(true));
-            look.facts.push(Facts { new_signature, verdict });
+            findings.facts.push(Facts { new_signature, verdict });
         }
-        look
+        findings
     }
 
-    /// Keeps what loading a version has shown; the version, where it is good.
-    fn judge(&mut self, look: &mut Look, at: usize, outcome: Result<Loaded, Failure>) -> Option<Loaded> {
-        let listed = &look.versions[at];
+    /// Keeps the outcome of a load. Returns the version if it is good.
+    fn judge(
+        &mut self,
+        findings: &mut ModelFindings,
+        at: usize,
+        outcome: Result<Loaded, LoadFailure>,
+    ) -> Option<Loaded> {
+        let listed = &findings.versions[at];
         let known = self.versions.entry(listed.version.to_string()).or_default();
         match outcome {
             Ok(loaded) => {
                 let interface = Interface::of(&loaded.model.signature);
                 known.verdict = Some(Ok(interface.clone()));
-                look.facts[at].verdict = Verdict::Good(interface);
+                findings.facts[at].verdict = Verdict::Good(interface);
                 return Some(loaded);
             }
-            Err(Failure::Bad(reason)) => {
+            Err(LoadFailure::Bad(reason)) => {
                 known.verdict = Some(Err(reason.clone()));
-                look.facts[at].verdict = Verdict::Bad;
-                look.reasons[at] = Some(reason);
+                findings.facts[at].verdict = Verdict::Bad;
+                findings.reasons[at] = Some(reason);
             }
-            Err(Failure::ForNow(reason)) => {
-                look.facts[at].verdict = Verdict::Unclear;
-                look.reasons[at] = Some(reason);
+            Err(LoadFailure::Transient(reason)) => {
+                findings.facts[at].verdict = Verdict::Unclear;
+                findings.reasons[at] = Some(reason);
             }
-            Err(Failure::Unreadable(error)) => {
-                look.facts[at].verdict = Verdict::Unclear;
-                look.unreadable(at, error);
+            Err(LoadFailure::Unreadable(error)) => {
+                findings.facts[at].verdict = Verdict::Unclear;
+                findings.unreadable(at, error);
             }
         }
         None
     }
 
-    /// Takes a version into service; its numbers begin.
+    /// Takes a version into service, and begins its metrics.
     fn swap(
         &mut self,
         shared: &Shared,
@@ -327,12 +343,20 @@ impl Follower {
         Ok(())
     }
 
-    /// Says why versions newer than the `chosen` one, or all of them, are not served.
-    fn explain(&mut self, shared: &Shared, look: &Look, chosen: Option<usize>, serving: Option<&Model>) {
+    /// Reports why versions newer than the `chosen` one, or all of them, are not served.
+    fn explain(
+        &mut self,
+        shared: &Shared,
+        findings: &ModelFindings,
+        chosen: Option<usize>,
+        serving: Option<&Model>,
+    ) {
         let (mut refused, mut own) = (Vec::new(), None);
-        for (at, listed) in look.versions.iter().enumerate().take(chosen.unwrap_or(look.versions.len())) {
-            let Some((reason, passes)) = look.refusal(at) else { continue };
-            self.report(shared, listed, &reason, passes && look.unreadable.is_some(), passes);
+        for (at, listed) in
+            findings.versions.iter().enumerate().take(chosen.unwrap_or(findings.versions.len()))
+        {
+            let Some((reason, passes)) = findings.refusal(at) else { continue };
+            self.report(shared, listed, &reason, passes && findings.unreadable.is_some(), passes);
             let version = listed.version.to_string();
             if chosen.is_none() && serving.is_some_and(|serving| *serving.version == *version) {
                 own = Some(reason);
@@ -342,19 +366,19 @@ impl Follower {
             refused.push(Refusal { version, from, reason });
         }
         let warning = serving.filter(|_| chosen.is_none()).map(|serving| {
-            let why = match &look.unreadable {
+            let why = match &findings.unreadable {
                 Some(error) => format!("the source cannot be read: {error:#}"),
-                None if look.is_partial => "a part of its folder in the source cannot be read".to_owned(),
+                None if findings.is_partial => "a part of its folder in the source cannot be read".to_owned(),
                 None => "no version in the source can be served".to_owned(),
             };
             let own = own.map(|reason| format!("; what the source has of it now: {reason}"));
             format!("{why}: version {} {STAYS}{}", serving.version, own.unwrap_or_default())
         });
-        // The look itself logs what cannot be read.
-        self.publish(shared, NotServed { warning, refused }, look.unreadable.is_none());
+        // The watch logs errors of reading.
+        self.publish(shared, NotServed { warning, refused }, findings.unreadable.is_none());
     }
 
-    /// Shows in `/info` what is not served. A warning that `is_logged` is so once.
+    /// Shows in `/info` the versions that are not served. Logs a new warning if `is_logged`.
     fn publish(&self, shared: &Shared, news: NotServed, is_logged: bool) {
         let (model, warning) = (&*self.model, news.warning.clone());
         if shared.not_served.set(model, news) && is_logged {
@@ -362,7 +386,7 @@ impl Follower {
         }
     }
 
-    /// Logs a reason once; what passes by itself may change its words.
+    /// Logs a reason once. A reason that passes by itself counts as the same even if its words change.
     fn report(
         &mut self,
         shared: &Shared,

@@ -1,4 +1,4 @@
-//! The samples of a bundle: requests whose answers are known, run before the version serves.
+//! The samples of a bundle: requests with known responses, which run before the version is served.
 
 use serde_json::Value;
 
@@ -14,7 +14,8 @@ use crate::tensor::Tensor;
 /// Runs every sample through the worker's own decoding, inference and encoding.
 ///
 /// # Errors
-/// A sentence for the first sample that fails: where it differs, what was expected and what came.
+/// A sentence for the first sample that fails: the place of the difference, the expected and the actual
+/// value.
 pub(crate) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
     for (number, sample) in samples.iter().enumerate() {
         let about = |text: String| format!("samples[{number}]: {text}");
@@ -35,10 +36,10 @@ pub(crate) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
     Ok(())
 }
 
-/// Rows of samples that are tried, at most.
+/// Limit of the samples' rows in a trial.
 const TRIED: usize = 16;
 
-/// Tries with the samples' rows whether requests may share calls, where made-up rows could not show it.
+/// Tries with the samples' rows whether requests may share calls, if made-up rows did not show it.
 pub(crate) fn try_rows(model: &mut Model) {
     if model.executor.batch_mode == BatchMode::Any
         && model.executor.sharing.evidence == Evidence::Unknown
@@ -48,14 +49,21 @@ pub(crate) fn try_rows(model: &mut Model) {
     }
 }
 
-/// The first rows of the samples that go with each other, as the model takes them.
+/// The rows of the samples that fit into one call with those of the first sample, as the model takes them.
 fn rows(model: &Model) -> Option<RowStack> {
     let mut joined: Option<Vec<Tensor>> = None;
     for sample in &model.declaration.samples {
         let body = sample.request.to_string();
         let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default()).ok()?;
-        let mut tensors = request.inputs;
-        model.executor.input_adapter.prepare_request(&mut tensors, request.rows).ok()?;
+        let mut inputs = request.inputs;
+        model.executor.input_adapter.prepare_request(&mut inputs, request.rows).ok()?;
+        let Some(mut tensors) = inputs.into_iter().collect::<Option<Vec<Tensor>>>() else {
+            // Rows that leave out an input go with no others.
+            match joined {
+                Some(_) => continue,
+                None => return None,
+            }
+        };
         let Some(all) = &mut joined else {
             joined = Some(tensors);
             continue;
@@ -71,14 +79,15 @@ fn rows(model: &Model) -> Option<RowStack> {
         }
     }
     let joined = joined?;
-    let views: Vec<_> = joined.iter().map(|tensor| (tensor.shape.clone(), tensor.elements.view())).collect();
+    let views: Vec<_> =
+        joined.iter().map(|tensor| Some((tensor.shape.clone(), tensor.elements.view()))).collect();
     let prepared = model.executor.input_adapter.prepare_batch(&views).ok()?.map(|tokens| tokens.tensors);
     let inputs =
         prepared.unwrap_or(joined).into_iter().map(|tensor| (tensor.shape, tensor.elements)).collect();
     Some(RowStack { inputs })
 }
 
-/// A NaN is a string in JSON, as [`crate::encode`] writes it; one that is expected says so itself.
+/// Fails on a NaN, which [`crate::encode`] writes as a string.
 fn no_nan(got: &Value, place: &str) -> Result<(), String> {
     match got {
         Value::String(text) if text == "NaN" => Err(format!("the model gives NaN at {place:?}")),

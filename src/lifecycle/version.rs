@@ -1,21 +1,13 @@
-//! Version names and their order.
+//! Names of versions, and their order.
 
-use std::cmp::Ordering;
+use semver::Prerelease;
 
 /// A whole number (`7`) or a semantic version (`1.2.0`, `v1.2.0-rc.1`), ordered as such; `7` is `7.0.0`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version {
-    name: String,
-    numbers: [u64; 3],
-    /// Empty for a release, which comes after all of its pre-releases.
-    pre_release: Vec<Identifier>,
-}
-
-/// Semantic Versioning 2.0.0, section 11: numbers come before words.
+/// Different names of one version (`1`, `v1`, `1.0.0+build`) are ordered by name, so that all workers agree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Identifier {
-    Number(u64),
-    Word(String),
+pub struct Version {
+    number: semver::Version,
+    name: String,
 }
 
 impl Version {
@@ -23,20 +15,23 @@ impl Version {
     pub fn parse(name: &str) -> Option<Self> {
         let bare = name.strip_prefix('v').unwrap_or(name);
         let bare = bare.split_once('+').map_or(bare, |(version, _build)| version);
-        let (core, pre_release) = match bare.split_once('-') {
-            Some((core, pre)) => (core, pre.split('.').map(Identifier::parse).collect::<Option<_>>()?),
-            None => (bare, Vec::new()),
+        let (core, pre) = match bare.split_once('-') {
+            Some((_, "")) => return None,
+            Some((core, pre)) => (core, Prerelease::new(pre).ok()?),
+            None => (bare, Prerelease::EMPTY),
         };
-        let parts: Vec<u64> = core.split('.').map(number).collect::<Option<_>>()?;
-        let numbers = match parts[..] {
-            [major] if pre_release.is_empty() => [major, 0, 0],
+        // Not by `semver`: leading zeros are accepted, as in the dates `20240101` and `2024.01.31`.
+        let parts: Vec<u64> = core.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let [major, minor, patch] = match parts[..] {
+            [major] if pre.is_empty() => [major, 0, 0],
             [major, minor, patch] => [major, minor, patch],
             _ => return None,
         };
-        Some(Self { name: name.to_owned(), numbers, pre_release })
+        let number = semver::Version { pre, ..semver::Version::new(major, minor, patch) };
+        Some(Self { number, name: name.to_owned() })
     }
 
-    /// The name as the source gives it.
+    /// The name in the source.
     pub fn as_str(&self) -> &str {
         &self.name
     }
@@ -45,43 +40,6 @@ impl Version {
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name)
-    }
-}
-
-impl Identifier {
-    fn parse(text: &str) -> Option<Self> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if text.is_empty() || !text.chars().all(legal) {
-            return None;
-        }
-        Some(number(text).map_or_else(|| Self::Word(text.to_owned()), Self::Number))
-    }
-}
-
-fn number(text: &str) -> Option<u64> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
-}
-
-impl Ord for Version {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.numbers
-            .cmp(&other.numbers)
-            .then_with(|| match (self.pre_release.is_empty(), other.pre_release.is_empty()) {
-                (true, false) => Ordering::Greater,
-                (false, true) => Ordering::Less,
-                _ => self.pre_release.cmp(&other.pre_release),
-            })
-            // Two names of one version (`1` and `v1`) must still have one order everywhere.
-            .then_with(|| self.name.cmp(&other.name))
-    }
-}
-
-impl PartialOrd for Version {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 
@@ -97,6 +55,15 @@ mod tests {
             let [a, b] = [Version::parse(pair[0]).unwrap(), Version::parse(pair[1]).unwrap()];
             assert!(a < b, "{a} < {b}");
         }
+    }
+
+    #[test]
+    fn leading_zeros_and_builds_do_not_count() {
+        let number = |name: &str| Version::parse(name).unwrap().number;
+        assert_eq!(number("007"), number("7"));
+        assert_eq!(number("2024.01.31"), number("2024.1.31"));
+        assert_eq!(number("1.2.3+build_5"), number("v1.2.3"));
+        assert!(Version::parse("1") < Version::parse("v1"), "two names of one version have an order");
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub(super) fn warm_up(model: &Model, thread: usize) -> Result<(), String> {
             (shape, spec.zeros(count))
         })
         .collect();
-    let inputs: Vec<_> = zeros.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
+    let inputs: Vec<_> =
+        zeros.iter().map(|(shape, elements)| Some((shape.clone(), elements.view()))).collect();
     model.executor.run(thread, &inputs, 1, RunMode::Whole, &mut || {}, |_| ()).map_err(
         |failure| match failure {
             RunFailure::Failed(reason) => reason,

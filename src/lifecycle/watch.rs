@@ -1,9 +1,9 @@
-//! Looks for changes of the models' source and has each model follow them, side by side: a slow one delays no
+//! Watches the models' source and makes each model follow its changes, in parallel: a slow model delays no
 //! other.
 //!
-//! Owns the writing side of `Models`. Wakes on a notification (a hint: unordered, repeated, lost at times),
-//! on the poll interval, and ends on stop, with all that it started. All work happens here, off the hot path;
-//! the swap is one pointer.
+//! Wakes on a notification, which is only a hint (unordered, repeated, sometimes lost), and on the poll
+//! interval. Ends on stop, with all tasks that it started. Versions are loaded here, off the hot path; the
+//! swap is one pointer.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,80 +15,80 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::listing::{IgnoredPath, ListedVersion, Listing};
-use super::reconcile::{Current, Follower, Shared};
+use super::reconcile::{Follower, RunningLoad, Shared};
 use crate::ops::health::Part;
 use crate::ops::log_limits::{REMINDER, Throttle};
 use crate::ops::reload_spans::{Reload, phase};
 use crate::stages::pass_panic_on;
 
-/// What could not be read is tried again after this, doubled up to the poll interval.
+/// The first retry of a failed read is after this time; it doubles up to the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// Trouble that lasts so long will not pass by itself.
+/// A failure that lasts this long is logged as an error.
 const LASTING: Duration = Duration::from_secs(300);
-/// A model is retired by two listings without it that are at least so far apart: notifications of one
-/// deletion come together.
-const GONE: Duration = Duration::from_secs(1);
-/// At the start, a worker with a model that serves waits so long for those that are still loading. Longer
-/// delays readiness; shorter nacks more requests ([`crate::model::Models::is_awaited`]).
+/// A model is retired by two listings without it. They must be at least this far apart, since the
+/// notifications of one deletion arrive together and each causes a listing.
+const MIN_ABSENCE: Duration = Duration::from_secs(1);
+/// At the start, a worker that serves one model waits this long for those that are still loading. A longer
+/// time delays readiness; a shorter one nacks more requests ([`crate::model::Models::is_awaited`]).
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
     poll_interval: Duration,
-    /// Rung when the bucket announced something.
+    /// Notified when the bucket announces a change.
     hint: Arc<Notify>,
-    models: BTreeMap<String, Entry>,
+    models: BTreeMap<String, WatchedModel>,
     running: JoinSet<(Box<Follower>, anyhow::Result<()>)>,
-    next_look: Instant,
-    /// While the source cannot be listed.
-    unlisted: Option<Trouble>,
-    /// Warnings that were given.
+    next_listing: Instant,
+    /// Set while the source cannot be listed.
+    unlisted: Option<ReadFailure>,
+    /// The ignored paths that have been logged.
     ignored: BTreeSet<IgnoredPath>,
-    /// Set once it was said that there are several models and no default.
+    /// Set once it has been logged that there are several models and no default.
     is_ambiguous: bool,
 }
 
-/// One model of the source, or one that was.
+/// One model that is in the source, or was.
 #[derive(Debug, Default)]
-struct Entry {
-    /// None while it follows the source.
+struct WatchedModel {
+    /// `None` while its task runs.
     follower: Option<Box<Follower>>,
-    /// The version that it loads.
-    current: Arc<Current>,
-    /// The listing that came meanwhile.
-    next: Option<Found>,
-    gone: Option<Gone>,
-    trouble: Option<Trouble>,
+    /// The load of its task.
+    running_load: Arc<RunningLoad>,
+    /// The newest listing that its running task does not have.
+    next: Option<ModelListing>,
+    absence: Option<Absence>,
+    failure: Option<ReadFailure>,
 }
 
-/// A model as one listing has it.
+/// One model in one listing.
 #[derive(Debug)]
-struct Found {
+struct ModelListing {
     newest_first: Vec<ListedVersion>,
-    /// Set when a part of its folder could not be read, so that there may be more versions.
+    /// Set when a part of its folder could not be read, so that versions may be missing.
     is_partial: bool,
     reload: Arc<Reload>,
 }
 
-/// Listings have a model no more.
+/// The state of a model that is no longer listed.
 #[derive(Debug, Clone, Copy)]
-struct Gone {
+struct Absence {
     since: Instant,
-    /// Set by a second one.
+    /// Set by a second listing without it.
     is_certain: bool,
 }
 
-/// Something that could not be read.
+/// A failure to read the source.
 #[derive(Debug, Clone, Copy)]
-struct Trouble {
+struct ReadFailure {
     since: Instant,
-    /// Until the next attempt, longer each time.
+    /// The time until the next attempt, longer each time.
     wait: Duration,
 }
 
-impl Trouble {
-    /// Logs it, as an error once it lasts, and answers when to try again.
+impl ReadFailure {
+    /// Logs the failure, as an error once it lasts, and returns the time of the next attempt.
     fn again(known: &mut Option<Self>, error: &anyhow::Error, poll_interval: Duration) -> Instant {
         let Self { since, wait } = known.unwrap_or(Self { since: Instant::now(), wait: FIRST_RETRY });
         let (error, hint) = (format!("{error:#}"), crate::hint::hint(error));
@@ -110,14 +110,15 @@ impl Watch {
             hint,
             models: BTreeMap::new(),
             running: JoinSet::new(),
-            next_look: Instant::now(),
+            next_listing: Instant::now(),
             unlisted: None,
             ignored: BTreeSet::new(),
             is_ambiguous: false,
         }
     }
 
-    /// Runs until `stop`; calls `started` once requests may come. What serves goes on, whatever happens.
+    /// Runs until `stop`. Calls `started` once the worker may take requests. Served models stay, whatever
+    /// fails.
     pub async fn run(mut self, stop: CancellationToken, started: impl FnOnce()) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -130,15 +131,15 @@ impl Watch {
                 }
             } => {}
         }
-        // Downloads and copies under way remove what they have written.
+        // Dropped downloads and copies remove their partial files.
         self.running.shutdown().await;
     }
 
-    /// Until a model serves, and the others do, cannot, or have had their time. What cannot be read now may
-    /// be later: rights take minutes to arrive where they are new.
+    /// Waits until one model is served and the others are, cannot be, or have had [`START_PATIENCE`]. Keeps
+    /// trying: new rights take minutes to take effect.
     async fn start(&mut self) {
         let (reminder, mut serving_since) = (Throttle::every(REMINDER), None::<Instant>);
-        self.look().await;
+        self.list_source().await;
         self.shared.models.set_awaited(self.models.keys().cloned().collect());
         loop {
             if !self.shared.models.serving().is_empty() {
@@ -155,7 +156,7 @@ impl Watch {
         }
     }
 
-    /// Waits for one thing to happen, `until` then at most, and does what it asks for.
+    /// Waits for one event, at most `until` this time, and handles it.
     async fn step(&mut self, until: Option<Instant>) {
         let patience = async {
             match until {
@@ -164,27 +165,29 @@ impl Watch {
             }
         };
         tokio::select! {
-            Some(ended) = self.running.join_next() => self.take_back(ended),
-            () = self.hint.notified() => self.look().await,
-            () = tokio::time::sleep_until(self.next_look.into()) => self.look().await,
+            Some(ended) = self.running.join_next() => self.take_follower_back(ended),
+            () = self.hint.notified() => self.list_source().await,
+            () = tokio::time::sleep_until(self.next_listing.into()) => self.list_source().await,
             () = patience => {}
         }
     }
 
-    /// Lists the source and lets every model follow it. Where that fails, nothing changes.
-    async fn look(&mut self) {
+    /// Lists the source and makes every model follow it. A failed listing changes nothing.
+    async fn list_source(&mut self) {
         let reload = Arc::new(Reload::begin());
         match reload.run(phase("list", None, self.shared.source.list())).await {
             Ok(listing) => {
                 self.unlisted = None;
-                self.next_look = Instant::now() + self.poll_interval;
-                self.spread(listing, &reload);
+                self.next_listing = Instant::now() + self.poll_interval;
+                self.distribute(listing, &reload);
             }
-            Err(error) => self.next_look = Trouble::again(&mut self.unlisted, &error, self.poll_interval),
+            Err(error) => {
+                self.next_listing = ReadFailure::again(&mut self.unlisted, &error, self.poll_interval)
+            }
         }
     }
 
-    fn spread(&mut self, listing: Listing, reload: &Arc<Reload>) {
+    fn distribute(&mut self, listing: Listing, reload: &Arc<Reload>) {
         let Listing { versions, ignored, unreadable } = listing;
         for ignored in &ignored {
             if self.ignored.insert(ignored.clone()) {
@@ -194,103 +197,103 @@ impl Watch {
         }
         self.ignored.retain(|known| ignored.contains(known));
         self.shared.not_served.set_ignored(ignored);
-        self.shared.loader.forget_crashes_but(&self.shared.source, &versions, &unreadable);
+        self.shared.loader.forget_unlisted_crashes(&self.shared.source, &versions, &unreadable);
         let mut by_model: BTreeMap<String, Vec<ListedVersion>> = BTreeMap::new();
         for listed in versions {
             by_model.entry(listed.model.clone()).or_default().push(listed);
         }
-        // A folder that cannot be read is not gone.
+        // A model whose folder cannot be read is not gone.
         for model in unreadable.iter().filter(|model| self.models.contains_key(*model)) {
             by_model.entry(model.clone()).or_default();
         }
         let gone: Vec<String> =
             self.models.keys().filter(|model| !by_model.contains_key(*model)).cloned().collect();
-        gone.iter().for_each(|model| self.miss(model));
+        gone.iter().for_each(|model| self.handle_absence(model));
         for newest_first in by_model.values_mut() {
             newest_first.sort_by_key(|listed| Reverse(listed.version.clone()));
         }
-        // Before any model makes room for a version of its own.
+        // Marked first, so that no download evicts a version that another model is about to load.
         let is_new = |listed: &&ListedVersion| !self.models.contains_key(&listed.model);
         by_model.values().filter_map(|newest_first| newest_first.first()).filter(is_new).for_each(|newest| {
             self.shared.source.mark_used(newest);
         });
         for (model, newest_first) in by_model {
             let is_partial = unreadable.contains(&model);
-            let found = Found { newest_first, is_partial, reload: Arc::clone(reload) };
+            let listing = ModelListing { newest_first, is_partial, reload: Arc::clone(reload) };
             let new = || {
                 let follower = Box::new(Follower::new(&model));
-                Entry {
-                    current: Arc::clone(follower.current()),
+                WatchedModel {
+                    running_load: Arc::clone(follower.running_load()),
                     follower: Some(follower),
-                    ..Entry::default()
+                    ..WatchedModel::default()
                 }
             };
             let entry = self.models.entry(model.clone()).or_insert_with(new);
-            entry.gone = None;
+            entry.absence = None;
             match entry.follower.take() {
-                Some(follower) => self.follow(follower, found),
+                Some(follower) => self.follow(follower, listing),
                 None => {
                     if !is_partial {
-                        entry.current.end_unless(&found.newest_first);
+                        entry.running_load.terminate_unless(&listing.newest_first);
                     }
-                    entry.next = Some(found);
+                    entry.next = Some(listing);
                 }
             }
         }
     }
 
-    fn follow(&mut self, mut follower: Box<Follower>, found: Found) {
-        let (shared, Found { newest_first, is_partial, reload }) = (Arc::clone(&self.shared), found);
+    fn follow(&mut self, mut follower: Box<Follower>, listing: ModelListing) {
+        let (shared, ModelListing { newest_first, is_partial, reload }) = (Arc::clone(&self.shared), listing);
         self.running.spawn(async move {
             let outcome = reload.run(follower.follow(&shared, newest_first, is_partial)).await;
             (follower, outcome)
         });
     }
 
-    /// A model has followed its listing.
-    fn take_back(&mut self, ended: Result<(Box<Follower>, anyhow::Result<()>), JoinError>) {
+    /// Takes back the follower of a task that has ended.
+    fn take_follower_back(&mut self, ended: Result<(Box<Follower>, anyhow::Result<()>), JoinError>) {
         let Some((follower, outcome)) = pass_panic_on(ended) else { return };
         let model = follower.model().to_owned();
         self.shared.models.set_not_awaited(&model);
         let Some(entry) = self.models.get_mut(&model) else { return };
         match outcome {
-            Ok(()) => entry.trouble = None,
+            Ok(()) => entry.failure = None,
             Err(error) => {
                 let error = error.context(format!("model {model:?}"));
-                let again = Trouble::again(&mut entry.trouble, &error, self.poll_interval);
-                self.next_look = self.next_look.min(again);
+                let again = ReadFailure::again(&mut entry.failure, &error, self.poll_interval);
+                self.next_listing = self.next_listing.min(again);
             }
         }
-        let is_gone = entry.gone.is_some_and(|gone| gone.is_certain);
+        let is_gone = entry.absence.is_some_and(|absence| absence.is_certain);
         match entry.next.take() {
-            Some(found) => self.follow(follower, found),
+            Some(listing) => self.follow(follower, listing),
             None => entry.follower = Some(follower),
         }
         if is_gone {
             self.retire(&model);
         }
-        self.count();
+        self.update_overview();
     }
 
-    /// A listing has no version of this model. A folder that is there, with no version that can be served, is
-    /// another thing: somebody uploads to it or made a mistake, and did not decide that the model ends.
-    fn miss(&mut self, model: &str) {
+    /// Handles a listing without this model. A folder without a version that can be served does not count:
+    /// its owner is uploading, or made a mistake, and did not delete the model.
+    fn handle_absence(&mut self, model: &str) {
         let Some(entry) = self.models.get_mut(model) else { return };
         entry.next = None;
-        entry.current.end_unless(&[]);
-        let new = Gone { since: Instant::now(), is_certain: false };
-        let gone = entry.gone.get_or_insert(new);
-        gone.is_certain |= gone.since.elapsed() >= GONE;
+        entry.running_load.terminate_unless(&[]);
+        let new = Absence { since: Instant::now(), is_certain: false };
+        let absence = entry.absence.get_or_insert(new);
+        absence.is_certain |= absence.since.elapsed() >= MIN_ABSENCE;
         let Some(follower) = &entry.follower else { return };
-        if gone.is_certain || !self.shared.models.serving().contains_key(model) {
+        if absence.is_certain || !self.shared.models.serving().contains_key(model) {
             self.retire(model);
-            self.count();
+            self.update_overview();
         } else {
             follower.warn_of_its_end(&self.shared);
         }
     }
 
-    /// Ends a model that is in the source no more.
+    /// Retires a model that is no longer in the source.
     fn retire(&mut self, model: &str) {
         self.models.remove(model);
         self.shared.not_served.remove(model);
@@ -302,8 +305,8 @@ impl Watch {
         }
     }
 
-    /// Brings what is told of all models together in line.
-    fn count(&mut self) {
+    /// Updates the metric and the warning that concern all models.
+    fn update_overview(&mut self) {
         let serving = self.shared.models.serving();
         self.shared.metrics.models_serving.set(i64::try_from(serving.len()).unwrap_or(i64::MAX));
         let was_ambiguous = std::mem::replace(&mut self.is_ambiguous, self.shared.models.are_ambiguous());

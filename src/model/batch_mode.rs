@@ -9,8 +9,8 @@ pub enum BatchMode {
     Any,
     /// It counts rows and has this length: shorter calls are padded, longer ones are split.
     Fixed(usize),
-    /// Only the inputs have it, so the outputs of several rows cannot be separated. The rows of a list run one by one;
-    /// whole tensors run as they are.
+    /// Only the inputs have it, so the outputs of several rows cannot be separated. The rows of a list run
+    /// one by one; whole tensors run as they are.
     PerRow,
     /// Neither inputs nor outputs have it.
     Unbatched,
@@ -22,14 +22,15 @@ pub enum BatchMode {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum BatchDimension {
-    /// Requests share a call only if the shapes allow it, the names of the first dimensions do not contradict each
-    /// other, and calls with made-up rows at load (or the samples) show that each row gives what it gives alone.
-    /// Otherwise each request runs alone, and the log, `/info` and `predictd inspect` say why. The numbers of an input
-    /// with one dimension (`[4]`, `[length]`) are one vector if their count is fixed, or if the calls show that they
-    /// change each other's outputs.
+    /// Requests share a call only if the shapes allow it, the names of the first dimensions do not contradict
+    /// each other, and calls with made-up rows at load (or the samples) show that each row gives what it
+    /// gives alone. Otherwise each request runs alone, and the log, `/info` and `predictd inspect` say why.
+    /// The numbers of an input with one dimension (`[4]`, `[length]`) are one vector if their count is fixed,
+    /// or if the calls show that they change each other's outputs.
     #[default]
     Auto,
-    /// The first dimension counts rows, and each row's result depends on that row alone: requests share calls.
+    /// The first dimension counts rows, and each row's result depends on that row alone: requests share
+    /// calls.
     Rows,
     /// The first dimension does not count rows: each request runs alone.
     None,
@@ -87,7 +88,8 @@ impl BatchMode {
             let shapes: Vec<String> =
                 inputs.iter().map(|spec| format!("{} {}", spec.name, spec.describe())).collect();
             return Err(format!(
-                "batching.dimension is \"rows\", but the inputs' first dimensions are not all free or all of one length: {}",
+                "batching.dimension is \"rows\", but the inputs' first dimensions are not all free or all of \
+                 one length: {}",
                 shapes.join(", ")
             ));
         }

@@ -1,4 +1,5 @@
-//! One version's graphs, run by several threads: rows go into calls, outputs come back as a response shows them.
+//! One version's graphs, run by several threads: rows go into calls, outputs come back as a response shows
+//! them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -19,15 +20,16 @@ use crate::tensor::{Output, Show};
 
 #[derive(Debug)]
 pub struct Executor {
-    /// One chain of graphs for each inference thread, since ONNX Runtime's `run` takes a session exclusively. Thread
-    /// `n` locks the `n`th, so that no lock is contended.
+    /// One chain of graphs for each inference thread, since ONNX Runtime's `run` takes a session exclusively.
+    /// Thread `n` locks the `n`th, so that no lock is contended.
     pub(super) chains: Vec<Mutex<Chain>>,
     pub batch_mode: BatchMode,
     pub sharing: Sharing,
-    /// Set for good once an output has another number of rows than the inputs. From then on each request runs alone,
-    /// and no output is split into rows.
+    /// Set for good once an output has another number of rows than the inputs. From then on each request runs
+    /// alone, and no output is split into rows.
     pub(super) rows_are_disproved: AtomicBool,
-    /// For each output: true when its first dimension counts rows in a call of one row. Holds until disproved.
+    /// For each output: true when its first dimension counts rows in a call of one row. Holds until
+    /// disproved.
     pub(super) counts_rows: Vec<bool>,
     /// The bundle's own limit of rows in one call.
     pub max_rows: Option<usize>,
@@ -91,12 +93,13 @@ impl Executor {
         self.sharing.shares_calls() && self.takes_rows()
     }
 
-    /// Runs `rows` rows of `inputs`, which are in the model's order, and lends the formatted outputs to `use_outputs`.
-    /// `between` is called between two calls, and may run other inputs on the same thread.
+    /// Runs `rows` rows of `inputs`, which are in the model's order, and lends the formatted outputs to
+    /// `use_outputs`. `between` is called between two calls, and may run other inputs on the same thread.
     ///
     /// # Errors
-    /// [`RunFailure::NotRows`] when `mode` is [`RunMode::Rows`] and an output has another number of rows; requests run
-    /// alone from then on. [`RunFailure::TooLarge`] when the outputs of several calls exceed a response.
+    /// [`RunFailure::NotRows`] when `mode` is [`RunMode::Rows`] and an output has another number of rows;
+    /// requests run alone from then on. [`RunFailure::TooLarge`] when the outputs of several calls exceed a
+    /// response.
     pub fn run<T>(
         &self,
         thread: usize,
@@ -142,8 +145,8 @@ impl Executor {
         })
     }
 
-    /// The limit of rows in one call, which bounds the memory that the call takes. Rows that are known to depend on
-    /// each other are never split; without that knowledge only the bundle's own limit splits them.
+    /// The limit of rows in one call, which bounds the memory that the call takes. Rows that are known to
+    /// depend on each other are never split; without that knowledge only the bundle's own limit splits them.
     fn longest_call(&self) -> Option<usize> {
         match self.sharing.evidence {
             Evidence::Dependent => None,
@@ -157,8 +160,8 @@ impl Executor {
         RunFailure::NotRows { is_news }
     }
 
-    /// The error for a run that failed for `reason`, if the model refused a value. `columns` names the elements of a
-    /// row.
+    /// The error for a run that failed for `reason`, if the model refused a value. `columns` names the
+    /// elements of a row.
     pub(super) fn refused_value(
         &self,
         reason: &str,
@@ -169,7 +172,7 @@ impl Executor {
             return None;
         }
         let unknown = self.encoders.iter().find_map(|(input, encoder)| {
-            let (shape, values) = &inputs[*input];
+            let (shape, values) = inputs[*input].as_ref()?;
             let width = if shape.len() > 1 { *shape.last()? } else { 1 };
             Some((*input, width, encoder.find_unknown(*values, width)?))
         });

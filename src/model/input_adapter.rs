@@ -6,13 +6,14 @@ use crate::error::{Code, Rejection};
 use crate::model::batch_mode::BatchMode;
 use crate::model::bundle::columns::Columns;
 use crate::model::bundle::declaration::Declaration;
+use crate::model::run::Input;
 use crate::prepare::image::{ImageDeclaration, Plan};
 use crate::prepare::text::{TextDeclaration, Tokenizer};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor, View};
 
-/// Limit of the elements that the images of one request become: 128 MiB of float32, or 222 images of 224 x 224 pixels
-/// in three colours. One image is always accepted, whatever size the model takes.
+/// Limit of the elements that the images of one request become: 128 MiB of float32, or 222 images of 224 x
+/// 224 pixels in three colours. One image is always accepted, whatever size the model takes.
 const MAX_PREPARED: usize = 32 << 20;
 
 /// The declared preparation of one version's requests.
@@ -22,8 +23,8 @@ pub(crate) enum InputAdapter {
     PassThrough,
     /// Named fields make some of the inputs.
     Columns(Box<Columns>),
-    /// One of the inputs takes images. `is_unbatched`: each call takes one, though the input has a dimension that counts
-    /// images.
+    /// One of the inputs takes images. `is_unbatched`: each call takes one, though the input has a dimension
+    /// that counts images.
     Image { input: usize, plan: Box<Plan>, is_unbatched: bool },
     /// All inputs are made from the one text of each row, or from its two. `fields`: their names in requests.
     Text { tokenizer: Box<Tokenizer>, fields: Vec<String> },
@@ -56,7 +57,8 @@ impl InputAdapter {
             (None, None, columns) => {
                 if !mode.counts_rows() {
                     problems.push(
-                        "columns: expected a model whose inputs and outputs count rows in their first dimension"
+                        "columns: expected a model whose inputs and outputs count rows in their first \
+                         dimension"
                             .to_owned(),
                     );
                 }
@@ -173,12 +175,16 @@ impl InputAdapter {
     ///
     /// # Errors
     /// The first bad image or column. Too many images for the memory limit, before any memory is taken.
-    pub(crate) fn prepare_request(&self, tensors: &mut Vec<Tensor>, rows: usize) -> Result<(), Rejection> {
+    pub(crate) fn prepare_request(
+        &self,
+        tensors: &mut Vec<Option<Tensor>>,
+        rows: usize,
+    ) -> Result<(), Rejection> {
         if let Self::Columns(columns) = self {
             return columns.assemble(tensors, rows);
         }
         let Self::Image { input, plan, is_unbatched } = self else { return Ok(()) };
-        let tensor = &mut tensors[*input];
+        let Some(tensor) = &mut tensors[*input] else { return Ok(()) };
         let Elements::Bytes(images) = &tensor.elements else {
             unreachable!("the signature says that the input takes bytes")
         };
@@ -188,8 +194,8 @@ impl InputAdapter {
         let count = images.len();
         if count > most {
             let message = format!(
-                "expected at most {most} image(s) in one request, each of which becomes {width} elements, got {count}; send \
-                 them in several requests"
+                "expected at most {most} image(s) in one request, each of which becomes {width} elements, \
+                 got {count}; send them in several requests"
             );
             return Err(Rejection::new(Code::InputTooLarge, message));
         }
@@ -208,14 +214,11 @@ impl InputAdapter {
     }
 
     /// The model's tensors for the texts of a batch, padded to the longest; `None` where inputs are not texts.
-    pub(crate) fn prepare_batch(
-        &self,
-        requested: &[(Vec<usize>, View<'_>)],
-    ) -> Result<Option<TokenizedBatch>, Rejection> {
+    pub(crate) fn prepare_batch(&self, requested: &[Input<'_>]) -> Result<Option<TokenizedBatch>, Rejection> {
         let Self::Text { tokenizer, .. } = self else { return Ok(None) };
         let (tensors, lengths) = match requested {
-            [(_, View::String(texts))] => tokenizer.prepare(texts, None)?,
-            [(_, View::String(firsts)), (_, View::String(seconds))] => {
+            [Some((_, View::String(texts)))] => tokenizer.prepare(texts, None)?,
+            [Some((_, View::String(firsts))), Some((_, View::String(seconds)))] => {
                 if firsts.len() != seconds.len() {
                     let message = format!(
                         "expected as many second texts as first ones, {}, got {}",
@@ -260,7 +263,7 @@ mod tests {
             [(222, Code::InvalidInput), (223, Code::InputTooLarge), (90_000, Code::InputTooLarge)]
         {
             let images = Elements::Bytes(vec![Vec::new(); rows]);
-            let mut tensors = vec![Tensor { shape: vec![rows], elements: images }];
+            let mut tensors = vec![Some(Tensor { shape: vec![rows], elements: images })];
             let rejection = input_adapter.prepare_request(&mut tensors, rows).unwrap_err();
             assert_eq!(rejection.code, code, "{rows}: {}", rejection.message);
             assert!(code == Code::InvalidInput || rejection.message.contains("at most 222 image(s)"));

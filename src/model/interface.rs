@@ -1,4 +1,4 @@
-//! The part of a signature that clients rely on, compared between versions of one model.
+//! The part of a signature that clients rely on, compared between two versions of a model.
 
 use crate::tensor::signature::{Signature, TensorSpec, ValueKind};
 
@@ -8,7 +8,7 @@ pub struct Interface {
     inputs: String,
     outputs: String,
     columns: Option<Vec<String>>,
-    /// Inputs in the order of MLflow's signature, where that is another one.
+    /// The inputs in the order of MLflow's signature; empty for the model's own order.
     order: Vec<usize>,
 }
 
@@ -17,7 +17,7 @@ impl Interface {
         let list = |specs: &[TensorSpec], is_output: bool| {
             let one = |spec: &TensorSpec| {
                 let mut spec = spec.unnamed();
-                // A declared shape of an output changes no answer.
+                // Clients do not rely on an output's open rank.
                 if is_output && spec.kind == ValueKind::OpenRank {
                     spec.kind = ValueKind::Tensor;
                 }
@@ -33,7 +33,7 @@ impl Interface {
         }
     }
 
-    /// How this interface differs from `expected`, that of `version`.
+    /// The first difference from `expected`, the interface of `version`.
     pub fn difference(&self, expected: &Self, version: &str) -> Option<String> {
         let sides = [("input", &self.inputs, &expected.inputs), ("output", &self.outputs, &expected.outputs)];
         for (kind, own, expected) in sides {

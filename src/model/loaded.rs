@@ -60,13 +60,14 @@ impl Model {
         }
     }
 
-    /// Estimates the bytes of a response for `rows` rows, by recent responses; before the first one, by the outputs'
-    /// shapes.
+    /// Estimates the bytes of a response for `rows` rows, by recent responses; before the first one, by the
+    /// outputs' shapes.
     pub fn response_bytes(&self, rows: usize) -> usize {
         self.response_bytes.load(Ordering::Relaxed).saturating_mul(rows).min(MAX_RESPONSE_ESTIMATE)
     }
 
-    /// Updates the estimate with a response of `bytes` for one row: upwards at once, downwards by a sixteenth.
+    /// Updates the estimate with a response of `bytes` for one row: upwards at once, downwards by a
+    /// sixteenth.
     pub fn responded(&self, bytes: usize) {
         let expected = self.response_bytes(1);
         if bytes != expected {
@@ -94,8 +95,8 @@ impl Model {
         }
     }
 
-    /// True when a request that was decoded for `other` may run on this version, and share a call with requests
-    /// that were decoded for this one.
+    /// True when a request that was decoded for `other` may run on this version, and share a call with
+    /// requests that were decoded for this one.
     pub fn takes_requests_of(&self, other: &Self) -> bool {
         let (own, others) = (&self.executor, &other.executor);
         self.name == other.name

@@ -1,4 +1,5 @@
-//! Made-up rows for the trials of a model. They are the same every time, so that all replicas judge a version alike.
+//! Made-up rows for the trials of a model. They are the same every time, so that all replicas judge a version
+//! alike.
 
 use crate::model::onnx::categories::OneHotEncoder;
 use crate::model::onnx::sizes::{self, MAX_MADE_UP_BYTES};
@@ -22,8 +23,8 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    /// False for large values: they amplify rounding errors in sums that cancel out, so only the shapes of their
-    /// outputs are compared.
+    /// False for large values: they amplify rounding errors in sums that cancel out, so only the shapes of
+    /// their outputs are compared.
     pub(crate) fn is_comparable(&self) -> bool {
         !matches!(self, Self::Large(_))
     }
@@ -138,7 +139,7 @@ struct Values {
     mixed: Elements,
     zero: Elements,
     one: Elements,
-    /// As many as `mixed`.
+    /// Has the length of `mixed`.
     large: Elements,
 }
 
@@ -162,8 +163,8 @@ impl Values {
     }
 }
 
-/// Whole numbers are small, since they are often positions in a table. Mixed ones are never zero, since a model may
-/// divide by them.
+/// Whole numbers are small, since they are often positions in a table. Mixed ones are never zero, since a
+/// model may divide by them.
 fn values(element: ElementType, [zero, one, a, b, large]: &[&str; 5]) -> Option<Values> {
     const FLOATS: u32 = 97;
     let strings = |all: &[&str]| Elements::String(all.iter().map(|text| (*text).to_owned()).collect());

@@ -156,7 +156,8 @@ fn padding(
         let as_sent = requested_inputs.get(*input).map(|sent| (&sent.name, sent.shape.len()));
         if as_sent != Some((&spec.name, spec.shape.len())) {
             problems.push(format!(
-                "padding: expected an input that requests send as it is, got {:?}, which image, text or columns make",
+                "padding: expected an input that requests send as it is, got {:?}, which image, text or \
+                 columns make",
                 spec.name
             ));
         }

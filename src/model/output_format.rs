@@ -1,5 +1,5 @@
-//! The `output` part of `model.yaml`, validated against the model: the outputs that a response shows, their names and
-//! their form.
+//! The `output` part of `model.yaml`, validated against the model: the outputs that a response shows, their
+//! names and their form.
 
 use std::path::Path;
 
@@ -78,8 +78,8 @@ impl OutputFormat {
     /// Lends the outputs as a response shows them. `has_rows`: their first dimension counts independent rows.
     ///
     /// # Errors
-    /// A sentence when the labels do not fit the innermost dimension or a class, or when a row has one value where
-    /// several are needed.
+    /// A sentence when the labels do not fit the innermost dimension or a class, or when a row has one value
+    /// where several are needed.
     pub(crate) fn apply<T>(
         &self,
         outputs: &[Output<'_>],
@@ -118,7 +118,8 @@ impl OutputFormat {
                 && changes
             {
                 return Err(format!(
-                    "output {:?}: expected one tensor to which activation, labels and ranking apply, got several",
+                    "output {:?}: expected one tensor to which activation, labels and ranking apply, got \
+                     several",
                     formatted.name
                 ));
             }
@@ -131,7 +132,8 @@ impl OutputFormat {
             let softens = formatted.activation == Activation::Softmax;
             if row.is_empty() && (softens || formatted.labels.is_some() || formatted.ranking.is_some()) {
                 return Err(format!(
-                    "output {:?}: softmax, labels, top and threshold need several scores, got one value of type {}",
+                    "output {:?}: softmax, labels, top and threshold need several scores, got one value of \
+                     type {}",
                     formatted.name,
                     output.elements.element()
                 ));
@@ -172,7 +174,8 @@ impl FormattedOutput {
         folder: &Path,
         mut problem: impl FnMut(String),
     ) -> Self {
-        // The shape of one row. `None` for an output without dimensions, whose shape the model may not declare.
+        // The shape of one row. `None` for an output without dimensions, whose shape the model may not
+        // declare.
         let row = if counts_rows { spec.shape.get(1..) } else { Some(&spec.shape[..]) };
         let is_one_value = counts_rows && row.is_some_and(<[Dim]>::is_empty);
         if declared.activation != Activation::None && !spec.element.is_float() {
@@ -182,7 +185,7 @@ impl FormattedOutput {
                 spec.describe()
             ));
         }
-        let labels = declared.labels.as_ref().and_then(|labels| match labels.read(folder) {
+        let labels = declared.labels.as_ref().and_then(|labels| match labels.names(folder) {
             Ok(labels) => Some(labels),
             Err(text) => {
                 problem(text);
@@ -216,7 +219,8 @@ impl FormattedOutput {
             problem(format!("labels: expected an output of numbers, got {}", about()));
         } else if is_one_value && labels.is_some() && !names_classes {
             problem(format!(
-                "labels: expected several scores a row, or a class's position as a whole number, {} has one value a row",
+                "labels: expected several scores a row, or a class's position as a whole number, {} has one \
+                 value a row",
                 about()
             ));
         }

@@ -36,8 +36,8 @@ pub(crate) enum Precision {
     Quantized,
 }
 
-/// Lengths of free inner dimensions to try, until the model has accepted two. Convolutions and poolings need some height
-/// and width. None equals a number of rows that a trial puts into one call.
+/// Lengths of free inner dimensions to try, until the model has accepted two. Convolutions and poolings need
+/// some height and width. None equals a number of rows that a trial puts into one call.
 const LENGTHS: [usize; 6] = [8, 13, 32, 64, 224, 1];
 /// The longest fixed number of rows that is tried.
 const MAX_FIXED_ROWS: usize = 1 << 16;
@@ -169,8 +169,8 @@ struct TrialRows<'a> {
 }
 
 impl TrialRows<'_> {
-    /// Compares each row's outputs alone with those beside other rows: in a call of all rows, of two rows, and of one
-    /// row repeated.
+    /// Compares each row's outputs alone with those beside other rows: in a call of all rows, of two rows,
+    /// and of one row repeated.
     ///
     /// # Errors
     /// A row gives another result each time.
@@ -236,9 +236,9 @@ impl Trial {
     }
 }
 
-/// True when a first dimension of this fixed length counts rows: no row changes another one's outputs, and each gives
-/// the same in any place. Takes about `2 * log2(length)` calls: for each bit of a row's number, the rows with that bit
-/// are changed, then those without it, so that every pair of rows is separated once.
+/// True when a first dimension of this fixed length counts rows: no row changes another one's outputs, and
+/// each gives the same in any place. Takes about `2 * log2(length)` calls: for each bit of a row's number,
+/// the rows with that bit are changed, then those without it, so that every pair of rows is separated once.
 pub(crate) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize) -> bool {
     if length > MAX_FIXED_ROWS {
         return false;
@@ -287,7 +287,7 @@ fn row_of(output: &CallOutput, row: usize) -> Option<CallOutput> {
 
 fn run(chain: &mut Chain, stack: &RowStack) -> Result<Vec<CallOutput>, String> {
     let views: Vec<Input<'_>> =
-        stack.inputs.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
+        stack.inputs.iter().map(|(shape, elements)| Some((shape.clone(), elements.view()))).collect();
     chain.run(&views, |outputs| outputs.iter().map(CallOutput::own).collect())
 }
 

@@ -1,7 +1,7 @@
 //! The registry of the models that are served, by name.
 //!
-//! [`crate::lifecycle::watch`] writes it. The engine reads it once a request to decode, and once a batch to pin the
-//! version.
+//! [`crate::lifecycle::watch`] writes it. The engine reads it once a request to decode, and once a batch to
+//! pin the version.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -17,7 +17,8 @@ type Serving = BTreeMap<Arc<str>, Arc<Model>>;
 
 /// Names that a message lists at most.
 const MAX_LISTED: usize = 5;
-/// Names before and after an unknown one, in the alphabet, that are compared with it. Limits the cost of a request.
+/// Names before and after an unknown one, in the alphabet, that are compared with it. Limits the cost of a
+/// request.
 const MAX_NEIGHBOURS: usize = 250;
 
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Models {
         let message = match wanted {
             Some(name) => format!("the model {} is not served; {}", quoted(name), suggestion(name, &serving)),
             None => format!(
-                "the request names no model and there is no default; set the attribute `model` to one of: {}",
+                "the request names no model and there is no default; name one of: {}",
                 list_names(&serving)
             ),
         };
@@ -96,8 +97,8 @@ impl Models {
         before.get(name).cloned()
     }
 
-    /// True while the request's model is still loading for the first time: another worker, or this one later, may
-    /// answer.
+    /// True while the request's model is still loading for the first time: another worker, or this one later,
+    /// may answer.
     pub fn is_awaited<'a>(&'a self, name: impl FnOnce() -> Option<&'a str>) -> bool {
         let awaited = self.awaited.load();
         !awaited.is_empty() && name().or(self.default.as_deref()).is_some_and(|name| awaited.contains(name))
@@ -116,8 +117,8 @@ impl Models {
         }
     }
 
-    /// The version that runs a request that was decoded for `model`: the version served now, if it takes the same
-    /// requests.
+    /// The version that runs a request that was decoded for `model`: the version served now, if it takes the
+    /// same requests.
     pub fn current(&self, model: &Arc<Model>) -> Arc<Model> {
         let serving = self.serving.load();
         let now = serving.get(&model.name).filter(|now| now.takes_requests_of(model));
@@ -133,7 +134,8 @@ fn list_names(serving: &Serving) -> String {
     names::list(&some, serving.len())
 }
 
-/// The served models that `name` may stand for: all of them where they are few, otherwise the most similar ones.
+/// The served models that `name` may stand for: all of them where they are few, otherwise the most similar
+/// ones.
 fn suggestion(name: &str, serving: &Serving) -> String {
     let neighbours = || {
         let before = serving.range::<str, _>((Unbounded, Excluded(name))).rev();

@@ -2,8 +2,8 @@
 
 use crate::tensor::View;
 
-/// One input of a call: its shape and its elements.
-pub type Input<'a> = (Vec<usize>, View<'a>);
+/// One input of a call: its shape and its elements; `None` for an optional one that the request leaves out.
+pub type Input<'a> = Option<(Vec<usize>, View<'a>)>;
 
 /// The way in which the rows of one or more requests become calls of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum RunFailure {
     Failed(String),
     /// The outputs of all calls together have more elements than a response may have.
     TooLarge,
-    /// An output has another number of rows than the inputs, so its rows cannot be assigned to requests. `is_news` is
-    /// set the first time.
+    /// An output has another number of rows than the inputs, so its rows cannot be assigned to requests.
+    /// `is_news` is set the first time.
     NotRows { is_news: bool },
 }

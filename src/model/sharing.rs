@@ -1,5 +1,6 @@
-//! Decides whether requests share calls of a model. They do only if the model is known to treat rows independently: by a
-//! trial at load, by the bundle's declaration, or by its samples. Otherwise each request runs alone.
+//! Decides whether requests share calls of a model. They do only if the model is known to treat rows
+//! independently: by a trial at load, by the bundle's declaration, or by its samples. Otherwise each request
+//! runs alone.
 
 use super::made_up_rows::RowMaker;
 use super::probe::{self, Precision, Trial, TrialVerdict};
@@ -55,8 +56,8 @@ impl Sharing {
 pub(crate) struct SharingDecision {
     pub(crate) mode: BatchMode,
     pub(crate) sharing: Sharing,
-    /// For each output: true when its first dimension counts rows in a call of one row, so that the row's result omits
-    /// that dimension.
+    /// For each output: true when its first dimension counts rows in a call of one row, so that the row's
+    /// result omits that dimension.
     pub(crate) counts_rows: Vec<bool>,
 }
 
@@ -77,7 +78,7 @@ impl SharingQuestion<'_> {
         let decision = |mode, evidence, why: &str| SharingDecision {
             mode,
             sharing: Sharing::new(evidence, why),
-            counts_rows: self.declared_to_count_rows(None),
+            counts_rows: self.outputs_count_rows(None),
         };
         match shapes_allow {
             BatchMode::Unbatched if self.dimension == BatchDimension::None => {
@@ -90,9 +91,11 @@ impl SharingQuestion<'_> {
             BatchMode::Any | BatchMode::Fixed(_) if self.dimension == BatchDimension::Rows => {
                 decision(shapes_allow, Independent, "model.yaml declares batching.dimension: rows")
             }
-            BatchMode::Fixed(length) if probe::fixed_rows(chain, self.inputs, length) => {
-                decision(shapes_allow, Independent, "made-up rows gave the same in every place and company")
-            }
+            BatchMode::Fixed(length) if probe::fixed_rows(chain, self.inputs, length) => decision(
+                shapes_allow,
+                Independent,
+                "made-up rows gave the same in every place and beside any others",
+            ),
             BatchMode::Fixed(_) => decision(
                 BatchMode::Unbatched,
                 Dependent,
@@ -112,7 +115,7 @@ impl SharingQuestion<'_> {
                         reason.lines().next().unwrap_or_default().chars().take(200).collect();
                     format!("it could not be tried with made-up rows: {reason}")
                 });
-                let counts_rows = self.declared_to_count_rows(trial.as_ref().ok());
+                let counts_rows = self.outputs_count_rows(trial.as_ref().ok());
                 let (mode, sharing) = if is_free {
                     self.decide_free(shapes_allow, trial)
                 } else {
@@ -139,9 +142,10 @@ impl SharingQuestion<'_> {
                 let why = match self.precision {
                     Precision::Rounding => "made-up rows gave the same alone and together",
                     Precision::Quantized => {
-                        "made-up rows gave about the same alone and together; the model quantizes dynamically \
-                         (DynamicQuantizeLinear), with one scale for all rows of a call, so that other rows change a \
-                         row's values a little: batching.max_rows: 1 in model.yaml runs each row alone"
+                        "made-up rows gave about the same alone and together; the model quantizes \
+                         dynamically (DynamicQuantizeLinear), with one scale for all rows of a call, so that \
+                         other rows change a row's values a little: batching.max_rows: 1 in model.yaml runs \
+                         each row alone"
                     }
                 };
                 (BatchMode::Any, Sharing::new(Independent, why))
@@ -176,15 +180,16 @@ impl SharingQuestion<'_> {
         specs.chain(tensors.map(|(spec, _)| ("output", spec))).find_map(|(side, spec)| {
             let name = named(spec).filter(|name| *name != rows)?;
             Some(format!(
-                "the first dimension of the input {input:?} is called {rows:?}, that of the {side} {:?} {name:?}",
+                "the first dimension of the input {input:?} is called {rows:?}, that of the {side} {:?} \
+                 {name:?}",
                 spec.name
             ))
         })
     }
 
-    /// True for each output whose first dimension counts rows in a call of one row: by its declaration, otherwise by
-    /// the trial.
-    fn declared_to_count_rows(&self, trial: Option<&Trial>) -> Vec<bool> {
+    /// True for each output whose first dimension counts rows in a call of one row: by its declaration,
+    /// otherwise by the trial.
+    fn outputs_count_rows(&self, trial: Option<&Trial>) -> Vec<bool> {
         let contradicts = |name: &String| {
             let rows = self.inputs.iter().filter_map(|spec| spec.shape.first());
             !is_generated(name) && !rows.into_iter().any(|dim| matches!(dim, Dim::Any(rows) if rows == name))
@@ -201,8 +206,8 @@ impl SharingQuestion<'_> {
     }
 }
 
-/// True when an exporter generated the name, a different one for each dimension, so that it means nothing: tf2onnx
-/// `unk__6`, Paddle2ONNX `DynamicDimension.1`, PyTorch and ONNX Runtime `Softmaxoutput_dim_0`.
+/// True when an exporter generated the name, a different one for each dimension, so that it means nothing:
+/// tf2onnx `unk__6`, Paddle2ONNX `DynamicDimension.1`, PyTorch and ONNX Runtime `Softmaxoutput_dim_0`.
 fn is_generated(name: &str) -> bool {
     let ends_in_number = |prefix: &str| {
         name.rsplit_once(prefix)

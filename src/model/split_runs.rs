@@ -6,16 +6,16 @@ use crate::encode::MAX_ELEMENTS;
 use crate::model::onnx::chain::Chain;
 use crate::model::output_format::OutputFormat;
 use crate::model::run::{Input, RunFailure};
-use crate::tensor::{self, Elements, Output, Show, View};
+use crate::tensor::{Elements, Output, Show, View};
 
 /// The share of one call. All inputs are stacked along their first dimension.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum SplitRuns<'a> {
-    /// `length` rows, which the first dimension of every output counts too. `is_padded`: the last call is padded to
-    /// `length` with copies of its last row, since a model may refuse rows of zeros.
+    /// `length` rows, which the first dimension of every output counts too. `is_padded`: the last call is
+    /// padded to `length` with copies of its last row, since a model may refuse rows of zeros.
     Rows { length: usize, is_padded: bool },
-    /// One row. `counts_rows` is true for each output that begins with a dimension of 1 for the row itself, which its
-    /// result omits; `None` when no output does.
+    /// One row. `counts_rows` is true for each output that begins with a dimension of 1 for the row itself,
+    /// which its result omits; `None` when no output does.
     EachRow { counts_rows: Option<&'a [bool]> },
     /// One instance: all of an input but the dimension along which instances are stacked.
     Instances,
@@ -27,8 +27,8 @@ impl SplitRuns<'_> {
     }
 }
 
-/// Runs `rows` rows of `inputs` and lends the formatted outputs of all calls: one stacked tensor if every call gives a
-/// tensor of the same shape, otherwise one output for each row.
+/// Runs `rows` rows of `inputs` and lends the formatted outputs of all calls: one stacked tensor if every
+/// call gives a tensor of the same shape, otherwise one output for each row.
 pub(crate) fn run<T>(
     chain: &Mutex<Chain>,
     inputs: &[Input<'_>],
@@ -46,12 +46,17 @@ pub(crate) fn run<T>(
             between();
         }
         let taken = length.min(rows - begin);
-        let own: Vec<(Vec<usize>, Elements)> = inputs
+        let own: Vec<Option<(Vec<usize>, Elements)>> = inputs
             .iter()
-            .map(|(shape, elements)| call_input(shape, *elements, begin, taken, split))
+            .map(|input| {
+                let (shape, elements) = input.as_ref()?;
+                Some(call_input(shape, *elements, begin, taken, split))
+            })
             .collect();
-        let views: Vec<Input<'_>> =
-            own.iter().map(|(shape, elements)| (shape.clone(), elements.view())).collect();
+        let views: Vec<Input<'_>> = own
+            .iter()
+            .map(|input| input.as_ref().map(|(shape, elements)| (shape.clone(), elements.view())))
+            .collect();
         let mut add = |outputs: &[Output<'_>]| {
             elements += outputs.iter().map(Output::count).sum::<usize>();
             if elements > MAX_ELEMENTS {
@@ -97,9 +102,6 @@ fn call_input(
     taken: usize,
     split: SplitRuns<'_>,
 ) -> (Vec<usize>, Elements) {
-    if tensor::elements::is_left_out(shape, elements) {
-        return (Vec::new(), Elements::with_capacity(elements.element(), 0));
-    }
     let width: usize = shape[1..].iter().product();
     let length = if let SplitRuns::Rows { length, is_padded: true } = split { length } else { taken };
     let mut own = Elements::with_capacity(elements.element(), length * width);
@@ -152,7 +154,8 @@ fn row_shape(shape: &[usize], counts_rows: bool) -> &[usize] {
 /// One output, joined from all calls so far.
 struct JoinedOutput {
     name: String,
-    /// The output of each call. A call of several rows gives a tensor; a missing one counts once for each row.
+    /// The output of each call. A call of several rows gives a tensor; a missing one counts once for each
+    /// row.
     calls: Vec<CallOutput>,
     /// All rows as one tensor, if they go together.
     stacked: Option<CallTensor>,

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::decode::Id;
-use crate::decode::envelope;
+use crate::decode::{Id, envelope};
 use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
 use crate::engine::admit::Refusal;
@@ -143,7 +142,7 @@ impl Reply {
             is_ok: outcome.is_ok(),
             now: SystemTime::now(),
         };
-        let Wrapped { body, attributes } = wrap(body, &response_format, &sender);
+        let Wrapped { body, headers: attributes } = wrap(body, &response_format, &sender);
         let body: Bytes = body.into();
         memory.respond(body.len());
         Self {

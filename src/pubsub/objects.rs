@@ -13,9 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 use crate::config::{Config, Location};
-use crate::decode::Limits;
-use crate::decode::envelope;
 use crate::decode::reference::{Object, Reference};
+use crate::decode::{Limits, envelope};
 use crate::engine::budget::{Budget, Room};
 use crate::error::{Code, Rejection};
 use crate::gcp::clients;

@@ -19,18 +19,18 @@ const BURST: u32 = 64;
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
-struct Bell {
-    rung: AtomicBool,
+struct WakeFlag {
+    is_set: AtomicBool,
     task: AtomicWaker,
 }
 
-impl Wake for Bell {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
+        self.is_set.store(true, Ordering::Release);
         self.task.wake();
     }
 }
@@ -38,7 +38,7 @@ impl Wake for Bell {
 /// Watches one stream; lives as long as it.
 #[derive(Debug)]
 pub struct Guard {
-    bell: Arc<Bell>,
+    wake_flag: Arc<WakeFlag>,
     waker: Waker,
     silence: Duration,
     last_sign: Instant,
@@ -51,10 +51,10 @@ pub struct Guard {
 impl Guard {
     /// `silence`: how long no sign of life may come while one is waited for.
     pub fn new(silence: Duration) -> Self {
-        let bell = Arc::new(Bell::default());
+        let wake_flag = Arc::new(WakeFlag::default());
         Self {
-            waker: Waker::from(Arc::clone(&bell)),
-            bell,
+            waker: Waker::from(Arc::clone(&wake_flag)),
+            wake_flag,
             silence,
             last_sign: Instant::now(),
             alarm: None,
@@ -120,14 +120,14 @@ impl<F: Future> Future for Watched<'_, F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let guard = &mut *this.guard;
-        guard.bell.task.register(context.waker());
+        guard.wake_flag.task.register(context.waker());
         if let Some(pause) = &mut guard.pause {
             if pause.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
             guard.pause = None;
         } else if this.waits {
-            if !guard.bell.rung.swap(false, Ordering::AcqRel) {
+            if !guard.wake_flag.is_set.swap(false, Ordering::AcqRel) {
                 return guard.poll_alarm(context).map(|()| None);
             }
             if !guard.spend() {
@@ -150,7 +150,7 @@ impl<F: Future> Future for Watched<'_, F> {
                     this.waits = true;
                     guard.last_sign = Instant::now();
                 }
-                // The inner future may have rung between the poll and here: the bell has woken the task then.
+                // The inner future may have woken between the poll and here; then the flag has woken the task.
                 guard.poll_alarm(context).map(|()| None)
             }
         }

@@ -1,9 +1,11 @@
-//! Owns typed, row-major elements, owned ([`Elements`]) and borrowed ([`View`]), and what is made of them: [`Tensor`], and
-//! [`Composite`] for ONNX's maps and sequences. They are one file because each contains the other.
+//! Owns typed, row-major elements, owned ([`Elements`]) and borrowed ([`View`]), and what is made of them:
+//! [`Tensor`], and [`Composite`] for ONNX's maps and sequences. They are one file because each contains the
+//! other.
 
 use half::{bf16, f16};
 
-/// Calls `$apply!` with every element type: variant, Rust type, the name users see, the Open Inference Protocol's datatype.
+/// Calls `$apply!` with every element type: variant, Rust type, the name users see, the Open Inference
+/// Protocol's datatype.
 #[macro_export]
 macro_rules! for_each_element_type {
     ($apply:ident) => {
@@ -43,8 +45,9 @@ macro_rules! define_types {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
         /// The type of a tensor's elements.
         ///
-        /// No ONNX model has [`Self::Bytes`]: images are bytes until they are prepared. [`Self::Composite`] is the type of
-        /// inputs that are no tensors; their [`ValueKind`](crate::tensor::signature::ValueKind) has the type of what is inside.
+        /// No ONNX model has [`Self::Bytes`]: images are bytes until they are prepared. [`Self::Composite`]
+        /// is the type of inputs that are no tensors; their
+        /// [`ValueKind`](crate::tensor::signature::ValueKind) has the type of what is inside.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ElementType { $($variant),+ }
 
@@ -157,6 +160,10 @@ macro_rules! define_types {
         pub enum View<'a> { $($variant(&'a [$rust])),+ }
 
         impl<'a> View<'a> {
+            pub fn empty(element: ElementType) -> Self {
+                match element { $(ElementType::$variant => Self::$variant(&[])),+ }
+            }
+
             pub fn element(&self) -> ElementType {
                 match self { $(Self::$variant(_) => ElementType::$variant),+ }
             }
@@ -192,20 +199,8 @@ pub struct Tensor {
     pub elements: Elements,
 }
 
-impl Tensor {
-    /// The marker of an optional input that a request leaves out: no dimensions and no element, which no tensor has.
-    pub fn left_out(element: ElementType) -> Self {
-        Self { shape: Vec::new(), elements: Elements::with_capacity(element, 0) }
-    }
-}
-
-/// True for the marker [`Tensor::left_out`].
-pub fn is_left_out(shape: &[usize], elements: View<'_>) -> bool {
-    shape.is_empty() && elements.is_empty()
-}
-
-/// One value of an input that is no tensor. It is one element: a request with three maps for a model that takes one map has
-/// three [`Composite`]s and runs the model three times.
+/// One value of an input that is no tensor. It is one element: a request with three maps for a model that
+/// takes one map has three [`Composite`]s and runs the model three times.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Composite {
     /// Distinct keys (strings or int64s) and as many values, in the request's order.

@@ -1,4 +1,5 @@
-//! Tensors as they cross the engine, and the signatures that describe them. Knows neither a wire format nor ONNX Runtime.
+//! Tensors as they cross the engine, and the signatures that describe them. Knows neither a wire format nor
+//! ONNX Runtime.
 
 mod convert;
 pub mod elements;

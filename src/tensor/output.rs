@@ -37,6 +37,7 @@ pub enum Show<'a> {
     PerRow(&'a [Output<'a>]),
     /// `null`: an optional output that the model left out.
     Missing,
-    /// For each innermost list a list of `{"label", "score"}`, the best first; of `{"index", "score"}` without labels.
+    /// For each innermost list a list of `{"label", "score"}`, the best first; of `{"index", "score"}`
+    /// without labels.
     Ranked { labels: Option<&'a [String]>, top: usize, threshold: f64 },
 }

@@ -46,17 +46,17 @@ pub struct TensorSpec {
 pub enum ValueKind {
     #[default]
     Tensor,
-    /// A tensor that a request may leave out ([`Tensor::left_out`]), or an output that the model may leave out
-    /// ([`Show::Missing`](crate::tensor::Show::Missing)).
+    /// A tensor that a request may leave out, or an output that the model may leave
+    /// out ([`Show::Missing`](crate::tensor::Show::Missing)).
     Optional,
-    /// A tensor whose rank the model leaves open. The spec's shape has the known leading dimensions; each request gives the
-    /// whole shape.
+    /// A tensor whose rank the model leaves open. The spec's shape has the known leading dimensions; each
+    /// request gives the whole shape.
     OpenRank,
-    /// Inputs only: one value for each key, which is a string or an int64. The spec's shape is empty, and the input's elements
-    /// are whole maps.
+    /// Inputs only: one value for each key, which is a string or an int64. The spec's shape is empty, and the
+    /// input's elements are whole maps.
     Map { key: ElementType, value: ElementType },
-    /// Inputs only: tensors of one type, each of this shape, or of any shape if it has no dimensions. The spec's own shape is
-    /// empty, and the input's elements are whole sequences.
+    /// Inputs only: tensors of one type, each of this shape, or of any shape if it has no dimensions. The
+    /// spec's own shape is empty, and the input's elements are whole sequences.
     Sequence { element: ElementType, shape: Vec<Dim> },
 }
 
@@ -132,7 +132,8 @@ impl TensorSpec {
 pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
-    /// Names of the columns of the one `[batch, columns]` input, in order, if the bundle declares them (MLflow's pandas signature).
+    /// Names of the columns of the one `[batch, columns]` input, in order, if the bundle declares them
+    /// (MLflow's pandas signature).
     pub columns: Option<Vec<String>>,
     pub column_rules: ColumnRules,
     /// Dimensions of inputs that are padded, so that rows of several lengths fit together.
@@ -141,12 +142,13 @@ pub struct Signature {
     pub unpads: Vec<Unpad>,
     /// Inputs whose value the model contains; a request cannot set it.
     pub defaults: Vec<String>,
-    /// Inputs that a row may leave out or give as `null`, each with the one element that replaces a missing value.
+    /// Inputs that a row may leave out or give as `null`, each with the one element that replaces a missing
+    /// value.
     pub missing: Vec<(usize, Elements)>,
     /// True if the first dimension of every input and output counts rows, so that requests may share a batch.
     pub batched: bool,
-    /// For models that are not `batched`: true if the first dimension of every input counts rows all the same. The instances of
-    /// a list are then rows and run one by one.
+    /// For models that are not `batched`: true if the first dimension of every input counts rows all the
+    /// same. The instances of a list are then rows and run one by one.
     pub row_by_row: bool,
 }
 
@@ -155,7 +157,8 @@ pub struct Signature {
 pub struct ColumnRules {
     /// Positions of the inputs in the order of a row without names. Empty: the model's own order.
     pub order: Vec<usize>,
-    /// One rule for each of [`Signature::columns`] or, if there are none, for each input. Empty: no restriction.
+    /// One rule for each of [`Signature::columns`] or, if there are none, for each input. Empty: no
+    /// restriction.
     pub rules: Vec<ColumnRule>,
     /// Inputs of floats that refuse a missing value: their columns are declared without a value for it.
     pub never_missing: Vec<usize>,

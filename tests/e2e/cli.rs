@@ -114,8 +114,8 @@ fn every_sample_request_works_when_pasted_back() {
     );
     let named = format!("cloudevent columns {tables} raw rows v2 v2-binary");
     assert_eq!(shown("tests/models/wine/2"), named);
-    let picture = bundle("zoo/torch-conv", "image: {}\n");
-    assert_eq!(shown(picture.path().to_str().unwrap()), "cloudevent columns image rows v2 v2-binary");
+    let image = bundle("zoo/torch-conv", "image: {}\n");
+    assert_eq!(shown(image.path().to_str().unwrap()), "cloudevent columns image rows v2 v2-binary");
     let every_table = format!("cloudevent columns {tables} rows v2 v2-binary");
     assert_eq!(shown("tests/models/zoo/sklearn-columns"), every_table);
     assert_eq!(

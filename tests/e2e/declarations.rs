@@ -80,7 +80,7 @@ proptest! {
 
     #[test]
     fn any_declaration_is_survived(
-        model in select(vec!["keras-functional", "sklearn-kmeans", "free-picture-size", "token-scores", "torch-conv"]),
+        model in select(vec!["keras-functional", "sklearn-kmeans", "free-image-size", "token-scores", "torch-conv"]),
         sections in proptest::collection::vec(prop_oneof![
             section("image", &["input", "color", "resize", "crop", "scale", "mean", "std", "layout", "max_pixels"], false),
             section("padding", &["input", "axis", "value", "multiple", "buckets"], true),

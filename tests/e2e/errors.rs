@@ -38,13 +38,7 @@ async fn each_kind_of_bad_input_gets_its_error() {
             "INVALID_INPUT",
             "application/xml",
         ),
-        (
-            "neither JSON nor declared",
-            "1,2,3".into(),
-            vec![],
-            "INVALID_INPUT",
-            "set the attribute content-type",
-        ),
+        ("neither JSON nor declared", "1,2,3".into(), vec![], "INVALID_INPUT", "set content-type to one of"),
         (
             "another content encoding",
             good.clone(),
@@ -168,7 +162,7 @@ async fn a_value_that_the_models_encoder_does_not_know_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_onnx_runtime_says_is_a_line_of_the_log() {
     let world = World::start().await;
-    for model in ["poison-row", "free-picture-size"] {
+    for model in ["poison-row", "free-image-size"] {
         world.upload_version(&format!("zoo/{model}"), model, "1");
     }
     for filter in ["info", "info,onnxruntime=debug"] {

@@ -287,7 +287,7 @@ async fn events_are_answered_by_events() {
     assert_eq!(answer["type"], "dev.predictd.error.v1");
     assert_eq!(answer["data"]["error"]["code"], "INVALID_INPUT");
     let batch = world.ask("[]", &[("content-type", "application/cloudevents-batch+json")]).await;
-    assert!(String::from_utf8_lossy(&batch.data).contains("one event a message"), "{batch:?}");
+    assert!(String::from_utf8_lossy(&batch.data).contains("send each event as a request"), "{batch:?}");
     world.settled().await;
     world.server.history.with(oracle::nothing_was_lost);
 }

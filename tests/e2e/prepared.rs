@@ -1,4 +1,4 @@
-//! Pictures and texts as requests, prepared as the bundle's model.yaml declares it.
+//! Images and texts as requests, prepared as the bundle's model.yaml declares it.
 
 use std::collections::HashMap;
 
@@ -15,8 +15,8 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// Models that take the zoo's two pictures, with what each declares and what its framework predicts for them.
-const PICTURES: &[(&str, &str)] = &[
+/// Models that take the zoo's two images, with what each declares and what its framework predicts for them.
+const IMAGES: &[(&str, &str)] = &[
     ("torch-conv", "image: {}"),
     ("torch-conv-batch1", "image: {}"),
     ("torch-conv-no-batch", "image: {layout: nchw}"),
@@ -25,9 +25,9 @@ const PICTURES: &[(&str, &str)] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_picture_is_a_request() {
+async fn an_image_is_a_request() {
     let world = World::start().await;
-    for (model, declaration) in PICTURES {
+    for (model, declaration) in IMAGES {
         for entry in std::fs::read_dir(repository().join("tests/models/zoo").join(model)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             if name.contains(".onnx") {
@@ -38,15 +38,15 @@ async fn a_picture_is_a_request() {
         world.upload(&format!("models/{model}/1/model.yaml"), declaration.as_bytes().to_vec());
     }
     let worker = world.ready_worker(&[]).await;
-    for (model, _) in PICTURES {
+    for (model, _) in IMAGES {
         let expected: Value =
             serde_json::from_slice(&model_file(&format!("zoo/{model}"), "expected.json")).unwrap();
-        let mut pictures = 0;
+        let mut images = 0;
         for case in expected["cases"].as_array().unwrap() {
-            let Some(picture) = case["image"].as_str() else { continue };
-            pictures += 1;
-            let bytes = model_file("zoo", picture);
-            let kind = if picture.ends_with("png") { "image/png" } else { "image/jpeg" };
+            let Some(image) = case["image"].as_str() else { continue };
+            images += 1;
+            let bytes = model_file("zoo", image);
+            let kind = if image.ends_with("png") { "image/png" } else { "image/jpeg" };
             let rows = json!({ "instances": [{ "b64": base64(&bytes) }] }).to_string();
             for (body, attributes) in [
                 (bytes.clone(), vec![("model", *model), ("content-type", kind)]),
@@ -64,11 +64,11 @@ async fn a_picture_is_a_request() {
                     // Models without a batch dimension give the whole output, the others one row of it.
                     let expected =
                         if *model == "torch-conv-no-batch" { &output["data"] } else { &output["data"][0] };
-                    assert!(close(got, expected), "{model}, {picture}: expected {expected}, got {got}");
+                    assert!(close(got, expected), "{model}, {image}: expected {expected}, got {got}");
                 }
             }
         }
-        assert_eq!(pictures, 2, "{model}");
+        assert_eq!(images, 2, "{model}");
     }
 }
 
@@ -81,7 +81,7 @@ fn close(got: &Value, expected: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_picture_gets_its_error_and_its_neighbours_their_predictions() {
+async fn a_bad_image_gets_its_error_and_its_neighbours_their_predictions() {
     let world = World::start().await;
     world.upload("models/conv/1/model.yaml", b"image: {max_pixels: 2000}".to_vec());
     world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
@@ -468,7 +468,7 @@ async fn an_input_that_has_a_default_may_be_left_out() {
 
 /// What Pillow and numpy prepare as torchvision does leads a classifier to the same five classes, in the same order.
 #[test]
-fn pictures_lead_to_the_top_5_that_torchvisions_preprocessing_leads_to() {
+fn images_lead_to_the_top_5_that_torchvisions_preprocessing_leads_to() {
     let noted: Value = serde_json::from_slice(&model_file("", "top5.json")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("model.onnx"), model_file("zoo/torch-conv", "model.onnx")).unwrap();

@@ -204,7 +204,7 @@ async fn every_form_of_reference_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_uploaded_picture_is_a_request() {
+async fn an_uploaded_image_is_a_request() {
     let world = World::start_with(|builder| {
         builder
             .subscription(REQUEST_SUBSCRIPTION, REQUESTS)
@@ -216,17 +216,17 @@ async fn an_uploaded_picture_is_a_request() {
     world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
     let worker = worker(&world).await;
     let expected: Value = serde_json::from_slice(&model_file("zoo/torch-conv", "expected.json")).unwrap();
-    let mut pictures = 0;
+    let mut images = 0;
     for case in expected["cases"].as_array().unwrap() {
-        let Some(picture) = case["image"].as_str() else { continue };
-        pictures += 1;
-        let right = if picture.ends_with("png") { "image/png" } else { "image/jpeg" };
-        let direct = world.ask(model_file("zoo", picture), &[("content-type", right)]).await;
+        let Some(image) = case["image"].as_str() else { continue };
+        images += 1;
+        let right = if image.ends_with("png") { "image/png" } else { "image/jpeg" };
+        let direct = world.ask(model_file("zoo", image), &[("content-type", right)]).await;
         let expected = case["expected"].as_object().unwrap().values().next().unwrap();
         let direct: Value = serde_json::from_slice(&direct.data).unwrap();
         for kind in [right, "", "application/octet-stream"] {
-            let name = format!("{picture}-{}", kind.replace('/', "-"));
-            store(&world, "inputs", &name, model_file("zoo", picture), kind);
+            let name = format!("{image}-{}", kind.replace('/', "-"));
+            store(&world, "inputs", &name, model_file("zoo", image), kind);
             let notification = |event: &Event| match &event.what {
                 What::Published { topic, message } if **topic == *REQUESTS => {
                     let message = &message.message;
@@ -246,7 +246,7 @@ async fn an_uploaded_picture_is_a_request() {
             assert_eq!(response.attributes["objectId"], name);
         }
     }
-    assert_eq!(pictures, 2);
+    assert_eq!(images, 2);
     // What else a bucket tells of is answered, and ends there.
     let target = Target { bucket: "inputs".to_owned(), name: "image.png-".to_owned(), ..Target::default() };
     world.server.storage.delete_object(&target).unwrap();
@@ -285,7 +285,7 @@ async fn objects_that_cannot_be_requests_get_their_errors() {
     let new = store(&world, "inputs", "replaced", wine().request(&[2]), "");
     store(&world, "inputs", "large", vec![b' '; (64 << 20) + 1], "");
     store(&world, "inputs", "bomb", gzip(&vec![b' '; 100 << 20]), "");
-    store(&world, "inputs", "picture", vec![1; 10], "image/gif");
+    store(&world, "inputs", "image", vec![1; 10], "image/gif");
     store(&world, "inputs", "empty", "", "");
     store(&world, "inputs", "chain", refer("gs://inputs/replaced"), "");
     store(&world, "inputs", "far", wine().request(&[1]), "");
@@ -299,7 +299,7 @@ async fn objects_that_cannot_be_requests_get_their_errors() {
             "INPUT_TOO_LARGE",
             "after decompression",
         ),
-        (world.publish(refer("gs://inputs/picture"), &[]), "INVALID_INPUT", "image/gif"),
+        (world.publish(refer("gs://inputs/image"), &[]), "INVALID_INPUT", "image/gif"),
         (world.publish(refer("gs://inputs/empty"), &[]), "INVALID_INPUT", "empty"),
         (world.publish(refer("gs://inputs/chain"), &[]), "INVALID_INPUT", "none of their keys"),
         (world.publish(refer("gs://inputs"), &[]), "INVALID_INPUT", "gs://bucket/object"),

@@ -163,12 +163,12 @@ async fn one_value_a_row_may_be_a_class_but_no_scores() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gray_picture_is_a_request_of_a_model_without_channels() {
+async fn a_gray_image_is_a_request_of_a_model_without_channels() {
     let world = World::start().await;
     upload(&world, "gray", "rows/gray", "image: {color: gray, resize: {width: 8, height: 8}}");
     let _worker = world.ready_worker(&[]).await;
-    let picture = model_file("images", "gray.png");
-    let response = world.ask(picture, &[("content-type", "image/png")]).await;
+    let image = model_file("images", "gray.png");
+    let response = world.ask(image, &[("content-type", "image/png")]).await;
     let body: Value = serde_json::from_slice(&response.data).unwrap();
     let means = body["predictions"][0].as_array().unwrap_or_else(|| panic!("{body}"));
     assert_eq!(means.len(), 8);

@@ -140,10 +140,10 @@ async fn outputs_without_rows_answer_each_instance_as_a_whole() {
     upload(&world, "zipmap-1", "rows/zipmap-1/1", "");
     upload(&world, "zipmap-3", "rows/zipmap-3/1", "");
     let worker = world.ready_worker(&[]).await;
-    let pictures = [pixels(&[]), pixels(&[(1, 2)]), pixels(&[(0, 0), (7, 7)])];
+    let images = [pixels(&[]), pixels(&[(1, 2)]), pixels(&[(0, 0), (7, 7)])];
     let boxes = |count: usize| [0, 3, 6][count];
     for model in ["boxes", "boxes-batch", "boxes-none", "boxes-one-none"] {
-        let instances: Vec<Value> = pictures.iter().map(|picture| json!({ "b64": picture })).collect();
+        let instances: Vec<Value> = images.iter().map(|image| json!({ "b64": image })).collect();
         let requests: Vec<(&str, Value)> = (0..24)
             .map(|number: usize| (model, json!({ "instances": [instances[number % 3]] })))
             .chain([(model, json!({ "instances": instances }))])
@@ -222,7 +222,7 @@ const SHARING: &[&str] = &[
     "default-input",
     "external-weights",
     "float16",
-    "free-picture-size",
+    "free-image-size",
     "int64-extremes",
     "keras-conv",
     "keras-dense",

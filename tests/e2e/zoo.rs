@@ -18,7 +18,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("torch-bfloat16", "Could not find an implementation for Gemm"),
 ];
 /// Models that leave the length of a row open.
-const OPEN_ROWS: &[&str] = &["free-picture-size", "token-scores"];
+const OPEN_ROWS: &[&str] = &["free-image-size", "token-scores"];
 
 /// A model that leaves open how many dimensions there are: neither bytes nor a table say it.
 const OPEN_RANK: &str = "unknown-shape";

@@ -565,7 +565,7 @@ def poison_row() -> Example:
     )
 
 
-def free_picture_size() -> Example:
+def free_image_size() -> Example:
     """Sums over 3 x 3 pixels: any height and width, but none below 3."""
     inputs = [tensor("x", FLOAT, ROWS, 1, "height", "width")]
     outputs = [tensor("y", FLOAT, ROWS, 1, "rest of height", "rest of width")]
@@ -576,7 +576,7 @@ def free_picture_size() -> Example:
         sums = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3)).sum(axis=(4, 5))
         cases.append(Case(name, {"x": x}, {"y": sums}, list(x)))
     special = "any height and width, but none below 3, which zeros of size 1 are"
-    return example("free-picture-size", special, model, *cases)
+    return example("free-image-size", special, model, *cases)
 
 
 def prepost_text() -> Example:
@@ -624,7 +624,7 @@ def main() -> None:
     made += [*map_inputs(), sequence_inputs()]
     made += [zero_size(), scalar(), symbolic_dims(), unknown_shape(), unknown_shape_chain(), no_inputs(), no_batching_inputs()]
     made += [shared_input(), *default_inputs(), external_weights(), nan_output(), poison_row(), prepost_text()]
-    made += [token_scores(), free_picture_size()]
+    made += [token_scores(), free_image_size()]
     for each in made:
         write(each)
 

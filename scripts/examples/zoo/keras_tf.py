@@ -17,7 +17,7 @@ import tensorflow as tf  # noqa: E402
 import tf2onnx  # noqa: E402
 from common import Case, Example, write  # noqa: E402
 from keras import layers  # noqa: E402
-from pictures import JPEG, PNG, as_input, read  # noqa: E402
+from sample_image import JPEG, PNG, as_input, read  # noqa: E402
 
 KERAS = f"Keras {keras.__version__} `model.export(format='onnx')`, tf2onnx {tf2onnx.__version__}"
 TENSORFLOW = f"TensorFlow {tf.__version__}, tf2onnx {tf2onnx.__version__} `from_function`"
@@ -82,7 +82,7 @@ def conv() -> Example:
     cases = []
     for name in (PNG, JPEG):
         image = as_input(read(name), [1, 32, 32, 3], floating=True)
-        cases.append(Case(f"picture {name}", {}, {given: model.predict(image, verbose=0)}, image=name))
+        cases.append(Case(f"image {name}", {}, {given: model.predict(image, verbose=0)}, image=name))
     cases.append(Case("two images", {taken: two}, {given: model.predict(two, verbose=0)}))
     special = "image `[N, 32, 32, 3]`, channels last"
     return Example("keras-conv", KERAS, special, {"model.onnx": onnx_model}, cases, "Keras predict")

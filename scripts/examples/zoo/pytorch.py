@@ -15,7 +15,7 @@ import onnx
 import torch
 from common import BFLOAT16, Case, Example, write
 from onnxruntime.quantization import quantize_dynamic
-from pictures import JPEG, PNG, as_input, draw, read
+from sample_image import JPEG, PNG, as_input, draw, read
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -306,16 +306,16 @@ def images() -> list[Example]:
     ]
     for each, module, files in zip(made, (conv, conv, conv, one), (any_batch, four, single, none)):
         if each.name != "torch-conv-batch4":
-            each.cases.extend(picture_cases(module, files))
+            each.cases.extend(image_cases(module, files))
     made[-1].cases[0] = made[-1].cases[0]._replace(batched=False)
     return made
 
 
-def picture_cases(module: nn.Module, files: dict[str, bytes]) -> list[Case]:
+def image_cases(module: nn.Module, files: dict[str, bytes]) -> list[Case]:
     shape = [1, 3, 32, 32] if not isinstance(module, OneImage) else [3, 32, 32]
     return [
         Case(
-            f"picture {name}",
+            f"image {name}",
             {},
             outputs(files, module, as_input(read(name), shape, floating=True)),
             image=name,
@@ -348,7 +348,7 @@ def prepost() -> Example:
         with torch.no_grad():
             results = ToClass()(conv(FromPixels()(torch.from_numpy(image.copy()))))
         expected = dict(zip(names, (result.numpy() for result in results)))
-        cases.append(Case(f"picture {name}", {}, expected, image=name))
+        cases.append(Case(f"image {name}", {}, expected, image=name))
     special = "uint8 `[N, 32, 32, 3]` by `preprocess.onnx`; softmax and best class by `postprocess.onnx`"
     return Example("prepost-image", DYNAMO, special, files, cases, ORACLE)
 

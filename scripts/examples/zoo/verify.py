@@ -20,7 +20,7 @@ import onnxruntime
 from common import BFLOAT16, ZOO, decode
 from onnx import TensorProto
 from onnxruntime import OrtValue
-from pictures import as_input, read
+from sample_image import as_input, read
 
 BEYOND_REACH = ("Failed to construct locale", "it cannot be linked to C type")
 GRAPHS = ("preprocess.onnx", "model.onnx", "postprocess.onnx")
@@ -64,8 +64,8 @@ def run(path: Path, inputs: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(names, session.run(names, fed)))
 
 
-def picture(graph: Path, name: str) -> dict[str, np.ndarray]:
-    """The picture as the graph's only input takes it."""
+def image_input(graph: Path, name: str) -> dict[str, np.ndarray]:
+    """The image as the graph's only input takes it."""
     (taken,) = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).get_inputs()
     return {taken.name: as_input(read(name), taken.shape, floating="float" in taken.type)}
 
@@ -111,7 +111,7 @@ def check_case(folder: Path, case: dict) -> float:
     values = {name: decode(value) for name, value in case["inputs"].items()}
     if "image" in case:
         first = next(folder / graph for graph in GRAPHS if (folder / graph).exists())
-        values |= picture(first, case["image"])
+        values |= image_input(first, case["image"])
     if "fails" in case:
         try:
             run(folder / "model.onnx", values)

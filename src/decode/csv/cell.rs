@@ -1,4 +1,5 @@
-//! Cells of a table in each type: numbers as in JSON, straight from the body, and the spellings of other programs.
+//! Cells of a table in each type: numbers as in JSON, straight from the body, and the spellings of other
+//! programs.
 
 use half::{bf16, f16};
 
@@ -7,12 +8,11 @@ use crate::decode::element::{DECLARE_MISSING, Element, decode_base64};
 use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::decode::scanner::Scanner;
 use crate::for_each_element_type;
-use crate::tensor::Composite;
 use crate::tensor::signature::ColumnRules;
-use crate::tensor::{ElementType, Elements};
+use crate::tensor::{Composite, ElementType, Elements};
 
 /// An element with further spellings beside those of JSON.
-pub(super) trait Cell: Element {
+pub(super) trait FromCell: Element {
     /// The expected cell, for messages.
     const WANTED: &'static str;
 
@@ -66,13 +66,13 @@ pub(super) fn empty_cell(wanted: &str) -> Box<DecodeError> {
 }
 
 /// Reads a cell of a column that takes `true` and `false` for 1 and 0.
-fn read_boolean<T: Cell>(reader: &mut Reader<'_>) -> Decoded<T> {
+fn read_boolean<T: FromCell>(reader: &mut Reader<'_>) -> Decoded<T> {
     reader.takes_boolean().map_or_else(|| T::read_cell(reader), T::parse)
 }
 
 macro_rules! integers {
     ($($rust:ty),+) => { $(
-        impl Cell for $rust {
+        impl FromCell for $rust {
             const WANTED: &'static str = "a whole number";
             fn from_spelling(text: &str) -> Option<Self> {
                 text.parse().ok()
@@ -84,7 +84,7 @@ integers!(u8, u16, u32, u64, i8, i16, i32, i64);
 
 macro_rules! floats {
     ($($rust:ty),+) => { $(
-        impl Cell for $rust {
+        impl FromCell for $rust {
             const WANTED: &'static str = "a number";
             fn missing() -> Option<Self> {
                 Some(<$rust>::NAN)
@@ -92,7 +92,8 @@ macro_rules! floats {
             /// Rust's spellings: `.5`, `+1`, and in any case `nan` and `inf`.
             fn from_spelling(text: &str) -> Option<Self> {
                 let value: $rust = text.parse().ok()?;
-                let is_word = text.trim_start_matches(['+', '-']).starts_with(|first: char| first.is_ascii_alphabetic());
+                let digits = text.trim_start_matches(['+', '-']);
+                let is_word = digits.starts_with(|first: char| first.is_ascii_alphabetic());
                 (is_word || !value.is_infinite()).then_some(value)
             }
         }
@@ -100,7 +101,7 @@ macro_rules! floats {
 }
 floats!(f16, bf16, f32, f64);
 
-impl Cell for bool {
+impl FromCell for bool {
     const WANTED: &'static str = "true or false (or 1 or 0)";
 
     /// `true` and `false` in any case: Python, R and spreadsheets write them differently.
@@ -113,7 +114,7 @@ impl Cell for bool {
     }
 }
 
-impl Cell for String {
+impl FromCell for String {
     const WANTED: &'static str = "a string (\"\" for an empty one)";
 
     fn from_spelling(text: &str) -> Option<Self> {
@@ -131,7 +132,7 @@ impl Cell for String {
 }
 
 /// Base64, as in JSON.
-impl Cell for Vec<u8> {
+impl FromCell for Vec<u8> {
     const WANTED: &'static str = "base64";
 
     fn from_spelling(text: &str) -> Option<Self> {
@@ -140,7 +141,7 @@ impl Cell for Vec<u8> {
 }
 
 /// Reads a row's cells. Cell `i` becomes element `begin + places[i]`, or is ignored.
-fn fill<T: Cell>(
+fn fill<T: FromCell>(
     out: &mut [T],
     begin: usize,
     width: usize,
@@ -163,7 +164,7 @@ fn fill<T: Cell>(
 }
 
 /// Refused: a table has no maps and no sequences.
-impl Cell for Composite {
+impl FromCell for Composite {
     const WANTED: &'static str = "JSON";
 
     fn from_spelling(_: &str) -> Option<Self> {
@@ -173,7 +174,8 @@ impl Cell for Composite {
 
 macro_rules! dispatch {
     ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        /// Reads the next `width` cells into the elements from `begin` on: cell `i` into number `places[i]`, or `i` without places.
+        /// Reads the next `width` cells into the elements from `begin` on: cell `i` into number `places[i]`,
+        /// or `i` without places.
         pub(super) fn fill_row(
             elements: &mut Elements,
             begin: usize,
@@ -194,17 +196,18 @@ macro_rules! dispatch {
         ) -> Decoded<()> {
             match elements {
                 $(Elements::$variant(out) if is_boolean => out[at] = read_boolean::<$rust>(reader)?,)+
-                $(Elements::$variant(out) => out[at] = <$rust as Cell>::read_cell(reader)?),+
+                $(Elements::$variant(out) => out[at] = <$rust as FromCell>::read_cell(reader)?),+
             }
             Ok(())
         }
 
-        /// True if a cell can be an element of this type. `is_boolean`: the column takes `true` and `false`, too.
+        /// True if a cell can be an element of this type. `is_boolean`: the column takes `true` and `false`,
+        /// too.
         pub(super) fn could_be(element: ElementType, is_boolean: bool, text: &str) -> bool {
             if is_boolean && ["true", "false"].iter().any(|word| text.trim().eq_ignore_ascii_case(word)) {
                 return true;
             }
-            match element { $(ElementType::$variant => <$rust as Cell>::parse(text.trim()).is_ok()),+ }
+            match element { $(ElementType::$variant => <$rust as FromCell>::parse(text.trim()).is_ok()),+ }
         }
     };
 }

@@ -1,11 +1,12 @@
-//! `text/csv`: one row a line. A header names the model's columns, or its inputs of shape `[batch]` or `[batch, 1]`, in any order;
-//! without a header, cells are in the model's order.
+//! `text/csv`: one row a line. A header names the model's columns, or its inputs of shape `[batch]` or
+//! `[batch, 1]`, in any order; without a header, cells are in the model's order.
 //!
-//! The content type's parameter `header` says if there is a header. Without it, the first line is a header if it has names of the
-//! model and cannot be a row, and a row if it can be one and has no names; anything else is refused.
-//! An empty cell is a missing value. It becomes the value that the bundle declares, or NaN for floats; it is refused for other types
-//! and for declared columns without such a value. Blank lines are allowed at the end only. A reader of our own, because numbers go
-//! straight from the body into typed buffers.
+//! The content type's parameter `header` says if there is a header. Without it, the first line is a header if
+//! it has names of the model and cannot be a row, and a row if it can be one and has no names; anything else
+//! is refused. An empty cell is a missing value. It becomes the value that the bundle declares, or NaN for
+//! floats; it is refused for other types and for declared columns without such a value. Blank lines are
+//! allowed at the end only. A reader of our own, because numbers go straight from the body into typed
+//! buffers.
 
 mod cell;
 mod reader;
@@ -140,14 +141,14 @@ fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Decoded<bool> {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
             let (expected, hint) = (one_of("column", &known), did_you_mean(unknown, &known));
             Err(DecodeError::new(format!(
-                "line 1 is neither a header (expected {expected}, got {}{hint}) nor a row of values; {DECLARE} to learn which \
-                 cell is wrong",
+                "line 1 is neither a header (expected {expected}, got {}{hint}) nor a row \
+                 of values; {DECLARE} to learn which cell is wrong",
                 quoted(unknown)
             )))
         }
         (false, false, _) => Err(DecodeError::new(format!(
-            "line 1 is no row of values, and the model's columns have no names for a header to hold; {DECLARE} to pass over it or \
-             to learn which cell is wrong"
+            "line 1 is no row of values, and the model's columns have no names for a header to hold; \
+             {DECLARE} to ignore it or to learn which cell is wrong"
         ))),
     }
 }

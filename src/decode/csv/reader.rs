@@ -1,6 +1,6 @@
-//! Owns the position in a table of comma-separated values (RFC 4180). Lines end in LF or CRLF. Cells may be in quotes, between which
-//! commas and line ends belong to the cell and two quotes are one. Cells are borrowed from the body, except those with doubled
-//! quotes.
+//! Owns the position in a table of comma-separated values (RFC 4180). Lines end in LF or CRLF. A cell may
+//! be in quotes; commas and line ends between them belong to the cell, and a doubled quote is one. Cells are
+//! borrowed from the body, except those with doubled quotes.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ pub(super) struct Cell<'a> {
 pub(super) struct Reader<'a> {
     /// The position, from which numbers are read.
     pub(super) scanner: Scanner<'a>,
-    /// Counted from 1.
+    /// The current line, counted from 1.
     pub(super) line: usize,
     /// The current row, counted from 1 without the header; 0 in the header.
     pub(super) row: usize,
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
         Ok(Cell { text: Cow::Borrowed(&self.scanner.text[begin..end]), is_quoted: false })
     }
 
-    /// Consumes a cell in quotes, two of which are one.
+    /// Consumes a cell in quotes; a doubled quote is one.
     fn quoted_cell(&mut self) -> Decoded<Cow<'a, str>> {
         let opened = self.line;
         self.scanner.at += 1;

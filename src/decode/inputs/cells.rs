@@ -1,4 +1,5 @@
-//! Elements that are set one at a time, for named columns and tables: rows of zeros are added first, then filled.
+//! Elements that are set one at a time, for named columns and tables: rows of zeros are added first, then
+//! filled.
 
 use super::Inputs;
 use super::read::read_boolean;
@@ -9,8 +10,8 @@ use crate::decode::scanner::Scanner;
 use crate::tensor::Elements;
 
 impl Inputs<'_> {
-    /// Appends a row of `width` zeros to a `[batch, width]` input, or one zero to a `[batch]` input. Returns the index of the
-    /// first one.
+    /// Appends a row of `width` zeros to a `[batch, width]` input, or one zero to a `[batch]` input. Returns
+    /// the index of the first one.
     pub(in crate::decode) fn add_zeros(&mut self, index: usize, width: usize) -> Decoded<usize> {
         let (input, context) = self.with_context(index);
         let begin = input.elements.len();
@@ -33,7 +34,7 @@ impl Inputs<'_> {
         Ok(begin)
     }
 
-    /// The elements that [`Self::add_zeros`] added to, for the caller to fill.
+    /// The elements of an input, whose zeros the caller fills.
     pub(in crate::decode) fn elements(&mut self, index: usize) -> &mut Elements {
         &mut self.list[index].elements
     }
@@ -50,7 +51,8 @@ impl Inputs<'_> {
         set_element(&mut self.list[0].elements, at, scanner)
     }
 
-    /// Makes element `at` of the one input, which has floats, NaN: the value of a column that a row leaves out.
+    /// Sets element `at` of the one input, which has floats, to NaN: the value of a column that a row leaves
+    /// out.
     pub(in crate::decode) fn set_nan(&mut self, at: usize) {
         let null =
             Scanner::new(b"null").and_then(|mut null| set_element(&mut self.list[0].elements, at, &mut null));

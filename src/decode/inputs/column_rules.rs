@@ -1,19 +1,19 @@
-//! Columns whose type is narrower than that of their input: MLflow's whole numbers and booleans for a model that takes floats.
-//! Values are read as the input's type and checked here once all are there.
+//! Columns whose type is narrower than that of their input: MLflow's whole numbers and booleans for a model
+//! that takes floats. Values are read as the input's type and checked here once all are there.
 
 use crate::decode::error::{DecodeError, Decoded, quoted};
 use crate::tensor::Tensor;
 use crate::tensor::signature::{ColumnRule, ColumnType, Signature};
 
 /// Refuses the first value that its column does not take, with its row counted from 0.
-pub(super) fn check_columns(signature: &Signature, tensors: &[Tensor]) -> Decoded<()> {
+pub(super) fn check_columns(signature: &Signature, tensors: &[Option<Tensor>]) -> Decoded<()> {
     let rules = &signature.column_rules.rules;
     if rules.iter().all(|rule| rule.column_type == ColumnType::Any) {
         return Ok(());
     }
     let place = |row: usize, name: &str| format!("[{row}][{}]", quoted(name));
-    if let Some(names) = &signature.columns {
-        let values = tensors[0].elements.view().to_f64();
+    if let (Some(names), [Some(tensor)]) = (&signature.columns, tensors) {
+        let values = tensor.elements.view().to_f64();
         for (row, values) in values.chunks(names.len().max(1)).enumerate() {
             for ((value, rule), name) in values.iter().zip(rules).zip(names) {
                 check_value(*value, *rule).map_err(|error| error.within(&place(row, name)))?;
@@ -22,9 +22,11 @@ pub(super) fn check_columns(signature: &Signature, tensors: &[Tensor]) -> Decode
         return Ok(());
     }
     for ((tensor, rule), spec) in tensors.iter().zip(rules).zip(&signature.inputs) {
-        if rule.column_type == ColumnType::Any {
+        let (Some(tensor), ColumnType::Integer | ColumnType::Long | ColumnType::Boolean) =
+            (tensor, rule.column_type)
+        else {
             continue;
-        }
+        };
         for (row, value) in tensor.elements.view().to_f64().into_iter().enumerate() {
             check_value(value, *rule).map_err(|error| error.within(&place(row, &spec.name)))?;
         }

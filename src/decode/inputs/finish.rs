@@ -1,4 +1,5 @@
-//! The end of reading: every input has its values, all have as many rows, and their elements fill their shapes.
+//! Completion of a request: every input must have its values, all must have as many rows, and their elements
+//! must fill their shapes.
 
 use super::column_rules::check_columns;
 use super::padding::pad_rows;
@@ -13,13 +14,14 @@ impl Input<'_> {
     fn in_some_rows(&self) -> Box<DecodeError> {
         let (name, what) = (quoted(&self.spec.name), self.spec.describe());
         DecodeError::new(format!(
-            "expected input {name} ({what}) in all rows or in none, got it in some; send them apart"
+            "expected input {name} ({what}) in all rows or in none, got it in some; send them in separate requests"
         ))
     }
 }
 
 impl<'s> Inputs<'s> {
-    /// Checks that every input has `count` values, after adding declared ones for those that the row leaves out.
+    /// Checks that every input has `count` values, after adding declared ones for those that the row leaves
+    /// out.
     pub(in crate::decode) fn complete(&mut self, count: usize) -> Decoded<()> {
         for index in 0..self.list.len() {
             if self.list[index].values_read < count {
@@ -60,7 +62,7 @@ impl<'s> Inputs<'s> {
         let mut tensors = Vec::with_capacity(list.len());
         for (index, input) in list.into_iter().enumerate() {
             if input.spec.kind == ValueKind::Optional && input.values_read == 0 {
-                tensors.push(Tensor::left_out(input.spec.element));
+                tensors.push(None);
                 continue;
             }
             if input.nulls > 0 {
@@ -97,11 +99,12 @@ impl<'s> Inputs<'s> {
             if count != expected {
                 // In a batch with others a wrong count would end the worker.
                 let message = format!(
-                    "expected {expected} elements for shape {shape:?}, got {count}, which is an error in predictd"
+                    "expected {expected} elements for shape {shape:?}, got {count}, which is an error in \
+                     predictd"
                 );
                 return Err(here(DecodeError::new(message)));
             }
-            tensors.push(Tensor { shape, elements });
+            tensors.push(Some(Tensor { shape, elements }));
         }
         let rows = first.map_or(rows.unwrap_or(1), |first| first.rows);
         check_columns(signature, &tensors)?;
@@ -140,7 +143,7 @@ fn check_strings(elements: &Elements) -> Decoded<()> {
     match elements {
         Elements::String(strings) if strings.iter().any(|string| string.contains('\0')) => {
             Err(DecodeError::new(
-                "expected strings without NUL (U+0000), which ONNX Runtime ends them at, got one",
+                "expected strings without NUL (U+0000), at which ONNX Runtime ends them, got one",
             ))
         }
         _ => Ok(()),

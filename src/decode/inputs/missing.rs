@@ -1,4 +1,5 @@
-//! Missing values: `null`, an empty cell, or a name that a row leaves out. The bundle declares what replaces them.
+//! Missing values: `null`, an empty cell, or a name that a row leaves out. The bundle declares what replaces
+//! them.
 
 use super::Inputs;
 use crate::decode::element::DECLARE_MISSING;
@@ -7,7 +8,8 @@ use crate::decode::limits::copy_weight;
 use crate::decode::scanner::Scanner;
 
 impl Inputs<'_> {
-    /// Consumes `null` and adds the declared value for it; returns false if no `null` comes next, or none is declared.
+    /// Consumes `null` and adds the declared value for it; returns false if no `null` comes next, or none is
+    /// declared.
     #[inline(always)]
     pub(super) fn takes_null(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Decoded<bool> {
         let input = &self.list[index];
@@ -20,7 +22,8 @@ impl Inputs<'_> {
         Ok(scanner.word("null"))
     }
 
-    /// True if the bundle decides on this input's missing values: it declares a value for them, or refuses them.
+    /// True if the bundle decides on this input's missing values: it declares a value for them, or refuses
+    /// them.
     pub(in crate::decode) fn has_missing_rule(&self, index: usize) -> bool {
         let input = &self.list[index];
         input.missing.is_some() || input.never_missing
@@ -36,7 +39,8 @@ impl Inputs<'_> {
         Ok(true)
     }
 
-    /// Fills the whole tensors that the request leaves out with the declared value, as many as the others have rows.
+    /// Fills the whole tensors that the request leaves out with the declared value, as many as the others
+    /// have rows.
     pub(super) fn add_missing_tensors(&mut self) -> Decoded<()> {
         let rows =
             self.list.iter().find(|input| input.values_read > 0).and_then(|input| *input.dims.first()?);

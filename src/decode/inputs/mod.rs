@@ -1,7 +1,9 @@
-//! Owns the tensors of a request while its body is read: typed buffers that fill in the body's order, and their shapes.
+//! Owns the tensors of a request while its body is read: typed buffers that fill in the body's order, and
+//! their shapes.
 //!
-//! Values are added by [`read`] (whole values), [`cells`] (one element at a time) and [`missing`] (declared values for what a
-//! request leaves out). [`shape`] validates shapes that a request gives, and [`finish`] makes the [`Request`](super::Request).
+//! Values are added by [`read`] (whole values), [`cells`] (one element at a time) and [`missing`] (declared
+//! values for what a request leaves out). [`shape`] validates shapes that a request gives, and [`finish`]
+//! makes the [`Request`](super::Request).
 
 mod cells;
 mod column_rules;
@@ -17,7 +19,7 @@ use super::nested::{ValueContext, reserve, too_many_elements};
 use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, Padding, Signature, TensorSpec};
 
-/// One input as far as it was read.
+/// One input with the values that were read so far.
 pub(super) struct Input<'s> {
     pub(super) spec: &'s TensorSpec,
     /// The length of each dimension: declared, else that of the first array, else not yet known.
@@ -77,7 +79,8 @@ impl<'s> Inputs<'s> {
         usize::from(self.signature.batched || self.signature.row_by_row)
     }
 
-    /// The position of the input called `name`. Tries `guess` first, since most clients keep the model's order.
+    /// The position of the input called `name`. Tries `guess` first, since most clients keep the model's
+    /// order.
     pub(super) fn position(&self, name: &str, guess: usize) -> Option<usize> {
         if self.list.get(guess).is_some_and(|input| input.spec.name == name) {
             return Some(guess);

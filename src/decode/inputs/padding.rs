@@ -5,8 +5,8 @@ use crate::decode::limits::copy_weight;
 use crate::tensor::Elements;
 use crate::tensor::signature::{PadTo, Padding};
 
-/// Pads every row to one length in the padded dimension, and sets that length in `shape`. `left`: elements that the padded inputs
-/// of the request may still have.
+/// Pads every row to one length in the padded dimension, and sets that length in `shape`. `left`: elements
+/// that the padded inputs of the request may still have.
 pub(super) fn pad_rows(
     padding: &Padding,
     lengths: &[usize],

@@ -19,7 +19,8 @@ impl Input<'_> {
 }
 
 impl Inputs<'_> {
-    /// Appends one value, whose shape is the input's from dimension `level` on: 1 for a row, 0 for a whole tensor.
+    /// Appends one value, whose shape is the input's from dimension `level` on: 1 for a row, 0 for a whole
+    /// tensor.
     pub(in crate::decode) fn read_value(
         &mut self,
         index: usize,
@@ -112,7 +113,8 @@ impl Inputs<'_> {
         Ok(())
     }
 
-    /// Takes a whole tensor from bytes: little-endian elements side by side, strings with their lengths before them.
+    /// Takes a whole tensor from bytes: little-endian elements side by side, strings with their lengths
+    /// before them.
     pub(in crate::decode) fn read_binary(
         &mut self,
         index: usize,

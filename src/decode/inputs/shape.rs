@@ -55,7 +55,8 @@ impl Inputs<'_> {
         let count = count.ok_or_else(|| {
             DecodeError::too_large(format!("expected at most {most} elements, got shape {shape:?}"))
         })?;
-        // A shape without elements still has rows, whose lengths are stored, and lists, which a response writes.
+        // A shape without elements still has rows, whose lengths are stored, and lists, which a response
+        // writes.
         if product(|length| length.max(1)).is_none() {
             return Err(DecodeError::too_large(format!(
                 "expected at most {most} lists without elements, got shape {shape:?}"

@@ -11,13 +11,13 @@ fn raw_rows_are_their_bytes() {
     let bytes: Vec<u8> =
         [1.0_f32, 2.5, -3.0, f32::MAX].iter().flat_map(|value| value.to_le_bytes()).collect();
     let request = asked(&[RAW], &bytes, &single());
-    assert_eq!((request.rows, &request.inputs[0]), (2, &f32s(&[2, 2], &[1.0, 2.5, -3.0, f32::MAX])));
+    assert_eq!((request.rows, first(&request)), (2, &f32s(&[2, 2], &[1.0, 2.5, -3.0, f32::MAX])));
     assert_eq!(request.response.protocol, Protocol::Rows);
     let request = asked(&[RAW], &bytes, &whole());
-    assert_eq!((request.rows, &request.inputs[0].shape), (1, &vec![2, 2]));
+    assert_eq!((request.rows, &first(&request).shape), (1, &vec![2, 2]));
     let flags = signature(&[("x", ElementType::Bool, &[0])]);
     let expected = Tensor { shape: vec![3], elements: Elements::Bool(vec![true, false, true]) };
-    assert_eq!(asked(&[RAW], &[1, 0, 1], &flags).inputs, [expected]);
+    assert_eq!(given(&asked(&[RAW], &[1, 0, 1], &flags)), [expected]);
 
     let free = signature(&[("x", ElementType::F32, &[0, 0])]);
     let text = signature(&[("x", ElementType::String, &[0])]);
@@ -99,7 +99,7 @@ fn v2(json: &str, binary: &[u8], signature: &Signature) -> Result<Request, Failu
 }
 
 #[test]
-fn v2_tensors_may_stand_behind_the_json() {
+fn v2_tensors_may_be_behind_the_json() {
     let x = r#"{"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8, "a": [1]}}"#;
     let n = r#"{"parameters": {"binary_data_size": 8}, "datatype": "INT64", "shape": [1], "name": "n"}"#;
     let n_json = r#"{"name": "n", "shape": [1], "datatype": "INT64", "data": [7]}"#;
@@ -115,18 +115,18 @@ fn v2_tensors_may_stand_behind_the_json() {
             format!(r#"{{"id": "q", "inputs": [{tensors}], "parameters": {{"binary_data_output": true}}}}"#);
         let request =
             v2(&json, &binary, &several()).unwrap_or_else(|failure| panic!("{json}: {}", failure.rejection));
-        assert_eq!(request.inputs, [f32s(&[1, 2], &[1.5, -2.0]), i64s(&[7])]);
+        assert_eq!(given(&request), [f32s(&[1, 2], &[1.5, -2.0]), i64s(&[7])]);
         assert_eq!(request.response.protocol, Protocol::V2 { outputs: vec![], binary: true });
         assert_eq!(request.response.id, string_id("q"));
     }
     let strings = signature(&[("s", ElementType::String, &[0, 2])]);
     let json = r#"{"inputs": [{"name": "s", "shape": [1, 2], "datatype": "BYTES", "parameters": {"binary_data_size": 10}}]}"#;
     let request = v2(json, b"\x02\0\0\0\xc3\xa9\0\0\0\0", &strings).unwrap();
-    assert_eq!(request.inputs[0].elements, Elements::String(vec!["é".to_owned(), String::new()]));
+    assert_eq!(first(&request).elements, Elements::String(vec!["é".to_owned(), String::new()]));
 }
 
 #[test]
-fn v2_columns_may_stand_behind_the_json() {
+fn v2_columns_may_be_behind_the_json() {
     let column = |name: &str, datatype: &str| {
         format!(
             r#"{{"name": "{name}", "shape": [2], "datatype": "{datatype}", "parameters": {{"binary_data_size": 8}}}}"#
@@ -134,7 +134,7 @@ fn v2_columns_may_stand_behind_the_json() {
     };
     let bytes: Vec<u8> = [1.0_f32, 3.0, 2.0, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
     let json = format!(r#"{{"inputs": [{}, {}]}}"#, column("a", "FP32"), column("b", "FP32"));
-    assert_eq!(v2(&json, &bytes, &table()).unwrap().inputs, [f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0])]);
+    assert_eq!(given(&v2(&json, &bytes, &table()).unwrap()), [f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0])]);
     let json = format!(r#"{{"inputs": [{}]}}"#, column("a", "INT32"));
     assert_eq!(
         v2(&json, &bytes[..8], &table()).unwrap_err().rejection.message,
@@ -143,7 +143,7 @@ fn v2_columns_may_stand_behind_the_json() {
 }
 
 #[test]
-fn what_is_wrong_with_binary_data_is_said() {
+fn wrong_binary_data_is_refused() {
     let tensor = |rest: &str| format!(r#"{{"inputs": [{{"name": "x", "datatype": "FP32", {rest}}}]}}"#);
     let sized =
         |size: u64| tensor(&format!(r#""shape": [1, 2], "parameters": {{"binary_data_size": {size}}}"#));

@@ -1,4 +1,4 @@
-//! What is around a body: events, packing. What asks here, asks for tables and binary data too.
+//! Envelopes: CloudEvents and gzip. The helpers serve the tests of tables and binary data, too.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -56,7 +56,7 @@ fn events_carry_every_form() {
         (vec![("content-encoding", "gzip")], &gzip(json)),
     ] {
         let pairs = [&EVENT[..], &more].concat();
-        assert_eq!(asked(&pairs, body, &single()).inputs, expected);
+        assert_eq!(given(&asked(&pairs, body, &single())), expected);
         let attributes =
             attributes(&[&pairs[..], &[("ce-subject", "s"), ("ce-correlationid", "c")]].concat());
         let event = open(Headers(&attributes), body, &Limits::DEFAULT).response_format.event.unwrap();
@@ -74,9 +74,9 @@ fn events_carry_every_form() {
         r#""data_base64": "AACAPwAAAEA=", "datacontenttype": "application/octet-stream""#,
     ] {
         let body = format!("{{{base}, {rest}}}");
-        assert_eq!(asked(&structured, body.as_bytes(), &single()).inputs, expected, "{body}");
+        assert_eq!(given(&asked(&structured, body.as_bytes(), &single())), expected, "{body}");
         let packed = [structured[0], ("content-encoding", "GZIP")];
-        assert_eq!(asked(&packed, &gzip(body.as_bytes()), &single()).inputs, expected, "{body}");
+        assert_eq!(given(&asked(&packed, &gzip(body.as_bytes()), &single())), expected, "{body}");
         let attributes = attributes(&structured);
         let event =
             open(Headers(&attributes), body.as_bytes(), &Limits::DEFAULT).response_format.event.unwrap();
@@ -85,7 +85,7 @@ fn events_carry_every_form() {
 }
 
 #[test]
-fn what_is_wrong_with_an_event_is_said() {
+fn wrong_events_are_refused() {
     let needs = "expected a CloudEvent with specversion, id, source and type, got no";
     for (gone, expected) in [("ce-id", "ce-id"), ("ce-source", "ce-source"), ("ce-type", "ce-type")] {
         let pairs: Vec<_> = EVENT.into_iter().filter(|(key, _)| *key != gone).collect();
@@ -179,7 +179,7 @@ fn what_is_wrong_with_an_event_is_said() {
 }
 
 #[test]
-fn packed_bodies_weigh_what_they_unpack_to() {
+fn compressed_bodies_count_with_their_decompressed_size() {
     let body = gzip(br#"{"instances": [[1, 2]]}"#);
     let packed = attributes(&[("content-encoding", "gzip")]);
     assert_eq!(memory_bytes(Headers(&packed), &body, &Limits::DEFAULT), body.len() + 23);

@@ -61,7 +61,7 @@ fn bodies_that_are_no_request() {
 }
 
 #[test]
-fn numbers_that_are_none() {
+fn malformed_numbers() {
     for (number, expected) in [
         ("01", "expected a number without leading zeros at byte 2"),
         ("-01", "expected a number without leading zeros at byte 3"),
@@ -136,8 +136,8 @@ fn rows_that_do_not_fit() {
 fn without_a_batch_dimension_each_instance_is_a_whole_input() {
     let body = br#"{"instances": [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]}"#;
     let request = decode(body, &whole(), &Limits::DEFAULT).unwrap();
-    assert_eq!((request.rows, &request.inputs[0].shape[..]), (2, &[2, 2][..]));
-    assert_eq!(request.inputs[0].elements.len(), 8);
+    assert_eq!((request.rows, &first(&request).shape[..]), (2, &[2, 2][..]));
+    assert_eq!(first(&request).elements.len(), 8);
 }
 
 #[test]
@@ -147,13 +147,13 @@ fn ragged_rows_are_named() {
         &signature,
         &[(
             "[[1, 2], [1, 2, 3]]",
-            "[1]: expected 2 values as before it in input \"x\" (float32[N, N]), got 3; rows of several lengths fit together where \
+            "[1]: expected 2 values as before in input \"x\" (float32[N, N]), got 3; rows of several lengths fit together where \
              the bundle's model.yaml declares padding, with input \"x\" and axis 1",
         )],
     );
 }
 
-/// What people send who have one row, or MLflow 1: the error shows this model's own form.
+/// Bodies of clients with one row, or of MLflow 1: the error shows the model's own form.
 #[test]
 fn other_forms_are_answered_with_the_right_one() {
     let bare = "; a list of rows is expected, also for one row: ";
@@ -185,7 +185,7 @@ fn other_forms_are_answered_with_the_right_one() {
 }
 
 #[test]
-fn a_name_that_is_nearly_right_is_proposed() {
+fn a_similar_name_is_suggested() {
     let wine = Signature { columns: Some(vec!["alcohol".to_owned(), "Malic Acid".to_owned()]), ..single() };
     for (name, proposed) in [("alchol", Some("alcohol")), ("malic acid", Some("Malic Acid")), ("hue", None)] {
         let said = message(&format!(r#"[{{"{name}": 1}}]"#), &wine);
@@ -195,7 +195,7 @@ fn a_name_that_is_nearly_right_is_proposed() {
 }
 
 #[test]
-fn frames_that_do_not_fit() {
+fn dataframes_that_do_not_fit() {
     let split = |inner: &str| format!(r#"{{"dataframe_split": {{{inner}}}}}"#);
     for (inner, expected) in [
         (r#""columns": ["a", "b"]"#, ": expected columns and data, got no data"),
@@ -339,13 +339,13 @@ fn v2_tensors_that_do_not_fit() {
 }
 
 #[test]
-fn what_would_be_answered_otherwise_than_asked() {
+fn requests_whose_response_would_differ_from_what_they_ask() {
     let strings = signature(&[("s", ElementType::String, &[0])]);
     check(
         &strings,
         &[(
             r#"{"instances": ["a\u0000b"]}"#,
-            "input \"s\": expected strings without NUL (U+0000), which ONNX Runtime ends them at, got one",
+            "input \"s\": expected strings without NUL (U+0000), at which ONNX Runtime ends them, got one",
         )],
     );
     check(
@@ -398,7 +398,7 @@ fn deep_nesting_is_refused_and_bounded() {
 }
 
 #[test]
-fn long_names_are_cut_in_messages() {
+fn long_names_are_shortened_in_messages() {
     let long = "y".repeat(5000);
     let found = message(&format!(r#"[{{"{long}": 1}}]"#), &single());
     assert_eq!(found, format!("[0]: expected input \"x\", got unknown input \"{}\"…", "y".repeat(64)));

@@ -30,12 +30,12 @@ fn every_form_of_two_rows_reads_the_same() {
     ];
     for (body, form) in plain {
         let request = good(body, &single());
-        assert_eq!((&request.inputs[..], request.rows), (&[tensor.clone()][..], 2), "{body}");
+        assert_eq!((&given(&request)[..], request.rows), (&[tensor.clone()][..], 2), "{body}");
         assert_eq!((request.response.protocol, request.response.id), (form, None), "{body}");
     }
     for body in tensors {
         let request = good(&format!(r#"{{"inputs": [{body}]}}"#), &single());
-        assert_eq!((&request.inputs[..], request.rows), (&[tensor.clone()][..], 2), "{body}");
+        assert_eq!((&given(&request)[..], request.rows), (&[tensor.clone()][..], 2), "{body}");
         assert_eq!(request.response.protocol, Protocol::V2 { outputs: vec![], binary: false }, "{body}");
     }
 }
@@ -51,7 +51,7 @@ fn several_inputs_come_by_name() {
             {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}]}"#,
     ] {
         let request = good(body, &several());
-        assert_eq!((request.inputs, request.rows), (expected.clone(), 2), "{body}");
+        assert_eq!((given(&request), request.rows), (expected.clone(), 2), "{body}");
     }
 }
 
@@ -65,7 +65,7 @@ fn named_columns_come_in_any_order() {
         r#"{"instances": [{"x": [1, 2]}, {"a": 3, "b": 4}]}"#,
         r#"{"instances": [[1, 2], [3, 4]]}"#,
     ] {
-        assert_eq!(good(body, &table()).inputs, expected, "{body}");
+        assert_eq!(given(&good(body, &table())), expected, "{body}");
     }
 }
 
@@ -78,12 +78,12 @@ fn a_model_without_a_batch_dimension_takes_one_instance() {
         r#"[{"x": [[1, 2], [3, 4]]}]"#,
     ] {
         let request = good(body, &whole());
-        assert_eq!((request.inputs, request.rows), (expected.clone(), 1), "{body}");
+        assert_eq!((given(&request), request.rows), (expected.clone(), 1), "{body}");
     }
     let scalar = Signature { batched: false, ..signature(&[("x", ElementType::F32, &[])]) };
     let v2 = r#"{"inputs": [{"name": "x", "shape": [], "datatype": "FP32", "data": [7]}]}"#;
     for body in [r#"{"instances": [7]}"#, r#"{"inputs": 7}"#, v2] {
-        assert_eq!(good(body, &scalar).inputs, [f32s(&[], &[7.0])], "{body}");
+        assert_eq!(given(&good(body, &scalar)), [f32s(&[], &[7.0])], "{body}");
     }
 }
 
@@ -91,19 +91,19 @@ fn a_model_without_a_batch_dimension_takes_one_instance() {
 fn brackets_around_a_single_value_may_be_left_out() {
     let signature = signature(&[("x", ElementType::F32, &[0, 1]), ("n", ElementType::I64, &[0])]);
     let request = good(r#"{"dataframe_records": [{"x": 1, "n": 2}, {"x": [3], "n": 4}]}"#, &signature);
-    assert_eq!(request.inputs, [f32s(&[2, 1], &[1.0, 3.0]), i64s(&[2, 4])]);
+    assert_eq!(given(&request), [f32s(&[2, 1], &[1.0, 3.0]), i64s(&[2, 4])]);
 }
 
 #[test]
 fn symbolic_dimensions_follow_the_first_value() {
     let signature = signature(&[("x", ElementType::F32, &[0, 0, 2])]);
     let request = good("[[[1, 2], [3, 4], [5, 6]]]", &signature);
-    assert_eq!(request.inputs, [f32s(&[1, 3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])]);
-    assert_eq!(good("[[], []]", &signature).inputs, [f32s(&[2, 0, 2], &[])]);
+    assert_eq!(given(&request), [f32s(&[1, 3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])]);
+    assert_eq!(given(&good("[[], []]", &signature)), [f32s(&[2, 0, 2], &[])]);
 }
 
 #[test]
-fn ids_are_kept_as_given_wherever_they_stand() {
+fn ids_are_kept_as_given_in_every_place() {
     let number = |text: &str| Some(Id::Number(text.to_owned()));
     for (given, expected) in [
         (r#""a\n\ud83d\ude00""#, string_id("a\n😀")),
@@ -120,7 +120,7 @@ fn ids_are_kept_as_given_wherever_they_stand() {
         ] {
             assert_eq!(good(&body, &single()).response.id, expected, "{body}");
         }
-        // An error response echoes it too, though it comes behind the error.
+        // An error response repeats the id, though it comes after the error.
         let failure = read(&format!(r#"{{"instances": [[1]], "id": {given}}}"#), &single()).unwrap_err();
         assert_eq!(failure.id, expected);
     }
@@ -128,7 +128,7 @@ fn ids_are_kept_as_given_wherever_they_stand() {
 }
 
 #[test]
-fn v2_names_the_outputs_that_it_wants() {
+fn v2_names_the_requested_outputs() {
     let tensor = r#"{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}"#;
     let wanted = |name: &str, binary| RequestedOutput { name: name.to_owned(), binary };
     for (outputs, expected) in [
@@ -148,7 +148,7 @@ fn v2_names_the_outputs_that_it_wants() {
     }
 }
 
-/// As other servers' clients write it: null for what they do not say, and a column as `[rows, 1]`.
+/// Clients of other servers write null for what they do not set, and a column as `[rows, 1]`.
 #[test]
 fn v2_is_read_as_other_clients_write_it() {
     let plain = r#"{"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]},
@@ -186,14 +186,14 @@ fn v2_takes_a_column_with_and_without_a_last_dimension() {
             r#"{{"inputs": [{{"name": "x", "shape": {shape}, "datatype": "FP32", "data": {x}}},
                 {{"name": "n", "shape": {shape}, "datatype": "INT64", "data": {n}}}]}}"#
         );
-        assert_eq!(good(&body, &narrow).inputs, expected, "{body}");
-        // As a frame's columns, which have the widest types.
+        assert_eq!(given(&good(&body, &narrow)), expected, "{body}");
+        // Columns of a DataFrame have the widest types.
         let frame = body.replace("FP32", "FP64").replace("INT64", "INT32");
-        assert_eq!(good(&frame, &narrow).inputs, expected, "{frame}");
+        assert_eq!(given(&good(&frame, &narrow)), expected, "{frame}");
     }
 }
 
-/// As MLServer's pandas codec sends a frame: one tensor a column.
+/// MLServer's pandas codec sends one tensor for each column of a DataFrame.
 #[test]
 fn v2_takes_the_columns_of_the_one_input_by_their_names() {
     let tensor = |name: &str, shape: &str, datatype: &str, data: &str| {
@@ -211,17 +211,17 @@ fn v2_takes_the_columns_of_the_one_input_by_their_names() {
     ] {
         let body = body(&tensors);
         let request = good(&body, &table());
-        assert_eq!((&request.inputs[..], request.rows), (&expected[..], 2), "{body}");
+        assert_eq!((&given(&request)[..], request.rows), (&expected[..], 2), "{body}");
     }
     let whole = tensor("x", "[2, 2]", "FP32", "[1, 2.5, 3, 4]");
-    assert_eq!(good(&body(std::slice::from_ref(&whole)), &table()).inputs, expected);
+    assert_eq!(given(&good(&body(std::slice::from_ref(&whole)), &table())), expected);
     for (tensors, says) in [
         (vec![a.clone()], "inputs: expected a value for each of 2 columns, got none for \"b\""),
         (vec![a.clone(), a.clone()], "input \"a\": expected each input once, got it twice"),
         (vec![a.clone(), whole.clone()], "input \"x\": expected the whole input or its columns, got both"),
         (vec![whole, a.clone()], "input \"a\": expected the whole input or its columns, got both"),
         (vec![a.clone(), tensor("b", "[3]", "FP32", "[1, 2, 3]")], {
-            "input \"b\": expected 2 values as before it, got more"
+            "input \"b\": expected 2 values as before, got more"
         }),
         (vec![tensor("a", "[3]", "FP32", "[1, 2]")], "input \"a\": expected 3 values for shape [3], got 2"),
         (vec![tensor("a", "[1, 2]", "FP32", "[1, 2]")], {
@@ -254,7 +254,7 @@ fn a_model_without_inputs_takes_empty_objects() {
     ] {
         let request = good(body, &signature);
         assert_eq!(
-            (&request.inputs[..], request.rows, &request.response.protocol),
+            (&given(&request)[..], request.rows, &request.response.protocol),
             (&[][..], 1, &form),
             "{body}"
         );

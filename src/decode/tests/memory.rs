@@ -1,5 +1,4 @@
-//! Memory that decoding takes, whatever a body says: measured on hostile bodies, and on bodies that a grammar
-//! of all forms makes.
+//! Memory that decoding takes, measured on hostile bodies and on bodies from a grammar of all forms.
 
 use std::io::Write as _;
 
@@ -24,13 +23,13 @@ const LIMITS: Limits = Limits {
 /// before they grew.
 const MOST: u64 = 3;
 
-/// `ids: int64[N, N]`, filled up.
+/// `ids: int64[N, N]`, padded.
 fn padded() -> Signature {
     let padding = Padding { input: 0, axis: 1, value: Elements::I64(vec![0]), to: PadTo::Multiple(8) };
     Signature { padding: vec![padding], ..signature(&[("ids", ElementType::I64, &[0, 0])]) }
 }
 
-/// `x: float32[N]`, and texts that a row may leave out.
+/// `x: float32[N]`, and strings that a row may leave out.
 fn with_missing() -> Signature {
     let names: Vec<String> = (0..20).map(|number| format!("t{number}")).collect();
     let mut inputs = vec![("x", ElementType::F32, &[0][..])];
@@ -67,7 +66,7 @@ fn pack(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Unpacks and reads a body; what came of it, and the peak of memory.
+/// Decompresses and decodes a body; returns the outcome and the peak of memory.
 fn measured(
     attributes: &[(&str, &str)],
     body: &[u8],
@@ -84,7 +83,7 @@ fn measured(
     (read, measured.bytes_max)
 }
 
-/// Checks what must hold of every outcome.
+/// Checks the invariants of every outcome.
 fn check(attributes: &[(&str, &str)], body: &[u8], signature: &Signature) -> Result<Request, Failure> {
     let (read, peak) = measured(attributes, body, signature);
     let shown = || String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
@@ -97,7 +96,7 @@ fn check(attributes: &[(&str, &str)], body: &[u8], signature: &Signature) -> Res
     assert!(id.is_none_or(|id| id.as_str().len() <= MAX_ID_BYTES), "{}", shown());
     if let Ok(request) = &read {
         assert!(request.rows > 0 && request.rows <= LIMITS.max_rows);
-        for (tensor, spec) in request.inputs.iter().zip(&signature.inputs) {
+        for (tensor, spec) in request.inputs.iter().flatten().zip(&signature.inputs) {
             let instances = if signature.batched { 1 } else { request.rows };
             assert_eq!(tensor.shape.iter().product::<usize>() * instances, tensor.elements.len());
             assert!(tensor.elements.len() * element_weight(spec.element) <= LIMITS.max_elements);
@@ -106,14 +105,14 @@ fn check(attributes: &[(&str, &str)], body: &[u8], signature: &Signature) -> Res
     read
 }
 
-/// `{unit}` again and again between two ends, as much of it as fits.
+/// As many `unit`s between two ends as fit.
 fn filled(begin: &str, unit: &str, last: &str) -> String {
     let times = (LIMITS.max_body_bytes - begin.len() - last.len()) / unit.len();
     format!("{begin}{}{last}", unit.repeat(times))
 }
 
 #[test]
-fn what_a_body_claims_takes_no_memory() {
+fn claims_of_a_body_take_no_memory() {
     let v2 = |shape: &str| {
         format!(r#"{{"inputs": [{{"name": "ids", "datatype": "INT64", "shape": {shape}, "data": []}}]}}"#)
     };
@@ -132,14 +131,14 @@ fn what_a_body_claims_takes_no_memory() {
         assert_eq!(failure.rejection.code, Code::InputTooLarge, "{body}: {}", failure.rejection);
         assert!(failure.rejection.message.starts_with(says), "{body}: {}", failure.rejection);
     }
-    assert_eq!(check(&[], v2("[3, 0]").as_bytes(), &padded()).unwrap().inputs[0].shape, [3, 8]);
+    assert_eq!(first(&check(&[], v2("[3, 0]").as_bytes(), &padded()).unwrap()).shape, [3, 8]);
     let open = Signature { batched: false, ..signature(&[("ids", ElementType::I64, &[0, 0, 0])]) };
     let failure = check(&[], v2("[4294967296, 4294967296, 0]").as_bytes(), &open).unwrap_err();
     assert_eq!(failure.rejection.code, Code::InputTooLarge);
 }
 
 #[test]
-fn what_costs_few_bytes_is_counted_by_the_memory_that_it_takes() {
+fn short_values_are_counted_by_the_memory_that_they_take() {
     let texts = || signature(&[("s", ElementType::String, &[0, 0])]);
     let maps = || composite(ValueKind::Map { key: ElementType::String, value: ElementType::String });
     let columns = filled(r#"{"dataframe_split": {"columns": [""#, "\",\"", r#""], "data": [[1]]}}"#);
@@ -276,7 +275,7 @@ proptest! {
         if packed {
             bytes = pack(&bytes);
             attributes.push(("content-encoding", "gzip"));
-            // The size that its trailer claims may be more or less than it holds.
+            // The trailer may claim more or less than the decompressed size.
             let at = bytes.len() - 2;
             bytes[at] = bytes[at].wrapping_add(lie as u8);
         }
@@ -312,7 +311,7 @@ fn an_id_has_at_most_1_kib() {
             format!(r#"{{"instances": [[1, 2]], "id": {}}}"#, "1".repeat(11_000)),
             "id: expected at most 1024 bytes, got 11000",
         ),
-        // The first error is another one: the id is not repeated all the same.
+        // The id is not repeated if another error comes first, either.
         (
             &json,
             format!(r#"{{"instances": [[1]], "id": "{too_long}"}}"#),

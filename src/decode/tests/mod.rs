@@ -67,6 +67,21 @@ fn message(body: &str, signature: &Signature) -> String {
     }
 }
 
+/// The tensors of a request that leaves out no input.
+fn inputs_of(request: &Request) -> Vec<&Tensor> {
+    request.inputs.iter().map(|input| input.as_ref().expect("an input was left out")).collect()
+}
+
+/// A copy of the tensors of a request that leaves out no input.
+fn given(request: &Request) -> Vec<Tensor> {
+    inputs_of(request).into_iter().cloned().collect()
+}
+
+/// The first input.
+fn first(request: &Request) -> &Tensor {
+    inputs_of(request)[0]
+}
+
 fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
     Tensor { shape: shape.to_vec(), elements: Elements::F32(values.to_vec()) }
 }

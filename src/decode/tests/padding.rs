@@ -8,11 +8,11 @@ fn tokens(to: PadTo) -> Signature {
 }
 
 fn read(body: &str, to: PadTo) -> Tensor {
-    decode(body.as_bytes(), &tokens(to), &Limits::DEFAULT).unwrap().inputs.remove(0)
+    decode(body.as_bytes(), &tokens(to), &Limits::DEFAULT).unwrap().inputs.remove(0).unwrap()
 }
 
 #[test]
-fn rows_of_several_lengths_are_filled_up_in_every_form() {
+fn rows_of_several_lengths_are_padded_in_every_form() {
     let expected = Tensor { shape: vec![2, 4], elements: Elements::I64(vec![1, 2, 3, 7, 4, 7, 7, 7]) };
     for body in [
         r#"{"instances": [[1, 2, 3], [4]]}"#,
@@ -26,7 +26,7 @@ fn rows_of_several_lengths_are_filled_up_in_every_form() {
     let table =
         super::envelopes::asked(&[super::envelopes::CSV], b"1,2,3\n4,5,6\n", &tokens(PadTo::Multiple(4)));
     let elements = Elements::I64(vec![1, 2, 3, 7, 4, 5, 6, 7]);
-    assert_eq!(table.inputs[0], Tensor { shape: vec![2, 4], elements });
+    assert_eq!(*first(&table), Tensor { shape: vec![2, 4], elements });
     let v2 = r#"{"inputs": [{"name": "ids", "shape": [1, 3], "datatype": "INT64", "data": [1, 2, 3]}]}"#;
     let expected = Tensor { shape: vec![1, 5], elements: Elements::I64(vec![1, 2, 3, 7, 7]) };
     assert_eq!(read(v2, PadTo::Multiple(5)), expected);
@@ -36,15 +36,15 @@ fn rows_of_several_lengths_are_filled_up_in_every_form() {
     assert_eq!(read("[[]]", PadTo::Multiple(3)).elements, Elements::I64(vec![7, 7, 7]));
 }
 
-/// Rows of cells too: they know their length at once, where lists show it one by one.
+/// Rows of cells are padded, too: their length is known from the start.
 #[test]
-fn rows_of_tables_are_filled_up() {
+fn rows_of_tables_are_padded() {
     let expected = Tensor { shape: vec![2, 4], elements: Elements::I64(vec![1, 2, 3, 7, 4, 5, 6, 7]) };
     let signature = tokens(PadTo::Multiple(4));
     let headers = [("content-type".to_owned(), "text/csv".to_owned())].into();
     let table = envelope::open(crate::headers::Headers(&headers), b"1,2,3\n4,5,6\n", &Limits::DEFAULT);
     let request = table.content.unwrap().decode(&signature, &Limits::DEFAULT).unwrap();
-    assert_eq!(request.inputs, std::slice::from_ref(&expected));
+    assert_eq!(given(&request), std::slice::from_ref(&expected));
     let named = Signature { columns: Some(["a", "b", "c"].map(str::to_owned).to_vec()), ..signature };
     for body in [
         r#"{"dataframe_split": {"columns": ["a", "b", "c"], "data": [[1, 2, 3], [4, 5, 6]]}}"#,
@@ -52,21 +52,21 @@ fn rows_of_tables_are_filled_up() {
         r#"{"instances": [{"a": 1, "b": 2, "c": 3}, {"a": 4, "b": 5, "c": 6}]}"#,
     ] {
         let request = decode(body.as_bytes(), &named, &Limits::DEFAULT).unwrap();
-        assert_eq!(request.inputs, std::slice::from_ref(&expected), "{body}");
+        assert_eq!(given(&request), std::slice::from_ref(&expected), "{body}");
     }
 }
 
 #[test]
-fn an_inner_dimension_is_filled_up() {
+fn an_inner_dimension_is_padded() {
     let padding = Padding { input: 0, axis: 2, value: Elements::F32(vec![0.5]), to: PadTo::Multiple(3) };
     let signature = Signature { padding: vec![padding], ..signature(&[("x", ElementType::F32, &[0, 2, 0])]) };
     let request = decode(b"[[[1, 2], [3, 4]]]", &signature, &Limits::DEFAULT).unwrap();
     let elements = Elements::F32(vec![1.0, 2.0, 0.5, 3.0, 4.0, 0.5]);
-    assert_eq!(request.inputs[0], Tensor { shape: vec![1, 2, 3], elements });
+    assert_eq!(*first(&request), Tensor { shape: vec![1, 2, 3], elements });
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+fn rows_that_are_too_long_are_refused() {
     let message = |body: &str, to, limits: &Limits| {
         decode(body.as_bytes(), &tokens(to), limits).unwrap_err().rejection.message.into_owned()
     };

@@ -1,4 +1,4 @@
-//! Rows as data frames send them: columns in a declared order, of types narrower than the inputs', with gaps.
+//! DataFrames: columns in a declared order, of types narrower than the inputs', with missing values.
 
 use super::envelopes::{CSV, asked, refused};
 use super::*;
@@ -33,7 +33,7 @@ fn turned() -> Signature {
     }
 }
 
-/// `a`, for which nothing stands when it is missing, `b`, for which -1 does, and `c`, for which "red" does.
+/// `a` without a value for a missing one, `b` with -1 and `c` with "red".
 fn declared() -> Signature {
     Signature {
         column_rules: ColumnRules { never_missing: vec![0], ..ColumnRules::default() },
@@ -51,16 +51,16 @@ fn texts(values: &[&str]) -> Tensor {
     Tensor { shape: vec![values.len()], elements }
 }
 
-/// NaN as the text that it has in messages, since no NaN equals another.
+/// Values as text, since no NaN equals another.
 fn numbers(request: &Request) -> Vec<String> {
-    request.inputs[0].elements.view().to_f64().iter().map(f64::to_string).collect()
+    first(request).elements.view().to_f64().iter().map(f64::to_string).collect()
 }
 
 #[test]
 fn rows_without_names_come_in_the_declared_order() {
     let expected = [f32s(&[2, 1], &[1.0, 0.0]), texts(&["x", "y"])];
     for body in ["x,1\ny,0\n", "x,True\ny,false\n", "a,b\n1,x\n0,y\n"] {
-        assert_eq!(asked(&[CSV], body.as_bytes(), &turned()).inputs, expected, "{body}");
+        assert_eq!(given(&asked(&[CSV], body.as_bytes(), &turned())), expected, "{body}");
     }
     for body in [
         r#"{"instances": [["x", 1], ["y", false]]}"#,
@@ -68,7 +68,7 @@ fn rows_without_names_come_in_the_declared_order() {
         r#"{"dataframe_split": {"columns": ["a", "b"], "data": [[true, "x"], [0, "y"]]}}"#,
         r#"{"inputs": {"a": [true, false], "b": ["x", "y"]}}"#,
     ] {
-        assert_eq!(good(body, &turned()).inputs, expected, "{body}");
+        assert_eq!(given(&good(body, &turned())), expected, "{body}");
     }
     let says = |body: &str| message(body, &turned());
     assert_eq!(says(r#"[["x"]]"#), "[0]: expected 2 cells, one a column, got 1");
@@ -87,7 +87,7 @@ fn rows_without_names_come_in_the_declared_order() {
 fn a_header_names_a_single_input_of_one_column() {
     let single = signature(&[("x", ElementType::F32, &[0, 1])]);
     for body in ["x\n1\n2\n", "1\n2\n", "\"x\"\n1\n2\n"] {
-        assert_eq!(asked(&[CSV], body.as_bytes(), &single).inputs, [f32s(&[2, 1], &[1.0, 2.0])], "{body}");
+        assert_eq!(given(&asked(&[CSV], body.as_bytes(), &single)), [f32s(&[2, 1], &[1.0, 2.0])], "{body}");
     }
     let text = signature(&[("x", ElementType::String, &[0, 1])]);
     assert!(refused(&[CSV], b"x\nhello\n", &text).starts_with("line 1 may be a header or a row of values"));
@@ -113,7 +113,7 @@ fn null_is_nan_for_floats() {
 }
 
 #[test]
-fn what_is_declared_for_missing_values_stands_in_every_form() {
+fn declared_values_replace_missing_ones_in_every_form() {
     let expected = [f32s(&[2], &[1.0, 2.0]), f32s(&[2], &[-1.0, 3.0]), texts(&["blue", "red"])];
     for body in [
         r#"[{"a": 1, "b": null, "c": "blue"}, {"a": 2, "b": 3}]"#,
@@ -123,10 +123,10 @@ fn what_is_declared_for_missing_values_stands_in_every_form() {
             {"name": "b", "shape": [2], "datatype": "FP32", "data": [null, 3]},
             {"name": "c", "shape": [2], "datatype": "BYTES", "data": ["blue", null]}]}"#,
     ] {
-        assert_eq!(good(body, &declared()).inputs, expected, "{body}");
+        assert_eq!(given(&good(body, &declared())), expected, "{body}");
     }
     for body in ["1,,blue\n2,3,\n", "c,a,b\nblue,1, \n,2,3\n"] {
-        assert_eq!(asked(&[CSV], body.as_bytes(), &declared()).inputs, expected, "{body}");
+        assert_eq!(given(&asked(&[CSV], body.as_bytes(), &declared())), expected, "{body}");
     }
     let missing = "to accept missing values, declare columns.missing in the bundle's model.yaml";
     for body in [
@@ -152,13 +152,13 @@ fn what_is_declared_for_missing_values_stands_in_every_form() {
 fn a_fixed_number_of_rows_holds_for_values_read_one_by_one() {
     let fixed = Signature { batched: false, ..signature(&[("x", ElementType::F32, &[2])]) };
     let fixed = Signature { missing: vec![(0, Elements::F32(vec![-1.0]))], ..fixed };
-    assert_eq!(good(r#"{"inputs": [1, null]}"#, &fixed).inputs, [f32s(&[2], &[1.0, -1.0])]);
+    assert_eq!(given(&good(r#"{"inputs": [1, null]}"#, &fixed)), [f32s(&[2], &[1.0, -1.0])]);
     assert_eq!(message(r#"{"inputs": [1]}"#, &fixed), "inputs: expected 2 values (float32[2]), got 1");
 }
 
-/// As MLflow does; a request that lacks a column is refused all the same.
+/// MLflow ignores them, too. A request without a declared column is refused all the same.
 #[test]
-fn columns_that_a_mlflow_signature_lacks_are_passed_over() {
+fn columns_that_a_mlflow_signature_lacks_are_ignored() {
     let passing = |signature: Signature| {
         let column_rules = ColumnRules { ignores_unknown: true, ..signature.column_rules.clone() };
         Signature { column_rules, ..signature }
@@ -174,10 +174,10 @@ fn columns_that_a_mlflow_signature_lacks_are_passed_over() {
             {"data": ["q"], "name": "y", "shape": [1], "datatype": "BYTES"},
             {"name": "a", "shape": [2], "datatype": "INT64", "data": [1, 3]}]}"#,
     ] {
-        assert_eq!(good(body, &one).inputs, expected, "{body}");
+        assert_eq!(given(&good(body, &one)), expected, "{body}");
         assert!(read(body, &table()).is_err(), "{body}");
     }
-    assert_eq!(asked(&[CSV], b"z,b,a\n\"q,r\",2,1\n,4,3\n", &one).inputs, expected);
+    assert_eq!(given(&asked(&[CSV], b"z,b,a\n\"q,r\",2,1\n,4,3\n", &one)), expected);
     let lacking = "expected a value for each of 2 columns, got none for \"b\"";
     assert_eq!(message(r#"[{"a": 1, "z": 2}]"#, &one), format!("[0]: {lacking}"));
     assert_eq!(refused(&[CSV], b"a,z\n1,2\n", &one), format!("line 1: {lacking}"));
@@ -188,13 +188,13 @@ fn columns_that_a_mlflow_signature_lacks_are_passed_over() {
         r#"{"dataframe_split": {"columns": ["a", "z", "b"], "data": [[true, 1, "x"], [0, 2, "y"]]}}"#,
         r#"{"inputs": {"a": [true, false], "z": [1], "b": ["x", "y"]}}"#,
     ] {
-        assert_eq!(good(body, &each).inputs, expected, "{body}");
+        assert_eq!(given(&good(body, &each)), expected, "{body}");
     }
-    assert_eq!(asked(&[CSV], b"a,z,b\n1,,x\n0,7,y\n", &each).inputs, expected);
+    assert_eq!(given(&asked(&[CSV], b"a,z,b\n1,,x\n0,7,y\n", &each)), expected);
 }
 
 #[test]
-fn columns_take_what_their_types_say_and_optional_ones_may_be_left_out() {
+fn columns_take_values_of_their_types_and_optional_ones_may_be_left_out() {
     let expected = ["3", "1", "NaN", "4", "0", "0.5"];
     for body in [
         r#"[{"n": 3, "is": true}, {"f": 0.5, "is": false, "n": 4}]"#,
@@ -229,10 +229,10 @@ fn columns_take_what_their_types_say_and_optional_ones_may_be_left_out() {
             "[0]: expected a value for each of 3 columns, got none for \"n\"".to_owned(),
         ),
         (r#"{"inputs": {"n": [1, 2], "is": [1]}}"#, {
-            "inputs[\"is\"]: expected 2 values as before it, got 1".to_owned()
+            "inputs[\"is\"]: expected 2 values as before, got 1".to_owned()
         }),
         (r#"{"inputs": {"n": [1], "is": [1, 0]}}"#, {
-            "inputs[\"is\"]: expected 1 values as before it, got more".to_owned()
+            "inputs[\"is\"]: expected 1 values as before, got more".to_owned()
         }),
         (r#"{"inputs": {"n": [1]}}"#, {
             "inputs: expected a value for each of 3 columns, got none for \"is\"".to_owned()

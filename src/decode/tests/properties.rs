@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Rust's own parser is the judge; at the very end of a body, and where whole words can be read.
+/// Compares with Rust's parser, at the end of a body and with whole words behind the number.
 fn check_number(text: &str) {
     for body in [format!("[{text}]"), format!("[{text} ]         "), format!("[{text}]{}", " ".repeat(40))] {
         check_number_in(text, &body);
@@ -15,14 +15,14 @@ fn check_number_in(text: &str, body: &str) {
     let (single, double) = (text.parse::<f32>().unwrap(), text.parse::<f64>().unwrap());
     match read(body, &signature(ElementType::F32)) {
         Ok(request) => {
-            let Elements::F32(values) = &request.inputs[0].elements else { panic!("float32 expected") };
+            let Elements::F32(values) = &first(&request).elements else { panic!("float32 expected") };
             assert_eq!(values[0].to_bits(), single.to_bits(), "{text}");
         }
         Err(_) => assert!(single.is_infinite(), "{text}"),
     }
     match read(body, &signature(ElementType::F64)) {
         Ok(request) => {
-            let Elements::F64(values) = &request.inputs[0].elements else { panic!("float64 expected") };
+            let Elements::F64(values) = &first(&request).elements else { panic!("float64 expected") };
             assert_eq!(values[0].to_bits(), double.to_bits(), "{text}");
         }
         Err(_) => assert!(double.is_infinite(), "{text}"),
@@ -38,7 +38,7 @@ fn numbers_in_the_middle_between_two_floats_round_to_even() {
             check_number(&format!("{near:e}"));
             check_number(&format!("{near}"));
         }
-        // Beyond what an f64 tells apart from the middle.
+        // An f64 cannot tell these from the middle.
         check_number(&format!("{middle:.60}1"));
         check_number(&format!("{middle:.18e}"));
     }
@@ -55,7 +55,7 @@ proptest! {
         check_number(&text);
     }
 
-    /// Whatever stands around digits, they are read as JSON reads them.
+    /// Digits with any characters around them are read like serde_json reads them.
     #[test]
     fn malformed_numbers_are_refused_as_serde_json_does(text in "[-+.eE0-9/:]{1,12}") {
         let body = format!("[{text}]          ");
@@ -66,7 +66,7 @@ proptest! {
         }
     }
 
-    /// Lists are read in runs where their numbers are simple; whatever stands between simple ones changes none of them.
+    /// Lists are read in fast runs; other numbers between the runs change none of their numbers.
     #[test]
     fn numbers_of_a_list_are_those_that_they_are_alone(
         numbers in proptest::collection::vec(
@@ -93,17 +93,17 @@ proptest! {
         let doubles: Vec<f64> = texts().map(|text| text.parse().unwrap()).collect();
         let elements = |element| {
             read(&format!("{{\"inputs\": {body}}}"), &signature(&[("x", element, &[0])]))
-                .map(|request| request.inputs.into_iter().next().unwrap().elements)
+                .map(|request| first(&request).elements.clone())
         };
         prop_assert_eq!(elements(ElementType::F32).unwrap(), Elements::F32(singles), "{}", body);
         prop_assert_eq!(elements(ElementType::F64).unwrap(), Elements::F64(doubles), "{}", body);
-        // With an exponent a number is read byte by byte.
+        // The slow path reads numbers with an exponent.
         let slowly = body.replace([' ', '\n'], "").replace(',', "e0,").replace(']', "e0]");
         if !body.contains('e') {
             for element in [ElementType::F16, ElementType::BF16] {
                 let quickly = elements(element).map_err(|failure| failure.rejection.code);
                 let one_by_one = read(&format!("{{\"inputs\": {slowly}}}"), &signature(&[("x", element, &[0])]))
-                    .map(|request| request.inputs.into_iter().next().unwrap().elements);
+                    .map(|request| first(&request).elements.clone());
                 prop_assert_eq!(quickly, one_by_one.map_err(|failure| failure.rejection.code), "{}", body);
             }
         }
@@ -122,9 +122,9 @@ proptest! {
     ) {
         let body = format!("{{\"inputs\": {numbers:?}}}");
         let request = good(&body, &signature(&[("x", ElementType::I16, &[0])]));
-        prop_assert_eq!(&request.inputs[0].elements, &Elements::I16(numbers));
+        prop_assert_eq!(&first(&request).elements, &Elements::I16(numbers));
         let body = format!("{{\"inputs\": {wide:?}}}");
-        prop_assert_eq!(&good(&body, &signature(&[("x", ElementType::I64, &[0])])).inputs[0], &i64s(&wide));
+        prop_assert_eq!(first(&good(&body, &signature(&[("x", ElementType::I64, &[0])]))).clone(), i64s(&wide));
     }
 
     #[test]
@@ -147,7 +147,7 @@ proptest! {
         prop_assert_eq!(integers(ElementType::U64).is_ok(), u64::try_from(value).is_ok());
         prop_assert_eq!(integers(ElementType::I8).is_ok(), i8::try_from(value).is_ok());
         if let Ok(value) = i64::try_from(value) {
-            prop_assert_eq!(&integers(ElementType::I64).unwrap().inputs[0], &i64s(&[value]));
+            prop_assert_eq!(first(&integers(ElementType::I64).unwrap()).clone(), i64s(&[value]));
         }
     }
 
@@ -158,7 +158,7 @@ proptest! {
         }
     }
 
-    /// Bytes out of JSON's own alphabet go deeper; what is accepted, serde_json accepts as well, and tensors fill their shapes.
+    /// Pieces of JSON reach deep. serde_json accepts every accepted body, and tensors fill their shapes.
     #[test]
     fn whatever_is_accepted_is_json(pieces in proptest::collection::vec(proptest::sample::select(vec![
         "[", "]", "{", "}", ",", ":", "1", "2.5", "-", "e3", "\"x\"", "\"n\"", "\"a\"", "\"b\"", "\"instances\"",
@@ -169,7 +169,7 @@ proptest! {
         for signature in [single(), several(), table(), whole()] {
             if let Ok(request) = read(&body, &signature) {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{}", body);
-                for tensor in &request.inputs {
+                for tensor in inputs_of(&request) {
                     prop_assert_eq!(tensor.shape.iter().product::<usize>(), tensor.elements.len());
                 }
             }
@@ -230,7 +230,7 @@ fn is_tensor((elements, _): &(Elements, Vec<serde_json::Value>)) -> bool {
     elements.element() != ElementType::Composite
 }
 
-/// Read by tests of their own.
+/// Composites have tests of their own.
 impl Arbitrary for crate::tensor::Composite {
     fn make(_: u64) -> Self {
         Self::default()
@@ -309,8 +309,8 @@ proptest! {
                 let body = if pretty { serde_json::to_string_pretty(&body) } else { serde_json::to_string(&body) }.unwrap();
                 let request = good(&body, &signature);
                 prop_assert_eq!(request.rows, shape[0]);
-                prop_assert_eq!(&request.inputs[0].shape, &shape);
-                prop_assert_eq!(&request.inputs[0].elements, &elements, "{}", body);
+                prop_assert_eq!(&first(&request).shape, &shape);
+                prop_assert_eq!(&first(&request).elements, &elements, "{}", body);
             }
         }
     }
@@ -319,7 +319,7 @@ proptest! {
 use crate::decode::envelope::open;
 use crate::headers::Headers;
 
-/// Whatever the attributes say of whatever bytes: an answer, and tensors that fill their shapes.
+/// Any headers with any bytes give a request whose tensors fill their shapes, or an error.
 fn answered(attributes: &[(&str, &str)], body: &[u8]) {
     let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let limits = Limits { max_elements: 1000, max_rows: 50, max_body_bytes: 10_000, max_fields: 50 };
@@ -329,7 +329,7 @@ fn answered(attributes: &[(&str, &str)], body: &[u8]) {
         let Ok(content) = open(Headers(&attributes), body, &limits).content else { continue };
         let Ok(request) = content.decode(&signature, &limits) else { continue };
         assert!(request.rows > 0 && request.rows <= limits.max_rows);
-        for tensor in &request.inputs {
+        for tensor in inputs_of(&request) {
             assert_eq!(tensor.shape.iter().product::<usize>(), tensor.elements.len());
             assert!(tensor.elements.len() <= limits.max_elements);
         }
@@ -406,29 +406,29 @@ proptest! {
         let request = content.decode(&signature, &Limits::DEFAULT).unwrap_or_else(|f| panic!("{body:?}: {}", f.rejection));
         prop_assert_eq!(request.rows, cells.len());
         let texts: Vec<String> = cells.iter().map(|cell| cell.0.clone()).collect();
-        prop_assert_eq!(&request.inputs[0].elements, &Elements::String(texts));
-        prop_assert_eq!(&request.inputs[1].elements, &Elements::I64(cells.iter().map(|cell| cell.1).collect()));
-        let Elements::F64(floats) = &request.inputs[2].elements else { panic!("float64 expected") };
+        prop_assert_eq!(&first(&request).elements, &Elements::String(texts));
+        prop_assert_eq!(&inputs_of(&request)[1].elements, &Elements::I64(cells.iter().map(|cell| cell.1).collect()));
+        let Elements::F64(floats) = &inputs_of(&request)[2].elements else { panic!("float64 expected") };
         for (got, cell) in floats.iter().zip(&cells) {
             prop_assert!(got.to_bits() == cell.2.to_bits() || (got.is_nan() && cell.2.is_nan()));
         }
     }
 
-    /// What `encode` writes as binary data, `decode` reads back bit for bit; raw rows are the same bytes.
+    /// `decode` reads the binary data of `encode` bit for bit; raw rows are the same bytes.
     #[test]
     fn binary_tensors_of_every_type_read_back(
         shape in proptest::collection::vec(1_usize..4, 1..4),
         seed in proptest::collection::vec(any::<u64>(), 64),
     ) {
-        use crate::encode::{Served, response};
+        use crate::encode::{ServedModel, response};
         use crate::tensor::Output;
         let count: usize = shape.iter().product();
         for (elements, _) in tensors(&seed[..count]).into_iter().filter(is_tensor) {
             let output = [Output { name: "x", shape: &shape, elements: elements.view(), show: crate::tensor::Show::Values }];
             let spec = super::super::ResponseSpec { protocol: Protocol::V2 { outputs: vec![], binary: true }, id: None };
-            let body = response(&spec, &output, &Served { model: "m", version: "1", batched: true }).unwrap();
+            let body = response(&spec, &output, &ServedModel { model: "m", version: "1", batched: true }).unwrap();
             let json_length = body.json_length.unwrap();
-            // A response's outputs are a request's inputs.
+            // Makes a request of the response.
             let json = String::from_utf8(body.bytes[..json_length].to_vec()).unwrap().replace("\"outputs\"", "\"inputs\"");
             let request = [json.as_bytes(), &body.bytes[json_length..]].concat();
             let attributes = [("inference-header-content-length".to_owned(), json.len().to_string())].into();
@@ -438,8 +438,8 @@ proptest! {
                 open(Headers(attributes), body, &Limits::DEFAULT).content.unwrap().decode(&signature, &Limits::DEFAULT)
             };
             let request = read(&attributes, &request).unwrap_or_else(|f| panic!("{json}: {}", f.rejection));
-            prop_assert_eq!(&request.inputs[0].shape, &shape);
-            prop_assert_eq!(&request.inputs[0].elements, &elements);
+            prop_assert_eq!(&first(&request).shape, &shape);
+            prop_assert_eq!(&first(&request).elements, &elements);
             if !matches!(elements.element(), ElementType::String | ElementType::Bytes) {
                 let raw = [("content-type".to_owned(), "application/octet-stream".to_owned())].into();
                 prop_assert_eq!(read(&raw, &body.bytes[json_length..]).unwrap().inputs, request.inputs);

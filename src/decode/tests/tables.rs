@@ -22,16 +22,16 @@ fn tables_are_read_with_and_without_a_header() {
     ] {
         let request = asked(&[("content-type", declared)], body.as_bytes(), &table());
         assert_eq!(request.rows, 2);
-        assert_eq!(request.inputs, expected, "{body}");
+        assert_eq!(given(&request), expected, "{body}");
         assert_eq!(request.response, super::super::ResponseSpec { protocol: Protocol::Rows, id: None });
     }
-    // Without column names a declared header names nothing.
+    // A declared header is ignored if the columns have no names.
     let declared = [("content-type", "text/csv; header=present")];
-    assert_eq!(asked(&declared, b"what,ever\n1,2.5\n-3,4e10", &single()).inputs, expected);
-    assert_eq!(asked(&[CSV], b"1,2.5\n-3,4e10", &single()).inputs, expected);
-    // A width that the model leaves open is the first line's.
+    assert_eq!(given(&asked(&declared, b"what,ever\n1,2.5\n-3,4e10", &single())), expected);
+    assert_eq!(given(&asked(&[CSV], b"1,2.5\n-3,4e10", &single())), expected);
+    // The first line sets a width that the model leaves open.
     let open_width = signature(&[("x", ElementType::F32, &[0, 0])]);
-    assert_eq!(asked(&[CSV], b"1,2,3\n", &open_width).inputs, [f32s(&[1, 3], &[1.0, 2.0, 3.0])]);
+    assert_eq!(given(&asked(&[CSV], b"1,2,3\n", &open_width)), [f32s(&[1, 3], &[1.0, 2.0, 3.0])]);
 }
 
 #[test]
@@ -56,11 +56,11 @@ fn columns_of_several_types_are_inputs() {
         ("s,n,f,b\n\"a \"\"b\"\", c\n d\",7,5e-1,1\n é ,-8,Infinity,FALSE\n", ["a \"b\", c\n d", " é "]),
         ("b,f,n,s\n1,5e-1,7,\"\"\"\"\nfalse,+inf,-8.0,x\"y\n".replace("x\"y", "xy").leak(), ["\"", "xy"]),
     ] {
-        assert_eq!(asked(&[CSV], body.as_bytes(), &signature).inputs, expected(texts(&text)), "{body}");
+        assert_eq!(given(&asked(&[CSV], body.as_bytes(), &signature)), expected(texts(&text)), "{body}");
     }
-    // Empty is missing: NaN where a float can be.
+    // Empty cells are missing values: NaN for floats.
     let request = asked(&[CSV], b"x,1,,true\ny,2,\"\",true\n", &signature);
-    let Elements::F64(values) = &request.inputs[2].elements else { panic!("float64 expected") };
+    let Elements::F64(values) = &inputs_of(&request)[2].elements else { panic!("float64 expected") };
     assert!(values.iter().all(|value| value.is_nan()));
 }
 
@@ -127,7 +127,7 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
             "alcohol,acid\n1,2\n",
             &single(),
             &format!(
-                "line 1 is no row of values, and the model's columns have no names for a header to hold; {declare} to pass over \
+                "line 1 is no row of values, and the model's columns have no names for a header to hold; {declare} to ignore \
                  it or to learn which cell is wrong"
             ),
         ),

@@ -18,7 +18,7 @@ fn every_type_reads_its_extremes() {
             Elements::I64(vec![i64::MIN, i64::MAX, 3, 100, 12, 0, 3]),
         ),
         ("[0.1, -65504, 1e-7]", Elements::F16(vec![f16::from_f32(0.1), f16::MIN, f16::from_f32(1e-7)])),
-        // Rounded once, and not to a float32 first.
+        // Values are rounded once, not to a float32 first.
         (
             "[1.000488281250001, 1.00048828125, 1.000488281249999, -1.000488281250001]",
             Elements::F16([1.000_976_6, 1.0, 1.0, -1.000_976_6].map(f16::from_f32).to_vec()),
@@ -50,7 +50,7 @@ fn every_type_reads_its_extremes() {
                 r#"{{"inputs": [{{"data": {values}, "name": "x", "shape": [{count}], "datatype": "{datatype}"}}]}}"#
             ),
         ] {
-            assert_eq!(good(&body, &signature).inputs, std::slice::from_ref(&tensor), "{body}");
+            assert_eq!(given(&good(&body, &signature)), std::slice::from_ref(&tensor), "{body}");
         }
     }
 }
@@ -58,7 +58,7 @@ fn every_type_reads_its_extremes() {
 #[test]
 fn a_negative_zero_keeps_its_sign() {
     let request = good("[[-0.0, -0]]", &single());
-    let Elements::F32(values) = &request.inputs[0].elements else { panic!("float32 expected") };
+    let Elements::F32(values) = &first(&request).elements else { panic!("float32 expected") };
     assert_eq!(values.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), [(-0.0_f32).to_bits(); 2]);
 }
 

@@ -29,24 +29,20 @@ fn an_optional_input_may_be_left_out() {
         &format!(r#"{{"inputs": [{}]}}"#, tensor("x")),
     ] {
         let request = good(body, &optional());
-        assert_eq!(
-            (request.inputs, request.rows),
-            (vec![x(), Tensor::left_out(ElementType::F32)], 1),
-            "{body}"
-        );
+        assert_eq!((request.inputs, request.rows), (vec![Some(x()), None], 1), "{body}");
     }
     for body in [
         r#"{"instances": [{"x": [1, 2], "w": [1, 2]}]}"#.to_owned(),
         r#"{"inputs": {"w": [[1, 2]], "x": [[1, 2]]}}"#.to_owned(),
         format!(r#"{{"inputs": [{}, {}]}}"#, tensor("x"), tensor("w")),
     ] {
-        assert_eq!(good(&body, &optional()).inputs, [x(), x()], "{body}");
+        assert_eq!(given(&good(&body, &optional())), [x(), x()], "{body}");
     }
 }
 
 #[test]
 fn an_optional_input_is_in_all_rows_or_in_none() {
-    let said = "expected input \"w\" (optional float32[N, 2]) in all rows or in none, got it in some; send them apart";
+    let said = "expected input \"w\" (optional float32[N, 2]) in all rows or in none, got it in some; send them in separate requests";
     for (body, place) in [
         (r#"[{"x": [1, 2], "w": [1, 2]}, {"x": [1, 2]}]"#, "[1]: "),
         (r#"[{"x": [1, 2]}, {"x": [1, 2], "w": [1, 2]}]"#, "[1]: "),
@@ -59,15 +55,15 @@ fn an_optional_input_is_in_all_rows_or_in_none() {
     only.inputs[0].kind = ValueKind::Optional;
     assert_eq!(
         message("[null, [1, 2]]", &only),
-        "expected input \"x\" (optional float32[N, 2]) in all rows or in none, got it in some; send them apart"
+        "expected input \"x\" (optional float32[N, 2]) in all rows or in none, got it in some; send them in separate requests"
     );
     let request = good("[null, null]", &only);
-    assert_eq!((request.inputs, request.rows), (vec![Tensor::left_out(ElementType::F32)], 2));
-    // What is not optional stays asked for.
+    assert_eq!((request.inputs, request.rows), (vec![None], 2));
+    // Inputs that are not optional are still required.
     assert!(message(r#"[{"w": [1, 2]}]"#, &optional()).contains("got none for \"x\""));
 }
 
-/// `x: float32[…]`, or `float32[N, …]` where there are rows.
+/// `x: float32[…]`, or `float32[N, …]` if `batched`.
 fn open_rank(batched: bool) -> Signature {
     let dims: &[usize] = if batched { &[0] } else { &[] };
     let mut signature = signature(&[("x", ElementType::F32, dims)]);
@@ -94,10 +90,10 @@ fn where_the_rank_is_open_the_request_gives_the_shape() {
         (true, r#"{"dataframe_split": {"columns": ["x"], "data": [[7], [8]]}}"#, &[2], 2),
     ] {
         let request = good(body, &open_rank(batched));
-        assert_eq!((&*request.inputs[0].shape, request.rows), (shape, rows), "{body}");
+        assert_eq!((&*first(&request).shape, request.rows), (shape, rows), "{body}");
     }
     for (batched, body, said) in [
-        (false, "[[1, 2], [3]]", "[1]: expected 2 values as before it in input \"x\" (float32[…]), got 1"),
+        (false, "[[1, 2], [3]]", "[1]: expected 2 values as before in input \"x\" (float32[…]), got 1"),
         (false, "[[1], [[2]]]", "[1][0]: expected a number, got an array at byte 7"),
         (true, "[[1], 2]", "[1]: expected an array of 1 value (float32[N, …]), got a number at byte 6"),
         (true, r#"{"inputs": 5}"#, "inputs: expected an array (float32[N, …]), got a number at byte 11"),
@@ -134,7 +130,7 @@ fn sequence_of(element: ElementType, shape: &[Dim]) -> Signature {
 }
 
 fn values(request: &Request) -> &[Composite] {
-    match &request.inputs[0].elements {
+    match &first(request).elements {
         Elements::Composite(values) => values,
         other => panic!("{other:?}"),
     }
@@ -158,11 +154,11 @@ fn maps_are_objects() {
     {
         let request = good(body, &floats);
         assert_eq!(values(&request), [two.clone(), none.clone()], "{body}");
-        assert_eq!((request.rows, &*request.inputs[0].shape), (2, &[][..]), "{body}");
+        assert_eq!((request.rows, &*first(&request).shape), (2, &[][..]), "{body}");
     }
     let request = good(r#"{"inputs": {"v": {"b\"": 1.5, "a": -2}}}"#, &floats);
     assert_eq!((values(&request), request.rows), (&[two][..], 1));
-    // A key of the input's own name is a key as any other.
+    // A key with the input's name is a key like any other.
     let request = good(r#"[{"v": 1}]"#, &floats);
     assert_eq!(values(&request), [map(texts(&["v"]), Elements::F32(vec![1.0]))]);
     let request =
@@ -198,7 +194,7 @@ fn sequences_are_lists_of_tensors() {
     for body in [r#"{"inputs": {"v": [[[5, 6]]]}}"#, r#"{"inputs": [[[5, 6]]]}"#] {
         assert_eq!(values(&good(body, &rows)), &expected[1..], "{body}");
     }
-    // Where the model leaves the rank open, each tensor has its own.
+    // Each tensor has its own rank if the model leaves it open.
     let any = sequence_of(ElementType::I64, &[]);
     let request = good("[[1, [2], [[3, 4]], []]]", &any);
     let ranks = vec![tensor(&[], &[1]), tensor(&[1], &[2]), tensor(&[1, 2], &[3, 4]), tensor(&[0], &[])];
@@ -272,9 +268,9 @@ fn maps_and_sequences_count_towards_the_limits() {
 }
 
 proptest! {
-    /// Whatever comes for a map or a sequence: a request or a reason.
+    /// Any text for a map or a sequence gives a request or an error.
     #[test]
-    fn any_text_is_survived(text in "[\\[\\]{}\",:0-9a ]{0,40}") {
+    fn any_text_is_read_or_refused(text in "[\\[\\]{}\",:0-9a ]{0,40}") {
         for signature in [map_of(ElementType::I64, ElementType::F32), sequence_of(ElementType::String, &[])] {
             let _ = read(&text, &signature);
             let _ = read(&format!("[{text}]"), &signature);

@@ -1,4 +1,4 @@
-//! One version in the cache: a folder with its files and what they should be.
+//! One entry of the cache: a folder with the files of a version and their description.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::listing::{ListedFile, ListedVersion};
 use crate::model::bundle::size_and_crc32c;
 
-/// Says what an entry holds; its time of change is that of the last use.
+/// The file that describes an entry. Its modification time is the entry's last use.
 pub(crate) const DESCRIPTION: &str = "version.json";
 pub(crate) const FILES: &str = "files";
 
@@ -29,12 +29,12 @@ impl Description {
     }
 }
 
-/// `None` for what is no entry of a cache: it is left alone.
+/// Reads the description of an entry; `None` for other folders, which the cache leaves alone.
 pub(crate) fn describe(entry: &Path) -> Option<Description> {
     serde_json::from_slice(&fs::read(entry.join(DESCRIPTION)).ok()?).ok()
 }
 
-/// Why the files are not the listed ones.
+/// The first difference between the files and the listed ones.
 pub(crate) fn damage(folder: &Path, listed: &ListedVersion) -> Option<String> {
     listed.files.iter().find_map(|file| match size_and_crc32c(&folder.join(&file.path)) {
         Ok((size, _)) if size != file.size => Some(format!("{:?} has {size} bytes", file.path)),
@@ -46,7 +46,7 @@ pub(crate) fn damage(folder: &Path, listed: &ListedVersion) -> Option<String> {
     })
 }
 
-/// Readable, legal in every file system, and another one for every other generation of a file.
+/// The name of an entry: readable, legal in every file system, and different for every generation of a file.
 pub(crate) fn entry_name(from: &str, listed: &ListedVersion) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
     let short = |text: &str| text.chars().take(80).map(legal).collect::<String>();

@@ -1,20 +1,20 @@
-//! Who uses which entry of the cache: what is in use is never evicted.
+//! Leases on entries of the cache: an entry in use is never evicted.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many leases each entry has.
+/// The number of leases of each entry.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Leases(Arc<Mutex<HashMap<PathBuf, usize>>>);
 
-/// The right to an entry's files: it is not evicted meanwhile.
+/// The use of an entry, which is not evicted meanwhile.
 #[derive(Debug)]
 pub struct Lease {
     entry: PathBuf,
     leases: Leases,
-    /// Whether the entry stays when nobody uses it any more.
+    /// False to remove the entry with its last lease.
     stays: bool,
 }
 
@@ -34,12 +34,12 @@ impl Leases {
 }
 
 impl Lease {
-    /// Whether the files outlast their use, and so are worth a lease while their version serves.
+    /// True when the entry outlasts its leases, so that it is kept leased while its version is served.
     pub fn stays(&self) -> bool {
         self.stays
     }
 
-    /// Gives the files up, which are no version that could serve.
+    /// Ends the lease and removes the entry, which holds no version that can be served.
     pub fn discard(mut self) {
         self.stays = false;
     }

@@ -1,7 +1,9 @@
-//! Downloaded versions on the local disk: whole or not there, checked before each use, within a budget.
+//! The cache of downloaded versions on the local disk. Entries are complete, verified before each use, and
+//! limited in total size.
 //!
-//! A version is written into a hidden folder and renamed when it is complete, so that no half of one is ever taken for a
-//! version. What is in use is leased and never evicted; of the rest, the least recently used goes first.
+//! A version is written into a hidden folder and renamed once it is complete, so that a partial download is
+//! never taken for a version. An entry in use is leased and never evicted. The least recently used of the
+//! others is evicted first.
 
 mod entry;
 mod lease;
@@ -24,26 +26,26 @@ use super::listing::ListedVersion;
 use crate::config;
 use crate::hint::Hint as _;
 
-/// Folders that are being written begin so.
+/// Prefix of folders that are being written.
 const PARTIAL: &str = ".partial-";
-/// Temporary roots begin so.
+/// Prefix of temporary roots.
 const TEMPORARY: &str = "predictd-models-";
-/// Locked by the process whose root it lies in.
+/// The file in a root that the process that uses it has locked.
 const LOCK: &str = ".lock";
 
 #[derive(Debug)]
 pub struct Cache {
     root: PathBuf,
-    /// Bytes.
-    budget: u64,
+    /// Limit of all entries in bytes; `None`: the disk is the only limit.
+    budget: Option<u64>,
     leases: Leases,
     /// Bytes of the folders that are being written.
     partial: Arc<Mutex<u64>>,
-    /// Removes a temporary root at the end, or holds the lock of a lasting one.
-    place: Place,
+    /// Holds the lock of the root, and removes a temporary one when dropped.
+    kind: RootKind,
 }
 
-/// A version that is being written; it goes with this.
+/// A version that is being written. Dropping it removes the files.
 #[derive(Debug)]
 pub struct Partial {
     folder: TempDir,
@@ -65,7 +67,7 @@ impl Drop for Partial {
 }
 
 #[derive(Debug)]
-enum Place {
+enum RootKind {
     Temporary(
         #[expect(dead_code, reason = "held for its drop")] TempDir,
         #[expect(dead_code, reason = "held for its lock")] fs::File,
@@ -74,45 +76,64 @@ enum Place {
 }
 
 impl Cache {
-    /// Where it lies.
+    /// The folder of the cache.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Opens the configured directory, or a temporary one where none is configured or another worker has it.
+    /// Opens the configured directory, or a temporary one if none is configured or another worker uses it.
     ///
     /// # Errors
-    /// The directory cannot be made or locked.
+    /// The directory cannot be created or locked.
     pub fn open(config: &config::Cache) -> anyhow::Result<Self> {
+        Self::with_budget(config, Some(config.size))
+    }
+
+    /// Like [`Self::open`], for private copies. They exist only while their version loads, so only the disk
+    /// limits their size.
+    ///
+    /// # Errors
+    /// The directory cannot be created or locked.
+    pub(crate) fn for_copies(config: &config::Cache) -> anyhow::Result<Self> {
+        Self::with_budget(config, None)
+    }
+
+    fn with_budget(config: &config::Cache, budget: Option<u64>) -> anyhow::Result<Self> {
         if let Some(root) = &config.directory {
             let context = || format!("cannot use the models' cache {root:?}");
             if let Some(lock) = lock(root).with_context(context)? {
                 remove_partials(root).with_context(context)?;
-                return Ok(Self::new(root.clone(), config.size, Place::Lasting(lock)));
+                return Ok(Self::new(root.clone(), budget, RootKind::Lasting(lock)));
             }
-            tracing::warn!(cache = ?root, "another worker uses this cache, so this one keeps nothing; give each its own `models.cache`");
+            tracing::warn!(
+                cache = ?root,
+                hint = "give each worker its own `models.cache`",
+                "another worker uses this cache, so this one keeps no downloads"
+            );
         }
         remove_abandoned(&std::env::temp_dir());
         let (root, lock) = temporary()
             .context("cannot make a temporary directory for the models' files")
             .hint("set `models.cache` to a directory that may be written to, or TMPDIR")?;
-        Ok(Self::new(root.path().to_owned(), config.size, Place::Temporary(root, lock)))
+        Ok(Self::new(root.path().to_owned(), budget, RootKind::Temporary(root, lock)))
     }
 
-    fn new(root: PathBuf, budget: u64, place: Place) -> Self {
-        Self { root, budget, leases: Leases::default(), partial: Arc::default(), place }
+    fn new(root: PathBuf, budget: Option<u64>, kind: RootKind) -> Self {
+        Self { root, budget, leases: Leases::default(), partial: Arc::default(), kind }
     }
 
-    /// The files of `listed` if they are here and undamaged, and a lease on them. Reads all of them.
+    /// Finds the undamaged files of `listed`, and leases them. Reads all of them to verify their checksums.
     pub fn find(&self, from: &str, listed: &ListedVersion) -> Option<(PathBuf, Lease)> {
         let entry = self.root.join(entry_name(from, listed));
-        // First, so that it is not evicted while it is read.
+        // Leased first, so that it is not evicted while it is read.
         let lease = self.lease(&entry);
         let description = describe(&entry)?;
         let (wanted, files) = (Description::of(from, listed), entry.join(FILES));
-        let damage = if description == wanted { damage(&files, listed) } else { Some("is another's".into()) };
+        let is_wanted = description == wanted;
+        let damage =
+            if is_wanted { damage(&files, listed) } else { Some("it is another version's".to_owned()) };
         if let Some(damage) = damage {
-            tracing::warn!(cache = ?entry, damage, "a version in the cache is damaged and fetched anew");
+            tracing::warn!(cache = ?entry, damage, "a version in the cache is damaged, downloading it again");
             drop(lease);
             let _ = fs::remove_dir_all(&entry);
             return None;
@@ -121,19 +142,20 @@ impl Cache {
         Some((files, lease))
     }
 
-    /// Has others evicted before the copy of `listed`, if there is one. A failure affects the order of eviction alone.
+    /// Marks the entry of `listed`, if there is one, as used now. A failure affects only the order of
+    /// eviction.
     pub fn mark_used(&self, from: &str, listed: &ListedVersion) {
         let description = self.root.join(entry_name(from, listed)).join(DESCRIPTION);
         let opened = fs::File::options().append(true).open(description);
         let _ = opened.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
-    /// A folder to write a version of so many bytes into, once there is room for it.
+    /// Makes a folder for a version of this many bytes, and evicts other entries as needed.
     ///
     /// # Errors
-    /// The budget or the disk does not suffice, whatever is evicted; or the folder cannot be made.
+    /// The budget or the disk does not suffice even after evictions, or the folder cannot be created.
     pub fn begin(&self, bytes: u64) -> anyhow::Result<Partial> {
-        // Several are written side by side; one at a time makes room.
+        // Several versions are written in parallel, but only one at a time evicts entries.
         let mut all = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut idle, mut leased) = (Vec::new(), *all);
         for entry in fs::read_dir(&self.root).context("cannot list the models' cache")? {
@@ -147,16 +169,17 @@ impl Cache {
                 idle.push((used.unwrap_or(SystemTime::UNIX_EPOCH), entry, size));
             }
         }
+        let fits = |held: u64| self.budget.is_none_or(|budget| held.saturating_add(bytes) <= budget);
         ensure!(
-            leased.saturating_add(bytes) <= self.budget,
+            fits(leased),
             "its {bytes} bytes do not fit into the cache of {} bytes, where versions in use hold {leased}; \
              raise `models.cache_size`",
-            self.budget
+            self.budget.unwrap_or_default()
         );
         idle.sort();
         let mut held = leased + idle.iter().map(|(_, _, size)| size).sum::<u64>();
         for (_, entry, size) in idle {
-            if held + bytes <= self.budget && self.free()? >= bytes {
+            if fits(held) && self.free()? >= bytes {
                 break;
             }
             fs::remove_dir_all(&entry).with_context(|| format!("cannot evict {entry:?} from the cache"))?;
@@ -175,19 +198,19 @@ impl Cache {
         Ok(Partial { folder: partial, bytes, all: Arc::clone(&self.partial) })
     }
 
-    /// True when its content outlasts the process.
+    /// True when the content outlasts the process.
     pub fn is_lasting(&self) -> bool {
-        matches!(self.place, Place::Lasting(_))
+        matches!(self.kind, RootKind::Lasting(_))
     }
 
-    /// Bytes that the disk has left.
+    /// Free bytes of the disk.
     fn free(&self) -> anyhow::Result<u64> {
         let disk = rustix::fs::statvfs(&self.root)
-            .with_context(|| format!("cannot tell what is left on the disk of {:?}", self.root))?;
+            .with_context(|| format!("cannot read the free space on the disk of {:?}", self.root))?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Makes a complete folder of files the entry of `listed`.
+    /// Turns a complete folder of files into the entry of `listed`.
     pub fn finish(
         &self,
         partial: Partial,
@@ -198,7 +221,7 @@ impl Cache {
         let description = serde_json::to_vec_pretty(&Description::of(from, listed))?;
         let folder = partial.folder.path();
         fs::write(folder.join(DESCRIPTION), description)?;
-        // Nothing is evicted between the move and the lease.
+        // Held so that nothing is evicted between the rename and the lease.
         let all = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         if entry.exists() {
             fs::remove_dir_all(&entry)?;
@@ -214,7 +237,7 @@ impl Cache {
     }
 }
 
-/// The lock of a cache directory, which is made where it is missing; `None` when another process holds it.
+/// Locks a cache directory, and creates it if necessary; `None` if another process holds the lock.
 fn lock(root: &Path) -> anyhow::Result<Option<fs::File>> {
     fs::create_dir_all(root)?;
     let lock = fs::File::create(root.join(LOCK))?;
@@ -225,7 +248,8 @@ fn lock(root: &Path) -> anyhow::Result<Option<fs::File>> {
     }
 }
 
-/// A temporary root, with the lock that says that its process lives. The lock is held before it is there by its name.
+/// Creates a temporary root, with a lock that marks it as used. The file gets its name only once it is
+/// locked, so that [`remove_abandoned`] never finds it unlocked.
 fn temporary() -> anyhow::Result<(TempDir, fs::File)> {
     let root = tempfile::Builder::new().prefix(TEMPORARY).tempdir()?;
     let (new, name) = (root.path().join(".lock-new"), root.path().join(LOCK));
@@ -235,7 +259,7 @@ fn temporary() -> anyhow::Result<(TempDir, fs::File)> {
     Ok((root, lock))
 }
 
-/// The temporary roots of workers that were killed.
+/// Removes the temporary roots of workers that were killed.
 fn remove_abandoned(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
@@ -247,7 +271,7 @@ fn remove_abandoned(folder: &Path) {
     }
 }
 
-/// What a worker that was killed left half written.
+/// Removes the partial entries of a worker that was killed.
 fn remove_partials(root: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(root)? {
         let entry = entry?;

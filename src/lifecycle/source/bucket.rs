@@ -94,7 +94,11 @@ impl Bucket {
     }
 
     /// The content of one small file.
-    pub(super) async fn read(&self, listed: &ListedVersion, file: &ListedFile) -> anyhow::Result<Vec<u8>> {
+    pub(super) async fn read_file(
+        &self,
+        listed: &ListedVersion,
+        file: &ListedFile,
+    ) -> anyhow::Result<Vec<u8>> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("file");
         self.object(listed, file).download(&path, &|_| {}).await?;

@@ -1,9 +1,10 @@
-//! A directory as a source: what cannot be read is passed over by name, and what is loaded is a private copy.
+//! A directory as a source. Unreadable files are skipped with a warning, and versions are loaded from private
+//! copies.
 //!
-//! A served version must not change with its files: ONNX Runtime maps the weights into memory, where an
-//! overwritten file changes answers and a truncated one ends the process. A hard link would share all that,
-//! so files are cloned where the file system can, else copied. A copy is only there until its version is
-//! loaded: what is mapped outlasts its name.
+//! A served version must not change with its files: ONNX Runtime maps the weights into memory, so an
+//! overwritten file would change results, and a truncated one would end the process. A hard link has the same
+//! problem, so files are cloned if the file system supports it, and copied otherwise. A copy exists only
+//! until its version is loaded: a mapping outlasts the name of its file.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -20,27 +21,27 @@ use super::super::cache::Cache;
 use super::super::listing::{Collector, ListedFile, ListedVersion, Listing};
 use super::fetched::Fetched;
 
-/// Folders inside each other below a model's.
-const MOST_LEVELS: usize = 16;
-/// Files of a version: links to folders may multiply them.
-const MOST_FILES: usize = 10_000;
-/// File systems tell times in steps of this, at worst: a later change of a file that is younger may not show.
-const STEP: Duration = Duration::from_millis(20);
-/// Bytes read at once.
-const PIECE: usize = 1 << 20;
+/// Limit of nested folders below a model's.
+const MAX_LEVELS: usize = 16;
+/// Limit of a version's files: links to folders may multiply them.
+const MAX_FILES: usize = 10_000;
+/// The coarsest steps of file systems' times. A change of a file that is younger may not change its times.
+const TIME_STEP: Duration = Duration::from_millis(20);
+/// Bytes of one read.
+const BLOCK: usize = 1 << 20;
 
 #[derive(Debug)]
 pub struct Directory {
     pub(crate) root: PathBuf,
-    /// The place for copies of versions; none: they are read where they lie.
+    /// Holds copies of versions; `None`: versions are read in place.
     pub(crate) copies: Option<Cache>,
 }
 
 impl Directory {
-    /// A copy of exactly the listed files.
+    /// Copies exactly the listed files.
     ///
     /// # Errors
-    /// A file cannot be read or is another one than was listed, or the disk has no room.
+    /// A file cannot be read or has changed since the listing, or the disk has no room.
     pub(crate) async fn fetch(
         &self,
         listed: &ListedVersion,
@@ -61,27 +62,28 @@ async fn copy(file: &ListedFile, from: &Path, to: &Path, progress: &impl Fn(u64)
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).await?;
     }
-    // A pipe that has taken the file's place must not be waited for.
+    // Opening must not block, even if a pipe has replaced the file.
     let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut source = fs::File::options().read(true).custom_flags(without_waiting).open(from).await?;
     let metadata = source.metadata().await?;
     ensure!(metadata.is_file(), "expected a file");
+    // Waits until any later change of the file must show in its times.
     let age = SystemTime::now().duration_since(changed(&metadata)).unwrap_or_default();
-    tokio::time::sleep(STEP.saturating_sub(age)).await;
+    tokio::time::sleep(TIME_STEP.saturating_sub(age)).await;
     let mut target = fs::File::create(to).await?;
     if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
-        let mut piece = vec![0; PIECE];
+        let mut block = vec![0; BLOCK];
         loop {
-            let read = source.read(&mut piece).await?;
-            if read == 0 {
+            let count = source.read(&mut block).await?;
+            if count == 0 {
                 break;
             }
-            target.write_all(&piece[..read]).await?;
-            progress(read as u64);
+            target.write_all(&block[..count]).await?;
+            progress(count as u64);
         }
         target.flush().await?;
     }
-    // By its name: it may have been replaced, too.
+    // By its name, since the file may have been replaced.
     let metadata = fs::metadata(from).await?;
     let (size, copied) = (metadata.len(), target.metadata().await?.len());
     ensure!(
@@ -91,22 +93,24 @@ async fn copy(file: &ListedFile, from: &Path, to: &Path, progress: &impl Fn(u64)
     Ok(())
 }
 
-/// When the file's content or name changed last, which nobody can set.
+/// The time of the last change of content or name, which users cannot set.
 fn changed(metadata: &Metadata) -> SystemTime {
     let seconds = u64::try_from(metadata.ctime()).unwrap_or(0);
     UNIX_EPOCH + Duration::new(seconds, u32::try_from(metadata.ctime_nsec()).unwrap_or(0))
 }
 
-/// Another number after each change: of the content, which shows in both times, or of the name, which shows
-/// in one. Not the inode: file systems over a network give a file another one now and then.
+/// A number that differs after each change: of the content, which sets both times, or of the name, which sets
+/// one. Not the inode, which network file systems change at times.
 fn generation(metadata: &Metadata) -> i64 {
     let nanoseconds = |seconds: i64, rest: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
     let modified = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
     let changed = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
-    // Equal for most files, where the one must not cancel the other out.
+    // Rotated, since both times are equal for most files and would cancel each other out.
     modified ^ changed.rotate_left(1)
 }
 
+/// Lists the directory.
+///
 /// # Errors
 /// The directory itself cannot be read.
 pub(crate) fn list(root: &Path) -> anyhow::Result<Listing> {
@@ -116,17 +120,17 @@ pub(crate) fn list(root: &Path) -> anyhow::Result<Listing> {
     Ok(walk.collector.into_listing())
 }
 
-/// True when a link has no end: that is no trouble with reading, and no access right changes it.
-fn leads_nowhere(error: &io::Error) -> bool {
+/// True for the error of a link without a target: a mistake in the source, not a failure to read it.
+fn is_dangling(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 struct Walk<'a> {
     root: &'a Path,
-    /// The folders that the walk is in, by device and inode.
+    /// The current folder and those above it, by device and inode.
     above: Vec<(u64, u64)>,
-    /// How many were found of each version.
+    /// The number of files of each version.
     files: HashMap<String, usize>,
     collector: Collector,
 }
@@ -148,10 +152,10 @@ impl Walk<'_> {
     fn entry(&mut self, path: &Path) {
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => metadata,
-            Err(error) if path.is_symlink() && leads_nowhere(&error) => {
+            Err(error) if path.is_symlink() && is_dangling(&error) => {
                 return self.ignore(path, &format!("expected a link to something that is there: {error}"));
             }
-            // It went between the listing and this look at it.
+            // It was removed after its folder was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => return self.unreadable(path, &error),
         };
@@ -164,8 +168,8 @@ impl Walk<'_> {
             self.ignore(path, "expected a file or a folder");
         } else if self.above.contains(&(metadata.dev(), metadata.ino())) {
             self.ignore(path, "expected a folder, found a link to one that it lies in");
-        } else if self.above.len() > MOST_LEVELS {
-            self.ignore(path, &format!("expected at most {MOST_LEVELS} folders inside each other"));
+        } else if self.above.len() > MAX_LEVELS {
+            self.ignore(path, &format!("expected at most {MAX_LEVELS} folders inside each other"));
         } else if let Err(error) = self.folder(path, &metadata) {
             self.unreadable(path, &error);
         }
@@ -175,8 +179,8 @@ impl Walk<'_> {
         let version: String = relative.split_inclusive('/').take(2).collect();
         let files = self.files.entry(version.clone()).or_default();
         *files += 1;
-        if *files > MOST_FILES {
-            let expected = format!("expected at most {MOST_FILES} files, the others are passed over");
+        if *files > MAX_FILES {
+            let expected = format!("expected at most {MAX_FILES} files, the others are skipped");
             return self.collector.ignore(version.trim_end_matches('/'), expected);
         }
         self.collector.add(relative, metadata.len(), generation(metadata), None);

@@ -27,14 +27,15 @@ pub enum Source {
 }
 
 impl Source {
-    /// A directory whose versions are read in place, without a private copy: for commands that read one version once.
+    /// A directory whose versions are read in place, without a private copy: for commands that read one
+    /// version once.
     pub fn in_place(root: PathBuf) -> Self {
         Self::Directory(Box::new(Directory { root, copies: None }))
     }
 
     /// # Errors
-    /// The directory or the bucket does not exist or must not be listed, the server does not answer, or the cache
-    /// cannot be used.
+    /// The directory or the bucket does not exist or must not be listed, the server does not answer, or the
+    /// cache cannot be used.
     pub async fn connect(source: &config::Source, cache: &config::Cache) -> anyhow::Result<Self> {
         Ok(match source {
             config::Source::Directory(root) => {
@@ -44,11 +45,9 @@ impl Source {
                     ))
                     .hint("create it, or correct `models.source`; it holds MODEL/VERSION/model.onnx");
                 }
-                // A copy exists only while its version loads, so its size is limited by the disk alone.
-                let copies = config::Cache { size: u64::MAX, ..cache.clone() };
                 Self::Directory(Box::new(Directory {
                     root: root.clone(),
-                    copies: Some(Cache::open(&copies)?),
+                    copies: Some(Cache::for_copies(cache)?),
                 }))
             }
             config::Source::Bucket { bucket, prefix } => {
@@ -90,8 +89,8 @@ impl Source {
         self.cache().map(Cache::root)
     }
 
-    /// The folder for the records of loads that ended the process. It lies in the cache where that is kept. Otherwise
-    /// it is a temporary folder of this source, which outlasts the process but not the machine.
+    /// The folder for the records of loads that ended the process. It lies in the cache where that is kept.
+    /// Otherwise it is a temporary folder of this source, which outlasts the process but not the machine.
     pub fn crashes(&self) -> PathBuf {
         match self.cache().filter(|cache| cache.is_lasting()) {
             Some(cache) => cache.root().join("loads"),
@@ -134,24 +133,24 @@ impl Source {
             [MANIFEST, DECLARATION].contains(&&*file.path) && file.size <= bundle::MAX_DECLARATION_BYTES
         };
         for file in listed.files.iter().filter(declares) {
-            if bundle::declares_new_signature(&file.path, &self.read(listed, file).await?) {
+            if bundle::declares_new_signature(&file.path, &self.read_file(listed, file).await?) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    async fn read(&self, listed: &ListedVersion, file: &ListedFile) -> anyhow::Result<Vec<u8>> {
+    async fn read_file(&self, listed: &ListedVersion, file: &ListedFile) -> anyhow::Result<Vec<u8>> {
         let from = format!("{}/{}", self.address(&listed.model, &listed.version), file.path);
         let content = match self {
             Self::Directory(_) => tokio::fs::read(&from).await.map_err(anyhow::Error::from),
-            Self::Bucket(source) => source.read(listed, file).await,
+            Self::Bucket(source) => source.read_file(listed, file).await,
         };
         content.with_context(|| format!("cannot read {from}"))
     }
 
-    /// Brings exactly the listed generations to the local disk and verifies their sizes and checksums. `progress` gets
-    /// the number of bytes of each part received.
+    /// Brings exactly the listed generations to the local disk and verifies their sizes and checksums.
+    /// `progress` gets the number of bytes of each part received.
     ///
     /// # Errors
     /// A file cannot be read, or the disk has no room. No partial files are left.

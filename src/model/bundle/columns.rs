@@ -1,4 +1,5 @@
-//! The `columns` part of `model.yaml`: named fields of a row, each of them one element of one of the model's inputs.
+//! The `columns` part of `model.yaml`, validated against the model: assembles inputs from the named fields of
+//! requests.
 
 use std::collections::HashMap;
 
@@ -10,24 +11,23 @@ use crate::names::with_article;
 use crate::tensor::signature::{ColumnRules, Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
 
-/// The declaration, held against the model's inputs.
 #[derive(Debug)]
 pub(crate) struct Columns {
-    /// What requests give: a field each, then the model's inputs that have no columns.
+    /// The inputs of requests: first the fields, then the model's inputs that have no columns.
     pub(crate) requested: Vec<TensorSpec>,
-    /// Fields that a row may leave out.
+    /// The fields that a row may omit, with the values that they then have.
     missing: Vec<(usize, Elements)>,
-    /// Fields of floats that it may not.
+    /// The fields of floats that a row must not omit.
     never_missing: Vec<usize>,
-    /// Where each of the model's inputs comes from.
+    /// The source of each of the model's inputs.
     sources: Vec<InputSource>,
 }
 
 #[derive(Debug)]
 enum InputSource {
-    /// The request's tensor as it stands.
+    /// A tensor of the request, unchanged.
     Whole(usize),
-    /// These fields side by side.
+    /// These fields, as the elements of a row.
     Fields { fields: Vec<Field>, element: ElementType, shape: Vec<usize> },
 }
 
@@ -40,13 +40,15 @@ struct Field {
 
 #[derive(Debug)]
 struct Categories {
+    /// The name of the column.
     name: String,
     positions: HashMap<String, Elements>,
+    /// The value for strings without a position.
     unknown: Option<Elements>,
 }
 
 impl Columns {
-    /// Adds every problem that it finds to `problems`.
+    /// Validates the declaration and adds every problem to `problems`.
     pub(crate) fn new(
         declared: &[declaration::Column],
         inputs: &[TensorSpec],
@@ -58,7 +60,6 @@ impl Columns {
             never_missing: Vec::new(),
             sources: Vec::new(),
         };
-        let rows = || Dim::Any("rows".to_owned());
         let mut of_input: Vec<Vec<Field>> = inputs.iter().map(|_| Vec::new()).collect();
         for (number, column) in declared.iter().enumerate() {
             let mut problem = |text: String| problems.push(format!("columns[{number}]: {text}"));
@@ -82,17 +83,7 @@ impl Columns {
                 columns.never_missing.push(requested);
             }
             if let Some(missing) = &column.missing {
-                let value = match missing {
-                    Missing::Text(text) if element.is_float() && is_nan(text) => {
-                        Elements::of_number(element, f64::NAN)
-                    }
-                    Missing::Text(text) if element == ElementType::String => {
-                        Some(Elements::String(vec![text.clone()]))
-                    }
-                    Missing::Number(value) => Elements::of_number(element, *value),
-                    Missing::Text(_) => None,
-                };
-                match value {
+                match missing_value(missing, element) {
                     Some(value) => columns.missing.push((requested, value)),
                     None => problem(format!(
                         "missing: expected {}, got {missing}",
@@ -100,39 +91,23 @@ impl Columns {
                     )),
                 }
             }
-            if let Some(texts) = &column.categories {
-                categories_problems(column, texts, &mut problem);
-            }
-            let categories = column.categories.as_ref().and_then(|texts| {
-                let value = |number: f64| Elements::of_number(model_element, number);
-                let positions: Option<HashMap<String, Elements>> = texts
-                    .iter()
-                    .enumerate()
-                    .map(|(at, text)| Some((text.clone(), value(at as f64)?)))
-                    .collect();
-                let unknown = column.unknown.map(value);
-                match (positions, unknown) {
-                    (Some(positions), None) => {
-                        Some(Categories { name: column.name.clone(), positions, unknown: None })
-                    }
-                    (Some(positions), Some(Some(unknown))) => {
-                        Some(Categories { name: column.name.clone(), positions, unknown: Some(unknown) })
-                    }
-                    _ => {
-                        problem(format!(
-                            "categories: their positions do not fit the input's type {model_element}"
-                        ));
-                        None
-                    }
+            let categories = column.categories.as_ref().and_then(|known| {
+                check_categories(column, known, &mut problem);
+                let categories = Categories::of(column, known, model_element);
+                if categories.is_none() {
+                    problem(format!(
+                        "categories: their positions do not fit the input's type {model_element}"
+                    ));
                 }
+                categories
             });
             if column.unknown.is_some() && column.categories.is_none() {
-                problem("unknown: means nothing without categories".to_owned());
+                problem("unknown: expected categories beside it, got none".to_owned());
             }
             columns.requested.push(TensorSpec {
                 name: column.name.clone(),
                 element,
-                shape: vec![rows()],
+                shape: vec![Dim::Any("rows".to_owned())],
                 kind: ValueKind::Tensor,
             });
             of_input[input].push(Field { requested, categories });
@@ -143,14 +118,14 @@ impl Columns {
         columns
     }
 
-    /// What requests have to be told of them.
+    /// The part of the signature that the columns make.
     pub(crate) fn table(&self) -> TableSignature {
         let column_rules =
             ColumnRules { never_missing: self.never_missing.clone(), ..ColumnRules::default() };
         TableSignature { columns: None, column_rules, missing: self.missing.clone() }
     }
 
-    /// The column that is this element of a row of the model's input.
+    /// The name of the column that makes this element of a row of an input.
     pub(crate) fn name(&self, input: usize, element: usize) -> Option<&String> {
         match self.sources.get(input)? {
             InputSource::Whole(_) => None,
@@ -185,26 +160,26 @@ impl Columns {
         }
     }
 
-    /// The model's tensors for a request of so many rows.
+    /// Replaces the tensors of a request of `rows` rows by the model's.
     ///
     /// # Errors
-    /// The first text that is no category.
-    pub(crate) fn assemble(&self, given: &mut Vec<Tensor>, rows: usize) -> Result<(), Rejection> {
+    /// The first string that is no category.
+    pub(crate) fn assemble(&self, given: &mut Vec<Option<Tensor>>, rows: usize) -> Result<(), Rejection> {
         let mut tensors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             tensors.push(match source {
-                InputSource::Whole(index) => {
-                    let empty = Tensor { shape: Vec::new(), elements: Elements::U8(Vec::new()) };
-                    std::mem::replace(&mut given[*index], empty)
-                }
+                InputSource::Whole(index) => given[*index].take(),
                 InputSource::Fields { fields, element, shape } => {
                     let mut elements = Elements::with_capacity(*element, rows * fields.len());
                     for row in 0..rows {
                         for field in fields {
-                            field.append(&given[field.requested].elements, row, &mut elements)?;
+                            let Some(column) = &given[field.requested] else {
+                                unreachable!("a column is never optional")
+                            };
+                            field.append(&column.elements, row, &mut elements)?;
                         }
                     }
-                    Tensor { shape: [&[rows], &shape[..]].concat(), elements }
+                    Some(Tensor { shape: [&[rows], &shape[..]].concat(), elements })
                 }
             });
         }
@@ -213,24 +188,48 @@ impl Columns {
     }
 }
 
-/// YAML's own spelling of it, and the one of requests.
+/// The value of a missing field; `None` if the type has no such value.
+fn missing_value(missing: &Missing, element: ElementType) -> Option<Elements> {
+    match missing {
+        Missing::String(text) if element.is_float() && is_nan(text) => Elements::of_number(element, f64::NAN),
+        Missing::String(text) if element == ElementType::String => Some(Elements::String(vec![text.clone()])),
+        Missing::Number(value) => Elements::of_number(element, *value),
+        Missing::String(_) => None,
+    }
+}
+
+/// True for YAML's spelling of NaN and for that of requests.
 fn is_nan(text: &str) -> bool {
     text.strip_prefix('.').unwrap_or(text).eq_ignore_ascii_case("nan")
 }
 
-fn categories_problems(column: &declaration::Column, texts: &[String], problem: &mut impl FnMut(String)) {
-    if texts.is_empty() {
+fn check_categories(column: &declaration::Column, known: &[String], problem: &mut impl FnMut(String)) {
+    if known.is_empty() {
         problem("categories: expected at least one, got none".to_owned());
     }
-    for (at, text) in texts.iter().enumerate() {
-        if texts[..at].contains(text) {
-            problem(format!("categories: expected each once, got {text:?} twice"));
+    for (at, name) in known.iter().enumerate() {
+        if known[..at].contains(name) {
+            problem(format!("categories: expected each once, got {name:?} twice"));
         }
     }
-    if let (Some(Missing::Text(text)), None) = (&column.missing, column.unknown)
-        && !texts.contains(text)
+    if let (Some(Missing::String(name)), None) = (&column.missing, column.unknown)
+        && !known.contains(name)
     {
-        problem(format!("missing: expected one of the categories, got {text:?}; or declare `unknown`"));
+        problem(format!("missing: expected one of the categories, got {name:?}; or declare `unknown`"));
+    }
+}
+
+impl Categories {
+    /// `None` if the input's type cannot hold a position or the value for unknown categories.
+    fn of(column: &declaration::Column, known: &[String], element: ElementType) -> Option<Self> {
+        let value = |number: f64| Elements::of_number(element, number);
+        let position = |(at, name): (usize, &String)| Some((name.clone(), value(at as f64)?));
+        let positions = known.iter().enumerate().map(position).collect::<Option<_>>()?;
+        let unknown = match column.unknown {
+            Some(number) => Some(value(number)?),
+            None => None,
+        };
+        Some(Self { name: column.name.clone(), positions, unknown })
     }
 }
 
@@ -240,7 +239,7 @@ impl Field {
             append_one(out, given, row);
             return Ok(());
         };
-        let Elements::String(texts) = given else { unreachable!("categories are requested as texts") };
+        let Elements::String(texts) = given else { unreachable!("categories are requested as strings") };
         let text = &texts[row];
         let Some(value) = categories.positions.get(text).or(categories.unknown.as_ref()) else {
             let mut known: Vec<&str> = categories.positions.keys().map(String::as_str).collect();
@@ -261,7 +260,9 @@ macro_rules! dispatch {
         fn append_one(out: &mut Elements, given: &Elements, row: usize) {
             match (out, given) {
                 $((Elements::$variant(out), Elements::$variant(given)) => out.push(given[row].clone()),)+
-                (out, given) => unreachable!("a column of {} for an input of {}", given.element(), out.element()),
+                (out, given) => {
+                    unreachable!("a column of {} for an input of {}", given.element(), out.element())
+                }
             }
         }
     };
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_a_category_unless_unknown_ones_have_a_value() {
+    fn a_missing_value_is_a_category_unless_unknown_ones_have_a_value() {
         let yaml = "columns: [{name: a, categories: [r, s], missing: q}, {name: b}]";
         let text = columns(yaml).unwrap_err();
         assert_eq!(

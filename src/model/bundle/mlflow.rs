@@ -1,11 +1,13 @@
-//! MLflow's pandas signature, held against the model's inputs: which columns a row has, in which order, and what each of them takes.
+//! MLflow's pandas signature, validated against the model's inputs: the columns of a row, their order and
+//! their types.
 
 use serde::Deserialize;
 
+use crate::names::with_article;
 use crate::tensor::signature::{ColumnRule, ColumnRules, ColumnType, Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements};
 
-/// A column as `MLmodel` declares it.
+/// A column that `MLmodel` declares.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Column {
     pub name: String,
@@ -20,18 +22,18 @@ fn is_required() -> bool {
     true
 }
 
-/// What the columns make of the signature.
+/// The part of a model's signature that columns make.
 #[derive(Debug, Default)]
 pub(crate) struct TableSignature {
-    /// The columns of the one input `[rows, columns]`; none where each column is an input of its own.
+    /// The columns of the only input `[rows, columns]`; `None` if each column is an input of its own.
     pub(crate) columns: Option<Vec<String>>,
     pub(crate) column_rules: ColumnRules,
-    /// Inputs that a row may leave out, and what they are then.
+    /// The inputs that a row may omit, with the values that they then have.
     pub(crate) missing: Vec<(usize, Elements)>,
 }
 
 impl TableSignature {
-    /// Adds every problem that it finds to `problems`.
+    /// Validates the columns and adds every problem to `problems`.
     pub(crate) fn new(columns: &[Column], inputs: &[TensorSpec], problems: &mut Vec<String>) -> Self {
         let mut problem = |text: String| problems.push(format!("the signature in \"MLmodel\": {text}"));
         for (number, column) in columns.iter().enumerate() {
@@ -39,7 +41,7 @@ impl TableSignature {
                 problem(format!("expected each column once, got {:?} twice", column.name));
             }
         }
-        // It may also name one input a column.
+        // Each column may be the name of an input.
         let place = |column: &Column| inputs.iter().position(|input| input.name == column.name);
         if let Some(places) = columns.iter().map(place).collect::<Option<Vec<usize>>>() {
             return Self::of_inputs(columns, &places, inputs, problem);
@@ -105,7 +107,7 @@ fn nan(element: ElementType) -> Option<Elements> {
 impl Column {
     fn rule(&self, input: &TensorSpec, problem: &mut impl FnMut(String)) -> ColumnRule {
         let element = input.element;
-        let kind = self.kind(element).unwrap_or_else(|| {
+        let kind = self.restriction(element).unwrap_or_else(|| {
             problem(format!(
                 "column {:?}: expected a type for the input {:?} ({}), got {}",
                 self.name,
@@ -117,17 +119,18 @@ impl Column {
         });
         if !self.required && !element.is_float() {
             problem(format!(
-                "column {:?}: a row may leave it out (required: false), and a {element} has no missing value; declare `columns` \
-                 with `missing` in \"model.yaml\", or require it",
-                self.name
+                "column {:?}: a row may omit it (required: false), but {} has no missing value; declare \
+                 `columns` with `missing` in \"model.yaml\", or require the column",
+                self.name,
+                with_article(&element.to_string())
             ));
         }
         ColumnRule { column_type: kind, required: self.required }
     }
 
-    /// What of the input's type it takes; nothing where they do not go together. MLflow's types of nested values are left to
-    /// the model.
-    fn kind(&self, element: ElementType) -> Option<ColumnType> {
+    /// The restriction of the input's type by the column's; `None` if they do not go together. MLflow's
+    /// nested types restrict nothing.
+    fn restriction(&self, element: ElementType) -> Option<ColumnType> {
         let is_text = matches!(element, ElementType::String | ElementType::Bytes | ElementType::Composite);
         match &*self.kind {
             "string" | "binary" | "datetime" => is_text.then_some(ColumnType::Any),
@@ -181,19 +184,20 @@ mod tests {
     }
 
     #[test]
-    fn types_that_do_not_go_together_are_named() {
+    fn incompatible_types_are_named() {
         let floats = [input("x", ElementType::F32, Some(2))];
         let whole = [input("x", ElementType::I64, Some(2))];
         let says = |columns: &str, inputs: &[TensorSpec]| table(columns, inputs).unwrap_err();
         let text = says(r#"[{"type": "string", "name": "a"}, {"type": "boolean", "name": "b"}]"#, &floats);
         assert_eq!(
             text,
-            "the signature in \"MLmodel\": column \"a\": expected a type for the input \"x\" (float32[N, 2]), got string"
+            "the signature in \"MLmodel\": column \"a\": expected a type for the input \"x\" (float32[N, \
+             2]), got string"
         );
         let text = says(r#"[{"type": "long", "name": "a"}, {"type": "double", "name": "b"}]"#, &whole);
         assert!(text.contains("column \"b\": expected a type for the input \"x\" (int64[N, 2]), got double"));
         let optional = r#"[{"type": "long", "name": "a", "required": false}, {"type": "long", "name": "b"}]"#;
-        assert!(says(optional, &whole).contains("column \"a\": a row may leave it out"));
+        assert!(says(optional, &whole).contains("column \"a\": a row may omit it"));
         assert!(table(optional, &floats).unwrap().column_rules.is_optional(0));
         let twice = says(r#"[{"type": "long", "name": "a"}, {"type": "long", "name": "a"}]"#, &whole);
         assert!(twice.contains("expected each column once, got \"a\" twice"));

@@ -1,88 +1,62 @@
-//! What one version holds, judged from its files: complete or not, which file is the model, what its columns are called.
+//! The bundle of one version: its files, validated. It is complete or not, and names its model file, graphs
+//! and columns.
 
 pub(crate) mod columns;
 pub mod declaration;
+mod manifest;
 pub mod mlflow;
+mod mlmodel;
 
-use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use crate::model::bundle::declaration::Declaration;
+use self::declaration::Declaration;
+pub use self::manifest::{MANIFEST, Manifest, ManifestFile, base64_be, size_and_crc32c};
+use self::mlmodel::MlModel;
 use crate::model::onnx::graph_file::GraphFile;
 use crate::model::onnx::model_file;
 
-/// A version that is whole, ready to be loaded.
+/// A complete version, ready to be loaded.
 #[derive(Debug)]
 pub struct Bundle {
     pub folder: PathBuf,
     /// The graphs in the order in which they run: preprocessing, the model, postprocessing.
     pub graphs: Vec<GraphFile>,
-    /// Which of them is the model.
+    /// The position of the model among them.
     pub model_graph: usize,
-    /// MLflow's pandas signature: the columns of a row, in order.
+    /// The columns of a row, in order, by MLflow's pandas signature.
     pub columns: Option<Vec<mlflow::Column>>,
     pub declaration: Declaration,
 }
 
-/// Why a version cannot be loaded.
+/// The reason why a version cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// More files must come first: not an error, versions are uploaded file by file.
+    /// Files are missing. Not an error, since versions are uploaded file by file.
     #[error("incomplete: {0}")]
     Incomplete(String),
     #[error("{0}")]
     Refused(String),
 }
 
-/// The manifest's name.
-pub const MANIFEST: &str = "manifest.json";
 pub(crate) const DECLARATION: &str = "model.yaml";
-/// Bytes of a manifest or a declaration: they are read as a whole, and what is made of them takes many times as much.
+/// Limit of the bytes of a manifest or a declaration: parsed, it takes many times as much memory.
 pub(crate) const MAX_DECLARATION_BYTES: u64 = 16 << 20;
 
-/// The commit mark of a version, written last.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Manifest {
-    pub files: BTreeMap<String, ManifestFile>,
-    /// See [`Declaration::new_signature`].
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub new_signature: bool,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-pub struct ManifestFile {
-    /// Bytes.
-    pub size: u64,
-    /// Base64 of the 4 big-endian bytes, as Cloud Storage writes it.
-    pub crc32c: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct MlModel {
-    flavors: BTreeMap<String, serde_json::Value>,
-    signature: Option<MlSignature>,
-}
-
-#[derive(Debug, Deserialize)]
-struct MlSignature {
-    /// A JSON array of columns or tensors, as a string.
-    inputs: Option<String>,
-}
-
 impl Bundle {
-    /// Looks at the version in `folder`. Reads the model file's structure, but loads nothing.
+    /// Validates the version in `folder`. Reads the model file's structure, but loads no graph.
     pub fn open(folder: &Path) -> Result<Self, Problem> {
         check_manifest(folder)?;
         let declaration = read_declaration(folder)?;
         let mlmodel = read_mlmodel(folder)?;
         let (name, columns) = match &mlmodel {
-            Some(mlmodel) => (mlmodel.model_file()?, mlmodel.columns()?),
+            Some(mlmodel) => (
+                mlmodel.model_file().map_err(Problem::Refused)?,
+                mlmodel.columns().map_err(Problem::Refused)?,
+            ),
             None => ("model.onnx".to_owned(), None),
         };
         for name in declaration.files() {
-            if !folder.join(plain(name)?).exists() {
+            if !folder.join(local_path(name)?).exists() {
                 return Err(Problem::Incomplete(format!("waiting for {name:?}, which \"model.yaml\" names")));
             }
         }
@@ -99,7 +73,7 @@ impl Bundle {
 
     /// A model file by itself, with nothing declared beside it.
     pub fn of_file(path: &Path) -> Self {
-        // What is wrong with the file, ONNX Runtime says.
+        // ONNX Runtime reports problems of the file.
         let bytes = std::fs::read(path).unwrap_or_default();
         let unreadable = |_| GraphFile { path: path.to_owned(), ..GraphFile::default() };
         Self {
@@ -112,8 +86,8 @@ impl Bundle {
     }
 }
 
-/// True when the manifest or the declaration `text`, by its `name`, declares a new signature. A version for
-/// which it cannot be understood is refused when it is opened.
+/// True when the file `name`, a manifest or a declaration, declares a new signature. A version whose file
+/// cannot be parsed is refused when it is opened.
 pub(crate) fn declares_new_signature(name: &str, text: &[u8]) -> bool {
     if name == MANIFEST {
         return serde_json::from_slice(text).is_ok_and(|manifest: Manifest| manifest.new_signature);
@@ -122,12 +96,12 @@ pub(crate) fn declares_new_signature(name: &str, text: &[u8]) -> bool {
     Declaration::parse(text).is_ok_and(|declaration| declaration.new_signature)
 }
 
-/// An ONNX file whose external weights are there, too.
+/// Opens an ONNX file and checks that its external weights exist.
 fn graph(folder: &Path, name: &str) -> Result<GraphFile, Problem> {
-    let file = folder.join(plain(name)?);
+    let file = folder.join(local_path(name)?);
     let bytes = std::fs::read(&file).map_err(|error| missing_or_unreadable(&error, name))?;
     for external in model_file::external_files(&bytes).map_err(Problem::Refused)? {
-        if !file.with_file_name(plain(&external)?).exists() {
+        if !file.with_file_name(local_path(&external)?).exists() {
             return Err(Problem::Incomplete(format!("waiting for {external:?}, which {name:?} names")));
         }
     }
@@ -160,13 +134,15 @@ fn missing_or_unreadable(error: &std::io::Error, name: &str) -> Problem {
     }
 }
 
-/// A file name that stays inside the version's folder; `./` before it is the folder itself.
-fn plain(name: &str) -> Result<&Path, Problem> {
+/// Checks that a file name stays inside the version's folder; a leading `./` is the folder itself.
+fn local_path(name: &str) -> Result<&Path, Problem> {
     let path = Path::new(name);
     let path = path.strip_prefix(".").unwrap_or(path);
     let mut parts = path.components().peekable();
-    let is_plain = parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)));
-    is_plain.then_some(path).ok_or_else(|| Problem::Refused(format!("{name:?} leaves the version's folder")))
+    let stays_inside = parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)));
+    stays_inside
+        .then_some(path)
+        .ok_or_else(|| Problem::Refused(format!("{name:?} leaves the version's folder")))
 }
 
 fn check_manifest(folder: &Path) -> Result<(), Problem> {
@@ -178,7 +154,7 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
     let manifest: Manifest = serde_json::from_str(&text)
         .map_err(|error| Problem::Refused(format!("\"manifest.json\" is not understood: {error}")))?;
     for (name, expected) in &manifest.files {
-        let (size, crc) = size_and_crc32c(&folder.join(plain(name)?))
+        let (size, crc) = size_and_crc32c(&folder.join(local_path(name)?))
             .map_err(|error| missing_or_unreadable(&error, name))?;
         if size != expected.size {
             return Err(Problem::Incomplete(format!(
@@ -197,28 +173,6 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Bytes and checksum of a file, read piece by piece: model files may be larger than the memory.
-pub fn size_and_crc32c(path: &Path) -> std::io::Result<(u64, u32)> {
-    use std::io::Read as _;
-    let mut file = std::fs::File::open(path)?;
-    let mut piece = vec![0; 256 << 10];
-    let (mut size, mut crc) = (0, 0);
-    loop {
-        let read = file.read(&mut piece)?;
-        if read == 0 {
-            return Ok((size, crc));
-        }
-        size += read as u64;
-        crc = crc32c::crc32c_append(crc, &piece[..read]);
-    }
-}
-
-/// A crc32c as Cloud Storage writes it.
-pub fn base64_be(crc: u32) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes())
-}
-
 fn read_mlmodel(folder: &Path) -> Result<Option<MlModel>, Problem> {
     match read_small(&folder.join("MLmodel")) {
         Ok(text) => serde_saphyr::from_str(&text)
@@ -226,56 +180,6 @@ fn read_mlmodel(folder: &Path) -> Result<Option<MlModel>, Problem> {
             .map_err(|error| Problem::Refused(format!("\"MLmodel\" is not understood: {error}"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Problem::Refused(format!("cannot read \"MLmodel\": {error}"))),
-    }
-}
-
-impl MlModel {
-    fn model_file(&self) -> Result<String, Problem> {
-        let onnx = self.flavors.get("onnx").ok_or_else(|| {
-            let flavors: Vec<_> = self.flavors.keys().collect();
-            Problem::Refused(format!("\"MLmodel\" has no flavour `onnx`, only {flavors:?}"))
-        })?;
-        let data = onnx.get("data").and_then(serde_json::Value::as_str);
-        Ok(data.unwrap_or("model.onnx").to_owned())
-    }
-
-    /// The columns of a pandas signature; a tensor signature has none, nor has one whose columns have no names.
-    fn columns(&self) -> Result<Option<Vec<mlflow::Column>>, Problem> {
-        #[derive(Deserialize)]
-        struct Column {
-            #[serde(rename = "type")]
-            kind: String,
-            name: Option<Name>,
-            required: Option<bool>,
-            /// The same in MLflow before 2.9.
-            optional: Option<bool>,
-        }
-        /// The columns of a frame that was made of an array are numbered.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Name {
-            Text(String),
-            Number(i64),
-        }
-        let Some(inputs) = self.signature.as_ref().and_then(|signature| signature.inputs.as_ref()) else {
-            return Ok(None);
-        };
-        let columns: Vec<Column> = serde_json::from_str(inputs).map_err(|error| {
-            Problem::Refused(format!("the signature's inputs in \"MLmodel\" are not understood: {error}"))
-        })?;
-        if columns.iter().any(|column| column.kind == "tensor") {
-            return Ok(None);
-        }
-        let named = |column: Column| {
-            let Column { kind, name, required, optional } = column;
-            let name = match name? {
-                Name::Text(text) => text,
-                Name::Number(number) => number.to_string(),
-            };
-            let required = required.unwrap_or(!optional.unwrap_or(false));
-            Some(mlflow::Column { name, kind, required })
-        };
-        Ok(columns.into_iter().map(named).collect())
     }
 }
 
@@ -296,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_problem_is_named() {
+    fn problems_are_named() {
         let manifest = |size: u64, crc: u32| {
             format!(r#"{{"files":{{"model.onnx":{{"size":{size},"crc32c":"{}"}}}}}}"#, base64_be(crc))
                 .into_bytes()
@@ -327,49 +231,38 @@ mod tests {
         assert_eq!(problem(&[("MLmodel", escape)]), "\"../../etc/passwd\" leaves the version's folder");
     }
 
-    #[test]
-    fn columns_of_every_mlflow_are_read() {
-        let columns = |inputs: &str| {
-            let mlmodel =
-                format!("flavors:\n  onnx: {{data: model.onnx}}\nsignature:\n  inputs: '{inputs}'\n");
-            let folder = folder(&[("model.onnx", b""), ("MLmodel", mlmodel.as_bytes())]);
-            Bundle::open(folder.path()).unwrap().columns.unwrap()
-        };
-        let column = |name: &str, required: bool| mlflow::Column {
-            name: name.to_owned(),
-            kind: "double".to_owned(),
-            required,
-        };
-        // A frame of an array numbers its columns; `optional` is what MLflow 2.4 wrote.
-        let numbered = r#"[{"type": "double", "name": 0}, {"type": "double", "name": 1, "required": true}]"#;
-        assert_eq!(columns(numbered), [column("0", true), column("1", true)]);
-        let optional = r#"[{"type": "double", "name": "a", "optional": true}, {"type": "double", "name": "b", "optional": false},
-            {"type": "double", "name": "c", "required": false}]"#
-            .replace('\n', " ");
-        assert_eq!(columns(&optional), [column("a", false), column("b", true), column("c", false)]);
-    }
-
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-        /// Whatever was uploaded and however it was damaged: a bundle or a reason.
+        /// Damaged files give a bundle or a reason, never a panic.
         #[test]
-        fn any_files_are_survived(which in 0usize..4, at: proptest::sample::Index, byte: u8, cut: bool, noise: Vec<u8>) {
+        fn any_files_are_read_without_a_panic(
+            which in 0usize..4,
+            at: proptest::sample::Index,
+            byte: u8,
+            is_cut: bool,
+            noise: Vec<u8>,
+        ) {
+            let yaml = b"output: [{from: y, labels: [a, b]}]\nsamples: []\nimage: {resize: {shorter: 5}}\n";
+            let mlmodel = b"flavors:\n  onnx: {data: model.onnx}\n\
+                signature:\n  inputs: '[{\"type\": \"double\", \"name\": \"a\"}]'\n";
+            let manifest = br#"{"files": {"model.onnx": {"size": 2, "crc32c": "AAAAAA=="}}}"#;
             let mut files: Vec<(&str, Vec<u8>)> = vec![
                 ("model.onnx", b"\x08\x07".to_vec()),
-                ("model.yaml", b"output:\n  - {from: y, labels: [a, b]}\nsamples: []\nimage: {resize: {shorter: 5}}\n".to_vec()),
-                ("MLmodel", b"flavors:\n  onnx: {data: model.onnx}\nsignature:\n  inputs: '[{\"type\": \"double\", \"name\": \"a\"}]'\n".to_vec()),
-                ("manifest.json", br#"{"files": {"model.onnx": {"size": 2, "crc32c": "AAAAAA=="}}}"#.to_vec()),
+                ("model.yaml", yaml.to_vec()),
+                ("MLmodel", mlmodel.to_vec()),
+                ("manifest.json", manifest.to_vec()),
             ];
             let content = &mut files[which].1;
             let at = at.index(content.len());
-            if cut {
+            if is_cut {
                 content.truncate(at);
                 content.extend(&noise);
             } else {
                 content[at] = byte;
             }
-            let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (*name, content.as_slice())).collect();
+            let files: Vec<(&str, &[u8])> =
+                files.iter().map(|(name, content)| (*name, content.as_slice())).collect();
             let _ = Bundle::open(folder(&files).path());
         }
     }

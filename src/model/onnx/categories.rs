@@ -1,11 +1,13 @@
-//! Categories that a graph's `OneHotEncoder`s know, read from the model file: ONNX Runtime says only that one of them refused a value.
+//! The categories that a graph's `OneHotEncoder`s know, read from the model file. ONNX Runtime reports only
+//! that one of them refused a value, neither which value nor which categories it knows.
 
 use std::collections::HashMap;
 
 use super::protobuf::{Field, Fields, Value};
 use crate::tensor::{Elements, View};
 
-/// Field numbers of onnx.proto's GraphProto, NodeProto, AttributeProto, TensorProto and of a ValueInfoProto's shape.
+/// Field numbers of onnx.proto's GraphProto, NodeProto, AttributeProto, TensorProto and of a ValueInfoProto's
+/// shape.
 const GRAPH: u64 = 7;
 const NODE: u64 = 1;
 const INITIALIZER: u64 = 5;
@@ -24,17 +26,17 @@ const TENSOR_BYTES: u64 = 9;
 const INT64: u64 = 7;
 const DATA_TYPE: u64 = 2;
 
-/// Nodes looked at between all encoders of a model and its inputs: converters make four for each encoder. A file chooses how often
-/// its nodes take each other's outputs, and so how many ways there are.
+/// Limit of the nodes visited between all encoders of a model and its inputs; converters make four for each
+/// encoder. A crafted file may have exponentially many paths.
 const MAX_VISITS: usize = 10_000;
-/// Nodes one behind the other, which are looked at by recursion.
+/// Limit of the recursion along a path.
 const MAX_DEPTH: usize = 16;
 
-/// One column of an input whose values must be among these.
+/// An encoder that takes one column of an input and refuses unknown values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OneHotEncoder {
     pub(crate) input: String,
-    /// Its element in a row.
+    /// The position of its value in a row.
     column: usize,
     known: KnownCategories,
 }
@@ -45,23 +47,23 @@ enum KnownCategories {
     Numbers(Vec<i64>),
 }
 
-/// A value that an encoder does not know.
+/// A value that an encoder refuses.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct UnknownCategory {
     pub(crate) row: usize,
     pub(crate) column: usize,
     pub(crate) value: String,
-    /// Some of what it knows.
+    /// Some of the known categories.
     pub(crate) known: String,
 }
 
-/// Whether this is what ONNX Runtime says of such a value.
+/// True for ONNX Runtime's message about an unknown category.
 pub(crate) fn is_refusal(reason: &str) -> bool {
     reason.contains("OneHotEncoder") && reason.contains("Unknown Category")
 }
 
 impl OneHotEncoder {
-    /// Puts one of the values that it knows into its column of `row`, another one for each row as far as there are some.
+    /// Puts a known value into its column of `row`, a different one for each row if there are enough.
     pub(crate) fn put_known(&self, elements: &mut Elements, row: usize, width: usize) {
         fn put<T, K>(elements: &mut [T], at: usize, known: &[K], row: usize, value: impl Fn(&K) -> T) {
             if let (Some(element), Some(known)) = (elements.get_mut(at), known.get(row % known.len().max(1)))
@@ -87,7 +89,7 @@ impl OneHotEncoder {
         }
     }
 
-    /// The first value of its column that it does not know, in rows of so many elements.
+    /// The first unknown value of its column, in rows of `width` elements.
     pub(crate) fn find_unknown(&self, values: View<'_>, width: usize) -> Option<UnknownCategory> {
         const SHOWN: usize = 20;
         let own = |all: usize| (self.column..all).step_by(width.max(1)).enumerate();
@@ -100,7 +102,7 @@ impl OneHotEncoder {
             }
             (KnownCategories::Numbers(known), values) if !matches!(values, View::String(_)) => {
                 let numbers = values.to_f64();
-                // As ONNX Runtime casts them.
+                // ONNX Runtime casts floats in the same way.
                 let (row, at) = own(numbers.len()).find(|(_, at)| !known.contains(&(numbers[*at] as i64)))?;
                 let known = format!("{:?}", &known[..known.len().min(SHOWN)]);
                 Some(UnknownCategory { row, column, value: numbers[at].to_string(), known })
@@ -110,8 +112,8 @@ impl OneHotEncoder {
     }
 }
 
-/// The encoders of a model that refuse what they do not know, and that take a column of an input as it is. Empty for what is no
-/// ONNX model.
+/// The encoders of a model that refuse unknown values and take a column of an input unchanged. Empty if
+/// `model` is no ONNX model.
 pub(crate) fn encoders(model: &[u8]) -> Vec<OneHotEncoder> {
     let Some(graph) = Fields(model).last(GRAPH) else { return Vec::new() };
     let nodes: Vec<Node<'_>> = Fields(graph).named(NODE).flatten().map(Node::of).collect();
@@ -169,7 +171,7 @@ impl<'a> Node<'a> {
         self.attribute(name).last().map(|found| Fields(found).varint(INTEGER).unwrap_or(0) as i64)
     }
 
-    /// Whether it works along the elements of a row.
+    /// True when it works along the elements of a row.
     fn is_along_rows(&self) -> bool {
         matches!(self.integer("axis"), Some(1 | -1))
     }
@@ -181,7 +183,7 @@ struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    /// The input, and its element in a row, that element `column` of this value is.
+    /// Traces element `column` of a value back to an input and its element of a row.
     fn origin(&self, value: &'a [u8], column: usize, visits: &mut usize) -> Option<(&'a [u8], usize)> {
         let (mut value, mut column) = (value, column);
         loop {
@@ -203,7 +205,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Of values side by side, the one that element `column` is in; `column` is counted from its begin afterwards.
+    /// Finds the one of several concatenated values that has element `column`, and makes `column` relative to
+    /// it.
     fn part(&self, parts: &[&'a [u8]], column: &mut usize, visits: &mut usize) -> Option<&'a [u8]> {
         for part in parts {
             let width = self.width(part, MAX_DEPTH, visits)?;
@@ -233,7 +236,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// The elements of a row that a node picks out, where they are constant.
+    /// The elements of a row that a node selects; `None` unless they are constant.
     fn indices(&self, node: &Node<'_>) -> Option<Vec<usize>> {
         if node.operator == b"Gather" && !node.is_along_rows() {
             return None;
@@ -261,8 +264,9 @@ fn named(value: &[u8]) -> Option<&[u8]> {
     Fields(value).last(1)
 }
 
-/// Of a ValueInfoProto: its type, its tensor type, its shape, the second of its dimensions, that one's value.
+/// The length of the second dimension of a ValueInfoProto.
 fn second_dimension(value: &[u8]) -> Option<usize> {
+    // Its type, the tensor type, the shape.
     let shape = Fields(Fields(Fields(value).last(2)?).last(1)?).last(2)?;
     let second = Fields(shape).named(1).flatten().nth(1)?;
     usize::try_from(Fields(second).varint(1)?).ok()
@@ -284,14 +288,15 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes: Vec<u8>) {
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
             let _ = encoders(&bytes);
         }
     }
 
-    /// Twelve nodes that each join sixteen times what is before them: 2^48 ways back to the input.
+    /// Twelve nodes that each concatenate the output of the one before sixteen times: 2^48 paths to the
+    /// input.
     #[test]
-    fn many_ways_to_an_input_end() {
+    fn exponentially_many_paths_are_cut_off() {
         use super::super::protobuf::Message;
         let node = |operator: &str, input: &str, times: usize, output: &str, attribute: Message| {
             let node = Message::default().bytes(NODE_OUTPUT, output).bytes(OPERATOR, operator);

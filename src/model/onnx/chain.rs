@@ -1,7 +1,8 @@
-//! The graphs of one version, run one after the other: preprocessing, the model, postprocessing.
+//! The graphs of one version, which run one after the other: preprocessing, the model, postprocessing.
 //!
-//! Values go from graph to graph by name, without a copy. An input that no earlier graph gives is the request's. Optional inputs
-//! and outputs are two values of the session each ([`crate::model::onnx::rewrite_optional`]), and one here.
+//! Values pass from graph to graph by name, without a copy. An input that no earlier graph gives comes from
+//! the request. An optional input or output is one value here and two values of the session
+//! ([`super::rewrite_optional`]).
 
 use std::sync::Arc;
 
@@ -16,10 +17,11 @@ use crate::model::onnx::graph_file::GraphFile;
 use crate::model::onnx::graph_io::{GraphIo, RowKind, input_spec, output_spec};
 use crate::model::onnx::ort_values::{OutputValue, input_value, is_true};
 use crate::model::onnx::rewrite_optional;
+use crate::model::run::Input;
 use crate::tensor::signature::{TensorSpec, ValueKind};
-use crate::tensor::{self, Output, View};
+use crate::tensor::{Output, View};
 
-/// How ONNX Runtime runs a version's graphs.
+/// Options of ONNX Runtime for a version's graphs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ChainOptions {
     pub(crate) intra_threads: usize,
@@ -29,13 +31,13 @@ pub(crate) struct ChainOptions {
 #[derive(Debug)]
 pub(crate) struct Chain {
     graphs: Vec<Graph>,
-    /// Every output of the whole.
+    /// The outputs of the last graph.
     outputs: Vec<GraphOutput>,
     pub(crate) inputs: Vec<TensorSpec>,
     pub(crate) output_specs: Vec<TensorSpec>,
-    /// How the rows of each output can be told apart.
+    /// The way to separate the rows of each output.
     pub(crate) row_kinds: Vec<RowKind>,
-    /// Ends its calls while the version loads.
+    /// Terminates its calls while the version loads.
     pub(crate) terminator: Option<Arc<Terminator>>,
 }
 
@@ -45,13 +47,13 @@ struct Graph {
     inputs: Vec<InputSource>,
 }
 
-/// Where a session's input comes from.
+/// The source of a session's input.
 #[derive(Debug, Clone, Copy)]
 enum InputSource {
     Request(usize),
-    /// Whether the request gives this optional input.
+    /// The flag that says whether the request gives this optional input.
     IsGiven(usize),
-    /// An earlier graph's output.
+    /// An output of an earlier graph, by the positions of both.
     Graph(usize, usize),
     /// The flag of an optional input that an earlier graph always gives.
     True,
@@ -63,12 +65,12 @@ struct GraphOutput {
     graph: usize,
     /// Its position in the session.
     value: usize,
-    /// The position of the bool that says whether it is presence, where it is optional.
+    /// The position of an optional output's flag, which is false when the output is missing.
     presence: Option<usize>,
 }
 
 impl GraphOutput {
-    /// Those of a graph's declared outputs.
+    /// The declared outputs of a graph.
     fn all(graph: usize, outputs: &[GraphIo]) -> Vec<Self> {
         let mut next = 0;
         let mut given = |outlet: &GraphIo| {
@@ -80,7 +82,7 @@ impl GraphOutput {
         outputs.iter().map(&mut given).collect()
     }
 
-    /// What feeds a later graph's input of its name.
+    /// The sources for a later graph's input of the same name.
     fn feeds(self, to: &GraphIo) -> anyhow::Result<Vec<InputSource>> {
         let value = InputSource::Graph(self.graph, self.value);
         Ok(match (self.presence, to.is_optional()) {
@@ -88,7 +90,8 @@ impl GraphOutput {
             (None, true) => vec![value, InputSource::True],
             (Some(presence), true) => vec![value, InputSource::Graph(self.graph, presence)],
             (Some(_), false) => bail!(
-                "input {:?} takes an optional output of an earlier graph, which may be missing; make it optional, too",
+                "input {:?} takes an optional output of an earlier graph, which may be missing; make it \
+                 optional, too",
                 to.name
             ),
         })
@@ -96,7 +99,7 @@ impl GraphOutput {
 }
 
 impl Chain {
-    /// Loads the graphs of `files`, in the order in which they run. The outputs are the last one's.
+    /// Loads the graphs of `files`, in the order in which they run.
     pub(crate) fn open(
         runtime: &Runtime,
         files: &[GraphFile],
@@ -114,7 +117,7 @@ impl Chain {
         for (number, file) in files.iter().enumerate() {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
             if chain.terminator.as_ref().is_some_and(|terminator| terminator.is_terminated()) {
-                bail!("the load was ended");
+                bail!("the load was terminated");
             }
             let OpenedGraph { session, inputs: declared, outputs } =
                 OpenedGraph::open(runtime.environment(), file, options)?;
@@ -146,8 +149,8 @@ impl Chain {
         Ok(chain)
     }
 
-    /// The position of the request's input of this name; several graphs may take the same one, and one of them may leave its
-    /// rank to the others.
+    /// The position of the request's input of this name. Several graphs may take the same input, and one may
+    /// leave its rank open.
     fn request_input(&mut self, outlet: &GraphIo) -> anyhow::Result<usize> {
         let spec = input_spec(outlet)?;
         let Some(at) = self.inputs.iter().position(|known| known.name == spec.name) else {
@@ -174,7 +177,7 @@ impl Chain {
         self.graphs.iter().map(|graph| &graph.session)
     }
 
-    /// The inputs whose value the graphs have themselves: ONNX Runtime lists them apart from those that must come.
+    /// The inputs for which the graphs have a default. ONNX Runtime lists them apart from required inputs.
     pub(crate) fn defaults(&self) -> Vec<String> {
         let initializers = self.sessions().flat_map(Session::overridable_initializers);
         initializers.map(|initializer| initializer.name().to_owned()).collect()
@@ -183,22 +186,17 @@ impl Chain {
     /// Runs all graphs and lends the outputs.
     pub(crate) fn run<T>(
         &mut self,
-        inputs: &[(Vec<usize>, View<'_>)],
+        inputs: &[Input<'_>],
         use_outputs: impl FnOnce(&[Output<'_>]) -> T,
     ) -> Result<T, String> {
         let mut computed: Vec<SessionOutputs<'_>> = Vec::with_capacity(self.graphs.len());
         for Graph { session, inputs: feeds } in &mut self.graphs {
             let value = |feed: &InputSource| match *feed {
-                InputSource::Request(index) => {
-                    let (shape, elements) = &inputs[index];
-                    let shape =
-                        if tensor::elements::is_left_out(shape, *elements) { &[0] } else { &shape[..] };
-                    input_value(shape, *elements)
-                }
-                InputSource::IsGiven(index) => {
-                    let (shape, elements) = &inputs[index];
-                    flag(!tensor::elements::is_left_out(shape, *elements))
-                }
+                InputSource::Request(index) => match &inputs[index] {
+                    Some((shape, elements)) => input_value(shape, *elements),
+                    None => input_value(&[0], View::empty(self.inputs[index].element)),
+                },
+                InputSource::IsGiven(index) => flag(inputs[index].is_some()),
                 InputSource::True => flag(true),
                 InputSource::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
             };
@@ -245,7 +243,7 @@ fn flag(value: bool) -> ort::Result<SessionInputValue<'static>> {
     input_value(&[], View::Bool(if value { &[true] } else { &[false] }))
 }
 
-/// A session, and what its file declares.
+/// A session, and the inputs and outputs that its file declares.
 struct OpenedGraph {
     session: Session,
     inputs: Vec<GraphIo>,
@@ -264,21 +262,22 @@ impl OpenedGraph {
         if !inputs.iter().chain(&outputs).any(GraphIo::is_optional) {
             return Ok(Self { session, inputs, outputs });
         }
-        // What cannot be made plain is refused by name.
+        // Types that cannot be rewritten are refused by name.
         inputs.iter().try_for_each(|input| input_spec(input).map(drop))?;
         outputs.iter().try_for_each(|output| output_spec(output).map(drop))?;
         drop(session);
-        let plain = rewrite_optional::without(&std::fs::read(file)?).map_err(anyhow::Error::msg)?;
+        let plain = rewrite_optional::rewrite(&std::fs::read(file)?).map_err(anyhow::Error::msg)?;
         let folder = file.parent().unwrap_or(file).to_string_lossy();
         let in_words = |error: ort::Error<_>| anyhow::anyhow!("{error}");
         let mut builder =
             builder.with_config_entry(WEIGHTS_FOLDER, folder).map_err(in_words).with_context(cannot)?;
-        let cannot = || format!("{} with its optional values made plain ones", cannot());
+        let cannot = || format!("{} with its optional values rewritten as plain ones", cannot());
         let session = builder.commit_from_memory(&plain).with_context(cannot)?;
         let count = |all: &[GraphIo]| all.len() + all.iter().filter(|one| one.is_optional()).count();
         if (session.inputs().len(), session.outputs().len()) != (count(&inputs), count(&outputs)) {
             bail!(
-                "the optional inputs and outputs of {name:?} cannot be made plain ones; export it without them"
+                "the optional inputs and outputs of {name:?} cannot be rewritten as plain ones; export it \
+                 without them"
             );
         }
         Ok(Self { session, inputs, outputs })
@@ -292,5 +291,5 @@ fn builder(environment: &Environment, options: ChainOptions) -> anyhow::Result<S
     builder.with_optimization_level(options.optimization).map_err(in_words)
 }
 
-/// ONNX Runtime's option: where the weights' files lie of a model that is read from memory.
+/// ONNX Runtime's option for the folder of the weights' files when a model is read from memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";

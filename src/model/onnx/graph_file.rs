@@ -12,8 +12,8 @@ pub struct GraphFile {
     pub without_shape: Vec<String>,
     /// Columns whose values must be known categories.
     pub(crate) encoders: Vec<OneHotEncoder>,
-    /// Set when the graph takes a scale from all rows of a call, so that each row's values depend a little on the
-    /// others.
+    /// Set when the graph takes a scale from all rows of a call, so that each row's values depend a little on
+    /// the others.
     pub(crate) quantizes_dynamically: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a graph declares: its inputs and outputs, and what requests and responses make of each kind of them.
+//! The inputs and outputs that a graph declares, and their form in requests and responses.
 
 use anyhow::{Context as _, bail};
 use ort::value::{Outlet, ValueType};
@@ -7,16 +7,16 @@ use crate::model::onnx::ort_values::{element_type, map_types};
 use crate::tensor::ElementType;
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
-/// An input or output.
+/// One input or output of a graph.
 pub(crate) struct GraphIo {
     pub(crate) name: String,
     dtype: ValueType,
-    /// The model says not even how many dimensions it has, which ONNX Runtime shows as none.
+    /// Set when the file declares no number of dimensions, which ONNX Runtime reports as no dimensions.
     has_open_rank: bool,
 }
 
 impl GraphIo {
-    /// `without_shape`: the names of those for which the model declares none.
+    /// `without_shape`: the names of the inputs and outputs for which the file declares no shape.
     pub(crate) fn all(outlets: &[Outlet], without_shape: &[String]) -> Vec<Self> {
         let one = |outlet: &Outlet| Self {
             name: outlet.name().to_owned(),
@@ -45,14 +45,14 @@ impl GraphIo {
     }
 }
 
-/// How the rows of an output can be told apart.
+/// The way to separate the rows of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowKind {
-    /// By its first dimension, if that counts them.
+    /// A tensor is split along its first dimension, if that counts rows.
     Tensor,
-    /// A sequence of maps has one map a row.
+    /// A sequence of maps has one map for each row.
     Maps,
-    /// Not at all: a lone map, or a sequence of tensors.
+    /// A single map, or a sequence of tensors, cannot be split.
     Inseparable,
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn input_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
         ValueType::Map { key, value } => match map_types(*key, *value) {
             Some((key, value)) => Ok(composite_spec(&outlet.name, ValueKind::Map { key, value })),
             None => bail!(
-                "input {:?} is a map from {key} to {value}; ONNX's operators take those from strings to int64s and floats, \
-                 and from int64s to strings and floats",
+                "input {:?} is a map from {key} to {value}; ONNX's operators take those from strings to \
+                 int64s and floats, and from int64s to strings and floats",
                 outlet.name
             ),
         },
@@ -76,7 +76,8 @@ pub(crate) fn input_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
             })
         }
         other => bail!(
-            "input {:?} has the type {other}; only tensors, optional ones, sequences of tensors and maps can be sent",
+            "input {:?} has the type {other}; only tensors, optional ones, sequences of tensors and maps can \
+             be sent",
             outlet.name
         ),
     };
@@ -87,7 +88,8 @@ fn composite_spec(name: &str, kind: ValueKind) -> TensorSpec {
     TensorSpec { name: name.to_owned(), element: ElementType::Composite, shape: Vec::new(), kind }
 }
 
-/// Maps are shown as the tensor of their values, sequences of maps as one with a row each.
+/// The form of an output. A map becomes the tensor of its values; a sequence of maps becomes one with a row
+/// for each map.
 pub(crate) fn output_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
     let name = &*outlet.name;
     let any = |name: &str| Dim::Any(name.to_owned());

@@ -1,4 +1,5 @@
-//! ONNX Runtime and ONNX files: the library, sessions and values, and what a model file says that the library does not.
+//! ONNX Runtime and ONNX files: the library, sessions and values, and the facts that only the model file
+//! shows.
 
 pub(crate) mod categories;
 pub(crate) mod chain;

@@ -1,12 +1,16 @@
-//! Just enough of ONNX's protobuf (onnx.proto3) to see what ONNX Runtime does not tell: which files beside the model its weights
-//! are in, and which inputs and outputs have no shape.
+//! Facts of a model file that ONNX Runtime does not report: the files beside the model that hold its weights,
+//! the inputs and outputs without a shape, and the operators.
+//!
+//! Our own reader of ONNX's protobuf (onnx.proto3): it needs few fields, and reads them without copying the
+//! weights.
 
 use std::collections::VecDeque;
 
 use super::protobuf::Fields;
 
-/// The field numbers of ModelProto.graph, GraphProto.initializer, .input and .output, ValueInfoProto, TypeProto.tensor_type and its shape,
-/// NodeProto.op_type, TensorProto.external_data and .data_location with its value EXTERNAL, StringStringEntryProto.
+/// The field numbers of ModelProto.graph, GraphProto.initializer, .input and .output, ValueInfoProto,
+/// TypeProto.tensor_type and its shape, NodeProto.op_type, TensorProto.external_data and .data_location with
+/// its value EXTERNAL, StringStringEntryProto.
 const GRAPH: u64 = 7;
 const INITIALIZER: u64 = 5;
 const INPUT: u64 = 11;
@@ -45,7 +49,7 @@ pub(crate) fn without_shape(model: &[u8]) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// A message that may hold externally stored tensors, somewhere below it.
+/// A message that may contain externally stored tensors at any depth.
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Model,
@@ -58,7 +62,7 @@ enum Part {
 }
 
 impl Part {
-    /// The fields that hold other parts. Nodes such as `If`, `Loop` and `Scan` have graphs as attributes.
+    /// The fields that contain other parts. Nodes such as `If`, `Loop` and `Scan` have graphs as attributes.
     fn children(self) -> &'static [(u64, Self)] {
         match self {
             Self::Model => &[(GRAPH, Self::Graph), (25, Self::Function)],
@@ -109,7 +113,7 @@ fn walk<'a>(
     model: &'a [u8],
     mut visit: impl FnMut(Part, &'a [u8]) -> Result<(), String>,
 ) -> Result<(), String> {
-    // A queue and no recursion: a file chooses how deep its subgraphs are.
+    // A queue instead of recursion: a crafted file may nest its subgraphs to any depth.
     let mut parts = VecDeque::from([(Part::Model, model)]);
     while let Some((part, message)) = parts.pop_front() {
         visit(part, message)?;
@@ -127,7 +131,8 @@ fn walk<'a>(
     Ok(())
 }
 
-/// Adds the file that a tensor is stored in. A tensor with data of its own may still have the location that it once had.
+/// Adds the file that a tensor is stored in. A tensor with its own data may have an outdated location, which
+/// is ignored.
 fn add_location(tensor: &[u8], files: &mut Vec<String>) -> Result<(), String> {
     if Fields(tensor).varint(DATA_LOCATION) != Some(EXTERNAL) {
         return Ok(());
@@ -157,7 +162,7 @@ mod tests {
         Message::default().bytes(number, content).0
     }
 
-    /// The content of a tensor whose data lie elsewhere.
+    /// The content of a tensor whose data is in another file.
     fn external(location: &str) -> Vec<u8> {
         let entry = |key: &str, value: &str| {
             message(13, &[message(1, key.as_bytes()), message(2, value.as_bytes())].concat())
@@ -208,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_shape_is_told_from_a_scalar() {
+    fn a_missing_shape_is_distinguished_from_a_scalar() {
         let value = |field, name: &str, tensor: &[u8]| {
             message(field, &[message(1, name.as_bytes()), message(2, &message(1, tensor))].concat())
         };
@@ -221,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes: Vec<u8>) {
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
             let _ = external_files(&bytes);
             let _ = without_shape(&bytes);
         }

@@ -1,25 +1,23 @@
-//! ONNX Runtime's values to and from the engine's tensors: the only place that knows both.
+//! Converts the engine's tensors to ONNX Runtime's values and back: the only file that uses both.
 
 use ort::session::SessionInputValue;
 use ort::value::{
     DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue, Map, Sequence,
-    Tensor as OrtTensor, TensorElementType, TensorRef,
+    Tensor as OrtTensor, TensorElementType, TensorRef, Value, ValueType,
 };
-use ort::value::{Value, ValueType};
 
 use crate::for_each_number_type;
-use crate::tensor::Composite;
-use crate::tensor::{ElementType, Elements, Output, Show, Tensor, View};
+use crate::tensor::{Composite, ElementType, Elements, Output, Show, Tensor, View};
 
-/// A tensor that ONNX Runtime reads where it lies; strings and booleans excepted, which it copies.
+/// A tensor that ONNX Runtime reads without a copy; only strings and booleans are copied.
 pub(crate) fn input_value<'a>(shape: &'a [usize], elements: View<'a>) -> ort::Result<SessionInputValue<'a>> {
     macro_rules! number_value {
         ($(($variant:ident, $rust:ty)),+ $(,)?) => {
             match elements {
                 View::String(text) => OrtTensor::from_string_array((shape, text))?.into(),
-                View::Bytes(_) => return Err(ort::Error::new("bytes are no input of an ONNX model")),
+                View::Bytes(_) => return Err(ort::Error::new("an ONNX model takes no bytes")),
                 View::Composite([one]) => composite_value(one)?,
-                View::Composite(_) => return Err(ort::Error::new("several maps or sequences are no one input")),
+                View::Composite(_) => return Err(ort::Error::new("one input takes one map or one sequence")),
                 $(View::$variant(values) => TensorRef::from_array_view((shape, values))?.into(),)+
             }
         };
@@ -27,7 +25,7 @@ pub(crate) fn input_value<'a>(shape: &'a [usize], elements: View<'a>) -> ort::Re
     Ok(for_each_number_type!(number_value))
 }
 
-/// A copy.
+/// Copies a map or a sequence.
 fn composite_value(composite: &Composite) -> ort::Result<SessionInputValue<'static>> {
     let (keys, values) = match composite {
         Composite::Sequence(tensors) => {
@@ -90,7 +88,7 @@ fn owned(shape: &[usize], elements: &Elements) -> ort::Result<DynTensor> {
                 Elements::String(texts) => OrtTensor::from_string_array((shape, &texts[..]))?.upcast(),
                 $(Elements::$variant(values) => OrtTensor::from_array((shape, values.clone()))?.upcast(),)+
                 Elements::Bytes(_) | Elements::Composite(_) => {
-                    return Err(ort::Error::new("only tensors of numbers and texts are in a sequence"));
+                    return Err(ort::Error::new("a sequence holds tensors of numbers or strings"));
                 }
             }
         };
@@ -118,32 +116,34 @@ pub(crate) fn element_type(ort: TensorElementType) -> Option<ElementType> {
     })
 }
 
-/// One value of a graph as far as it cannot be lent from ONNX Runtime's own memory.
+/// One output of a graph, copied as far as it cannot be lent from ONNX Runtime's memory.
 #[derive(Debug)]
 pub(crate) enum OutputValue {
-    /// Its elements stay where they are.
+    /// A tensor whose elements stay in ONNX Runtime's memory.
     Lent {
         element: ElementType,
         shape: Vec<usize>,
     },
+    /// A tensor of strings.
     Owned {
         elements: Elements,
         shape: Vec<usize>,
     },
-    /// A map, or a sequence of maps with the same keys: its values, and the keys that name the innermost dimension.
+    /// The values of a map, or of a sequence of maps with the same keys. The keys name the innermost
+    /// dimension.
     Named {
         elements: Elements,
         shape: Vec<usize>,
         names: Vec<String>,
     },
     Sequence(Vec<(Elements, Vec<usize>)>),
-    /// An optional output that is not there.
+    /// An optional output that the model omitted.
     Missing,
 }
 
 impl OutputValue {
     /// # Errors
-    /// A sentence when the value is of a kind that no response can show.
+    /// A sentence when no response can show the value's type.
     pub(crate) fn of(value: &DynValue) -> Result<Self, String> {
         match value.dtype() {
             ValueType::Tensor { ty, shape, .. } => {
@@ -168,7 +168,8 @@ impl OutputValue {
         }
     }
 
-    /// Lends it under `name`; `value` is the one that it was made of, `parts` has room for a sequence's tensors.
+    /// Lends the output under `name`. `value` is the value that it was made from; `parts` gets the tensors of
+    /// a sequence.
     pub(crate) fn lend<'a>(
         &'a self,
         name: &'a str,
@@ -208,7 +209,7 @@ impl OutputValue {
     }
 }
 
-/// A scalar's value.
+/// The value of a scalar bool.
 pub(crate) fn is_true(value: &DynValue) -> Result<bool, String> {
     Ok(value.try_extract_tensor::<bool>().map_err(sentence)?.1.first() == Some(&true))
 }
@@ -221,7 +222,9 @@ fn view(value: &DynValue, element: ElementType) -> Result<View<'_>, String> {
     macro_rules! number_view {
         ($(($variant:ident, $rust:ty)),+ $(,)?) => {
             match element {
-                $(ElementType::$variant => View::$variant(value.try_extract_tensor::<$rust>().map_err(sentence)?.1),)+
+                $(ElementType::$variant => {
+                    View::$variant(value.try_extract_tensor::<$rust>().map_err(sentence)?.1)
+                })+
                 ElementType::String | ElementType::Bytes | ElementType::Composite => {
                     return Err(format!("{element} elements cannot be lent"));
                 }
@@ -231,7 +234,7 @@ fn view(value: &DynValue, element: ElementType) -> Result<View<'_>, String> {
     Ok(for_each_number_type!(number_view))
 }
 
-/// A sequence of maps, one a row, as scikit-learn's ZipMap gives them.
+/// A sequence of maps, one for each row: scikit-learn's ZipMap.
 fn maps(value: &DynValue) -> Result<OutputValue, String> {
     let rows: Vec<Value<DynMapValueType>> = value
         .view()
@@ -279,7 +282,7 @@ fn tensors(value: &DynValue) -> Result<OutputValue, String> {
     Ok(OutputValue::Sequence(parts.into_iter().map(own).collect::<Result<_, String>>()?))
 }
 
-/// A map's keys, as text, and its values, in the order of the keys.
+/// The keys of a map, as strings in order, and their values.
 fn entries(map: &Value<DynMapValueType>) -> Result<(Vec<String>, Elements), String> {
     let ValueType::Map { key, value } = map.dtype() else { return Err("it is no map".to_owned()) };
     macro_rules! entries {

@@ -1,13 +1,14 @@
-//! Protobuf's wire format, read and written field by field: all that looking into an ONNX model, and changing it, needs.
+//! Protobuf's wire format, read and written field by field, which is enough to inspect and change an ONNX
+//! model.
 //!
-//! Any bytes are survived; what is broken is said once, as `None`, and ends the message.
+//! Reads any bytes without a panic. A broken message yields `None` once, and then ends.
 
 /// One field of a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field<'a> {
     pub(crate) number: u64,
     pub(crate) value: Value<'a>,
-    /// As it stands in the message, its number included.
+    /// The bytes of the field in the message, with its number.
     pub(crate) whole: &'a [u8],
 }
 
@@ -16,7 +17,7 @@ pub(crate) enum Value<'a> {
     Varint(u64),
     /// A message, a text or bytes.
     Bytes(&'a [u8]),
-    /// Four or eight bytes: floats and fixed integers, which nothing here looks at.
+    /// Four or eight bytes: floats and fixed integers, which nothing here reads.
     Fixed,
 }
 
@@ -26,11 +27,11 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The fields of one message, in order; `None` inside for a broken message, then the end.
+/// The fields of one message, in order; `None` for a broken message, then the end.
 pub(crate) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The messages, texts or bytes of this number; `None` once where the message is broken.
+    /// The messages, texts or bytes of this field; `None` once if the message is broken.
     pub(crate) fn named(self, number: u64) -> impl Iterator<Item = Option<&'a [u8]>> {
         self.filter_map(move |field| match field {
             Some(field) if field.number == number => field.value.bytes().map(Some),
@@ -39,7 +40,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The last message, text or bytes of this number: protobuf's rule where one is expected.
+    /// The last message, text or bytes of this field: protobuf's rule for fields that are not repeated.
     pub(crate) fn last(self, number: u64) -> Option<&'a [u8]> {
         self.named(number).flatten().last()
     }
@@ -94,7 +95,7 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// Numbers side by side, as a packed field has them; the end where they are broken.
+/// The numbers of a packed field; ends at the first broken one.
 pub(crate) fn varints(mut packed: &[u8]) -> impl Iterator<Item = u64> {
     std::iter::from_fn(move || varint(&mut packed))
 }
@@ -111,7 +112,7 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// A message as it grows.
+/// A message that is being written.
 #[derive(Debug, Default)]
 pub(crate) struct Message(pub(super) Vec<u8>);
 
@@ -131,7 +132,7 @@ impl Message {
         self
     }
 
-    /// Whole fields, as they stood in another message.
+    /// Whole fields, copied from another message.
     pub(crate) fn raw(mut self, fields: &[u8]) -> Self {
         self.0.extend_from_slice(fields);
         self
@@ -159,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read(numbers: Vec<u64>, texts: Vec<Vec<u8>>) {
+        fn written_fields_are_read_back(numbers: Vec<u64>, texts: Vec<Vec<u8>>) {
             let mut message = Message::default();
             for number in &numbers {
                 message = message.number(3, *number);
@@ -177,7 +178,7 @@ mod tests {
         }
 
         #[test]
-        fn a_broken_message_is_said_once(bytes: Vec<u8>) {
+        fn a_broken_message_is_reported_once(bytes: Vec<u8>) {
             let fields: Vec<_> = Fields(&bytes).collect();
             let broken = fields.iter().position(Option::is_none);
             prop_assert!(broken.is_none_or(|at| at + 1 == fields.len()));

@@ -1,8 +1,11 @@
-//! Optional inputs and outputs of a graph made plain ones, since an optional value cannot cross the binding to ONNX Runtime.
+//! Rewrites the optional inputs and outputs of a graph as plain ones, since the binding to ONNX Runtime
+//! cannot pass optional values. PyTorch makes them: `torch.onnx.export(torch.jit.script(module), …,
+//! dynamo=False)` for a parameter of type `Optional[Tensor]`.
 //!
-//! In place of an optional `x` the graph has two values, in this order: what it holds, and a bool whether it holds anything. In
-//! front of the graph's own nodes an `If` makes the optional input of the two; behind them another takes the optional output
-//! apart. The nodes themselves, the weights and everything else stay as they are, byte for byte.
+//! An optional `x` is replaced by two values, in this order: its content, and a bool that is true when it has
+//! content. An `If` before the graph's own nodes makes the optional input from the two; another one after
+//! them splits the optional output. The nodes themselves, the weights and everything else are unchanged, byte
+//! for byte.
 
 use super::protobuf::{Fields, Message, Value};
 
@@ -27,7 +30,7 @@ const VALUE_TYPE: u64 = 2;
 const TYPE_TENSOR: u64 = 1;
 const TYPE_SEQUENCE: u64 = 4;
 const TYPE_OPTIONAL: u64 = 9;
-/// Of a tensor, a sequence and an optional alike.
+/// The element of a tensor, a sequence or an optional value.
 const TYPE_ELEMENT: u64 = 1;
 const TYPE_SHAPE: u64 = 2;
 const TENSOR_DIMENSIONS: u64 = 1;
@@ -41,19 +44,19 @@ const TYPE_PROTO: u64 = 13;
 /// TensorProto.DataType.
 const BOOL: u64 = 9;
 
-/// What the new values are called, before the name of the one that they stand for.
+/// Prefixes of the new values' names.
 const VALUE: &str = "predictd.value.";
-const THERE: &str = "predictd.there.";
-/// What the branches call theirs: no name may hide one outside.
+const PRESENCE: &str = "predictd.presence.";
+/// Prefixes of the names in the branches, which must differ from all names outside.
 const FULL: &str = "predictd.full.";
 const EMPTY: &str = "predictd.empty.";
 
-/// The same model without optional inputs and outputs. Those that hold neither a tensor nor (outputs only) a sequence of tensors
-/// are left as they are.
+/// The same model without optional inputs of tensors and optional outputs of tensors or sequences of tensors.
+/// Optional values of other types are unchanged.
 ///
 /// # Errors
 /// A sentence when `bytes` are no protobuf message.
-pub(crate) fn without(bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn rewrite(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let rewritten = || {
         let mut out = Message(Vec::with_capacity(bytes.len() + 1024));
         for field in Fields(bytes) {
@@ -71,22 +74,22 @@ pub(crate) fn without(bytes: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn rewrite_graph(bytes: &[u8]) -> Option<Message> {
-    // Nodes stand in the order in which they run.
+    // Nodes must be in the order in which they run.
     let (mut before, mut own, mut after) = (Message::default(), Message::default(), Message::default());
     for field in Fields(bytes) {
         let field = field?;
         let optional = match field.number {
-            GRAPH_INPUT | GRAPH_OUTPUT => field.value.bytes().and_then(Optional::of),
+            GRAPH_INPUT | GRAPH_OUTPUT => field.value.bytes().and_then(OptionalValue::of),
             _ => None,
         };
         match (field.number, optional) {
             (GRAPH_INPUT, Some(input)) if !input.is_sequence => {
                 own = input.declare(own, GRAPH_INPUT);
-                before = before.bytes(GRAPH_NODE, input.put_together());
+                before = before.bytes(GRAPH_NODE, input.join());
             }
             (GRAPH_OUTPUT, Some(output)) => {
                 own = output.declare(own, GRAPH_OUTPUT);
-                after = after.bytes(GRAPH_NODE, output.is_there()).bytes(GRAPH_NODE, output.take_apart());
+                after = after.bytes(GRAPH_NODE, output.presence()).bytes(GRAPH_NODE, output.content());
             }
             _ => own = own.raw(field.whole),
         }
@@ -95,14 +98,14 @@ fn rewrite_graph(bytes: &[u8]) -> Option<Message> {
 }
 
 /// One optional input or output.
-struct Optional<'a> {
+struct OptionalValue<'a> {
     name: &'a [u8],
     /// The tensors' TensorProto.DataType.
     element: u64,
     is_sequence: bool,
 }
 
-impl<'a> Optional<'a> {
+impl<'a> OptionalValue<'a> {
     fn of(declared: &'a [u8]) -> Option<Self> {
         let name = Fields(declared).last(VALUE_NAME)?;
         let optional = Fields(Fields(declared).last(VALUE_TYPE)?).last(TYPE_OPTIONAL)?;
@@ -120,8 +123,8 @@ impl<'a> Optional<'a> {
         [prefix.as_bytes(), self.name].concat()
     }
 
-    /// The held value's type, without a shape: an absent one has another.
-    fn held_type(&self) -> Message {
+    /// The type of the content, without a shape, since a missing value has another shape.
+    fn content_type(&self) -> Message {
         let tensor = Message::default().number(TYPE_ELEMENT, self.element);
         let tensor = Message::default().bytes(TYPE_TENSOR, tensor);
         if !self.is_sequence {
@@ -132,33 +135,33 @@ impl<'a> Optional<'a> {
     }
 
     fn optional_type(&self) -> Message {
-        let optional = Message::default().bytes(TYPE_ELEMENT, self.held_type());
+        let optional = Message::default().bytes(TYPE_ELEMENT, self.content_type());
         Message::default().bytes(TYPE_OPTIONAL, optional)
     }
 
-    /// The two values that stand for it, as inputs or outputs of the graph.
+    /// Declares the two values that replace it, as inputs or outputs of the graph.
     fn declare(&self, graph: Message, number: u64) -> Message {
         let flag = Message::default().number(TYPE_ELEMENT, BOOL).bytes(TYPE_SHAPE, []);
         let flag = Message::default().bytes(TYPE_TENSOR, flag);
         graph
-            .bytes(number, declaration(&self.name(VALUE), self.held_type()))
-            .bytes(number, declaration(&self.name(THERE), flag))
+            .bytes(number, declaration(&self.name(VALUE), self.content_type()))
+            .bytes(number, declaration(&self.name(PRESENCE), flag))
     }
 
-    /// The optional input, of the two.
-    fn put_together(&self) -> Message {
+    /// The node that makes the optional input from the two values.
+    fn join(&self) -> Message {
         let full = operator("Optional", &[&self.name(VALUE)], &self.name(FULL));
         let empty = operator("Optional", &[], &self.name(EMPTY))
-            .bytes(NODE_ATTRIBUTE, attribute("type", TYPE_PROTO, ATTRIBUTE_TYPE_PROTO, self.held_type()));
+            .bytes(NODE_ATTRIBUTE, attribute("type", TYPE_PROTO, ATTRIBUTE_TYPE_PROTO, self.content_type()));
         self.choose(full, empty, self.name, self.optional_type())
     }
 
-    fn is_there(&self) -> Message {
-        operator("OptionalHasElement", &[self.name], &self.name(THERE))
+    fn presence(&self) -> Message {
+        operator("OptionalHasElement", &[self.name], &self.name(PRESENCE))
     }
 
-    /// What the optional output holds, or something empty in its place.
-    fn take_apart(&self) -> Message {
+    /// The node that gives the content of the optional output, or an empty value.
+    fn content(&self) -> Message {
         let full = operator("OptionalGetElement", &[self.name], &self.name(FULL));
         let empty = if self.is_sequence {
             let element = Message::default()
@@ -172,10 +175,10 @@ impl<'a> Optional<'a> {
             operator("Constant", &[], &self.name(EMPTY))
                 .bytes(NODE_ATTRIBUTE, attribute("value", TENSOR, ATTRIBUTE_TENSOR, nothing))
         };
-        self.choose(full, empty, &self.name(VALUE), self.held_type())
+        self.choose(full, empty, &self.name(VALUE), self.content_type())
     }
 
-    /// `full` where the flag is true, else `empty`, as `output`.
+    /// The node that gives `full` as `output` if the flag is true, otherwise `empty`.
     fn choose(&self, full: Message, empty: Message, output: &[u8], output_type: Message) -> Message {
         let branch = |name: &str, only: Message, given: &str| {
             let graph = Message::default()
@@ -184,7 +187,7 @@ impl<'a> Optional<'a> {
                 .bytes(GRAPH_OUTPUT, declaration(&self.name(given), &output_type));
             attribute(name, GRAPH, ATTRIBUTE_GRAPH, graph)
         };
-        operator("If", &[&self.name(THERE)], output)
+        operator("If", &[&self.name(PRESENCE)], output)
             .bytes(NODE_ATTRIBUTE, branch("then_branch", full, FULL))
             .bytes(NODE_ATTRIBUTE, branch("else_branch", empty, EMPTY))
     }
@@ -199,7 +202,7 @@ fn operator(name: &str, inputs: &[&[u8]], output: &[u8]) -> Message {
     inputs.bytes(NODE_OUTPUT, output).bytes(NODE_OPERATOR, name)
 }
 
-/// An attribute whose value is a message, in the field of its kind.
+/// An attribute whose value is a message, stored in the given field.
 fn attribute(name: &str, kind: u64, field: u64, value: Message) -> Message {
     Message::default().bytes(ATTRIBUTE_NAME, name).bytes(field, value).number(ATTRIBUTE_TYPE, kind)
 }
@@ -227,7 +230,7 @@ mod tests {
         Message::default().bytes(number, content)
     }
 
-    /// The names under a field of the graph.
+    /// The names in a field of the graph.
     fn names(model: &[u8], number: u64, inner: u64) -> Vec<String> {
         let graph = Fields(model).last(7).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn values_and_flags_take_the_place_of_optional_ones() {
+    fn values_and_flags_replace_optional_values() {
         let node = Message::default().bytes(1, "x").bytes(2, "y").bytes(4, "Identity");
         let sequence = Message::default().bytes(4, Message::default().bytes(1, tensor_of(8)));
         let before = model(&[
@@ -246,46 +249,46 @@ mod tests {
             field(12, declaration(b"y", optional(tensor_of(1)))),
             field(12, declaration(b"parts", optional(sequence))),
         ]);
-        let after = without(&before).unwrap();
-        assert_eq!(names(&after, 11, 1), ["predictd.value.x", "predictd.there.x", "plain"]);
+        let after = rewrite(&before).unwrap();
+        assert_eq!(names(&after, 11, 1), ["predictd.value.x", "predictd.presence.x", "plain"]);
         let outputs =
-            ["predictd.value.y", "predictd.there.y", "predictd.value.parts", "predictd.there.parts"];
+            ["predictd.value.y", "predictd.presence.y", "predictd.value.parts", "predictd.presence.parts"];
         assert_eq!(names(&after, 12, 1), outputs);
         let operators = ["If", "Identity", "OptionalHasElement", "If", "OptionalHasElement", "If"];
         assert_eq!(names(&after, 1, 4), operators);
         assert_eq!(names(&after, 1, 2)[0], "x");
-        // What is around the graph stays.
+        // The fields besides the graph are unchanged.
         assert_eq!(Fields(&after).varint(1), Some(10));
         assert_eq!(Fields(&after).last(8), Fields(&before).last(8));
     }
 
     #[test]
-    fn everything_else_stays_to_the_byte() {
+    fn everything_else_is_unchanged() {
         let sequence = Message::default().bytes(4, Message::default().bytes(1, tensor_of(1)));
         let map = Message::default().bytes(5, Message::default().number(1, 8));
         let before = model(&[
             field(11, declaration(b"x", tensor_of(1))),
-            // No tensors to be read from a request.
+            // Requests cannot give sequences of tensors.
             field(11, declaration(b"parts", optional(sequence))),
             field(12, declaration(b"y", optional(map))),
             field(12, declaration(b"z", tensor_of(1))),
         ]);
-        assert_eq!(without(&before), Ok(before));
+        assert_eq!(rewrite(&before), Ok(before));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes: Vec<u8>, at: proptest::sample::Index, byte: u8) {
-            let _ = without(&bytes);
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, at: proptest::sample::Index, byte: u8) {
+            let _ = rewrite(&bytes);
             let mut broken = model(&[
                 field(11, declaration(b"x", optional(tensor_of(1)))),
                 field(12, declaration(b"y", optional(tensor_of(1)))),
             ]);
             let at = at.index(broken.len());
             broken[at] = byte;
-            let _ = without(&broken);
+            let _ = rewrite(&broken);
             broken.truncate(at);
-            let _ = without(&broken);
+            let _ = rewrite(&broken);
         }
     }
 }

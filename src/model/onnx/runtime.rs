@@ -12,18 +12,18 @@ use ort::session::RunOptions;
 use crate::config::{self, Inference, Provider};
 use crate::hint::Hint as _;
 
-/// ONNX Runtime, set up once a process.
+/// ONNX Runtime, set up once in a process.
 #[derive(Debug)]
 pub struct Runtime {
     environment: Environment,
     threads: usize,
-    /// Rows in one call at most, where requests share calls.
+    /// The largest number of rows in one call that requests share.
     pub(crate) max_rows: usize,
-    /// Ends the calls of a load.
+    /// Terminates the calls of a load.
     terminator: Option<Arc<Terminator>>,
 }
 
-/// Ends the calls of one load, from outside.
+/// Terminates the calls of one load, from another thread.
 pub(crate) struct Terminator {
     options: RunOptions,
     is_terminated: AtomicBool,
@@ -40,11 +40,11 @@ impl Terminator {
         Ok(Arc::new(Self { options: RunOptions::new()?, is_terminated: AtomicBool::new(false) }))
     }
 
-    /// Calls under way fail soon, later ones at once.
+    /// Running calls fail soon, later ones at once.
     pub(crate) fn terminate(&self) {
         self.is_terminated.store(true, Ordering::Relaxed);
         if let Err(error) = self.options.terminate() {
-            tracing::warn!(%error, "cannot end a call of ONNX Runtime");
+            tracing::warn!(%error, "cannot terminate a call of ONNX Runtime");
         }
     }
 
@@ -58,7 +58,7 @@ impl Terminator {
 }
 
 impl Runtime {
-    /// Loads the library that the configuration, the environment or the system names.
+    /// Loads the library that the configuration, the environment or the system specifies.
     pub fn load(inference: &Inference) -> anyhow::Result<Self> {
         let library = library(inference.library.as_deref());
         let environment = ort::init_from(&library)
@@ -84,17 +84,17 @@ impl Runtime {
         &self.environment
     }
 
-    /// The same for one inference thread.
+    /// The same runtime for one inference thread.
     pub(crate) fn with_one_thread(&self) -> Self {
         Self { environment: self.environment.clone(), threads: 1, max_rows: self.max_rows, terminator: None }
     }
 
-    /// Sets how many rows are in one call at most.
+    /// Sets the largest number of rows in one call that requests share.
     pub fn with_max_rows(self, max_rows: usize) -> Self {
         Self { max_rows, ..self }
     }
 
-    /// The same for so many inference threads, and a load that can be ended.
+    /// The same runtime for this number of inference threads, with a load that can be terminated.
     pub(crate) fn for_load(&self, threads: usize, terminator: Arc<Terminator>) -> Self {
         let environment = self.environment.clone();
         Self { environment, threads, max_rows: self.max_rows, terminator: Some(terminator) }
@@ -104,14 +104,15 @@ impl Runtime {
         self.terminator.as_ref()
     }
 
-    /// How many inference threads there are.
+    /// The number of inference threads.
     pub fn threads(&self) -> usize {
         self.threads
     }
 }
 
-/// What ONNX Runtime would write to standard error by itself. Its errors are results that somebody gets: the sender of a request, or
-/// whoever reads why a version does not serve. They may say what stands in a request, too, so only `debug` shows them.
+/// Receives the messages that ONNX Runtime would otherwise print to standard error. Its errors are also
+/// results, which reach the sender of a request or the reason of a refused version. They may quote a request,
+/// so the log shows them only at `debug`.
 fn log(level: LogLevel, category: &str, _: &str, place: &str, text: &str) {
     match level {
         LogLevel::Fatal => tracing::error!(target: "onnxruntime", category, place, "{text}"),
@@ -122,7 +123,8 @@ fn log(level: LogLevel, category: &str, _: &str, place: &str, text: &str) {
     }
 }
 
-/// The configuration's choice, then ORT_DYLIB_PATH, then beside the binary, then the system's.
+/// The library's path: from the configuration, from ORT_DYLIB_PATH, beside the binary, or by the system's
+/// search.
 fn library(configured: Option<&Path>) -> PathBuf {
     if let Some(configured) = configured {
         return configured.to_owned();

@@ -1,16 +1,15 @@
-//! The sizes that a model declares, checked before anything is made by them: a file of a hundred bytes may
-//! declare any.
+//! The sizes of a model's inputs, checked before memory is allocated for them: a file of a hundred bytes may
+//! declare any size.
 
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
-/// Bytes of all inputs of a call that is made up, to warm a session up or to see what a model does with its
-/// rows.
+/// Limit of the bytes of all inputs of a made-up call, for the warm-up and for trials of the model.
 pub(crate) const MAX_MADE_UP_BYTES: usize = 128 << 20;
-/// Bytes of all inputs of a call by the dimensions that the model fixes. Every call takes them, and a short
-/// batch is padded to them.
+/// Limit of the bytes of all inputs of a call by the dimensions that the model fixes: every call needs them,
+/// since a smaller batch is padded.
 const MAX_CALL_BYTES: usize = 1 << 30;
 
-/// Bytes of one call's inputs whose free dimensions are all `free` long; `None` where they cannot be counted.
+/// Bytes of one call's inputs if all free dimensions have the length `free`; `None` on overflow.
 pub(crate) fn bytes(inputs: &[TensorSpec], free: usize) -> Option<usize> {
     inputs.iter().try_fold(0, |sum: usize, spec| sum.checked_add(input_bytes(spec, free)?))
 }
@@ -27,13 +26,15 @@ fn input_bytes(spec: &TensorSpec, free: usize) -> Option<usize> {
     count(&spec.shape)?.checked_mul(spec.element.size().checked_add(inner)?)
 }
 
+/// Checks that a worker can hold the inputs of one call.
+///
 /// # Errors
-/// The inputs of one call are too large for any worker.
+/// Names the largest input.
 pub(crate) fn check(inputs: &[TensorSpec]) -> Result<(), String> {
     if bytes(inputs, 1).is_some_and(|bytes| bytes <= MAX_CALL_BYTES) {
         return Ok(());
     }
-    // The largest is the one to correct; one that cannot be counted is larger than all others.
+    // An input whose size overflows is larger than all others.
     let largest = inputs.iter().max_by_key(|spec| input_bytes(spec, 1).unwrap_or(usize::MAX));
     let largest = largest.map(|spec| format!("{:?} ({})", spec.name, spec.describe())).unwrap_or_default();
     Err(format!(
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_that_no_call_can_hold_are_refused_by_name() {
+    fn inputs_too_large_for_a_call_are_refused_by_name() {
         let fits = input(ElementType::F32, &[1 << 14, 1 << 14]);
         assert_eq!(check(std::slice::from_ref(&fits)), Ok(()));
         let refused = check(&[fits, input(ElementType::U8, &[1])]).unwrap_err();

@@ -5,7 +5,6 @@
 //! export. A failed export is logged once, here. TLS is that of Google's clients: the platform's roots, and
 //! the cryptography provider that `main` installs.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -115,7 +114,7 @@ impl Collector {
             Transport::Http { client, url, headers, gzip } => {
                 let mut body = message.encode_to_vec();
                 if *gzip {
-                    body = gzip_body(&body);
+                    body = crate::gzip::compress(&body);
                 }
                 let request = client.post(url.clone()).headers(headers.clone()).body(body);
                 let response = request.send().await.map_err(Failure::of_http)?;
@@ -227,9 +226,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
-}
-
-fn gzip_body(body: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(body).and_then(|()| encoder.finish()).expect("writing to memory does not fail")
 }

@@ -1,4 +1,5 @@
-//! Validates a declaration of images against the model's input, once, when a version is loaded. Collects every problem.
+//! Validates a declaration of images against the model's input, once, when a version is loaded. Collects
+//! every problem.
 
 use half::{bf16, f16};
 
@@ -70,8 +71,9 @@ impl ImageDeclaration {
             }
             _ => {
                 problems.push(format!(
-                    "image: input {:?} is {}, expected four dimensions: batch, channels, height and width in either layout; \
-                     or three of them for color: gray, without channels; where there is no batch, declare batching.dimension: none",
+                    "image: input {:?} is {}, expected four dimensions: batch, channels, height and width in \
+                     either layout; or three of them for color: gray, without channels; where there is no \
+                     batch, declare batching.dimension: none",
                     input.name,
                     input.describe()
                 ));
@@ -80,7 +82,8 @@ impl ImageDeclaration {
         };
         if depth.fixed().is_some_and(|depth| depth != channels) {
             problems.push(format!(
-                "image.color: {} has {channels} channel(s), but input {:?} is {}, which as {layout_name} takes {depth}",
+                "image.color: {} has {channels} channel(s), but input {:?} is {}, which as {layout_name} \
+                 takes {depth}",
                 color_name(self.color),
                 input.name,
                 input.describe()
@@ -96,8 +99,8 @@ impl ImageDeclaration {
         let matches = |dim: &Dim, length: u32| dim.fixed().is_none_or(|fixed| fixed == length as usize);
         if !matches(height, size.height) || !matches(width, size.width) {
             problems.push(format!(
-                "image: the declared size is {size} (width x height), but input {:?} is {}, which as {layout_name} takes \
-                 {width} x {height}",
+                "image: the declared size is {size} (width x height), but input {:?} is {}, which as \
+                 {layout_name} takes {width} x {height}",
                 input.name,
                 input.describe()
             ));
@@ -119,8 +122,8 @@ impl ImageDeclaration {
         if let Some(resize) = &self.resize {
             if resize.shorter.is_some() {
                 problems.push(format!(
-                    "image.resize: shorter leaves the longer side open, but all rows of input {:?} need one size: declare \
-                     image.crop too, or width and height",
+                    "image.resize: shorter leaves the longer side open, but all rows of input {:?} need one \
+                     size: declare image.crop too, or width and height",
                     input.name
                 ));
             }
@@ -130,7 +133,8 @@ impl ImageDeclaration {
         let size = fixed(width).zip(fixed(height)).map(|(width, height)| Size { width, height });
         if size.is_none() {
             problems.push(format!(
-                "image: input {:?} is {}, which leaves the size open: declare image.resize with width and height, or image.crop",
+                "image: input {:?} is {}, which leaves the size open: declare image.resize with width and \
+                 height, or image.crop",
                 input.name,
                 input.describe()
             ));
@@ -138,7 +142,8 @@ impl ImageDeclaration {
         size
     }
 
-    /// The normalised value of each 8-bit value of each channel, in the model's element type: 256 entries a channel.
+    /// The normalised value of each 8-bit value of each channel, in the model's element type: 256 entries a
+    /// channel.
     fn table(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<Elements> {
         let channels = self.color.channels();
         let mut values = Vec::with_capacity(channels * LEVELS);

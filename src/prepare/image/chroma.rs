@@ -1,5 +1,5 @@
-//! Brings chroma to full resolution and converts YCbCr to red, green and blue, with the rounding of libjpeg, which Pillow,
-//! torchvision, OpenCV and TensorFlow use. `zune-jpeg` itself rounds chroma upwards twice.
+//! Brings chroma to full resolution and converts YCbCr to red, green and blue, with the rounding of libjpeg,
+//! which Pillow, torchvision, OpenCV and TensorFlow use. `zune-jpeg` itself rounds chroma upwards twice.
 
 /// One component of an image, one row after the other.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ struct Scratch {
     colors: [Vec<u8>; 3],
 }
 
-/// Makes `width` x `height` pixels of red, green, blue and full opacity: from luma and two chroma planes, or, if
-/// `are_colors`, from planes of the colours themselves.
+/// Makes `width` x `height` pixels of red, green, blue and full opacity: from luma and two chroma planes, or,
+/// if `are_colors`, from planes of the colours themselves.
 pub(super) fn to_rgba(planes: &[Plane; 3], width: usize, height: usize, are_colors: bool) -> Vec<u8> {
     let mut scratch = Scratch::default();
     for (row, plane) in scratch.full.iter_mut().zip(planes) {
@@ -51,7 +51,8 @@ pub(super) fn to_rgba(planes: &[Plane; 3], width: usize, height: usize, are_colo
     rgba
 }
 
-/// Expands row `y` to full resolution. Triangle filters: a pixel takes 3/4 of its sample and 1/4 of the nearest other one.
+/// Expands row `y` to full resolution. Triangle filters: a pixel takes 3/4 of its sample and 1/4 of the
+/// nearest other one.
 fn expand(plane: &Plane, y: usize, sums: &mut Vec<u16>, out: &mut [u8]) {
     let at = |row: usize| &plane.samples[row * plane.width..][..plane.width];
     let near = at(y / plane.down);
@@ -87,7 +88,8 @@ fn expand(plane: &Plane, y: usize, sums: &mut Vec<u16>, out: &mut [u8]) {
     }
 }
 
-/// Doubles the width of `sums` and shifts them by `SHIFT` bits. `LEFT` and `RIGHT` alternate between rounding up and down.
+/// Doubles the width of `sums` and shifts them by `SHIFT` bits. `LEFT` and `RIGHT` alternate between rounding
+/// up and down.
 fn double<const LEFT: u16, const RIGHT: u16, const SHIFT: u32>(sums: &[u16], out: &mut [u8]) {
     let ([first, second, ..], [.., before, last]) = (sums, sums) else { return };
     let out = &mut out[..2 * sums.len()];
@@ -102,11 +104,11 @@ fn double<const LEFT: u16, const RIGHT: u16, const SHIFT: u32>(sums: &[u16], out
     out[length - 1] = ((4 * last + RIGHT) >> SHIFT) as u8;
 }
 
-/// Converts one row by JFIF 1.02 (ITU-T T.871) in 16-bit fixed point: 1.402, 0.34414, 0.71414 and 1.772, each product
-/// rounded.
+/// Converts one row by JFIF 1.02 (ITU-T T.871) in 16-bit fixed point: 1.402, 0.34414, 0.71414 and 1.772, each
+/// product rounded.
 ///
-/// Computes each colour's row by itself and then interleaves their bytes: compilers turn these steps into 16-bit vector
-/// instructions.
+/// Computes each colour's row by itself and then interleaves their bytes: compilers turn these steps into
+/// 16-bit vector instructions.
 fn convert(luma: &[u8], blue: &[u8], red: &[u8], rows: &mut [Vec<u8>; 3], out: &mut [u8]) {
     let [r, g, b] = rows;
     for ((y, cr), r) in luma.iter().zip(red).zip(r.iter_mut()) {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 /// The default of [`ImageDeclaration::max_pixels`]: 192 MiB once decoded, more than today's cameras take.
 pub(super) const MAX_PIXELS: u64 = 64 << 20;
 
-/// The steps from an image to the model's input: decode, turn upright by EXIF or XMP, convert the colours, resize, crop,
-/// then `(value * scale - mean) / std` for each channel.
+/// The steps from an image to the model's input: decode, turn upright by EXIF or XMP, convert the colours,
+/// resize, crop, then `(value * scale - mean) / std` for each channel.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageDeclaration {
@@ -17,17 +17,18 @@ pub struct ImageDeclaration {
     pub color: Color,
     /// The size to which the image is resized before cropping. Without it, the image keeps its size.
     pub resize: Option<Resize>,
-    /// The size of the centre that is cropped after resizing; a smaller image gets black borders. Without it, nothing is
-    /// cropped.
+    /// The size of the centre that is cropped after resizing; a smaller image gets black borders. Without it,
+    /// nothing is cropped.
     pub crop: Option<Size>,
-    /// The factor of every 8-bit value, applied first. Default: 1/255 for a model that takes floats, 1 for integers.
+    /// The factor of every 8-bit value, applied first. Default: 1/255 for a model that takes floats, 1 for
+    /// integers.
     pub scale: Option<f64>,
     /// Subtracted after scaling: one number, or one for each channel in the order of `color`. Default: 0.
     pub mean: Option<PerChannel>,
     /// The divisor, applied last: one number, or one for each channel in the order of `color`. Default: 1.
     pub std: Option<PerChannel>,
-    /// The position of the channels in the model's input. Default: by the input's shape, or `nchw` if both fit. A gray
-    /// image may also be `[batch, height, width]`.
+    /// The position of the channels in the model's input. Default: by the input's shape, or `nchw` if both
+    /// fit. A gray image may also be `[batch, height, width]`.
     pub layout: Option<Layout>,
     /// The largest image accepted, in pixels (width times height). Default: 67108864 (64 Mi).
     #[schemars(range(min = 1))]

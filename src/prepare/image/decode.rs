@@ -1,5 +1,5 @@
-//! Decodes JPEG, PNG and WebP files to upright 8-bit pixels. A file is refused unless all of it decodes. Its header alone
-//! decides whether it is too large.
+//! Decodes JPEG, PNG and WebP files to upright 8-bit pixels. A file is refused unless all of it decodes. Its
+//! header alone decides whether it is too large.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -11,8 +11,9 @@ use super::{jpeg, png_chunks};
 use crate::error::{Code, Rejection};
 use crate::prepare::catch_panic::catch_panic;
 
-/// Estimates the cost of decoding, in pixels, by the headers alone; `None` for files that are not decoded. Each scan after
-/// the first counts a sixteenth of the pixels, the highest cost measured: in a progressive JPEG, a few bytes make a scan.
+/// Estimates the cost of decoding, in pixels, by the headers alone; `None` for files that are not decoded.
+/// Each scan after the first counts a sixteenth of the pixels, the highest cost measured: in a progressive
+/// JPEG, a few bytes make a scan.
 pub(super) fn cost(bytes: &[u8]) -> Option<(Size, u64)> {
     let (size, scans) = match bytes {
         [0xff, 0xd8, 0xff, ..] => jpeg::extent(bytes)?,
@@ -119,8 +120,8 @@ fn webp(bytes: &[u8], max_pixels: u64) -> Result<DecodedFile, Rejection> {
     Ok(DecodedFile { size, channels, pixels, orientation })
 }
 
-/// Converts colours like Pillow's `convert`: drops the opacity, and weighs luma with 16 bits. Colours take four bytes a
-/// pixel, which are faster to process than three.
+/// Converts colours like Pillow's `convert`: drops the opacity, and weighs luma with 16 bits. Colours take
+/// four bytes a pixel, which are faster to process than three.
 fn convert(pixels: Vec<u8>, from: Channels, to: Color) -> Vec<u8> {
     match (from, to == Color::Gray) {
         (Channels::Gray, true) | (Channels::Rgba, false) => pixels,

@@ -1,8 +1,8 @@
-//! The orientation tag of an image's metadata, the only one that matters to a model. Exif 2.3 (CIPA DC-008), TIFF 6.0
-//! section 2, XMP part 1.
+//! The orientation tag of an image's metadata, the only one that matters to a model. Exif 2.3 (CIPA DC-008),
+//! TIFF 6.0 section 2, XMP part 1.
 //!
-//! Our own reader: it must read damaged metadata exactly as Pillow's `ImageOps.exif_transpose` does, by which training
-//! pipelines turn images.
+//! Our own reader: it must read damaged metadata exactly as Pillow's `ImageOps.exif_transpose` does, by which
+//! training pipelines turn images.
 
 /// The steps that turn the stored pixels upright.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,8 +17,8 @@ const ORIENTATION: u16 = 0x0112;
 const ENTRY: usize = 12;
 
 impl Orientation {
-    /// Reads EXIF, a TIFF structure with or without `Exif\0\0` before it, or XMP if EXIF has no orientation. Without a
-    /// valid one, the image is upright.
+    /// Reads EXIF, a TIFF structure with or without `Exif\0\0` before it, or XMP if EXIF has no orientation.
+    /// Without a valid one, the image is upright.
     pub(super) fn new(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Self {
         exif.and_then(read_exif).or_else(|| xmp.and_then(read_xmp)).map_or_else(Self::default, Self::from_tag)
     }

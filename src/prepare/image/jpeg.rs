@@ -37,7 +37,8 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<DecodedFile, Rejec
             [luma.width, blue.width, red.width],
         );
         decoder.raw_output().decode_into_planes_strided(&mut buffers, &widths).map_err(fault)?;
-        // The decoder of a progressive image holds all coefficients, 2 bytes each. Frees them before the pixels are made.
+        // The decoder of a progressive image holds all coefficients, 2 bytes each. Frees them before the
+        // pixels are made.
         drop(decoder);
         let (width, height) = (size.width as usize, size.height as usize);
         let pixels = chroma::to_rgba(&planes, width, height, colors == Colors::Rgb);
@@ -67,7 +68,8 @@ pub(super) fn extent(bytes: &[u8]) -> Option<(Size, u64)> {
     Some((Size { width: side(3), height: side(1) }, scans))
 }
 
-/// Empty planes for luma and two chroma components; `None` unless their sampling factors divide the largest ones.
+/// Empty planes for luma and two chroma components; `None` unless their sampling factors divide the largest
+/// ones.
 fn planes(decoder: &mut JpegDecoder<ZCursor<&[u8]>>) -> Option<[Plane; 3]> {
     let raw = decoder.raw_output();
     let (Some(3), Some([luma, blue, red, _])) = (raw.num_components(), raw.layout()) else { return None };
@@ -104,8 +106,8 @@ enum Colors {
 /// A file, split as libjpeg reads it.
 #[derive(Debug)]
 struct Segments<'a> {
-    /// The file without metadata and stray bytes between segments. One added segment states the colours, which the
-    /// decoder would guess by other rules than libjpeg.
+    /// The file without metadata and stray bytes between segments. One added segment states the colours,
+    /// which the decoder would guess by other rules than libjpeg.
     bytes: Vec<u8>,
     colors: Colors,
     /// The header of the frame: precision, height and width, then the components, three bytes each.

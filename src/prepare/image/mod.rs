@@ -1,5 +1,6 @@
-//! Images: [`ImageDeclaration::check`] validates the `image` part of a `model.yaml` against the model's input, and
-//! [`Plan::prepare`] turns one JPEG, PNG or WebP file into one row of that input, as Pillow and torchvision would.
+//! Images: [`ImageDeclaration::check`] validates the `image` part of a `model.yaml` against the model's
+//! input, and [`Plan::prepare`] turns one JPEG, PNG or WebP file into one row of that input, as Pillow and
+//! torchvision would.
 
 mod check;
 mod chroma;

@@ -1,4 +1,5 @@
-//! Turns one image into one row of the model's input: resizes, crops, normalises and lays out the decoded pixels.
+//! Turns one image into one row of the model's input: resizes, crops, normalises and lays out the decoded
+//! pixels.
 
 use super::declaration::{Color, Filter, Layout, MAX_PIXELS, Size};
 use super::raster::{Raster, check_size};
@@ -8,8 +9,8 @@ use crate::for_each_number_type;
 use crate::prepare::catch_panic::catch_panic;
 use crate::tensor::{ElementType, Elements};
 
-/// Limit of the cost of all images of a request, in pixels: 21 photos of 12 megapixels. A thread decodes that many in one to
-/// three seconds, unless their files are large too.
+/// Limit of the cost of all images of a request, in pixels: 21 photos of 12 megapixels. A thread decodes that
+/// many in one to three seconds, unless their files are large too.
 const MAX_COST: u64 = 256 << 20;
 
 /// The steps from an image to a row of one input.
@@ -23,7 +24,8 @@ pub struct Plan {
     pub(super) layout: Layout,
     /// True when a row has a dimension for its channels.
     pub(super) has_channels: bool,
-    /// The normalised value of each 8-bit value of each channel: 256 entries a channel, in the input's element type.
+    /// The normalised value of each 8-bit value of each channel: 256 entries a channel, in the input's
+    /// element type.
     pub(super) table: Elements,
     /// True when an image of another size is cropped, or padded with black; otherwise it is refused.
     pub(super) crop: bool,
@@ -58,8 +60,8 @@ impl Plan {
         self.table.element()
     }
 
-    /// Checks the cost of all images of one request before any is decoded: the pixels to decode, and those that resizing
-    /// makes. A file that is no image costs nothing; it is refused when it is decoded.
+    /// Checks the cost of all images of one request before any is decoded: the pixels to decode, and those
+    /// that resizing makes. A file that is no image costs nothing; it is refused when it is decoded.
     ///
     /// # Errors
     /// `INPUT_TOO_LARGE` if one image, or all together, would occupy a thread for too long.
@@ -73,15 +75,15 @@ impl Plan {
             check_size(size, self.max_pixels).map_err(|rejection| self.named(rejection))?;
             if cost > one {
                 return Err(too_large(format!(
-                    "decoding an image of {size} in its scans costs as much as {cost} pixels, at most {one} are allowed; send a \
-                     smaller one, or one with fewer scans"
+                    "decoding an image of {size} in its scans costs as much as {cost} pixels, at most {one} \
+                     are allowed; send a smaller one, or one with fewer scans"
                 )));
             }
             total = total.saturating_add(cost).saturating_add(self.resizing(size));
             if total > all {
                 return Err(too_large(format!(
-                    "the images of the request cost more than the {all} pixels allowed together, to decode and to resize; send \
-                     them in several requests"
+                    "the images of the request cost more than the {all} pixels allowed together, to decode \
+                     and to resize; send them in several requests"
                 )));
             }
         }
@@ -116,7 +118,8 @@ impl Plan {
         })
     }
 
-    /// Appends one row to `out`, which must have the input's element type. A rejected image leaves `out` unchanged.
+    /// Appends one row to `out`, which must have the input's element type. A rejected image leaves `out`
+    /// unchanged.
     ///
     /// The peak of memory is about 8 bytes for each pixel of the image, 9 for a progressive JPEG.
     pub fn prepare(&self, bytes: &[u8], out: &mut Elements) -> Result<(), Rejection> {
@@ -125,8 +128,8 @@ impl Plan {
         let image = self.resized(image)?;
         if !self.crop && image.size != self.size {
             return Err(Rejection::invalid(format!(
-                "input {:?}: expected an image of {}, as the model takes it, got one of {}; the bundle's model.yaml declares \
-                 neither resize nor crop",
+                "input {:?}: expected an image of {}, as the model takes it, got one of {}; the bundle's \
+                 model.yaml declares neither resize nor crop",
                 self.input, self.size, image.size
             )));
         }
@@ -160,8 +163,8 @@ impl Plan {
         Rejection::new(
             Code::InputTooLarge,
             format!(
-                "input {:?}: resizing an image of {from} to {target} takes more than the {} pixels allowed; send one of a \
-                 less extreme shape",
+                "input {:?}: resizing an image of {from} to {target} takes more than the {} pixels allowed; \
+                 send one of a less extreme shape",
                 self.input, self.max_pixels
             ),
         )
@@ -212,17 +215,23 @@ impl Plan {
                         match self.layout {
                             Layout::Nchw => for (table, from) in tables.iter().zip(order) {
                                 for row in rows.clone() {
-                                    out.extend(row.chunks_exact(stored).map(|pixel| table[usize::from(pixel[*from])]));
+                                    let level = |pixel: &[u8]| table[usize::from(pixel[*from])];
+                                    out.extend(row.chunks_exact(stored).map(level));
                                 }
                             },
                             Layout::Nhwc => for row in rows {
                                 for pixel in row.chunks_exact(stored) {
-                                    out.extend(tables.iter().zip(order).map(|(table, from)| table[usize::from(pixel[*from])]));
+                                    let level = |(table, from): (&[_; 256], &usize)| {
+                                        table[usize::from(pixel[*from])]
+                                    };
+                                    out.extend(tables.iter().zip(order).map(level));
                                 }
                             },
                         }
                     })+
-                    (table, out) => unreachable!("a plan for {} met a buffer of {}", table.element(), out.element()),
+                    (table, out) => {
+                        unreachable!("a plan for {} met a buffer of {}", table.element(), out.element())
+                    }
                 }
             };
         }

@@ -1,5 +1,5 @@
-//! The chunks of a PNG (PNG 3, section 5.3) that its decoder does not handle: a missing end, and the texts (section
-//! 11.3.3) in which older programs store EXIF, and all programs store XMP.
+//! The chunks of a PNG (PNG 3, section 5.3) that its decoder does not handle: a missing end, and the texts
+//! (section 11.3.3) in which older programs store EXIF, and all programs store XMP.
 
 use std::borrow::Cow;
 use std::io::Read as _;

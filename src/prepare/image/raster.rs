@@ -8,8 +8,8 @@ use crate::error::{Code, Rejection};
 #[derive(Debug)]
 pub(super) struct Raster {
     pub(super) size: Size,
-    /// [`super::declaration::Color::bytes_per_pixel`] each: gray, or red, green, blue and opacity. Only `rgba` uses the
-    /// opacity.
+    /// [`super::declaration::Color::bytes_per_pixel`] each: gray, or red, green, blue and opacity. Only
+    /// `rgba` uses the opacity.
     pub(super) pixels: Vec<u8>,
 }
 
@@ -29,7 +29,8 @@ pub(super) enum Channels {
     Rgba,
 }
 
-/// Refuses an image that is too large, before memory is allocated for it; returns its number of pixels otherwise.
+/// Refuses an image that is too large, before memory is allocated for it; returns its number of pixels
+/// otherwise.
 pub(super) fn check_size(size: Size, max_pixels: u64) -> Result<usize, Rejection> {
     let count = u64::from(size.width) * u64::from(size.height);
     if count > max_pixels {

@@ -1,5 +1,6 @@
-//! Resizes like Pillow: first horizontally, then vertically, rounded to 8 bits in between, with colours weighted by their
-//! opacity. (Since version 13, Pillow resizes vertically first if that is cheaper and the aspect ratio changes.)
+//! Resizes like Pillow: first horizontally, then vertically, rounded to 8 bits in between, with colours
+//! weighted by their opacity. (Since version 13, Pillow resizes vertically first if that is cheaper and the
+//! aspect ratio changes.)
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U8x4};

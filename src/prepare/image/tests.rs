@@ -1,4 +1,5 @@
-//! Pillow and numpy are the judges: `scripts/examples/make_images.py` makes the images and notes what they give.
+//! Compares with Pillow and numpy: `scripts/examples/make_images.py` makes the images and records their
+//! results.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ struct Case {
     file: String,
     image: ImageDeclaration,
     element: String,
-    /// Of one row.
+    /// The shape of one row.
     shape: Vec<usize>,
-    /// Every which element of the row is in `expected`.
+    /// The distance of the row's elements that are in `expected`.
     stride: usize,
     expected: Vec<f64>,
 }
@@ -59,14 +60,14 @@ fn floats(elements: &Elements) -> Vec<f64> {
     }
 }
 
-/// What one 8-bit step is in a channel of the tensor.
+/// The size of one 8-bit step in a channel of the tensor.
 fn step(plan: &Plan) -> f64 {
     let table = floats(&plan.table);
     table.chunks(256).map(|levels| (levels[255] - levels[0]).abs() / 255.0).fold(f64::INFINITY, f64::min)
 }
 
-/// In 8-bit steps. JPEG leaves the rounding of its cosine transform open, and the coefficients of resizing have 16 bits here,
-/// 22 in Pillow: now and then a value falls to the other side of a half.
+/// Allowed differences in 8-bit steps. JPEG leaves the rounding of its cosine transform open, and the
+/// coefficients of resizing have 16 bits here, 22 in Pillow, so some values are rounded to the other side.
 const MOST: f64 = 1.01;
 const MOST_ON_AVERAGE: f64 = 0.01;
 
@@ -98,7 +99,7 @@ fn rows_equal_those_of_pillow_and_numpy() {
     assert!(mean <= MOST_ON_AVERAGE, "{mean} steps of 8 bits off on average over all images");
 }
 
-/// A declaration as `model.yaml` writes it.
+/// The declaration of an `image` part in YAML.
 fn declare(yaml: &str) -> ImageDeclaration {
     serde_saphyr::from_str(yaml).unwrap()
 }
@@ -221,7 +222,7 @@ fn the_header_alone_decides_that_an_image_is_too_large() {
     assert!(message.contains("\"pixels\"") && message.contains("50000 x 50000"), "{message}");
 }
 
-/// Of a PNG chunk.
+/// The checksum of a PNG chunk.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
@@ -245,7 +246,7 @@ fn many_scans() -> Vec<u8> {
     file
 }
 
-/// A PNG's header, and its end. No pixels are needed to know what they would cost.
+/// A PNG's header and end, which suffice to estimate the cost of its pixels.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut header = read("rgb.png")[..33].to_vec();
     header[16..20].copy_from_slice(&width.to_be_bytes());
@@ -260,9 +261,10 @@ fn what_images_cost_is_judged_before_one_is_decoded() {
         |images: &[Vec<u8>]| plan.check_cost(images).map_err(|rejection| rejection.message.into_owned());
     let scans = many_scans();
     assert_eq!(decode::cost(&scans), Some((Size { width: 8192, height: 8192 }, (64 << 20) / 16 * 111)));
-    let says = "input \"pixels\": decoding an image of 8192 x 8192 in its scans costs as much as 465567744 pixels, at most 134217728 are allowed";
+    let says = "input \"pixels\": decoding an image of 8192 x 8192 in its scans costs as much as 465567744 \
+                pixels, at most 134217728 are allowed";
     assert!(cost(&[read("rgb.png"), scans]).unwrap_err().starts_with(says));
-    // 64 megapixels in 17 scans are the most that one may have.
+    // The limit of one image is 64 megapixels in 17 scans.
     let few: Vec<u8> = {
         let scans = many_scans();
         let starts: Vec<usize> = memchr::memmem::find_iter(&scans, b"\xff\xda").collect();
@@ -275,7 +277,7 @@ fn what_images_cost_is_judged_before_one_is_decoded() {
     let says =
         "input \"pixels\": the images of the request cost more than the 268435456 pixels allowed together";
     assert!(cost(&vec![largest; 4]).unwrap_err().starts_with(says));
-    // Tiny ones of an extreme shape become large: 32 x 1,280,000 pixels.
+    // Resizing makes tiny images of an extreme shape large: 32 x 1,280,000 pixels.
     assert!(cost(&vec![png_header(1, 40_000); 6]).is_ok());
     assert!(cost(&vec![png_header(1, 40_000); 7]).unwrap_err().starts_with(says));
     assert_eq!(cost(&[b"no image".to_vec(), b"\xff\xd8\xff".to_vec(), Vec::new()]), Ok(()));
@@ -297,7 +299,7 @@ fn a_jpeg_without_a_height_is_refused() {
     assert!(message.contains("its header does not say how high it is"), "{message}");
 }
 
-/// However many texts a PNG has, the last of a keyword is the one that counts, and the others cost nothing.
+/// Only the last text of a keyword in a PNG counts. The others cost nothing.
 #[test]
 fn of_many_texts_of_a_png_one_is_inflated() {
     let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
@@ -310,13 +312,13 @@ fn of_many_texts_of_a_png_one_is_inflated() {
     let started = std::time::Instant::now();
     let mut row = Elements::F32(Vec::new());
     classifier().prepare(&bytes, &mut row).unwrap();
-    // To inflate all 20 GB of them takes minutes.
+    // Inflating all 20 GB of them would take minutes.
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[test]
 fn an_image_of_extreme_shape_is_not_blown_up() {
-    // 60,000 x 1 pixels would become 1,920,000 x 32 of four bytes, 2^31 x 1 be too large by itself.
+    // 60,000 x 1 pixels would become 1,920,000 x 32 of four bytes; 2^31 x 1 would be too large by themselves.
     let shape = declare("{resize: {shorter: 4000}, crop: {width: 4, height: 4}}");
     let plan = shape.check(&input(ElementType::F32, &[3, 4, 4])).unwrap();
     let image = Raster { size: Size { width: 60_000, height: 1 }, pixels: vec![0; 240_000] };
@@ -368,7 +370,7 @@ fn half_an_image_is_refused_wherever_it_ends() {
             plan.prepare(bytes, &mut row).map(|()| row)
         };
         let expected = prepare(&whole).unwrap();
-        // The last chunk of a PNG says that it ends, no more.
+        // The last chunk of a PNG only marks its end.
         let needed = if file.ends_with("png") { whole.len() - 12 } else { whole.len() };
         for length in needed..whole.len() {
             assert_eq!(prepare(&whole[..length]).as_ref(), Ok(&expected), "{file}, {length} bytes");
@@ -376,7 +378,7 @@ fn half_an_image_is_refused_wherever_it_ends() {
         for length in (0..needed).step_by(1 + whole.len() / 150).chain([needed - 1]) {
             let (code, message) = reject(&plan, &whole[..length]);
             assert_eq!(code, Code::InvalidInput, "{file}, {length} of {} bytes: {message}", whole.len());
-            // Without its first bytes it is no image at all.
+            // Without its first bytes the file is not recognised as an image.
             if length >= 16 {
                 let expected = "image is truncated; send the whole file";
                 assert!(message.ends_with(expected), "{file}, {length} bytes: {message}");
@@ -385,7 +387,7 @@ fn half_an_image_is_refused_wherever_it_ends() {
     }
 }
 
-/// The sender has sent the whole file: more of it would not help.
+/// The sender sent the whole file, so the error must not ask for it.
 #[test]
 fn a_whole_image_that_is_damaged_is_not_asked_for_again() {
     for (file, at) in [("rgb.png", 60), ("photo-progressive.jpg", 163), ("lossless.webp", 40)] {
@@ -401,7 +403,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn random_bytes_never_panic(kind in 0..4_usize, mut bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn random_bytes_never_panic(
+        kind in 0..4_usize,
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..400),
+    ) {
         let magic: [&[u8]; 4] = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x50\x01\x00\x00WEBPVP8 "];
         bytes.splice(0..0, magic[kind].iter().copied());
         let _ = decode::decode_unguarded(&bytes, Color::Rgb, 1 << 20);
@@ -411,8 +416,10 @@ proptest! {
     fn mutated_images_never_panic(
         file in proptest::sample::select(vec![
             "restarts.jpg", "orientation-6.jpg", "photo-progressive.jpg", "cmyk.jpg", "gray.jpg", "rgb.png",
-            "stray-bytes-progressive.jpg", "keep-rgb.jpg", "xmp-3.jpg", "profile-7.png", "xmp-7.png", "no-end.png",
-            "interlaced.png", "palette-alpha.png", "rgb-16.png", "lossy.webp", "lossless.webp", "lossy-alpha.webp",
+            "stray-bytes-progressive.jpg", "keep-rgb.jpg", "xmp-3.jpg", "profile-7.png", "xmp-7.png",
+            "no-end.png",
+            "interlaced.png", "palette-alpha.png", "rgb-16.png", "lossy.webp", "lossless.webp",
+            "lossy-alpha.webp",
         ]),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
         early in any::<bool>(),

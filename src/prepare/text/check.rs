@@ -1,5 +1,5 @@
-//! Validates a declaration of texts against the bundle's tokenizer and the model's inputs, once, when a version is loaded.
-//! Collects every problem.
+//! Validates a declaration of texts against the bundle's tokenizer and the model's inputs, once, when a
+//! version is loaded. Collects every problem.
 
 use tokenizers::{
     PaddingDirection, PaddingStrategy, PostProcessor, TruncationDirection, TruncationParams,
@@ -103,11 +103,13 @@ fn roles(
         match (takes.next(), takes.next()) {
             (Some((_, role, _)), None) => found.push((*role, *element)),
             (Some((one, ..)), Some((other, ..))) => {
-                problems.push(format!("text.inputs: {one} and {other} both name input {name:?}, expected one each"));
+                problems.push(format!(
+                    "text.inputs: {one} and {other} both name input {name:?}, expected one each"
+                ));
             }
             (None, _) => problems.push(format!(
-                "text: nothing is known for input {name:?}: name it under text.inputs as input_ids, attention_mask or \
-                 token_type_ids"
+                "text: nothing is known for input {name:?}: name it under text.inputs as input_ids, \
+                 attention_mask or token_type_ids"
             )),
         }
     }
@@ -150,8 +152,8 @@ fn fixed_length(inputs: &[TensorSpec], problems: &mut Vec<String>) -> Option<usi
     fixed
 }
 
-/// The truncation: as declared, otherwise as in the tokenizer's file. It is limited to the model's fixed length, if
-/// there is one.
+/// The truncation: as declared, otherwise as in the tokenizer's file. It is limited to the model's fixed
+/// length, if there is one.
 fn truncation(
     inner: &tokenizers::Tokenizer,
     text: &TextDeclaration,
@@ -191,7 +193,8 @@ fn truncation(
     let added = added_tokens(inner, is_pair);
     if max_length == 0 || max_length < added {
         problems.push(format!(
-            "text.truncation: {max_length} token(s) are kept, which is less than the {added} special token(s) of {:?} and one",
+            "text.truncation: {max_length} token(s) are kept, which is less than the {added} special \
+             token(s) of {:?} and one",
             text.tokenizer
         ));
         return None;
@@ -204,8 +207,8 @@ pub(super) fn added_tokens(inner: &tokenizers::Tokenizer, is_pair: bool) -> usiz
     inner.get_post_processor().map_or(0, |processor| processor.added_tokens(is_pair))
 }
 
-/// A warning about a fixed length of padding in the tokenizer's file. It is not applied, since the model does not need
-/// it and each text would cost as much as the longest.
+/// A warning about a fixed length of padding in the tokenizer's file. It is not applied, since the model does
+/// not need it and each text would cost as much as the longest.
 fn ignored_padding(
     inner: &tokenizers::Tokenizer,
     text: &TextDeclaration,
@@ -214,8 +217,9 @@ fn ignored_padding(
     let PaddingStrategy::Fixed(length) = inner.get_padding()?.strategy else { return None };
     (text.padding.length.is_none() && fixed.is_none()).then(|| {
         format!(
-            "{:?} pads every text to {length} tokens; the model takes any number, so texts are padded to the longest of their \
-             call instead; declare text.padding.length: {length} in \"model.yaml\" to follow the file",
+            "{:?} pads every text to {length} tokens; the model takes any number, so texts are padded to the \
+             longest of their call instead; declare text.padding.length: {length} in \"model.yaml\" to \
+             follow the file",
             text.tokenizer
         )
     })

@@ -10,20 +10,21 @@ pub const TOKENIZER: &str = "tokenizer.json";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TextDeclaration {
-    /// The file in the bundle that holds the tokenizer, as the `tokenizers` and `transformers` packages save it.
+    /// The file in the bundle that holds the tokenizer, as the `tokenizers` and `transformers` packages save
+    /// it.
     pub tokenizer: String,
-    /// The name of a row's text in requests; two names for pairs of texts, such as a question and a passage, which the
-    /// tokenizer joins as its file says.
+    /// The name of a row's text in requests; two names for pairs of texts, such as a question and a passage,
+    /// which the tokenizer joins as its file says.
     #[schemars(length(min = 1, max = 2))]
     pub fields: Vec<String>,
     /// Adds the tokens that mark a text's begin and end, such as `[CLS]` and `[SEP]`. Default: true.
     pub special_tokens: bool,
-    /// The truncation of longer texts. Default: the tokenizer's own, without the further windows of its stride, and the
-    /// model's own length if it is fixed.
+    /// The truncation of longer texts. Default: the tokenizer's own, without the further windows of its
+    /// stride, and the model's own length if it is fixed.
     pub truncation: Option<Truncation>,
-    /// The padding of a call's texts to one length. Default: the model's own length if it is fixed, otherwise that of the
-    /// longest text. A length that the tokenizer's file fixes is not applied, since each text would cost as much as the
-    /// longest.
+    /// The padding of a call's texts to one length. Default: the model's own length if it is fixed, otherwise
+    /// that of the longest text. A length that the tokenizer's file fixes is not applied, since each text
+    /// would cost as much as the longest.
     pub padding: Padding,
     /// The inputs of the model, by the values that they take.
     pub inputs: Inputs,
@@ -82,8 +83,8 @@ pub enum Strategy {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Padding {
-    /// The smallest number of tokens. Default: the model's own length if it is fixed, otherwise that of the longest text
-    /// of the call.
+    /// The smallest number of tokens. Default: the model's own length if it is fixed, otherwise that of the
+    /// longest text of the call.
     #[schemars(range(min = 1))]
     pub length: Option<usize>,
     /// Rounds the length up to a multiple of this. Default: the tokenizer's own, or 1.

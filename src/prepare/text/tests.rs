@@ -1,5 +1,5 @@
-//! The Python package `tokenizers` is the judge: `scripts/examples/make_tokenizers.py` trains the tokenizers and notes
-//! what it gives.
+//! Compares with the Python package `tokenizers`: `scripts/examples/make_tokenizers.py` trains the tokenizers
+//! and records its results.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ struct Case {
     /// The second text of every pair.
     seconds: Option<Vec<String>>,
     input_ids: Vec<Vec<i64>>,
-    /// Of each text, without padding.
+    /// Tokens of each text, without padding.
     tokens: Vec<i64>,
     /// The sum of each text's types.
     types: Vec<i64>,
@@ -39,7 +39,7 @@ fn input(name: &str, element: ElementType, length: Option<usize>) -> TensorSpec 
     }
 }
 
-/// In an order of the model's own.
+/// The inputs, in an order of the model's own.
 fn inputs(element: ElementType, length: Option<usize>) -> [TensorSpec; 3] {
     ["attention_mask", "input_ids", "token_type_ids"].map(|name| input(name, element, length))
 }
@@ -147,7 +147,8 @@ fn a_pair_of_which_too_little_may_be_cut_is_refused() {
     let (first, second) = (texts(&["dog dog dog dog"]), texts(&["dog"]));
     let rejection = tokenizer.prepare(&first, Some(&second)).unwrap_err();
     assert_eq!(rejection.code, Code::InputTooLarge);
-    let expected = "text 0 is too long: 6 tokens are kept and only the second text of a pair is truncated; send a shorter one";
+    let expected = "text 0 is too long: 6 tokens are kept and only the second text of a pair is truncated; \
+                    send a shorter one";
     assert_eq!(rejection.message, expected);
     let alone =
         load("wordpiece.json", "{truncation: {max_length: 6, strategy: only_second}}", &model).unwrap_err();
@@ -172,7 +173,8 @@ fn every_problem_is_named_at_once() {
         input("attention_mask", ElementType::String, None),
         TensorSpec { shape: vec![Dim::Fixed(1)], ..input("token_type_ids", ElementType::I64, None) },
     ];
-    let yaml = "{truncation: {max_length: 1}, padding: {length: 5, token: \"[FILL]\"}, inputs: {attention_mask: absent}, max_bytes: 0}";
+    let yaml = "{truncation: {max_length: 1}, padding: {length: 5, token: \"[FILL]\"}, \
+                inputs: {attention_mask: absent}, max_bytes: 0}";
     let found = load("wordpiece.json", yaml, &model).unwrap_err().join("\n");
     for part in [
         "no input \"absent\"",
@@ -230,7 +232,8 @@ fn too_much_text_is_refused() {
     assert_eq!(reject(&[]).code, Code::InvalidInput);
 }
 
-/// However long two texts are, what was cut off them takes no memory: each of its windows would be paired with each of the other.
+/// The parts that are cut off two long texts take no memory, although `tokenizers` would pair each window of
+/// one text with each of the other.
 #[test]
 fn what_is_cut_off_takes_no_memory() {
     let long = "dog ".repeat(1000);
@@ -279,7 +282,7 @@ struct Rule {
     text: TextDeclaration,
     texts: Vec<String>,
     seconds: Option<Vec<String>>,
-    /// Ids and types of each text; none where the package refuses it.
+    /// Ids and types of each text; `None` if the package refuses it.
     expected: Vec<Option<[Vec<i64>; 2]>>,
 }
 
@@ -298,7 +301,7 @@ fn assert_rules(name: &str, at_least: usize) {
             .unwrap_or_else(|problems| panic!("{what}: {problems:?}"));
         for (number, (one, expected)) in texts.chunks(1).zip(expected).enumerate() {
             let second = seconds.as_ref().map(|seconds| &seconds[number..=number]);
-            // No token is nothing to run a model on.
+            // A model cannot run on no tokens.
             let expected = expected.filter(|[ids, _]| !ids.is_empty());
             let came = tokenizer
                 .prepare(one, second)
@@ -353,11 +356,13 @@ proptest! {
     ) {
         let mut bytes = read(file);
         if let Some((at, value)) = number {
-            // The value behind some colon.
-            let colons: Vec<usize> = bytes.windows(2).enumerate().filter(|(_, two)| two == b": ").map(|(at, _)| at).collect();
+            // The value after one of the colons.
+            let pairs = bytes.windows(2).enumerate();
+            let colons: Vec<usize> = pairs.filter(|(_, two)| two == b": ").map(|(at, _)| at).collect();
             if !colons.is_empty() {
                 let from = colons[at.index(colons.len())] + 2;
-                let to = bytes[from..].iter().position(|byte| b",\n}]".contains(byte)).map_or(bytes.len(), |end| from + end);
+                let end = bytes[from..].iter().position(|byte| b",\n}]".contains(byte));
+                let to = end.map_or(bytes.len(), |end| from + end);
                 bytes.splice(from..to, value.bytes());
             }
         }
@@ -378,7 +383,10 @@ proptest! {
     }
 
     #[test]
-    fn any_text_gives_rows_of_one_length(given in proptest::collection::vec(any::<String>(), 1..5), cut in 3..20_usize) {
+    fn any_text_gives_rows_of_one_length(
+        given in proptest::collection::vec(any::<String>(), 1..5),
+        cut in 3..20_usize,
+    ) {
         for file in ["wordpiece.json", "byte-level.json", "unigram.json"] {
             let yaml = format!("{{truncation: {{max_length: {cut}}}}}");
             let tokenizer = load(file, &yaml, &inputs(ElementType::I32, None)).unwrap();

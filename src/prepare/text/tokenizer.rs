@@ -10,7 +10,8 @@ use crate::prepare::catch_panic::catch_panic;
 use crate::tensor::signature::TensorSpec;
 use crate::tensor::{ElementType, Elements, Tensor};
 
-/// Oniguruma parses an expression recursively, up to 4096 levels deep: more than the usual stack of 2 MiB holds.
+/// Oniguruma parses an expression recursively, up to 4096 levels deep: more than the usual stack of 2 MiB
+/// holds.
 const PARSING_STACK: usize = 64 << 20;
 
 const PANICKED: &str = "the tokenizer library failed on it";
@@ -71,25 +72,26 @@ impl Tokenizer {
         self.warning.as_deref()
     }
 
-    /// One tensor `[texts, tokens]` for each of the model's inputs, and the number of tokens of each text without
-    /// padding. `seconds` holds the second text of every pair if the declaration has two fields.
+    /// One tensor `[texts, tokens]` for each of the model's inputs, and the number of tokens of each text
+    /// without padding. `seconds` holds the second text of every pair if the declaration has two fields.
     pub fn prepare(
         &self,
         texts: &[String],
         seconds: Option<&[String]>,
     ) -> Result<(Vec<Tensor>, Vec<usize>), Rejection> {
         if texts.is_empty() {
-            return Err(Rejection::invalid("expected at least one text, but none came"));
+            return Err(Rejection::invalid("expected at least one text, got none"));
         }
         let mut encodings = Vec::with_capacity(texts.len());
         let mut longest = self.pad.length;
         for (index, text) in texts.iter().enumerate() {
             let second = seconds.map(|seconds| seconds[index].as_str());
-            let came = text.len().max(second.map_or(0, str::len));
-            if came > self.max_bytes {
+            let length = text.len().max(second.map_or(0, str::len));
+            if length > self.max_bytes {
                 let most = self.max_bytes;
-                let message =
-                    format!("text {index} has {came} bytes, at most {most} are allowed; send a shorter one");
+                let message = format!(
+                    "text {index} has {length} bytes, at most {most} are allowed; send a shorter one"
+                );
                 return Err(Rejection::new(Code::InputTooLarge, message));
             }
             let encoded = guarded(|| match second {
@@ -98,7 +100,7 @@ impl Tokenizer {
             });
             let encoding = encoded.map_err(|error| match error.downcast_ref::<TruncationError>() {
                 Some(_) => self.does_not_fit(index),
-                None => Rejection::invalid(format!("text {index} cannot be tokenized: {error}")),
+                None => Rejection::invalid(format!("cannot tokenize text {index}: {error}")),
             })?;
             longest = longest.max(encoding.len());
             let width = longest.next_multiple_of(self.pad.multiple_of);
@@ -106,8 +108,8 @@ impl Tokenizer {
             if tokens > self.max_tokens {
                 let (texts, most) = (texts.len(), self.max_tokens);
                 let message = format!(
-                    "{texts} text(s) of {width} tokens with padding make {tokens}, at most {most} are allowed; send fewer or \
-                     shorter ones"
+                    "{texts} text(s) of {width} tokens with padding make {tokens}, at most {most} are \
+                     allowed; send fewer or shorter ones"
                 );
                 return Err(Rejection::new(Code::InputTooLarge, message));
             }
@@ -115,7 +117,7 @@ impl Tokenizer {
         }
         let width = longest.next_multiple_of(self.pad.multiple_of);
         if width == 0 {
-            return Err(Rejection::invalid("expected at least one token, but every text is empty"));
+            return Err(Rejection::invalid("expected at least one token, got empty texts"));
         }
         let tensors = self.inputs.iter().map(|(role, element)| {
             let elements = self.elements(&encodings, width, *role, *element);
@@ -130,13 +132,15 @@ impl Tokenizer {
             (cut.max_length, if cut.strategy == TruncationStrategy::OnlyFirst { "first" } else { "second" })
         });
         let message = format!(
-            "text {index} is too long: {most} tokens are kept and only the {cut} text of a pair is truncated; send a shorter one"
+            "text {index} is too long: {most} tokens are kept and only the {cut} text of a pair is \
+             truncated; send a shorter one"
         );
         Rejection::new(Code::InputTooLarge, message)
     }
 
-    /// Encodes a pair like the tokenizer's own `encode`, but truncates it as `tokenizers` does before 0.23 and since
-    /// 0.23.3. The versions between cut both texts to the whole length first, which hides the longer one.
+    /// Encodes a pair like the tokenizer's own `encode`, but truncates it as `tokenizers` does before 0.23
+    /// and since 0.23.3. The versions between cut both texts to the whole length first, which hides the
+    /// longer one.
     fn encode_pair(&self, first: &str, second: &str) -> tokenizers::Result<Encoding> {
         let mut pair = [self.inner.encode(first, false)?, self.inner.encode(second, false)?];
         let count = pair[1].len();

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use google_cloud_pubsub::model::Message;
 
-use crate::decode::Id;
-use crate::decode::envelope;
+use crate::decode::{Id, envelope};
 use crate::error::{Code, Rejection};
-use crate::headers::{DATAREF, OF_THE_BODY};
+use crate::headers;
 use crate::model::Model;
 use crate::pubsub::delivery::{Reply, Requester};
 
@@ -82,11 +81,7 @@ pub fn attributes(
     let message_id = &*requester.message_id;
     let event_id = response_format.event.as_ref().map(|event| event.id.as_str());
     let given_id = [id.map(Id::as_str), event_id].into_iter().flatten().find(|id| is_attribute(id));
-    all.retain(|key, _| {
-        let key = key.as_str();
-        let of_the_body = OF_THE_BODY.contains(&key) || matches!(key, DATAREF | "payloadFormat");
-        !(of_the_body || key.starts_with("goog") || key.starts_with("ce-"))
-    });
+    all.retain(|key, _| headers::is_repeated(key));
     if all.len() > MAX_ATTRIBUTES - OWN_ATTRIBUTES {
         // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed along.
         let request_id = all.remove("request_id");

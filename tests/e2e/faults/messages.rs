@@ -160,7 +160,7 @@ async fn fault_17_hostile_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_18_a_picture_of_50_000_by_50_000() {
+async fn fault_18_an_image_of_50_000_by_50_000() {
     let promise = "INPUT_TOO_LARGE before allocating";
     let mut trial = Trial::new(18, "a PNG whose header says 50,000 x 50,000", promise).await;
     trial.world.upload("models/conv/1/model.yaml", b"image: {}".to_vec());
@@ -169,15 +169,15 @@ async fn fault_18_a_picture_of_50_000_by_50_000() {
     let mut bomb = model_file("images", "rgb.png");
     bomb[16..24].copy_from_slice(&[0, 0, 0xc3, 0x50, 0, 0, 0xc3, 0x50]);
     bomb[29..33].copy_from_slice(&[0xc4, 0xcd, 0xaa, 0x9d]); // The header's checksum.
-    let picture = [("model", "conv"), ("content-type", "image/png")];
-    trial.request(model_file("zoo", "image.png"), &picture, End::Contains("predictions".to_owned()));
+    let image = [("model", "conv"), ("content-type", "image/png")];
+    trial.request(model_file("zoo", "image.png"), &image, End::Contains("predictions".to_owned()));
     trial.wines(20);
     trial.judge(&worker, Allowed::default(), "").await;
     let before = trial.weigh(&worker);
     for _ in 0..20 {
-        trial.request(bomb.clone(), &picture, End::Code("INPUT_TOO_LARGE"));
+        trial.request(bomb.clone(), &image, End::Code("INPUT_TOO_LARGE"));
     }
-    trial.judge(&worker, Allowed::default(), "20 such pictures").await;
+    trial.judge(&worker, Allowed::default(), "20 such images").await;
     // Decoded, one would take 7.5 GB.
     assert!(trial.peak_mib - before <= 32, "{before} MiB before, then {}", trial.peak_mib);
 }

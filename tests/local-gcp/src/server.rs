@@ -13,13 +13,12 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::serve::ListenerExt as _;
 
-use crate::codes;
-use crate::control;
 use crate::faults::Faults;
 use crate::history::History;
 use crate::iam::{Caller, Iam, STORAGE_AGENT};
 use crate::pubsub::{self, PubSub, wire};
 use crate::storage::{self, PublishFn, Storage};
+use crate::{codes, control};
 
 /// Enough for several hundred thousand messages a second through one subscription.
 const WORKERS: usize = 2;

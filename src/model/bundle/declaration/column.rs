@@ -13,8 +13,8 @@ use super::json_number;
 pub struct Column {
     /// Its name in requests.
     pub name: String,
-    /// The input `[rows, columns]` or `[rows]` that it is part of. Several columns fill one input in the order of their
-    /// declaration. Not needed for a model with one input.
+    /// The input `[rows, columns]` or `[rows]` that it is part of. Several columns fill one input in the
+    /// order of their declaration. Not needed for a model with one input.
     #[serde(default)]
     pub input: Option<String>,
     /// The allowed strings. The model gets their position in this list, from 0 on.
@@ -23,8 +23,8 @@ pub struct Column {
     /// The model's value for a string that is not in `categories`. Default: such a row is refused.
     #[serde(default, serialize_with = "json_number::serialize_option")]
     pub unknown: Option<f64>,
-    /// The value for a row that omits the field, or has `null` or an empty cell: a number, `NaN` for floats, or a string for
-    /// strings and categories. Default: such a row is refused.
+    /// The value for a row that omits the field, or has `null` or an empty cell: a number, `NaN` for floats,
+    /// or a string for strings and categories. Default: such a row is refused.
     #[serde(default)]
     pub missing: Option<Missing>,
 }
@@ -38,8 +38,8 @@ pub(super) enum ColumnOrName {
 }
 
 impl<'de> Deserialize<'de> for ColumnOrName {
-    /// Chooses by the type of the value. serde's untagged types try each variant instead, which hides mistakes inside a
-    /// column.
+    /// Chooses by the type of the value. serde's untagged types try each variant instead, which hides
+    /// mistakes inside a column.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Found;
 
@@ -80,14 +80,14 @@ pub(super) fn columns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
 pub enum Missing {
     #[serde(serialize_with = "json_number::serialize")]
     Number(f64),
-    Text(String),
+    String(String),
 }
 
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Number(number) => write!(f, "{number}"),
-            Self::Text(text) => write!(f, "{text:?}"),
+            Self::String(text) => write!(f, "{text:?}"),
         }
     }
 }

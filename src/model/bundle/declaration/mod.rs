@@ -24,28 +24,30 @@ pub struct Declaration {
     pub image: Option<ImageDeclaration>,
     /// Takes texts as the model's inputs, split into tokens.
     pub text: Option<TextDeclaration>,
-    /// An ONNX graph beside the model that runs before it: its outputs feed the model's inputs of the same names.
+    /// An ONNX graph beside the model that runs before it: its outputs feed the model's inputs of the same
+    /// names.
     pub preprocess: Option<String>,
-    /// An ONNX graph beside the model that runs after it: its inputs are the model's outputs of the same names.
+    /// An ONNX graph beside the model that runs after it: its inputs are the model's outputs of the same
+    /// names.
     pub postprocess: Option<String>,
-    /// Named fields of a row, each of them one element of one input. Requests send these fields in place of the input. A
-    /// field without further keys may be written as its name, as in `columns: [age, fare]`.
+    /// Named fields of a row, each of them one element of one input. Requests send these fields in place of
+    /// the input. A field without further keys may be written as its name, as in `columns: [age, fare]`.
     #[serde(deserialize_with = "columns")]
     #[schemars(with = "Vec<ColumnOrName>")]
     pub columns: Vec<Column>,
-    /// Pads inputs whose rows differ in length, such as token sequences. Outputs are cut back to each row's own length in
-    /// the dimensions that have the name of the padded one.
+    /// Pads inputs whose rows differ in length, such as token sequences. Outputs are cut back to each row's
+    /// own length in the dimensions that have the name of the padded one.
     pub padding: Vec<Pad>,
     /// The outputs of a response, in this order. Default: all outputs of the model, unchanged.
     pub output: Vec<OutputDeclaration>,
     /// Requests with their expected responses, which run before the version is served.
     pub samples: Vec<Sample>,
-    /// Requests that share calls of the model.
+    /// Rules for requests that share calls of the model.
     pub batching: Batching,
     /// Options of ONNX Runtime.
     pub session: SessionOptions,
-    /// Allows this version to have another signature than the one before it, which is refused otherwise. Set it once clients
-    /// are ready for it. `predictd push --new-signature` sets it in `manifest.json` instead.
+    /// Allows this version to have another signature than the one before it, which is refused otherwise. Set
+    /// it once clients are ready for it. `predictd push --new-signature` sets it in `manifest.json` instead.
     pub new_signature: bool,
 }
 
@@ -53,7 +55,7 @@ pub struct Declaration {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
-    /// A JSON request, as it would be published.
+    /// A JSON request.
     pub request: serde_json::Value,
     /// The expected `predictions` (or `outputs`) of the response. Default: anything without a NaN.
     #[serde(default)]
@@ -71,8 +73,9 @@ fn default_tolerance() -> f64 {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batching {
-    /// The largest number of rows in one call, if that is less than the configuration's `batching.max_rows`. A request of
-    /// more rows runs in several calls, unless its rows are known to depend on each other; 1 runs each row alone.
+    /// The largest number of rows in one call, if that is less than the configuration's `batching.max_rows`.
+    /// A request of more rows runs in several calls, unless its rows are known to depend on each other; 1
+    /// runs each row alone.
     pub max_rows: Option<usize>,
     /// The meaning of the first dimension.
     pub dimension: BatchDimension,
@@ -102,7 +105,7 @@ impl Declaration {
     /// Reads a `model.yaml`.
     ///
     /// # Errors
-    /// A sentence with the place and what was expected there.
+    /// A sentence with the place and the expected value.
     pub fn parse(text: &str) -> Result<Self, String> {
         // An empty document declares nothing.
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {

@@ -17,8 +17,8 @@ pub struct OutputDeclaration {
     /// Applied to the innermost dimension. Softmax needs a dimension besides that of the rows.
     #[serde(default)]
     pub activation: Activation,
-    /// The names of the innermost dimension: a list, or a file in the bundle with one name a line. If a row is one whole
-    /// number, the position of a class from 0 on, its name replaces the number.
+    /// The names of the innermost dimension: a list, or a file in the bundle with one name a line. If a row
+    /// is one whole number, the position of a class from 0 on, its name replaces the number.
     #[serde(default)]
     pub labels: Option<Labels>,
     /// Shows only this number of the highest scores, highest first, as `{"label", "score"}`.
@@ -45,7 +45,8 @@ pub enum Activation {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
-    expecting = "expected a list of strings (numbers, true, false and null in quotes), or the name of a file with one a line"
+    expecting = "expected a list of strings (numbers, true, false and null in quotes), or the name of a file \
+     with one a line"
 )]
 pub enum Labels {
     List(Vec<String>),
@@ -54,7 +55,7 @@ pub enum Labels {
 
 impl Labels {
     /// The names, read from `folder` where they are in a file.
-    pub(crate) fn read(&self, folder: &Path) -> Result<Vec<String>, String> {
+    pub(crate) fn names(&self, folder: &Path) -> Result<Vec<String>, String> {
         match self {
             Self::List(names) => Ok(names.clone()),
             Self::File(name) => {
@@ -77,7 +78,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("labels.txt"), "\u{feff}cat\r\ndog \n\n\u{3000}\r\n\t\n \r\n")
             .unwrap();
-        let read = || Labels::File("labels.txt".to_owned()).read(folder.path()).unwrap();
+        let read = || Labels::File("labels.txt".to_owned()).names(folder.path()).unwrap();
         assert_eq!(read(), ["cat", "dog ", "", "\u{3000}", "\t", " "]);
         std::fs::write(folder.path().join("labels.txt"), "cat\n ").unwrap();
         assert_eq!(read(), ["cat", " "], "without a line end behind the last");

@@ -8,7 +8,8 @@ use crate::names::with_article;
 use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, PadTo, Padding, TensorSpec};
 
-/// A dimension of an input that is padded: to `multiple`, to `buckets`, or by default to the longest row of the request.
+/// A dimension of an input that is padded: to `multiple`, to `buckets`, or by default to the longest row of
+/// the request.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pad {

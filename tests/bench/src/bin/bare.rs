@@ -1,4 +1,4 @@
-//! What an image model costs at the least: one thread that decodes the same picture again and again and runs the model on it, with
+//! What an image model costs at the least: one thread that decodes the same image again and again and runs the model on it, with
 //! nothing around. Prints one JSON object.
 
 use std::path::{Path, PathBuf};
@@ -18,29 +18,29 @@ use serde_json::json;
 struct Args {
     /// A version's folder: `model.onnx`, which takes float32 `[batch, …]`, and `model.yaml`, which declares `image`.
     model: PathBuf,
-    /// The picture.
-    picture: PathBuf,
+    /// The image.
+    image: PathBuf,
     /// How often it is decoded and run.
     #[arg(long, default_value_t = 2000)]
-    pictures: usize,
-    /// Pictures a call.
+    images: usize,
+    /// Images a call.
     #[arg(long, default_value_t = 16)]
     together: usize,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let bytes = std::fs::read(&args.picture)?;
+    let bytes = std::fs::read(&args.image)?;
     let (mut session, element, shape) = open(&args.model.join("model.onnx"))?;
     let text = std::fs::read_to_string(args.model.join("model.yaml"))?;
     let declaration = Declaration::parse(&text).map_err(anyhow::Error::msg)?;
     let image = declaration.image.context("model.yaml declares no image")?;
     let input = TensorSpec { name: "image".to_owned(), element, shape, kind: ValueKind::Tensor };
     let plan = image.check(&input).map_err(|problems| anyhow!(problems.join("; ")))?;
-    let mut run = |pictures: usize| -> anyhow::Result<()> {
-        let shape = [&[pictures], &plan.shape()[..]].concat();
+    let mut run = |images: usize| -> anyhow::Result<()> {
+        let shape = [&[images], &plan.shape()[..]].concat();
         let mut out = Elements::with_capacity(element, shape.iter().product());
-        for _ in 0..pictures {
+        for _ in 0..images {
             plan.prepare(&bytes, &mut out).map_err(|rejection| anyhow!(rejection.message))?;
         }
         let Elements::F32(values) = &out else {
@@ -52,12 +52,12 @@ fn main() -> anyhow::Result<()> {
     };
     run(args.together)?;
     let (cpu, started) = (processor_time()?, Instant::now());
-    for begin in (0..args.pictures).step_by(args.together) {
-        run(args.together.min(args.pictures - begin))?;
+    for begin in (0..args.images).step_by(args.together) {
+        run(args.together.min(args.images - begin))?;
     }
     let (wall, cpu) = (started.elapsed(), processor_time()? - cpu);
-    let each = |time: Duration| time.as_secs_f64() * 1e6 / args.pictures as f64;
-    println!("{}", json!({ "processor_us_per_picture": each(cpu), "us_per_picture": each(wall) }));
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / args.images as f64;
+    println!("{}", json!({ "processor_us_per_image": each(cpu), "us_per_image": each(wall) }));
     Ok(())
 }
 

@@ -114,7 +114,7 @@ async fn fault_29_breaks_stalls_and_503_at_half() {
     // It never gets better: given up, the old one serves, and later it is tried again.
     trial.world.server.faults.inject(MEDIA, Fault::Fail("UNAVAILABLE".to_owned()), 6);
     trial.world.upload("models/wine/3/MLmodel", model_file("wine/1", "MLmodel"));
-    refusal(&worker, "3", "given up after 6 attempts").await;
+    refusal(&worker, "3", "gave up after 6 attempts").await;
     assert_eq!(found(cache.path(), ".partial-"), Vec::<PathBuf>::new());
     trial.serves(&worker, "2").await;
     trial.world.server.faults.clear();

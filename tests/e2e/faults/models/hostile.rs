@@ -122,7 +122,7 @@ async fn fault_52_a_model_that_never_ends() {
     let info = worker.until_info("a refusal", |info| reason_of(info).is_string()).await;
     let reason = reason_of(&info).as_str().unwrap().to_owned();
     assert!(reason.contains("did not end within `models.load_timeout` (10s); correct it"), "{reason}");
-    assert!(!reason.contains("cannot be ended"), "{reason}");
+    assert!(!reason.contains("cannot be terminated"), "{reason}");
     trial.serves(&worker, "2").await;
     // Its thread is free again: the processor is idle.
     let before = worker.processor_time();
@@ -178,9 +178,9 @@ async fn a_load_that_cannot_be_ended_is_abandoned_by_name() {
     ];
     let mut worker = trial.world.worker(&variables);
     let reason = |info: &serde_json::Value| info["models"]["folding"]["refused"][0]["reason"].to_string();
-    let says = "it cannot be ended: its thread goes on until the worker restarts";
+    let says = "it cannot be terminated: its thread goes on until the worker restarts";
     worker.until_info("a refusal", |info| reason(info).contains(says)).await;
-    worker.until_log("a load cannot be ended and is abandoned").await;
+    worker.until_log("a load cannot be terminated and is abandoned").await;
     assert!(worker.log().contains("gs://models/models/folding/1"), "{}", worker.log());
     worker.until_serving("wine", "1").await;
     trial.world.upload_version("wine/2", "wine", "2");

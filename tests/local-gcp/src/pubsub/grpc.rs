@@ -8,8 +8,9 @@ use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admin::page;
-use super::iam::{GetIamPolicyRequest, Policy, SetIamPolicyRequest};
-use super::iam::{TestIamPermissionsRequest, TestIamPermissionsResponse};
+use super::iam::{
+    GetIamPolicyRequest, Policy, SetIamPolicyRequest, TestIamPermissionsRequest, TestIamPermissionsResponse,
+};
 use super::wire::i_a_m_policy_server::{IAMPolicy, IAMPolicyServer};
 use super::wire::publisher_server::{Publisher, PublisherServer};
 use super::wire::subscriber_server::{Subscriber, SubscriberServer};

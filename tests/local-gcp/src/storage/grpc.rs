@@ -16,10 +16,9 @@ use super::clock::timestamp;
 use super::listing::ListQuery;
 use super::objects::Target;
 use super::{Attributes, Conditions, Storage};
-use crate::Empty;
-use crate::codes;
 use crate::faults::{Fault, delay};
 use crate::history::What;
+use crate::{Empty, codes};
 
 mod generated {
     #![allow(unreachable_pub, clippy::all, missing_docs)]

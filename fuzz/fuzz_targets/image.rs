@@ -1,11 +1,11 @@
-//! Any bytes as a picture, and JPEGs of any size with any scans: pixels or an error, never a panic nor memory
-//! beyond the limit, and nothing is decoded whose cost is refused.
+//! Any bytes as an image, and JPEGs of any size with any scans: they give pixels or an error, never a panic,
+//! and take no memory beyond the limit. Images whose cost is refused are not decoded.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use predictd::prepare::image::{ImageDeclaration, Resize};
-use predictd::tensor::signature::{Dim, ValueKind, TensorSpec};
+use predictd::tensor::signature::{Dim, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Elements};
 
 fn segment(marker: u8, data: &[u8]) -> Vec<u8> {
@@ -53,7 +53,8 @@ fuzz_target!(|data: &[u8]| {
         kind: ValueKind::Tensor,
     };
     let resize = Resize { width: Some(16), height: Some(16), ..Resize::default() };
-    let declared = ImageDeclaration { resize: Some(resize), max_pixels: Some(1 << 20), ..ImageDeclaration::default() };
+    let declared =
+        ImageDeclaration { resize: Some(resize), max_pixels: Some(1 << 20), ..ImageDeclaration::default() };
     let plan = declared.check(&input).expect("the declaration fits the input");
     let image = match data {
         [0, rest @ ..] => jpeg(&mut Unstructured::new(rest)).unwrap_or_default(),

@@ -1,4 +1,4 @@
-"""The one picture that the image models are shown, as PNG (exact) and JPEG (decoders may differ by a level)."""
+"""The one image that the image models are shown, as PNG (exact) and JPEG (decoders may differ by a level)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(name: str, folder: Path = ZOO) -> np.ndarray:
 
 
 def as_input(pixels: np.ndarray, shape: list, floating: bool) -> np.ndarray:
-    """The picture as an input takes it: bytes as they are, floats from 0 to 1; channels where the 3 stands."""
+    """The image as an input takes it: bytes as they are, floats from 0 to 1; channels where the 3 stands."""
     values = pixels.astype(np.float32) / np.float32(255) if floating else pixels
     channels_first = shape[-1] != 3
     values = values.transpose(2, 0, 1) if channels_first else values

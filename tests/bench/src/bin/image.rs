@@ -1,5 +1,5 @@
 //! Times JPEG to 224 x 224 tensor on one thread, beside `scripts/bench-images.py`, which does the same with Pillow and numpy: for each
-//! number on standard input, the picture is prepared so many times, and the seconds for one are printed.
+//! number on standard input, the image is prepared so many times, and the seconds for one are printed.
 
 use std::hint::black_box;
 use std::io::{BufRead as _, Write as _};
@@ -17,14 +17,14 @@ const CLASSIFIER: &str = "image: {resize: {shorter: 256}, crop: {width: 224, hei
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// The picture.
-    picture: PathBuf,
+    /// The image.
+    image: PathBuf,
 }
 
 fn main() -> anyhow::Result<()> {
-    let bytes = std::fs::read(Args::parse().picture)?;
+    let bytes = std::fs::read(Args::parse().image)?;
     let declaration = Declaration::parse(CLASSIFIER).map_err(anyhow::Error::msg)?;
-    let image = declaration.image.expect("the declaration is of pictures");
+    let image = declaration.image.expect("the declaration is of images");
     let shape = vec![Dim::Any("batch".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
     let input =
         TensorSpec { name: "pixels".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
