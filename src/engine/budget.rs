@@ -227,7 +227,7 @@ impl Memory {
 
     fn count(&mut self, bytes: usize) {
         if bytes != self.bytes {
-            self.metrics.bytes_in_hand.inc_by(signed(bytes) - signed(self.bytes));
+            self.metrics.bytes_in_flight.inc_by(signed(bytes) - signed(self.bytes));
             self.bytes = bytes;
         }
     }
@@ -235,7 +235,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.metrics.bytes_in_hand.dec_by(signed(self.bytes));
+        self.metrics.bytes_in_flight.dec_by(signed(self.bytes));
     }
 }
 

@@ -189,8 +189,8 @@ impl Joined<'_> {
         }
         let started = Instant::now();
         let ran = executor.run(self.thread, &inputs, rows.len(), how, between, |outputs| {
-            metrics.distribution().inference.observe(started.elapsed().as_secs_f64());
-            metrics.distribution().batch_rows.observe(rows.len() as f64);
+            metrics.histograms().inference.observe(started.elapsed().as_secs_f64());
+            metrics.histograms().batch_rows.observe(rows.len() as f64);
             self.encode(requests.clone(), rows, how, prepared.as_ref(), outputs)
         });
         let reason = match ran {

@@ -84,7 +84,7 @@ pub fn run_batch<R>(
             continue;
         }
         let waited = started - job.origin.received_at;
-        model.metrics.distribution().queue.observe(waited.as_secs_f64());
+        model.metrics.histograms().queue.observe(waited.as_secs_f64());
         match refusal(&model, &job) {
             Some(rejection) => {
                 ended.push(response(Outcome::Rejected(rejection), job.request.response.id, job.origin));

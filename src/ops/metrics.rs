@@ -61,27 +61,27 @@ pub struct Exemplar {
     pub span_id: String,
 }
 
-type Requests = HistogramWithExemplars<Exemplar>;
-type Histograms = Family<VersionLabels, Histogram, fn() -> Histogram>;
+type RequestHistogram = HistogramWithExemplars<Exemplar>;
+type HistogramFamily = Family<VersionLabels, Histogram, fn() -> Histogram>;
 
 /// The histograms of all versions.
 #[derive(Debug, Clone)]
-struct Distributions {
-    batch_rows: Histograms,
-    queue: Histograms,
-    inference: Histograms,
-    request: Family<VersionLabels, Requests, fn() -> Requests>,
+struct HistogramFamilies {
+    batch_rows: HistogramFamily,
+    queue: HistogramFamily,
+    inference: HistogramFamily,
+    request: Family<VersionLabels, RequestHistogram, fn() -> RequestHistogram>,
     /// The versions with histograms of their own.
     own: Arc<Mutex<HashSet<VersionLabels>>>,
 }
 
 /// The histograms of one version.
 #[derive(Debug, Clone)]
-pub struct Distribution {
+pub struct VersionHistograms {
     pub batch_rows: Histogram,
     pub queue: Histogram,
     pub inference: Histogram,
-    request: Requests,
+    request: RequestHistogram,
 }
 
 /// The handles of one version. Requests by status are counted once their responses are published.
@@ -91,11 +91,11 @@ pub struct ModelMetrics {
     rejected: [Counter; Code::ALL.len()],
     pub rows: Counter,
     labels: VersionLabels,
-    all: Distributions,
-    own: OnceLock<Distribution>,
+    families: HistogramFamilies,
+    own: OnceLock<VersionHistograms>,
 }
 
-impl Distributions {
+impl HistogramFamilies {
     fn new() -> Self {
         let [queue, inference] =
             std::array::from_fn(|_| Family::new_with_constructor(seconds as fn() -> Histogram));
@@ -108,12 +108,12 @@ impl Distributions {
         }
     }
 
-    fn of(&self, labels: &VersionLabels) -> Distribution {
+    fn for_version(&self, labels: &VersionLabels) -> VersionHistograms {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let others = VersionLabels { model: OTHERS.to_owned(), version: String::new() };
         let has_own = own.contains(labels) || own.len() < OWN_HISTOGRAMS && own.insert(labels.clone());
         let labels = if has_own { labels } else { &others };
-        Distribution {
+        VersionHistograms {
             batch_rows: self.batch_rows.get_or_create_owned(labels),
             queue: self.queue.get_or_create_owned(labels),
             inference: self.inference.get_or_create_owned(labels),
@@ -135,13 +135,13 @@ impl ModelMetrics {
     /// The handles of a version that is not in service: `/metrics` does not show them.
     pub fn unregistered() -> Self {
         let labels = VersionLabels { model: String::new(), version: String::new() };
-        Self::new(&Family::default(), &Family::default(), &Distributions::new(), labels)
+        Self::new(&Family::default(), &Family::default(), &HistogramFamilies::new(), labels)
     }
 
     fn new(
         requests: &Family<RequestLabels, Counter>,
         rows: &Family<VersionLabels, Counter>,
-        all: &Distributions,
+        families: &HistogramFamilies,
         labels: VersionLabels,
     ) -> Self {
         let by_status = |status| {
@@ -153,14 +153,14 @@ impl ModelMetrics {
             rejected: Code::ALL.map(|code| by_status(code.as_str())),
             rows: rows.get_or_create_owned(&labels),
             labels,
-            all: all.clone(),
+            families: families.clone(),
             own: OnceLock::new(),
         }
     }
 
     /// The histograms of this version, or the shared ones once `OWN_HISTOGRAMS` versions have their own.
-    pub fn distribution(&self) -> &Distribution {
-        self.own.get_or_init(|| self.all.of(&self.labels))
+    pub fn histograms(&self) -> &VersionHistograms {
+        self.own.get_or_init(|| self.families.for_version(&self.labels))
     }
 
     pub fn requests(&self, outcome: Result<(), Code>) -> &Counter {
@@ -173,7 +173,7 @@ impl ModelMetrics {
     /// Observes a request, from its receipt to the acceptance of its response.
     pub fn answered(&self, took: Duration, exemplar: Option<Exemplar>) {
         let at = exemplar.as_ref().map(|_| SystemTime::now());
-        self.distribution().request.observe(took.as_secs_f64(), exemplar, at);
+        self.histograms().request.observe(took.as_secs_f64(), exemplar, at);
     }
 }
 
@@ -182,14 +182,14 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     rows: Family<VersionLabels, Counter>,
-    distributions: Distributions,
+    families: HistogramFamilies,
     reloads: Family<ReloadLabels, Counter>,
     /// Versions out of service whose series are kept, the oldest first.
     retired: Mutex<VecDeque<VersionLabels>>,
     /// The handles for requests that were refused before their model was known.
     pub unrouted: ModelMetrics,
-    pub in_hand: Gauge,
-    pub bytes_in_hand: Gauge,
+    pub messages_in_flight: Gauge,
+    pub bytes_in_flight: Gauge,
     pub nacked: Counter,
     pub overdue: Counter,
     pub publish_failures: Counter,
@@ -204,7 +204,7 @@ fn seconds() -> Histogram {
     Histogram::new(SECONDS)
 }
 
-fn seconds_with_exemplars() -> Requests {
+fn seconds_with_exemplars() -> RequestHistogram {
     HistogramWithExemplars::new(SECONDS.into_iter())
 }
 
@@ -222,8 +222,8 @@ fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, he
 impl Metrics {
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("predictd");
-        let (distributions, publish) = (Distributions::new(), seconds());
-        let Distributions { batch_rows, queue, inference, request, .. } = distributions.clone();
+        let (families, publish) = (HistogramFamilies::new(), seconds());
+        let HistogramFamilies { batch_rows, queue, inference, request, .. } = families.clone();
         registry.register("batch_rows", "Rows in one call of ONNX Runtime", batch_rows);
         let help = "From receiving a request to the start of its batch";
         registry.register_with_unit("queue_wait", help, Unit::Seconds, queue);
@@ -237,10 +237,10 @@ impl Metrics {
         let rows = register(r, "rows", "Rows predicted");
         let none = VersionLabels { model: String::new(), version: String::new() };
         Arc::new(Self {
-            unrouted: ModelMetrics::new(&requests, &rows, &distributions, none),
+            unrouted: ModelMetrics::new(&requests, &rows, &families, none),
             reloads: register(r, "reloads", "Model versions taken into service or refused"),
-            in_hand: register(r, "messages_in_hand", "Requests received and not settled yet"),
-            bytes_in_hand: register(r, "bytes_in_hand", "Bytes of requests received and not settled yet"),
+            messages_in_flight: register(r, "messages_in_hand", "Requests received and not settled yet"),
+            bytes_in_flight: register(r, "bytes_in_hand", "Bytes of requests received and not settled yet"),
             nacked: register(r, "nacks", "Requests nacked unanswered"),
             overdue: register(r, "overdue", "Requests nacked after an hour in flight"),
             publish_failures: register(r, "publish_failures", "Responses that Pub/Sub did not accept"),
@@ -254,7 +254,7 @@ impl Metrics {
             publish,
             requests,
             rows,
-            distributions,
+            families,
             retired: Mutex::default(),
             registry,
         })
@@ -264,7 +264,7 @@ impl Metrics {
     pub fn for_version(&self, model: &str, version: &str) -> ModelMetrics {
         let labels = VersionLabels { model: model.to_owned(), version: version.to_owned() };
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(|retired| *retired != labels);
-        ModelMetrics::new(&self.requests, &self.rows, &self.distributions, labels)
+        ModelMetrics::new(&self.requests, &self.rows, &self.families, labels)
     }
 
     /// Records that a version went out of service. Its series are removed after `MOST_RETIRED` further
@@ -277,7 +277,7 @@ impl Metrics {
         }
         let Some(labels) = retired.pop_front() else { return };
         self.rows.remove(&labels);
-        self.distributions.remove(&labels);
+        self.families.remove(&labels);
         let VersionLabels { model, version } = labels;
         for status in std::iter::once("ok").chain(Code::ALL.map(Code::as_str)) {
             let labels = RequestLabels { model: model.clone(), version: version.clone(), status };
@@ -311,7 +311,7 @@ mod tests {
         assert!(!metrics.render().contains("predictd_inference_seconds_count{model=\"model-"));
         for model in versions.iter().rev() {
             model.requests(Ok(())).inc();
-            model.distribution().inference.observe(0.5);
+            model.histograms().inference.observe(0.5);
         }
         let text = metrics.render();
         let count = |model: &str| {
@@ -332,7 +332,7 @@ mod tests {
         let metrics = Metrics::new();
         let used = |version: usize| {
             let model = metrics.for_version("wine", &version.to_string());
-            model.distribution().queue.observe(0.5);
+            model.histograms().queue.observe(0.5);
         };
         (0..OWN_HISTOGRAMS).for_each(used);
         (0..=MOST_RETIRED).for_each(|version| metrics.retire("wine", &version.to_string()));

@@ -17,7 +17,7 @@ pub struct Ticket {
 impl Ticket {
     /// `handler`: none where no subscription gave the message.
     pub fn new(handler: Option<Handler>, metrics: Arc<Metrics>) -> Self {
-        metrics.in_hand.inc();
+        metrics.messages_in_flight.inc();
         Self { handler, metrics }
     }
 
@@ -43,7 +43,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.metrics.in_hand.dec();
+        self.metrics.messages_in_flight.dec();
         if let Some(handler) = self.handler.take() {
             nack(handler, &self.metrics);
         }

@@ -146,7 +146,7 @@ mod tests {
         wine.answered(Duration::from_millis(200), None);
         let exemplar = metrics::Exemplar { trace_id: "0123".to_owned(), span_id: "45".to_owned() };
         wine.answered(Duration::from_millis(700), Some(exemplar));
-        metrics.in_hand.set(5);
+        metrics.messages_in_flight.set(5);
         let families = read(&metrics.render());
         let family = |name: &str| families.iter().find(|family| family.name == name).unwrap();
         let of_wine = |name: &str, more: &[(&str, &str)]| {
