@@ -8,6 +8,7 @@ pub mod cache;
 pub(crate) mod choice;
 pub mod crashes;
 mod download;
+mod findings;
 pub mod listing;
 pub mod load;
 pub mod loader;

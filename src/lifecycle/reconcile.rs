@@ -9,7 +9,8 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::Lease;
-use super::choice::{self, Base, Facts, Step, Verdict};
+use super::choice::{self, Facts, Step, Verdict};
+use super::findings::{ModelFindings, VersionFindings};
 use super::listing::{ListedFile, ListedVersion};
 use super::loader::{LoadFailure, Loaded, Loader};
 use super::not_served::{NotServed, NotServedRegistry, Refusal};
@@ -23,9 +24,6 @@ use crate::ops::reload_spans::blocking_phase;
 
 /// Declarations that are read in parallel.
 const READS: usize = 8;
-/// The hint for a version with another signature.
-const NEW_SIGNATURE: &str = "if that is meant, push it under a higher version with `predictd push \
-                             --new-signature`, or write `new_signature: true` into its \"model.yaml\"";
 /// The end of a warning about a served version that a new worker would not choose.
 const STAYS: &str = "stays until another can be served, and a worker that starts now does not serve it";
 
@@ -73,58 +71,6 @@ impl RunningLoad {
 }
 
 type Files = Vec<ListedFile>;
-
-/// The findings about a version with exactly these files.
-#[derive(Debug, Default)]
-struct VersionFindings {
-    files: Files,
-    new_signature: Option<bool>,
-    /// Its signature, or its fault.
-    verdict: Option<Result<Interface, String>>,
-    /// The last reason that was logged.
-    reported: Option<String>,
-}
-
-/// One model in one listing. Versions are positions, newest first.
-struct ModelFindings {
-    versions: Vec<ListedVersion>,
-    facts: Vec<Facts<Interface>>,
-    /// The fault of each version.
-    reasons: Vec<Option<String>>,
-    unreadable: Option<anyhow::Error>,
-    /// Set when the listing may lack versions.
-    is_partial: bool,
-}
-
-impl ModelFindings {
-    fn unreadable(&mut self, at: usize, error: anyhow::Error) {
-        self.reasons[at] = Some(format!("{error:#}"));
-        self.unreadable = Some(error);
-    }
-
-    /// The reason why the version is not served, if there is one; true if it may pass by itself.
-    fn refusal(&self, at: usize) -> Option<(String, bool)> {
-        if let Some(reason) = &self.reasons[at] {
-            return Some((reason.clone(), !matches!(self.facts[at].verdict, Verdict::Bad)));
-        }
-        match (choice::base(&self.facts, at), &self.facts[at].verdict) {
-            (Base::At(base), Verdict::Good(own)) => {
-                let Verdict::Good(expected) = &self.facts[base].verdict else { return None };
-                let difference = own.difference(expected, self.versions[base].version.as_str())?;
-                Some((format!("{difference}; {NEW_SIGNATURE}"), false))
-            }
-            (Base::Unclear(base), _) => {
-                let (version, reason) = (&self.versions[base].version, self.reasons[base].as_deref());
-                let reason = reason.unwrap_or_default();
-                let why = format!(
-                    "it must be compared with version {version}, which is not possible now: {reason}"
-                );
-                Some((why, true))
-            }
-            _ => None,
-        }
-    }
-}
 
 impl Follower {
     pub(crate) fn new(model: &str) -> Self {
