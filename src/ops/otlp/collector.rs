@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
+use ::backoff::Retryable as _;
 use anyhow::Context as _;
 use axum::http::uri::PathAndQuery;
-use backon::Retryable as _;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
