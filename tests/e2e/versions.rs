@@ -161,30 +161,24 @@ async fn a_refusal_says_what_to_do_and_leaves_no_metrics() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_in_flight_keep_their_signature() {
     let world = World::start().await;
-    world.upload_version("faults/slow/1", "slow", "1");
     put(&world, "numbers", 1, (A, false));
-    let variables = [("PREDICTD_MODELS__DEFAULT", "numbers"), ("PREDICTD_INFERENCE__THREADS", "1")];
-    let worker = world.ready_worker(&variables).await;
-    worker
-        .until_info("both models", |info| served(info, "slow").and(served(info, "numbers")).is_some())
-        .await;
-    let slow = world.publish(r#"{"inputs": [90000]}"#, &[("model", "slow")]);
-    worker.until_metric("predictd_messages_in_hand", 1.0).await;
-    // The first forms the next batch at once, the others wait for one.
+    // Requests wait for company while the version changes.
+    let worker = world.ready_worker(&[("PREDICTD_BATCHING__MAX_WAIT", "8s")]).await;
+    worker.until_info("the model", |info| served(info, "numbers").is_some()).await;
     let floats = r#"{"instances": [[0.5, 1.5, 2.5]]}"#;
-    let mut ids = vec![world.publish(floats, &[])];
-    worker.until_metric("predictd_messages_in_hand", 2.0).await;
-    ids.push(world.publish(floats, &[]));
-    ids.push(world.publish(floats, &[("model_version", "1")]));
-    ids.push(world.publish(floats, &[]));
-    worker.until_metric("predictd_messages_in_hand", 5.0).await;
+    let of_version = [("model_version", "1")];
+    let wanted: [&[(&str, &str)]; 4] = [&[], &[], &of_version, &[]];
+    let ids = wanted.map(|attributes| world.publish(floats, attributes));
+    worker.until_metric("predictd_messages_in_hand", 4.0).await;
     put(&world, "numbers", 2, (B, true));
     worker.until_serving("numbers", "2").await;
-    let is_waiting =
-        world.server.history.with(|events| !crate::oracle::responses(events).contains_key(&*slow));
-    assert!(is_waiting, "the slow request was over before the change");
+    let is_waiting = world.server.history.with(|events| {
+        let responses = crate::oracle::responses(events);
+        ids.iter().all(|id| !responses.contains_key(&**id))
+    });
+    assert!(is_waiting, "the requests were answered before the change");
     let later = world.publish(r#"{"instances": [[1, 2, 3]]}"#, &[]);
-    let responses = world.responses(&[&ids[..], &[slow, later.clone()]].concat()).await;
+    let responses = world.responses(&[&ids[..], &[later.clone()]].concat()).await;
     for id in &ids {
         let (response, body) =
             (&responses[id], serde_json::from_slice::<Value>(&responses[id].data).unwrap());
