@@ -178,7 +178,7 @@ async fn requests_in_flight_keep_their_signature() {
     });
     assert!(is_waiting, "the requests were answered before the change");
     let later = world.publish(r#"{"instances": [[1, 2, 3]]}"#, &[]);
-    let responses = world.responses(&[&ids[..], &[later.clone()]].concat()).await;
+    let responses = world.responses(&[&ids[..], std::slice::from_ref(&later)].concat()).await;
     for id in &ids {
         let (response, body) =
             (&responses[id], serde_json::from_slice::<Value>(&responses[id].data).unwrap());
