@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::engine::job::Job;
 use crate::tensor::Tensor;
 
-/// Bytes of all responses of a batch, as far as they can be told before.
+/// Expected bytes of all responses of a batch.
 const RESPONSES_OF_A_BATCH: usize = 16 << 20;
 
 /// Lane of a transport. The earlier lanes are served first, and each later one has a share, one batch in eight.

@@ -1,4 +1,4 @@
-//! One batch: what need not run is answered at once, the rest is computed together.
+//! Runs one batch: requests that need not be computed are answered at once, the others run together.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -10,8 +10,8 @@ use crate::error::Rejection;
 use crate::model::Model;
 use crate::ops::traces;
 
-/// The requests of the batches that a thread runs, the last one first to end: out of its hands while it computes, so that a
-/// forced end, which cannot end the call, can drop them.
+/// Requests that a thread computes; of nested batches the last one ends first. They are kept apart from the call, which
+/// nothing can end, so that a forced end can drop them.
 #[derive(Debug)]
 pub struct Running<R>(Mutex<Held<R>>);
 
@@ -115,7 +115,7 @@ pub fn run_batch<R>(
     responses
 }
 
-/// Why a request must not run, looked at last so that what has expired meanwhile costs nothing.
+/// Reason not to compute a request. Checked last, so that a request that expired while it waited costs nothing.
 fn refusal<R>(model: &Model, job: &Job<R>) -> Option<Rejection> {
     let checked = model.check_version(job.wanted_version.as_deref());
     checked.and_then(|()| deadline::check(job.deadline)).err()

@@ -123,6 +123,9 @@ async fn fault_48_in_flight_for_an_hour() {
     assert_eq!(counts, (2 * in_flight, in_flight, 0));
     assert_eq!(worker.metric("predictd_overdue_total").await, Some(in_flight as f64));
     assert!(worker.log().contains("in flight for an hour"), "{}", worker.log());
+    // The one that ran was computed twice; those that waited were not, until they were redelivered.
+    let rows = "predictd_rows_total{model=\"slow\",version=\"1\"}";
+    assert_eq!(worker.metric(rows).await, Some(in_flight as f64 + 1.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
