@@ -98,7 +98,7 @@ fn check(attributes: &[(&str, &str)], body: &[u8], signature: &Signature) -> Res
     read
 }
 
-/// As many `unit`s between two ends as fit.
+/// `unit`s between two ends, as many as fit.
 fn filled(begin: &str, unit: &str, last: &str) -> String {
     let times = (LIMITS.max_body_bytes - begin.len() - last.len()) / unit.len();
     format!("{begin}{}{last}", unit.repeat(times))

@@ -80,7 +80,7 @@ struct Soak {
     /// The ids of every ordering key's requests, oldest first.
     ordered: HashMap<String, Vec<String>>,
     hostile: Vec<Hostile>,
-    /// Of the workers, whose loads of [`ABORT`] ended them.
+    /// Temporary folder of all workers: it keeps the records of loads that ended them.
     temporary: TempDir,
     aborting: u64,
     crashes: u64,

@@ -1,5 +1,5 @@
-//! What an image model costs at the least: one thread that decodes the same image again and again and runs the model on it, with
-//! nothing around. Prints one JSON object.
+//! Lower bound of the cost of an image model: one thread decodes the same image again and again and runs the
+//! model on it. Prints one JSON object.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
