@@ -11,10 +11,11 @@
 //!       └───────────────── refused: Vec<Reply> ────────────────────────────────────────────┘
 //! ```
 //!
-//! Every request carries its [`Ticket`](crate::pubsub::ticket::Ticket) from receive to publish, which alone acknowledges.
-//! **Shutdown is channels closing**: stop -> receive drops its entry to the queues -> what waits is computed and the threads end ->
-//! publish drains and acknowledges -> receive's leases finish. What is left at `shutdown.grace` is dropped and so nacked. A stage
-//! that fails or panics starts the same drain and makes the exit code non-zero.
+//! Every request carries its [`Ticket`](crate::pubsub::ticket::Ticket) from receive to publish, which alone
+//! acknowledges. **Shutdown is channels closing**: stop -> receive drops its entry to the queues -> what
+//! waits is computed and the threads end -> publish drains and acknowledges -> receive's leases finish. What
+//! is left at `shutdown.grace` is dropped and so nacked. A stage that fails or panics starts the same drain
+//! and makes the exit code non-zero.
 
 use std::sync::Arc;
 
@@ -193,7 +194,8 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     ended
 }
 
-/// Hands the responses of a batch to the transports that their requests came over. Called on an inference thread.
+/// Hands the responses of a batch to the transports that their requests came over. Called on an inference
+/// thread.
 fn reply(responses: Vec<Response<ReplyTo>>, replies: &mpsc::Sender<Vec<Reply>>, metrics: &Metrics) {
     let published = responses.into_iter().filter_map(|Response { outcome, id, model, origin }| {
         let origin = origin.map(|ReplyTo::PubSub(delivery)| delivery);
@@ -203,8 +205,8 @@ fn reply(responses: Vec<Response<ReplyTo>>, replies: &mpsc::Sender<Vec<Reply>>, 
     let _ = replies.blocking_send(published.collect());
 }
 
-/// Lowers the budget of bytes to a quarter of what a container allows: what is in flight takes twice the budget at times, and models
-/// need memory, too.
+/// Lowers the budget of bytes to a quarter of what a container allows: what is in flight takes twice the
+/// budget at times, and models need memory, too.
 fn fit_into_container(bytes: &mut usize) {
     let Some(limit) = memory::limit().and_then(|limit| usize::try_from(limit).ok()) else { return };
     if limit / 4 < *bytes {

@@ -1,4 +1,5 @@
-//! Admission of a request: which model and version it asks for, whether anybody still waits for it, and its decoding.
+//! Admission of a request: which model and version it asks for, whether anybody still waits for it, and its
+//! decoding.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -30,8 +31,8 @@ pub struct Refusal {
     pub model: Option<Arc<Model>>,
 }
 
-/// Finds the model and the version that `headers` ask for. A request that no answer is computed for costs no decoding: `id` finds
-/// its id.
+/// Finds the model and the version that `headers` ask for. A request that no answer is computed for costs no
+/// decoding: `id` finds its id.
 ///
 /// # Errors
 /// `MODEL_NOT_FOUND`, `DEADLINE_EXCEEDED`, or `INVALID_INPUT` for a deadline that cannot be read.

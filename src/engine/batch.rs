@@ -10,7 +10,8 @@ use crate::tensor::Tensor;
 /// Expected bytes of all responses of a batch.
 const RESPONSES_OF_A_BATCH: usize = 16 << 20;
 
-/// Lane of a transport. The earlier lanes are served first, and each later one has a share, one batch in eight.
+/// Lane of a transport. The earlier lanes are served first, and each later one has a share, one batch in
+/// eight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// A caller waits for the answer.
@@ -38,7 +39,8 @@ pub trait Item {
 }
 
 impl<R> Job<R> {
-    /// True for requests of one version, or of two versions of one signature. One that names its version keeps it.
+    /// True for requests of one version, or of two versions of one signature. One that names its version
+    /// keeps it.
     fn runs_on_the_version_of(&self, other: &Self) -> bool {
         let is_free = self.wanted_version.is_none() && other.wanted_version.is_none();
         Arc::ptr_eq(&self.model, &other.model) || is_free && self.model.takes_requests_of(&other.model)
@@ -111,8 +113,8 @@ impl<T: Item> Waiting<T> {
         self.lanes[self.leader()?].front()
     }
 
-    /// Takes the next batch: its leader and, in order, those that go with it, from its own lane first, up to `max_rows` rows.
-    /// A larger request is alone in its batch. The others keep their order.
+    /// Takes the next batch: its leader and, in order, those that go with it, from its own lane first, up to
+    /// `max_rows` rows. A larger request is alone in its batch. The others keep their order.
     pub fn take(&mut self, max_rows: usize) -> Vec<T> {
         let Some(leader) = self.leader() else { return Vec::new() };
         for (lane, passed_over) in self.passed_over.iter_mut().enumerate() {

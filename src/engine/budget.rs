@@ -1,10 +1,11 @@
-//! Bytes of requests and responses in flight: `requests.max_outstanding_bytes`, for all that is received together.
+//! Bytes of requests and responses in flight: `requests.max_outstanding_bytes`, for all that is received
+//! together.
 //!
-//! A message waits for room for its body, decompressed, before any of it is decoded. Growth afterwards (the decoded
-//! request, its response) is counted at once and never waits, since the requests that it would wait for may wait
-//! for it: the budget is then overdrawn, and nothing more is received until the debt is paid. Debts stay small:
-//! large bodies are decoded one at a time, and no batch is formed while too many bytes of responses wait to be
-//! accepted.
+//! A message waits for room for its body, decompressed, before any of it is decoded. Growth afterwards (the
+//! decoded request, its response) is counted at once and never waits, since the requests that it would wait
+//! for may wait for it: the budget is then overdrawn, and nothing more is received until the debt is paid.
+//! Debts stay small: large bodies are decoded one at a time, and no batch is formed while too many bytes of
+//! responses wait to be accepted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,8 +97,8 @@ impl Budget {
         (fetching.expect("the budget is never closed"), self.take(bytes).await)
     }
 
-    /// Waits for the right to decode a large body, which lasts as long as the guard: one at a time, and once there is
-    /// no debt. The requests that caused the debt must not wait for the caller.
+    /// Waits for the right to decode a large body, which lasts as long as the guard: one at a time, and once
+    /// there is no debt. The requests that caused the debt must not wait for the caller.
     pub async fn decoding(&self) -> tokio::sync::MutexGuard<'_, ()> {
         let guard = self.pool.decoding.lock().await;
         loop {
@@ -133,7 +134,8 @@ impl Budget {
 pub struct Room {
     pool: Arc<Pool>,
     units: usize,
-    /// Units of the response while it waits for Pub/Sub alone; 0 for one that fits into the unit of every message.
+    /// Units of the response while it waits for Pub/Sub alone; 0 for one that fits into the unit of every
+    /// message.
     responding: usize,
 }
 
@@ -173,7 +175,8 @@ impl Drop for Room {
     }
 }
 
-/// The memory of one request while it is in flight: its room under the budget, and its share of `predictd_bytes_in_hand`.
+/// The memory of one request while it is in flight: its room under the budget, and its share of
+/// `predictd_bytes_in_hand`.
 #[derive(Debug)]
 pub struct Memory {
     metrics: Arc<Metrics>,
@@ -218,7 +221,8 @@ impl Memory {
         self.waits_to_be_sent(bytes);
     }
 
-    /// Counts so many bytes of the response as waiting for its receiver alone; 0 while it waits for an older response.
+    /// Counts so many bytes of the response as waiting for its receiver alone; 0 while it waits for an older
+    /// response.
     pub fn waits_to_be_sent(&mut self, bytes: usize) {
         if let Some(room) = &mut self.room {
             room.respond(bytes);

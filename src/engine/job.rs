@@ -1,5 +1,5 @@
-//! The types that cross the engine's borders: jobs in, responses out. `R` is the transport's way to reply; nothing here looks
-//! into it.
+//! The types that cross the engine's borders: jobs in, responses out. `R` is the transport's way to reply;
+//! nothing here looks into it.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};

@@ -19,8 +19,8 @@ pub type Answered = Result<encode::Body, Rejection>;
 /// Elements of the decoded images of several requests in memory at once: 16 MiB of float32.
 const PREPARED: usize = 4 << 20;
 
-/// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests gave. `between` is called
-/// between two calls of one large request.
+/// Runs requests of one shape together and encodes each answer, in order, with the ids that the requests
+/// gave. `between` is called between two calls of one large request.
 pub fn predict(
     model: &Model,
     thread: usize,
@@ -30,7 +30,8 @@ pub fn predict(
     let Some(width) = model.executor.input_adapter.elements_of_a_row() else {
         return predict_together(model, thread, requests, between);
     };
-    // Images are decoded here, on the inference threads, and only as many at a time as memory is meant for them.
+    // Images are decoded here, on the inference threads, and only as many at a time as memory is meant for
+    // them.
     let mut ids: Vec<Option<Id>> = requests.iter().map(|_| None).collect();
     let mut answers: Vec<Option<Answered>> = requests.iter().map(|_| None).collect();
     let (mut group, mut places, mut elements) = (Vec::new(), Vec::new(), 0);
@@ -110,8 +111,8 @@ fn join(requests: &mut [Request]) -> Option<Vec<Option<Tensor>>> {
     Some(inputs)
 }
 
-/// RunMode a request runs: where rows cannot run together, the instances of a list run one by one, and whole tensors (columns, v2) as
-/// they stand.
+/// Mode in which a request runs: where rows cannot run together, the instances of a list run one by one, and whole
+/// tensors (columns, v2) as they stand.
 fn how(model: &Model, request: &Request) -> RunMode {
     match request.response.protocol {
         _ if model.executor.takes_rows() => RunMode::Rows,
@@ -139,7 +140,8 @@ impl Joined<'_> {
             let ran =
                 self.run_together(requests.clone(), &rows, how, between).or_else(
                     |rejection| match rejection {
-                        // The rows are not the outputs': now that this is known, the request runs in another way.
+                        // The rows are not the outputs': now that this is known, the request runs in another
+                        // way.
                         None if requests.len() == 1 => self.run_together(
                             requests.clone(),
                             &rows,
@@ -167,8 +169,8 @@ impl Joined<'_> {
         self.run(middle..requests.end, answers, between);
     }
 
-    /// One call of the model. Its failure means one of the requests, if there are several; nothing, that the outputs cannot be told
-    /// apart by rows.
+    /// One call of the model. Its failure means one of the requests, if there are several; nothing, that the
+    /// outputs cannot be told apart by rows.
     fn run_together(
         &self,
         requests: Range<usize>,

@@ -2,11 +2,11 @@
 //! again takes no other along.
 //!
 //! Pub/Sub's count of deliveries is the only memory that survives a crash. A request that is delivered for
-//! the third time to a worker that has just started is not even decompressed before the quarantined request ahead of it was
-//! answered and acknowledged. Nothing tells which of them ended the process, so every second delivery turns
-//! the order round: whoever stood behind the offending one then stands before it, is answered, and only the
-//! offending one goes on to the dead-letter topic. Only with a dead-letter policy; requests with an ordering
-//! key keep their order instead.
+//! the third time to a worker that has just started is not even decompressed before the quarantined request
+//! ahead of it was answered and acknowledged. Nothing tells which of them ended the process, so every second
+//! delivery turns the order round: whoever stood behind the offending one then stands before it, is answered,
+//! and only the offending one goes on to the dead-letter topic. Only with a dead-letter policy; requests with
+//! an ordering key keep their order instead.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Delivery from which on a request is quarantined: a lost machine or a broken stream may cost it two.
 const SUSPECT_FROM: u32 = 3;
-/// Time after the start of a worker in which requests are quarantined: an offending one is redelivered when its lease is
-/// over, well within it.
+/// Time after the start of a worker in which requests are quarantined: an offending one is redelivered when
+/// its lease is over, well within it.
 const WINDOW: Duration = Duration::from_secs(120);
 /// The client sends acknowledgements every tenth of a second; the next quarantined request begins after that.
 const ACK_TIME: Duration = Duration::from_millis(200);
@@ -47,9 +47,9 @@ impl Quarantine {
         attempt >= SUSPECT_FROM && Instant::now() < self.ends
     }
 
-    /// Waits until no other quarantined request is in flight. `None` where it need not: none is quarantined after a
-    /// while, and at `stop` those that are left go together, for the drain has no time for one after the
-    /// other.
+    /// Waits until no other quarantined request is in flight. `None` where it need not: none is quarantined
+    /// after a while, and at `stop` those that are left go together, for the drain has no time for one
+    /// after the other.
     pub async fn turn(
         &self,
         message_id: &str,

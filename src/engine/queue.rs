@@ -1,9 +1,9 @@
 //! The queues of jobs, one for each model, and the threads that work on them.
 //!
-//! A model has threads of its own, so that one with slow calls holds up no other: the operating system shares the cores. They are
-//! started as jobs come and end when none came for a while. A thread that is free takes whatever waits, so that batches grow
-//! while a model is busy and nobody waits while it is not. Queues have no bound of their own: every job in one holds its share of
-//! the budget of bytes.
+//! A model has threads of its own, so that one with slow calls holds up no other: the operating system shares
+//! the cores. They are started as jobs come and end when none came for a while. A thread that is free takes
+//! whatever waits, so that batches grow while a model is busy and nobody waits while it is not. Queues have
+//! no bound of their own: every job in one holds its share of the budget of bytes.
 //!
 //! Once the last [`Entry`] is dropped, what waits is finished and the threads end.
 
@@ -94,7 +94,8 @@ impl<R: Send + 'static> Drop for Entry<R> {
 pub type Ended = mpsc::UnboundedReceiver<anyhow::Error>;
 
 impl<R: Send + 'static> Queues<R> {
-    /// The queues, the right to bring jobs (shared, it lasts until its last owner ends), and how the threads end.
+    /// The queues, the right to bring jobs (shared, it lasts until its last owner ends), and how the threads
+    /// end.
     pub fn new(
         models: Arc<Models>,
         limits: Limits,

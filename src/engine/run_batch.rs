@@ -10,8 +10,8 @@ use crate::error::Rejection;
 use crate::model::Model;
 use crate::ops::traces;
 
-/// Requests that a thread computes; of nested batches the last one ends first. They are kept apart from the call, which
-/// nothing can end, so that a forced end can drop them.
+/// Requests that a thread computes; of nested batches the last one ends first. They are kept apart from the
+/// call, which nothing can end, so that a forced end can drop them.
 #[derive(Debug)]
 pub struct Running<R>(Mutex<Held<R>>);
 
@@ -61,7 +61,8 @@ impl<R> Running<R> {
     }
 }
 
-/// Runs a batch on the session of inference thread `slot`. `between` is called between the parts of a large request.
+/// Runs a batch on the session of inference thread `slot`. `between` is called between the parts of a large
+/// request.
 pub fn run_batch<R>(
     slot: usize,
     batch: Batch<R>,
@@ -115,7 +116,8 @@ pub fn run_batch<R>(
     responses
 }
 
-/// Reason not to compute a request. Checked last, so that a request that expired while it waited costs nothing.
+/// Reason not to compute a request. Checked last, so that a request that expired while it waited costs
+/// nothing.
 fn refusal<R>(model: &Model, job: &Job<R>) -> Option<Rejection> {
     let checked = model.check_version(job.wanted_version.as_deref());
     checked.and_then(|()| deadline::check(job.deadline)).err()

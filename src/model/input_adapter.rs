@@ -213,7 +213,8 @@ impl InputAdapter {
         Ok(())
     }
 
-    /// The model's tensors for the texts of a batch, padded to the longest; `None` where inputs are not texts.
+    /// The model's tensors for the texts of a batch, padded to the longest; `None` where inputs are not
+    /// texts.
     pub(crate) fn prepare_batch(&self, requested: &[Input<'_>]) -> Result<Option<TokenizedBatch>, Rejection> {
         let Self::Text { tokenizer, .. } = self else { return Ok(None) };
         let (tensors, lengths) = match requested {

@@ -21,8 +21,8 @@ use crate::ops::traces::MessageTrace;
 use crate::pubsub::ordering::Turn;
 use crate::pubsub::ticket::Ticket;
 
-/// Time that a request may be in flight, counted from its delivery: it is nacked after that, for whoever has time for it. The
-/// client, which stops to extend a lease without a word, is told to extend it for longer.
+/// Time that a request may be in flight, counted from its delivery: it is nacked after that, for whoever has
+/// time for it. The client, which stops to extend a lease without a word, is told to extend it for longer.
 pub const LONGEST_IN_FLIGHT: Duration = Duration::from_secs(3600);
 
 /// The message that a request came in: to whom and how its response is addressed.
@@ -37,7 +37,8 @@ pub struct Requester {
 #[derive(Debug)]
 pub struct Delivery {
     pub requester: Requester,
-    /// The number of this delivery, from 1; 0 where the subscription has no dead-letter policy, and so does not tell.
+    /// The number of this delivery, from 1; 0 where the subscription has no dead-letter policy, and so does
+    /// not tell.
     pub attempt: u32,
     /// Its place among those of its ordering key, if it has one.
     pub turn: Option<Turn>,

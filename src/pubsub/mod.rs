@@ -1,4 +1,5 @@
-//! The transport Pub/Sub: requests received from a subscription, responses published to a topic, acknowledgements.
+//! The transport Pub/Sub: requests received from a subscription, responses published to a topic,
+//! acknowledgements.
 
 pub mod delivery;
 pub mod model_updates;

@@ -13,7 +13,8 @@ use crate::lifecycle::source::Source;
 use crate::pubsub::receive::SILENCE;
 use crate::pubsub::watchdog::Guard;
 
-/// A bucket's notifications, as hints for the model watch. Runs until `stop`; trouble is logged and tried again.
+/// A bucket's notifications, as hints for the model watch. Runs until `stop`; trouble is logged and tried
+/// again.
 pub async fn run(
     subscriber: Subscriber,
     subscription: String,

@@ -6,8 +6,8 @@ use google_cloud_pubsub::subscriber::handler::Handler;
 
 use crate::ops::metrics::Metrics;
 
-/// Settles one message. Moves by value, is never cloned, and is consumed once: [`Ticket::ack`] is called by publish alone, after
-/// the response was accepted. Dropping it nacks the message and counts that.
+/// Settles one message. Moves by value, is never cloned, and is consumed once: [`Ticket::ack`] is called by
+/// publish alone, after the response was accepted. Dropping it nacks the message and counts that.
 #[derive(Debug)]
 pub struct Ticket {
     handler: Option<Handler>,
@@ -21,8 +21,9 @@ impl Ticket {
         Self { handler, metrics }
     }
 
-    /// Acknowledges the message. With exactly-once delivery Pub/Sub says whether it took the acknowledgement: one that it did not
-    /// take, for want of a lease, is counted and never tried again, since the request is redelivered.
+    /// Acknowledges the message. With exactly-once delivery Pub/Sub says whether it took the acknowledgement:
+    /// one that it did not take, for want of a lease, is counted and never tried again, since the request
+    /// is redelivered.
     pub fn ack(mut self) {
         match self.handler.take() {
             Some(Handler::ExactlyOnce(handler)) => {

@@ -1,8 +1,9 @@
 //! Detects two faults that Google's stream does not report: silence, and one reset after the other.
 //!
-//! The client opens a broken stream again by itself, at once and without a word, and swallows the server's signs of life. But
-//! every one of these wakes the future that waits for a message, so [`Guard::watch`] wakes are counted: too many without a
-//! message are slowed down, and none at all for a while is told. Costs one atomic swap a message.
+//! The client opens a broken stream again by itself, at once and without a word, and swallows the server's
+//! signs of life. But every one of these wakes the future that waits for a message, so [`Guard::watch`] wakes
+//! are counted: too many without a message are slowed down, and none at all for a while is told. Costs one
+//! atomic swap a message.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -150,7 +151,8 @@ impl<F: Future> Future for Watched<'_, F> {
                     this.waits = true;
                     guard.last_sign = Instant::now();
                 }
-                // The inner future may have woken between the poll and here; then the flag has woken the task.
+                // The inner future may have woken between the poll and here; then the flag has woken the
+                // task.
                 guard.poll_alarm(context).map(|()| None)
             }
         }

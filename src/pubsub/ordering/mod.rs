@@ -1,8 +1,8 @@
 //! The order of requests with an ordering key: which of a key's requests is the oldest in flight.
 //!
-//! Receive takes a [`Turn`] for each in the order of delivery; publish sends a key's responses in the order of turns. A
-//! turn that is dropped gives its place up; one that is [given up](Turn::give_up) has the younger ones redelivered after it.
-//! Requests without a key never come here.
+//! Receive takes a [`Turn`] for each in the order of delivery; publish sends a key's responses in the order
+//! of turns. A turn that is dropped gives its place up; one that is [given up](Turn::give_up) has the younger
+//! ones redelivered after it. Requests without a key never come here.
 
 mod paused_keys;
 

@@ -1,12 +1,12 @@
-//! Keys that were interrupted: one of their requests got no response and is redelivered, and the younger ones after it. Until it
-//! does, none of them may overtake it. Other keys never wait.
+//! Keys that were interrupted: one of their requests got no response and is redelivered, and the younger ones
+//! after it. Until it does, none of them may overtake it. Other keys never wait.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Longest time until the interrupted request is redelivered to some worker: its nack may be lost, and then its lease of 20
-/// seconds must end. Requests of its key that are in flight after that are in order.
+/// Longest time until the interrupted request is redelivered to some worker: its nack may be lost, and then
+/// its lease of 20 seconds must end. Requests of its key that are in flight after that are in order.
 const REDELIVERED_WITHIN: Duration = Duration::from_secs(25);
 
 /// Beyond so many, keys that did not come back are forgotten.
@@ -65,8 +65,8 @@ impl Pauses {
         Admission::Now
     }
 
-    /// A request of `key` got no answer: its response was refused, or there was none (`was_published`). The key goes on with it,
-    /// after `wait`.
+    /// A request of `key` got no answer: its response was refused, or there was none (`was_published`). The
+    /// key goes on with it, after `wait`.
     pub fn pause(&self, key: &str, message_id: String, was_published: bool, wait: Duration) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if pauses.len() >= MOST_PAUSES {
@@ -80,7 +80,8 @@ impl Pauses {
         }
     }
 
-    /// Everything of a paused key that was received until now is redelivered, the request that it waits for first.
+    /// Everything of a paused key that was received until now is redelivered, the request that it waits for
+    /// first.
     pub fn start_over(&self, key: &str) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pause) = pauses.get_mut(key) {

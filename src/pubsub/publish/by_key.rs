@@ -1,8 +1,8 @@
 //! Responses with an ordering key, in the order of their requests, whichever inference thread is done first.
 //!
-//! A response waits until no older request of its key is in flight and the one before it is settled. Other keys never wait: a
-//! key is looked at when something of it happened, and those that wait for an interrupted request have a share of what the
-//! worker may have in flight.
+//! A response waits until no older request of its key is in flight and the one before it is settled. Other
+//! keys never wait: a key is looked at when something of it happened, and those that wait for an interrupted
+//! request have a share of what the worker may have in flight.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

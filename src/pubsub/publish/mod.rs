@@ -1,8 +1,9 @@
 //! Responses out: each is published, and its request acknowledged once Pub/Sub accepted it.
 //!
-//! Calls are full when busy and immediate when idle, without a linger: a group of replies is cut into powers of two, and
-//! there is one publisher for each power, which sends as soon as it holds that many. Responses with an ordering key go one
-//! by one in the order of their requests, a call a key at a time, and the loop waits for none of these calls. Results that are too large for a message go to a bucket first, and
+//! Calls are full when busy and immediate when idle, without a linger: a group of replies is cut into powers
+//! of two, and there is one publisher for each power, which sends as soon as it holds that many. Responses
+//! with an ordering key go one by one in the order of their requests, a call a key at a time, and the loop
+//! waits for none of these calls. Results that are too large for a message go to a bucket first, and
 //! come back as a reference. Ends when its input closes, after every response was accepted or given up.
 
 mod by_key;
@@ -38,10 +39,11 @@ use settle::Shared;
 
 /// Powers of two from 1 to 128 messages a call. Pub/Sub takes 1000, but beyond a hundred nothing is gained.
 const POWERS: usize = 8;
-/// Calls under way at most, of responses with an ordering key and of those without; what waits meanwhile makes the next
-/// calls fuller.
+/// Calls under way at most, of responses with an ordering key and of those without; what waits meanwhile
+/// makes the next calls fuller.
 const CALLS_IN_FLIGHT: usize = 64;
-/// The client keeps a task for every ordering key that it ever saw: after so many messages it gets a new publisher.
+/// The client keeps a task for every ordering key that it ever saw: after so many messages it gets a new
+/// publisher.
 const ORDERED_MESSAGES: u64 = 10_000;
 /// Interval of looking at responses that wait for one before them, should that one have been given up.
 const HELD_INTERVAL: Duration = Duration::from_millis(100);
@@ -179,7 +181,8 @@ impl Publish {
         while settling.join_next().await.and_then(pass_panic_on).is_some() {}
     }
 
-    /// Decides over the oldest response of a key. `may_come`: requests may still be redelivered to this worker.
+    /// Decides over the oldest response of a key. `may_come`: requests may still be redelivered to this
+    /// worker.
     fn next(&self, reply: &Reply, may_come: bool) -> Next {
         let Requester { ordering_key, message_id, .. } = &reply.delivery.requester;
         if reply.is_expired(Instant::now()) {
@@ -195,7 +198,8 @@ impl Publish {
         }
     }
 
-    /// Replaces the clients. Requests whose responses went over the dead connection were nacked and are redelivered.
+    /// Replaces the clients. Requests whose responses went over the dead connection were nacked and are
+    /// redelivered.
     async fn connect_anew(&mut self) {
         match clients::publisher(Retry(Arc::clone(&self.shared))).await {
             Ok(client) => self.client = client,
@@ -225,8 +229,8 @@ impl Publish {
         async move { shared.settle(alone, sent, call).await }
     }
 
-    /// Waits for a free place among the writes under way. The future writes the result; the reply that says where it is, or `None`
-    /// when its request is redelivered.
+    /// Waits for a free place among the writes under way. The future writes the result; the reply that says
+    /// where it is, or `None` when its request is redelivered.
     async fn write(&self, reply: Reply) -> impl Future<Output = Option<Reply>> + use<> {
         let place = self.large.place().await;
         let (large, shared) = (Arc::clone(&self.large), Arc::clone(&self.shared));

@@ -14,15 +14,16 @@ use crate::pubsub::delivery::{Reply, Requester};
 const MAX_MESSAGE_BYTES: usize = 10_000_000;
 const MAX_ATTRIBUTES: usize = 100;
 const MAX_ATTRIBUTE_BYTES: usize = 1024;
-/// Attributes that a response has of its own at most: 9 that a traced one has, what its body needs (2), where it lies (1), a
-/// CloudEvent's (9).
+/// Attributes that a response has of its own at most: 9 that a traced one has, what its body needs (2), where
+/// it lies (1), a CloudEvent's (9).
 const OWN_ATTRIBUTES: usize = 19;
 /// Attributes that each response has: of the request, of the model, of the outcome and of its body.
 const USUAL_ATTRIBUTES: usize = 6;
 /// Characters of a refusal that its error response repeats.
 const LONGEST_REASON: usize = 300;
 
-/// The message, and the reply that it was made of. Pub/Sub takes the message, whatever the reply is, where the topic has no schema.
+/// The message, and the reply that it was made of. Pub/Sub takes the message, whatever the reply is, where
+/// the topic has no schema.
 pub(super) fn message(reply: Reply) -> (Message, Reply) {
     let mut reply = fit(reply);
     let (body, outcome) = (reply.body.clone(), reply.code());
@@ -37,7 +38,8 @@ pub(super) fn message(reply: Reply) -> (Message, Reply) {
     (message, reply)
 }
 
-/// The error that is published in place of a response which the topic refused: nothing but what says whose answer it is.
+/// The error that is published in place of a response which the topic refused: nothing but what says whose
+/// answer it is.
 pub(super) fn in_place_of(mut reply: Reply, why: &str) -> Reply {
     let attributes = &mut reply.delivery.requester.attributes;
     attributes.retain(|key, _| matches!(key.as_str(), "request_id" | "traceparent"));
@@ -68,8 +70,8 @@ fn is_attribute(value: &str) -> bool {
     !value.is_empty() && value.len() <= MAX_ATTRIBUTE_BYTES
 }
 
-/// Attributes of a response: the request's own, then those that say what became of it. Those that describe its body are not among
-/// them.
+/// Attributes of a response: the request's own, then those that say what became of it. Those that describe
+/// its body are not among them.
 pub fn attributes(
     requester: &Requester,
     id: Option<&Id>,
@@ -83,7 +85,8 @@ pub fn attributes(
     let given_id = [id.map(Id::as_str), event_id].into_iter().flatten().find(|id| is_attribute(id));
     all.retain(|key, _| headers::is_repeated(key));
     if all.len() > MAX_ATTRIBUTES - OWN_ATTRIBUTES {
-        // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed along.
+        // Pub/Sub would refuse the response for ever; what identifies it matters more than what was passed
+        // along.
         let request_id = all.remove("request_id");
         let kept = MAX_ATTRIBUTES - OWN_ATTRIBUTES;
         all = all.into_iter().take(kept).collect();

@@ -1,7 +1,7 @@
 //! Refusals that publishing is tried again after, in place, while the responses stay in flight.
 //!
-//! The client's own list, and whatever concerns the topic as a whole: nothing else could be published either, and nacks would
-//! use up the delivery attempts of healthy requests.
+//! The client's own list, and whatever concerns the topic as a whole: nothing else could be published either,
+//! and nacks would use up the delivery attempts of healthy requests.
 
 use std::sync::Arc;
 

@@ -1,7 +1,9 @@
-//! Published responses until they are settled: accepted, and their requests acknowledged, or refused, and their requests nacked.
+//! Published responses until they are settled: accepted, and their requests acknowledged, or refused, and
+//! their requests nacked.
 //!
-//! Pub/Sub refuses a call for one of its messages. The responses of a refused call go again each by itself, then as an error
-//! response of the simplest form. One that is refused in every form is nacked, and affects no other.
+//! Pub/Sub refuses a call for one of its messages. The responses of a refused call go again each by itself,
+//! then as an error response of the simplest form. One that is refused in every form is nacked, and affects
+//! no other.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,13 +29,16 @@ use crate::pubsub::ordering::Order;
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
 const SLOW: Duration = Duration::from_secs(5);
 const STILL_TRYING: &str = "no response was accepted for 5 seconds, still trying";
-/// A call without an answer for so long, while nothing was refused either: its connection is dead, though nobody
-/// said so. More than two of the client's pauses between attempts ([`LONGEST_PUBLISH_PAUSE`](crate::backoff::LONGEST_PUBLISH_PAUSE)).
+/// A call without an answer for so long, while nothing was refused either: its connection is dead, though
+/// nobody said so. More than two of the client's pauses between attempts
+/// ([`LONGEST_PUBLISH_PAUSE`](crate::backoff::LONGEST_PUBLISH_PAUSE)).
 const SILENCE: Duration = Duration::from_secs(30);
-/// Pause of a request whose response was refused for good: before it is nacked, or, with an ordering key, when it is
-/// redelivered. Nacked at once it would be redelivered at once, as often as the worker can compute it.
+/// Pause of a request whose response was refused for good: before it is nacked, or, with an ordering key,
+/// when it is redelivered. Nacked at once it would be redelivered at once, as often as the worker can compute
+/// it.
 pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// Different requests refused since the last accepted response: by then the topic accepts none, and the worker is not ready.
+/// Different requests refused since the last accepted response: by then the topic accepts none, and the
+/// worker is not ready.
 const MOST_REFUSED: usize = 10;
 
 /// State that all calls under way share.
@@ -48,12 +53,14 @@ pub(super) struct Shared {
     pub(super) is_dead: AtomicBool,
     /// Message ids refused for good since the last accepted response, [`MOST_REFUSED`] at most.
     pub(super) refused: Mutex<HashSet<String>>,
-    /// Places of refused requests that wait to be nacked; one without a place is nacked at once, so that others are received.
+    /// Places of refused requests that wait to be nacked; one without a place is nacked at once, so that
+    /// others are received.
     pub(super) places: Semaphore,
 }
 
 impl Shared {
-    /// Waits for the answers to one call's messages. `alone`: sends a message a call, all that have an ordering key.
+    /// Waits for the answers to one call's messages. `alone`: sends a message a call, all that have an
+    /// ordering key.
     pub(super) async fn settle(
         &self,
         alone: Publisher,
@@ -124,7 +131,8 @@ impl Shared {
         });
     }
 
-    /// Publishes a refused response by itself, then an error in its place. The reply, if Pub/Sub accepts neither.
+    /// Publishes a refused response by itself, then an error in its place. The reply, if Pub/Sub accepts
+    /// neither.
     async fn insist(
         &self,
         publisher: &Publisher,

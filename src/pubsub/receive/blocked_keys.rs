@@ -1,5 +1,5 @@
-//! Ordering keys whose oldest request is being fetched from a bucket: what comes under such a key waits in its lane, without
-//! being decompressed or decoded, and the stream goes on with the others.
+//! Ordering keys whose oldest request is being fetched from a bucket: what comes under such a key waits in
+//! its lane, without being decompressed or decoded, and the stream goes on with the others.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

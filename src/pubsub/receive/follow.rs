@@ -1,7 +1,8 @@
-//! Requests that lie in a bucket: fetched beside the stream, decoded like any other, and handed on to the batches.
+//! Requests that lie in a bucket: fetched beside the stream, decoded like any other, and handed on to the
+//! batches.
 //!
-//! A few at a time; the stream goes on meanwhile. What follows under the same ordering key is taken after it. A request that
-//! cannot be fetched for now is nacked.
+//! A few at a time; the stream goes on meanwhile. What follows under the same ordering key is taken after it.
+//! A request that cannot be fetched for now is nacked.
 
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ use crate::pubsub::objects::{Failed, Fetched};
 use crate::pubsub::ticket::nack;
 use crate::stages::pass_panic_on;
 
-/// The fetches under way, and the quarantined requests that wait. They end with their owner, and their requests
-/// are nacked.
+/// The fetches under way, and the quarantined requests that wait. They end with their owner, and their
+/// requests are nacked.
 #[derive(Default)]
 pub(super) struct Fetches(JoinSet<()>);
 
@@ -123,7 +124,8 @@ impl Intake {
         }
         let decode = || {
             let Envelope { response_format, content } = envelope::open(Headers(&attributes), &body, &LIMITS);
-            // The message's own envelope is what its answer mirrors; an object's counts where the message has none.
+            // The message's own envelope is what its answer mirrors; an object's counts where the message has
+            // none.
             origin.response_format.event = origin.response_format.event.take().or(response_format.event);
             decode(content, target, reference.id, origin)
         };

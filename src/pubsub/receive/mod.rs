@@ -1,8 +1,9 @@
 //! Requests in: one streaming pull, supervised, and the decoding of what it brings.
 //!
-//! The stream is polled continuously; what is ready is decoded and handed on together, and what is not ready is never
-//! waited for with decoded requests held back. Listens to stop: the stream is then shut down, and the leases of all that is still in
-//! the pipeline are kept until the last ticket is settled. Requests that lie in a bucket are fetched beside the stream.
+//! The stream is polled continuously; what is ready is decoded and handed on together, and what is not ready
+//! is never waited for with decoded requests held back. Listens to stop: the stream is then shut down, and
+//! the leases of all that is still in the pipeline are kept until the last ticket is settled. Requests that
+//! lie in a bucket are fetched beside the stream.
 
 mod blocked_keys;
 mod follow;
@@ -39,11 +40,12 @@ use take::{Intake, LARGE_BODY};
 
 /// Requests handed on together at most: enough to fill a batch, few enough not to hold the first one up.
 const TOGETHER: usize = 128;
-/// Length of a lease without an extension, which the client sends every few seconds: requests of a killed worker, and
-/// those on the wire when one stopped, are redelivered this soon. The client's own 60 s made a restart a minute's wait.
+/// Length of a lease without an extension, which the client sends every few seconds: requests of a killed
+/// worker, and those on the wire when one stopped, are redelivered this soon. The client's own 60 s made a
+/// restart a minute's wait.
 const LEASE: Duration = Duration::from_secs(20);
-/// Time beyond [`LONGEST_IN_FLIGHT`] for which the client extends a lease: it counts from when it has read a message, and what
-/// is overdue must be nacked while its lease lasts.
+/// Time beyond [`LONGEST_IN_FLIGHT`] for which the client extends a lease: it counts from when it has read a
+/// message, and what is overdue must be nacked while its lease lasts.
 const LEASE_SLACK: Duration = Duration::from_secs(600);
 /// Until a request whose model is still loading is nacked.
 const PUT_OFF: Duration = Duration::from_secs(10);
@@ -51,9 +53,9 @@ const PUT_OFF: Duration = Duration::from_secs(10);
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// After a failure the stream must have been open for so long before `/ready` believes in it.
 const SETTLING: Duration = Duration::from_secs(2);
-/// Without any sign of life for so long a stream that is waited on is given up, and its connection with it. The client pings every
-/// 30 seconds and the server has 15 to answer, as Google's Java client has it. A server that never answers pings (the emulator)
-/// costs an idle worker a new stream in so long.
+/// Without any sign of life for so long a stream that is waited on is given up, and its connection with it.
+/// The client pings every 30 seconds and the server has 15 to answer, as Google's Java client has it. A
+/// server that never answers pings (the emulator) costs an idle worker a new stream in so long.
 pub(crate) const SILENCE: Duration = Duration::from_secs(45);
 /// A stream that lasted so long did not fail at its opening: the next attempt comes at once.
 const LASTED: Duration = Duration::from_secs(60);
@@ -141,15 +143,16 @@ impl Receive {
                 () = stop.cancelled() => break,
             }
         }
-        // The stages behind see their channels close once the last object is fetched; the tickets of all requests in flight keep
-        // their leases meanwhile.
+        // The stages behind see their channels close once the last object is fetched; the tickets of all
+        // requests in flight keep their leases meanwhile.
         requests.fetches.finish().await;
         drop((self, requests));
         while ending.join_next().await.is_some() {}
         Ok(())
     }
 
-    /// Replaces the clients. Messages sent over a dead connection are lost, and redelivered when their leases are over.
+    /// Replaces the clients. Messages sent over a dead connection are lost, and redelivered when their leases
+    /// are over.
     async fn connect_anew(&mut self) {
         match (clients::subscriber().await, clients::subscription_admin().await) {
             (Ok(subscriber), Ok(admin)) => (self.subscriber, self.admin) = (subscriber, admin),
@@ -189,7 +192,8 @@ impl Receive {
         }
     }
 
-    /// Nacks messages that the client has read and nobody took, so that they do not wait for the end of their leases.
+    /// Nacks messages that the client has read and nobody took, so that they do not wait for the end of their
+    /// leases.
     async fn nack_unread(&self, stream: &mut MessageStream) {
         while let Poll::Ready(Some(Ok((_, handler)))) = futures::poll!(std::pin::pin!(stream.next())) {
             nack(handler, &self.around.metrics);
@@ -322,8 +326,8 @@ impl Receive {
         self.around.replies.send(vec![*refused]).await.map_err(|_| PipelineGone)
     }
 
-    /// Nacks a request whose model is still loading: at once where the order of its key must be kept, else after a while, so that the
-    /// attempts that its subscription allows last longer.
+    /// Nacks a request whose model is still loading: at once where the order of its key must be kept, else
+    /// after a while, so that the attempts that its subscription allows last longer.
     fn put_off(&self, delivered: Delivered, stop: &CancellationToken) {
         let Delivered { message, handler, .. } = delivered;
         if !message.ordering_key.is_empty() {

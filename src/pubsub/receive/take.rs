@@ -143,7 +143,8 @@ impl Intake {
         origin
     }
 
-    /// True for a request that must wait for its turn before it is decoded. Those with an ordering key keep their order.
+    /// True for a request that must wait for its turn before it is decoded. Those with an ordering key keep
+    /// their order.
     pub(super) fn is_quarantined(&self, delivery: &Delivery) -> bool {
         delivery.turn.is_none() && self.quarantine.holds(delivery.attempt)
     }
