@@ -56,3 +56,33 @@ impl Page {
         ([(header::CONTENT_TYPE, self.content_type)], body).into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::model::Models;
+    use crate::ops::health::Health;
+    use crate::ops::metrics::Metrics;
+
+    #[tokio::test]
+    async fn a_page_that_is_still_being_sent_is_not_rendered_again() {
+        static RENDERED: AtomicUsize = AtomicUsize::new(0);
+        let render = |_: &State| format!("rendered {} times", RENDERED.fetch_add(1, Ordering::Relaxed) + 1);
+        let page = Page { content_type: "text/plain", render, last: Mutex::default() };
+        let state = State {
+            health: Arc::new(Health::starting(CancellationToken::new())),
+            metrics: Metrics::new(),
+            models: Models::new(None),
+            not_served: Arc::default(),
+        };
+        let being_sent = [page.answer(state.clone()).await, page.answer(state.clone()).await];
+        assert_eq!(RENDERED.load(Ordering::Relaxed), 1);
+        drop(being_sent);
+        page.answer(state).await;
+        assert_eq!(RENDERED.load(Ordering::Relaxed), 2);
+    }
+}
