@@ -111,8 +111,8 @@ impl Runtime {
 }
 
 /// Receives the messages that ONNX Runtime would otherwise print to standard error. Its errors are also
-/// results, which reach the sender of a request or the reason of a refused version. They may quote a request,
-/// so the log shows them only at `debug`.
+/// results, which reach the sender of a request, a warning about it or the reason of a refused version. So the
+/// log repeats them only at `debug`.
 fn log(level: LogLevel, category: &str, _: &str, place: &str, text: &str) {
     match level {
         LogLevel::Fatal => tracing::error!(target: "onnxruntime", category, place, "{text}"),
