@@ -9,11 +9,10 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 
 use super::output;
-use crate::decode::envelope::{self, Content, Envelope};
 use crate::decode::{Request, reference};
 use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, wrap};
-use crate::engine::admit::{self, LIMITS, Refusal, Target};
+use crate::engine::admit::{self, Refusal, Target};
 use crate::engine::budget::Memory;
 use crate::engine::job::{Batch, Job, Origin, Outcome, Response};
 use crate::engine::run_batch::{Running, run_batch};
@@ -79,10 +78,9 @@ fn admit(
         let rejection = reference.object.map_or_else(|rejection| rejection, |object| object.forbidden());
         return Err(Refusal { rejection, id: reference.id, model: Some(target.model) }.into());
     }
-    let Envelope { response_format, content } = envelope::open(headers, body, &LIMITS);
+    let (response_format, admitted) = admit::read(models, headers, body);
     origin.response_format = response_format;
-    let target = admit::target(models, headers, || content.as_ref().ok().and_then(Content::id))?;
-    Ok((admit::decode(content, &target.model, None)?, target))
+    admitted
 }
 
 /// Reads `KEY=VALUE`.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::decode::envelope::Content;
-use crate::decode::{Id, Limits, Request};
+use crate::decode::envelope::{self, Content, Envelope, ResponseFormat};
+use crate::decode::{Failure, Id, Limits, Request};
 use crate::engine::deadline;
 use crate::error::Rejection;
 use crate::headers::Headers;
@@ -29,6 +29,21 @@ pub struct Refusal {
     /// The request's own id, where it is known.
     pub id: Option<Id>,
     pub model: Option<Arc<Model>>,
+}
+
+/// Reads a request that came whole: the form that its response mirrors, its target, and its rows.
+///
+/// # Errors
+/// Those of [`target`] and [`decode`].
+pub fn read(
+    models: &Models,
+    headers: Headers<'_>,
+    body: &[u8],
+) -> (ResponseFormat, Result<(Request, Target), Box<Refusal>>) {
+    let Envelope { response_format, content } = envelope::open(headers, body, &LIMITS);
+    let id = || content.as_ref().ok().and_then(Content::id);
+    let target = target(models, headers, id);
+    (response_format, target.and_then(|target| decode(content, target, None)))
 }
 
 /// Finds the model and the version that `headers` ask for. A request that no answer is computed for costs no
@@ -57,25 +72,26 @@ pub fn target(
     }
 }
 
-/// Decodes a request against the signature of its model. `id` is the request's own unless its body gives one.
+/// Decodes a request against the signature of its target. `id` is the request's own unless its body gives one.
 ///
 /// # Errors
 /// `INVALID_INPUT`, or `INPUT_TOO_LARGE` beyond [`LIMITS`].
 pub fn decode(
     content: Result<Content<'_>, Rejection>,
-    model: &Arc<Model>,
+    target: Target,
     id: Option<Id>,
-) -> Result<Request, Box<Refusal>> {
-    let refused = |rejection, id| Refusal { rejection, id, model: Some(Arc::clone(model)) };
-    let content = match content {
-        Ok(content) => content,
-        Err(rejection) => return Err(refused(rejection, id).into()),
+) -> Result<(Request, Target), Box<Refusal>> {
+    let decoded = match content {
+        Ok(content) => content.decode(&target.model.signature, &LIMITS),
+        Err(rejection) => Err(Failure { rejection, id: None }),
     };
-    match content.decode(&model.signature, &LIMITS) {
+    match decoded {
         Ok(mut request) => {
             request.response.id = request.response.id.or(id);
-            Ok(request)
+            Ok((request, target))
         }
-        Err(failure) => Err(refused(failure.rejection, failure.id.or(id)).into()),
+        Err(Failure { rejection, id: own }) => {
+            Err(Refusal { rejection, id: own.or(id), model: Some(target.model) }.into())
+        }
     }
 }

@@ -251,23 +251,15 @@ impl<R: Send + 'static> Entry<R> {
             drop(state);
             return;
         };
-        let mut last: Option<Arc<str>> = None;
-        for job in jobs {
-            let model = &job.model.name;
-            if last.as_ref().is_none_or(|last| last != model) {
-                if let Some(last) = last.replace(Arc::clone(model)) {
-                    self.0.wake(&mut state, &last, &lifeline);
-                }
-                if !state.queues.contains_key(model) {
-                    state.queues.insert(Arc::clone(model), Queue::new(self.0.limits.threads));
-                }
-            }
-            if let Some(queue) = state.queues.get_mut(&job.model.name) {
+        let mut jobs = jobs.into_iter().peekable();
+        while let Some(first) = jobs.peek() {
+            let model = Arc::clone(&first.model.name);
+            let queue = state.queues.entry(Arc::clone(&model));
+            let queue = queue.or_insert_with(|| Queue::new(self.0.limits.threads));
+            while let Some(job) = jobs.next_if(|job| job.model.name == model) {
                 queue.waiting.push(lane, job.map(R::from));
             }
-        }
-        if let Some(last) = last {
-            self.0.wake(&mut state, &last, &lifeline);
+            self.0.wake(&mut state, &model, &lifeline);
         }
     }
 }

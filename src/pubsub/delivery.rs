@@ -3,21 +3,19 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::decode::{Id, envelope};
+use crate::decode::Id;
 use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
 use crate::engine::admit::Refusal;
-use crate::engine::budget::Memory;
 use crate::engine::job::{Origin, Outcome, Response};
 use crate::error::{Code, Rejection};
 use crate::model::Model;
 use crate::ops::metrics::Metrics;
-use crate::ops::traces::MessageTrace;
 use crate::pubsub::ordering::Turn;
 use crate::pubsub::ticket::Ticket;
 
@@ -76,14 +74,7 @@ pub struct Reply {
     /// The version that answered; `None` when the request was refused before it reached a model.
     pub model: Option<Arc<Model>>,
     pub id: Option<Id>,
-    pub received_at: Instant,
-    pub expires_at: Option<Instant>,
-    /// Rows of the request; 0 where it was not decoded.
-    pub rows: usize,
-    pub response_format: envelope::ResponseFormat,
-    pub memory: Memory,
-    pub trace: MessageTrace,
-    pub delivery: Delivery,
+    pub origin: Origin<Delivery>,
 }
 
 impl Reply {
@@ -110,12 +101,7 @@ impl Reply {
 
     /// The same reply with an error in place of its response.
     pub fn into_error(self, rejection: Rejection) -> Self {
-        let Self {
-            model, id, received_at, expires_at, rows, response_format, memory, trace, delivery, ..
-        } = self;
-        let reply_to = delivery;
-        let origin = Origin { reply_to, received_at, expires_at, rows, response_format, memory, trace };
-        Self::refused(Refusal { rejection, id, model }, origin)
+        Self::refused(Refusal { rejection, id: self.id, model: self.model }, self.origin)
     }
 
     /// The error code, where it is an error.
@@ -123,9 +109,8 @@ impl Reply {
         self.outcome.as_ref().copied().map_err(|rejection| rejection.code)
     }
 
-    /// True when the request has been in flight for too long by `now`.
-    pub fn is_expired(&self, now: Instant) -> bool {
-        self.expires_at.is_some_and(|end| now >= end)
+    pub fn requester(&self) -> &Requester {
+        &self.origin.reply_to.requester
     }
 
     fn new(
@@ -133,32 +118,17 @@ impl Reply {
         outcome: Result<(), Box<Rejection>>,
         model: Option<Arc<Model>>,
         id: Option<Id>,
-        origin: Origin<Delivery>,
+        mut origin: Origin<Delivery>,
     ) -> Self {
-        let Origin { reply_to: delivery, received_at, expires_at, rows, response_format, mut memory, trace } =
-            origin;
         let sender = ResponseMetadata {
             model: model.as_ref().map(|model| &*model.name),
-            message_id: &delivery.requester.message_id,
+            message_id: &origin.reply_to.requester.message_id,
             is_ok: outcome.is_ok(),
             now: SystemTime::now(),
         };
-        let Wrapped { body, headers: attributes } = wrap(body, &response_format, &sender);
+        let Wrapped { body, headers: attributes } = wrap(body, &origin.response_format, &sender);
         let body: Bytes = body.into();
-        memory.respond(body.len());
-        Self {
-            body,
-            attributes,
-            outcome,
-            model,
-            id,
-            received_at,
-            expires_at,
-            rows,
-            response_format,
-            memory,
-            trace,
-            delivery,
-        }
+        origin.memory.respond(body.len());
+        Self { body, attributes, outcome, model, id, origin }
     }
 }

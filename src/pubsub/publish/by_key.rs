@@ -39,7 +39,7 @@ pub(super) struct Weight {
 
 impl Weight {
     fn of(reply: &Reply) -> Self {
-        Self { messages: 1, bytes: reply.memory.bytes() }
+        Self { messages: 1, bytes: reply.origin.memory.bytes() }
     }
 
     fn add(&mut self, other: Self) {
@@ -60,9 +60,9 @@ impl Keys {
 
     /// Takes in a response whose request has a turn.
     pub(super) fn hold(&mut self, mut reply: Reply) {
-        let Some(turn) = &reply.delivery.turn else { return };
+        let Some(turn) = &reply.origin.reply_to.turn else { return };
         // The response that it waits for may not be computed yet.
-        reply.memory.waits_to_be_sent(0);
+        reply.origin.memory.waits_to_be_sent(0);
         let (key, number) = (Arc::clone(&turn.key), turn.number);
         let weight = Weight::of(&reply);
         let lane = self.lanes.entry(Arc::clone(&key)).or_default();
@@ -105,7 +105,7 @@ impl Keys {
             lane.is_ready = false;
             while !lane.is_sending
                 && let Some(first) = lane.waiting.first_entry()
-                && first.get().delivery.turn.as_ref().is_none_or(|turn| turn.is_first())
+                && first.get().origin.reply_to.turn.as_ref().is_none_or(|turn| turn.is_first())
             {
                 let next = next(first.get());
                 if lane.is_blocked != (next == Next::Wait) {
@@ -118,11 +118,11 @@ impl Keys {
                 }
                 let mut reply = first.remove();
                 lane.weight.subtract(Weight::of(&reply));
-                reply.memory.waits_to_be_sent(reply.body.len());
+                reply.origin.memory.waits_to_be_sent(reply.body.len());
                 match next {
                     Next::Leave => return Some(reply),
                     Next::Go => {
-                        reply.delivery.turn = None;
+                        reply.origin.reply_to.turn = None;
                         lane.is_sending = true;
                         return Some(reply);
                     }
@@ -204,7 +204,7 @@ mod tests {
         assert!(keys.next(|_| Next::Wait).is_none());
         assert!(keys.beyond(share(6)).is_none());
         let (key, given_up) = keys.beyond(share(5)).unwrap();
-        let ids: Vec<_> = given_up.iter().map(|reply| &*reply.delivery.requester.message_id).collect();
+        let ids: Vec<_> = given_up.iter().map(|reply| &*reply.requester().message_id).collect();
         assert_eq!((&*key, ids), ("large", vec!["1", "2", "3", "4"]));
         assert!(keys.beyond(share(2)).is_none());
         // A key that continues does not count, and one response goes at a time.

@@ -52,7 +52,7 @@ impl Large {
     /// not written.
     pub(super) async fn write(&self, mut reply: Reply) -> Result<Reply, (Reply, anyhow::Error)> {
         let Some((client, Location { bucket, prefix }, _)) = &self.bucket else { return Ok(reply) };
-        let id = &reply.delivery.requester.message_id;
+        let id = &reply.requester().message_id;
         let name = if prefix.is_empty() { id.clone() } else { format!("{prefix}/{id}") };
         let attribute = |name: &str| {
             let found = reply.attributes.iter().find(|(key, _)| *key == name);
@@ -76,10 +76,10 @@ impl Large {
 /// Turns the reply into a reference. The attributes that describe the body are those of the object now.
 fn refer(reply: &mut Reply, address: String) {
     reply.body = encode::reference(&address, reply.id.as_ref()).into();
-    reply.memory.respond(reply.body.len());
+    reply.origin.memory.respond(reply.body.len());
     reply.attributes.retain(|(key, _)| ![CONTENT_TYPE, CONTENT_ENCODING].contains(key));
     let is_binary = |event: &crate::decode::event::Event| event.mode == Mode::Binary;
-    if reply.response_format.event.as_deref().is_some_and(is_binary) {
+    if reply.origin.response_format.event.as_deref().is_some_and(is_binary) {
         reply.attributes.push(("ce-dataref", Cow::Owned(address.clone())));
     }
     reply.attributes.push((CONTENT_TYPE, Cow::Borrowed("application/json")));

@@ -132,10 +132,10 @@ impl Publish {
                 group.extend(more);
             }
             let (ordered, mut plain): (Vec<Reply>, Vec<Reply>) =
-                group.into_iter().partition(|reply| reply.delivery.turn.is_some());
+                group.into_iter().partition(|reply| reply.origin.reply_to.turn.is_some());
             for reply in ordered {
-                let Requester { ordering_key, message_id, .. } = &reply.delivery.requester;
-                self.shared.order.pauses.came(ordering_key, message_id, reply.received_at);
+                let Requester { ordering_key, message_id, .. } = reply.requester();
+                self.shared.order.pauses.came(ordering_key, message_id, reply.origin.received_at);
                 keys.hold(reply);
             }
             while let Ok(call) = Arc::clone(&ordered_calls).try_acquire_owned()
@@ -151,7 +151,7 @@ impl Publish {
                 }
                 number += 1;
                 let (shared, ordered) = (Arc::clone(&self.shared), self.ordered.clone());
-                let key: Arc<str> = Arc::from(&*reply.delivery.requester.ordering_key);
+                let key: Arc<str> = Arc::from(&*reply.requester().ordering_key);
                 in_order.spawn(async move {
                     shared.settle_ordered(ordered, reply).await;
                     drop(call);
@@ -163,8 +163,8 @@ impl Publish {
                 drop(given_up);
             }
             let now = Instant::now();
-            for reply in plain.extract_if(.., |reply| reply.is_expired(now)) {
-                report_expired(&self.shared.metrics, &reply.delivery.requester.message_id);
+            for reply in plain.extract_if(.., |reply| reply.origin.is_expired(now)) {
+                report_expired(&self.shared.metrics, &reply.requester().message_id);
             }
             for reply in plain.extract_if(.., |reply| self.large.takes(reply)) {
                 writing.spawn(self.write(reply).await);
@@ -184,13 +184,13 @@ impl Publish {
     /// Decides over the oldest response of a key. `may_come`: requests may still be redelivered to this
     /// worker.
     fn next(&self, reply: &Reply, may_come: bool) -> Next {
-        let Requester { ordering_key, message_id, .. } = &reply.delivery.requester;
-        if reply.is_expired(Instant::now()) {
+        let Requester { ordering_key, message_id, .. } = reply.requester();
+        if reply.origin.is_expired(Instant::now()) {
             report_expired(&self.shared.metrics, message_id);
             self.shared.order.pauses.pause(ordering_key, message_id.clone(), false, Duration::ZERO);
             return Next::Drop;
         }
-        match self.shared.order.pauses.admits(ordering_key, message_id, reply.received_at) {
+        match self.shared.order.pauses.admits(ordering_key, message_id, reply.origin.received_at) {
             Admission::Now if self.large.takes(reply) => Next::Leave,
             Admission::Now => Next::Go,
             Admission::Later if may_come => Next::Wait,
@@ -247,7 +247,7 @@ impl Publish {
                 hint = "check `responses.bucket` and the rights (roles/storage.objectUser)",
                 "a result was not written, its request will be redelivered"
             );
-            reply.delivery.give_up();
+            reply.origin.reply_to.give_up();
             None
         }
     }

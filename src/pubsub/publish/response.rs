@@ -27,11 +27,11 @@ const LONGEST_REASON: usize = 300;
 pub(super) fn message(reply: Reply) -> (Message, Reply) {
     let mut reply = fit(reply);
     let (body, outcome) = (reply.body.clone(), reply.code());
-    let Reply { model, id, response_format, delivery, .. } = &reply;
-    let mut all = attributes(&delivery.requester, id.as_ref(), response_format, model.as_deref(), outcome);
-    reply.trace.publishing(&mut all, body.len(), outcome);
+    let (id, format, model) = (reply.id.as_ref(), &reply.origin.response_format, reply.model.as_deref());
+    let mut all = attributes(reply.requester(), id, format, model, outcome);
+    reply.origin.trace.publishing(&mut all, body.len(), outcome);
     all.extend(reply.attributes.iter().map(|(key, value)| ((*key).to_owned(), (**value).to_owned())));
-    let ordering_key = reply.delivery.requester.ordering_key.clone();
+    let ordering_key = reply.requester().ordering_key.clone();
     let mut message = Message::new().set_data(body).set_ordering_key(ordering_key);
     // The setter would fill another table.
     message.attributes = all;
@@ -41,9 +41,9 @@ pub(super) fn message(reply: Reply) -> (Message, Reply) {
 /// The error that is published in place of a response which the topic refused: nothing but what says whose
 /// answer it is.
 pub(super) fn in_place_of(mut reply: Reply, why: &str) -> Reply {
-    let attributes = &mut reply.delivery.requester.attributes;
+    let attributes = &mut reply.origin.reply_to.requester.attributes;
     attributes.retain(|key, _| matches!(key.as_str(), "request_id" | "traceparent"));
-    let event = std::mem::take(&mut reply.response_format).event;
+    let event = std::mem::take(&mut reply.origin.response_format).event;
     if let Some(event) = event.filter(|event| reply.id.is_none() && is_attribute(&event.id)) {
         attributes.entry("request_id".to_owned()).or_insert(event.id);
     }
@@ -55,7 +55,7 @@ pub(super) fn in_place_of(mut reply: Reply, why: &str) -> Reply {
 
 /// A response that Pub/Sub would refuse becomes an error that it takes.
 fn fit(reply: Reply) -> Reply {
-    let attributes = &reply.delivery.requester.attributes;
+    let attributes = &reply.origin.reply_to.requester.attributes;
     let attributes: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
     let most = MAX_MESSAGE_BYTES.saturating_sub(attributes + OWN_ATTRIBUTES * MAX_ATTRIBUTE_BYTES);
     if reply.body.len() <= most {

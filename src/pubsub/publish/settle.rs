@@ -102,7 +102,7 @@ impl Shared {
             Err(why) => {
                 let Some((reply, why)) = self.insist(&publisher, reply, why, true).await else { return };
                 let wait = if why.is_for_good { REFUSED_PAUSE } else { Duration::ZERO };
-                let Requester { ordering_key: key, message_id, .. } = &reply.delivery.requester;
+                let Requester { ordering_key: key, message_id, .. } = reply.requester();
                 // Before its request is nacked, which ends the call.
                 self.order.pauses.pause(key, message_id.clone(), true, wait);
             }
@@ -110,23 +110,22 @@ impl Shared {
     }
 
     fn accepted(&self, reply: Reply, id: &str) {
-        let (code, Reply { outcome, model, received_at, rows, mut trace, delivery, .. }) =
-            (reply.code(), reply);
-        trace.published(id);
-        let exemplar = trace.exemplar();
-        delivery.ticket.ack();
-        trace.settled();
+        let (code, Reply { outcome, model, mut origin, .. }) = (reply.code(), reply);
+        origin.trace.published(id);
+        let exemplar = origin.trace.exemplar();
+        origin.reply_to.ticket.ack();
+        origin.trace.settled();
         let metrics = model.as_ref().map_or(&self.metrics.unrouted, |model| &model.metrics);
         metrics.requests(code).inc();
-        let elapsed = received_at.elapsed();
+        let elapsed = origin.received_at.elapsed();
         metrics.answered(elapsed, exemplar);
         request_log::log(&Answered {
             model: model.as_deref().map(|model| &*model.name),
             version: model.as_deref().map(|model| &*model.version),
-            message_id: &delivery.requester.message_id,
+            message_id: &origin.reply_to.requester.message_id,
             code,
             reason: outcome.err().as_ref().map(|rejection| &*rejection.message),
-            rows,
+            rows: origin.rows,
             elapsed,
         });
     }
@@ -157,13 +156,13 @@ impl Shared {
             }
         }
         self.metrics.publish_failures.inc();
-        let is_all = why.is_for_good && self.refuses(&reply.delivery.requester.message_id);
+        let is_all = why.is_for_good && self.refuses(&reply.requester().message_id);
         if !why.is_for_good || is_all {
             self.failing(why.part, &format!("the response topic refused responses: {}", why.why));
         }
         if why.is_for_good {
             tracing::error!(
-                message_id = reply.delivery.requester.message_id,
+                message_id = reply.requester().message_id,
                 why = why.why,
                 hint = "check the response topic's schema, which error responses must fit too; with a dead-letter policy the \
                         request ends in the dead-letter topic",
@@ -186,7 +185,7 @@ impl Shared {
             match self.answer(&mut publisher.publish(message), started).await {
                 // Not sent: the client pauses a key after a refusal, perhaps only once that is known here.
                 Err(Refused { is_paused: true, .. }) => {
-                    publisher.resume_publish(&reply.delivery.requester.ordering_key)
+                    publisher.resume_publish(&reply.requester().ordering_key)
                 }
                 answer => return (answer, reply),
             }

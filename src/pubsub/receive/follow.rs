@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::blocked_keys::Delivered;
-use super::take::{Intake, Referred, Whole, decode, may_block};
+use super::take::{Intake, Referred, Whole, job, may_block};
 use crate::decode::envelope::{self, Envelope};
 use crate::decode::reference::Object;
-use crate::engine::admit::{LIMITS, Refusal};
+use crate::engine::admit::{self, LIMITS, Refusal};
 use crate::engine::job::Job;
 use crate::headers::Headers;
 use crate::pubsub::delivery::{Delivery, Reply};
@@ -127,7 +127,7 @@ impl Intake {
             // The message's own envelope is what its answer mirrors; an object's counts where the message has
             // none.
             origin.response_format.event = origin.response_format.event.take().or(response_format.event);
-            decode(content, target, reference.id, origin)
+            job(admit::decode(content, target, reference.id), origin)
         };
         self.decode(weight, || may_block(weight, decode)).await;
     }

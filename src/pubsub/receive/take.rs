@@ -9,14 +9,12 @@ use tokio::sync::{MutexGuard, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::blocked_keys::Lanes;
-use crate::decode::Id;
-use crate::decode::envelope::{self, Content, Envelope};
 use crate::decode::reference::{Object, Reference};
+use crate::decode::{Request, envelope};
 use crate::engine::admit::{self, LIMITS, Refusal, Target};
 use crate::engine::budget::{Budget, Memory, Room};
 use crate::engine::job::{Job, Origin};
 use crate::engine::quarantine::Quarantine;
-use crate::error::Rejection;
 use crate::headers::Headers;
 use crate::model::Models;
 use crate::ops::health::Health;
@@ -157,15 +155,10 @@ pub(super) fn may_block<T>(weight: usize, decode: impl FnOnce() -> T) -> T {
 
 /// Reads a request that came whole.
 fn read(models: &Models, body: &[u8], mut origin: Origin<Delivery>) -> Result<Job<Delivery>, Box<Reply>> {
-    let headers = Headers(&origin.reply_to.requester.attributes);
-    let Envelope { response_format, content } = envelope::open(headers, body, &LIMITS);
-    let id = || content.as_ref().ok().and_then(Content::id);
-    let target = admit::target(models, headers, id);
+    let (response_format, admitted) =
+        admit::read(models, Headers(&origin.reply_to.requester.attributes), body);
     origin.response_format = response_format;
-    match target {
-        Ok(target) => decode(content, target, None, origin),
-        Err(refusal) => Err(Reply::refused(*refusal, origin).into()),
-    }
+    job(admitted, origin)
 }
 
 /// A request that lies in a bucket which is allowed.
@@ -191,17 +184,14 @@ fn refer(
     }
 }
 
-/// Decodes a request for its target; `id` is what it has unless the body gives one.
-pub(super) fn decode(
-    content: Result<Content<'_>, Rejection>,
-    target: Target,
-    id: Option<Id>,
+/// The job of a request that was decoded just now, or its refusal.
+pub(super) fn job(
+    admitted: Result<(Request, Target), Box<Refusal>>,
     mut origin: Origin<Delivery>,
 ) -> Result<Job<Delivery>, Box<Reply>> {
-    let decoded = admit::decode(content, &target.model, id);
     origin.trace.decoded();
-    match decoded {
-        Ok(request) => {
+    match admitted {
+        Ok((request, target)) => {
             let is_alone = origin.reply_to.alone.is_some();
             Ok(Job::new(request, target, is_alone, origin))
         }
