@@ -3,9 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::error::{DecodeError, Decoded, quoted};
+use super::error::{DecodeError, Decoded, Located, quoted, refuse, twice};
 use super::limits::element_weight;
-use super::nested::{ValueContext, read_nested};
+use super::nested::{ValueContext, read_nested, too_many_elements};
 use super::scanner::{MAX_DEPTH, Scanner};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{Composite, ElementType, Elements, Tensor};
@@ -24,13 +24,7 @@ pub(super) struct ElementBudget {
 
 impl ElementBudget {
     fn take(&mut self, count: usize) -> Decoded<()> {
-        let Some(left) = self.left.checked_sub(count) else {
-            return Err(DecodeError::too_large(format!(
-                "expected at most {} elements in all inputs, got more",
-                self.max_elements
-            )));
-        };
-        self.left = left;
+        self.left = self.left.checked_sub(count).ok_or_else(|| too_many_elements(self.max_elements, 1))?;
         Ok(())
     }
 }
@@ -63,7 +57,7 @@ fn read_map(
     }
     let (mut strings, mut numbers) = (Vec::new(), Vec::new());
     let mut values = Elements::with_capacity(value, 0);
-    while let Some(name) = scanner.key(values.is_empty())? {
+    while let Some(name) = scanner.key()? {
         budget.take(ENTRY_WEIGHT + element_weight(value))?;
         match key {
             ElementType::I64 => numbers.push(parse_int64(&name)?),
@@ -76,8 +70,7 @@ fn read_map(
             has_shape: false,
             may_be_padded: false,
         };
-        read_nested(&mut values, scanner, &mut [], &context)
-            .map_err(|error| error.within(&format!("[{}]", quoted(&name))))?;
+        read_nested(&mut values, scanner, &mut [], &context).in_key(&name)?;
     }
     let keys = match key {
         ElementType::I64 => {
@@ -100,9 +93,7 @@ fn check_unique<T: std::hash::Hash + Eq + std::fmt::Display>(keys: &[T]) -> Deco
     let mut seen = HashSet::with_capacity(keys.len());
     match keys.iter().find(|key| !seen.insert(*key)) {
         None => Ok(()),
-        Some(key) => {
-            Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key.to_string()))))
-        }
+        Some(key) => Err(twice("key", &key.to_string())),
     }
 }
 
@@ -118,7 +109,7 @@ fn read_sequence(
     }
     let own = TensorSpec { name: String::new(), element, shape: shape.to_vec(), kind: ValueKind::Tensor };
     let mut tensors = Vec::new();
-    while scanner.another(tensors.is_empty(), b']')? {
+    while scanner.another(b']')? {
         budget.take(TENSOR_WEIGHT)?;
         let mut dims: Vec<Option<usize>> = own.shape.iter().map(Dim::fixed).collect();
         if dims.is_empty() {
@@ -132,17 +123,14 @@ fn read_sequence(
             has_shape: false,
             may_be_padded: false,
         };
-        read_nested(&mut elements, scanner, &mut dims, &context).map_err(|error| error.at(tensors.len()))?;
+        read_nested(&mut elements, scanner, &mut dims, &context).at(tensors.len())?;
         budget.take(elements.len() * element_weight(element))?;
         // A length that is not known belongs to an array inside an empty one.
         let shape = dims.iter().map(|length| length.unwrap_or(0)).collect();
         tensors.push(Tensor { shape, elements });
     }
     if tensors.is_empty() {
-        return Err(DecodeError::new(format!(
-            "expected at least one tensor ({}), got none",
-            spec.describe()
-        )));
+        return refuse(format!("expected at least one tensor ({}), got none", spec.describe()));
     }
     Ok(Composite::Sequence(tensors))
 }

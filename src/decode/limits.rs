@@ -1,6 +1,6 @@
 //! Limits of one request, checked before memory is taken.
 
-use super::error::{DecodeError, Decoded};
+use super::error::{DecodeError, Decoded, refuse};
 use crate::tensor::{ElementType, Elements};
 
 /// Limits of one request; more is refused with `INPUT_TOO_LARGE`.
@@ -60,5 +60,5 @@ pub(super) fn check_id(id: &str) -> Decoded<()> {
     if id.len() <= MAX_ID_BYTES {
         return Ok(());
     }
-    Err(DecodeError::new(format!("expected at most {MAX_ID_BYTES} bytes, got {}", id.len())))
+    refuse(format!("expected at most {MAX_ID_BYTES} bytes, got {}", id.len()))
 }

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::element::Element;
-use super::error::{DecodeError, Decoded, plural, quoted};
+use super::error::{DecodeError, Decoded, Located, plural, quoted};
 use super::limits::element_weight;
 use super::scanner::Scanner;
 use crate::for_each_element_type;
@@ -108,7 +108,7 @@ fn nested<T: Element>(
     let mut count = 0;
     let mut next_run = 0;
     if inner.is_empty() {
-        while scanner.another(count == 0, b']')? {
+        while scanner.another(b']')? {
             let left = length.map_or(RUN, |length| length.saturating_sub(count).min(RUN));
             let room = out.capacity().min(context.limit).saturating_sub(out.len());
             let most = left.min(room);
@@ -123,12 +123,12 @@ fn nested<T: Element>(
             if out.len() >= context.limit {
                 return Err(context.too_many());
             }
-            out.push(T::read_element(scanner).map_err(|error| error.at(count))?);
+            out.push(T::read_element(scanner).at(count)?);
             count += 1;
         }
     } else {
-        while scanner.another(count == 0, b']')? {
-            nested(out, scanner, inner, context).map_err(|error| error.at(count))?;
+        while scanner.another(b']')? {
+            nested(out, scanner, inner, context).at(count)?;
             count += 1;
         }
     }

@@ -1,7 +1,7 @@
 //! `application/octet-stream`: the little-endian rows of a model's one input, side by side, and nothing else.
 
 use super::binary;
-use super::error::{DecodeError, Decoded, quoted};
+use super::error::{DecodeError, Decoded, quoted, refuse};
 use super::inputs::Inputs;
 use super::limits::Limits;
 use super::request::{Request, ResponseSpec};
@@ -16,10 +16,10 @@ pub(super) fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Dec
     let mut inputs = Inputs::new(signature, *limits, 0);
     let [input] = &*inputs.list else {
         let count = inputs.list.len();
-        return Err(DecodeError::new(format!(
+        return refuse(format!(
             "content-type application/octet-stream is for models with one input, this one has {count}; \
              {ALTERNATIVE}"
-        )));
+        ));
     };
     let spec = input.spec;
     if spec.element == ElementType::Bytes {

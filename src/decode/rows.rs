@@ -1,7 +1,7 @@
 //! Rows: `instances`, a bare list and `dataframe_records`. Each row is a value, an object by input or column
 //! name, or a list of cells if each input is one column.
 
-use super::error::{DecodeError, Decoded, key_twice, quoted};
+use super::error::{Decoded, Located, refuse, twice};
 use super::example;
 use super::inputs::Inputs;
 use super::named_columns::NamedColumns;
@@ -13,14 +13,12 @@ use crate::tensor::signature::{Dim, ValueKind};
 /// input, and they run one after the other.
 pub(super) fn read_rows(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<usize> {
     let (begin, start) = (scanner.at, scanner.clone());
-    if !scanner.open(b'[')? {
-        return Err(scanner.unexpected("a list of rows"));
-    }
+    scanner.enter(b'[', "a list of rows")?;
     let columns = NamedColumns::of(inputs);
     let order: Places =
         if takes_cells(inputs) { inputs.in_order().into_iter().map(Some).collect() } else { Vec::new() };
     let mut rows = 0;
-    while scanner.another(rows == 0, b']')? {
+    while scanner.another(b']')? {
         if rows == 1 {
             // One allocation for all rows, if they are as long as the first one.
             inputs.reserve_times((scanner.bytes.len() - scanner.at) / (scanner.at - begin) + 1);
@@ -37,7 +35,7 @@ pub(super) fn read_rows(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> D
         rows += 1;
     }
     if rows == 0 {
-        return Err(DecodeError::new("expected at least one row, got none"));
+        return refuse("expected at least one row, got none");
     }
     Ok(rows)
 }
@@ -86,19 +84,17 @@ fn read_row(
 fn read_row_by_input(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> Decoded<()> {
     scanner.open(b'{')?;
     let mut keys = 0;
-    while let Some(key) = scanner.key(keys == 0)? {
+    while let Some(key) = scanner.key()? {
         keys += 1;
         let Some(input) = inputs.find_known(&key, keys - 1)? else {
             scanner.skip()?;
             continue;
         };
         if inputs.list[input].values_read > index {
-            return Err(key_twice(&key));
+            return Err(twice("key", &key));
         }
         let level = inputs.row_level();
-        inputs
-            .read_value(input, scanner, level)
-            .map_err(|error| error.within(&format!("[{}]", quoted(&key))))?;
+        inputs.read_value(input, scanner, level).in_key(&key)?;
     }
     inputs.complete(index + 1)
 }
@@ -131,13 +127,13 @@ pub(super) fn list_hint(inputs: &Inputs<'_>) -> String {
 /// True if an object comes next and its first key passes `test`.
 pub(super) fn first_key_is(scanner: &Scanner<'_>, test: impl FnOnce(&str) -> bool) -> bool {
     let mut ahead = scanner.clone();
-    matches!(ahead.open(b'{'), Ok(true)) && matches!(ahead.key(true), Ok(Some(key)) if test(&key))
+    matches!(ahead.open(b'{'), Ok(true)) && matches!(ahead.key(), Ok(Some(key)) if test(&key))
 }
 
 /// True if an object comes next whose first value has this name and is an object, which no value of a map is.
 fn is_named_object(scanner: &Scanner<'_>, name: &str) -> bool {
     let mut ahead = scanner.clone();
     matches!(ahead.open(b'{'), Ok(true))
-        && matches!(ahead.key(true), Ok(Some(key)) if key == name)
+        && matches!(ahead.key(), Ok(Some(key)) if key == name)
         && ahead.peek() == Some(b'{')
 }

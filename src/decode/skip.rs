@@ -6,24 +6,28 @@ use super::number::scan_number;
 use super::scanner::Scanner;
 
 impl Scanner<'_> {
+    /// Steps over one value and returns its position, to read it later.
+    pub(super) fn set_aside(&mut self) -> Decoded<Self> {
+        self.peek();
+        let position = self.clone();
+        self.skip()?;
+        Ok(position)
+    }
+
     /// Steps over one value of any kind, and checks that it is JSON.
     pub(super) fn skip(&mut self) -> Decoded<()> {
         match self.peek() {
             Some(b'"') => self.string().map(drop),
             Some(b'{') => {
                 self.open(b'{')?;
-                let mut first = true;
-                while self.key(first)?.is_some() {
-                    first = false;
+                while self.key()?.is_some() {
                     self.skip()?;
                 }
                 Ok(())
             }
             Some(b'[') => {
                 self.open(b'[')?;
-                let mut first = true;
-                while self.another(first, b']')? {
-                    first = false;
+                while self.another(b']')? {
                     self.skip()?;
                 }
                 Ok(())

@@ -1,6 +1,6 @@
 //! Bodies that are one element as a whole: an image, or a text.
 
-use super::error::{DecodeError, Decoded, quoted};
+use super::error::{DecodeError, Decoded, quoted, refuse};
 use super::request::{Request, ResponseSpec};
 use crate::tensor::signature::Signature;
 use crate::tensor::{ElementType, Elements, Tensor};
@@ -8,7 +8,7 @@ use crate::tensor::{ElementType, Elements, Tensor};
 /// The body as the one row of an input that takes images.
 pub(super) fn decode_bytes(body: &[u8], signature: &Signature) -> Decoded<Request> {
     if body.is_empty() {
-        return Err(DecodeError::new("expected the bytes of an image, got an empty body"));
+        return refuse("expected the bytes of an image, got an empty body");
     }
     one_row(
         signature,
@@ -29,19 +29,19 @@ pub(super) fn decode_text(body: &[u8], signature: &Signature) -> Decoded<Request
 fn one_row(signature: &Signature, element: ElementType, what: &str, elements: Elements) -> Decoded<Request> {
     let [input] = &signature.inputs[..] else {
         let count = signature.inputs.len();
-        return Err(DecodeError::new(format!(
+        return refuse(format!(
             "expected JSON: the model has {count} inputs, and this content type is for models with one"
-        )));
+        ));
     };
     let rows = usize::from(signature.batched || signature.row_by_row);
     if input.element != element
         || input.shape.get(rows..).unwrap_or_default().iter().any(|dim| dim.fixed() != Some(1))
     {
-        return Err(DecodeError::new(format!(
+        return refuse(format!(
             "expected another content-type: the model does not take {what}, its input {} is {}",
             quoted(&input.name),
             input.describe()
-        )));
+        ));
     }
     let inputs = vec![Some(Tensor { shape: vec![1; input.shape.len()], elements })];
     Ok(Request { inputs, rows: 1, lengths: Vec::new(), response: ResponseSpec::rows() })

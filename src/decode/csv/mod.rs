@@ -16,7 +16,7 @@ use std::collections::HashSet;
 
 use self::cell::{could_be, empty_cell, fill_one, fill_row};
 use self::reader::Reader;
-use super::error::{DecodeError, Decoded, did_you_mean, one_of, quoted};
+use super::error::{DecodeError, Decoded, Located, did_you_mean, one_of, quoted, refuse};
 use super::inputs::Inputs;
 use super::limits::Limits;
 use super::named_columns::NamedColumns;
@@ -38,7 +38,7 @@ pub(super) fn decode(
     check_inputs(&inputs)?;
     let mut reader = Reader::new(body)?;
     if reader.is_end() {
-        return Err(DecodeError::new("expected a table, got an empty body"));
+        return refuse("expected a table, got an empty body");
     }
     let first = reader.look_ahead(limits.max_fields)?;
     let has_header = match header {
@@ -47,7 +47,7 @@ pub(super) fn decode(
     };
     let placement = if has_header {
         let names: Vec<String> = first.iter().map(|name| name.trim().to_owned()).collect();
-        let placement = place_by_header(&inputs, &names).map_err(|error| error.within("line 1"))?;
+        let placement = place_by_header(&inputs, &names).within("line 1")?;
         reader.header(limits.max_fields)?;
         reader.names = names;
         placement
@@ -70,9 +70,7 @@ fn place_by_header(inputs: &Inputs<'_>, names: &[String]) -> Decoded<Placement> 
 /// Refuses models that cannot take a table: each input must be one column, or the only input several.
 fn check_inputs(inputs: &Inputs<'_>) -> Decoded<()> {
     if !inputs.signature.batched {
-        return Err(DecodeError::new(
-            "expected another form: the model has no batch dimension, so it takes no table",
-        ));
+        return refuse("expected another form: the model has no batch dimension, so it takes no table");
     }
     let single = inputs.list.len() == 1;
     for input in &inputs.list {
@@ -84,10 +82,10 @@ fn check_inputs(inputs: &Inputs<'_>) -> Decoded<()> {
         };
         if !fits {
             let (name, what) = (quoted(&input.spec.name), input.spec.describe());
-            return Err(DecodeError::new(format!(
+            return refuse(format!(
                 "content-type text/csv is for columns, and this input ({what}) is none; send JSON"
             ))
-            .within(&format!("input {name}")));
+            .within(&format!("input {name}"));
         }
     }
     Ok(())
@@ -131,25 +129,23 @@ fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Decoded<bool> {
         place.is_none_or(|place| could_be(inputs.list[*place].spec.element, is_boolean, cell))
     });
     match (has_names, is_row, unknown) {
-        (true, true, _) => {
-            Err(DecodeError::new(format!("line 1 may be a header or a row of values; {DECLARE}")))
-        }
+        (true, true, _) => refuse(format!("line 1 may be a header or a row of values; {DECLARE}")),
         // `place_by_header` refuses unknown names.
         (true, false, _) => Ok(true),
         (false, true, _) => Ok(false),
         (false, false, Some(unknown)) if !names.is_empty() => {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
             let (expected, hint) = (one_of("column", &known), did_you_mean(unknown, &known));
-            Err(DecodeError::new(format!(
+            refuse(format!(
                 "line 1 is neither a header (expected {expected}, got {}{hint}) nor a row \
                  of values; {DECLARE} to learn which cell is wrong",
                 quoted(unknown)
-            )))
+            ))
         }
-        (false, false, _) => Err(DecodeError::new(format!(
+        (false, false, _) => refuse(format!(
             "line 1 is no row of values, and the model's columns have no names for a header to hold; \
              {DECLARE} to ignore it or to learn which cell is wrong"
-        ))),
+        )),
     }
 }
 
@@ -170,13 +166,13 @@ fn read_rows(
         inputs.limits.check_rows(rows + 1)?;
         reader.row = rows + 1;
         if matches!(reader.scanner.bytes.get(reader.scanner.at), Some(b'\n' | b'\r')) {
-            return Err(DecodeError::new("expected a row, got a blank line").within(&reader.here()));
+            return refuse("expected a row, got a blank line").within(&reader.here());
         }
         read_row(reader, inputs, placement, width)?;
         rows += 1;
     }
     if rows == 0 {
-        return Err(DecodeError::new("expected at least one row, got none"));
+        return refuse("expected at least one row, got none");
     }
     Ok(rows)
 }

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::decode::error::{DecodeError, Decoded, quoted};
+use crate::decode::error::{DecodeError, Decoded, quoted, refuse};
 use crate::decode::scanner::Scanner;
 
 pub(super) struct Cell<'a> {
@@ -105,9 +105,9 @@ impl<'a> Reader<'a> {
         if self.next() == Some(b'"') {
             let text = self.quoted_cell()?;
             if !self.is_end_of_cell() {
-                return Err(DecodeError::new(
+                return refuse(
                     "expected a comma or the end of the line after a closing quote, got more text",
-                ));
+                );
             }
             return Ok(Cell { text, is_quoted: true });
         }
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
         let length = bytes[begin..].iter().position(|byte| matches!(byte, b',' | b'\n' | b'"'));
         let mut end = length.map_or(bytes.len(), |length| begin + length);
         if bytes.get(end) == Some(&b'"') {
-            return Err(DecodeError::new("expected quotes around the whole cell, got one inside it"));
+            return refuse("expected quotes around the whole cell, got one inside it");
         }
         if bytes.get(end) == Some(&b'\n') && end > begin && bytes[end - 1] == b'\r' {
             end -= 1;
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
                 let message = format!(
                     "expected a quote to end the cell that begins in line {opened}, got the end of the body"
                 );
-                return Err(DecodeError::new(message));
+                return refuse(message);
             };
             let part = &self.scanner.text[begin..begin + length];
             self.line += part.bytes().filter(|byte| *byte == b'\n').count();

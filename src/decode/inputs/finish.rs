@@ -4,7 +4,7 @@
 use super::column_rules::check_columns;
 use super::padding::pad_rows;
 use super::{Input, Inputs};
-use crate::decode::error::{DecodeError, Decoded, quoted};
+use crate::decode::error::{DecodeError, Decoded, quoted, refuse};
 use crate::decode::request::{Request, ResponseSpec};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{Elements, Tensor};
@@ -37,9 +37,7 @@ impl<'s> Inputs<'s> {
             Some(input) if input.spec.kind == ValueKind::Optional => Err(input.in_some_rows()),
             Some(input) => {
                 let (name, what) = (quoted(&input.spec.name), input.spec.describe());
-                Err(DecodeError::new(format!(
-                    "expected a value for every input, got none for {name} ({what})"
-                )))
+                refuse(format!("expected a value for every input, got none for {name} ({what})"))
             }
         }
     }
@@ -125,15 +123,15 @@ fn check_row_count<'s>(
     first: &mut Option<FirstRows<'s>>,
 ) -> Decoded<()> {
     if rows == 0 {
-        return Err(DecodeError::new("expected at least one row, got none"));
+        return refuse("expected at least one row, got none");
     }
     if matches!(dim, Dim::Fixed(n) if *n != rows) {
-        return Err(DecodeError::new(format!("expected {dim} rows ({}), got {rows}", spec.describe())));
+        return refuse(format!("expected {dim} rows ({}), got {rows}", spec.describe()));
     }
     let first = first.get_or_insert(FirstRows { input: &spec.name, rows });
     if rows != first.rows {
         let (expected, name) = (first.rows, quoted(first.input));
-        return Err(DecodeError::new(format!("expected {expected} rows as in input {name}, got {rows}")));
+        return refuse(format!("expected {expected} rows as in input {name}, got {rows}"));
     }
     Ok(())
 }
@@ -142,9 +140,7 @@ fn check_row_count<'s>(
 fn check_strings(elements: &Elements) -> Decoded<()> {
     match elements {
         Elements::String(strings) if strings.iter().any(|string| string.contains('\0')) => {
-            Err(DecodeError::new(
-                "expected strings without NUL (U+0000), at which ONNX Runtime ends them, got one",
-            ))
+            refuse("expected strings without NUL (U+0000), at which ONNX Runtime ends them, got one")
         }
         _ => Ok(()),
     }

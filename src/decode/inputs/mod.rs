@@ -13,7 +13,7 @@ mod padding;
 mod read;
 mod shape;
 
-use super::error::{DecodeError, Decoded, did_you_mean, one_of, quoted};
+use super::error::{DecodeError, Decoded, quoted, unknown};
 use super::limits::{Limits, element_weight};
 use super::nested::{ValueContext, reserve, too_many_elements};
 use crate::tensor::Elements;
@@ -104,13 +104,7 @@ impl<'s> Inputs<'s> {
                 "input {name} has a value of its own in the model, which is always taken; leave it out"
             ));
         }
-        let names: Vec<&str> = self.list.iter().map(|input| input.spec.name.as_str()).collect();
-        DecodeError::new(format!(
-            "expected {}, got unknown input {}{}",
-            one_of("input", &names),
-            quoted(name),
-            did_you_mean(name, &names)
-        ))
+        unknown("input", name, self.list.iter().map(|input| input.spec.name.as_str()))
     }
 
     /// Positions of the inputs in the order of a row without names.

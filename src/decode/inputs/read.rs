@@ -3,7 +3,7 @@
 use super::{Input, Inputs};
 use crate::decode::binary;
 use crate::decode::composite::{ElementBudget, next_rank, read_composite};
-use crate::decode::error::{DecodeError, Decoded, plural};
+use crate::decode::error::{Decoded, Located, plural, refuse};
 use crate::decode::limits::element_weight;
 use crate::decode::nested::{read_nested, reserve};
 use crate::decode::scanner::Scanner;
@@ -97,9 +97,9 @@ impl Inputs<'_> {
             return Err(scanner.unexpected(&format!("an array ({})", self.list[index].spec.describe())));
         }
         let mut rows = 0;
-        while scanner.another(rows == 0, b']')? {
+        while scanner.another(b']')? {
             self.limits.check_rows(rows + 1)?;
-            self.read_value(index, scanner, 1).map_err(|error| error.at(rows))?;
+            self.read_value(index, scanner, 1).at(rows)?;
             rows += 1;
         }
         let (input, context) = self.with_context(index);
@@ -164,9 +164,7 @@ impl Inputs<'_> {
         let got = input.elements.len();
         if got != count {
             let plural = plural(count);
-            return Err(DecodeError::new(format!(
-                "expected {count} value{plural} for shape {shape:?}, got {got}"
-            )));
+            return refuse(format!("expected {count} value{plural} for shape {shape:?}, got {got}"));
         }
         input.set_shape(&declared);
         input.values_read += 1;
