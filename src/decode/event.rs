@@ -30,8 +30,7 @@ pub struct Event {
     pub correlation_id: Option<String>,
 }
 
-/// The attributes that are used, by their headers in binary mode. The names of members in structured mode have no
-/// prefix.
+/// The attributes that are used, by their headers in binary mode.
 const ATTRIBUTES: [&str; 8] = [
     "ce-specversion",
     "ce-id",
@@ -43,7 +42,8 @@ const ATTRIBUTES: [&str; 8] = [
     "ce-dataref",
 ];
 
-fn member_name(attribute: &str) -> &str {
+/// The name of an attribute in structured mode.
+pub fn member_name(attribute: &str) -> &str {
     attribute.trim_start_matches("ce-")
 }
 

@@ -1,12 +1,10 @@
 //! Validates a declaration of images against the model's input, once, when a version is loaded. Collects
 //! every problem.
 
-use half::{bf16, f16};
-
 use super::declaration::{Color, ImageDeclaration, Layout, MAX_PIXELS, PerChannel, Resize, Size};
 use super::plan::{Plan, Target};
-use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, TensorSpec};
+use crate::tensor::{ElementType, Elements};
 
 /// The number of 8-bit values.
 const LEVELS: usize = 256;
@@ -145,13 +143,7 @@ impl ImageDeclaration {
     /// The normalised value of each 8-bit value of each channel, in the model's element type: 256 entries a
     /// channel.
     fn table(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<Elements> {
-        let channels = self.color.channels();
-        let mut values = Vec::with_capacity(channels * LEVELS);
-        let floats = matches!(
-            Elements::zeros(input.element, 0),
-            Elements::F16(_) | Elements::BF16(_) | Elements::F32(_) | Elements::F64(_)
-        );
-        let scale = self.scale.unwrap_or(if floats { 1.0 / 255.0 } else { 1.0 });
+        let scale = self.scale.unwrap_or(if input.element.is_float() { 1.0 / 255.0 } else { 1.0 });
         if !scale.is_finite() || scale == 0.0 {
             problems.push(format!("image.scale: expected a finite number other than 0, got {scale}"));
         }
@@ -160,38 +152,21 @@ impl ImageDeclaration {
         if std.contains(&0.0) {
             problems.push("image.std: expected a number above 0, got 0".to_owned());
         }
-        for (mean, std) in mean.iter().zip(&std) {
-            values.extend((0..LEVELS).map(|level| (level as f64 * scale - mean) / std));
+        let values = mean
+            .iter()
+            .zip(&std)
+            .flat_map(|(mean, std)| (0..LEVELS).map(move |level| (level as f64 * scale - mean) / std));
+        let is_number = input.element != ElementType::Bool;
+        let table = Elements::of_numbers(input.element, values).filter(|_| is_number);
+        if table.is_none() {
+            problems.push(format!(
+                "image: input {:?} is {}, expected numbers: an image has no {}s",
+                input.name,
+                input.describe(),
+                input.element
+            ));
         }
-        // Rounds to the nearest integer; `as` saturates.
-        macro_rules! integers {
-            ($variant:ident) => {
-                Elements::$variant(values.iter().map(|value| value.round_ties_even() as _).collect())
-            };
-        }
-        Some(match Elements::zeros(input.element, 0) {
-            Elements::F32(_) => Elements::F32(values.iter().map(|value| *value as f32).collect()),
-            Elements::F16(_) => Elements::F16(values.iter().map(|value| f16::from_f64(*value)).collect()),
-            Elements::BF16(_) => Elements::BF16(values.iter().map(|value| bf16::from_f64(*value)).collect()),
-            Elements::F64(_) => Elements::F64(values),
-            Elements::U8(_) => integers!(U8),
-            Elements::U16(_) => integers!(U16),
-            Elements::U32(_) => integers!(U32),
-            Elements::U64(_) => integers!(U64),
-            Elements::I8(_) => integers!(I8),
-            Elements::I16(_) => integers!(I16),
-            Elements::I32(_) => integers!(I32),
-            Elements::I64(_) => integers!(I64),
-            Elements::Bool(_) | Elements::String(_) | Elements::Bytes(_) | Elements::Composite(_) => {
-                problems.push(format!(
-                    "image: input {:?} is {}, expected numbers: an image has no {}s",
-                    input.name,
-                    input.describe(),
-                    input.element
-                ));
-                return None;
-            }
-        })
+        table
     }
 }
 
