@@ -68,18 +68,12 @@ impl<'a> MediaType<'a> {
     }
 
     fn check_charset(&self) -> Decoded<()> {
-        match self.parameter("charset") {
-            None => Ok(()),
-            Some(charset)
-                if ["utf-8", "utf8", "us-ascii"].iter().any(|one| charset.eq_ignore_ascii_case(one)) =>
-            {
-                Ok(())
-            }
-            Some(charset) => refuse(format!(
-                "expected charset=utf-8 in the content-type, got {}; send UTF-8",
-                quoted(charset)
-            )),
+        let charset = self.parameter("charset").unwrap_or("utf-8");
+        if ["utf-8", "utf8", "us-ascii"].iter().any(|one| charset.eq_ignore_ascii_case(one)) {
+            return Ok(());
         }
+        let got = quoted(charset);
+        refuse(format!("expected charset=utf-8 in the content-type, got {got}; send UTF-8"))
     }
 }
 

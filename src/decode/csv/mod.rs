@@ -202,7 +202,7 @@ fn read_row(
         Placement::Inputs(places) => {
             for (column, input) in places.iter().enumerate() {
                 if column > 0 && !reader.comma() {
-                    return Err(reader.too_few(places.len(), column));
+                    return Err(reader.wrong_count(places.len(), column));
                 }
                 let Some(input) = input else {
                     reader.cell().map_err(|error| reader.place(error, column))?;
@@ -227,7 +227,7 @@ fn read_row(
         }
     };
     if !reader.line_end() && reader.scanner.at < reader.scanner.bytes.len() {
-        return Err(reader.too_many(expected));
+        return Err(reader.wrong_count(expected, "more"));
     }
     Ok(())
 }

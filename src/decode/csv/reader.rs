@@ -190,19 +190,10 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    pub(super) fn too_few(&self, expected: usize, got: usize) -> Box<DecodeError> {
+    pub(super) fn wrong_count(&self, expected: usize, got: impl std::fmt::Display) -> Box<DecodeError> {
         let message = match self.next() {
             Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
             _ => format!("expected {expected} cells, one a column, got {got}"),
-        };
-        DecodeError::new(message).within(&self.here())
-    }
-
-    #[cold]
-    pub(super) fn too_many(&self, expected: usize) -> Box<DecodeError> {
-        let message = match self.next() {
-            Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
-            _ => format!("expected {expected} cells, one a column, got more"),
         };
         DecodeError::new(message).within(&self.here())
     }

@@ -12,8 +12,7 @@ impl Inputs<'_> {
     /// declared.
     #[inline(always)]
     pub(super) fn takes_null(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Decoded<bool> {
-        let input = &self.list[index];
-        if !(input.missing.is_some() || input.never_missing) || !scanner.clone().word("null") {
+        if !self.has_missing_rule(index) || !scanner.clone().word("null") {
             return Ok(false);
         }
         if !self.add_missing(index)? {

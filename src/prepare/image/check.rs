@@ -52,6 +52,7 @@ impl ImageDeclaration {
     }
 
     fn row_shape(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<RowShape> {
+        let described = described(input);
         let channels = self.color.channels();
         let one = Dim::Fixed(1);
         let (layout, layout_name, depth, height, width) = match input.shape.as_slice() {
@@ -69,22 +70,18 @@ impl ImageDeclaration {
             }
             _ => {
                 problems.push(format!(
-                    "image: input {:?} is {}, expected four dimensions: batch, channels, height and width in \
-                     either layout; or three of them for color: gray, without channels; where there is no \
-                     batch, declare batching.dimension: none",
-                    input.name,
-                    input.describe()
+                    "image: {described}, expected four dimensions: batch, channels, height and width in either \
+                     layout; or three of them for color: gray, without channels; where there is no batch, \
+                     declare batching.dimension: none"
                 ));
                 return None;
             }
         };
         if depth.fixed().is_some_and(|depth| depth != channels) {
             problems.push(format!(
-                "image.color: {} has {channels} channel(s), but input {:?} is {}, which as {layout_name} \
-                 takes {depth}",
-                color_name(self.color),
-                input.name,
-                input.describe()
+                "image.color: {} has {channels} channel(s), but {described}, which as {layout_name} takes \
+                 {depth}",
+                color_name(self.color)
             ));
         }
         let size = self.size(input, height, width, problems)?;
@@ -97,10 +94,8 @@ impl ImageDeclaration {
         let matches = |dim: &Dim, length: u32| dim.fixed().is_none_or(|fixed| fixed == length as usize);
         if !matches(height, size.height) || !matches(width, size.width) {
             problems.push(format!(
-                "image: the declared size is {size} (width x height), but input {:?} is {}, which as \
-                 {layout_name} takes {width} x {height}",
-                input.name,
-                input.describe()
+                "image: the declared size is {size} (width x height), but {described}, which as {layout_name} \
+                 takes {width} x {height}"
             ));
         }
         Some(RowShape { layout, size, has_channels: input.shape.len() == 4 })
@@ -131,10 +126,9 @@ impl ImageDeclaration {
         let size = fixed(width).zip(fixed(height)).map(|(width, height)| Size { width, height });
         if size.is_none() {
             problems.push(format!(
-                "image: input {:?} is {}, which leaves the size open: declare image.resize with width and \
-                 height, or image.crop",
-                input.name,
-                input.describe()
+                "image: {}, which leaves the size open: declare image.resize with width and height, or \
+                 image.crop",
+                described(input)
             ));
         }
         size
@@ -160,9 +154,8 @@ impl ImageDeclaration {
         let table = Elements::of_numbers(input.element, values).filter(|_| is_number);
         if table.is_none() {
             problems.push(format!(
-                "image: input {:?} is {}, expected numbers: an image has no {}s",
-                input.name,
-                input.describe(),
+                "image: {}, expected numbers: an image has no {}s",
+                described(input),
                 input.element
             ));
         }
@@ -211,6 +204,10 @@ fn per_channel(
         problems.push(format!("image.{key}: {value} is no finite number"));
     }
     values
+}
+
+fn described(input: &TensorSpec) -> String {
+    format!("input {:?} is {}", input.name, input.describe())
 }
 
 fn color_name(color: Color) -> &'static str {
