@@ -5,7 +5,7 @@ use super::error::{Decoded, Located, refuse, twice};
 use super::inputs::Inputs;
 use super::named_columns::NamedColumns;
 use super::nested::copy_element;
-use super::rows::{first_key_is, is_bare_row, list_hint};
+use super::rows::{is_bare_row, list_hint};
 use super::scanner::Scanner;
 use crate::tensor::Elements;
 
@@ -22,7 +22,7 @@ pub(super) fn read_columns(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -
         });
     }
     if let Some(columns) = NamedColumns::of(inputs)
-        && !first_key_is(scanner, |key| columns.find(key, 0).is_none() && inputs.position(key, 0).is_some())
+        && !columns.is_input_next(scanner, inputs)
     {
         return read_named_columns(scanner, inputs, columns).within("inputs");
     }

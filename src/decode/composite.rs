@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use super::error::{DecodeError, Decoded, Located, quoted, refuse, twice};
-use super::limits::element_weight;
-use super::nested::{ValueContext, read_nested, too_many_elements};
+use super::limits::{ElementBudget, element_weight};
+use super::nested::{ValueContext, read_nested};
 use super::scanner::{MAX_DEPTH, Scanner};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{Composite, ElementType, Elements, Tensor};
@@ -15,27 +15,13 @@ const TENSOR_WEIGHT: usize = 16;
 /// Weight of a map's entry beside its value: its key, and its place in the set that finds duplicates.
 const ENTRY_WEIGHT: usize = 10;
 
-/// Elements that a request may still have.
-pub(super) struct ElementBudget {
-    pub(super) left: usize,
-    /// The request's limit of elements, for messages.
-    pub(super) max_elements: usize,
-}
-
-impl ElementBudget {
-    fn take(&mut self, count: usize) -> Decoded<()> {
-        self.left = self.left.checked_sub(count).ok_or_else(|| too_many_elements(self.max_elements, 1))?;
-        Ok(())
-    }
-}
-
 /// Reads the value of an input that is a map or a sequence.
 pub(super) fn read_composite(
     spec: &TensorSpec,
     scanner: &mut Scanner<'_>,
     budget: &mut ElementBudget,
 ) -> Decoded<Composite> {
-    budget.take(element_weight(ElementType::Composite))?;
+    budget.take(1, element_weight(ElementType::Composite))?;
     match &spec.kind {
         ValueKind::Map { key, value } => read_map(spec, *key, *value, scanner, budget),
         ValueKind::Sequence { element, shape } => read_sequence(spec, *element, shape, scanner, budget),
@@ -58,30 +44,17 @@ fn read_map(
     let (mut strings, mut numbers) = (Vec::new(), Vec::new());
     let mut values = Elements::with_capacity(value, 0);
     while let Some(name) = scanner.key()? {
-        budget.take(ENTRY_WEIGHT + element_weight(value))?;
+        budget.take(1, ENTRY_WEIGHT + element_weight(value))?;
         match key {
             ElementType::I64 => numbers.push(parse_int64(&name)?),
             _ => strings.push(name.to_string()),
         }
-        let context = ValueContext {
-            spec,
-            limit: values.len() + 1,
-            max_elements: budget.max_elements,
-            has_shape: false,
-            may_be_padded: false,
-        };
+        let context = ValueContext::new(spec, values.len() + 1, budget);
         read_nested(&mut values, scanner, &mut [], &context).in_key(&name)?;
     }
-    let keys = match key {
-        ElementType::I64 => {
-            check_unique(&numbers)?;
-            Elements::I64(numbers)
-        }
-        _ => {
-            check_unique(&strings)?;
-            Elements::String(strings)
-        }
-    };
+    check_unique(&numbers)?;
+    check_unique(&strings)?;
+    let keys = if key == ElementType::I64 { Elements::I64(numbers) } else { Elements::String(strings) };
     Ok(Composite::Map { keys, values })
 }
 
@@ -110,21 +83,15 @@ fn read_sequence(
     let own = TensorSpec { name: String::new(), element, shape: shape.to_vec(), kind: ValueKind::Tensor };
     let mut tensors = Vec::new();
     while scanner.another(b']')? {
-        budget.take(TENSOR_WEIGHT)?;
+        budget.take(1, TENSOR_WEIGHT)?;
         let mut dims: Vec<Option<usize>> = own.shape.iter().map(Dim::fixed).collect();
         if dims.is_empty() {
             dims = vec![None; next_rank(scanner)];
         }
         let mut elements = Elements::with_capacity(element, 0);
-        let context = ValueContext {
-            spec: &own,
-            limit: budget.left / element_weight(element),
-            max_elements: budget.max_elements,
-            has_shape: false,
-            may_be_padded: false,
-        };
+        let context = ValueContext::new(&own, budget.left / element_weight(element), budget);
         read_nested(&mut elements, scanner, &mut dims, &context).at(tensors.len())?;
-        budget.take(elements.len() * element_weight(element))?;
+        budget.take(1, elements.len() * element_weight(element))?;
         // A length that is not known belongs to an array inside an empty one.
         let shape = dims.iter().map(|length| length.unwrap_or(0)).collect();
         tensors.push(Tensor { shape, elements });

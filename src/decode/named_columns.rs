@@ -45,6 +45,11 @@ impl<'s> NamedColumns<'s> {
         }
     }
 
+    /// True if the next object has the inputs' names as keys, not those of columns.
+    pub(super) fn is_input_next(&self, scanner: &Scanner<'_>, inputs: &Inputs<'_>) -> bool {
+        scanner.first_key_is(|key| self.find(key, 0).is_none() && inputs.position(key, 0).is_some())
+    }
+
     /// Reads `{"alcohol": 13.2, …}` as one row, its keys in any order.
     pub(super) fn read_row(&self, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<()> {
         scanner.open(b'{')?;

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use super::element::Element;
 use super::error::{DecodeError, Decoded, Located, plural, quoted};
-use super::limits::element_weight;
+use super::limits::{ElementBudget, element_weight, too_many_elements};
 use super::scanner::Scanner;
 use crate::for_each_element_type;
 use crate::tensor::Elements;
@@ -23,7 +23,13 @@ pub(super) struct ValueContext<'s> {
     pub(super) may_be_padded: bool,
 }
 
-impl ValueContext<'_> {
+impl<'s> ValueContext<'s> {
+    /// For a value whose shape comes from the value itself, in a buffer of at most `limit` elements.
+    pub(super) fn new(spec: &'s TensorSpec, limit: usize, budget: &ElementBudget) -> Self {
+        let max_elements = budget.max_elements;
+        Self { spec, limit, max_elements, has_shape: false, may_be_padded: false }
+    }
+
     #[cold]
     pub(super) fn too_many(&self) -> Box<DecodeError> {
         too_many_elements(self.max_elements, element_weight(self.spec.element))
@@ -72,16 +78,6 @@ impl ValueContext<'_> {
             _ => error,
         }
     }
-}
-
-/// The error about too many elements; each of this input counts for `weight`.
-#[cold]
-pub(super) fn too_many_elements(max_elements: usize, weight: usize) -> Box<DecodeError> {
-    let counted =
-        if weight > 1 { format!(" (one of this input counts for {weight})") } else { String::new() };
-    DecodeError::too_large(format!(
-        "expected at most {max_elements} elements in all inputs, got more{counted}"
-    ))
 }
 
 /// Elements per fast-path run, and elements read one by one after a run that read none.

@@ -7,7 +7,8 @@ use super::inputs::Inputs;
 use super::named_columns::NamedColumns;
 use super::placement::{Places, read_cells};
 use super::scanner::Scanner;
-use crate::tensor::signature::{Dim, ValueKind};
+use crate::tensor::ElementType;
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// Reads a list of rows and returns their number. For a model without a batch dimension each row is a whole
 /// input, and they run one after the other.
@@ -47,37 +48,37 @@ fn read_row(
     order: &[Option<usize>],
     index: usize,
 ) -> Decoded<()> {
-    let is_object = scanner.peek() == Some(b'{');
-    let is_single = inputs.list.len() == 1;
-    if !is_object && is_single {
+    if let [only] = &inputs.list[..]
+        && is_value(scanner, only.spec)
+    {
         return inputs.read_value(0, scanner, inputs.row_level());
     }
-    if !is_object && !order.is_empty() {
+    if scanner.peek() != Some(b'{') {
+        if order.is_empty() {
+            return Err(scanner.unexpected("an object with a value for every input"));
+        }
         read_cells(scanner, order, |place, scanner| inputs.read_value(place, scanner, 1))?;
         return inputs.complete(index + 1);
     }
-    if !is_object {
-        return Err(scanner.unexpected("an object with a value for every input"));
-    }
-    if is_single
-        && matches!(inputs.list[0].spec.kind, ValueKind::Map { .. })
-        && !is_named_object(scanner, &inputs.list[0].spec.name)
-    {
-        return inputs.read_value(0, scanner, inputs.row_level());
-    }
-    if is_single
-        && inputs.takes_base64(0)
-        && first_key_is(scanner, |key| key == "b64")
-        && inputs.position("b64", 0).is_none()
-    {
-        return inputs.read_value(0, scanner, inputs.row_level());
-    }
     if let Some(columns) = columns
-        && !first_key_is(scanner, |key| columns.find(key, 0).is_none() && inputs.position(key, 0).is_some())
+        && !columns.is_input_next(scanner, inputs)
     {
         return columns.read_row(scanner, inputs);
     }
     read_row_by_input(scanner, inputs, index)
+}
+
+/// True if the next row is the value of the one input, not an object by input or column name.
+fn is_value(scanner: &mut Scanner<'_>, spec: &TensorSpec) -> bool {
+    if scanner.peek() != Some(b'{') {
+        return true;
+    }
+    match spec.element {
+        ElementType::String | ElementType::Bytes => {
+            spec.name != "b64" && scanner.first_key_is(|key| key == "b64")
+        }
+        _ => matches!(spec.kind, ValueKind::Map { .. }) && !is_named_object(scanner, &spec.name),
+    }
 }
 
 /// Reads `{"x": …, "y": …}` as row `index`.
@@ -122,12 +123,6 @@ pub(super) fn is_bare_row(scanner: &Scanner<'_>, inputs: &Inputs<'_>, level: usi
 #[cold]
 pub(super) fn list_hint(inputs: &Inputs<'_>) -> String {
     format!("a list of rows is expected, also for one row: {}", example::instances(inputs))
-}
-
-/// True if an object comes next and its first key passes `test`.
-pub(super) fn first_key_is(scanner: &Scanner<'_>, test: impl FnOnce(&str) -> bool) -> bool {
-    let mut ahead = scanner.clone();
-    matches!(ahead.open(b'{'), Ok(true)) && matches!(ahead.key(), Ok(Some(key)) if test(&key))
 }
 
 /// True if an object comes next whose first value has this name and is an object, which no value of a map is.

@@ -115,6 +115,12 @@ impl<'a> Scanner<'a> {
         Ok(Some(key))
     }
 
+    /// True if an object comes next and its first key passes `test`.
+    pub(super) fn first_key_is(&self, test: impl FnOnce(&str) -> bool) -> bool {
+        let mut ahead = self.clone();
+        matches!(ahead.open(b'{'), Ok(true)) && matches!(ahead.key(), Ok(Some(key)) if test(&key))
+    }
+
     /// Consumes a string; borrows it if it has no escapes. The next byte must be its opening quote.
     pub(super) fn string(&mut self) -> Decoded<Cow<'a, str>> {
         self.at += 1;

@@ -40,7 +40,7 @@ pub(super) fn decode(
     if reader.is_end() {
         return refuse("expected a table, got an empty body");
     }
-    let first = reader.look_ahead(limits.max_fields)?;
+    let first = reader.clone().header(limits.max_fields)?;
     let has_header = match header {
         Some(header) => header,
         None => is_header(&inputs, &first)?,

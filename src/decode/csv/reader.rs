@@ -153,12 +153,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The cells of the next line, without consuming it.
-    pub(super) fn look_ahead(&self, most: usize) -> Decoded<Vec<Cow<'a, str>>> {
-        let mut ahead = self.clone();
-        ahead.header(most)
-    }
-
     /// Consumes a whole line of at most `most` cells.
     pub(super) fn header(&mut self, most: usize) -> Decoded<Vec<Cow<'a, str>>> {
         let mut cells = Vec::new();

@@ -30,7 +30,8 @@ impl Inputs<'_> {
         }
         grow(&mut input.elements, begin + width);
         input.values_read += 1;
-        self.total += width * element_weight(input.spec.element);
+        let weight = element_weight(input.spec.element);
+        self.budget.take(weight, width)?;
         Ok(begin)
     }
 

@@ -4,7 +4,7 @@
 use super::column_rules::check_columns;
 use super::padding::pad_rows;
 use super::{Input, Inputs};
-use crate::decode::error::{DecodeError, Decoded, quoted, refuse};
+use crate::decode::error::{DecodeError, Decoded, Located, quoted, refuse};
 use crate::decode::request::{Request, ResponseSpec};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{Elements, Tensor};
@@ -67,8 +67,7 @@ impl<'s> Inputs<'s> {
                 return Err(input.in_some_rows());
             }
             let Input { spec, dims, mut elements, padding, lengths, .. } = input;
-            let here = |error: Box<DecodeError>| error.within(&format!("input {}", quoted(&spec.name)));
-            check_strings(&elements).map_err(here)?;
+            check_strings(&elements).in_input(&spec.name)?;
             // A length that is not known belongs to an array inside an empty one.
             let mut shape: Vec<usize> = dims.into_iter().map(|length| length.unwrap_or(0)).collect();
             if signature.row_by_row
@@ -82,11 +81,11 @@ impl<'s> Inputs<'s> {
             {
                 *length = rows.unwrap_or(*length);
                 limits.check_rows(*length)?;
-                check_row_count(spec, dim, *length, &mut first).map_err(here)?;
+                check_row_count(spec, dim, *length, &mut first).in_input(&spec.name)?;
             }
             if let Some(padding) = padding {
                 elements = pad_rows(padding, &lengths, &mut shape, elements, limits.max_elements, &mut left)
-                    .map_err(here)?;
+                    .in_input(&spec.name)?;
                 let place = signature.padding.iter().position(|padding| padding.input == index);
                 if let Some(own) = place.and_then(|place| own_lengths.get_mut(place)) {
                     *own = lengths;
@@ -100,7 +99,7 @@ impl<'s> Inputs<'s> {
                     "expected {expected} elements for shape {shape:?}, got {count}, which is an error in \
                      predictd"
                 );
-                return Err(here(DecodeError::new(message)));
+                return refuse(message).in_input(&spec.name);
             }
             tensors.push(Some(Tensor { shape, elements }));
         }

@@ -9,14 +9,6 @@ use crate::tensor::{ElementType, Elements};
 /// The number of 8-bit values.
 const LEVELS: usize = 256;
 
-/// The shape of every row.
-struct RowShape {
-    layout: Layout,
-    size: Size,
-    /// True when the channels have a dimension.
-    has_channels: bool,
-}
-
 impl ImageDeclaration {
     /// The plan for every image.
     ///
@@ -36,14 +28,14 @@ impl ImageDeclaration {
         let shape = self.row_shape(input, &mut problems);
         let table = self.table(input, &mut problems);
         match (shape, table) {
-            (Some(RowShape { layout, size, has_channels }), Some(table)) if problems.is_empty() => Ok(Plan {
+            (Some((layout, size)), Some(table)) if problems.is_empty() => Ok(Plan {
                 input: input.name.clone(),
                 color: self.color,
                 resize: target.and_then(|(target, filter)| Some((target?, filter))),
                 size,
                 crop: self.crop.is_some(),
                 layout,
-                has_channels,
+                has_channels: input.shape.len() == 4,
                 table,
                 max_pixels: self.max_pixels.unwrap_or(MAX_PIXELS),
             }),
@@ -51,7 +43,8 @@ impl ImageDeclaration {
         }
     }
 
-    fn row_shape(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<RowShape> {
+    /// The layout and the size of every row.
+    fn row_shape(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<(Layout, Size)> {
         let described = described(input);
         let channels = self.color.channels();
         let one = Dim::Fixed(1);
@@ -98,7 +91,7 @@ impl ImageDeclaration {
                  takes {width} x {height}"
             ));
         }
-        Some(RowShape { layout, size, has_channels: input.shape.len() == 4 })
+        Some((layout, size))
     }
 
     /// The size after resizing and cropping; the model's own size if neither is declared.
