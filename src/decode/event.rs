@@ -70,11 +70,9 @@ impl Event {
                 ))
             })
         };
-        let repeated = |attribute: &str, value: &str| {
-            let place = |error: Box<DecodeError>| {
-                error.within(&format!("{} of the CloudEvent", member_name(attribute)))
-            };
-            check_id(value).map_err(place).map(|()| value.to_owned())
+        let repeated = |attribute: &str, value: &str| match check_id(value) {
+            Ok(()) => Ok(value.to_owned()),
+            Err(error) => Err(error.within(&format!("{} of the CloudEvent", member_name(attribute)))),
         };
         let optional = |attribute: &str| given(attribute).map(|value| repeated(attribute, value)).transpose();
         let version = required("ce-specversion")?;

@@ -49,17 +49,15 @@ pub(super) fn decode(
         };
         return refuse(format!("expected {FORMS}, got an object with none of their keys{hint}"));
     };
-    let protocol = match found.protocol {
-        Protocol::V2 { .. } => {
-            let outputs = seen.outputs.map(|mut at| v2::read_outputs(&mut at, signature)).transpose();
-            let binary = seen.parameters.map(|mut at| v2::read_binary_output(&mut at)).transpose();
-            Protocol::V2 {
-                outputs: outputs.within("outputs")?.unwrap_or_default(),
-                binary: binary.within("parameters")?.unwrap_or_default(),
-            }
+    let mut protocol = found.protocol;
+    if let Protocol::V2 { outputs, binary } = &mut protocol {
+        if let Some(mut at) = seen.outputs {
+            *outputs = v2::read_outputs(&mut at, signature).within("outputs")?;
         }
-        protocol => protocol,
-    };
+        if let Some(mut at) = seen.parameters {
+            *binary = v2::read_binary_output(&mut at).within("parameters")?;
+        }
+    }
     if let Some(section) = section {
         section.end()?;
     }

@@ -210,9 +210,8 @@ impl Reference {
     /// `application/octet-stream`, which tools write if they do not know the type.
     pub fn attributes(&self, content_type: &str, content_encoding: &str) -> HashMap<String, String> {
         let mut attributes = self.body_headers.clone();
-        let is_known = !MediaType::parse(content_type).essence.is_empty()
-            && MediaType::parse(content_type).essence != "application/octet-stream";
-        if is_known {
+        let essence = MediaType::parse(content_type).essence;
+        if !["", "application/octet-stream"].contains(&&*essence) {
             attributes.insert(CONTENT_TYPE.to_owned(), content_type.to_owned());
         }
         // Cloud Storage reports `identity` for objects without an encoding.

@@ -259,11 +259,6 @@ fn pad(
         PaddingDirection::Right => Side::Right,
     });
     let side = declared.side.or(own_side).unwrap_or_default();
-    match id {
-        Ok(id) => Some(Pad { id, type_id: own.map_or(0, |own| own.pad_type_id), side, length, multiple_of }),
-        Err(problem) => {
-            problems.push(problem);
-            None
-        }
-    }
+    let id = id.map_err(|problem| problems.push(problem)).ok()?;
+    Some(Pad { id, type_id: own.map_or(0, |own| own.pad_type_id), side, length, multiple_of })
 }
