@@ -26,20 +26,13 @@ pub(super) fn read_columns(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -
     {
         return read_named_columns(scanner, inputs, columns).within("inputs");
     }
-    scanner.open(b'{')?;
-    let mut keys = 0;
-    while let Some(key) = scanner.key()? {
-        keys += 1;
-        let found = inputs.find_known(&key, keys - 1).within("inputs")?;
-        let Some(input) = found else {
-            scanner.skip()?;
-            continue;
-        };
+    let find = |inputs: &Inputs<'_>, key: &str, guess| inputs.find_known(key, guess).within("inputs");
+    scanner.read_by_name(inputs, find, |inputs, input, key, scanner| {
         if inputs.list[input].values_read > 0 {
-            return Err(twice("key", &key).within("inputs"));
+            return Err(twice("key", key).within("inputs"));
         }
-        inputs.read_value(input, scanner, 0).in_input(&key)?;
-    }
+        inputs.read_value(input, scanner, 0).in_input(key)
+    })?;
     inputs.complete_tensors().within("inputs")
 }
 
@@ -49,20 +42,14 @@ fn read_named_columns(
     inputs: &mut Inputs<'_>,
     columns: NamedColumns<'_>,
 ) -> Decoded<()> {
-    scanner.open(b'{')?;
     let mut columns = WholeColumns::new(columns);
-    let mut keys = 0;
-    while let Some(key) = scanner.key()? {
-        keys += 1;
-        let Some(place) = columns.named.find_known(&key, keys - 1)? else {
-            scanner.skip()?;
-            continue;
-        };
+    let find = |columns: &WholeColumns<'_>, key: &str, guess| columns.named.find_known(key, guess);
+    scanner.read_by_name(&mut columns, find, |columns, place, key, scanner| {
         if columns.is_filled(place) {
-            return Err(twice("key", &key));
+            return Err(twice("key", key));
         }
-        columns.read_column(place, scanner, inputs).in_key(&key)?;
-    }
+        columns.read_column(place, scanner, inputs).in_key(key).map(drop)
+    })?;
     columns.finish(inputs)
 }
 

@@ -30,6 +30,11 @@ impl Limits {
     }
 }
 
+/// Refuses a request without rows.
+pub(super) fn at_least_one_row(rows: usize) -> Decoded<usize> {
+    if rows == 0 { refuse("expected at least one row, got none") } else { Ok(rows) }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self::DEFAULT

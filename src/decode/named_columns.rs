@@ -52,21 +52,15 @@ impl<'s> NamedColumns<'s> {
 
     /// Reads `{"alcohol": 13.2, …}` as one row, its keys in any order.
     pub(super) fn read_row(&self, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<()> {
-        scanner.open(b'{')?;
         let begin = inputs.add_zeros(0, self.names.len())?;
         let mut filled = vec![false; self.names.len()];
-        let mut keys = 0;
-        while let Some(key) = scanner.key()? {
-            keys += 1;
-            let Some(place) = self.find_known(&key, keys - 1)? else {
-                scanner.skip()?;
-                continue;
-            };
+        let find = |_: &Vec<bool>, key: &str, guess| self.find_known(key, guess);
+        scanner.read_by_name(&mut filled, find, |filled, place, key, scanner| {
             if std::mem::replace(&mut filled[place], true) {
-                return Err(twice("key", &key));
+                return Err(twice("key", key));
             }
-            inputs.set_cell(begin + place, scanner).in_key(&key)?;
-        }
+            inputs.set_cell(begin + place, scanner).in_key(key)
+        })?;
         for place in self.absent(inputs.signature, &filled)? {
             inputs.set_nan(begin + place);
         }

@@ -3,6 +3,7 @@
 
 use super::error::{DecodeError, Decoded, Located, refuse, set_once};
 use super::inputs::Inputs;
+use super::limits::at_least_one_row;
 use super::placement::{Placement, read_cells};
 use super::scanner::Scanner;
 
@@ -57,10 +58,11 @@ fn read_data(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, placement: &Pla
         inputs.limits.check_rows(rows + 1)?;
         let read = match placement {
             Placement::Whole => inputs.read_value(0, scanner, 1),
-            Placement::Elements { width, places, absent } => inputs.add_zeros(0, *width).and_then(|begin| {
-                absent.iter().for_each(|place| inputs.set_nan(begin + place));
-                read_cells(scanner, places, |place, scanner| inputs.set_cell(begin + place, scanner))
-            }),
+            Placement::Elements { width, places, absent } => {
+                inputs.add_row(*width, absent).and_then(|begin| {
+                    read_cells(scanner, places, |place, scanner| inputs.set_cell(begin + place, scanner))
+                })
+            }
             Placement::Inputs(places) => {
                 read_cells(scanner, places, |place, scanner| inputs.read_value(place, scanner, 1))
                     .and_then(|()| inputs.complete(rows + 1))
@@ -69,8 +71,5 @@ fn read_data(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, placement: &Pla
         read.at(rows)?;
         rows += 1;
     }
-    if rows == 0 {
-        return refuse("expected at least one row, got none");
-    }
-    Ok(rows)
+    at_least_one_row(rows)
 }

@@ -1,9 +1,10 @@
 //! Rows: `instances`, a bare list and `dataframe_records`. Each row is a value, an object by input or column
 //! name, or a list of cells if each input is one column.
 
-use super::error::{Decoded, Located, refuse, twice};
+use super::error::{Decoded, Located, twice};
 use super::example;
 use super::inputs::Inputs;
+use super::limits::at_least_one_row;
 use super::named_columns::NamedColumns;
 use super::placement::{Places, read_cells};
 use super::scanner::Scanner;
@@ -35,10 +36,7 @@ pub(super) fn read_rows(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> D
         })?;
         rows += 1;
     }
-    if rows == 0 {
-        return refuse("expected at least one row, got none");
-    }
-    Ok(rows)
+    at_least_one_row(rows)
 }
 
 fn read_row(
@@ -83,20 +81,13 @@ fn is_value(scanner: &mut Scanner<'_>, spec: &TensorSpec) -> bool {
 
 /// Reads `{"x": …, "y": …}` as row `index`.
 fn read_row_by_input(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> Decoded<()> {
-    scanner.open(b'{')?;
-    let mut keys = 0;
-    while let Some(key) = scanner.key()? {
-        keys += 1;
-        let Some(input) = inputs.find_known(&key, keys - 1)? else {
-            scanner.skip()?;
-            continue;
-        };
+    let level = inputs.row_level();
+    scanner.read_by_name(inputs, Inputs::find_known, |inputs, input, key, scanner| {
         if inputs.list[input].values_read > index {
-            return Err(twice("key", &key));
+            return Err(twice("key", key));
         }
-        let level = inputs.row_level();
-        inputs.read_value(input, scanner, level).in_key(&key)?;
-    }
+        inputs.read_value(input, scanner, level).in_key(key)
+    })?;
     inputs.complete(index + 1)
 }
 

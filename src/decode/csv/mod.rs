@@ -18,7 +18,7 @@ use self::cell::{could_be, empty_cell, fill_one, fill_row};
 use self::reader::Reader;
 use super::error::{DecodeError, Decoded, Located, did_you_mean, one_of, quoted, refuse};
 use super::inputs::Inputs;
-use super::limits::Limits;
+use super::limits::{Limits, at_least_one_row};
 use super::named_columns::NamedColumns;
 use super::placement::Placement;
 use super::request::{Request, ResponseSpec};
@@ -171,10 +171,7 @@ fn read_rows(
         read_row(reader, inputs, placement, width)?;
         rows += 1;
     }
-    if rows == 0 {
-        return refuse("expected at least one row, got none");
-    }
-    Ok(rows)
+    at_least_one_row(rows)
 }
 
 /// Reads one line; `width` is the number of cells of the first one.
@@ -188,8 +185,7 @@ fn read_row(
     let rules = &inputs.signature.column_rules;
     let expected = match placement {
         Placement::Elements { width, places, absent } => {
-            let begin = inputs.add_zeros(0, *width).map_err(|error| here(reader, error))?;
-            absent.iter().for_each(|place| inputs.set_nan(begin + place));
+            let begin = inputs.add_row(*width, absent).map_err(|error| here(reader, error))?;
             fill_row(inputs.elements(0), begin, places.len(), Some(places), rules, reader)?;
             places.len()
         }

@@ -35,6 +35,13 @@ impl Inputs<'_> {
         Ok(begin)
     }
 
+    /// Appends a row of `width` zeros to the one input, with NaN at the places in `absent`.
+    pub(in crate::decode) fn add_row(&mut self, width: usize, absent: &[usize]) -> Decoded<usize> {
+        let begin = self.add_zeros(0, width)?;
+        absent.iter().for_each(|place| self.set_nan(begin + place));
+        Ok(begin)
+    }
+
     /// The elements of an input, whose zeros the caller fills.
     pub(in crate::decode) fn elements(&mut self, index: usize) -> &mut Elements {
         &mut self.list[index].elements

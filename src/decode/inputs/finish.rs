@@ -5,6 +5,7 @@ use super::column_rules::check_columns;
 use super::padding::pad_rows;
 use super::{Input, Inputs};
 use crate::decode::error::{DecodeError, Decoded, Located, quoted, refuse};
+use crate::decode::limits::at_least_one_row;
 use crate::decode::request::{Request, ResponseSpec};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{Elements, Tensor};
@@ -121,9 +122,7 @@ fn check_row_count<'s>(
     rows: usize,
     first: &mut Option<FirstRows<'s>>,
 ) -> Decoded<()> {
-    if rows == 0 {
-        return refuse("expected at least one row, got none");
-    }
+    at_least_one_row(rows)?;
     if matches!(dim, Dim::Fixed(n) if *n != rows) {
         return refuse(format!("expected {dim} rows ({}), got {rows}", spec.describe()));
     }
