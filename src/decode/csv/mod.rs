@@ -16,7 +16,7 @@ use std::collections::HashSet;
 
 use self::cell::{could_be, empty_cell, fill_one, fill_row};
 use self::reader::Reader;
-use super::error::{DecodeError, Decoded, Located, did_you_mean, one_of, quoted, refuse};
+use super::error::{Decoded, Located, did_you_mean, one_of, quoted, refuse};
 use super::inputs::Inputs;
 use super::limits::{Limits, at_least_one_row};
 use super::named_columns::NamedColumns;
@@ -181,17 +181,16 @@ fn read_row(
     placement: &Placement,
     width: usize,
 ) -> Decoded<()> {
-    let here = |reader: &Reader<'_>, error: Box<DecodeError>| error.within(&reader.here());
     let rules = &inputs.signature.column_rules;
     let expected = match placement {
         Placement::Elements { width, places, absent } => {
-            let begin = inputs.add_row(*width, absent).map_err(|error| here(reader, error))?;
+            let begin = inputs.add_row(*width, absent).map_err(|error| error.within(&reader.here()))?;
             fill_row(inputs.elements(0), begin, places.len(), Some(places), rules, reader)?;
             places.len()
         }
         Placement::Whole => {
             let width = inputs.list[0].spec.shape[1].fixed().unwrap_or(width);
-            let begin = inputs.add_zeros(0, width).map_err(|error| here(reader, error))?;
+            let begin = inputs.add_zeros(0, width).map_err(|error| error.within(&reader.here()))?;
             fill_row(inputs.elements(0), begin, width, None, rules, reader)?;
             width
         }
@@ -208,17 +207,17 @@ fn read_row(
                 if may_be_missing
                     && reader.takes_empty(inputs.list[*input].spec.element == ElementType::String)
                 {
-                    if inputs.add_missing(*input).map_err(|error| here(reader, error))? {
+                    if inputs.add_missing(*input).map_err(|error| error.within(&reader.here()))? {
                         continue;
                     }
                     return Err(reader.place(empty_cell("a number"), column));
                 }
-                let begin = inputs.add_zeros(*input, 1).map_err(|error| here(reader, error))?;
+                let begin = inputs.add_zeros(*input, 1).map_err(|error| error.within(&reader.here()))?;
                 let is_boolean = rules.is_boolean(*input);
                 let read = fill_one(inputs.elements(*input), begin, is_boolean, reader);
                 read.map_err(|error| reader.place(error, column))?;
             }
-            inputs.complete(reader.row).map_err(|error| here(reader, error))?;
+            inputs.complete(reader.row).map_err(|error| error.within(&reader.here()))?;
             places.len()
         }
     };
