@@ -50,8 +50,8 @@ pub fn lend_unpadded<T>(
         .iter()
         .enumerate()
         .map(|(position, output)| {
-            let unpads: Vec<&Unpad> = unpads.iter().filter(|cut| cut.output == position).collect();
-            Unpadded::of(protocol, lengths, output, &unpads)
+            let own = unpads.iter().filter(|unpad| unpad.output == position);
+            Unpadded::of(protocol, lengths, output, own)
         })
         .collect();
     let parts: Vec<Vec<Output<'_>>> = outputs
@@ -87,26 +87,28 @@ struct Unpadded {
 
 impl Unpadded {
     /// `None` if the output has no padding.
-    fn of(
+    fn of<'u>(
         protocol: &Protocol,
         lengths: &Lengths<'_>,
         output: &Output<'_>,
-        unpads: &[&Unpad],
+        unpads: impl Iterator<Item = &'u Unpad>,
     ) -> Option<Self> {
         if !matches!(output.show, Show::Values | Show::Named(_) | Show::Ranked { .. }) {
             return None;
         }
         let (count, row) = output.shape.split_first()?;
         // A dimension with another length than the padded one has its name by mistake.
-        let is_padded = |cut: &&&Unpad| {
-            lengths.padded.get(cut.padding).is_some_and(|padded| {
-                row.get(cut.axis - 1) == Some(&padded.length) && padded.own.len() == *count
+        let is_padded = |unpad: &&Unpad| {
+            lengths.padded.get(unpad.padding).is_some_and(|padded| {
+                row.get(unpad.axis - 1) == Some(&padded.length) && padded.own.len() == *count
             })
         };
-        let unpads: Vec<&&Unpad> = unpads.iter().filter(is_padded).collect();
+        let unpads: Vec<&Unpad> = unpads.filter(is_padded).collect();
         let kept = |number: usize| {
             let mut kept = row.to_vec();
-            unpads.iter().for_each(|cut| kept[cut.axis - 1] = lengths.padded[cut.padding].own[number]);
+            for unpad in &unpads {
+                kept[unpad.axis - 1] = lengths.padded[unpad.padding].own[number];
+            }
             kept
         };
         let mut rows: Vec<Vec<usize>> = (0..*count).map(kept).collect();
