@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::error::{DecodeError, Decoded};
+use super::error::{DecodeError, Decoded, Located, refuse};
 use crate::for_each_element_type;
 use crate::tensor::{Composite, ElementType, Elements};
 
@@ -15,9 +15,9 @@ impl<'a> Section<'a> {
     pub(super) fn take(&mut self, size: usize) -> Decoded<&'a [u8]> {
         let Some((data, rest)) = self.0.split_at_checked(size) else {
             let left = self.0.len();
-            return Err(DecodeError::new(format!(
+            return refuse(format!(
                 "expected {size} bytes of binary data (binary_data_size), got {left}, the rest of the body"
-            )));
+            ));
         };
         self.0 = rest;
         Ok(data)
@@ -27,9 +27,9 @@ impl<'a> Section<'a> {
     pub(super) fn end(&self) -> Decoded<()> {
         match self.0.len() {
             0 => Ok(()),
-            left => Err(DecodeError::new(format!(
+            left => refuse(format!(
                 "expected the body to end with the last tensor's binary data, got {left} bytes more"
-            ))),
+            )),
         }
     }
 }
@@ -62,9 +62,7 @@ impl FromBinary for bool {
     fn from_bytes(bytes: &[u8], _: usize) -> Decoded<Vec<Self>> {
         match bytes.iter().position(|byte| *byte > 1) {
             None => Ok(bytes.iter().map(|byte| *byte == 1).collect()),
-            Some(at) => {
-                Err(DecodeError::new(format!("expected 0 or 1 for a bool, got {}", bytes[at])).at(at))
-            }
+            Some(at) => refuse(format!("expected 0 or 1 for a bool, got {}", bytes[at])).at(at),
         }
     }
 }
@@ -96,7 +94,7 @@ impl FromBinary for Composite {
     const WIDTH: Option<usize> = None;
 
     fn from_bytes(_: &[u8], _: usize) -> Decoded<Vec<Self>> {
-        Err(DecodeError::new("expected JSON: maps and sequences have no binary form"))
+        refuse("expected JSON: maps and sequences have no binary form")
     }
 }
 
@@ -116,20 +114,20 @@ fn read_with_lengths<T>(
         });
         let Some((element, rest)) = element else {
             let left = bytes.len();
-            return Err(DecodeError::new(format!(
+            return refuse(format!(
                 "expected 4 bytes of length and so many bytes of data, got {left} bytes, the rest of the \
                  tensor's"
             ))
-            .at(index));
+            .at(index);
         };
-        out.push(element_of(element).map_err(|error| error.at(index))?);
+        out.push(element_of(element).at(index)?);
         bytes = rest;
     }
     match bytes.len() {
         0 => Ok(out),
-        left => Err(DecodeError::new(format!(
+        left => refuse(format!(
             "expected {count} elements with their lengths before them, got {left} bytes behind them"
-        ))),
+        )),
     }
 }
 
@@ -153,9 +151,7 @@ pub(super) fn read_elements(element: ElementType, bytes: &[u8], count: usize) ->
         && count.checked_mul(width) != Some(bytes.len())
     {
         let got = bytes.len();
-        return Err(DecodeError::new(format!(
-            "expected {count} values of {width} bytes each ({element}), got {got} bytes"
-        )));
+        return refuse(format!("expected {count} values of {width} bytes each ({element}), got {got} bytes"));
     }
     dispatch_read(element, bytes, count)
 }

@@ -1,11 +1,11 @@
 //! Columns: `{"inputs": {"x": [[…]], "y": …}}`, by the names of inputs or of named columns, or the bare value
 //! of a single input.
 
-use super::error::{DecodeError, Decoded, key_twice, quoted};
+use super::error::{Decoded, Located, refuse, twice};
 use super::inputs::Inputs;
 use super::named_columns::NamedColumns;
 use super::nested::copy_element;
-use super::rows::{first_key_is, is_bare_row, list_hint};
+use super::rows::{is_bare_row, list_hint};
 use super::scanner::Scanner;
 use crate::tensor::Elements;
 
@@ -22,27 +22,18 @@ pub(super) fn read_columns(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -
         });
     }
     if let Some(columns) = NamedColumns::of(inputs)
-        && !first_key_is(scanner, |key| columns.find(key, 0).is_none() && inputs.position(key, 0).is_some())
+        && !columns.is_input_next(scanner, inputs)
     {
-        return read_named_columns(scanner, inputs, columns).map_err(|error| error.within("inputs"));
+        return read_named_columns(scanner, inputs, columns).within("inputs");
     }
-    scanner.open(b'{')?;
-    let mut keys = 0;
-    while let Some(key) = scanner.key(keys == 0)? {
-        keys += 1;
-        let found = inputs.find_known(&key, keys - 1).map_err(|error| error.within("inputs"))?;
-        let Some(input) = found else {
-            scanner.skip()?;
-            continue;
-        };
+    let find = |inputs: &Inputs<'_>, key: &str, guess| inputs.find_known(key, guess).within("inputs");
+    scanner.read_by_name(inputs, find, |inputs, input, key, scanner| {
         if inputs.list[input].values_read > 0 {
-            return Err(key_twice(&key).within("inputs"));
+            return Err(twice("key", key).within("inputs"));
         }
-        inputs
-            .read_value(input, scanner, 0)
-            .map_err(|error| error.within(&format!("input {}", quoted(&key))))?;
-    }
-    inputs.complete_tensors().map_err(|error| error.within("inputs"))
+        inputs.read_value(input, scanner, 0).in_input(key)
+    })?;
+    inputs.complete_tensors().within("inputs")
 }
 
 /// Reads `{"alcohol": [13.2, …], …}`: named columns, each as long as the others.
@@ -51,22 +42,14 @@ fn read_named_columns(
     inputs: &mut Inputs<'_>,
     columns: NamedColumns<'_>,
 ) -> Decoded<()> {
-    scanner.open(b'{')?;
     let mut columns = WholeColumns::new(columns);
-    let mut keys = 0;
-    while let Some(key) = scanner.key(keys == 0)? {
-        keys += 1;
-        let Some(place) = columns.named.find_known(&key, keys - 1)? else {
-            scanner.skip()?;
-            continue;
-        };
+    let find = |columns: &WholeColumns<'_>, key: &str, guess| columns.named.find_known(key, guess);
+    scanner.read_by_name(&mut columns, find, |columns, place, key, scanner| {
         if columns.is_filled(place) {
-            return Err(key_twice(&key));
+            return Err(twice("key", key));
         }
-        columns
-            .read_column(place, scanner, inputs)
-            .map_err(|error| error.within(&format!("[{}]", quoted(&key))))?;
-    }
+        columns.read_column(place, scanner, inputs).in_key(key).map(drop)
+    })?;
     columns.finish(inputs)
 }
 
@@ -104,13 +87,11 @@ impl<'s> WholeColumns<'s> {
         scanner: &mut Scanner<'_>,
         inputs: &mut Inputs<'_>,
     ) -> Decoded<usize> {
-        if !scanner.open(b'[')? {
-            return Err(scanner.unexpected("a list of values, one a row"));
-        }
+        scanner.enter(b'[', "a list of values, one a row")?;
         let mut count = 0;
-        while scanner.another(count == 0, b']')? {
+        while scanner.another(b']')? {
             let at = self.cell(place, count, inputs)?;
-            read_cell(at, scanner, inputs).map_err(|error| error.at(count))?;
+            read_cell(at, scanner, inputs).at(count)?;
             count += 1;
         }
         self.end(place, count)?;
@@ -140,7 +121,7 @@ impl<'s> WholeColumns<'s> {
                 inputs.add_zeros(0, width)?;
             }
             Some(rows) if row == rows => {
-                return Err(DecodeError::new(format!("expected {rows} values as before, got more")));
+                return refuse(format!("expected {rows} values as before, got more"));
             }
             Some(_) => {}
         }
@@ -150,7 +131,7 @@ impl<'s> WholeColumns<'s> {
     fn end(&mut self, place: usize, count: usize) -> Decoded<()> {
         let rows = *self.rows.get_or_insert(count);
         if count != rows {
-            return Err(DecodeError::new(format!("expected {rows} values as before, got {count}")));
+            return refuse(format!("expected {rows} values as before, got {count}"));
         }
         self.filled[place] = true;
         Ok(())
@@ -174,9 +155,9 @@ fn read_cell(at: usize, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> D
     if !scanner.open(b'[')? {
         return inputs.set_cell(at, scanner);
     }
-    if !scanner.another(true, b']')? {
-        return Err(DecodeError::new("expected 1 value, got none"));
+    if !scanner.another(b']')? {
+        return refuse("expected 1 value, got none");
     }
     inputs.set_cell(at, scanner)?;
-    if scanner.another(false, b']')? { Err(DecodeError::new("expected 1 value, got more")) } else { Ok(()) }
+    if scanner.another(b']')? { refuse("expected 1 value, got more") } else { Ok(()) }
 }

@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use super::error::{DecodeError, Decoded, quoted};
-use super::limits::element_weight;
+use super::error::{DecodeError, Decoded, Located, quoted, refuse, twice};
+use super::limits::{ElementBudget, element_weight};
 use super::nested::{ValueContext, read_nested};
 use super::scanner::{MAX_DEPTH, Scanner};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
@@ -15,33 +15,13 @@ const TENSOR_WEIGHT: usize = 16;
 /// Weight of a map's entry beside its value: its key, and its place in the set that finds duplicates.
 const ENTRY_WEIGHT: usize = 10;
 
-/// Elements that a request may still have.
-pub(super) struct ElementBudget {
-    pub(super) left: usize,
-    /// The request's limit of elements, for messages.
-    pub(super) max_elements: usize,
-}
-
-impl ElementBudget {
-    fn take(&mut self, count: usize) -> Decoded<()> {
-        let Some(left) = self.left.checked_sub(count) else {
-            return Err(DecodeError::too_large(format!(
-                "expected at most {} elements in all inputs, got more",
-                self.max_elements
-            )));
-        };
-        self.left = left;
-        Ok(())
-    }
-}
-
 /// Reads the value of an input that is a map or a sequence.
 pub(super) fn read_composite(
     spec: &TensorSpec,
     scanner: &mut Scanner<'_>,
     budget: &mut ElementBudget,
 ) -> Decoded<Composite> {
-    budget.take(element_weight(ElementType::Composite))?;
+    budget.take(1, element_weight(ElementType::Composite))?;
     match &spec.kind {
         ValueKind::Map { key, value } => read_map(spec, *key, *value, scanner, budget),
         ValueKind::Sequence { element, shape } => read_sequence(spec, *element, shape, scanner, budget),
@@ -63,32 +43,18 @@ fn read_map(
     }
     let (mut strings, mut numbers) = (Vec::new(), Vec::new());
     let mut values = Elements::with_capacity(value, 0);
-    while let Some(name) = scanner.key(values.is_empty())? {
-        budget.take(ENTRY_WEIGHT + element_weight(value))?;
+    while let Some(name) = scanner.key()? {
+        budget.take(1, ENTRY_WEIGHT + element_weight(value))?;
         match key {
             ElementType::I64 => numbers.push(parse_int64(&name)?),
             _ => strings.push(name.to_string()),
         }
-        let context = ValueContext {
-            spec,
-            limit: values.len() + 1,
-            max_elements: budget.max_elements,
-            has_shape: false,
-            may_be_padded: false,
-        };
-        read_nested(&mut values, scanner, &mut [], &context)
-            .map_err(|error| error.within(&format!("[{}]", quoted(&name))))?;
+        let context = ValueContext::new(spec, values.len() + 1, budget);
+        read_nested(&mut values, scanner, &mut [], &context).in_key(&name)?;
     }
-    let keys = match key {
-        ElementType::I64 => {
-            check_unique(&numbers)?;
-            Elements::I64(numbers)
-        }
-        _ => {
-            check_unique(&strings)?;
-            Elements::String(strings)
-        }
-    };
+    check_unique(&numbers)?;
+    check_unique(&strings)?;
+    let keys = if key == ElementType::I64 { Elements::I64(numbers) } else { Elements::String(strings) };
     Ok(Composite::Map { keys, values })
 }
 
@@ -100,9 +66,7 @@ fn check_unique<T: std::hash::Hash + Eq + std::fmt::Display>(keys: &[T]) -> Deco
     let mut seen = HashSet::with_capacity(keys.len());
     match keys.iter().find(|key| !seen.insert(*key)) {
         None => Ok(()),
-        Some(key) => {
-            Err(DecodeError::new(format!("expected each key once, got {} twice", quoted(&key.to_string()))))
-        }
+        Some(key) => Err(twice("key", &key.to_string())),
     }
 }
 
@@ -118,31 +82,22 @@ fn read_sequence(
     }
     let own = TensorSpec { name: String::new(), element, shape: shape.to_vec(), kind: ValueKind::Tensor };
     let mut tensors = Vec::new();
-    while scanner.another(tensors.is_empty(), b']')? {
-        budget.take(TENSOR_WEIGHT)?;
+    while scanner.another(b']')? {
+        budget.take(1, TENSOR_WEIGHT)?;
         let mut dims: Vec<Option<usize>> = own.shape.iter().map(Dim::fixed).collect();
         if dims.is_empty() {
             dims = vec![None; next_rank(scanner)];
         }
         let mut elements = Elements::with_capacity(element, 0);
-        let context = ValueContext {
-            spec: &own,
-            limit: budget.left / element_weight(element),
-            max_elements: budget.max_elements,
-            has_shape: false,
-            may_be_padded: false,
-        };
-        read_nested(&mut elements, scanner, &mut dims, &context).map_err(|error| error.at(tensors.len()))?;
-        budget.take(elements.len() * element_weight(element))?;
+        let context = ValueContext::new(&own, budget.left / element_weight(element), budget);
+        read_nested(&mut elements, scanner, &mut dims, &context).at(tensors.len())?;
+        budget.take(1, elements.len() * element_weight(element))?;
         // A length that is not known belongs to an array inside an empty one.
         let shape = dims.iter().map(|length| length.unwrap_or(0)).collect();
         tensors.push(Tensor { shape, elements });
     }
     if tensors.is_empty() {
-        return Err(DecodeError::new(format!(
-            "expected at least one tensor ({}), got none",
-            spec.describe()
-        )));
+        return refuse(format!("expected at least one tensor ({}), got none", spec.describe()));
     }
     Ok(Composite::Sequence(tensors))
 }

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use half::{bf16, f16};
 
-use super::error::{DecodeError, Decoded, quoted};
+use super::error::{DecodeError, Decoded, quoted, refuse};
 use super::fast_numbers;
 use super::number::{Number, odd_f32, scan_number};
 use super::scanner::Scanner;
@@ -66,7 +66,7 @@ macro_rules! integers {
                     Some(Ok(value)) => Ok(value),
                     None if number.has_fraction() => {
                         let got = number.shortened();
-                        Err(DecodeError::new(format!("expected a whole number for {}, got {got}", $name)))
+                        refuse(format!("expected a whole number for {}, got {got}", $name))
                     }
                     _ => Err(out_of_range(&number, $name, Self::MIN, Self::MAX)),
                 }
@@ -153,10 +153,7 @@ impl Element for bool {
         match number.integer() {
             Some(0) => Ok(false),
             Some(1) => Ok(true),
-            _ => Err(DecodeError::new(format!(
-                "expected true or false (or 1 or 0), got {}",
-                number.shortened()
-            ))),
+            _ => refuse(format!("expected true or false (or 1 or 0), got {}", number.shortened())),
         }
     }
 }
@@ -204,17 +201,15 @@ impl Element for Composite {
 
 /// Reads the object `{"b64": "…"}`.
 fn read_base64(scanner: &mut Scanner<'_>, wanted: &str) -> Decoded<Vec<u8>> {
-    if !scanner.open(b'{')? {
-        return Err(scanner.unexpected(wanted));
-    }
-    match scanner.key(true)?.as_deref() {
+    scanner.enter(b'{', wanted)?;
+    match scanner.key()?.as_deref() {
         Some("b64") if scanner.peek() == Some(b'"') => {}
         Some("b64") => return Err(scanner.unexpected("a string of base64 in \"b64\"")),
-        _ => return Err(DecodeError::new(format!("expected {wanted}, got another object"))),
+        _ => return refuse(format!("expected {wanted}, got another object")),
     }
     let encoded = scanner.string()?;
-    if scanner.key(false)?.is_some() {
-        return Err(DecodeError::new("expected nothing beside \"b64\", got another key"));
+    if scanner.key()?.is_some() {
+        return refuse("expected nothing beside \"b64\", got another key");
     }
     decode_base64(&encoded)
 }

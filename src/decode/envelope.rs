@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::error::{DecodeError, Decoded, quoted};
+use super::error::{DecodeError, Decoded, quoted, refuse};
 use super::event::{self, Event};
 use super::limits::Limits;
 use super::media::{BodyKind, MediaType, body_kind};
@@ -74,8 +74,8 @@ fn content<'a>(
     // The event is found before anything else is checked, so that errors are answered by an event, too.
     let media = headers.get(CONTENT_TYPE).map(MediaType::parse);
     let is_structured = media.as_ref().is_some_and(event::is_structured);
-    if !is_structured && headers.get("ce-specversion").is_some() {
-        *found = Some(Box::new(event::from_headers(headers)?));
+    if !is_structured {
+        *found = Event::from_headers(headers)?.map(Box::new);
     }
     if body.len() > limits.max_body_bytes {
         let (most, got) = (limits.max_body_bytes, body.len());
@@ -112,10 +112,10 @@ fn is_gzip(encoding: &str) -> Decoded<bool> {
     match &*encoding.trim().to_ascii_lowercase() {
         "" | "identity" => Ok(false),
         "gzip" | "x-gzip" => Ok(true),
-        _ => Err(DecodeError::new(format!(
+        _ => refuse(format!(
             "content-encoding {} is not supported; send the body compressed by gzip, or as it is (identity)",
             quoted(encoding)
-        ))),
+        )),
     }
 }
 

@@ -61,10 +61,63 @@ impl DecodeError {
     }
 }
 
-/// The error about a key that an object has twice.
+/// `INVALID_INPUT` with this message.
 #[cold]
-pub(super) fn key_twice(key: &str) -> Box<DecodeError> {
-    DecodeError::new(format!("expected each key once, got {} twice", quoted(key)))
+pub(super) fn refuse<T>(message: impl Into<String>) -> Decoded<T> {
+    Err(DecodeError::new(message))
+}
+
+/// The error about a key, a column or an output that occurs twice.
+#[cold]
+pub(super) fn twice(kind: &str, name: &str) -> Box<DecodeError> {
+    DecodeError::new(format!("expected each {kind} once, got {} twice", quoted(name)))
+}
+
+/// Sets the value of a key, which an object may have only once.
+pub(super) fn set_once<T>(place: &mut Option<T>, value: T, key: &str) -> Decoded<()> {
+    if place.replace(value).is_some() { Err(twice("key", key)) } else { Ok(()) }
+}
+
+/// The error about a name that the model does not have.
+#[cold]
+pub(super) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Box<DecodeError> {
+    let known: Vec<&str> = known.collect();
+    let (expected, hint) = (one_of(kind, &known), did_you_mean(name, &known));
+    DecodeError::new(format!("expected {expected}, got unknown {kind} {}{hint}", quoted(name)))
+}
+
+/// The place of a result's error, from the inside out.
+pub(super) trait Located {
+    /// Puts the index of an element before the place.
+    fn at(self, index: usize) -> Self;
+    /// Puts a part that is ready before the place.
+    fn within(self, part: &str) -> Self;
+    /// Puts `["key"]` before the place.
+    fn in_key(self, key: &str) -> Self;
+    /// Puts `input "name"` before the place.
+    fn in_input(self, name: &str) -> Self;
+}
+
+impl<T> Located for Decoded<T> {
+    #[inline]
+    fn at(self, index: usize) -> Self {
+        self.map_err(|error| error.at(index))
+    }
+
+    #[inline]
+    fn within(self, part: &str) -> Self {
+        self.map_err(|error| error.within(part))
+    }
+
+    #[inline]
+    fn in_key(self, key: &str) -> Self {
+        self.map_err(|error| error.within(&format!("[{}]", quoted(key))))
+    }
+
+    #[inline]
+    fn in_input(self, name: &str) -> Self {
+        self.map_err(|error| error.within(&format!("input {}", quoted(name))))
+    }
 }
 
 /// `; did you mean "alcohol"?` if one of `names` is like `name`, else nothing.

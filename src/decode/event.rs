@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::error::{DecodeError, Decoded, key_twice, quoted};
+use super::error::{DecodeError, Decoded, quoted, refuse, set_once, twice};
 use super::limits::check_id;
 use super::media::MediaType;
 use super::scanner::Scanner;
@@ -30,84 +30,89 @@ pub struct Event {
     pub correlation_id: Option<String>,
 }
 
+/// The attributes that are used, by their headers in binary mode.
+const ATTRIBUTES: [&str; 8] = [
+    "ce-specversion",
+    "ce-id",
+    "ce-source",
+    "ce-type",
+    "ce-subject",
+    "ce-correlationid",
+    "ce-datacontenttype",
+    "ce-dataref",
+];
+
+/// The name of an attribute in structured mode.
+pub fn member_name(attribute: &str) -> &str {
+    attribute.trim_start_matches("ce-")
+}
+
 /// True if a body is itself an event; [`check_format`] refuses the formats that are not supported.
 pub(super) fn is_structured(media: &MediaType<'_>) -> bool {
     media.essence.starts_with("application/cloudevents")
 }
 
-/// The event in binary mode.
-pub(super) fn from_headers(headers: Headers<'_>) -> Decoded<Event> {
-    let given = |name: &str| headers.get(name).filter(|value| !value.is_empty());
-    check_version(given("ce-specversion").unwrap_or_default())?;
-    for required in ["ce-source", "ce-type"] {
-        given(required).ok_or_else(|| missing(required))?;
-    }
-    let event = Event {
-        mode: Mode::Binary,
-        id: given("ce-id").ok_or_else(|| missing("ce-id"))?.to_owned(),
-        subject: given("ce-subject").map(str::to_owned),
-        correlation_id: given("ce-correlationid").map(str::to_owned),
-    };
-    event.check()
-}
-
 impl Event {
-    /// Refuses an event whose attributes a response could not repeat.
-    fn check(self) -> Decoded<Self> {
-        let repeated = [
-            ("id", Some(&self.id)),
-            ("subject", self.subject.as_ref()),
-            ("correlationid", self.correlation_id.as_ref()),
-        ];
-        for (name, value) in repeated {
-            let place = |error: Box<DecodeError>| error.within(&format!("{name} of the CloudEvent"));
-            value.map_or(Ok(()), |value| check_id(value)).map_err(place)?;
+    /// The event in binary mode; `None` if the headers have none.
+    pub(super) fn from_headers(headers: Headers<'_>) -> Decoded<Option<Self>> {
+        let is_event = headers.get("ce-specversion").is_some();
+        is_event.then(|| Self::new(Mode::Binary, |attribute| headers.get(attribute))).transpose()
+    }
+
+    /// Refuses an event without a required attribute, or with one that a response could not repeat.
+    fn new<'a>(mode: Mode, get: impl Fn(&str) -> Option<&'a str>) -> Decoded<Self> {
+        let given = |attribute: &str| get(attribute).filter(|value| !value.is_empty());
+        let required = |attribute: &str| {
+            given(attribute).ok_or_else(|| {
+                let name = if mode == Mode::Binary { attribute } else { member_name(attribute) };
+                DecodeError::new(format!(
+                    "expected a CloudEvent with specversion, id, source and type, got no {name}"
+                ))
+            })
+        };
+        let repeated = |attribute: &str, value: &str| match check_id(value) {
+            Ok(()) => Ok(value.to_owned()),
+            Err(error) => Err(error.within(&format!("{} of the CloudEvent", member_name(attribute)))),
+        };
+        let optional = |attribute: &str| given(attribute).map(|value| repeated(attribute, value)).transpose();
+        let version = required("ce-specversion")?;
+        if version != "1.0" {
+            let got = quoted(version);
+            return refuse(format!("expected a CloudEvent of specversion \"1.0\", got {got}"));
         }
-        Ok(self)
+        required("ce-source")?;
+        required("ce-type")?;
+        Ok(Self {
+            mode,
+            id: repeated("ce-id", required("ce-id")?)?,
+            subject: optional("ce-subject")?,
+            correlation_id: optional("ce-correlationid")?,
+        })
     }
-}
-
-fn missing(name: &str) -> Box<DecodeError> {
-    DecodeError::new(format!("expected a CloudEvent with specversion, id, source and type, got no {name}"))
-}
-
-fn check_version(version: &str) -> Decoded<()> {
-    if version == "1.0" {
-        return Ok(());
-    }
-    Err(DecodeError::new(format!("expected a CloudEvent of specversion \"1.0\", got {}", quoted(version))))
 }
 
 /// Refuses CloudEvents that are not one event in JSON.
 pub(super) fn check_format(media: &MediaType<'_>) -> Decoded<()> {
     match &*media.essence {
         "application/cloudevents" | "application/cloudevents+json" => Ok(()),
-        batch if batch.starts_with("application/cloudevents-batch") => Err(DecodeError::new(
+        batch if batch.starts_with("application/cloudevents-batch") => refuse(
             "batched CloudEvents (application/cloudevents-batch) are not supported; send each event as a \
              request",
-        )),
-        other => Err(DecodeError::new(format!(
+        ),
+        other => refuse(format!(
             "CloudEvents as {} are not supported; send application/cloudevents+json or ce- attributes",
             quoted(other)
-        ))),
+        )),
     }
 }
 
 /// The members of an event that are used.
 #[derive(Default)]
 struct EventMembers<'a> {
-    specversion: Option<String>,
-    id: Option<String>,
-    source: Option<String>,
-    r#type: Option<String>,
-    subject: Option<String>,
-    correlation_id: Option<String>,
-    data_type: Option<String>,
+    attributes: Vec<(&'static str, Cow<'a, str>)>,
     /// The position of `data`, which is read in place by its own content type.
     data: Option<Scanner<'a>>,
     data_base64: Option<Cow<'a, str>>,
-    /// The extension with the address of data that is stored elsewhere.
-    dataref: Option<String>,
 }
 
 /// The data of the event in structured mode, and its content type. Sets `found` as soon as the event is
@@ -116,66 +121,19 @@ pub(super) fn from_body<'a>(
     body: &'a [u8],
     found: &mut Option<Box<Event>>,
 ) -> Decoded<(Cow<'a, [u8]>, String)> {
-    let (event, data) = read_event(read_members(body)?)?;
-    *found = Some(Box::new(event));
-    data.into_body()
+    let members = EventMembers::read(body)?;
+    *found = Some(Box::new(members.event()?));
+    members.into_body()
 }
 
 /// An event in structured mode, its `dataref` and its data's content type; `None` if it has data, or no
 /// `dataref`.
 pub(super) fn find_reference(body: &[u8]) -> Decoded<Option<(Event, String, Option<String>)>> {
-    let mut members = read_members(body)?;
-    let Some(address) = members.dataref.take() else { return Ok(None) };
-    let (event, data) = read_event(members)?;
-    let has_data = data.json.is_some() || data.base64.is_some();
-    Ok((!has_data).then_some((event, address, data.content_type)))
-}
-
-fn read_members(body: &[u8]) -> Decoded<EventMembers<'_>> {
-    let mut scanner = Scanner::new(body)?;
-    if !scanner.open(b'{')? {
-        return Err(scanner.unexpected("a CloudEvent, a JSON object"));
-    }
-    let mut members = EventMembers::default();
-    let mut first = true;
-    while let Some(key) = scanner.key(first)? {
-        first = false;
-        let seen = match &*key {
-            "data" => {
-                scanner.peek();
-                let seen = members.data.replace(scanner.clone()).is_some();
-                scanner.skip()?;
-                seen
-            }
-            "data_base64" => read_string(&mut scanner, &key)?
-                .is_some_and(|data| members.data_base64.replace(data).is_some()),
-            _ => {
-                let member = match &*key {
-                    "specversion" => &mut members.specversion,
-                    "id" => &mut members.id,
-                    "source" => &mut members.source,
-                    "type" => &mut members.r#type,
-                    "subject" => &mut members.subject,
-                    "correlationid" => &mut members.correlation_id,
-                    "datacontenttype" => &mut members.data_type,
-                    "dataref" => &mut members.dataref,
-                    _ => {
-                        scanner.skip()?;
-                        continue;
-                    }
-                };
-                let value = read_string(&mut scanner, &key)?;
-                let seen = member.is_some();
-                *member = value.map(Cow::into_owned).or_else(|| member.take());
-                seen
-            }
-        };
-        if seen {
-            return Err(key_twice(&key));
-        }
-    }
-    scanner.end()?;
-    Ok(members)
+    let members = EventMembers::read(body)?;
+    let has_data = members.data.is_some() || members.data_base64.is_some();
+    let Some(address) = members.get("ce-dataref").filter(|_| !has_data) else { return Ok(None) };
+    let content_type = members.get("ce-datacontenttype").map(str::to_owned);
+    Ok(Some((members.event()?, address.to_owned(), content_type)))
 }
 
 /// Reads a string; `None` for null (CloudEvents JSON format, section 2.2).
@@ -187,67 +145,68 @@ fn read_string<'a>(scanner: &mut Scanner<'a>, key: &str) -> Decoded<Option<Cow<'
     }
 }
 
-struct EventData<'a> {
-    content_type: Option<String>,
-    json: Option<Scanner<'a>>,
-    base64: Option<Cow<'a, str>>,
-}
-
-fn read_event(members: EventMembers<'_>) -> Decoded<(Event, EventData<'_>)> {
-    let given = |value: Option<String>| value.filter(|value| !value.is_empty());
-    check_version(&given(members.specversion).ok_or_else(|| missing("specversion"))?)?;
-    given(members.source).ok_or_else(|| missing("source"))?;
-    given(members.r#type).ok_or_else(|| missing("type"))?;
-    let event = Event {
-        mode: Mode::Structured,
-        id: given(members.id).ok_or_else(|| missing("id"))?,
-        subject: given(members.subject),
-        correlation_id: given(members.correlation_id),
-    };
-    let data = EventData { content_type: members.data_type, json: members.data, base64: members.data_base64 };
-    Ok((event.check()?, data))
-}
-
-impl<'a> EventData<'a> {
-    fn into_body(self) -> Decoded<(Cow<'a, [u8]>, String)> {
-        let content_type = self.content_type.unwrap_or_else(|| "application/json".to_owned());
-        match (self.json, self.base64) {
-            (Some(_), Some(_)) => Err(DecodeError::new("expected data or data_base64, got both")),
-            (None, None) => {
-                Err(DecodeError::new("expected data or data_base64 in the CloudEvent, got neither"))
-            }
-            (None, Some(encoded)) => {
-                let data = STANDARD.decode(encoded.as_bytes()).map_err(|e| {
-                    DecodeError::new(format!("data_base64: expected padded base64, got an error: {e}"))
-                })?;
-                Ok((Cow::Owned(data), content_type))
-            }
-            (Some(mut at), None) => {
-                // Text is in a string; JSON is in the event as it is.
-                let media = MediaType::parse(&content_type);
-                if !media.is_json()
-                    && !media.essence.starts_with("text/")
-                    && media.essence != "application/csv"
-                {
-                    return Err(DecodeError::new(format!(
-                        "expected data_base64 for datacontenttype {}, got data",
-                        quoted(&media.essence)
-                    )));
+impl<'a> EventMembers<'a> {
+    fn read(body: &'a [u8]) -> Decoded<Self> {
+        let mut scanner = Scanner::new(body)?;
+        scanner.enter(b'{', "a CloudEvent, a JSON object")?;
+        let mut members = Self::default();
+        while let Some(key) = scanner.key()? {
+            if key == "data" {
+                set_once(&mut members.data, scanner.set_aside()?, &key)?;
+            } else if key == "data_base64" {
+                if let Some(data) = read_string(&mut scanner, &key)? {
+                    set_once(&mut members.data_base64, data, &key)?;
                 }
-                if !media.is_json() {
-                    let Some(text) = read_string(&mut at, "data")? else {
-                        return Err(DecodeError::new("expected a string in \"data\", got null"));
-                    };
-                    let text = match text {
-                        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-                    };
-                    return Ok((text, content_type));
+            } else if let Some(attribute) = ATTRIBUTES.into_iter().find(|name| member_name(name) == key) {
+                let value = read_string(&mut scanner, &key)?;
+                if members.get(attribute).is_some() {
+                    return Err(twice("key", &key));
                 }
-                let begin = at.at;
-                at.skip()?;
-                Ok((Cow::Borrowed(&at.bytes[begin..at.at]), content_type))
+                members.attributes.extend(value.map(|value| (attribute, value)));
+            } else {
+                scanner.skip()?;
             }
         }
+        scanner.end()?;
+        Ok(members)
+    }
+
+    fn get(&self, attribute: &str) -> Option<&str> {
+        self.attributes.iter().find(|(name, _)| *name == attribute).map(|(_, value)| &**value)
+    }
+
+    fn event(&self) -> Decoded<Event> {
+        Event::new(Mode::Structured, |attribute| self.get(attribute))
+    }
+
+    fn into_body(self) -> Decoded<(Cow<'a, [u8]>, String)> {
+        let content_type = self.get("ce-datacontenttype").unwrap_or("application/json").to_owned();
+        let body = match (self.data, self.data_base64) {
+            (Some(_), Some(_)) => return refuse("expected data or data_base64, got both"),
+            (None, None) => return refuse("expected data or data_base64 in the CloudEvent, got neither"),
+            (None, Some(encoded)) => Cow::Owned(STANDARD.decode(encoded.as_bytes()).map_err(|e| {
+                DecodeError::new(format!("data_base64: expected padded base64, got an error: {e}"))
+            })?),
+            (Some(data), None) => read_data(data, &MediaType::parse(&content_type))?,
+        };
+        Ok((body, content_type))
+    }
+}
+
+/// Reads `data`: JSON is in the event as it is, text is in a string.
+fn read_data<'a>(mut data: Scanner<'a>, media: &MediaType<'_>) -> Decoded<Cow<'a, [u8]>> {
+    if media.is_json() {
+        let begin = data.at;
+        data.skip()?;
+        return Ok(Cow::Borrowed(&data.bytes[begin..data.at]));
+    }
+    if !media.essence.starts_with("text/") && media.essence != "application/csv" {
+        let got = quoted(&media.essence);
+        return refuse(format!("expected data_base64 for datacontenttype {got}, got data"));
+    }
+    match read_string(&mut data, "data")? {
+        None => refuse("expected a string in \"data\", got null"),
+        Some(Cow::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
+        Some(Cow::Owned(text)) => Ok(Cow::Owned(text.into_bytes())),
     }
 }

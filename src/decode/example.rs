@@ -30,23 +30,18 @@ pub(super) fn instances(inputs: &Inputs<'_>) -> String {
 /// `{"dataframe_split": {"columns": ["a", "b"], "data": [[0.0, 0.0]]}}`, or `instances` for models that take
 /// no tables.
 pub(super) fn dataframe(inputs: &Inputs<'_>) -> String {
-    let (names, elements): (Vec<&str>, Vec<ElementType>) = match (NamedColumns::of(inputs), &inputs.list[..])
-    {
-        (Some(columns), [only]) => {
-            columns.names.iter().map(|name| (name.as_str(), only.spec.element)).unzip()
+    let all = &inputs.list;
+    let are_columns = !all.is_empty() && all.iter().all(|input| is_column(input.spec));
+    let columns: Vec<(&str, ElementType)> = match NamedColumns::of(inputs) {
+        Some(columns) => columns.names.iter().map(|name| (name.as_str(), all[0].spec.element)).collect(),
+        None if are_columns && inputs.row_level() == 1 => {
+            all.iter().map(|input| (input.spec.name.as_str(), input.spec.element)).collect()
         }
-        (None, all)
-            if !all.is_empty()
-                && all.iter().all(|input| is_column(input.spec))
-                && inputs.row_level() == 1 =>
-        {
-            all.iter().map(|input| (input.spec.name.as_str(), input.spec.element)).unzip()
-        }
-        _ => return instances(inputs),
+        None => return instances(inputs),
     };
-    let cells = elements.iter().map(|element| value(&[], *element));
-    let names = names.iter().map(|name| quoted(name));
-    format!("{{\"dataframe_split\": {{\"columns\": [{}], \"data\": [[{}]]}}}}", joined(names), joined(cells))
+    let names = joined(columns.iter().map(|(name, _)| quoted(name)));
+    let cells = joined(columns.iter().map(|(_, element)| value(&[], *element)));
+    format!("{{\"dataframe_split\": {{\"columns\": [{names}], \"data\": [[{cells}]]}}}}")
 }
 
 fn is_column(spec: &TensorSpec) -> bool {

@@ -8,7 +8,7 @@ use std::io::Read as _;
 
 use flate2::bufread::GzDecoder;
 
-use super::error::{DecodeError, Decoded};
+use super::error::{DecodeError, Decoded, refuse};
 
 /// The first bytes of gzip, and its only compression method.
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
@@ -34,10 +34,10 @@ pub(super) fn decompress(body: &[u8], max_bytes: usize) -> Decoded<Vec<u8>> {
     let room = u64::try_from(claimed).unwrap_or(u64::MAX).saturating_add(1);
     let read = decoder.by_ref().take(room).read_to_end(&mut out);
     if out.len() > claimed {
-        return Err(DecodeError::new(format!(
+        return refuse(format!(
             "expected gzip that decompresses to the {claimed} bytes its trailer says, got more; compress \
              the body as one member"
-        )));
+        ));
     }
     read.map_err(|error| broken(&error))?;
     match decoder.into_inner() {

@@ -2,7 +2,7 @@
 
 use super::binary::Section;
 use super::columns::read_columns;
-use super::error::{DecodeError, Decoded, key_twice};
+use super::error::{Decoded, Located, refuse, set_once, twice};
 use super::inputs::Inputs;
 use super::limits::{Limits, check_id};
 use super::number::scan_number;
@@ -12,6 +12,9 @@ use super::rows::read_rows;
 use super::scanner::Scanner;
 use super::{example, v2};
 use crate::tensor::signature::Signature;
+
+/// The keys that hold a request's tensors.
+pub(super) const PAYLOAD_KEYS: [&str; 4] = ["instances", "inputs", "dataframe_records", "dataframe_split"];
 
 const FORMS: &str = "{\"instances\": […]}, {\"inputs\": …} or an Open Inference Protocol v2 request";
 
@@ -26,7 +29,7 @@ pub(super) fn decode(
     let mut scanner = Scanner::new(body)?;
     let mut inputs = Inputs::new(signature, *limits, body.len());
     match scanner.peek() {
-        None => return Err(DecodeError::new(format!("expected {FORMS}, got an empty body"))),
+        None => return refuse(format!("expected {FORMS}, got an empty body")),
         Some(b'[') => {
             let rows = read_rows(&mut scanner, &mut inputs)?;
             scanner.end()?;
@@ -44,21 +47,17 @@ pub(super) fn decode(
         } else {
             String::new()
         };
-        return Err(DecodeError::new(format!(
-            "expected {FORMS}, got an object with none of their keys{hint}"
-        )));
+        return refuse(format!("expected {FORMS}, got an object with none of their keys{hint}"));
     };
-    let protocol = match found.protocol {
-        Protocol::V2 { .. } => {
-            let outputs = seen.outputs.map(|mut at| v2::read_outputs(&mut at, signature)).transpose();
-            let binary = seen.parameters.map(|mut at| v2::read_binary_output(&mut at)).transpose();
-            Protocol::V2 {
-                outputs: outputs.map_err(|error| error.within("outputs"))?.unwrap_or_default(),
-                binary: binary.map_err(|error| error.within("parameters"))?.unwrap_or_default(),
-            }
+    let mut protocol = found.protocol;
+    if let Protocol::V2 { outputs, binary } = &mut protocol {
+        if let Some(mut at) = seen.outputs {
+            *outputs = v2::read_outputs(&mut at, signature).within("outputs")?;
         }
-        protocol => protocol,
-    };
+        if let Some(mut at) = seen.parameters {
+            *binary = v2::read_binary_output(&mut at).within("parameters")?;
+        }
+    }
     if let Some(section) = section {
         section.end()?;
     }
@@ -96,46 +95,27 @@ fn read_object<'a>(
 ) -> Decoded<Seen<'a>> {
     scanner.open(b'{')?;
     let mut seen = Seen::default();
-    let mut first = true;
-    while let Some(key) = scanner.key(first)? {
-        first = false;
-        let known = match &*key {
-            "instances" => "instances",
-            "inputs" => "inputs",
-            "dataframe_records" => "dataframe_records",
-            "dataframe_split" => "dataframe_split",
-            "id" if seen.id.is_some() => return Err(key_twice(&key)),
-            "id" => {
-                seen.id = read_id(scanner)?;
-                continue;
+    while let Some(key) = scanner.key()? {
+        let payload = PAYLOAD_KEYS.into_iter().find(|known| key == *known);
+        match (payload, &seen.data) {
+            (Some(known), Some(data)) if data.key == known => return Err(twice("key", &key)),
+            (Some(known), Some(data)) => {
+                return refuse(format!("expected one of {FORMS}, got both \"{}\" and \"{known}\"", data.key));
             }
-            "outputs" | "parameters" => {
-                scanner.peek();
-                let place = if key == "outputs" { &mut seen.outputs } else { &mut seen.parameters };
-                if place.replace(scanner.clone()).is_some() {
-                    return Err(key_twice(&key));
+            (Some(known), None) => seen.data = Some(read_data(scanner, inputs, section, known)?),
+            (None, _) => match &*key {
+                "id" if seen.id.is_some() => return Err(twice("key", &key)),
+                "id" => seen.id = read_id(scanner)?,
+                "outputs" => set_once(&mut seen.outputs, scanner.set_aside()?, &key)?,
+                "parameters" => set_once(&mut seen.parameters, scanner.set_aside()?, &key)?,
+                // Ignored: `signature_name` and other additions of other servers' clients.
+                _ => {
+                    seen.is_event |= key == "specversion";
+                    seen.has_columns |= key == "columns";
+                    seen.has_data |= key == "data";
+                    scanner.skip()?;
                 }
-                scanner.skip()?;
-                continue;
-            }
-            // Ignored: `signature_name` and other additions of other servers' clients.
-            _ => {
-                seen.is_event |= key == "specversion";
-                seen.has_columns |= key == "columns";
-                seen.has_data |= key == "data";
-                scanner.skip()?;
-                continue;
-            }
-        };
-        match &seen.data {
-            Some(data) if data.key == known => return Err(key_twice(&key)),
-            Some(data) => {
-                return Err(DecodeError::new(format!(
-                    "expected one of {FORMS}, got both \"{}\" and \"{known}\"",
-                    data.key
-                )));
-            }
-            None => seen.data = Some(read_data(scanner, inputs, section, known)?),
+            },
         }
     }
     scanner.end()?;
@@ -159,8 +139,8 @@ fn read_data(
             protocol = Protocol::Columns;
             read_columns(scanner, inputs)?;
         }
-        "dataframe_split" => rows = Some(read_split(scanner, inputs).map_err(|error| error.within(key))?),
-        _ => rows = Some(read_rows(scanner, inputs).map_err(|error| error.within(key))?),
+        "dataframe_split" => rows = Some(read_split(scanner, inputs).within(key)?),
+        _ => rows = Some(read_rows(scanner, inputs).within(key)?),
     }
     Ok(Payload { key, protocol, rows })
 }
@@ -170,12 +150,12 @@ pub(super) fn read_id(scanner: &mut Scanner<'_>) -> Decoded<Option<Id>> {
     match scanner.peek() {
         Some(b'"') => {
             let text = scanner.string()?;
-            check_id(&text).map_err(|error| error.within("id"))?;
+            check_id(&text).within("id")?;
             Ok(Some(Id::String(text.into_owned())))
         }
         Some(b'-' | b'0'..=b'9') => {
             let number = scan_number(scanner)?;
-            check_id(number.text()).map_err(|error| error.within("id"))?;
+            check_id(number.text()).within("id")?;
             Ok(Some(Id::Number(number.text().to_owned())))
         }
         _ if scanner.word("null") => Ok(None),
@@ -188,9 +168,7 @@ pub(super) fn read_id(scanner: &mut Scanner<'_>) -> Decoded<Option<Id>> {
 pub(super) fn find_id(body: &[u8]) -> Option<Id> {
     let mut scanner = Scanner::new(body).ok()?;
     scanner.open(b'{').ok().filter(|open| *open)?;
-    let mut first = true;
-    while let Some(key) = scanner.key(first).ok()? {
-        first = false;
+    while let Some(key) = scanner.key().ok()? {
         if key == "id" {
             return read_id(&mut scanner).ok()?;
         }

@@ -1,6 +1,6 @@
 //! Limits of one request, checked before memory is taken.
 
-use super::error::{DecodeError, Decoded};
+use super::error::{DecodeError, Decoded, refuse};
 use crate::tensor::{ElementType, Elements};
 
 /// Limits of one request; more is refused with `INPUT_TOO_LARGE`.
@@ -30,6 +30,11 @@ impl Limits {
     }
 }
 
+/// Refuses a request without rows.
+pub(super) fn at_least_one_row(rows: usize) -> Decoded<usize> {
+    if rows == 0 { refuse("expected at least one row, got none") } else { Ok(rows) }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self::DEFAULT
@@ -52,6 +57,32 @@ pub(super) fn copy_weight(value: &Elements) -> usize {
     element_weight(value.element()) + string / 8
 }
 
+/// Elements that a request may still have, each counted by its [`element_weight`].
+pub(super) struct ElementBudget {
+    pub(super) left: usize,
+    /// The request's limit of elements, for messages.
+    pub(super) max_elements: usize,
+}
+
+impl ElementBudget {
+    /// Takes `count` elements of this weight, before memory is taken for them.
+    pub(super) fn take(&mut self, weight: usize, count: usize) -> Decoded<()> {
+        let left = weight.checked_mul(count).and_then(|taken| self.left.checked_sub(taken));
+        self.left = left.ok_or_else(|| too_many_elements(self.max_elements, weight))?;
+        Ok(())
+    }
+}
+
+/// The error about too many elements; each of this input counts for `weight`.
+#[cold]
+pub(super) fn too_many_elements(max_elements: usize, weight: usize) -> Box<DecodeError> {
+    let counted =
+        if weight > 1 { format!(" (one of this input counts for {weight})") } else { String::new() };
+    DecodeError::too_large(format!(
+        "expected at most {max_elements} elements in all inputs, got more{counted}"
+    ))
+}
+
 /// The longest id of a request, in bytes: the limit of an attribute's value in Pub/Sub.
 pub const MAX_ID_BYTES: usize = 1024;
 
@@ -60,5 +91,5 @@ pub(super) fn check_id(id: &str) -> Decoded<()> {
     if id.len() <= MAX_ID_BYTES {
         return Ok(());
     }
-    Err(DecodeError::new(format!("expected at most {MAX_ID_BYTES} bytes, got {}", id.len())))
+    refuse(format!("expected at most {MAX_ID_BYTES} bytes, got {}", id.len()))
 }

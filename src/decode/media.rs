@@ -14,7 +14,7 @@
 //! CloudEvents first; its kind is then decided by its own content type. A body that could be of two kinds is
 //! refused, with a hint what to set.
 
-use super::error::{DecodeError, Decoded, quoted};
+use super::error::{Decoded, quoted, refuse};
 
 /// The kind of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,18 +68,12 @@ impl<'a> MediaType<'a> {
     }
 
     fn check_charset(&self) -> Decoded<()> {
-        match self.parameter("charset") {
-            None => Ok(()),
-            Some(charset)
-                if ["utf-8", "utf8", "us-ascii"].iter().any(|one| charset.eq_ignore_ascii_case(one)) =>
-            {
-                Ok(())
-            }
-            Some(charset) => Err(DecodeError::new(format!(
-                "expected charset=utf-8 in the content-type, got {}; send UTF-8",
-                quoted(charset)
-            ))),
+        let charset = self.parameter("charset").unwrap_or("utf-8");
+        if ["utf-8", "utf8", "us-ascii"].iter().any(|one| charset.eq_ignore_ascii_case(one)) {
+            return Ok(());
         }
+        let got = quoted(charset);
+        refuse(format!("expected charset=utf-8 in the content-type, got {got}; send UTF-8"))
     }
 }
 
@@ -96,11 +90,11 @@ pub(super) fn body_kind(
     };
     let only_v2 = |kind: BodyKind| match json_length {
         None => Ok(kind),
-        Some(_) => Err(DecodeError::new(format!(
+        Some(_) => refuse(format!(
             "expected inference-header-content-length with content-type application/octet-stream or \
              application/json, got {}; set only one of the two",
             quoted(&media.essence)
-        ))),
+        )),
     };
     match &*media.essence {
         "application/octet-stream" => Ok(binary()?.unwrap_or(BodyKind::Raw)),
@@ -112,9 +106,9 @@ pub(super) fn body_kind(
                 Some(value) if value.eq_ignore_ascii_case("absent") => Some(false),
                 Some(value) => {
                     let got = quoted(value);
-                    return Err(DecodeError::new(format!(
+                    return refuse(format!(
                         "expected header=present or header=absent in the content-type, got {got}"
-                    )));
+                    ));
                 }
             };
             only_v2(BodyKind::Csv { header })
@@ -130,7 +124,7 @@ pub(super) fn body_kind(
         }
         _ => {
             let got = quoted(&media.essence);
-            Err(DecodeError::new(format!("content-type {got} is not supported; send one of {SUPPORTED}")))
+            refuse(format!("content-type {got} is not supported; send one of {SUPPORTED}"))
         }
     }
 }
@@ -138,13 +132,13 @@ pub(super) fn body_kind(
 fn v2_binary(length: &str, body: usize) -> Decoded<BodyKind> {
     match length.parse() {
         Ok(json_length) if json_length <= body => Ok(BodyKind::V2Binary { json_length }),
-        Ok(_) => Err(DecodeError::new(format!(
+        Ok(_) => refuse(format!(
             "expected inference-header-content-length of at most {body}, the bytes of the body, got {length}"
-        ))),
-        Err(_) => Err(DecodeError::new(format!(
+        )),
+        Err(_) => refuse(format!(
             "expected inference-header-content-length in bytes, a whole number, got {}",
             quoted(length)
-        ))),
+        )),
     }
 }
 
@@ -157,12 +151,12 @@ fn sniff(body: &[u8]) -> Decoded<BodyKind> {
         None | Some(b'{' | b'[') => Ok(BodyKind::Json),
         Some(_) if is_image(body) => Ok(BodyKind::Image),
         Some(_) if body.starts_with(b"\x1f\x8b") => {
-            Err(DecodeError::new("the body looks like gzip; set content-encoding to gzip if it is"))
+            refuse("the body looks like gzip; set content-encoding to gzip if it is")
         }
-        Some(_) => Err(DecodeError::new(format!(
+        Some(_) => refuse(format!(
             "expected JSON, which begins with `{{` or `[`, for no content-type is set; if the body is \
              something else, set content-type to one of {SUPPORTED}"
-        ))),
+        )),
     }
 }
 

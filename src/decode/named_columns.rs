@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use super::error::{DecodeError, Decoded, did_you_mean, key_twice, one_of, quoted};
+use super::error::{Decoded, Located, quoted, refuse, twice, unknown};
 use super::inputs::Inputs;
 use super::scanner::Scanner;
 use crate::tensor::signature::Signature;
@@ -38,41 +38,29 @@ impl<'s> NamedColumns<'s> {
     /// Like `find`, with an error for an unknown column, or `None` if the bundle ignores unknown ones.
     pub(super) fn find_known(&self, name: &str, guess: usize) -> Decoded<Option<usize>> {
         match self.find(name, guess) {
-            None if !self.ignores_unknown => Err(self.unknown(name)),
+            None if !self.ignores_unknown => {
+                Err(unknown("column", name, self.names.iter().map(String::as_str)))
+            }
             found => Ok(found),
         }
     }
 
-    #[cold]
-    fn unknown(&self, name: &str) -> Box<DecodeError> {
-        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        DecodeError::new(format!(
-            "expected {}, got unknown column {}{}",
-            one_of("column", &names),
-            quoted(name),
-            did_you_mean(name, &names)
-        ))
+    /// True if the next object has the inputs' names as keys, not those of columns.
+    pub(super) fn is_input_next(&self, scanner: &Scanner<'_>, inputs: &Inputs<'_>) -> bool {
+        scanner.first_key_is(|key| self.find(key, 0).is_none() && inputs.position(key, 0).is_some())
     }
 
     /// Reads `{"alcohol": 13.2, …}` as one row, its keys in any order.
     pub(super) fn read_row(&self, scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<()> {
-        scanner.open(b'{')?;
         let begin = inputs.add_zeros(0, self.names.len())?;
         let mut filled = vec![false; self.names.len()];
-        let mut keys = 0;
-        while let Some(key) = scanner.key(keys == 0)? {
-            keys += 1;
-            let Some(place) = self.find_known(&key, keys - 1)? else {
-                scanner.skip()?;
-                continue;
-            };
+        let find = |_: &Vec<bool>, key: &str, guess| self.find_known(key, guess);
+        scanner.read_by_name(&mut filled, find, |filled, place, key, scanner| {
             if std::mem::replace(&mut filled[place], true) {
-                return Err(key_twice(&key));
+                return Err(twice("key", key));
             }
-            inputs
-                .set_cell(begin + place, scanner)
-                .map_err(|error| error.within(&format!("[{}]", quoted(&key))))?;
-        }
+            inputs.set_cell(begin + place, scanner).in_key(key)
+        })?;
         for place in self.absent(inputs.signature, &filled)? {
             inputs.set_nan(begin + place);
         }
@@ -87,10 +75,7 @@ impl<'s> NamedColumns<'s> {
             None => Ok(absent().collect()),
             Some(place) => {
                 let name = quoted(&self.names[place]);
-                Err(DecodeError::new(format!(
-                    "expected a value for each of {} columns, got none for {name}",
-                    filled.len()
-                )))
+                refuse(format!("expected a value for each of {} columns, got none for {name}", filled.len()))
             }
         }
     }

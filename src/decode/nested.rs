@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 
 use super::element::Element;
-use super::error::{DecodeError, Decoded, plural, quoted};
-use super::limits::element_weight;
+use super::error::{DecodeError, Decoded, Located, plural, quoted};
+use super::limits::{ElementBudget, element_weight, too_many_elements};
 use super::scanner::Scanner;
 use crate::for_each_element_type;
 use crate::tensor::Elements;
@@ -23,7 +23,13 @@ pub(super) struct ValueContext<'s> {
     pub(super) may_be_padded: bool,
 }
 
-impl ValueContext<'_> {
+impl<'s> ValueContext<'s> {
+    /// For a value whose shape comes from the value itself, in a buffer of at most `limit` elements.
+    pub(super) fn new(spec: &'s TensorSpec, limit: usize, budget: &ElementBudget) -> Self {
+        let max_elements = budget.max_elements;
+        Self { spec, limit, max_elements, has_shape: false, may_be_padded: false }
+    }
+
     #[cold]
     pub(super) fn too_many(&self) -> Box<DecodeError> {
         too_many_elements(self.max_elements, element_weight(self.spec.element))
@@ -74,16 +80,6 @@ impl ValueContext<'_> {
     }
 }
 
-/// The error about too many elements; each of this input counts for `weight`.
-#[cold]
-pub(super) fn too_many_elements(max_elements: usize, weight: usize) -> Box<DecodeError> {
-    let counted =
-        if weight > 1 { format!(" (one of this input counts for {weight})") } else { String::new() };
-    DecodeError::too_large(format!(
-        "expected at most {max_elements} elements in all inputs, got more{counted}"
-    ))
-}
-
 /// Elements per fast-path run, and elements read one by one after a run that read none.
 const RUN: usize = 64;
 
@@ -108,7 +104,7 @@ fn nested<T: Element>(
     let mut count = 0;
     let mut next_run = 0;
     if inner.is_empty() {
-        while scanner.another(count == 0, b']')? {
+        while scanner.another(b']')? {
             let left = length.map_or(RUN, |length| length.saturating_sub(count).min(RUN));
             let room = out.capacity().min(context.limit).saturating_sub(out.len());
             let most = left.min(room);
@@ -123,12 +119,12 @@ fn nested<T: Element>(
             if out.len() >= context.limit {
                 return Err(context.too_many());
             }
-            out.push(T::read_element(scanner).map_err(|error| error.at(count))?);
+            out.push(T::read_element(scanner).at(count)?);
             count += 1;
         }
     } else {
-        while scanner.another(count == 0, b']')? {
-            nested(out, scanner, inner, context).map_err(|error| error.at(count))?;
+        while scanner.another(b']')? {
+            nested(out, scanner, inner, context).at(count)?;
             count += 1;
         }
     }

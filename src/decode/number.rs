@@ -1,7 +1,7 @@
 //! Numbers by JSON's grammar, correctly rounded: the result equals `str::parse` bit for bit. A parser of our
 //! own, because the same scan serves every element type, and a body's numbers are most of its bytes.
 
-use super::error::{DecodeError, Decoded};
+use super::error::{DecodeError, Decoded, refuse};
 use super::scanner::Scanner;
 
 /// A JSON number as it is in the body: `(-1)^negative * mantissa * 10^exponent`, unless `truncated`.
@@ -76,9 +76,7 @@ pub(super) fn scan_number<'a>(scanner: &mut Scanner<'a>) -> Decoded<Number<'a>> 
         return Err(malformed(scanner, at, "a digit"));
     }
     if digits > 1 && bytes[whole_start] == b'0' {
-        return Err(DecodeError::new(format!(
-            "expected a number without leading zeros at byte {whole_start}"
-        )));
+        return refuse(format!("expected a number without leading zeros at byte {whole_start}"));
     }
     let mut exponent = 0_i32;
     let mut plain = true;

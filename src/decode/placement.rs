@@ -1,6 +1,6 @@
 //! Placement of a table's cells in the model's inputs, for DataFrames and CSV.
 
-use super::error::{DecodeError, Decoded, quoted};
+use super::error::{Decoded, Located, refuse, twice};
 use super::inputs::Inputs;
 use super::named_columns::NamedColumns;
 use super::scanner::Scanner;
@@ -38,10 +38,7 @@ impl Placement {
                 None => inputs.find_known(name, position)?,
             };
             if place.is_some_and(|place| std::mem::replace(&mut filled[place], true)) {
-                return Err(DecodeError::new(format!(
-                    "expected each column once, got {} twice",
-                    quoted(name)
-                )));
+                return Err(twice("column", name));
             }
             places.push(place);
         }
@@ -62,19 +59,17 @@ pub(super) fn read_cells<'a>(
     places: &[Option<usize>],
     mut read: impl FnMut(usize, &mut Scanner<'a>) -> Decoded<()>,
 ) -> Decoded<()> {
-    if !scanner.open(b'[')? {
-        return Err(scanner.unexpected("a list of cells"));
-    }
+    scanner.enter(b'[', "a list of cells")?;
     let mut count = 0;
-    while scanner.another(count == 0, b']')? {
+    while scanner.another(b']')? {
         match places.get(count) {
-            Some(Some(place)) => read(*place, scanner).map_err(|error| error.at(count))?,
+            Some(Some(place)) => read(*place, scanner).at(count)?,
             Some(None) | None => scanner.skip()?,
         }
         count += 1;
     }
     if count != places.len() {
-        return Err(DecodeError::new(format!("expected {} cells, one a column, got {count}", places.len())));
+        return refuse(format!("expected {} cells, one a column, got {count}", places.len()));
     }
     Ok(())
 }

@@ -16,9 +16,9 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::envelope::ResponseFormat;
-use super::error::{DecodeError, Decoded, quoted};
-use super::event;
-use super::json::read_id;
+use super::error::{DecodeError, Decoded, Located, quoted, refuse};
+use super::event::{self, Event};
+use super::json::{PAYLOAD_KEYS, read_id};
 use super::media::MediaType;
 use super::request::Id;
 use super::scanner::Scanner;
@@ -78,7 +78,7 @@ pub fn find(headers: Headers<'_>, body: &[u8]) -> Option<Box<Reference>> {
 #[cold]
 fn find_in_headers(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
     let mut response_format = ResponseFormat::of(headers);
-    let event = headers.get("ce-specversion").map(|_| event::from_headers(headers)).transpose();
+    let event = Event::from_headers(headers);
     let object = if let Some(address) = headers.get(DATAREF) {
         parse_address(address)
     } else if headers.get("payloadFormat").is_some() {
@@ -91,25 +91,18 @@ fn find_in_headers(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
         headers.get("ce-specversion").filter(|_| body.is_empty())?;
         parse_address(headers.get("ce-dataref")?)
     };
-    let object = match event {
-        Ok(event) => {
-            response_format.event = event.map(Box::new);
-            object
-        }
-        Err(error) => Err(error),
-    };
+    let object = event.and_then(|event| {
+        response_format.event = event.map(Box::new);
+        object
+    });
     let of_the_body = OF_THE_BODY.iter().filter_map(|name| Some((*name, headers.get(name)?)));
     let mut body_headers: HashMap<String, String> =
         of_the_body.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     if let Some(kind) = headers.get("ce-datacontenttype").filter(|_| response_format.event.is_some()) {
         body_headers.entry(CONTENT_TYPE.to_owned()).or_insert_with(|| kind.to_owned());
     }
-    Some(Reference {
-        object: object.map_err(|error| error.into_rejection()),
-        response_format,
-        id: None,
-        body_headers,
-    })
+    let object = object.map_err(|error| error.into_rejection());
+    Some(Reference { object, response_format, id: None, body_headers })
 }
 
 /// `None` also for broken bodies: decoding them gives the better error.
@@ -118,30 +111,23 @@ fn find_in_body(headers: Headers<'_>, body: &[u8]) -> Option<Reference> {
     let mut response_format = ResponseFormat::of(headers);
     let media = headers.get(CONTENT_TYPE).map(MediaType::parse).filter(|media| !media.essence.is_empty());
     let mut body_headers = HashMap::new();
-    if media.as_ref().is_some_and(event::is_structured) {
+    let (event, address, id) = if media.as_ref().is_some_and(event::is_structured) {
         let (event, address, kind) = event::find_reference(body).ok()??;
-        response_format.event = Some(Box::new(event));
         body_headers.extend(kind.map(|kind| (CONTENT_TYPE.to_owned(), kind)));
-        let object = parse_address(&address).map_err(|error| error.into_rejection());
-        return Some(Reference { object, response_format, id: None, body_headers });
-    }
-    if media.is_some_and(|media| !media.is_json()) {
+        (Some(event), Some(address), None)
+    } else if media.is_some_and(|media| !media.is_json()) {
         return None;
-    }
-    let (address, id) = find_in_json(body).ok()??;
-    if headers.get("ce-specversion").is_some() {
-        response_format.event = Some(Box::new(event::from_headers(headers).ok()?));
-    }
+    } else {
+        let (address, id) = find_in_json(body).ok()??;
+        (Event::from_headers(headers).ok()?, address, id)
+    };
+    response_format.event = event.map(Box::new);
     let object = match address {
         Some(address) => parse_address(&address),
-        None => Err(DecodeError::new("expected a string \"gs://bucket/object\"").within("dataref")),
+        None => refuse("expected a string \"gs://bucket/object\"").within("dataref"),
     };
-    Some(Reference {
-        object: object.map_err(|error| error.into_rejection()),
-        response_format,
-        id,
-        body_headers,
-    })
+    let object = object.map_err(|error| error.into_rejection());
+    Some(Reference { object, response_format, id, body_headers })
 }
 
 /// The address, `None` if it is no string, and the id.
@@ -152,9 +138,8 @@ fn find_in_json(body: &[u8]) -> Decoded<InJson> {
     if !scanner.open(b'{')? {
         return Ok(None);
     }
-    let (mut found, mut id, mut first) = (None, None, true);
-    while let Some(key) = scanner.key(first)? {
-        first = false;
+    let (mut found, mut id) = (None, None);
+    while let Some(key) = scanner.key()? {
         match &*key {
             "dataref" if scanner.peek() == Some(b'"') => found = Some(Some(scanner.string()?.into_owned())),
             "dataref" => {
@@ -162,8 +147,8 @@ fn find_in_json(body: &[u8]) -> Decoded<InJson> {
                 found = Some(None);
             }
             "id" => id = id.or(read_id(&mut scanner)?),
-            // The keys of a request: `dataref` beside them is ignored.
-            "instances" | "inputs" | "dataframe_records" | "dataframe_split" => return Ok(None),
+            // `dataref` beside tensors is ignored.
+            key if PAYLOAD_KEYS.contains(&key) => return Ok(None),
             _ => scanner.skip()?,
         }
     }
@@ -173,30 +158,25 @@ fn find_in_json(body: &[u8]) -> Decoded<InJson> {
 
 /// `gs://bucket/object`.
 fn parse_address(address: &str) -> Decoded<Object> {
-    let Some(path) = address.strip_prefix("gs://") else {
+    let path = address.strip_prefix("gs://");
+    if path.is_none() && address.contains("://") {
         let got = quoted(address);
-        return Err(if address.contains("://") {
-            DecodeError::forbidden(format!("expected a dataref that begins with gs://, got {got}"))
-        } else {
-            DecodeError::new(format!("expected dataref as gs://bucket/object, got {got}"))
-        });
-    };
-    match path.split_once('/') {
+        return Err(DecodeError::forbidden(format!("expected a dataref that begins with gs://, got {got}")));
+    }
+    match path.and_then(|path| path.split_once('/')) {
         Some((bucket, name)) => object(bucket, name),
-        None => {
-            Err(DecodeError::new(format!("expected dataref as gs://bucket/object, got {}", quoted(address))))
-        }
+        None => refuse(format!("expected dataref as gs://bucket/object, got {}", quoted(address))),
     }
 }
 
 fn object(bucket: &str, name: &str) -> Decoded<Object> {
     if bucket.is_empty() || name.is_empty() || name.len() > MAX_NAME_BYTES {
         let length = name.len();
-        return Err(DecodeError::new(format!(
+        return refuse(format!(
             "expected a bucket and an object's name of 1 to {MAX_NAME_BYTES} bytes, got bucket {} and \
              {length} bytes",
             quoted(bucket)
-        )));
+        ));
     }
     // Legal in names, but a proxy or a file system might take them for steps out of an allowed prefix.
     if name.split('/').any(|part| matches!(part, "." | "..")) {
@@ -211,16 +191,16 @@ fn object(bucket: &str, name: &str) -> Decoded<Object> {
 
 fn announced_object(kind: &str, bucket: &str, name: &str, generation: &str) -> Decoded<Object> {
     if kind != "OBJECT_FINALIZE" {
-        return Err(DecodeError::new(format!(
+        return refuse(format!(
             "expected a notification of OBJECT_FINALIZE, got {}; let the bucket notify of this event alone",
             quoted(kind)
-        )));
+        ));
     }
     let Some(generation) = generation.parse().ok().filter(|generation| *generation > 0) else {
-        return Err(DecodeError::new(format!(
+        return refuse(format!(
             "expected objectGeneration as a whole number above 0, got {}",
             quoted(generation)
-        )));
+        ));
     };
     Ok(Object { generation: Some(generation), is_announced: true, ..object(bucket, name)? })
 }
@@ -230,9 +210,8 @@ impl Reference {
     /// `application/octet-stream`, which tools write if they do not know the type.
     pub fn attributes(&self, content_type: &str, content_encoding: &str) -> HashMap<String, String> {
         let mut attributes = self.body_headers.clone();
-        let is_known = !MediaType::parse(content_type).essence.is_empty()
-            && MediaType::parse(content_type).essence != "application/octet-stream";
-        if is_known {
+        let essence = MediaType::parse(content_type).essence;
+        if !["", "application/octet-stream"].contains(&&*essence) {
             attributes.insert(CONTENT_TYPE.to_owned(), content_type.to_owned());
         }
         // Cloud Storage reports `identity` for objects without an encoding.

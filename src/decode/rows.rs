@@ -1,26 +1,26 @@
 //! Rows: `instances`, a bare list and `dataframe_records`. Each row is a value, an object by input or column
 //! name, or a list of cells if each input is one column.
 
-use super::error::{DecodeError, Decoded, key_twice, quoted};
+use super::error::{Decoded, Located, twice};
 use super::example;
 use super::inputs::Inputs;
+use super::limits::at_least_one_row;
 use super::named_columns::NamedColumns;
 use super::placement::{Places, read_cells};
 use super::scanner::Scanner;
-use crate::tensor::signature::{Dim, ValueKind};
+use crate::tensor::ElementType;
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 
 /// Reads a list of rows and returns their number. For a model without a batch dimension each row is a whole
 /// input, and they run one after the other.
 pub(super) fn read_rows(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> Decoded<usize> {
     let (begin, start) = (scanner.at, scanner.clone());
-    if !scanner.open(b'[')? {
-        return Err(scanner.unexpected("a list of rows"));
-    }
+    scanner.enter(b'[', "a list of rows")?;
     let columns = NamedColumns::of(inputs);
     let order: Places =
         if takes_cells(inputs) { inputs.in_order().into_iter().map(Some).collect() } else { Vec::new() };
     let mut rows = 0;
-    while scanner.another(rows == 0, b']')? {
+    while scanner.another(b']')? {
         if rows == 1 {
             // One allocation for all rows, if they are as long as the first one.
             inputs.reserve_times((scanner.bytes.len() - scanner.at) / (scanner.at - begin) + 1);
@@ -36,10 +36,7 @@ pub(super) fn read_rows(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> D
         })?;
         rows += 1;
     }
-    if rows == 0 {
-        return Err(DecodeError::new("expected at least one row, got none"));
-    }
-    Ok(rows)
+    at_least_one_row(rows)
 }
 
 fn read_row(
@@ -49,57 +46,48 @@ fn read_row(
     order: &[Option<usize>],
     index: usize,
 ) -> Decoded<()> {
-    let is_object = scanner.peek() == Some(b'{');
-    let is_single = inputs.list.len() == 1;
-    if !is_object && is_single {
+    if let [only] = &inputs.list[..]
+        && is_value(scanner, only.spec)
+    {
         return inputs.read_value(0, scanner, inputs.row_level());
     }
-    if !is_object && !order.is_empty() {
+    if scanner.peek() != Some(b'{') {
+        if order.is_empty() {
+            return Err(scanner.unexpected("an object with a value for every input"));
+        }
         read_cells(scanner, order, |place, scanner| inputs.read_value(place, scanner, 1))?;
         return inputs.complete(index + 1);
     }
-    if !is_object {
-        return Err(scanner.unexpected("an object with a value for every input"));
-    }
-    if is_single
-        && matches!(inputs.list[0].spec.kind, ValueKind::Map { .. })
-        && !is_named_object(scanner, &inputs.list[0].spec.name)
-    {
-        return inputs.read_value(0, scanner, inputs.row_level());
-    }
-    if is_single
-        && inputs.takes_base64(0)
-        && first_key_is(scanner, |key| key == "b64")
-        && inputs.position("b64", 0).is_none()
-    {
-        return inputs.read_value(0, scanner, inputs.row_level());
-    }
     if let Some(columns) = columns
-        && !first_key_is(scanner, |key| columns.find(key, 0).is_none() && inputs.position(key, 0).is_some())
+        && !columns.is_input_next(scanner, inputs)
     {
         return columns.read_row(scanner, inputs);
     }
     read_row_by_input(scanner, inputs, index)
 }
 
+/// True if the next row is the value of the one input, not an object by input or column name.
+fn is_value(scanner: &mut Scanner<'_>, spec: &TensorSpec) -> bool {
+    if scanner.peek() != Some(b'{') {
+        return true;
+    }
+    match spec.element {
+        ElementType::String | ElementType::Bytes => {
+            spec.name != "b64" && scanner.first_key_is(|key| key == "b64")
+        }
+        _ => matches!(spec.kind, ValueKind::Map { .. }) && !is_named_object(scanner, &spec.name),
+    }
+}
+
 /// Reads `{"x": …, "y": …}` as row `index`.
 fn read_row_by_input(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> Decoded<()> {
-    scanner.open(b'{')?;
-    let mut keys = 0;
-    while let Some(key) = scanner.key(keys == 0)? {
-        keys += 1;
-        let Some(input) = inputs.find_known(&key, keys - 1)? else {
-            scanner.skip()?;
-            continue;
-        };
+    let level = inputs.row_level();
+    scanner.read_by_name(inputs, Inputs::find_known, |inputs, input, key, scanner| {
         if inputs.list[input].values_read > index {
-            return Err(key_twice(&key));
+            return Err(twice("key", key));
         }
-        let level = inputs.row_level();
-        inputs
-            .read_value(input, scanner, level)
-            .map_err(|error| error.within(&format!("[{}]", quoted(&key))))?;
-    }
+        inputs.read_value(input, scanner, level).in_key(key)
+    })?;
     inputs.complete(index + 1)
 }
 
@@ -128,16 +116,10 @@ pub(super) fn list_hint(inputs: &Inputs<'_>) -> String {
     format!("a list of rows is expected, also for one row: {}", example::instances(inputs))
 }
 
-/// True if an object comes next and its first key passes `test`.
-pub(super) fn first_key_is(scanner: &Scanner<'_>, test: impl FnOnce(&str) -> bool) -> bool {
-    let mut ahead = scanner.clone();
-    matches!(ahead.open(b'{'), Ok(true)) && matches!(ahead.key(true), Ok(Some(key)) if test(&key))
-}
-
 /// True if an object comes next whose first value has this name and is an object, which no value of a map is.
 fn is_named_object(scanner: &Scanner<'_>, name: &str) -> bool {
     let mut ahead = scanner.clone();
     matches!(ahead.open(b'{'), Ok(true))
-        && matches!(ahead.key(true), Ok(Some(key)) if key == name)
+        && matches!(ahead.key(), Ok(Some(key)) if key == name)
         && ahead.peek() == Some(b'{')
 }

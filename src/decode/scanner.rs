@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::error::{DecodeError, Decoded};
+use super::error::{DecodeError, Decoded, refuse};
 
 /// Deep enough for every request (a tensor's rank is at most 8), shallow enough for any stack.
 pub(super) const MAX_DEPTH: u8 = 64;
@@ -18,6 +18,8 @@ pub(super) struct Scanner<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
     depth: u8,
+    /// True right behind the byte that opens an array or object.
+    at_start: bool,
     /// True if a space followed the last comma between numbers: a guess for the next comma.
     pub(super) is_spaced: bool,
 }
@@ -33,7 +35,7 @@ impl<'a> Scanner<'a> {
             ))
         })?;
         let at = if text.starts_with('\u{feff}') { 3 } else { 0 };
-        Ok(Self { text, bytes: body, at, depth: 0, is_spaced: true })
+        Ok(Self { text, bytes: body, at, depth: 0, at_start: false, is_spaced: true })
     }
 
     /// Consumes white space; returns the next byte without consuming it.
@@ -64,19 +66,25 @@ impl<'a> Scanner<'a> {
             return Ok(false);
         }
         if self.depth == MAX_DEPTH {
-            return Err(DecodeError::new(format!(
+            return refuse(format!(
                 "expected at most {MAX_DEPTH} arrays and objects inside each other, got more at byte {}",
                 self.at - 1
-            )));
+            ));
         }
         self.depth += 1;
+        self.at_start = true;
         Ok(true)
     }
 
-    /// True if another element follows; consumes the comma before it, or `close`. `first`: no element was
-    /// read yet.
+    /// Like [`Self::open`], but refuses anything else than `wanted`.
+    pub(super) fn enter(&mut self, byte: u8, wanted: &str) -> Decoded<()> {
+        if self.open(byte)? { Ok(()) } else { Err(self.unexpected(wanted)) }
+    }
+
+    /// True if another element follows; consumes the comma before it, or `close`.
     #[inline(always)]
-    pub(super) fn another(&mut self, first: bool, close: u8) -> Decoded<bool> {
+    pub(super) fn another(&mut self, close: u8) -> Decoded<bool> {
+        let first = std::mem::take(&mut self.at_start);
         match self.peek() {
             Some(b',') if !first => {
                 self.at += 1;
@@ -93,8 +101,8 @@ impl<'a> Scanner<'a> {
     }
 
     /// Consumes the next key of an object and its colon; returns `None` if the object closes.
-    pub(super) fn key(&mut self, first: bool) -> Decoded<Option<Cow<'a, str>>> {
-        if !self.another(first, b'}')? {
+    pub(super) fn key(&mut self) -> Decoded<Option<Cow<'a, str>>> {
+        if !self.another(b'}')? {
             return Ok(None);
         }
         if self.peek() != Some(b'"') {
@@ -105,6 +113,12 @@ impl<'a> Scanner<'a> {
             return Err(self.unexpected("`:`"));
         }
         Ok(Some(key))
+    }
+
+    /// True if an object comes next and its first key passes `test`.
+    pub(super) fn first_key_is(&self, test: impl FnOnce(&str) -> bool) -> bool {
+        let mut ahead = self.clone();
+        matches!(ahead.open(b'{'), Ok(true)) && matches!(ahead.key(), Ok(Some(key)) if test(&key))
     }
 
     /// Consumes a string; borrows it if it has no escapes. The next byte must be its opening quote.
@@ -127,13 +141,11 @@ impl<'a> Scanner<'a> {
                 Some(control) => {
                     let what =
                         format!("a control character (0x{control:02x}) in a string at byte {}", self.at);
-                    return Err(DecodeError::new(format!("expected it as a \\u escape, got {what}")));
+                    return refuse(format!("expected it as a \\u escape, got {what}"));
                 }
                 None => {
                     let what = format!("the string that begins at byte {}", start - 1);
-                    return Err(DecodeError::new(format!(
-                        "expected `\"` to end {what}, got the end of the body"
-                    )));
+                    return refuse(format!("expected `\"` to end {what}, got the end of the body"));
                 }
             }
             owned.push_str(self.plain_run());
@@ -177,9 +189,7 @@ impl<'a> Scanner<'a> {
                 });
             }
             _ => {
-                return Err(DecodeError::new(format!(
-                    "expected a JSON escape, got an unknown one at byte {start}"
-                )));
+                return refuse(format!("expected a JSON escape, got an unknown one at byte {start}"));
             }
         };
         Ok(plain)

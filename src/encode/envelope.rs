@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::response::Body;
-use super::value::push_text;
+use super::value::{push_key, push_text};
 use crate::decode::MAX_ID_BYTES;
 use crate::decode::envelope::ResponseFormat;
-use crate::decode::event::{Event, Mode};
+use crate::decode::event::{Event, Mode, member_name};
 use crate::headers::{CONTENT_ENCODING, CONTENT_TYPE, HEADER_LENGTH};
 use crate::{gzip, rfc3339};
 
@@ -48,9 +48,7 @@ pub fn wrap(body: Body, format: &ResponseFormat, metadata: &ResponseMetadata<'_>
         let members = members(event, metadata);
         match event.mode {
             Mode::Binary => {
-                headers.extend(
-                    members.into_iter().map(|(name, value)| (header(name), value.into_owned().into())),
-                );
+                headers.extend(members.into_iter().map(|(name, value)| (name, value.into_owned().into())));
             }
             Mode::Structured => {
                 bytes = structured(&bytes, content_type, &members);
@@ -65,38 +63,23 @@ pub fn wrap(body: Body, format: &ResponseFormat, metadata: &ResponseMetadata<'_>
     Wrapped { body: bytes, headers }
 }
 
-/// The members of the response's event, without its data.
+/// The members of the response's event without its data, by their headers in binary mode.
 fn members<'a>(event: &'a Event, metadata: &ResponseMetadata<'_>) -> Vec<(&'static str, Cow<'a, str>)> {
     let kind = if metadata.is_ok { "dev.predictd.prediction.v1" } else { "dev.predictd.error.v1" };
     let mut members = vec![
-        ("specversion", "1.0".into()),
-        ("id", format!("prediction-{}", metadata.message_id).into()),
-        ("source", source(metadata.model).into()),
-        ("type", kind.into()),
-        ("time", rfc3339::format(metadata.now).into()),
+        ("ce-specversion", "1.0".into()),
+        ("ce-id", format!("prediction-{}", metadata.message_id).into()),
+        ("ce-source", source(metadata.model).into()),
+        ("ce-type", kind.into()),
+        ("ce-time", rfc3339::format(metadata.now).into()),
     ];
     let repeated = [
-        ("subject", event.subject.as_deref()),
-        ("causationid", Some(&*event.id)),
-        ("correlationid", event.correlation_id.as_deref()),
+        ("ce-subject", event.subject.as_deref()),
+        ("ce-causationid", Some(&*event.id)),
+        ("ce-correlationid", event.correlation_id.as_deref()),
     ];
     members.extend(repeated.into_iter().filter_map(|(name, value)| Some((name, value?.into()))));
     members
-}
-
-/// The header of an event's member in binary mode.
-fn header(member: &str) -> &'static str {
-    match member {
-        "specversion" => "ce-specversion",
-        "id" => "ce-id",
-        "source" => "ce-source",
-        "type" => "ce-type",
-        "time" => "ce-time",
-        "subject" => "ce-subject",
-        "causationid" => "ce-causationid",
-        "correlationid" => "ce-correlationid",
-        other => unreachable!("responses have no member {other}"),
-    }
 }
 
 /// All characters but the unreserved ones of a URI (RFC 3986, section 2.3).
@@ -121,10 +104,9 @@ fn structured(body: &[u8], content_type: &str, members: &[(&str, Cow<'_, str>)])
     let size: usize = members.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
     let mut out = Vec::with_capacity(body.len() * 4 / 3 + size + 80);
     out.push(b'{');
-    let all = members.iter().map(|(name, value)| (*name, &**value));
+    let all = members.iter().map(|(name, value)| (member_name(name), &**value));
     for (name, value) in all.chain([("datacontenttype", content_type)]) {
-        push_text(&mut out, name);
-        out.push(b':');
+        push_key(&mut out, name);
         push_text(&mut out, value);
         out.push(b',');
     }

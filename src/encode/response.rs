@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::outputs::{push_named, push_rows};
 use super::v2;
-use super::value::{estimate, push_text};
+use super::value::{estimate, push_member};
 use crate::decode::{Id, Limits, Protocol, RequestedOutput, ResponseSpec};
 use crate::error::{Code, Rejection};
 use crate::tensor::{Output, Show};
@@ -70,9 +70,8 @@ pub fn response(
     let mut out = Vec::with_capacity(capacity(spec, &chosen, served, rows));
     match &spec.protocol {
         Protocol::Rows => {
-            out.extend_from_slice(b"{\"predictions\":[");
+            out.extend_from_slice(b"{\"predictions\":");
             push_rows(&mut out, &chosen, served.batched, rows);
-            out.push(b']');
             push_served(&mut out, served);
         }
         Protocol::Columns => {
@@ -82,12 +81,10 @@ pub fn response(
         }
         Protocol::V2 { outputs: requested, binary } => {
             let is_binary = |index: usize| requested.get(index).and_then(|one| one.binary).unwrap_or(*binary);
-            out.extend_from_slice(b"{\"model_name\":");
-            push_text(&mut out, served.model);
-            out.extend_from_slice(b",\"model_version\":");
-            push_text(&mut out, served.version);
+            push_member(&mut out, "{\"model_name\":", served.model);
+            push_member(&mut out, ",\"model_version\":", served.version);
             push_id(&mut out, spec.id.as_ref());
-            out.extend_from_slice(b",\"outputs\":[");
+            out.extend_from_slice(b",\"outputs\":");
             let json_length = v2::push_outputs(&mut out, &chosen, is_binary);
             return Ok(Body { bytes: out, json_length });
         }
@@ -107,10 +104,8 @@ pub fn error(rejection: &Rejection, id: Option<&Id>) -> Vec<u8> {
         }
     };
     let mut out = Vec::with_capacity(64 + message.len() + id.map_or(0, |id| id.as_str().len()));
-    out.extend_from_slice(b"{\"error\":{\"code\":");
-    push_text(&mut out, rejection.code.as_str());
-    out.extend_from_slice(b",\"message\":");
-    push_text(&mut out, &message);
+    push_member(&mut out, "{\"error\":{\"code\":", rejection.code.as_str());
+    push_member(&mut out, ",\"message\":", &message);
     out.push(b'}');
     push_id(&mut out, id);
     out.push(b'}');
@@ -120,8 +115,7 @@ pub fn error(rejection: &Rejection, id: Option<&Id>) -> Vec<u8> {
 /// `{"dataref": "gs://…", "id": …}`: the address of a response that was stored in a bucket.
 pub fn reference(address: &str, id: Option<&Id>) -> Vec<u8> {
     let mut out = Vec::with_capacity(32 + address.len() + id.map_or(0, |id| id.as_str().len()));
-    out.extend_from_slice(b"{\"dataref\":");
-    push_text(&mut out, address);
+    push_member(&mut out, "{\"dataref\":", address);
     push_id(&mut out, id);
     out.push(b'}');
     out
@@ -185,18 +179,15 @@ fn requested<'o, 'a>(
     spec: &ResponseSpec,
     outputs: &'o [Output<'a>],
 ) -> Result<Vec<&'o Output<'a>>, Rejection> {
+    let find = |RequestedOutput { name, .. }: &RequestedOutput| {
+        let found = outputs.iter().find(|output| output.name == *name);
+        let unknown = || format!("outputs: expected names of the model's outputs, got {name:?}");
+        found.ok_or_else(|| Rejection::invalid(unknown()))
+    };
     match &spec.protocol {
-        Protocol::V2 { outputs: requested, .. } if !requested.is_empty() => requested
-            .iter()
-            .map(|RequestedOutput { name, .. }| {
-                let found = outputs.iter().find(|output| output.name == *name);
-                found.ok_or_else(|| {
-                    Rejection::invalid(format!(
-                        "outputs: expected names of the model's outputs, got {name:?}"
-                    ))
-                })
-            })
-            .collect(),
+        Protocol::V2 { outputs: requested, .. } if !requested.is_empty() => {
+            requested.iter().map(find).collect()
+        }
         _ => Ok(outputs.iter().collect()),
     }
 }
@@ -222,17 +213,17 @@ pub(super) fn capacity(
 }
 
 fn push_served(out: &mut Vec<u8>, served: &ServedModel<'_>) {
-    out.extend_from_slice(b",\"model\":");
-    push_text(out, served.model);
-    out.extend_from_slice(b",\"model_version\":");
-    push_text(out, served.version);
+    push_member(out, ",\"model\":", served.model);
+    push_member(out, ",\"model_version\":", served.version);
 }
 
 fn push_id(out: &mut Vec<u8>, id: Option<&Id>) {
-    let Some(id) = id else { return };
-    out.extend_from_slice(b",\"id\":");
     match id {
-        Id::String(text) => push_text(out, text),
-        Id::Number(number) => out.extend_from_slice(number.as_bytes()),
+        None => {}
+        Some(Id::String(text)) => push_member(out, ",\"id\":", text),
+        Some(Id::Number(number)) => {
+            out.extend_from_slice(b",\"id\":");
+            out.extend_from_slice(number.as_bytes());
+        }
     }
 }

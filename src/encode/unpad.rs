@@ -50,14 +50,14 @@ pub fn lend_unpadded<T>(
         .iter()
         .enumerate()
         .map(|(position, output)| {
-            let unpads: Vec<&Unpad> = unpads.iter().filter(|cut| cut.output == position).collect();
-            Unpadded::of(protocol, lengths, output, &unpads)
+            let own = unpads.iter().filter(|unpad| unpad.output == position);
+            Unpadded::of(protocol, lengths, output, own)
         })
         .collect();
     let parts: Vec<Vec<Output<'_>>> = outputs
         .iter()
         .zip(&cut)
-        .map(|(output, cut)| cut.as_ref().map_or_else(Vec::new, |cut| cut.outputs(output)))
+        .map(|(output, cut)| cut.as_ref().map_or_else(Vec::new, |cut| cut.parts(output)))
         .collect();
     let lent: Vec<Output<'_>> = outputs
         .iter()
@@ -65,10 +65,10 @@ pub fn lend_unpadded<T>(
         .zip(&cut)
         .map(|((output, parts), cut)| match cut {
             None => *output,
-            Some(Unpadded::Whole { shape, elements }) => {
+            Some(Unpadded { elements, whole: Some(shape), .. }) => {
                 Output { shape, elements: elements.view(), ..*output }
             }
-            Some(Unpadded::Each(_)) => {
+            Some(Unpadded { whole: None, .. }) => {
                 Output { shape: &[0], elements: View::U8(&[]), show: Show::PerRow(parts), ..*output }
             }
         })
@@ -76,71 +76,73 @@ pub fn lend_unpadded<T>(
     use_outputs(&lent)
 }
 
-/// The rows of one output without padding.
-enum Unpadded {
-    Whole {
-        shape: Vec<usize>,
-        elements: Elements,
-    },
-    /// Each row's elements and their shape.
-    Each(Vec<(Elements, Vec<usize>)>),
+/// The rows of one output without padding, side by side.
+struct Unpadded {
+    elements: Elements,
+    /// The shape of each row.
+    rows: Vec<Vec<usize>>,
+    /// The shape of all rows together; `None` if they differ in length.
+    whole: Option<Vec<usize>>,
 }
 
 impl Unpadded {
     /// `None` if the output has no padding.
-    fn of(
+    fn of<'u>(
         protocol: &Protocol,
         lengths: &Lengths<'_>,
         output: &Output<'_>,
-        unpads: &[&Unpad],
+        unpads: impl Iterator<Item = &'u Unpad>,
     ) -> Option<Self> {
         if !matches!(output.show, Show::Values | Show::Named(_) | Show::Ranked { .. }) {
             return None;
         }
-        let (rows, row) = output.shape.split_first()?;
+        let (count, row) = output.shape.split_first()?;
         // A dimension with another length than the padded one has its name by mistake.
-        let is_padded = |cut: &&&Unpad| {
-            lengths.padded.get(cut.padding).is_some_and(|padded| {
-                row.get(cut.axis - 1) == Some(&padded.length) && padded.own.len() == *rows
+        let is_padded = |unpad: &&Unpad| {
+            lengths.padded.get(unpad.padding).is_some_and(|padded| {
+                row.get(unpad.axis - 1) == Some(&padded.length) && padded.own.len() == *count
             })
         };
-        let unpads: Vec<&&Unpad> = unpads.iter().filter(is_padded).collect();
+        let unpads: Vec<&Unpad> = unpads.filter(is_padded).collect();
         let kept = |number: usize| {
             let mut kept = row.to_vec();
-            unpads.iter().for_each(|cut| kept[cut.axis - 1] = lengths.padded[cut.padding].own[number]);
+            for unpad in &unpads {
+                kept[unpad.axis - 1] = lengths.padded[unpad.padding].own[number];
+            }
             kept
         };
-        let mut each: Vec<Vec<usize>> = (0..*rows).map(kept).collect();
-        if each.iter().all(|kept| *kept == *row) {
+        let mut rows: Vec<Vec<usize>> = (0..*count).map(kept).collect();
+        if rows.iter().all(|kept| *kept == *row) {
             return None;
         }
-        let longest = |axis| each.iter().map(|kept: &Vec<usize>| kept[axis]).max().unwrap_or(0);
+        let longest = |axis| rows.iter().map(|kept: &Vec<usize>| kept[axis]).max().unwrap_or(0);
         let whole: Vec<usize> = (0..row.len()).map(longest).collect();
-        let ragged = matches!(protocol, Protocol::Rows) && each.iter().any(|kept| *kept != whole);
-        if !ragged {
-            each.fill(whole.clone());
+        let is_ragged = matches!(protocol, Protocol::Rows) && rows.iter().any(|kept| *kept != whole);
+        if !is_ragged {
+            rows.fill(whole.clone());
         }
         let width: usize = row.iter().product();
-        let cut_row = |elements: &mut Elements, number: usize, kept: &[usize]| {
+        let mut elements = Elements::with_capacity(output.elements.element(), 0);
+        for (number, kept) in rows.iter().enumerate() {
             let own = output.elements.slice(number * width..(number + 1) * width);
-            extend_corner(elements, own, row, kept, lengths.padded_before);
-        };
-        if !ragged {
-            let mut elements = Elements::with_capacity(output.elements.element(), 0);
-            each.iter().enumerate().for_each(|(number, kept)| cut_row(&mut elements, number, kept));
-            return Some(Self::Whole { shape: [&[*rows], &whole[..]].concat(), elements });
+            extend_corner(&mut elements, own, row, kept, lengths.padded_before);
         }
-        let own = |(number, kept): (usize, Vec<usize>)| {
-            let mut elements = Elements::with_capacity(output.elements.element(), 0);
-            cut_row(&mut elements, number, &kept);
-            (elements, kept)
-        };
-        Some(Self::Each(each.into_iter().enumerate().map(own).collect()))
+        let whole = (!is_ragged).then(|| [&[*count], &whole[..]].concat());
+        Some(Self { elements, rows, whole })
     }
 
-    fn outputs<'a>(&'a self, output: &Output<'a>) -> Vec<Output<'a>> {
-        let Self::Each(rows) = self else { return Vec::new() };
-        rows.iter().map(|(elements, shape)| Output { shape, elements: elements.view(), ..*output }).collect()
+    /// One output a row, if they differ in length.
+    fn parts<'a>(&'a self, output: &Output<'a>) -> Vec<Output<'a>> {
+        if self.whole.is_some() {
+            return Vec::new();
+        }
+        let mut end = 0;
+        let part = |shape: &'a Vec<usize>| {
+            let begin = end;
+            end += shape.iter().product::<usize>();
+            Output { shape, elements: self.elements.view().slice(begin..end), ..*output }
+        };
+        self.rows.iter().map(part).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::binary;
 use super::ranking::ranked_tensors;
-use super::value::{push_nested, push_text};
+use super::value::{push_list, push_member, push_nested};
 use crate::tensor::{Elements, Output, Show, View};
 
 /// One tensor of the response.
@@ -42,13 +42,8 @@ pub(super) fn push_outputs(
     for (index, output) in outputs.iter().enumerate() {
         push_expanded(&mut tensors, Cow::Borrowed(output.name), output, is_binary(index));
     }
-    for (index, tensor) in tensors.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        push_tensor(out, tensor);
-    }
-    out.extend_from_slice(b"]}");
+    push_list(out, b"[]", &tensors, push_tensor);
+    out.push(b'}');
     let json_length = out.len();
     let binary = || tensors.iter().filter(|tensor| tensor.is_binary);
     out.reserve_exact(binary().map(|tensor| binary::size(tensor.elements.view())).sum());
@@ -65,8 +60,6 @@ fn push_expanded<'a>(
     output: &Output<'a>,
     is_binary: bool,
 ) {
-    let shape = Cow::Borrowed(output.shape);
-    let borrowed = TensorData::Borrowed(output.elements);
     match output.show {
         Show::Missing => {}
         Show::Sequence(parts) | Show::PerRow(parts) => {
@@ -74,11 +67,11 @@ fn push_expanded<'a>(
                 push_expanded(tensors, format!("{name}.{index}").into(), part, is_binary);
             }
         }
-        Show::Values => {
-            tensors.push(ResponseTensor { name, shape, elements: borrowed, labels: None, is_binary })
-        }
-        Show::Named(names) => {
-            tensors.push(ResponseTensor { name, shape, elements: borrowed, labels: Some(names), is_binary })
+        Show::Values | Show::Named(_) => {
+            let labels = if let Show::Named(names) = output.show { Some(names) } else { None };
+            let elements = TensorData::Borrowed(output.elements);
+            let shape = Cow::Borrowed(output.shape);
+            tensors.push(ResponseTensor { name, shape, elements, labels, is_binary });
         }
         Show::Ranked { labels, top, threshold } => {
             let (shape, scores, places) = ranked_tensors(output, labels, top, threshold);
@@ -95,18 +88,12 @@ fn push_expanded<'a>(
 
 fn push_tensor(out: &mut Vec<u8>, tensor: &ResponseTensor<'_>) {
     let elements = tensor.elements.view();
-    out.extend_from_slice(b"{\"name\":");
-    push_text(out, &tensor.name);
-    out.extend_from_slice(b",\"datatype\":");
-    push_text(out, elements.element().datatype());
-    out.extend_from_slice(b",\"shape\":[");
-    for (place, length) in tensor.shape.iter().enumerate() {
-        if place > 0 {
-            out.push(b',');
-        }
+    push_member(out, "{\"name\":", &tensor.name);
+    push_member(out, ",\"datatype\":", elements.element().datatype());
+    out.extend_from_slice(b",\"shape\":");
+    push_list(out, b"[]", &*tensor.shape, |out, length| {
         out.extend_from_slice(itoa::Buffer::new().format(*length).as_bytes());
-    }
-    out.push(b']');
+    });
     push_parameters(out, tensor);
     if !tensor.is_binary {
         out.extend_from_slice(b",\"data\":");

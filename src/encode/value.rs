@@ -47,33 +47,25 @@ macro_rules! floats {
 }
 floats!(f32, 17; f64, 26);
 
-impl WriteJson for f16 {
-    const WIDTH: usize = 17;
+macro_rules! halves {
+    ($($rust:ty),+) => { $(
+        impl WriteJson for $rust {
+            const WIDTH: usize = 17;
 
-    /// The fewest digits that read back as the same float16, which are at most five.
-    fn push(&self, out: &mut Vec<u8>) {
-        let exact = self.to_f32();
-        let shorter = (0..4)
-            .filter(|_| self.is_finite())
-            .filter_map(|digits| format!("{exact:.digits$e}").parse::<f32>().ok())
-            .find(|candidate| Self::from_f32(*candidate) == *self);
-        shorter.unwrap_or(exact).push(out);
-    }
+            /// The fewest digits that read back as the same number: at most five for float16, four for
+            /// bfloat16.
+            fn push(&self, out: &mut Vec<u8>) {
+                let exact = self.to_f32();
+                let shorter = (0..4)
+                    .filter(|_| self.is_finite())
+                    .filter_map(|digits| format!("{exact:.digits$e}").parse::<f32>().ok())
+                    .find(|candidate| Self::from_f32(*candidate) == *self);
+                shorter.unwrap_or(exact).push(out);
+            }
+        }
+    )+ };
 }
-
-impl WriteJson for bf16 {
-    const WIDTH: usize = 17;
-
-    /// The fewest digits that read back as the same bfloat16, which are at most four.
-    fn push(&self, out: &mut Vec<u8>) {
-        let exact = self.to_f32();
-        let shorter = (0..4)
-            .filter(|_| self.is_finite())
-            .filter_map(|digits| format!("{exact:.digits$e}").parse::<f32>().ok())
-            .find(|candidate| Self::from_f32(*candidate) == *self);
-        shorter.unwrap_or(exact).push(out);
-    }
-}
+halves!(f16, bf16);
 
 /// `{"b64": "…"}`
 impl WriteJson for Vec<u8> {
@@ -134,19 +126,36 @@ fn nested<T: WriteJson>(out: &mut Vec<u8>, elements: &[T], shape: &[usize]) {
         elements[0].push(out);
         return;
     };
-    out.push(b'[');
     // The brackets of empty dimensions are written, too.
     let width = elements.len() / (*length).max(1);
-    for index in 0..*length {
+    push_list(out, b"[]", 0..*length, |out, index| match inner {
+        [] => elements[index].push(out),
+        _ => nested(out, &elements[index * width..(index + 1) * width], inner),
+    });
+}
+
+/// The items with commas between them, in these brackets.
+#[inline]
+pub(super) fn push_list<T>(
+    out: &mut Vec<u8>,
+    brackets: &[u8; 2],
+    items: impl IntoIterator<Item = T>,
+    mut push: impl FnMut(&mut Vec<u8>, T),
+) {
+    out.push(brackets[0]);
+    for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        match inner {
-            [] => elements[index].push(out),
-            _ => nested(out, &elements[index * width..(index + 1) * width], inner),
-        }
+        push(out, item);
     }
-    out.push(b']');
+    out.push(brackets[1]);
+}
+
+/// A string behind its key and everything before it, which are written as they are.
+pub(super) fn push_member(out: &mut Vec<u8>, key: &str, text: &str) {
+    out.extend_from_slice(key.as_bytes());
+    push_text(out, text);
 }
 
 /// `"name":`
@@ -157,26 +166,5 @@ pub(super) fn push_key(out: &mut Vec<u8>, name: &str) {
 
 /// A JSON string, with the escapes that RFC 8259 requires and no others.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut from = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let short = match byte {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0..0x20 => b'u',
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[from..at]);
-        out.extend_from_slice(&[b'\\', short]);
-        if short == b'u' {
-            out.extend_from_slice(format!("{byte:04x}").as_bytes());
-        }
-        from = at + 1;
-    }
-    out.extend_from_slice(&bytes[from..]);
-    out.push(b'"');
+    serde_json::to_writer(out, text).expect("a vector takes all bytes");
 }

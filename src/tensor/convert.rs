@@ -3,56 +3,65 @@
 use half::{bf16, f16};
 
 use super::elements::{ElementType, Elements, View};
+use crate::for_each_number_type;
+
+trait Number: Copy {
+    /// The nearest value that the type can hold.
+    fn of_f64(value: f64) -> Self;
+    fn to_f64(self) -> f64;
+}
+
+macro_rules! numbers {
+    ($($rust:ident),+: $of_f64:expr, $to_f64:expr) => { $(
+        impl Number for $rust {
+            fn of_f64(value: f64) -> Self {
+                let convert: fn(f64) -> Self = $of_f64;
+                convert(value)
+            }
+
+            fn to_f64(self) -> f64 {
+                let convert: fn(Self) -> f64 = $to_f64;
+                convert(self)
+            }
+        }
+    )+ };
+}
+numbers!(bool: |value| value != 0.0, f64::from);
+numbers!(u8, u16, u32, u64, i8, i16, i32, i64: |value| value.round_ties_even() as _, |number| number as _);
+numbers!(f16, bf16: Self::from_f64, f64::from);
+numbers!(f32, f64: |value| value as _, f64::from);
+
+macro_rules! convert {
+    ($(($variant:ident, $rust:ty)),+ $(,)?) => {
+        impl Elements {
+            /// Elements with these values: integers are rounded to the nearest and saturate. `None` for types
+            /// that are no numbers.
+            pub fn of_numbers(element: ElementType, values: impl IntoIterator<Item = f64>) -> Option<Self> {
+                let values = values.into_iter();
+                Some(match element {
+                    $(ElementType::$variant => Self::$variant(values.map(Number::of_f64).collect()),)+
+                    ElementType::String | ElementType::Bytes | ElementType::Composite => return None,
+                })
+            }
+        }
+
+        impl View<'_> {
+            /// Each element as the nearest float64; NaN for elements that are no numbers.
+            pub fn to_f64(&self) -> Vec<f64> {
+                match self {
+                    $(Self::$variant(numbers) => numbers.iter().copied().map(Number::to_f64).collect(),)+
+                    Self::String(_) | Self::Bytes(_) | Self::Composite(_) => vec![f64::NAN; self.len()],
+                }
+            }
+        }
+    };
+}
+for_each_number_type!(convert);
 
 impl Elements {
     /// One element with this value; `None` if the type cannot hold it exactly. Floats round.
     pub fn of_number(element: ElementType, value: f64) -> Option<Self> {
-        macro_rules! whole {
-            ($variant:ident, $rust:ty) => {{
-                let is_whole =
-                    value.fract() == 0.0 && value >= <$rust>::MIN as f64 && value <= <$rust>::MAX as f64;
-                is_whole.then(|| Self::$variant(vec![value as $rust]))
-            }};
-        }
-        match element {
-            ElementType::Bool if value == 0.0 || value == 1.0 => Some(Self::Bool(vec![value == 1.0])),
-            ElementType::U8 => whole!(U8, u8),
-            ElementType::U16 => whole!(U16, u16),
-            ElementType::U32 => whole!(U32, u32),
-            ElementType::U64 => whole!(U64, u64),
-            ElementType::I8 => whole!(I8, i8),
-            ElementType::I16 => whole!(I16, i16),
-            ElementType::I32 => whole!(I32, i32),
-            ElementType::I64 => whole!(I64, i64),
-            ElementType::F16 => Some(Self::F16(vec![f16::from_f64(value)])),
-            ElementType::BF16 => Some(Self::BF16(vec![bf16::from_f64(value)])),
-            ElementType::F32 => Some(Self::F32(vec![value as f32])),
-            ElementType::F64 => Some(Self::F64(vec![value])),
-            ElementType::Bool | ElementType::String | ElementType::Bytes | ElementType::Composite => None,
-        }
-    }
-}
-
-impl View<'_> {
-    /// Each element as the nearest float64; NaN for elements that are no numbers.
-    pub fn to_f64(&self) -> Vec<f64> {
-        match self {
-            Self::Bool(v) => v.iter().map(|x| f64::from(u8::from(*x))).collect(),
-            Self::U8(v) => v.iter().map(|x| f64::from(*x)).collect(),
-            Self::U16(v) => v.iter().map(|x| f64::from(*x)).collect(),
-            Self::U32(v) => v.iter().map(|x| f64::from(*x)).collect(),
-            Self::U64(v) => v.iter().map(|x| *x as f64).collect(),
-            Self::I8(v) => v.iter().map(|x| f64::from(*x)).collect(),
-            Self::I16(v) => v.iter().map(|x| f64::from(*x)).collect(),
-            Self::I32(v) => v.iter().map(|x| f64::from(*x)).collect(),
-            Self::I64(v) => v.iter().map(|x| *x as f64).collect(),
-            Self::F16(v) => v.iter().map(|x| x.to_f64()).collect(),
-            Self::BF16(v) => v.iter().map(|x| x.to_f64()).collect(),
-            Self::F32(v) => v.iter().map(|x| f64::from(*x)).collect(),
-            Self::F64(v) => v.to_vec(),
-            Self::String(v) => vec![f64::NAN; v.len()],
-            Self::Bytes(v) => vec![f64::NAN; v.len()],
-            Self::Composite(v) => vec![f64::NAN; v.len()],
-        }
+        let one = Self::of_numbers(element, [value])?;
+        (element.is_float() || one.view().to_f64() == [value]).then_some(one)
     }
 }

@@ -136,10 +136,7 @@ macro_rules! define_types {
 
             /// Copies `range` of `other` to the end. Both must be of one type.
             pub fn extend_from(&mut self, other: &Self, range: std::ops::Range<usize>) {
-                match (self, other) {
-                    $((Self::$variant(a), Self::$variant(b)) => a.extend_from_slice(&b[range]),)+
-                    (a, b) => unreachable!("a batch of {} got {}", a.element(), b.element()),
-                }
+                self.extend_from_view(other.view().slice(range));
             }
 
             /// Copies all of `other` to the end. Both must be of one type.

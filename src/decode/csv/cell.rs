@@ -151,7 +151,7 @@ fn fill<T: FromCell>(
 ) -> Decoded<()> {
     for column in 0..width {
         if column > 0 && !reader.comma() {
-            return Err(reader.too_few(width, column));
+            return Err(reader.wrong_count(width, column));
         }
         let Some(place) = places.map_or(Some(column), |places| places[column]) else {
             reader.cell().map_err(|error| reader.place(error, column))?;

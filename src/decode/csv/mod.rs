@@ -16,9 +16,9 @@ use std::collections::HashSet;
 
 use self::cell::{could_be, empty_cell, fill_one, fill_row};
 use self::reader::Reader;
-use super::error::{DecodeError, Decoded, did_you_mean, one_of, quoted};
+use super::error::{Decoded, Located, did_you_mean, one_of, quoted, refuse};
 use super::inputs::Inputs;
-use super::limits::Limits;
+use super::limits::{Limits, at_least_one_row};
 use super::named_columns::NamedColumns;
 use super::placement::Placement;
 use super::request::{Request, ResponseSpec};
@@ -38,16 +38,16 @@ pub(super) fn decode(
     check_inputs(&inputs)?;
     let mut reader = Reader::new(body)?;
     if reader.is_end() {
-        return Err(DecodeError::new("expected a table, got an empty body"));
+        return refuse("expected a table, got an empty body");
     }
-    let first = reader.look_ahead(limits.max_fields)?;
+    let first = reader.clone().header(limits.max_fields)?;
     let has_header = match header {
         Some(header) => header,
         None => is_header(&inputs, &first)?,
     };
     let placement = if has_header {
         let names: Vec<String> = first.iter().map(|name| name.trim().to_owned()).collect();
-        let placement = place_by_header(&inputs, &names).map_err(|error| error.within("line 1"))?;
+        let placement = place_by_header(&inputs, &names).within("line 1")?;
         reader.header(limits.max_fields)?;
         reader.names = names;
         placement
@@ -70,9 +70,7 @@ fn place_by_header(inputs: &Inputs<'_>, names: &[String]) -> Decoded<Placement> 
 /// Refuses models that cannot take a table: each input must be one column, or the only input several.
 fn check_inputs(inputs: &Inputs<'_>) -> Decoded<()> {
     if !inputs.signature.batched {
-        return Err(DecodeError::new(
-            "expected another form: the model has no batch dimension, so it takes no table",
-        ));
+        return refuse("expected another form: the model has no batch dimension, so it takes no table");
     }
     let single = inputs.list.len() == 1;
     for input in &inputs.list {
@@ -84,10 +82,10 @@ fn check_inputs(inputs: &Inputs<'_>) -> Decoded<()> {
         };
         if !fits {
             let (name, what) = (quoted(&input.spec.name), input.spec.describe());
-            return Err(DecodeError::new(format!(
+            return refuse(format!(
                 "content-type text/csv is for columns, and this input ({what}) is none; send JSON"
             ))
-            .within(&format!("input {name}")));
+            .within(&format!("input {name}"));
         }
     }
     Ok(())
@@ -131,25 +129,23 @@ fn is_header(inputs: &Inputs<'_>, first: &[Cow<'_, str>]) -> Decoded<bool> {
         place.is_none_or(|place| could_be(inputs.list[*place].spec.element, is_boolean, cell))
     });
     match (has_names, is_row, unknown) {
-        (true, true, _) => {
-            Err(DecodeError::new(format!("line 1 may be a header or a row of values; {DECLARE}")))
-        }
+        (true, true, _) => refuse(format!("line 1 may be a header or a row of values; {DECLARE}")),
         // `place_by_header` refuses unknown names.
         (true, false, _) => Ok(true),
         (false, true, _) => Ok(false),
         (false, false, Some(unknown)) if !names.is_empty() => {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
             let (expected, hint) = (one_of("column", &known), did_you_mean(unknown, &known));
-            Err(DecodeError::new(format!(
+            refuse(format!(
                 "line 1 is neither a header (expected {expected}, got {}{hint}) nor a row \
                  of values; {DECLARE} to learn which cell is wrong",
                 quoted(unknown)
-            )))
+            ))
         }
-        (false, false, _) => Err(DecodeError::new(format!(
+        (false, false, _) => refuse(format!(
             "line 1 is no row of values, and the model's columns have no names for a header to hold; \
              {DECLARE} to ignore it or to learn which cell is wrong"
-        ))),
+        )),
     }
 }
 
@@ -170,15 +166,12 @@ fn read_rows(
         inputs.limits.check_rows(rows + 1)?;
         reader.row = rows + 1;
         if matches!(reader.scanner.bytes.get(reader.scanner.at), Some(b'\n' | b'\r')) {
-            return Err(DecodeError::new("expected a row, got a blank line").within(&reader.here()));
+            return refuse("expected a row, got a blank line").within(&reader.here());
         }
         read_row(reader, inputs, placement, width)?;
         rows += 1;
     }
-    if rows == 0 {
-        return Err(DecodeError::new("expected at least one row, got none"));
-    }
-    Ok(rows)
+    at_least_one_row(rows)
 }
 
 /// Reads one line; `width` is the number of cells of the first one.
@@ -188,25 +181,23 @@ fn read_row(
     placement: &Placement,
     width: usize,
 ) -> Decoded<()> {
-    let here = |reader: &Reader<'_>, error: Box<DecodeError>| error.within(&reader.here());
     let rules = &inputs.signature.column_rules;
     let expected = match placement {
         Placement::Elements { width, places, absent } => {
-            let begin = inputs.add_zeros(0, *width).map_err(|error| here(reader, error))?;
-            absent.iter().for_each(|place| inputs.set_nan(begin + place));
+            let begin = inputs.add_row(*width, absent).map_err(|error| error.within(&reader.here()))?;
             fill_row(inputs.elements(0), begin, places.len(), Some(places), rules, reader)?;
             places.len()
         }
         Placement::Whole => {
             let width = inputs.list[0].spec.shape[1].fixed().unwrap_or(width);
-            let begin = inputs.add_zeros(0, width).map_err(|error| here(reader, error))?;
+            let begin = inputs.add_zeros(0, width).map_err(|error| error.within(&reader.here()))?;
             fill_row(inputs.elements(0), begin, width, None, rules, reader)?;
             width
         }
         Placement::Inputs(places) => {
             for (column, input) in places.iter().enumerate() {
                 if column > 0 && !reader.comma() {
-                    return Err(reader.too_few(places.len(), column));
+                    return Err(reader.wrong_count(places.len(), column));
                 }
                 let Some(input) = input else {
                     reader.cell().map_err(|error| reader.place(error, column))?;
@@ -216,22 +207,22 @@ fn read_row(
                 if may_be_missing
                     && reader.takes_empty(inputs.list[*input].spec.element == ElementType::String)
                 {
-                    if inputs.add_missing(*input).map_err(|error| here(reader, error))? {
+                    if inputs.add_missing(*input).map_err(|error| error.within(&reader.here()))? {
                         continue;
                     }
                     return Err(reader.place(empty_cell("a number"), column));
                 }
-                let begin = inputs.add_zeros(*input, 1).map_err(|error| here(reader, error))?;
+                let begin = inputs.add_zeros(*input, 1).map_err(|error| error.within(&reader.here()))?;
                 let is_boolean = rules.is_boolean(*input);
                 let read = fill_one(inputs.elements(*input), begin, is_boolean, reader);
                 read.map_err(|error| reader.place(error, column))?;
             }
-            inputs.complete(reader.row).map_err(|error| here(reader, error))?;
+            inputs.complete(reader.row).map_err(|error| error.within(&reader.here()))?;
             places.len()
         }
     };
     if !reader.line_end() && reader.scanner.at < reader.scanner.bytes.len() {
-        return Err(reader.too_many(expected));
+        return Err(reader.wrong_count(expected, "more"));
     }
     Ok(())
 }

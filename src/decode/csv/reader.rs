@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::decode::error::{DecodeError, Decoded, quoted};
+use crate::decode::error::{DecodeError, Decoded, quoted, refuse};
 use crate::decode::scanner::Scanner;
 
 pub(super) struct Cell<'a> {
@@ -105,9 +105,9 @@ impl<'a> Reader<'a> {
         if self.next() == Some(b'"') {
             let text = self.quoted_cell()?;
             if !self.is_end_of_cell() {
-                return Err(DecodeError::new(
+                return refuse(
                     "expected a comma or the end of the line after a closing quote, got more text",
-                ));
+                );
             }
             return Ok(Cell { text, is_quoted: true });
         }
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
         let length = bytes[begin..].iter().position(|byte| matches!(byte, b',' | b'\n' | b'"'));
         let mut end = length.map_or(bytes.len(), |length| begin + length);
         if bytes.get(end) == Some(&b'"') {
-            return Err(DecodeError::new("expected quotes around the whole cell, got one inside it"));
+            return refuse("expected quotes around the whole cell, got one inside it");
         }
         if bytes.get(end) == Some(&b'\n') && end > begin && bytes[end - 1] == b'\r' {
             end -= 1;
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
                 let message = format!(
                     "expected a quote to end the cell that begins in line {opened}, got the end of the body"
                 );
-                return Err(DecodeError::new(message));
+                return refuse(message);
             };
             let part = &self.scanner.text[begin..begin + length];
             self.line += part.bytes().filter(|byte| *byte == b'\n').count();
@@ -151,12 +151,6 @@ impl<'a> Reader<'a> {
             text.to_mut().push('"');
             self.scanner.at += 1;
         }
-    }
-
-    /// The cells of the next line, without consuming it.
-    pub(super) fn look_ahead(&self, most: usize) -> Decoded<Vec<Cow<'a, str>>> {
-        let mut ahead = self.clone();
-        ahead.header(most)
     }
 
     /// Consumes a whole line of at most `most` cells.
@@ -190,19 +184,10 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    pub(super) fn too_few(&self, expected: usize, got: usize) -> Box<DecodeError> {
+    pub(super) fn wrong_count(&self, expected: usize, got: impl std::fmt::Display) -> Box<DecodeError> {
         let message = match self.next() {
             Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
             _ => format!("expected {expected} cells, one a column, got {got}"),
-        };
-        DecodeError::new(message).within(&self.here())
-    }
-
-    #[cold]
-    pub(super) fn too_many(&self, expected: usize) -> Box<DecodeError> {
-        let message = match self.next() {
-            Some(b'\r') => "expected LF or CRLF at the end of a line, got CR alone".to_owned(),
-            _ => format!("expected {expected} cells, one a column, got more"),
         };
         DecodeError::new(message).within(&self.here())
     }

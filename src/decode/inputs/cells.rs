@@ -30,7 +30,15 @@ impl Inputs<'_> {
         }
         grow(&mut input.elements, begin + width);
         input.values_read += 1;
-        self.total += width * element_weight(input.spec.element);
+        let weight = element_weight(input.spec.element);
+        self.budget.take(weight, width)?;
+        Ok(begin)
+    }
+
+    /// Appends a row of `width` zeros to the one input, with NaN at the places in `absent`.
+    pub(in crate::decode) fn add_row(&mut self, width: usize, absent: &[usize]) -> Decoded<usize> {
+        let begin = self.add_zeros(0, width)?;
+        absent.iter().for_each(|place| self.set_nan(begin + place));
         Ok(begin)
     }
 

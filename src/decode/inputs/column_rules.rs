@@ -1,7 +1,7 @@
 //! Columns whose type is narrower than that of their input: MLflow's whole numbers and booleans for a model
 //! that takes floats. Values are read as the input's type and checked here once all are there.
 
-use crate::decode::error::{DecodeError, Decoded, quoted};
+use crate::decode::error::{Decoded, quoted, refuse};
 use crate::tensor::Tensor;
 use crate::tensor::signature::{ColumnRule, ColumnType, Signature};
 
@@ -54,5 +54,5 @@ fn check_value(value: f64, rule: ColumnRule) -> Decoded<()> {
             (value == 0.0 || value == 1.0, "true or false (or 1 or 0), as the signature's type boolean says")
         }
     };
-    if fits { Ok(()) } else { Err(DecodeError::new(format!("expected {expected}, got {value}"))) }
+    if fits { Ok(()) } else { refuse(format!("expected {expected}, got {value}")) }
 }

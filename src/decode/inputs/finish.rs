@@ -4,7 +4,8 @@
 use super::column_rules::check_columns;
 use super::padding::pad_rows;
 use super::{Input, Inputs};
-use crate::decode::error::{DecodeError, Decoded, quoted};
+use crate::decode::error::{DecodeError, Decoded, Located, quoted, refuse};
+use crate::decode::limits::at_least_one_row;
 use crate::decode::request::{Request, ResponseSpec};
 use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{Elements, Tensor};
@@ -37,9 +38,7 @@ impl<'s> Inputs<'s> {
             Some(input) if input.spec.kind == ValueKind::Optional => Err(input.in_some_rows()),
             Some(input) => {
                 let (name, what) = (quoted(&input.spec.name), input.spec.describe());
-                Err(DecodeError::new(format!(
-                    "expected a value for every input, got none for {name} ({what})"
-                )))
+                refuse(format!("expected a value for every input, got none for {name} ({what})"))
             }
         }
     }
@@ -69,8 +68,7 @@ impl<'s> Inputs<'s> {
                 return Err(input.in_some_rows());
             }
             let Input { spec, dims, mut elements, padding, lengths, .. } = input;
-            let here = |error: Box<DecodeError>| error.within(&format!("input {}", quoted(&spec.name)));
-            check_strings(&elements).map_err(here)?;
+            check_strings(&elements).in_input(&spec.name)?;
             // A length that is not known belongs to an array inside an empty one.
             let mut shape: Vec<usize> = dims.into_iter().map(|length| length.unwrap_or(0)).collect();
             if signature.row_by_row
@@ -84,11 +82,11 @@ impl<'s> Inputs<'s> {
             {
                 *length = rows.unwrap_or(*length);
                 limits.check_rows(*length)?;
-                check_row_count(spec, dim, *length, &mut first).map_err(here)?;
+                check_row_count(spec, dim, *length, &mut first).in_input(&spec.name)?;
             }
             if let Some(padding) = padding {
                 elements = pad_rows(padding, &lengths, &mut shape, elements, limits.max_elements, &mut left)
-                    .map_err(here)?;
+                    .in_input(&spec.name)?;
                 let place = signature.padding.iter().position(|padding| padding.input == index);
                 if let Some(own) = place.and_then(|place| own_lengths.get_mut(place)) {
                     *own = lengths;
@@ -102,7 +100,7 @@ impl<'s> Inputs<'s> {
                     "expected {expected} elements for shape {shape:?}, got {count}, which is an error in \
                      predictd"
                 );
-                return Err(here(DecodeError::new(message)));
+                return refuse(message).in_input(&spec.name);
             }
             tensors.push(Some(Tensor { shape, elements }));
         }
@@ -124,16 +122,14 @@ fn check_row_count<'s>(
     rows: usize,
     first: &mut Option<FirstRows<'s>>,
 ) -> Decoded<()> {
-    if rows == 0 {
-        return Err(DecodeError::new("expected at least one row, got none"));
-    }
+    at_least_one_row(rows)?;
     if matches!(dim, Dim::Fixed(n) if *n != rows) {
-        return Err(DecodeError::new(format!("expected {dim} rows ({}), got {rows}", spec.describe())));
+        return refuse(format!("expected {dim} rows ({}), got {rows}", spec.describe()));
     }
     let first = first.get_or_insert(FirstRows { input: &spec.name, rows });
     if rows != first.rows {
         let (expected, name) = (first.rows, quoted(first.input));
-        return Err(DecodeError::new(format!("expected {expected} rows as in input {name}, got {rows}")));
+        return refuse(format!("expected {expected} rows as in input {name}, got {rows}"));
     }
     Ok(())
 }
@@ -142,9 +138,7 @@ fn check_row_count<'s>(
 fn check_strings(elements: &Elements) -> Decoded<()> {
     match elements {
         Elements::String(strings) if strings.iter().any(|string| string.contains('\0')) => {
-            Err(DecodeError::new(
-                "expected strings without NUL (U+0000), at which ONNX Runtime ends them, got one",
-            ))
+            refuse("expected strings without NUL (U+0000), at which ONNX Runtime ends them, got one")
         }
         _ => Ok(()),
     }

@@ -12,8 +12,7 @@ impl Inputs<'_> {
     /// declared.
     #[inline(always)]
     pub(super) fn takes_null(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Decoded<bool> {
-        let input = &self.list[index];
-        if !(input.missing.is_some() || input.never_missing) || !scanner.clone().word("null") {
+        if !self.has_missing_rule(index) || !scanner.clone().word("null") {
             return Ok(false);
         }
         if !self.add_missing(index)? {
@@ -32,7 +31,7 @@ impl Inputs<'_> {
     /// Appends the declared value for a row without one; returns false if none is declared.
     pub(in crate::decode) fn add_missing(&mut self, index: usize) -> Decoded<bool> {
         let Some(value) = self.list[index].missing else { return Ok(false) };
-        self.count(copy_weight(value), 1)?;
+        self.budget.take(copy_weight(value), 1)?;
         let input = &mut self.list[index];
         input.elements.extend_from_view(value.view());
         input.values_read += 1;
@@ -48,7 +47,7 @@ impl Inputs<'_> {
             let input = &self.list[index];
             if let (Some(value), Some(rows), 0) = (input.missing, rows, input.values_read) {
                 self.limits.check_rows(rows)?;
-                self.count(copy_weight(value), rows)?;
+                self.budget.take(copy_weight(value), rows)?;
                 let input = &mut self.list[index];
                 input.elements.extend_repeated(value, rows);
                 input.dims[0] = Some(rows);

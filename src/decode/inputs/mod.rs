@@ -13,9 +13,9 @@ mod padding;
 mod read;
 mod shape;
 
-use super::error::{DecodeError, Decoded, did_you_mean, one_of, quoted};
-use super::limits::{Limits, element_weight};
-use super::nested::{ValueContext, reserve, too_many_elements};
+use super::error::{DecodeError, Decoded, quoted, unknown};
+use super::limits::{ElementBudget, Limits, element_weight};
+use super::nested::{ValueContext, reserve};
 use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, Padding, Signature, TensorSpec};
 
@@ -44,8 +44,7 @@ pub(super) struct Inputs<'s> {
     pub(super) signature: &'s Signature,
     pub(super) limits: Limits,
     pub(super) list: Vec<Input<'s>>,
-    /// Elements in all inputs, each counted by its [`element_weight`].
-    total: usize,
+    budget: ElementBudget,
 }
 
 impl<'s> Inputs<'s> {
@@ -71,7 +70,9 @@ impl<'s> Inputs<'s> {
             elements: Elements::with_capacity(spec.element, room(spec)),
             values_read: 0,
         };
-        Self { signature, limits, list: signature.inputs.iter().enumerate().map(start).collect(), total: 0 }
+        let list = signature.inputs.iter().enumerate().map(start).collect();
+        let max_elements = limits.max_elements;
+        Self { signature, limits, list, budget: ElementBudget { left: max_elements, max_elements } }
     }
 
     /// The dimension of a tensor at which the value of one row begins.
@@ -104,13 +105,7 @@ impl<'s> Inputs<'s> {
                 "input {name} has a value of its own in the model, which is always taken; leave it out"
             ));
         }
-        let names: Vec<&str> = self.list.iter().map(|input| input.spec.name.as_str()).collect();
-        DecodeError::new(format!(
-            "expected {}, got unknown input {}{}",
-            one_of("input", &names),
-            quoted(name),
-            did_you_mean(name, &names)
-        ))
+        unknown("input", name, self.list.iter().map(|input| input.spec.name.as_str()))
     }
 
     /// Positions of the inputs in the order of a row without names.
@@ -121,14 +116,9 @@ impl<'s> Inputs<'s> {
         self.signature.column_rules.order.clone()
     }
 
-    /// True if a value of this input may be the object `{"b64": …}`, which is then no mapping from names.
-    pub(super) fn takes_base64(&self, index: usize) -> bool {
-        matches!(self.list[index].elements, Elements::String(_) | Elements::Bytes(_))
-    }
-
     /// Reserves room for `times` the elements that are there, within the limits.
     pub(super) fn reserve_times(&mut self, times: usize) {
-        let mut left = self.limits.max_elements.saturating_sub(self.total);
+        let mut left = self.budget.left;
         for input in &mut self.list {
             let weight = element_weight(input.spec.element);
             let more = input.elements.len().saturating_mul(times).min(left / weight);
@@ -137,23 +127,12 @@ impl<'s> Inputs<'s> {
         }
     }
 
-    /// Counts `times` elements of this weight before they are added.
-    fn count(&mut self, weight: usize, times: usize) -> Decoded<()> {
-        let more = weight.checked_mul(times).and_then(|more| more.checked_add(self.total));
-        self.total = more
-            .filter(|total| *total <= self.limits.max_elements)
-            .ok_or_else(|| too_many_elements(self.limits.max_elements, weight))?;
-        Ok(())
-    }
-
     /// An input, and the context in which its next value is read.
     fn with_context(&mut self, index: usize) -> (&mut Input<'s>, ValueContext<'s>) {
-        let max_elements = self.limits.max_elements;
         let input = &mut self.list[index];
-        let left = max_elements.saturating_sub(self.total) / element_weight(input.spec.element);
-        let limit = input.elements.len() + left;
-        let may_be_padded = self.signature.batched;
-        let context = ValueContext { spec: input.spec, limit, max_elements, has_shape: false, may_be_padded };
+        let limit = input.elements.len() + self.budget.left / element_weight(input.spec.element);
+        let mut context = ValueContext::new(input.spec, limit, &self.budget);
+        context.may_be_padded = self.signature.batched;
         (input, context)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Input, Inputs};
 use crate::decode::binary;
-use crate::decode::composite::{ElementBudget, next_rank, read_composite};
-use crate::decode::error::{DecodeError, Decoded, plural};
+use crate::decode::composite::{next_rank, read_composite};
+use crate::decode::error::{Decoded, Located, plural, refuse};
 use crate::decode::limits::element_weight;
 use crate::decode::nested::{read_nested, reserve};
 use crate::decode::scanner::Scanner;
@@ -63,8 +63,7 @@ impl Inputs<'_> {
         }
         input.values_read += 1;
         let input = &self.list[index];
-        self.total += (input.elements.len() - before) * element_weight(input.spec.element);
-        Ok(())
+        self.budget.take(element_weight(input.spec.element), input.elements.len() - before)
     }
 
     /// Takes the rank from the first value, if the model leaves it open.
@@ -77,17 +76,13 @@ impl Inputs<'_> {
 
     /// Appends a map or a sequence of tensors.
     fn read_composite_value(&mut self, index: usize, scanner: &mut Scanner<'_>) -> Decoded<()> {
-        let max_elements = self.limits.max_elements;
-        let before = max_elements.saturating_sub(self.total);
-        let mut budget = ElementBudget { left: before, max_elements };
         let input = &mut self.list[index];
-        let composite = read_composite(input.spec, scanner, &mut budget)?;
+        let composite = read_composite(input.spec, scanner, &mut self.budget)?;
         let Elements::Composite(all) = &mut input.elements else {
             unreachable!("the elements of such an input are composites")
         };
         all.push(composite);
         input.values_read += 1;
-        self.total += before - budget.left;
         Ok(())
     }
 
@@ -97,9 +92,9 @@ impl Inputs<'_> {
             return Err(scanner.unexpected(&format!("an array ({})", self.list[index].spec.describe())));
         }
         let mut rows = 0;
-        while scanner.another(rows == 0, b']')? {
+        while scanner.another(b']')? {
             self.limits.check_rows(rows + 1)?;
-            self.read_value(index, scanner, 1).map_err(|error| error.at(rows))?;
+            self.read_value(index, scanner, 1).at(rows)?;
             rows += 1;
         }
         let (input, context) = self.with_context(index);
@@ -130,8 +125,7 @@ impl Inputs<'_> {
         input.elements = binary::read_elements(input.spec.element, bytes, count)?;
         input.set_shape(shape);
         input.values_read += 1;
-        self.total += count * element_weight(self.list[index].spec.element);
-        Ok(())
+        self.budget.take(element_weight(self.list[index].spec.element), count)
     }
 
     /// Reads the data of a tensor whose shape the request gives: nested as the shape says, or flat.
@@ -158,15 +152,14 @@ impl Inputs<'_> {
             self.list[index].values_read = 0;
         } else {
             read_nested(&mut input.elements, scanner, &mut dims, &context)?;
-            self.total += input.elements.len() * element_weight(input.spec.element);
+            let (weight, count) = (element_weight(input.spec.element), input.elements.len());
+            self.budget.take(weight, count)?;
         }
         let input = &mut self.list[index];
         let got = input.elements.len();
         if got != count {
             let plural = plural(count);
-            return Err(DecodeError::new(format!(
-                "expected {count} value{plural} for shape {shape:?}, got {got}"
-            )));
+            return refuse(format!("expected {count} value{plural} for shape {shape:?}, got {got}"));
         }
         input.set_shape(&declared);
         input.values_read += 1;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Input, Inputs};
-use crate::decode::error::{DecodeError, Decoded};
+use crate::decode::error::{DecodeError, Decoded, refuse};
 use crate::decode::limits::element_weight;
 use crate::tensor::signature::{Dim, ValueKind};
 
@@ -40,10 +40,7 @@ impl Inputs<'_> {
             _ => shape.len() == declared.shape.len(),
         };
         if !has_rank || !declared.shape.iter().zip(shape).all(fits) {
-            return Err(DecodeError::new(format!(
-                "expected a shape that fits {}, got {shape:?}",
-                declared.describe()
-            )));
+            return refuse(format!("expected a shape that fits {}, got {shape:?}", declared.describe()));
         }
         let most = self.limits.max_elements;
         let product = |each: fn(usize) -> usize| {

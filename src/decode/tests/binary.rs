@@ -1,10 +1,7 @@
 //! Raw rows, and v2 tensors behind the JSON.
 
-use super::envelopes::{RAW, ask, asked, attributes, refused};
 use super::*;
-use crate::decode::envelope::open;
 use crate::error::Code;
-use crate::headers::Headers;
 
 #[test]
 fn raw_rows_are_their_bytes() {
@@ -24,23 +21,17 @@ fn raw_rows_are_their_bytes() {
     let none = signature(&[("x", ElementType::F32, &[0, 2, 0])]);
     let fixed = signature(&[("x", ElementType::F32, &[3, 1])]);
     let alternative = "send JSON, or Open Inference Protocol v2 with inference-header-content-length";
+    let whole_rows = "input \"x\": expected whole rows of 8 bytes (float32[N, 2]), got";
+    let no_rows = |what: &str, why: &str| {
+        format!(
+            "input \"x\": content-type application/octet-stream cannot carry rows of {what}: {why}; {alternative}"
+        )
+    };
+    let open = "the model leaves the length of a row open";
     for (body, signature, expected) in [
-        (
-            &bytes[..15],
-            &single(),
-            "input \"x\": expected whole rows of 8 bytes (float32[N, 2]), got 15 bytes".to_owned(),
-        ),
-        (
-            b"[[1, 2]]]",
-            &single(),
-            "input \"x\": expected whole rows of 8 bytes (float32[N, 2]), got 9 bytes; JSON is sent as application/json"
-                .to_owned(),
-        ),
-        (
-            &[],
-            &single(),
-            "input \"x\": expected whole rows of 8 bytes (float32[N, 2]), got 0 bytes".to_owned(),
-        ),
+        (&bytes[..15], &single(), format!("{whole_rows} 15 bytes")),
+        (b"[[1, 2]]]", &single(), format!("{whole_rows} 9 bytes; JSON is sent as application/json")),
+        (&[], &single(), format!("{whole_rows} 0 bytes")),
         (
             &bytes[..8],
             &whole(),
@@ -53,38 +44,17 @@ fn raw_rows_are_their_bytes() {
                 "content-type application/octet-stream is for models with one input, this one has 2; {alternative}"
             ),
         ),
-        (
-            &bytes,
-            &free,
-            format!(
-                "input \"x\": content-type application/octet-stream cannot carry rows of float32[N, N]: the model leaves \
-                 the length of a row open; {alternative}"
-            ),
-        ),
-        (
-            &bytes,
-            &none,
-            format!(
-                "input \"x\": content-type application/octet-stream cannot carry rows of float32[N, 2, N]: the model leaves \
-                 the length of a row open; {alternative}"
-            ),
-        ),
-        (
-            &bytes,
-            &text,
-            format!(
-                "input \"x\": content-type application/octet-stream cannot carry rows of string[N]: strings have no fixed \
-                 length; {alternative}"
-            ),
-        ),
+        (&bytes, &free, no_rows("float32[N, N]", open)),
+        (&bytes, &none, no_rows("float32[N, 2, N]", open)),
+        (&bytes, &text, no_rows("string[N]", "strings have no fixed length")),
         (&[1, 2, 0], &flags, "input \"x\"[1]: expected 0 or 1 for a bool, got 2".to_owned()),
         (&bytes, &fixed, "input \"x\": expected a shape that fits float32[3, 1], got [4, 1]".to_owned()),
     ] {
         assert_eq!(refused(&[RAW], body, signature), expected);
     }
     let limits = Limits { max_rows: 1, ..Limits::DEFAULT };
-    let content = open(Headers(&attributes(&[RAW])), &bytes, &limits).content.unwrap();
-    assert_eq!(content.decode(&single(), &limits).unwrap_err().rejection.code, Code::InputTooLarge);
+    let failure = decode_within(&limits, &attributes(&[RAW]), &bytes, &single()).unwrap_err();
+    assert_eq!(failure.rejection.code, Code::InputTooLarge);
 }
 
 fn v2(json: &str, binary: &[u8], signature: &Signature) -> Result<Request, Failure> {
@@ -233,7 +203,7 @@ fn wrong_binary_data_is_refused() {
         );
         assert_eq!(v2(&json, binary, &strings).unwrap_err().rejection.message, expected);
     }
-    let tensor = r#"{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}"#;
+    let tensor = v2_tensor("x", "[1, 2]", "FP32", "[1, 2]");
     for (rest, expected) in [
         (r#""parameters": 1"#, "parameters: expected an object, got a number at byte 95"),
         (

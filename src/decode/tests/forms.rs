@@ -129,7 +129,7 @@ fn ids_are_kept_as_given_in_every_place() {
 
 #[test]
 fn v2_names_the_requested_outputs() {
-    let tensor = r#"{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}"#;
+    let tensor = v2_tensor("x", "[1, 2]", "FP32", "[1, 2]");
     let wanted = |name: &str, binary| RequestedOutput { name: name.to_owned(), binary };
     for (outputs, expected) in [
         (
@@ -196,44 +196,44 @@ fn v2_takes_a_column_with_and_without_a_last_dimension() {
 /// MLServer's pandas codec sends one tensor for each column of a DataFrame.
 #[test]
 fn v2_takes_the_columns_of_the_one_input_by_their_names() {
-    let tensor = |name: &str, shape: &str, datatype: &str, data: &str| {
-        format!(r#"{{"name": "{name}", "shape": {shape}, "datatype": "{datatype}", "data": {data}}}"#)
-    };
     let body = |tensors: &[String]| format!(r#"{{"inputs": [{}]}}"#, tensors.join(", "));
     let expected = [f32s(&[2, 2], &[1.0, 2.5, 3.0, 4.0])];
-    let a = tensor("a", "[2, 1]", "INT64", "[1, 3]");
-    let b = tensor("b", "[2, 1]", "FP64", "[2.5, 4]");
+    let a = v2_tensor("a", "[2, 1]", "INT64", "[1, 3]");
+    let b = v2_tensor("b", "[2, 1]", "FP64", "[2.5, 4]");
     for tensors in [
         [a.clone(), b.clone()],
         [b.clone(), a.clone()],
-        [tensor("a", "[2]", "INT64", "[1, 3]"), tensor("b", "[2, 1]", "FP64", "[[2.5], [4]]")],
+        [v2_tensor("a", "[2]", "INT64", "[1, 3]"), v2_tensor("b", "[2, 1]", "FP64", "[[2.5], [4]]")],
         [a.clone(), r#"{"data": [2.5, 4], "shape": [2], "datatype": "FP32", "name": "b"}"#.to_owned()],
     ] {
         let body = body(&tensors);
         let request = good(&body, &table());
         assert_eq!((&given(&request)[..], request.rows), (&expected[..], 2), "{body}");
     }
-    let whole = tensor("x", "[2, 2]", "FP32", "[1, 2.5, 3, 4]");
+    let whole = v2_tensor("x", "[2, 2]", "FP32", "[1, 2.5, 3, 4]");
     assert_eq!(given(&good(&body(std::slice::from_ref(&whole)), &table())), expected);
     for (tensors, says) in [
         (vec![a.clone()], "inputs: expected a value for each of 2 columns, got none for \"b\""),
         (vec![a.clone(), a.clone()], "input \"a\": expected each input once, got it twice"),
         (vec![a.clone(), whole.clone()], "input \"x\": expected the whole input or its columns, got both"),
         (vec![whole, a.clone()], "input \"a\": expected the whole input or its columns, got both"),
-        (vec![a.clone(), tensor("b", "[3]", "FP32", "[1, 2, 3]")], {
+        (vec![a.clone(), v2_tensor("b", "[3]", "FP32", "[1, 2, 3]")], {
             "input \"b\": expected 2 values as before, got more"
         }),
-        (vec![tensor("a", "[3]", "FP32", "[1, 2]")], "input \"a\": expected 3 values for shape [3], got 2"),
-        (vec![tensor("a", "[1, 2]", "FP32", "[1, 2]")], {
+        (
+            vec![v2_tensor("a", "[3]", "FP32", "[1, 2]")],
+            "input \"a\": expected 3 values for shape [3], got 2",
+        ),
+        (vec![v2_tensor("a", "[1, 2]", "FP32", "[1, 2]")], {
             "input \"a\": expected a column of shape [rows] or [rows, 1], got shape [1, 2]"
         }),
-        (vec![tensor("a", "[1]", "BYTES", "[\"r\"]")], {
+        (vec![v2_tensor("a", "[1]", "BYTES", "[\"r\"]")], {
             "input \"a\": expected datatype \"FP32\" (float32[N, 2]), got \"BYTES\""
         }),
-        (vec![tensor("a", "[1]", "FP64", "[1e99]")], {
+        (vec![v2_tensor("a", "[1]", "FP64", "[1e99]")], {
             "input \"a\"[0]: expected a float32 (-3.4028235e38 to 3.4028235e38), got 1e99"
         }),
-        (vec![a, tensor("c", "[2]", "FP32", "[1, 2]")], {
+        (vec![a, v2_tensor("c", "[2]", "FP32", "[1, 2]")], {
             "input \"c\": expected one of the columns \"a\", \"b\", got unknown column \"c\""
         }),
     ] {

@@ -4,11 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::MAX_ID_BYTES;
-use crate::decode::envelope::open;
 use crate::decode::limits::element_weight;
 use crate::error::Code;
 use crate::gzip::compress;
-use crate::headers::Headers;
 use crate::tensor::signature::{PadTo, Padding};
 
 /// The worker's own limits, 256 times smaller.
@@ -65,13 +63,10 @@ fn measured(
     body: &[u8],
     signature: &Signature,
 ) -> (Result<Request, Failure>, u64) {
-    let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let headers = super::attributes(attributes);
     let mut read = Err(Failure { rejection: crate::error::Rejection::invalid(""), id: None });
     let measured = allocation_counter::measure(|| {
-        read = match open(Headers(&attributes), body, &LIMITS).content {
-            Ok(content) => content.decode(signature, &LIMITS),
-            Err(rejection) => Err(Failure { rejection, id: None }),
-        };
+        read = decode_within(&LIMITS, &headers, body, signature);
     });
     (read, measured.bytes_max)
 }
@@ -106,9 +101,7 @@ fn filled(begin: &str, unit: &str, last: &str) -> String {
 
 #[test]
 fn claims_of_a_body_take_no_memory() {
-    let v2 = |shape: &str| {
-        format!(r#"{{"inputs": [{{"name": "ids", "datatype": "INT64", "shape": {shape}, "data": []}}]}}"#)
-    };
+    let v2 = |shape: &str| format!(r#"{{"inputs": [{}]}}"#, v2_tensor("ids", shape, "INT64", "[]"));
     let cases = [
         (v2("[1000000000000, 0]"), "input \"ids\": expected at most 32768 lists without elements, got shape"),
         (v2("[391, 0]"), "expected at most 390 rows, got more"),
@@ -334,8 +327,7 @@ fn an_id_has_at_most_1_kib() {
         let failure = check(attributes, body.as_bytes(), &single()).unwrap_err();
         assert_eq!((&*failure.rejection.message, failure.id), (says, None));
         assert_eq!(failure.rejection.code, Code::InvalidInput);
-        let headers =
-            attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let headers = super::attributes(attributes);
         assert_eq!(open(Headers(&headers), body.as_bytes(), &LIMITS).response_format.event, None);
         assert!(crate::decode::reference::find(Headers(&headers), body.as_bytes()).is_none());
     }

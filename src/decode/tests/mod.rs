@@ -12,7 +12,11 @@ mod tables;
 mod types;
 mod values;
 
+use std::collections::HashMap;
+
+use super::envelope::open;
 use super::{Failure, Id, Limits, Protocol, Request, RequestedOutput, decode};
+use crate::headers::Headers;
 use crate::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
 
@@ -65,6 +69,49 @@ fn message(body: &str, signature: &Signature) -> String {
         Ok(request) => panic!("{body} was read as {request:?}"),
         Err(failure) => failure.rejection.message.into_owned(),
     }
+}
+
+const CSV: (&str, &str) = ("content-type", "text/csv");
+const RAW: (&str, &str) = ("content-type", "application/octet-stream");
+
+fn attributes(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn decode_within(
+    limits: &Limits,
+    headers: &HashMap<String, String>,
+    body: &[u8],
+    signature: &Signature,
+) -> Result<Request, Failure> {
+    let content = open(Headers(headers), body, limits).content;
+    content.map_err(|rejection| Failure { rejection, id: None })?.decode(signature, limits)
+}
+
+fn ask(pairs: &[(&str, &str)], body: &[u8], signature: &Signature) -> Result<Request, Failure> {
+    decode_within(&Limits::DEFAULT, &attributes(pairs), body, signature)
+}
+
+fn asked(pairs: &[(&str, &str)], body: &[u8], signature: &Signature) -> Request {
+    let shown = String::from_utf8_lossy(body);
+    ask(pairs, body, signature).unwrap_or_else(|failure| panic!("{shown}: {}", failure.rejection))
+}
+
+fn refused(pairs: &[(&str, &str)], body: &[u8], signature: &Signature) -> String {
+    let shown = String::from_utf8_lossy(body);
+    match ask(pairs, body, signature) {
+        Ok(request) => panic!("{shown} was read as {request:?}"),
+        Err(failure) => failure.rejection.message.into_owned(),
+    }
+}
+
+/// A v2 tensor in JSON.
+fn v2_tensor(name: &str, shape: &str, datatype: &str, data: &str) -> String {
+    format!(r#"{{"name": "{name}", "shape": {shape}, "datatype": "{datatype}", "data": {data}}}"#)
+}
+
+fn texts(texts: &[&str]) -> Elements {
+    Elements::String(texts.iter().map(|text| (*text).to_owned()).collect())
 }
 
 /// The tensors of a request that leaves out no input.

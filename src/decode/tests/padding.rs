@@ -1,5 +1,4 @@
 use super::*;
-use crate::decode::envelope;
 use crate::tensor::signature::{PadTo, Padding};
 
 fn tokens(to: PadTo) -> Signature {
@@ -23,8 +22,7 @@ fn rows_of_several_lengths_are_padded_in_every_form() {
         assert_eq!(read(body, PadTo::Multiple(4)), expected, "{body}");
         assert_eq!(read(body, PadTo::Buckets(vec![2, 4, 8])), expected, "{body}");
     }
-    let table =
-        super::envelopes::asked(&[super::envelopes::CSV], b"1,2,3\n4,5,6\n", &tokens(PadTo::Multiple(4)));
+    let table = asked(&[CSV], b"1,2,3\n4,5,6\n", &tokens(PadTo::Multiple(4)));
     let elements = Elements::I64(vec![1, 2, 3, 7, 4, 5, 6, 7]);
     assert_eq!(*first(&table), Tensor { shape: vec![2, 4], elements });
     let v2 = r#"{"inputs": [{"name": "ids", "shape": [1, 3], "datatype": "INT64", "data": [1, 2, 3]}]}"#;
@@ -41,10 +39,8 @@ fn rows_of_several_lengths_are_padded_in_every_form() {
 fn rows_of_tables_are_padded() {
     let expected = Tensor { shape: vec![2, 4], elements: Elements::I64(vec![1, 2, 3, 7, 4, 5, 6, 7]) };
     let signature = tokens(PadTo::Multiple(4));
-    let headers = [("content-type".to_owned(), "text/csv".to_owned())].into();
-    let table = envelope::open(crate::headers::Headers(&headers), b"1,2,3\n4,5,6\n", &Limits::DEFAULT);
-    let request = table.content.unwrap().decode(&signature, &Limits::DEFAULT).unwrap();
-    assert_eq!(given(&request), std::slice::from_ref(&expected));
+    let table = asked(&[CSV], b"1,2,3\n4,5,6\n", &signature);
+    assert_eq!(given(&table), std::slice::from_ref(&expected));
     let named = Signature { columns: Some(["a", "b", "c"].map(str::to_owned).to_vec()), ..signature };
     for body in [
         r#"{"dataframe_split": {"columns": ["a", "b", "c"], "data": [[1, 2, 3], [4, 5, 6]]}}"#,

@@ -1,6 +1,5 @@
 //! DataFrames: columns in a declared order, of types narrower than the inputs', with missing values.
 
-use super::envelopes::{CSV, asked, refused};
 use super::*;
 use crate::tensor::signature::{ColumnRule, ColumnRules, ColumnType};
 
@@ -46,9 +45,8 @@ fn declared() -> Signature {
     }
 }
 
-fn texts(values: &[&str]) -> Tensor {
-    let elements = Elements::String(values.iter().map(|value| (*value).to_owned()).collect());
-    Tensor { shape: vec![values.len()], elements }
+fn text_column(values: &[&str]) -> Tensor {
+    Tensor { shape: vec![values.len()], elements: texts(values) }
 }
 
 /// Values as text, since no NaN equals another.
@@ -58,7 +56,7 @@ fn numbers(request: &Request) -> Vec<String> {
 
 #[test]
 fn rows_without_names_come_in_the_declared_order() {
-    let expected = [f32s(&[2, 1], &[1.0, 0.0]), texts(&["x", "y"])];
+    let expected = [f32s(&[2, 1], &[1.0, 0.0]), text_column(&["x", "y"])];
     for body in ["x,1\ny,0\n", "x,True\ny,false\n", "a,b\n1,x\n0,y\n"] {
         assert_eq!(given(&asked(&[CSV], body.as_bytes(), &turned())), expected, "{body}");
     }
@@ -114,7 +112,7 @@ fn null_is_nan_for_floats() {
 
 #[test]
 fn declared_values_replace_missing_ones_in_every_form() {
-    let expected = [f32s(&[2], &[1.0, 2.0]), f32s(&[2], &[-1.0, 3.0]), texts(&["blue", "red"])];
+    let expected = [f32s(&[2], &[1.0, 2.0]), f32s(&[2], &[-1.0, 3.0]), text_column(&["blue", "red"])];
     for body in [
         r#"[{"a": 1, "b": null, "c": "blue"}, {"a": 2, "b": 3}]"#,
         r#"[[1, null, "blue"], [2, 3, null]]"#,
@@ -182,7 +180,7 @@ fn columns_that_a_mlflow_signature_lacks_are_ignored() {
     assert_eq!(message(r#"[{"a": 1, "z": 2}]"#, &one), format!("[0]: {lacking}"));
     assert_eq!(refused(&[CSV], b"a,z\n1,2\n", &one), format!("line 1: {lacking}"));
 
-    let expected = [f32s(&[2, 1], &[1.0, 0.0]), texts(&["x", "y"])];
+    let expected = [f32s(&[2, 1], &[1.0, 0.0]), text_column(&["x", "y"])];
     for body in [
         r#"[{"z": 1, "b": "x", "a": 1}, {"a": 0, "b": "y", "z": {}}]"#,
         r#"{"dataframe_split": {"columns": ["a", "z", "b"], "data": [[true, 1, "x"], [0, 2, "y"]]}}"#,

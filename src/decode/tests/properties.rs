@@ -316,18 +316,14 @@ proptest! {
     }
 }
 
-use crate::decode::envelope::open;
-use crate::headers::Headers;
-
 /// Any headers with any bytes give a request whose tensors fill their shapes, or an error.
 fn answered(attributes: &[(&str, &str)], body: &[u8]) {
-    let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let headers = super::attributes(attributes);
     let limits = Limits { max_elements: 1000, max_rows: 50, max_body_bytes: 10_000, max_fields: 50 };
     let strings = signature(&[("s", ElementType::String, &[0]), ("t", ElementType::String, &[0, 1])]);
     let flags = signature(&[("b", ElementType::Bool, &[0, 0])]);
     for signature in [single(), several(), table(), whole(), strings, flags] {
-        let Ok(content) = open(Headers(&attributes), body, &limits).content else { continue };
-        let Ok(request) = content.decode(&signature, &limits) else { continue };
+        let Ok(request) = decode_within(&limits, &headers, body, &signature) else { continue };
         assert!(request.rows > 0 && request.rows <= limits.max_rows);
         for tensor in inputs_of(&request) {
             assert_eq!(tensor.shape.iter().product::<usize>(), tensor.elements.len());
@@ -401,9 +397,7 @@ proptest! {
             body.push_str(&(row.join(",") + end));
         }
         let declared = if header { "text/csv; header=present" } else { "text/csv; header=absent" };
-        let attributes = [("content-type".to_owned(), declared.to_owned())].into();
-        let content = open(Headers(&attributes), body.as_bytes(), &Limits::DEFAULT).content.unwrap();
-        let request = content.decode(&signature, &Limits::DEFAULT).unwrap_or_else(|f| panic!("{body:?}: {}", f.rejection));
+        let request = asked(&[("content-type", declared)], body.as_bytes(), &signature);
         prop_assert_eq!(request.rows, cells.len());
         let texts: Vec<String> = cells.iter().map(|cell| cell.0.clone()).collect();
         prop_assert_eq!(&first(&request).elements, &Elements::String(texts));

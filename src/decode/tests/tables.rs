@@ -1,10 +1,7 @@
 //! CSV.
 
-use super::envelopes::{CSV, asked, attributes, refused};
 use super::*;
-use crate::decode::envelope::open;
 use crate::error::Code;
-use crate::headers::Headers;
 
 #[test]
 fn tables_are_read_with_and_without_a_header() {
@@ -42,7 +39,6 @@ fn columns_of_several_types_are_inputs() {
         ("f", ElementType::F64, &[0, 1]),
         ("b", ElementType::Bool, &[0]),
     ]);
-    let texts = |values: &[&str]| Elements::String(values.iter().map(|value| (*value).to_owned()).collect());
     let expected = |texts| {
         [
             Tensor { shape: vec![2, 1], elements: texts },
@@ -233,15 +229,14 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
 #[test]
 fn limits_of_a_table_hold() {
     let limits = Limits { max_rows: 2, max_elements: 5, max_fields: 4, ..Limits::DEFAULT };
-    let attributes = attributes(&[CSV]);
     for (body, expected) in [
         ("1,2\n3,4\n5,6\n", "expected at most 2 rows, got more; send several requests"),
         ("1,2,3\n1,2,3\n", "row 2 (line 2): expected at most 5 elements in all inputs, got more"),
         ("1,2,3,4,5\n", "line 1: expected at most 4 cells, got more"),
     ] {
         let open_width = signature(&[("x", ElementType::F32, &[0, 0])]);
-        let content = open(Headers(&attributes), body.as_bytes(), &limits).content.unwrap();
-        let rejection = content.decode(&open_width, &limits).unwrap_err().rejection;
+        let failure = decode_within(&limits, &attributes(&[CSV]), body.as_bytes(), &open_width);
+        let rejection = failure.unwrap_err().rejection;
         assert_eq!((rejection.code, &*rejection.message), (Code::InputTooLarge, expected));
     }
 }

@@ -1,7 +1,7 @@
 //! Values of keys that several objects of the protocol have.
 
 use crate::decode::element::Element;
-use crate::decode::error::{DecodeError, Decoded};
+use crate::decode::error::{Decoded, Located, refuse, set_once};
 use crate::decode::scanner::Scanner;
 
 pub(super) fn read_string(scanner: &mut Scanner<'_>, key: &str) -> Decoded<String> {
@@ -12,16 +12,14 @@ pub(super) fn read_string(scanner: &mut Scanner<'_>, key: &str) -> Decoded<Strin
 }
 
 pub(super) fn read_dimensions(scanner: &mut Scanner<'_>) -> Decoded<Vec<usize>> {
-    if !scanner.open(b'[')? {
-        return Err(scanner.unexpected("a list of dimensions"));
-    }
+    scanner.enter(b'[', "a list of dimensions")?;
     let mut shape = Vec::new();
-    while scanner.another(shape.is_empty(), b']')? {
+    while scanner.another(b']')? {
         // Far more than any tensor has. Bounds the length of the error about a wrong shape.
         if shape.len() == 64 {
-            return Err(DecodeError::new("expected at most 64 dimensions, got more"));
+            return refuse("expected at most 64 dimensions, got more");
         }
-        let length = u64::read_element(scanner).map_err(|error| error.at(shape.len()))?;
+        let length = u64::read_element(scanner).at(shape.len())?;
         shape.push(usize::try_from(length).unwrap_or(usize::MAX));
     }
     Ok(shape)
@@ -40,9 +38,7 @@ pub(super) fn read_parameter<'a, T>(
         return Err(scanner.unexpected("an object"));
     }
     let mut found = None;
-    let mut first = true;
-    while let Some(key) = scanner.key(first)? {
-        first = false;
+    while let Some(key) = scanner.key()? {
         // Some clients write null for a parameter that they do not set.
         if key == name && scanner.word("null") {
             continue;
@@ -52,9 +48,7 @@ pub(super) fn read_parameter<'a, T>(
             continue;
         }
         let value = read(scanner).map_err(|error| error.within(&format!(".{name}")))?;
-        if found.replace(value).is_some() {
-            return Err(DecodeError::new(format!("expected each key once, got \"{name}\" twice")));
-        }
+        set_once(&mut found, value, &key)?;
     }
     Ok(found)
 }

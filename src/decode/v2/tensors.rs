@@ -4,7 +4,7 @@ use super::fields::{read_dimensions, read_parameter, read_string};
 use crate::decode::binary::{self, Section};
 use crate::decode::columns::WholeColumns;
 use crate::decode::element::Element;
-use crate::decode::error::{DecodeError, Decoded, key_twice, plural, quoted};
+use crate::decode::error::{DecodeError, Decoded, Located, plural, quoted, refuse, set_once, twice};
 use crate::decode::inputs::Inputs;
 use crate::decode::named_columns::NamedColumns;
 use crate::decode::scanner::Scanner;
@@ -23,12 +23,10 @@ pub(in crate::decode) fn is_next(scanner: &Scanner<'_>, signature: &Signature) -
     if !matches!(ahead.open(b'{'), Ok(true)) {
         return false;
     }
-    let mut first = true;
-    while let Ok(Some(key)) = ahead.key(first) {
+    while let Ok(Some(key)) = ahead.key() {
         if matches!(&*key, "name" | "datatype" | "shape") {
             return true;
         }
-        first = false;
         if ahead.skip().is_err() {
             return false;
         }
@@ -46,7 +44,7 @@ pub(in crate::decode) fn read_tensors(
     let mut tensors = Tensors { inputs, columns, section: section.as_mut() };
     scanner.open(b'[')?;
     let mut count = 0;
-    while scanner.another(count == 0, b']')? {
+    while scanner.another(b']')? {
         let mut name = None;
         // Until a tensor's name is read, its errors have its position.
         tensors.read_tensor(scanner, &mut name, count).map_err(|error| match &name {
@@ -55,7 +53,7 @@ pub(in crate::decode) fn read_tensors(
         })?;
         count += 1;
     }
-    tensors.finish().map_err(|error| error.within("inputs"))
+    tensors.finish().within("inputs")
 }
 
 /// The description of a tensor, without its data.
@@ -90,52 +88,35 @@ impl Tensors<'_, '_, '_> {
         name: &mut Option<String>,
         position: usize,
     ) -> Decoded<()> {
-        if !scanner.open(b'{')? {
-            return Err(scanner.unexpected("an object with name, shape, datatype and data"));
-        }
-        let (mut shape, mut datatype) = (None, None);
+        scanner.enter(b'{', "an object with name, shape, datatype and data")?;
+        let (mut shape, mut datatype, mut parameters) = (None, None, None);
         // The position of `data` that comes before the keys that are needed to read it.
         let mut waiting = None;
-        let (mut done, mut has_parameters) = (false, false);
-        let mut binary_size = None;
-        let mut first = true;
-        while let Some(key) = scanner.key(first)? {
-            first = false;
-            let seen = match &*key {
-                "name" => name.replace(read_string(scanner, "name")?).is_some(),
-                "datatype" => datatype.replace(read_string(scanner, "datatype")?).is_some(),
-                "shape" => {
-                    shape.replace(read_dimensions(scanner).map_err(|error| error.within(" shape"))?).is_some()
-                }
-                "data" if done || waiting.is_some() => true,
+        let mut done = false;
+        while let Some(key) = scanner.key()? {
+            match &*key {
+                "name" => set_once(name, read_string(scanner, "name")?, &key)?,
+                "datatype" => set_once(&mut datatype, read_string(scanner, "datatype")?, &key)?,
+                "shape" => set_once(&mut shape, read_dimensions(scanner).within(" shape")?, &key)?,
+                "data" if done || waiting.is_some() => return Err(twice("key", &key)),
                 "data" => {
                     if let (Some(name), Some(datatype), Some(shape)) = (&*name, &datatype, &shape) {
                         self.read_data(scanner, &Head { name, datatype, shape, position })?;
                         done = true;
                     } else {
-                        scanner.peek();
-                        waiting = Some(scanner.clone());
-                        scanner.skip()?;
+                        waiting = Some(scanner.set_aside()?);
                     }
-                    false
                 }
                 "parameters" => {
-                    binary_size =
-                        read_parameter(scanner, "binary_data_size", |scanner| u64::read_element(scanner))
-                            .map_err(|error| error.within(" parameters"))?;
-                    std::mem::replace(&mut has_parameters, true)
+                    let size = read_parameter(scanner, "binary_data_size", u64::read_element);
+                    set_once(&mut parameters, size.within(" parameters")?, &key)?;
                 }
-                _ => {
-                    scanner.skip()?;
-                    false
-                }
-            };
-            if seen {
-                return Err(key_twice(&key));
+                _ => scanner.skip()?,
             }
         }
+        let binary_size = parameters.flatten();
         if binary_size.is_some() && (done || waiting.is_some()) {
-            return Err(DecodeError::new("expected data or binary_data_size, got both"));
+            return refuse("expected data or binary_data_size, got both");
         }
         if done {
             return Ok(());
@@ -167,9 +148,7 @@ impl Tensors<'_, '_, '_> {
                     return Ok(());
                 }
                 let (plural, shape) = (plural(expected), head.shape);
-                Err(DecodeError::new(format!(
-                    "expected {expected} value{plural} for shape {shape:?}, got {got}"
-                )))
+                refuse(format!("expected {expected} value{plural} for shape {shape:?}, got {got}"))
             }
             _ => scanner.skip(),
         }
@@ -178,9 +157,7 @@ impl Tensors<'_, '_, '_> {
     /// Takes `size` bytes of the section behind the JSON.
     fn read_binary(&mut self, size: u64, head: &Head<'_>) -> Decoded<()> {
         let Some(section) = &mut self.section else {
-            return Err(DecodeError::new(
-                "expected inference-header-content-length beside binary_data_size, got none",
-            ));
+            return refuse("expected inference-header-content-length beside binary_data_size, got none");
         };
         let data = section.take(usize::try_from(size).unwrap_or(usize::MAX))?;
         match (self.target(head)?, &mut self.columns) {
@@ -201,8 +178,8 @@ impl Tensors<'_, '_, '_> {
 
     /// The place of a tensor; an error if that place already has values.
     fn target(&self, head: &Head<'_>) -> Decoded<Target> {
-        let twice = || Err(DecodeError::new("expected each input once, got it twice"));
-        let both = || Err(DecodeError::new("expected the whole input or its columns, got both"));
+        let twice = || refuse("expected each input once, got it twice");
+        let both = || refuse("expected the whole input or its columns, got both");
         let input = self.inputs.position(head.name, head.position);
         // A column may have the input's name.
         if let Some(columns) = &self.columns
@@ -241,9 +218,7 @@ impl Tensors<'_, '_, '_> {
 fn column_length(head: &Head<'_>, inputs: &Inputs<'_>) -> Decoded<usize> {
     match head.shape {
         [rows] | [rows, 1] => inputs.limits.check_rows(*rows).map(|()| *rows),
-        other => Err(DecodeError::new(format!(
-            "expected a column of shape [rows] or [rows, 1], got shape {other:?}"
-        ))),
+        other => refuse(format!("expected a column of shape [rows] or [rows, 1], got shape {other:?}")),
     }
 }
 
@@ -270,11 +245,11 @@ fn check_datatype(inputs: &Inputs<'_>, index: usize, head: &Head<'_>) -> Decoded
     }
     let what = own.describe();
     if own.kind.is_composite() {
-        return Err(DecodeError::new(format!(
+        return refuse(format!(
             "expected {{\"instances\": […]}} or {{\"inputs\": {{…}}}}: {what} is no tensor, and the \
              protocol has only those"
-        )));
+        ));
     }
     let got = quoted(head.datatype);
-    Err(DecodeError::new(format!("expected datatype \"{expected}\" ({what}), got {got}")))
+    refuse(format!("expected datatype \"{expected}\" ({what}), got {got}"))
 }

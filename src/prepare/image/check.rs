@@ -1,23 +1,13 @@
 //! Validates a declaration of images against the model's input, once, when a version is loaded. Collects
 //! every problem.
 
-use half::{bf16, f16};
-
 use super::declaration::{Color, ImageDeclaration, Layout, MAX_PIXELS, PerChannel, Resize, Size};
 use super::plan::{Plan, Target};
-use crate::tensor::Elements;
 use crate::tensor::signature::{Dim, TensorSpec};
+use crate::tensor::{ElementType, Elements};
 
 /// The number of 8-bit values.
 const LEVELS: usize = 256;
-
-/// The shape of every row.
-struct RowShape {
-    layout: Layout,
-    size: Size,
-    /// True when the channels have a dimension.
-    has_channels: bool,
-}
 
 impl ImageDeclaration {
     /// The plan for every image.
@@ -38,14 +28,14 @@ impl ImageDeclaration {
         let shape = self.row_shape(input, &mut problems);
         let table = self.table(input, &mut problems);
         match (shape, table) {
-            (Some(RowShape { layout, size, has_channels }), Some(table)) if problems.is_empty() => Ok(Plan {
+            (Some((layout, size)), Some(table)) if problems.is_empty() => Ok(Plan {
                 input: input.name.clone(),
                 color: self.color,
                 resize: target.and_then(|(target, filter)| Some((target?, filter))),
                 size,
                 crop: self.crop.is_some(),
                 layout,
-                has_channels,
+                has_channels: input.shape.len() == 4,
                 table,
                 max_pixels: self.max_pixels.unwrap_or(MAX_PIXELS),
             }),
@@ -53,7 +43,9 @@ impl ImageDeclaration {
         }
     }
 
-    fn row_shape(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<RowShape> {
+    /// The layout and the size of every row.
+    fn row_shape(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<(Layout, Size)> {
+        let described = described(input);
         let channels = self.color.channels();
         let one = Dim::Fixed(1);
         let (layout, layout_name, depth, height, width) = match input.shape.as_slice() {
@@ -71,22 +63,18 @@ impl ImageDeclaration {
             }
             _ => {
                 problems.push(format!(
-                    "image: input {:?} is {}, expected four dimensions: batch, channels, height and width in \
-                     either layout; or three of them for color: gray, without channels; where there is no \
-                     batch, declare batching.dimension: none",
-                    input.name,
-                    input.describe()
+                    "image: {described}, expected four dimensions: batch, channels, height and width in either \
+                     layout; or three of them for color: gray, without channels; where there is no batch, \
+                     declare batching.dimension: none"
                 ));
                 return None;
             }
         };
         if depth.fixed().is_some_and(|depth| depth != channels) {
             problems.push(format!(
-                "image.color: {} has {channels} channel(s), but input {:?} is {}, which as {layout_name} \
-                 takes {depth}",
-                color_name(self.color),
-                input.name,
-                input.describe()
+                "image.color: {} has {channels} channel(s), but {described}, which as {layout_name} takes \
+                 {depth}",
+                color_name(self.color)
             ));
         }
         let size = self.size(input, height, width, problems)?;
@@ -99,13 +87,11 @@ impl ImageDeclaration {
         let matches = |dim: &Dim, length: u32| dim.fixed().is_none_or(|fixed| fixed == length as usize);
         if !matches(height, size.height) || !matches(width, size.width) {
             problems.push(format!(
-                "image: the declared size is {size} (width x height), but input {:?} is {}, which as \
-                 {layout_name} takes {width} x {height}",
-                input.name,
-                input.describe()
+                "image: the declared size is {size} (width x height), but {described}, which as {layout_name} \
+                 takes {width} x {height}"
             ));
         }
-        Some(RowShape { layout, size, has_channels: input.shape.len() == 4 })
+        Some((layout, size))
     }
 
     /// The size after resizing and cropping; the model's own size if neither is declared.
@@ -133,10 +119,9 @@ impl ImageDeclaration {
         let size = fixed(width).zip(fixed(height)).map(|(width, height)| Size { width, height });
         if size.is_none() {
             problems.push(format!(
-                "image: input {:?} is {}, which leaves the size open: declare image.resize with width and \
-                 height, or image.crop",
-                input.name,
-                input.describe()
+                "image: {}, which leaves the size open: declare image.resize with width and height, or \
+                 image.crop",
+                described(input)
             ));
         }
         size
@@ -145,13 +130,7 @@ impl ImageDeclaration {
     /// The normalised value of each 8-bit value of each channel, in the model's element type: 256 entries a
     /// channel.
     fn table(&self, input: &TensorSpec, problems: &mut Vec<String>) -> Option<Elements> {
-        let channels = self.color.channels();
-        let mut values = Vec::with_capacity(channels * LEVELS);
-        let floats = matches!(
-            Elements::zeros(input.element, 0),
-            Elements::F16(_) | Elements::BF16(_) | Elements::F32(_) | Elements::F64(_)
-        );
-        let scale = self.scale.unwrap_or(if floats { 1.0 / 255.0 } else { 1.0 });
+        let scale = self.scale.unwrap_or(if input.element.is_float() { 1.0 / 255.0 } else { 1.0 });
         if !scale.is_finite() || scale == 0.0 {
             problems.push(format!("image.scale: expected a finite number other than 0, got {scale}"));
         }
@@ -160,38 +139,20 @@ impl ImageDeclaration {
         if std.contains(&0.0) {
             problems.push("image.std: expected a number above 0, got 0".to_owned());
         }
-        for (mean, std) in mean.iter().zip(&std) {
-            values.extend((0..LEVELS).map(|level| (level as f64 * scale - mean) / std));
+        let values = mean
+            .iter()
+            .zip(&std)
+            .flat_map(|(mean, std)| (0..LEVELS).map(move |level| (level as f64 * scale - mean) / std));
+        let is_number = input.element != ElementType::Bool;
+        let table = Elements::of_numbers(input.element, values).filter(|_| is_number);
+        if table.is_none() {
+            problems.push(format!(
+                "image: {}, expected numbers: an image has no {}s",
+                described(input),
+                input.element
+            ));
         }
-        // Rounds to the nearest integer; `as` saturates.
-        macro_rules! integers {
-            ($variant:ident) => {
-                Elements::$variant(values.iter().map(|value| value.round_ties_even() as _).collect())
-            };
-        }
-        Some(match Elements::zeros(input.element, 0) {
-            Elements::F32(_) => Elements::F32(values.iter().map(|value| *value as f32).collect()),
-            Elements::F16(_) => Elements::F16(values.iter().map(|value| f16::from_f64(*value)).collect()),
-            Elements::BF16(_) => Elements::BF16(values.iter().map(|value| bf16::from_f64(*value)).collect()),
-            Elements::F64(_) => Elements::F64(values),
-            Elements::U8(_) => integers!(U8),
-            Elements::U16(_) => integers!(U16),
-            Elements::U32(_) => integers!(U32),
-            Elements::U64(_) => integers!(U64),
-            Elements::I8(_) => integers!(I8),
-            Elements::I16(_) => integers!(I16),
-            Elements::I32(_) => integers!(I32),
-            Elements::I64(_) => integers!(I64),
-            Elements::Bool(_) | Elements::String(_) | Elements::Bytes(_) | Elements::Composite(_) => {
-                problems.push(format!(
-                    "image: input {:?} is {}, expected numbers: an image has no {}s",
-                    input.name,
-                    input.describe(),
-                    input.element
-                ));
-                return None;
-            }
-        })
+        table
     }
 }
 
@@ -236,6 +197,10 @@ fn per_channel(
         problems.push(format!("image.{key}: {value} is no finite number"));
     }
     values
+}
+
+fn described(input: &TensorSpec) -> String {
+    format!("input {:?} is {}", input.name, input.describe())
 }
 
 fn color_name(color: Color) -> &'static str {

@@ -123,18 +123,22 @@ impl Plan {
     ///
     /// The peak of memory is about 8 bytes for each pixel of the image, 9 for a progressive JPEG.
     pub fn prepare(&self, bytes: &[u8], out: &mut Elements) -> Result<(), Rejection> {
-        let image =
-            decode::decode(bytes, self.color, self.max_pixels).map_err(|rejection| self.named(rejection))?;
-        let image = self.resized(image)?;
-        if !self.crop && image.size != self.size {
-            return Err(Rejection::invalid(format!(
-                "input {:?}: expected an image of {}, as the model takes it, got one of {}; the bundle's \
-                 model.yaml declares neither resize nor crop",
-                self.input, self.size, image.size
-            )));
-        }
+        let image = self.decoded(bytes).map_err(|rejection| self.named(rejection))?;
         self.append(&self.padded(image), out);
         Ok(())
+    }
+
+    /// The image in its new size.
+    fn decoded(&self, bytes: &[u8]) -> Result<Raster, Rejection> {
+        let image = self.resized(decode::decode(bytes, self.color, self.max_pixels)?)?;
+        if !self.crop && image.size != self.size {
+            return Err(Rejection::invalid(format!(
+                "expected an image of {}, as the model takes it, got one of {}; the bundle's model.yaml \
+                 declares neither resize nor crop",
+                self.size, image.size
+            )));
+        }
+        Ok(image)
     }
 
     pub(super) fn resized(&self, image: Raster) -> Result<Raster, Rejection> {
@@ -145,29 +149,19 @@ impl Plan {
             return Ok(image);
         }
         // The result of the first pass is as wide as one image and as high as the other.
-        let Size { width, height } = image.size;
-        let between = u64::from(width.max(target.width)) * u64::from(height.max(target.height));
-        if between > self.max_pixels.max(MAX_PIXELS) {
-            return Err(self.too_large(image.size, target));
-        }
         let from = image.size;
+        let between = u64::from(from.width.max(target.width)) * u64::from(from.height.max(target.height));
+        if between > self.max_pixels.max(MAX_PIXELS) {
+            let message = format!(
+                "resizing an image of {from} to {target} takes more than the {} pixels allowed; send one of a \
+                 less extreme shape",
+                self.max_pixels
+            );
+            return Err(Rejection::new(Code::InputTooLarge, message));
+        }
         resize::resize(image, self.color, target, filter).map_err(|error| {
-            let input = &self.input;
-            Rejection::invalid(format!(
-                "input {input:?}: cannot resize an image of {from} to {target}: {error}"
-            ))
+            Rejection::invalid(format!("cannot resize an image of {from} to {target}: {error}"))
         })
-    }
-
-    fn too_large(&self, from: Size, target: Size) -> Rejection {
-        Rejection::new(
-            Code::InputTooLarge,
-            format!(
-                "input {:?}: resizing an image of {from} to {target} takes more than the {} pixels allowed; \
-                 send one of a less extreme shape",
-                self.input, self.max_pixels
-            ),
-        )
     }
 
     /// Adds black borders to an image that is smaller than the crop.

@@ -2,6 +2,8 @@
 //! weighted by their opacity. (Since version 13, Pillow resizes vertically first if that is cheaper and the
 //! aspect ratio changes.)
 
+use std::error::Error;
+
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U8x4};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
@@ -10,7 +12,12 @@ use super::declaration::{Color, Filter, Size};
 use super::raster::Raster;
 
 /// Resizes `image`, which is stored for `color`, to `target`.
-pub(super) fn resize(image: Raster, color: Color, target: Size, filter: Filter) -> Result<Raster, String> {
+pub(super) fn resize(
+    image: Raster,
+    color: Color,
+    target: Size,
+    filter: Filter,
+) -> Result<Raster, Box<dyn Error>> {
     let algorithm = match filter {
         Filter::Nearest => ResizeAlg::Nearest,
         Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
@@ -42,16 +49,14 @@ fn pass<P: PixelTrait + InnerPixel>(
     from: Size,
     to: Size,
     options: &ResizeOptions,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, Box<dyn Error>> {
     if from == to {
         return Ok(pixels);
     }
-    let source = TypedImageRef::<P>::from_buffer(from.width, from.height, &pixels)
-        .map_err(|error| error.to_string())?;
+    let source = TypedImageRef::<P>::from_buffer(from.width, from.height, &pixels)?;
     let mut resized = vec![0; to.width as usize * to.height as usize * size_of::<P>()];
-    let mut target =
-        TypedImage::<P>::from_buffer(to.width, to.height, &mut resized).map_err(|error| error.to_string())?;
-    Resizer::new().resize_typed(&source, &mut target, options).map_err(|error| error.to_string())?;
+    let mut target = TypedImage::<P>::from_buffer(to.width, to.height, &mut resized)?;
+    Resizer::new().resize_typed(&source, &mut target, options)?;
     Ok(resized)
 }
 

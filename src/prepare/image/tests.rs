@@ -48,21 +48,9 @@ fn input(element: ElementType, shape: &[usize]) -> TensorSpec {
     TensorSpec { name: "pixels".to_owned(), element, shape, kind: ValueKind::Tensor }
 }
 
-fn floats(elements: &Elements) -> Vec<f64> {
-    match elements {
-        Elements::F16(v) => v.iter().map(|v| v.to_f64()).collect(),
-        Elements::F32(v) => v.iter().map(|v| f64::from(*v)).collect(),
-        Elements::F64(v) => v.clone(),
-        Elements::U8(v) => v.iter().map(|v| f64::from(*v)).collect(),
-        Elements::I8(v) => v.iter().map(|v| f64::from(*v)).collect(),
-        Elements::I32(v) => v.iter().map(|v| f64::from(*v)).collect(),
-        other => panic!("no case is of {}", other.element()),
-    }
-}
-
 /// The size of one 8-bit step in a channel of the tensor.
 fn step(plan: &Plan) -> f64 {
-    let table = floats(&plan.table);
+    let table = plan.table.view().to_f64();
     table.chunks(256).map(|levels| (levels[255] - levels[0]).abs() / 255.0).fold(f64::INFINITY, f64::min)
 }
 
@@ -82,7 +70,7 @@ fn rows_equal_those_of_pillow_and_numpy() {
         let mut out = Elements::with_capacity(input.element, 0);
         plan.prepare(&read(&file), &mut out).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(out.len(), shape.iter().product::<usize>(), "{what}");
-        let (step, row) = (step(&plan), floats(&out));
+        let (step, row) = (step(&plan), out.view().to_f64());
         let came = row.iter().step_by(stride);
         assert_eq!(came.len(), expected.len(), "{what}");
         let off: Vec<f64> = came.zip(&expected).map(|(came, wanted)| (came - wanted).abs() / step).collect();

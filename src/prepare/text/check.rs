@@ -33,9 +33,11 @@ pub(super) struct Pad {
 }
 
 /// A declaration that fits the tokenizer and the model.
+#[derive(Debug)]
 pub(super) struct Checked {
     /// The role and the type of each of the model's inputs, in the model's order.
     pub(super) inputs: Vec<(Role, ElementType)>,
+    /// Counts special tokens.
     pub(super) truncation: Option<TruncationParams>,
     pub(super) pad: Pad,
     /// Describes the part of the tokenizer's file that is not applied.
@@ -126,21 +128,16 @@ fn fixed_length(inputs: &[TensorSpec], problems: &mut Vec<String>) -> Option<usi
     let mut fixed = None;
     for input in inputs {
         let fits = matches!(input.element, ElementType::I64 | ElementType::I32 | ElementType::F32);
-        let [_, length] = input.shape.as_slice() else {
+        let shape = input.shape.as_slice();
+        if !fits || shape.len() != 2 {
+            let dimensions = if shape.len() == 2 { "" } else { " of [batch, tokens]" };
             problems.push(format!(
-                "text: input {:?} is {}, expected int64, int32 or float32 of [batch, tokens]",
-                input.name,
-                input.describe()
-            ));
-            continue;
-        };
-        if !fits {
-            problems.push(format!(
-                "text: input {:?} is {}, expected int64, int32 or float32",
+                "text: input {:?} is {}, expected int64, int32 or float32{dimensions}",
                 input.name,
                 input.describe()
             ));
         }
+        let [_, length] = shape else { continue };
         match (fixed, length.fixed()) {
             (Some(one), Some(other)) if one != other => problems.push(format!(
                 "text: input {:?} takes {other} tokens, another input {one}; expected one length for all",
@@ -262,11 +259,6 @@ fn pad(
         PaddingDirection::Right => Side::Right,
     });
     let side = declared.side.or(own_side).unwrap_or_default();
-    match id {
-        Ok(id) => Some(Pad { id, type_id: own.map_or(0, |own| own.pad_type_id), side, length, multiple_of }),
-        Err(problem) => {
-            problems.push(problem);
-            None
-        }
-    }
+    let id = id.map_err(|problem| problems.push(problem)).ok()?;
+    Some(Pad { id, type_id: own.map_or(0, |own| own.pad_type_id), side, length, multiple_of })
 }

@@ -3,7 +3,7 @@
 use tokenizers::utils::truncation::TruncationError;
 use tokenizers::{Encoding, TruncationParams, TruncationStrategy, truncate_encodings};
 
-use super::check::{Pad, Role, added_tokens, check};
+use super::check::{Checked, Role, added_tokens, check};
 use super::declaration::{Side, TextDeclaration};
 use crate::error::{Code, Rejection};
 use crate::prepare::catch_panic::catch_panic;
@@ -20,17 +20,12 @@ const PANICKED: &str = "the tokenizer library failed on it";
 pub struct Tokenizer {
     /// Truncates single texts. [`Self::encode_pair`] truncates pairs.
     inner: tokenizers::Tokenizer,
-    /// The truncation, which counts special tokens.
-    truncation: Option<TruncationParams>,
+    checked: Checked,
     /// Special tokens that are added to a pair.
     added_to_pairs: usize,
     special_tokens: bool,
-    /// The role and the type of each of the model's inputs, in the model's order.
-    inputs: Vec<(Role, ElementType)>,
-    pad: Pad,
     max_bytes: usize,
     max_tokens: usize,
-    warning: Option<String>,
 }
 
 impl Tokenizer {
@@ -51,25 +46,22 @@ impl Tokenizer {
         inner.with_padding(None);
         Ok(Self {
             inner,
-            truncation: checked.truncation,
+            checked,
             added_to_pairs,
             special_tokens: text.special_tokens,
-            inputs: checked.inputs,
-            pad: checked.pad,
             max_bytes: text.max_bytes,
             max_tokens: text.max_tokens,
-            warning: checked.warning,
         })
     }
 
     /// True when padding precedes a text's tokens.
     pub fn pads_before(&self) -> bool {
-        self.pad.side == Side::Left
+        self.checked.pad.side == Side::Left
     }
 
     /// Describes the part of the tokenizer's file that is not applied, for the operator.
     pub fn warning(&self) -> Option<&str> {
-        self.warning.as_deref()
+        self.checked.warning.as_deref()
     }
 
     /// One tensor `[texts, tokens]` for each of the model's inputs, and the number of tokens of each text
@@ -83,7 +75,7 @@ impl Tokenizer {
             return Err(Rejection::invalid("expected at least one text, got none"));
         }
         let mut encodings = Vec::with_capacity(texts.len());
-        let mut longest = self.pad.length;
+        let mut longest = self.checked.pad.length;
         for (index, text) in texts.iter().enumerate() {
             let second = seconds.map(|seconds| seconds[index].as_str());
             let length = text.len().max(second.map_or(0, str::len));
@@ -103,7 +95,7 @@ impl Tokenizer {
                 None => Rejection::invalid(format!("cannot tokenize text {index}: {error}")),
             })?;
             longest = longest.max(encoding.len());
-            let width = longest.next_multiple_of(self.pad.multiple_of);
+            let width = longest.next_multiple_of(self.checked.pad.multiple_of);
             let tokens = width.saturating_mul(texts.len());
             if tokens > self.max_tokens {
                 let (texts, most) = (texts.len(), self.max_tokens);
@@ -115,11 +107,11 @@ impl Tokenizer {
             }
             encodings.push(encoding);
         }
-        let width = longest.next_multiple_of(self.pad.multiple_of);
+        let width = longest.next_multiple_of(self.checked.pad.multiple_of);
         if width == 0 {
             return Err(Rejection::invalid("expected at least one token, got empty texts"));
         }
-        let tensors = self.inputs.iter().map(|(role, element)| {
+        let tensors = self.checked.inputs.iter().map(|(role, element)| {
             let elements = self.elements(&encodings, width, *role, *element);
             Tensor { shape: vec![encodings.len(), width], elements }
         });
@@ -128,7 +120,7 @@ impl Tokenizer {
 
     /// The error for a pair whose other text leaves no room for the one that is truncated.
     fn does_not_fit(&self, index: usize) -> Rejection {
-        let (most, cut) = self.truncation.as_ref().map_or((0, ""), |cut| {
+        let (most, cut) = self.checked.truncation.as_ref().map_or((0, ""), |cut| {
             (cut.max_length, if cut.strategy == TruncationStrategy::OnlyFirst { "first" } else { "second" })
         });
         let message = format!(
@@ -146,7 +138,7 @@ impl Tokenizer {
         let count = pair[1].len();
         pair[1].set_type_ids(vec![1; count]);
         let [first, second] = pair;
-        let (mut first, mut second) = match &self.truncation {
+        let (mut first, mut second) = match &self.checked.truncation {
             Some(cut) => {
                 let max_length = cut.max_length - self.added_to_pairs;
                 truncate_encodings(first, Some(second), &TruncationParams { max_length, ..cut.clone() })?
@@ -161,14 +153,15 @@ impl Tokenizer {
 
     fn elements(&self, encodings: &[Encoding], width: usize, role: Role, element: ElementType) -> Elements {
         let (values, filler): (fn(&Encoding) -> &[u32], u32) = match role {
-            Role::Ids => (Encoding::get_ids, self.pad.id),
+            Role::Ids => (Encoding::get_ids, self.checked.pad.id),
             Role::Mask => (Encoding::get_attention_mask, 0),
-            Role::Types => (Encoding::get_type_ids, self.pad.type_id),
+            Role::Types => (Encoding::get_type_ids, self.checked.pad.type_id),
         };
         let rows = encodings.iter().flat_map(|encoding| {
             let values = values(encoding);
             let missing = width - values.len();
-            let (before, after) = if self.pad.side == Side::Left { (missing, 0) } else { (0, missing) };
+            let (before, after) =
+                if self.checked.pad.side == Side::Left { (missing, 0) } else { (0, missing) };
             let fill = |count| std::iter::repeat_n(filler, count);
             fill(before).chain(values.iter().copied()).chain(fill(after))
         });
