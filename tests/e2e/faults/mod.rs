@@ -1,18 +1,18 @@
 //! What a worker survives, each fault injected for real and judged by the oracle; tests/GUARANTEES.md is the table of them.
 //! `scripts/faults` runs them all and prints what happened.
 
-mod delivery;
-mod hole;
-mod hostile;
-mod keys;
-mod life;
+mod black_hole;
+mod hostile_requests;
+mod http_clients;
 mod memory;
-mod messages;
 mod models;
+mod ordering_keys;
 mod publishing;
+mod receiving;
 mod references;
+mod requests;
+mod restarts;
 mod soak;
-mod sockets;
 pub(crate) mod table;
 
 use std::collections::HashMap;
@@ -24,8 +24,8 @@ use local_gcp::faults::Fault;
 use local_gcp::history::{Delivery, Event, What};
 use local_gcp::pubsub::wire::{DeadLetterPolicy, PubsubMessage, Subscription};
 
-use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, Worker, World};
-use crate::oracle::{self, Allowed, End, Verdict, wine};
+use crate::support::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, Worker, World};
+use crate::support::oracle::{self, Allowed, End, Verdict, wine};
 
 const DEAD: &str = "projects/demo/topics/dead-letters";
 /// What a debug build with ONNX Runtime and small messages may take at its peak.

@@ -7,9 +7,9 @@ use local_gcp::history::{Event, What};
 use local_gcp::pubsub::wire::{self, PubsubMessage, RetryPolicy, Subscription, Topic};
 
 use super::{Trial, is_delivery, is_expiry, is_nack, subscription, with_dead_letters};
-use crate::harness::RESPONSES;
-use crate::oracle::{self, Allowed, End, wine};
-use crate::supervision::Clock;
+use crate::support::clock::Clock;
+use crate::support::harness::RESPONSES;
+use crate::support::oracle::{self, Allowed, End, wine};
 
 fn fails(code: &str) -> Fault {
     Fault::Fail(code.to_owned())

@@ -12,11 +12,11 @@ use local_gcp::faults::Fault;
 use local_gcp::pubsub::wire::Subscription;
 use tempfile::TempDir;
 
-use super::hostile::{self, Hostile};
+use super::hostile_requests::{self, Hostile};
 use super::models::SIGFPE;
 use super::{Trial, subscription};
-use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, Worker};
-use crate::oracle::{self, Allowed, End, Verdict, wine};
+use crate::support::harness::{PATIENCE, REQUEST_SUBSCRIPTION, Worker};
+use crate::support::oracle::{self, Allowed, End, Verdict, wine};
 
 const KEYS: usize = 5;
 /// Requests that wait at most; more would only make the run longer, not harder.
@@ -91,12 +91,12 @@ impl Soak {
     async fn start(seed: u64) -> Self {
         let ordered = Subscription { enable_message_ordering: true, ..subscription() };
         let trial = Trial::with(ordered, 0, "", "").await;
-        hostile::upload(&trial.world);
+        hostile_requests::upload(&trial.world);
         let temporary = tempfile::tempdir().unwrap();
         let worker = Self::worker(&trial, &temporary);
         worker.until_ready().await;
         let (ordered, done) = (HashMap::new(), HashMap::new());
-        let hostile = hostile::one_of_each();
+        let hostile = hostile_requests::one_of_each();
         let (dice, version, aborting, crashes) = (Dice(seed), 2, 0, 0);
         Self { trial, dice, worker, version, ordered, hostile, temporary, aborting, crashes, done }
     }

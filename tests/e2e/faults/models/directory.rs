@@ -41,7 +41,7 @@ fn unprivileged(world: &World, closed: &Path, variables: &[(&str, &str)]) -> Opt
     command
         .args(["--user", env!("CARGO_BIN_EXE_predictd"), "run", "--config"])
         .arg(repository().join("config/local.yaml"))
-        .env("ORT_DYLIB_PATH", crate::harness::onnxruntime())
+        .env("ORT_DYLIB_PATH", crate::support::harness::onnxruntime())
         .env("PUBSUB_EMULATOR_HOST", world.server.host())
         .env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0")
         .envs(variables.iter().copied());

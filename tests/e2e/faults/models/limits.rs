@@ -102,7 +102,7 @@ fn worker_with_small_disk(world: &World, cache: &Path) -> Option<Worker> {
         .arg(cache)
         .args([env!("CARGO_BIN_EXE_predictd"), "run", "--config"])
         .arg(repository().join("config/local.yaml"))
-        .env("ORT_DYLIB_PATH", crate::harness::onnxruntime())
+        .env("ORT_DYLIB_PATH", crate::support::harness::onnxruntime())
         .env("PUBSUB_EMULATOR_HOST", world.server.host())
         .env("STORAGE_EMULATOR_HOST", world.server.host())
         .env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0")

@@ -1,11 +1,12 @@
 //! Faults 27 to 36, 39 and 50 to 54: what goes wrong between a source and a serving model; and what the cache keeps.
 
+mod bad_versions;
 mod cache;
 mod directory;
 mod download;
-mod hostile;
+mod hostile_models;
 mod limits;
-mod versions;
+mod notifications;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,10 +14,10 @@ use std::time::{Duration, Instant};
 use local_gcp::history::What;
 
 use super::Trial;
-use crate::harness::{PATIENCE, Worker, World, model_file, repository, skip};
-use crate::oracle::{Allowed, End, wine};
+use crate::support::harness::{PATIENCE, Worker, World, model_file, repository, skip};
+use crate::support::oracle::{Allowed, End, wine};
 
-pub(super) use hostile::SIGFPE;
+pub(super) use hostile_models::SIGFPE;
 
 const MEDIA: &str = "storage.objects.get.media";
 
