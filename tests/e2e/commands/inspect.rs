@@ -9,7 +9,8 @@ use crate::requests::zoo::has_text_locale;
 use crate::support::command::predictd;
 use crate::support::harness::{model_file, onnxruntime, outcome, repository};
 
-/// Asks what `inspect` shows of a model through a shell, as a person would paste it; the protocols that it showed.
+/// Asks what `inspect` shows of a model through a shell, as a person would paste it; the protocols that it
+/// showed.
 fn ask_samples(model: &str) -> BTreeSet<String> {
     let (code, stdout, stderr) = outcome(predictd(&["inspect", model, "--json"]), "");
     assert_eq!((code, stderr.as_str()), (0, ""), "{model}");
@@ -68,7 +69,7 @@ fn every_sample_of_every_model_of_the_zoo_works() {
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
     };
     let mut models = [folders("tests/models/zoo"), folders("tests/models/types")].concat();
-    // What cannot be loaded.
+    // These cannot be loaded.
     let without = ["optional-sequence-input", "sklearn-unloadable", "torch-bfloat16"];
     models.retain(|path| !without.iter().any(|name| path.ends_with(name)));
     models.retain(|path| !path.ends_with("sklearn-text") || has_text_locale());

@@ -12,7 +12,7 @@ async fn world() -> World {
     world
 }
 
-/// What only a bar writes: the total of the version's files, in the form that people read.
+/// Text that only a bar writes.
 const BAR: &str = "wine 2 [";
 
 #[tokio::test(flavor = "multi_thread")]

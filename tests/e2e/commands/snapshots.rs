@@ -1,6 +1,7 @@
-//! What people read of the command line, compared to the letter with the files in `tests/snapshots/`.
+//! Texts of the command line that people read, compared to the letter with the files in `tests/snapshots/`.
 //!
-//! `UPDATE_SNAPSHOTS=1 cargo test --test e2e snapshots` rewrites them; read the difference before committing it.
+//! `UPDATE_SNAPSHOTS=1 cargo test --test e2e snapshots` rewrites them; read the difference before committing
+//! it.
 
 use std::process::{Command, Output, Stdio};
 

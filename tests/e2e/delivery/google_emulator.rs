@@ -1,4 +1,5 @@
-//! The same smoke against Google's own Pub/Sub emulator, where it is installed: local-gcp is not its own judge.
+//! The same smoke against Google's own Pub/Sub emulator, where it is installed: local-gcp is not its own
+//! judge.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -112,8 +113,8 @@ impl Emulator {
     }
 }
 
-/// An emulator with every topic and subscription; `requests` is what its request subscription has besides. `None`, and
-/// a word of it, where it is not installed.
+/// An emulator with every topic and subscription; `requests` is what its request subscription has besides.
+/// `None`, and a word of it, where it is not installed.
 async fn prepared(requests: Value) -> Option<Emulator> {
     let Some(jar) = emulator() else {
         skip(
@@ -196,7 +197,7 @@ async fn a_killed_worker_and_dead_letters_on_googles_emulator() {
         ("PREDICTD_MODELS__SOURCE", models.path().to_str().unwrap()),
         ("PREDICTD_REQUESTS__ALLOWED_BUCKETS", "inputs"),
     ];
-    // What storage never gives goes back to Pub/Sub, until that gives it up.
+    // A request whose object cannot be read is nacked until Pub/Sub dead-letters it.
     world.server.faults.inject("storage.objects.get.media", Fault::Fail("UNAVAILABLE".to_owned()), 10_000);
     let mut worker = world.ready_worker(&variables).await;
     let lost = json!({"dataref": "gs://inputs/a", "request_id": "lost"});

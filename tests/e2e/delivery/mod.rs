@@ -1,5 +1,5 @@
-//! Every request is answered at least once and acknowledged after that, under load, restarts and redelivery. A
-//! single fault with a number belongs to `faults`.
+//! Every request is answered at least once and acknowledged after that, under load, restarts and redelivery.
+//! A single fault with a number belongs to `faults`.
 
 mod google_emulator;
 mod ordering;

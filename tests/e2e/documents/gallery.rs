@@ -1,11 +1,12 @@
-//! The documents' blocks, run as they stand: what Python exports is pushed to a bucket, and answers from there.
+//! The documents' blocks, run as they stand: what Python exports is pushed to a bucket, and answers from
+//! there.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::support::harness::{World, onnxruntime, repository, skip};
 
-/// Where the blocks write, and where what they wrote is kept for machines without their packages.
+/// Folder that the blocks write to, and the copy of their output for machines without their packages.
 const WRITTEN: &str = "target/gallery/";
 const KEPT: &str = "tests/models/gallery/";
 /// Documents whose commands need nothing but predictd, with the number of blocks that export a model.
@@ -65,7 +66,8 @@ fn bundles(code: &str) -> Vec<&str> {
     names
 }
 
-/// UPDATE_SNAPSHOTS=1 writes what comes out into the documents, and what the blocks export into `tests/models/gallery`.
+/// UPDATE_SNAPSHOTS=1 writes what comes out into the documents, and what the blocks export into
+/// `tests/models/gallery`.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_block_of_the_documents_says_what_comes_out() {
     let _ = std::fs::remove_dir_all(repository().join(WRITTEN));
@@ -228,7 +230,8 @@ fn similar(got: &str, expected: &str) {
     }
 }
 
-/// Without any package: the blocks are Python, and every bundle that they write is pushed and asked in the same section.
+/// Without any package: the blocks are Python, and every bundle that they write is pushed and asked in the
+/// same section.
 #[test]
 fn every_export_is_python_and_what_it_writes_is_used() {
     for (page, exports) in PAGES {

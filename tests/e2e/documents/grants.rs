@@ -1,5 +1,5 @@
-//! The grants in terraform/README.md are enough and no wider, walked row by row against a server that enforces them.
-//! `scripts/local-apply` compares the same table with what Terraform grants.
+//! The grants in terraform/README.md are enough and no wider, walked row by row against a server that
+//! enforces them. `scripts/local-apply` compares the same table with what Terraform grants.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ struct Row {
     permission: String,
     role: String,
     resource: &'static str,
-    /// What the log says without the grant; none where everything works.
+    /// Log line without the grant; none where everything works.
     log: Option<String>,
 }
 
@@ -51,7 +51,7 @@ fn rows() -> Vec<Row> {
     rows.collect()
 }
 
-/// Who may do what, less one grant.
+/// A world with all grants but one.
 async fn world(rows: &[Row], without: Option<&Row>) -> World {
     let world = World::start_with(|builder| {
         builder
@@ -77,7 +77,7 @@ async fn world(rows: &[Row], without: Option<&Row>) -> World {
     world
 }
 
-/// Everything that makes a worker call somebody; each result goes to the bucket.
+/// A worker that makes every kind of call; each result goes to the bucket.
 fn worker(world: &World) -> Worker {
     let host = world.server.host_as(WORKER).unwrap();
     world.worker(&[

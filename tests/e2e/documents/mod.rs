@@ -1,5 +1,5 @@
-//! The documents, examples and Terraform modules are true: their links, commands, keys and grants work as they
-//! stand.
+//! The documents, examples and Terraform modules are true: their links, commands, keys and grants work as
+//! they stand.
 
 pub(crate) mod gallery;
 mod grants;

@@ -1,4 +1,5 @@
-//! The Markdown files keep what they say: links and paths lead somewhere, `docs/model-yaml.md` has every key, clients get answers.
+//! The Markdown files keep what they say: links and paths lead somewhere, `docs/model-yaml.md` has every key,
+//! clients get answers.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader};

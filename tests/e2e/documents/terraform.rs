@@ -1,4 +1,4 @@
-//! Whatever can be configured can be provisioned: no key is known to predictd alone.
+//! Terraform can set every key of the configuration.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use predictd::config::keys::KEYS;
 
 use crate::support::harness::repository;
 
-/// What is quoted between `begin` and `end` and followed by an equal sign: the keys of an HCL map.
+/// Keys of an HCL map: quoted between `begin` and `end`, and followed by an equal sign.
 fn keys_of(text: &str, begin: &str, end: &str) -> BTreeSet<String> {
     let (_, after) = text.split_once(begin).unwrap_or_else(|| panic!("no {begin:?}"));
     let (map, _) = after.split_once(end).unwrap_or_else(|| panic!("{begin:?} has no end"));
@@ -24,7 +24,8 @@ fn terraform_sets_every_key() {
     let all: BTreeSet<String> = KEYS.iter().map(|key| key.path.to_owned()).collect();
     let set: BTreeSet<String> = own.union(&others).cloned().collect();
     assert_eq!(set, all, "a variable of the worker module or its setting_forms must name each key");
-    // Given by a variable and by `settings`, the latter would win: only what no grant and no probe rests on may be both.
+    // Given by a variable and by `settings`, the latter would win: only what no grant and no probe rests on
+    // may be both.
     let both: Vec<_> = own.intersection(&others).collect();
     assert_eq!(both, ["inference.providers", "shutdown.grace"]);
 }

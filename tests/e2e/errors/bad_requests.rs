@@ -84,7 +84,8 @@ async fn a_deadline_that_passed_costs_nothing() {
     worker.until_metric(inferences, 1.0).await;
 }
 
-/// ONNX Runtime says only that an encoder of the model refused a value; the error names it, and others get their predictions.
+/// ONNX Runtime says only that an encoder of the model refused a value; the error names it, and others get
+/// their predictions.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_the_models_encoder_does_not_know_is_named() {
     let world = World::start().await;
@@ -129,7 +130,8 @@ async fn a_value_that_the_models_encoder_does_not_know_is_named() {
     }
 }
 
-/// The library would write coloured text of its own, one line a failed request; what stands in the request is for `debug` alone.
+/// The library would write coloured text of its own, one line a failed request; what stands in the request is
+/// for `debug` alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_onnx_runtime_says_is_a_line_of_the_log() {
     let world = World::start().await;

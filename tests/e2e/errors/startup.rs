@@ -1,4 +1,5 @@
-//! What keeps predictd from starting or answering: each ends at once, with one clear message, a hint and its exit code.
+//! Set-ups that keep predictd from starting or answering: each ends at once, with one clear message, a hint
+//! and its exit code.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -105,13 +106,18 @@ async fn a_bucket_that_does_not_exist() {
     assert_ends(predict, "the bucket \"nothing\" does not exist").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_storage_that_cannot_be_reached() {
-    let world = World::start().await;
-    // Held without listening: nobody else gets the port, and connecting to it is refused.
+/// A port that is held without listening: no other process gets it, and connecting to it is refused.
+fn unreachable_address() -> (tokio::net::TcpSocket, String) {
     let held = tokio::net::TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = held.local_addr().unwrap().to_string();
+    (held, address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_cannot_be_reached() {
+    let world = World::start().await;
+    let (_held, address) = unreachable_address();
     let mut inspect = world.command();
     inspect.args(["inspect", "gs://models/models/wine/1"]).env("STORAGE_EMULATOR_HOST", &address);
     let run = run(&world, &[("STORAGE_EMULATOR_HOST", &address)]);
@@ -217,9 +223,8 @@ async fn a_missing_subscription_ends_the_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_server_ends_the_start() {
     let (_folder, path) = temporary("source.yaml", "models: {source: tests/models}\n");
-    // A port that was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_held, address) = unreachable_address();
     let mut command = predictd(&["run", "--config", "config/local.yaml", "--config", path.to_str().unwrap()]);
-    command.env("PUBSUB_EMULATOR_HOST", free.to_string()).env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0");
+    command.env("PUBSUB_EMULATOR_HOST", address).env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0");
     tokio::task::spawn_blocking(|| assert_fails(command, "cannot reach http://127.0.0.1:")).await.unwrap();
 }

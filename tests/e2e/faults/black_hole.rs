@@ -6,8 +6,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Stands between a worker and the server. Connections that are open when it freezes stay open for the worker and carry nothing
-/// any more, while the server has lost them; new ones work.
+/// Stands between a worker and the server. Connections that are open when it freezes stay open for the worker
+/// and carry nothing any more, while the server has lost them; new ones work.
 pub(super) struct Hole {
     pub(super) address: SocketAddr,
     /// Counts freezes.

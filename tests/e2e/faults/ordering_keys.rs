@@ -1,13 +1,15 @@
-//! What is kept for an ordering key goes with its last message.
+//! The state kept for an ordering key ends with its last message.
 
 use local_gcp::pubsub::wire::Subscription;
 
 use super::{Trial, subscription};
 use crate::support::oracle::{self, Allowed, End, wine};
 
-/// Messages before the first measurement, and between it and the second. The publisher is replaced after 10,000.
+/// Messages before the first measurement, and between it and the second. The publisher is replaced after
+/// 10,000.
 const MESSAGES: usize = 10_500;
-/// Google's client keeps some 9 KB for every key, 90 MiB for those of a round. What is freed is used again, but not all of it.
+/// Google's client keeps some 9 KB for every key, 90 MiB for those of a round. What is freed is used again,
+/// but not all of it.
 const MOST_GROWTH_KIB: u64 = 45 << 10;
 /// Keys that come again and again, among many that come once.
 const LASTING: usize = 10;

@@ -32,7 +32,8 @@ async fn fault_15_invalid_requests() {
     trial.judge(&worker, Allowed::default(), "40 bad ones").await;
 }
 
-/// The least whole number divided by -1 ends the process with SIGFPE, inside ONNX Runtime. The test starts the next one.
+/// The least whole number divided by -1 ends the process with SIGFPE, inside ONNX Runtime. The test starts
+/// the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_16_a_request_that_kills_the_process() {
     let injected = "a row that fails in ONNX Runtime; one that ends the process (SIGFPE)";
@@ -64,8 +65,9 @@ async fn fault_16_a_request_that_kills_the_process() {
         loop {
             if !worker.is_alive() {
                 crashes += 1;
-                // What it had in hand comes again at once, not after 20 s; to the next worker, not to the connection of the dead
-                // one, which would cost an attempt each time until the server notices.
+                // Its requests in flight are redelivered at once, not after 20 s; to the next worker, not to
+                // the connection of the dead one, which would cost an attempt each time until the server
+                // notices.
                 trial.world.server.reset_streams();
                 trial.expire_leases();
                 break;
@@ -95,8 +97,8 @@ async fn fault_16_a_request_that_kills_the_process() {
     assert_eq!(verdict.dead, 1);
 }
 
-/// Whatever decoding does with a request that comes to a new worker for the third time, no other one is in
-/// flight with it: the next is not read before that one was acknowledged. Those that are refused would all be
+/// While a request that is delivered for the third time is decoded by a new worker, no other one is in flight
+/// with it: the next is not read before that one was acknowledged. Those that are refused would all be
 /// answered at once otherwise.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_16_a_suspect_is_decoded_alone() {
@@ -219,10 +221,15 @@ async fn fault_19_deadlines() {
     trial.judge(&worker, Allowed::default(), "").await;
     let rows_of = "predictd_rows_total{model=\"slow\",version=\"1\"}";
     assert_eq!(worker.metric(rows_of).await, Some(0.0));
+    let waited =
+        worker.metric("predictd_queue_wait_seconds_count{model=\"slow\",version=\"1\"}").await.unwrap_or(0.0);
     // One that takes seconds, and behind it those whose deadline is sooner.
     let long = End::Contains("90000".to_owned());
     trial.request("{\"instances\": [90000]}", &[("model", "slow")], long);
-    worker.until_metric("predictd_messages_in_hand ", 1.0).await;
+    // In a batch of its own: those that follow wait behind it.
+    worker
+        .until_metric("predictd_queue_wait_seconds_count{model=\"slow\",version=\"1\"}", 1.0 + waited)
+        .await;
     let soon = rfc3339(SystemTime::now() + Duration::from_millis(500));
     for _ in 0..10 {
         let attributes = [("deadline", &*soon), ("model", "slow")];

@@ -48,7 +48,7 @@ async fn fault_38_sigkill() {
     worker.signal("-KILL");
     assert!(!worker.end().await.success());
     let next = trial.worker(&[]).await;
-    // What the dead one had in hand comes when its leases of 20 s are over.
+    // Requests in flight in the dead one are redelivered when its leases of 20 s are over.
     trial.judge(&next, Allowed { duplicates: 300 }, "").await;
 }
 
@@ -121,11 +121,11 @@ async fn fault_48_in_flight_for_an_hour() {
     trial.judge(&worker, Allowed::default(), "").await;
     let counts = (trial.count(is_delivery), trial.count(is_nack), trial.count(is_expiry));
     assert_eq!(counts, (2 * in_flight, in_flight, 0));
-    assert_eq!(worker.metric("predictd_overdue_total").await, Some(in_flight as f64));
-    assert!(worker.log().contains("in flight for an hour"), "{}", worker.log());
+    worker.until_metric("predictd_overdue_total", in_flight as f64).await;
+    worker.until_log("in flight for an hour").await;
     // The one that ran was computed twice; those that waited were not, until they were redelivered.
     let rows = "predictd_rows_total{model=\"slow\",version=\"1\"}";
-    assert_eq!(worker.metric(rows).await, Some(in_flight as f64 + 1.0));
+    worker.until_metric(rows, in_flight as f64 + 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Load, reloads, restarts and random faults together: what no single fault shows.
 //!
-//! A seed fixes what is done in which order; how it meets the worker's threads differs from run to run. `scripts/soak` sets
-//! `SOAK_SECONDS` (else 10) and `SOAK_SEED` (else drawn).
+//! A seed fixes what is done in which order; how it meets the worker's threads differs from run to run.
+//! `scripts/soak` sets `SOAK_SECONDS` (else 10) and `SOAK_SEED` (else drawn).
 
 use std::collections::HashMap;
 use std::os::unix::process::ExitStatusExt as _;
@@ -214,7 +214,7 @@ impl Soak {
     /// A start that meets servers in trouble says so and ends.
     fn never_began(&self) -> bool {
         let log = self.worker.log();
-        // Nothing said: it was stopped before it could.
+        // An empty log: it was stopped before it could write.
         log.is_empty() || log.contains("\"why\":\"cannot reach")
     }
 
@@ -227,7 +227,7 @@ impl Soak {
         self.never_began()
     }
 
-    /// Nothing else may end a worker.
+    /// Restarts a worker that has ended. Only crashing versions and unreachable servers may end one.
     fn supervise(&mut self) {
         if let Some(ended) = self.worker.ended() {
             let log = self.worker.log();

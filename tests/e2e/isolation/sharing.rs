@@ -1,4 +1,5 @@
-//! Requests share a call only where the model is known to treat rows independently: no answer is computed from another's data.
+//! Requests share a call only where the model is known to treat rows independently: no answer is computed
+//! from another's data.
 
 use std::collections::HashMap;
 
@@ -75,6 +76,7 @@ async fn strangers_rows_are_never_mixed() {
         (json!({"inputs": [[3, 3], [7777, 0], [4, 4]]}), json!([[3.0, 3.0], [4.0, 4.0]])),
     ];
     two_senders(&world, &worker, "dropping", dropping).await;
+    worker.until_log("each request runs alone\"").await;
     assert_eq!(worker.log().matches("each request runs alone\"").count(), 1, "{}", worker.log());
     let info = worker.info().await;
     for (model, says) in [
@@ -105,7 +107,9 @@ async fn declarations_and_samples_allow_sharing() {
     let one = "samples: [{request: {instances: [101]}, expected: [8]}]";
     world.upload_declared("one-row", "rows/lookup/1", one);
     let worker = world.ready_worker(&[]).await;
-    let info = worker.info().await;
+    let models = ["declared", "unknown", "shown", "one-row"];
+    let all = |info: &Value| models.iter().all(|model| info["models"][model]["serving"].is_object());
+    let info = worker.until_info("every model", all).await;
     for (model, says) in [
         ("declared", "share a call: model.yaml declares batching.dimension: rows"),
         ("unknown", "each request runs alone: it could not be tried with made-up rows"),

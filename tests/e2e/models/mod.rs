@@ -1,4 +1,5 @@
-//! Every worker serves the version that the source calls for. Versions come, fail and go while requests are answered.
+//! Every worker serves the version that the source calls for. Versions come, fail and go while requests are
+//! answered.
 
 mod model_yaml;
 mod push;

@@ -11,7 +11,7 @@ use proptest::sample::select;
 use crate::support::harness::model_file;
 use crate::support::runtime::RUNTIME;
 
-/// Whether it loads; what loads is also asked for predictions.
+/// Loads a folder and asks its model for predictions; the number of its samples.
 fn loads(folder: &Path) -> Result<usize, String> {
     let loaded = load::load(&RUNTIME, folder, "m", "1", String::new());
     let models = Models::of(loaded.map_err(|problem| problem.to_string())?);

@@ -1,4 +1,5 @@
-//! `predictd push`: what the worker would refuse never reaches the bucket, what is there is never overwritten.
+//! `predictd push`: what the worker would refuse never reaches the bucket, what is there is never
+//! overwritten.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -56,7 +56,8 @@ async fn a_corrupt_version_never_serves_and_a_later_good_one_does() {
     world.upload_version("wine/2", "wine", "2");
     worker.until_serving("wine", "2").await;
     answers_with(&world, "2").await;
-    assert_eq!(worker.info().await["models"]["wine"]["refused"], serde_json::json!([]));
+    // Cleared after the swap.
+    worker.until_info("no refusal", |info| info["models"]["wine"]["refused"] == serde_json::json!([])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +95,8 @@ async fn half_an_upload_never_serves_until_it_is_whole() {
     answers_with(&world, "2").await;
 }
 
-/// Weights of an `If`'s branches lie in a file that is named with `./`; another tensor has data of its own beside a location.
+/// Weights of an `If`'s branches lie in a file that is named with `./`; another tensor has data of its own
+/// beside a location.
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_of_subgraphs_are_waited_for_and_stale_locations_are_not() {
     let world = World::start().await;
@@ -111,7 +113,7 @@ async fn weights_of_subgraphs_are_waited_for_and_stale_locations_are_not() {
     assert_eq!(body["predictions"], serde_json::json!([8, 0]));
 }
 
-/// As Cloud Storage writes it.
+/// A checksum in the form of Cloud Storage.
 fn local_gcp_crc(data: &[u8]) -> String {
     predictd::model::bundle::base64_be(crc32c::crc32c(data))
 }
@@ -197,7 +199,7 @@ async fn several_models_side_by_side() {
     let other =
         world.ask(r#"{"instances": [[1, 2, 3]]}"#, &[("model", "numbers"), ("model_version", "8")]).await;
     assert_eq!(other.attributes["error_code"], "MODEL_NOT_FOUND");
-    // What another version takes is held against no version that cannot answer.
+    // A request for another version is not validated against one that cannot answer it.
     let other_shape = r#"{"id": "a", "instances": [["red"]]}"#;
     let other = world.ask(other_shape, &[("model", "numbers"), ("model_version", "8")]).await;
     let body: serde_json::Value = serde_json::from_slice(&other.data).unwrap();

@@ -1,4 +1,4 @@
-//! Which version is served depends on what lies in the source, not on what a worker has seen of it.
+//! The served version depends on the content of the source, not on what a worker has seen of it.
 
 use std::collections::BTreeMap;
 
@@ -214,8 +214,8 @@ async fn what_cannot_be_read_brings_no_older_version_back() {
     assert!(refused(&info, "numbers").is_empty(), "{info}");
 }
 
-/// A model that goes from the source stays in service until a second listing has none of it, and `/info` tells; one that is damaged
-/// there stays. No version is both served and refused.
+/// A model that goes from the source stays in service until a second listing has none of it, and `/info`
+/// tells; one that is damaged there stays. No version is both served and refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_version_stays_whatever_becomes_of_it() {
     let world = World::start().await;

@@ -1,5 +1,5 @@
-//! Dashboards and alerts name metrics, labels and log lines that exist. Both sides are read as they are: the worker's own
-//! `/metrics` text, the sources' log lines, the dashboard's JSON and Terraform's files.
+//! Dashboards and alerts name metrics, labels and log lines that exist. Both sides are read as they are: the
+//! worker's own `/metrics` text, the sources' log lines, the dashboard's JSON and Terraform's files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -117,7 +117,7 @@ fn the_grafana_dashboard_shows_every_metric() {
     let shown = series_in(&read(&root().join("config/grafana/predictd.json")));
     let unseen: Vec<_> = series
         .iter()
-        // Of a histogram one of its series is enough.
+        // One series of a histogram is enough.
         .filter(|name| {
             let family = ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
             !shown.iter().any(|seen| seen == *name || family.is_some_and(|family| seen.starts_with(family)))

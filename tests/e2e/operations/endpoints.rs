@@ -29,20 +29,19 @@ async fn the_endpoints_tell_what_is_going_on() {
         assert_eq!(worker.get(route).await.0, 200, "{route}");
     }
     assert_eq!(routes.lines().count(), 4, "{routes}");
-    let (_, metrics) = worker.get("/metrics").await;
-    for line in [
-        "predictd_requests_total{model=\"wine\",version=\"1\",status=\"ok\"} 1",
-        "predictd_rows_total{model=\"wine\",version=\"1\"} 1",
-        "predictd_request_seconds_count{model=\"wine\",version=\"1\"} 1",
-        "predictd_inference_seconds_count{model=\"wine\",version=\"1\"} 1",
-        "predictd_queue_wait_seconds_count{model=\"wine\",version=\"1\"} 1",
-        "predictd_batch_rows_count{model=\"wine\",version=\"1\"} 1",
-        "predictd_reloads_total{model=\"wine\",outcome=\"serving\"} 1",
-        "predictd_messages_in_hand 0",
-        "predictd_bytes_in_hand 0",
-        "predictd_models_serving 1",
+    for (line, value) in [
+        ("predictd_requests_total{model=\"wine\",version=\"1\",status=\"ok\"} ", 1.0),
+        ("predictd_rows_total{model=\"wine\",version=\"1\"} ", 1.0),
+        ("predictd_request_seconds_count{model=\"wine\",version=\"1\"} ", 1.0),
+        ("predictd_inference_seconds_count{model=\"wine\",version=\"1\"} ", 1.0),
+        ("predictd_queue_wait_seconds_count{model=\"wine\",version=\"1\"} ", 1.0),
+        ("predictd_batch_rows_count{model=\"wine\",version=\"1\"} ", 1.0),
+        ("predictd_reloads_total{model=\"wine\",outcome=\"serving\"} ", 1.0),
+        ("predictd_messages_in_hand ", 0.0),
+        ("predictd_bytes_in_hand ", 0.0),
+        ("predictd_models_serving ", 1.0),
     ] {
-        assert!(metrics.lines().any(|found| found == line), "{line:?} is missing in\n{metrics}");
+        worker.until_metric(line, value).await;
     }
-    assert!(metrics.ends_with("# EOF\n"));
+    assert!(worker.get("/metrics").await.1.ends_with("# EOF\n"));
 }

@@ -2,10 +2,11 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::harness::{Worker, World, http, repository};
+use crate::support::harness::{PATIENCE, Worker, World, http, repository};
 use crate::support::oracle::wine;
 
 async fn world() -> World {
@@ -68,16 +69,21 @@ async fn bad_requests_are_warned_about_without_what_they_held() {
     let error = "predictd_requests_total{model=\"wine\",version=\"1\",status=\"INVALID_INPUT\"}";
     worker.until_metric(error, 50.0).await;
     worker.until_log(&format!("\"message_id\":\"{unknown}\"")).await;
-    let said = saying(&worker, "a request was answered with an error");
-    let of = |code: &str| said.iter().filter(|line| line["code"] == code).collect::<Vec<_>>();
-    let invalid = of("INVALID_INPUT");
-    assert_eq!(invalid.len(), 10, "{said:#?}");
+    let warnings = |code: &str| -> Vec<Value> {
+        let said = saying(&worker, "a request was answered with an error").into_iter();
+        said.filter(|line| line["code"] == code).collect()
+    };
+    // A response is counted before its line is written.
+    let ten = async || (warnings("INVALID_INPUT").len() >= 10).then_some(());
+    worker.until("ten warnings", ten).await;
+    let invalid = warnings("INVALID_INPUT");
+    assert_eq!(invalid.len(), 10, "{invalid:#?}");
     for line in invalid {
         assert_eq!((&line["severity"], &line["model"]), (&"WARNING".into(), &"wine".into()));
         assert!(ids.iter().any(|id| line["message_id"] == **id), "{line}");
         assert!(line["reason"].as_str().unwrap().contains("13"), "{line}");
     }
-    let not_found = of("MODEL_NOT_FOUND");
+    let not_found = warnings("MODEL_NOT_FOUND");
     assert_eq!(not_found.len(), 1);
     assert!(not_found[0]["reason"].as_str().unwrap().contains("\"beer\""));
     assert!(
@@ -127,8 +133,13 @@ async fn a_closed_log_ends_no_worker() {
     });
     drop(log);
     wine().check(&[5], &world.ask(wine().request(&[5]), &[]).await);
-    let ready = http().get(format!("http://{}/ready", address.unwrap())).send().await.unwrap();
-    assert_eq!(ready.status().as_u16(), 200);
+    let ready = format!("http://{}/ready", address.unwrap());
+    let end = Instant::now() + PATIENCE;
+    // The check of the response topic may end after the first response.
+    while http().get(&ready).send().await.unwrap().status().as_u16() != 200 {
+        assert!(Instant::now() < end, "never ready");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert_eq!(worker.0.try_wait().unwrap(), None);
 }
 

@@ -35,7 +35,7 @@ async fn a_missing_response_topic_is_waited_for() {
     assert!(answered);
 }
 
-/// Nothing is published meanwhile: only the check can tell.
+/// No response is published meanwhile: only the check can notice the topic.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_topic_that_comes_makes_it_ready() {
     let world = World::start().await;

@@ -1,8 +1,8 @@
-//! The worker watches itself: `/health` and `/ready` tell of a stage that makes no progress, and one that fails ends the worker in
-//! order, with one line that says why.
+//! The worker watches itself: `/health` and `/ready` tell of a stage that makes no progress, and one that
+//! fails ends the worker in order, with one line that says why.
 //!
-//! What takes minutes by the worker's clock is not waited for: its clock, and nothing else, is put forward. And no request makes a
-//! stage panic, but a clock that fails does.
+//! What takes minutes by the worker's clock is not waited for: its clock, and nothing else, is put forward.
+//! And no request makes a stage panic, but a clock that fails does.
 
 use std::time::Duration;
 
@@ -81,7 +81,8 @@ async fn a_deleted_subscription_ends_the_worker_in_order() {
     worker.until_metric("predictd_queue_wait_seconds_count{model=\"slow\",version=\"1\"}", 1.0).await;
     world.server.pubsub.delete_subscription(REQUEST_SUBSCRIPTION).unwrap();
     let is_stopping = async || worker.get("/ready").await.1.contains("stopping, nothing more is received");
-    // Each pause between two attempts ends early; an attempt during which a minute goes by would count as a success.
+    // Each pause between two attempts ends early; an attempt during which a minute goes by would count as a
+    // success.
     let mut for_an_attempt = Duration::from_millis(100);
     while !is_stopping().await {
         assert!(clock.ahead < 3000, "{}", worker.log());

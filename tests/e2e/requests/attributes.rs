@@ -35,7 +35,8 @@ async fn response_attributes_are_as_promised() {
     assert_eq!(body["id"], "body-id");
 }
 
-/// HTTP's spelling, as Google's clients and the CloudEvents SDK for Go send it: it is read, and the response has lower case alone.
+/// HTTP's spelling, as Google's clients and the CloudEvents SDK for Go send it: it is read, and the response
+/// has lower case alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn attribute_names_are_matched_in_any_case() {
     let (world, _worker) = wine_world().await;

@@ -1,4 +1,5 @@
-//! Every form of request and response through real Pub/Sub, and the same through `predictd predict`, byte for byte.
+//! Every form of request and response through real Pub/Sub, and the same through `predictd predict`, byte for
+//! byte.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -209,7 +210,7 @@ fn base64(text: &str) -> String {
 
 /// A small message that unpacks to far more than may be in hand takes no memory; its neighbours are answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn bombs_are_refused_and_harm_nobody() {
+async fn bombs_are_refused_and_their_neighbours_answered() {
     let (world, _worker) = wine_world().await;
     let packed = [("content-encoding", "gzip")];
     let bomb = gzip(&vec![b' '; 100 << 20]);
@@ -231,7 +232,7 @@ async fn bombs_are_refused_and_harm_nobody() {
     world.server.history.with(oracle::nothing_was_lost);
 }
 
-/// What only Pub/Sub or the clock gives.
+/// Attributes that only Pub/Sub or the clock gives.
 const OWN: [&str; 3] = ["ce-id", "ce-time", "request_message_id"];
 
 /// Without the id and the time of an event, which are the message's own, and how late a request is.

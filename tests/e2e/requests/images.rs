@@ -112,7 +112,8 @@ async fn a_bad_image_gets_its_error_and_its_neighbours_their_predictions() {
     assert_eq!(json.attributes["error_code"], "INVALID_INPUT");
 }
 
-/// What Pillow and numpy prepare as torchvision does leads a classifier to the same five classes, in the same order.
+/// A classifier gives the same five classes, in the same order, as for images that Pillow and numpy prepare
+/// like torchvision.
 #[test]
 fn images_lead_to_the_top_5_that_torchvisions_preprocessing_leads_to() {
     let noted: Value = serde_json::from_slice(&model_file("", "top5.json")).unwrap();

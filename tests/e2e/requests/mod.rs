@@ -1,5 +1,5 @@
-//! Every form of request is answered with the values that the framework of the model computes, in the form that the
-//! request asked for.
+//! Every form of request is answered with the values that the framework of the model computes, in the form
+//! that the request asked for.
 
 mod attributes;
 mod columns;

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::harness::{World, model_file};
 
-/// token-scores: two scores a token, and which tokens of the row are the same. Its inputs are filled up to multiples of four.
+/// token-scores: two scores a token, and which tokens of the row are the same. Its inputs are filled up to
+/// multiples of four.
 fn scores_of(ids: &[i64]) -> Value {
     const TABLE: [[f64; 2]; 4] = [[0.0, 0.0], [1.0, -1.0], [0.5, 8.0], [-2.0, 3.0]];
     ids.iter().map(|id| json!(TABLE[usize::try_from(*id).unwrap()])).collect()

@@ -1,4 +1,5 @@
-//! Requests that lie in a bucket: named by a reference or announced by the bucket, fetched only where that is allowed.
+//! Requests that lie in a bucket: named by a reference or announced by the bucket, fetched only where that is
+//! allowed.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -247,7 +248,7 @@ async fn an_uploaded_image_is_a_request() {
         }
     }
     assert_eq!(images, 2);
-    // What else a bucket tells of is answered, and ends there.
+    // Other notifications of a bucket are answered with an error.
     let target = Target { bucket: "inputs".to_owned(), name: "image.png-".to_owned(), ..Target::default() };
     world.server.storage.delete_object(&target).unwrap();
     let about_deletion = |event: &Event| match &event.what {
@@ -418,7 +419,7 @@ async fn what_is_fetched_stays_under_the_byte_cap() {
     store(&world, "inputs", "beyond", padded(1 << 20), "");
     let packed = Attributes { content_encoding: Some("gzip".to_owned()), ..Attributes::default() };
     store_with(&world, "inputs", "packed", gzip(&padded(200 << 10)), packed);
-    // Nothing is published for a while, so that all that is fetched stays in hand.
+    // Publishing is delayed, so that all that is fetched stays in flight.
     world.server.faults.inject("Publish", Fault::DelayMs(300), 1000);
     let mut ids: Vec<String> = (0..30)
         .map(|n| world.publish(refer(["gs://inputs/part", "gs://inputs/packed"][n % 2]), &[]))

@@ -132,7 +132,7 @@ async fn outputs_are_binary_or_json_as_each_asks() {
     assert_eq!(outputs[0].0["data"], json!([-2, -3, -4]));
     let same: Vec<u8> = [1_i64, 2, 3].iter().flat_map(|value| value.to_le_bytes()).collect();
     assert_eq!((&outputs[1].0["name"], outputs[1].1.as_ref()), (&json!("same"), Some(&same)));
-    // Nothing binary is wanted: plain JSON, whatever the request was.
+    // A response without binary outputs is plain JSON, whatever the request was.
     let plain =
         json!({"inputs": [tensor], "outputs": [{"name": "same", "parameters": {"binary_data": false}}]});
     let response = world.ask(plain.to_string(), &[]).await;
@@ -144,7 +144,8 @@ async fn outputs_are_binary_or_json_as_each_asks() {
     assert!(!short.attributes.contains_key("inference-header-content-length"));
 }
 
-/// Every numeric and boolean type, named multiple inputs and outputs: as onnxruntime's own Python interface answers.
+/// Every numeric and boolean type, named multiple inputs and outputs: as onnxruntime's own Python interface
+/// answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_in_v2_as_onnxruntime_says() {
     let world = World::start().await;

@@ -41,7 +41,8 @@ async fn a_text_becomes_the_tokens_of_its_tokenizer() {
         let column = |name: &str| -> Value {
             body["predictions"].as_array().unwrap().iter().map(|row| row[name].clone()).collect()
         };
-        // The output has a score for every token; none for padding, which stands on the declared side or the tokenizer's own.
+        // The output has a score for every token; none for padding, which stands on the declared side or the
+        // tokenizer's own.
         let side = case["text"]["padding"]["side"].as_str();
         let is_left = side.map_or(file_of(case) == "byte-level.json", |side| side == "left");
         let rows = case["input_ids"].as_array().unwrap().iter().zip(case["tokens"].as_array().unwrap());
@@ -88,6 +89,10 @@ async fn a_tokenizers_file_that_is_not_followed_is_told_once_the_version_loads()
         world.upload(&format!("models/{model}/1/model.onnx"), model_file("text", "model.onnx"));
     }
     let worker = world.ready_worker(&[]).await;
+    // Ready with the first of them, where the others take long.
+    for model in ["padded", "unused", "followed"] {
+        worker.until_serving(model, "1").await;
+    }
     let log = worker.log();
     let of = |model: &str| -> Vec<Value> {
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

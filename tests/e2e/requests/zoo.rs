@@ -1,5 +1,5 @@
-//! Every model of the zoo, as its framework exported it, side by side in one worker: each answer is what the framework itself
-//! predicts, in every form that the request can take.
+//! Every model of the zoo, as its framework exported it, side by side in one worker: each answer is what the
+//! framework itself predicts, in every form that the request can take.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,8 @@ fn cases_of(model: &str) -> Vec<Case> {
                 body,
                 attributes,
                 expected: expected.clone(),
-                // Responses write the shortest number that reads back at its own width; bfloat16 has eight bits.
+                // Responses write the shortest number that reads back at its own width; bfloat16 has eight
+                // bits.
                 tolerance: if model == "bfloat16" {
                     2.0_f64.powi(-8)
                 } else {
@@ -149,7 +150,7 @@ fn cases_of(model: &str) -> Vec<Case> {
     cases
 }
 
-/// Whether [`bytes`] has any for it: not for scalars, nor for what JSON has only words for.
+/// True when [`bytes`] can write it: no scalar, and no value that JSON writes as a word.
 fn has_bytes(tensor: &Value) -> bool {
     let (kind, is_text) = (tensor.get("kind"), tensor["datatype"] == "BYTES");
     let data = tensor["data"].as_array();
@@ -244,7 +245,7 @@ fn outputs(case: &Case, body: &Value) -> Map<String, Value> {
             let rows: Vec<_> = body["predictions"].as_array().unwrap().iter().map(named).collect();
             let column = |name: &String| {
                 let column: Vec<Value> = rows.iter().map(|row| row[name].clone()).collect();
-                // What is missing as a whole is missing in every row.
+                // An output that is missing as a whole is missing in every row.
                 let is_missing = expected[name].is_null() && column.iter().all(Value::is_null);
                 (name.clone(), if is_missing { Value::Null } else { column.into() })
             };
@@ -280,7 +281,7 @@ fn outputs(case: &Case, body: &Value) -> Map<String, Value> {
     }
 }
 
-/// Whether a response value is the expected one. In rows, a dimension or a list that only wraps one row is no difference.
+/// True when a response value is the expected one.
 pub(crate) fn equal(got: &Value, expected: &Value, tolerance: f64) -> bool {
     match (got, expected) {
         (Value::Number(a), Value::Number(b)) => {
@@ -324,7 +325,8 @@ fn judge(case: &Case, response: &PubsubMessage) -> Result<(), String> {
     Ok(())
 }
 
-/// Models that count rows in their inputs only give other shapes row by row than for all rows together: judged in whole form.
+/// Models that count rows in their inputs only give other shapes row by row than for all rows together:
+/// judged in whole form.
 fn is_compared_by_rows(model: &str) -> bool {
     ![
         "sklearn-dict-vectorizer",
@@ -391,7 +393,7 @@ async fn every_model_answers_as_its_framework_does() {
     assert!(wrong.is_empty(), "{} of {} answers are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
-/// What `predictd predict` answers to a request, but for the model's name.
+/// Answer of `predictd predict` to a request, without the model's name.
 fn predicted(model: &str, request: &Value) -> Value {
     let folder = zoo().join(model);
     let (code, body, stderr) =

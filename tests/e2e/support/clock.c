@@ -1,5 +1,6 @@
-// CLOCK_MONOTONIC as a test wants it, for LD_PRELOAD: put forward, so that the worker's own limits pass without being waited for and
-// without a setting that shortens them, or failing once, which makes Rust's `Instant::now` panic.
+// CLOCK_MONOTONIC as a test wants it, for LD_PRELOAD: put forward, so that the worker's own limits pass
+// without being waited for and without a setting that shortens them, or failing once, which makes Rust's
+// `Instant::now` panic.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::harness::{Worker, World, repository};
 
-/// What `clock.c` tells one worker: two whole numbers in a file.
+/// Two whole numbers in a file, which `clock.c` gives to one worker.
 pub(crate) struct Clock {
     folder: tempfile::TempDir,
     file: std::fs::File,
@@ -17,7 +17,7 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // What links Rust's programs, and so is there.
+        // The C compiler links Rust's programs, so it is installed.
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
             .arg(folder.path().join("clock.so"))

@@ -1,4 +1,5 @@
-//! An OTLP collector on a free port, which speaks one protocol: HTTP with protobuf, or gRPC as OTLP's own definition generates it.
+//! An OTLP collector on a free port, which speaks one protocol: HTTP with protobuf, or gRPC as OTLP's own
+//! definition generates it.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -48,7 +49,7 @@ impl Protocol {
     }
 }
 
-/// What an export is answered with in place of being taken.
+/// Answer to an export that is not taken as it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Answer {
     NotNow,
@@ -61,9 +62,9 @@ pub(crate) enum Answer {
 pub(crate) struct Received {
     pub(crate) services: BTreeSet<String>,
     pub(crate) spans: Vec<Span>,
-    /// Those of the latest export.
+    /// Metrics of the latest export.
     pub(crate) metrics: Vec<Metric>,
-    /// Of all calls: the key that they brought, and how they were compressed.
+    /// Key and compression of every call.
     pub(crate) calls: BTreeSet<(Option<String>, Option<String>)>,
 }
 

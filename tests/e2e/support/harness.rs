@@ -1,9 +1,9 @@
 //! A world for one test: its own server on a free port, its own worker process, all gone at its end.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub(crate) const REQUESTS: &str = "projects/demo/topics/prediction-requests";
 pub(crate) const RESPONSES: &str = "projects/demo/topics/prediction-responses";
 pub(crate) const REQUEST_SUBSCRIPTION: &str = "projects/demo/subscriptions/prediction-requests";
 const UPDATES: &str = "projects/demo/topics/model-updates";
-/// Far more than anything here takes: what is waited for and does not come has failed.
+/// Far more than any wait takes: a condition that does not hold by then has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
 pub(crate) fn repository() -> &'static Path {
@@ -42,8 +42,8 @@ pub(crate) fn onnxruntime() -> &'static str {
     })
 }
 
-/// Says that the test that runs leaves something out, and why: cargo shows no word of a test that passes, so `scripts/test` lists
-/// these at its end.
+/// Says that the test that runs leaves something out, and why: cargo shows no word of a test that passes, so
+/// `scripts/test` lists these at its end.
 pub(crate) fn skip(what: &str) {
     eprintln!("SKIPPED: {what}");
     let folder = repository().join("target/skipped");
@@ -62,12 +62,12 @@ pub(crate) fn http() -> reqwest::Client {
 
 pub(crate) struct World {
     pub(crate) server: Server,
-    /// What was uploaded, for the judge.
+    /// Uploaded model files, for the judge.
     pub(crate) contents: Contents,
 }
 
 impl World {
-    /// Everything that config/local.yaml names, and a history of all that happens.
+    /// Starts a server with every resource that config/local.yaml names, which records all events.
     pub(crate) async fn start() -> Self {
         Self::start_with(|builder| {
             builder.subscription("projects/demo/subscriptions/prediction-requests", REQUESTS)
@@ -134,7 +134,8 @@ impl World {
             .server
             .history
             .wait_until(PATIENCE, |events| {
-                // Only what is new: to go through a long history at every event would leave the server no time.
+                // Only what is new: to go through a long history at every event would leave the server no
+                // time.
                 for id in crate::support::oracle::responses(&events[seen..]).into_keys() {
                     waiting.remove(id);
                 }
@@ -225,24 +226,64 @@ impl World {
 /// A running worker; killed when dropped.
 pub(crate) struct Worker {
     child: Child,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Arc<Mutex<Log>>,
+}
+
+/// The log of a worker, read from its pipe.
+struct Log {
+    pipe: ChildStderr,
+    written: Vec<u8>,
+    has_ended: bool,
+}
+
+impl Log {
+    /// Reads all that the worker has written by now, without waiting for more.
+    fn read(&mut self) {
+        let mut chunk = [0; 1 << 16];
+        while !self.has_ended {
+            match self.pipe.read(&mut chunk) {
+                Ok(0) => self.has_ended = true,
+                Ok(size) => self.written.extend_from_slice(&chunk[..size]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted),
+            }
+        }
+    }
+
+    /// The lines so far, without one that is only written in part.
+    fn lines(&mut self) -> String {
+        self.read();
+        let whole = self.written.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+        let end = if self.has_ended { self.written.len() } else { whole };
+        String::from_utf8_lossy(&self.written[..end]).trim_end().to_owned()
+    }
 }
 
 impl Worker {
     pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        let pipe = child.stderr.take().unwrap();
+        rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+        let log = Arc::new(Mutex::new(Log { pipe, written: Vec::new(), has_ended: false }));
+        let read_along = Arc::clone(&log);
+        // A worker would wait for a reader of a full pipe.
         std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
+            loop {
+                let mut log = read_along.lock().unwrap();
+                log.read();
+                if log.has_ended {
+                    return;
+                }
+                drop(log);
+                std::thread::sleep(Duration::from_millis(5));
             }
         });
         Self { child, log }
     }
 
+    /// The lines that the worker has logged by now; all of them, once it has ended.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+        self.log.lock().unwrap().lines()
     }
 
     /// Asks again and again until it holds: for what the worker tells only when asked.
@@ -259,8 +300,7 @@ impl Worker {
 
     pub(crate) async fn address(&self) -> String {
         self.until("the http address", async || {
-            let log = self.log.lock().unwrap();
-            log.iter().find_map(|line| {
+            self.log().lines().find_map(|line| {
                 let line: serde_json::Value = serde_json::from_str(line).ok()?;
                 Some(line.get("address")?.as_str()?.to_owned())
             })
@@ -369,7 +409,7 @@ impl Worker {
         self.child.try_wait().unwrap()
     }
 
-    /// Whether it runs.
+    /// True while it runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.ended().is_none()
     }

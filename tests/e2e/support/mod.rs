@@ -1,4 +1,4 @@
-//! What the tests stand on: servers and workers, the oracle, and the tools of single tests.
+//! No tests: servers and workers, the oracle, and the tools of single tests.
 
 pub(crate) mod clock;
 pub(crate) mod collector;

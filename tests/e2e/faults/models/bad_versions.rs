@@ -86,7 +86,7 @@ async fn fault_34_too_large_for_the_memory() {
             ("PREDICTD_MODELS__POLL_INTERVAL", "100ms"),
         ])
         .await;
-    // As large as no machine's memory, without taking a block of the disk.
+    // Larger than any machine's memory, without taking a block of the disk.
     let weights = root.path().join("wine/2/weights.bin");
     std::fs::create_dir_all(weights.parent().unwrap()).unwrap();
     std::fs::File::create(&weights).unwrap().set_len(8 << 40).unwrap();

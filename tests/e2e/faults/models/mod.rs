@@ -1,4 +1,5 @@
-//! Faults 27 to 36, 39 and 50 to 54: what goes wrong between a source and a serving model; and what the cache keeps.
+//! Faults 27 to 36, 39 and 50 to 54: what goes wrong between a source and a serving model; and what the cache
+//! keeps.
 
 mod bad_versions;
 mod cache;

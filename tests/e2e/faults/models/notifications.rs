@@ -44,6 +44,8 @@ async fn fault_31_notifications_doubled_and_reordered() {
         let times = reads(&trial.world, &format!("models/wine/{version}/model.onnx")).len();
         assert!(times <= 1, "version {version} was read {times} times");
     }
+    // Version 6 is shown by `/info`, counted, and then logged.
+    worker.until_log("wine/6\",\"message\":\"version in service\"").await;
     let loads = worker.log().lines().filter(|line| line.contains("version in service")).count();
     let counted = worker.metric("predictd_reloads_total{model=\"wine\",outcome=\"serving\"}").await;
     assert_eq!(counted, Some(loads as f64));

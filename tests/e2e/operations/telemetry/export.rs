@@ -1,4 +1,5 @@
-//! How telemetry is sent: by which protocol and in which form, and that a collector that is not well costs the worker nothing.
+//! Export of telemetry: its protocols and forms, and collectors that hang or refuse, which cost the worker
+//! nothing.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ over_both_protocols![
     what_is_sent_is_compressed_and_brings_its_key_if_asked_for,
 ];
 
-/// A collector that takes calls and never answers: requests are answered all the same, and the end is not held up.
+/// A collector that takes calls and never answers: requests are answered all the same, and the end is not
+/// held up.
 async fn a_collector_that_hangs_holds_nothing_up(protocol: Protocol) {
     let world = world().await;
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -161,12 +163,7 @@ async fn what_cannot_be_followed_is_said_and_costs_no_prediction() {
     wine().check(&[1], &response);
     // Not traced, so passed along like any attribute.
     assert_eq!(response.attributes["traceparent"], SAMPLED);
-    let log = worker.log();
-    assert!(
-        log.contains("no traces will be exported")
-            && log.contains(
-                r#"OTEL_EXPORTER_OTLP_PROTOCOL is \"http/json\", expected \"http/protobuf\" (a collector's port 4318) or \"grpc\""#
-            ),
-        "{log}"
-    );
+    worker.until_log("no traces will be exported").await;
+    let why = r#"OTEL_EXPORTER_OTLP_PROTOCOL is \"http/json\", expected \"http/protobuf\" (a collector's port 4318) or \"grpc\""#;
+    worker.until_log(why).await;
 }

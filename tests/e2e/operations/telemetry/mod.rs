@@ -291,15 +291,19 @@ async fn a_sampled_request_is_the_exemplar_of_its_latency() {
     let (world, collector) = (world().await, Collector::start(Protocol::Http).await);
     let worker = exporting(&world, &collector, &[("OTEL_METRIC_EXPORT_INTERVAL", "50")]).await;
     world.ask(wine().request(&[1]), &[("traceparent", UNSAMPLED)]).await;
-    world.settled().await;
+    worker.until_metric("predictd_request_seconds_count{model=\"wine\",version=\"1\"} ", 1.0).await;
     assert!(!worker.get("/metrics").await.1.contains("trace_id"), "what is not sampled has no trace to show");
     world.ask(wine().request(&[1]), &[("traceparent", SAMPLED)]).await;
-    world.settled().await;
-    let (_, metrics) = worker.get("/metrics").await;
+    let metrics = worker
+        .until("the exemplar", async || {
+            let (_, metrics) = worker.get("/metrics").await;
+            metrics.contains("trace_id").then_some(metrics)
+        })
+        .await;
     let shown: Vec<&str> = metrics.lines().filter(|line| line.contains("trace_id")).collect();
     let [line] = shown[..] else { panic!("one exemplar: {shown:?}") };
     assert!(line.starts_with("predictd_request_seconds_bucket{") && line.contains(TRACE), "{line}");
-    let spans = collector.trace(TRACE, 3).await;
+    let spans = collector.trace(TRACE, 4).await;
     let span_id: String = named(&spans, "process prediction-requests")
         .span_id
         .iter()
@@ -322,7 +326,8 @@ async fn a_sampled_request_is_the_exemplar_of_its_latency() {
     collector.until("the exemplar", |received| received.metrics.iter().any(is_pushed)).await;
 }
 
-/// What Prometheus' own parser makes of `/metrics`, by the families' names. It fails where it finds anything wrong.
+/// Families of `/metrics` by name, as the parser of Prometheus reads them. It fails where it finds anything
+/// wrong.
 fn as_prometheus_reads(metrics: &str) -> serde_json::Value {
     const READ: &str = "
 import json, sys

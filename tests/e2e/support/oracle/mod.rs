@@ -59,7 +59,7 @@ pub(crate) fn nothing_was_lost(events: &[Event]) {
     assert!(lost.is_empty(), "{} requests without a response", lost.len());
 }
 
-/// How many responses came more than once.
+/// Number of responses beyond one a request.
 pub(crate) fn duplicates(events: &[Event]) -> usize {
     responses(events).values().map(|all| all.len() - 1).sum()
 }
@@ -91,8 +91,8 @@ impl Wine {
         serde_json::json!({ "instances": rows }).to_string()
     }
 
-    /// The response is what scikit-learn says for the version that it names, where that has the name of its folder in
-    /// tests/models/wine; that version.
+    /// The response is what scikit-learn says for the version that it names, where that has the name of its
+    /// folder in tests/models/wine; that version.
     pub(crate) fn check(&self, rows: &[usize], response: &PubsubMessage) -> String {
         let version = response.attributes.get("model_version").cloned().unwrap_or_default();
         let difference = self.difference(rows, response, &version);
@@ -100,12 +100,13 @@ impl Wine {
         version
     }
 
-    /// Whether the response is what the model in tests/models/wine/`files` computes for these rows.
+    /// True when the response is what the model in tests/models/wine/`files` computes for these rows.
     pub(crate) fn is_of(&self, files: &str, rows: &[usize], response: &PubsubMessage) -> bool {
         self.difference(rows, response, files).is_none()
     }
 
-    /// Where the response is not what the model in tests/models/wine/`files` computes for these rows, or not one version's.
+    /// First difference between the response and what the model in tests/models/wine/`files` computes for
+    /// these rows.
     fn difference(&self, rows: &[usize], response: &PubsubMessage, files: &str) -> Option<String> {
         let body: Value = serde_json::from_slice(&response.data).unwrap_or_default();
         let attribute = |name: &str| response.attributes.get(name).map_or("", String::as_str);
@@ -144,7 +145,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// How a request may end.
+/// Expected end of a request.
 #[derive(Debug, Clone)]
 pub(crate) enum End {
     /// With the predictions for these rows of the wine data.
@@ -157,20 +158,21 @@ pub(crate) enum End {
     Dead,
 }
 
-/// What a fault excuses.
+/// Deviations that a fault excuses.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Allowed {
-    /// Responses beyond one a request, each with its request's `request_message_id`. Whatever stands here, a request is
-    /// answered once a delivery at most, but for what was published again because a call's reply was lost.
+    /// Responses beyond one a request, each with its request's `request_message_id`. Whatever stands here, a
+    /// request is answered once a delivery at most, but for what was published again because a call's reply
+    /// was lost.
     pub(crate) duplicates: usize,
 }
 
 impl Allowed {
-    /// As many duplicates as that explains.
+    /// Any number of duplicates that deliveries and lost replies explain.
     pub(crate) const EXPLAINED: Self = Self { duplicates: usize::MAX };
 }
 
-/// What happened, counted.
+/// Counts of a judged history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) asked: usize,
@@ -178,9 +180,9 @@ pub(crate) struct Verdict {
     pub(crate) dead: usize,
 }
 
-/// Judges the whole history of a world: every request ended in exactly its one way, every response is what the files compute
-/// of the version that it names, which was there by then, none was acknowledged before its response, duplicates are as many as
-/// allowed and each has its cause.
+/// Judges the whole history of a world: every request ended in exactly its one way, every response is what
+/// the files compute of the version that it names, which was there by then, none was acknowledged before its
+/// response, duplicates are as many as allowed and each has its cause.
 pub(crate) fn judge(
     events: &[Event],
     ends: &HashMap<String, End>,
@@ -294,7 +296,7 @@ pub(crate) fn in_order<'a>(events: &[Event], requests: impl IntoIterator<Item = 
     }
 }
 
-/// What happened to these requests, a line each event.
+/// The events of these requests, one a line.
 fn story(events: &[Event], ids: &[&str]) -> String {
     let mut story = String::new();
     for event in events {

@@ -21,7 +21,8 @@ struct Story {
 }
 
 impl Story {
-    /// Version 1 holds wine/1, version 2 wine/2, and version 3 what is no wine model; one request was published.
+    /// Version 1 holds wine/1, version 2 wine/2, and version 3 what is no wine model; one request was
+    /// published.
     fn begin() -> Self {
         let mut story = Self::default();
         for (generation, version) in [(1, "1"), (2, "2"), (3, "3")] {
@@ -68,7 +69,7 @@ impl Story {
         self
     }
 
-    /// What wine/`files` computes, under the name of `version`.
+    /// Publishes what wine/`files` computes, under the name of `version`.
     fn answered(self, version: &str, files: &str) -> Self {
         let expected = &wine().versions[files];
         let (label, probabilities) = (&expected["labels"][ROW], &expected["probabilities"][ROW]);

@@ -1,4 +1,4 @@
-//! Which versions of which models there were, and since when: from the bucket's history and from what the test put there.
+//! Versions of models and the time since when they existed, from the history of the bucket and from the test.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use crate::support::harness::model_file;
 /// The folder in tests/models/wine whose model this is.
 type Wine = &'static str;
 
-/// What the history does not tell: what a model file holds, and which versions lie in a folder.
+/// Facts that are not in the history: the content of model files, and the versions in a folder.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     /// By the object's generation.
@@ -63,7 +63,8 @@ impl<'a> Versions<'a> {
         }
     }
 
-    /// The wine models that the version has held which a response of `at` names, more than one where it was overwritten.
+    /// The wine models that the version has held which a response of `at` names, more than one where it was
+    /// overwritten.
     ///
     /// # Panics
     /// There was no such version, or a response that must name one names none.
