@@ -58,8 +58,7 @@ pub(super) fn upload(world: &World) {
     for file in ["model.yaml", "model.onnx"] {
         world.upload(&format!("models/tokens/1/{file}"), model_file("zoo/token-scores", file));
     }
-    world.upload("models/conv/1/model.yaml", b"image: {resize: {width: 32, height: 32}}".to_vec());
-    world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    world.upload_declared("conv", "zoo/torch-conv", "image: {resize: {width: 32, height: 32}}");
     for (from, model) in
         [("types/strings/1", "strings"), ("faults/wide/1", "wide"), ("faults/long/1", "long")]
     {
@@ -138,8 +137,7 @@ async fn fault_44_images_that_cost_too_much() {
         "ten images of 64 megapixels in 96 scans in a gzip of a few KB; ten in one scan; one in 96";
     let promise = "INPUT_TOO_LARGE before one is decoded, the small ones beside them wait for nothing";
     let mut trial = Trial::new(44, injected, promise).await;
-    trial.world.upload("models/conv/1/model.yaml", b"image: {resize: {width: 32, height: 32}}".to_vec());
-    trial.world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    trial.world.upload_declared("conv", "zoo/torch-conv", "image: {resize: {width: 32, height: 32}}");
     let worker = trial.worker(&[("PREDICTD_INFERENCE__THREADS", "1")]).await;
     worker.until_serving("conv", "1").await;
     let mut scans = Vec::new();

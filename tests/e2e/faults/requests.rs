@@ -171,8 +171,7 @@ async fn fault_17_hostile_json() {
 async fn fault_18_an_image_of_50_000_by_50_000() {
     let promise = "INPUT_TOO_LARGE before allocating";
     let mut trial = Trial::new(18, "a PNG whose header says 50,000 x 50,000", promise).await;
-    trial.world.upload("models/conv/1/model.yaml", b"image: {}".to_vec());
-    trial.world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    trial.world.upload_declared("conv", "zoo/torch-conv", "image: {}");
     let worker = trial.worker(&[]).await;
     let mut bomb = model_file("images", "rgb.png");
     bomb[16..24].copy_from_slice(&[0, 0, 0xc3, 0x50, 0, 0, 0xc3, 0x50]);

@@ -2,7 +2,7 @@
 
 use local_gcp::faults::Fault;
 
-use crate::support::harness::{Worker, World, model_file};
+use crate::support::harness::{Worker, World, crc, model_file};
 use crate::support::oracle::wine;
 
 async fn answers_with(world: &World, version: &str) {
@@ -76,7 +76,7 @@ async fn half_an_upload_never_serves_until_it_is_whole() {
     let world = World::start().await;
     let worker = one_version(&world).await;
     let model = model_file("wine/2", "model.onnx");
-    let crc = local_gcp_crc(&model);
+    let crc = crc(&model);
     let manifest =
         format!(r#"{{"files": {{"model.onnx": {{"size": {}, "crc32c": "{crc}"}}}}}}"#, model.len());
     world.upload("models/wine/2/MLmodel", model_file("wine/2", "MLmodel"));
@@ -111,11 +111,6 @@ async fn weights_of_subgraphs_are_waited_for_and_stale_locations_are_not() {
     let response = world.ask(r#"{"instances": [1, -7]}"#, &[("model", "add")]).await;
     let body: serde_json::Value = serde_json::from_slice(&response.data).unwrap();
     assert_eq!(body["predictions"], serde_json::json!([8, 0]));
-}
-
-/// A checksum in the form of Cloud Storage.
-fn local_gcp_crc(data: &[u8]) -> String {
-    predictd::model::bundle::base64_be(crc32c::crc32c(data))
 }
 
 #[tokio::test(flavor = "multi_thread")]

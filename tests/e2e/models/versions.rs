@@ -162,8 +162,9 @@ async fn a_refusal_says_what_to_do_and_leaves_no_metrics() {
 async fn requests_in_flight_keep_their_signature() {
     let world = World::start().await;
     put(&world, "numbers", 1, (A, false));
-    // Requests wait for company while the version changes.
-    let worker = world.ready_worker(&[("PREDICTD_BATCHING__MAX_WAIT", "8s")]).await;
+    // Requests wait for a batch of five rows while the version changes.
+    let variables = [("PREDICTD_BATCHING__MAX_WAIT", "60s"), ("PREDICTD_BATCHING__MAX_ROWS", "5")];
+    let worker = world.ready_worker(&variables).await;
     worker.until_info("the model", |info| served(info, "numbers").is_some()).await;
     let floats = r#"{"instances": [[0.5, 1.5, 2.5]]}"#;
     let of_version = [("model_version", "1")];
@@ -177,16 +178,18 @@ async fn requests_in_flight_keep_their_signature() {
         ids.iter().all(|id| !responses.contains_key(&**id))
     });
     assert!(is_waiting, "the requests were answered before the change");
-    let later = world.publish(r#"{"instances": [[1, 2, 3]]}"#, &[]);
-    let responses = world.responses(&[&ids[..], std::slice::from_ref(&later)].concat()).await;
+    let later: Vec<String> = (0..5).map(|_| world.publish(r#"{"instances": [[1, 2, 3]]}"#, &[])).collect();
+    let responses = world.responses(&[&ids[..], &later].concat()).await;
     for id in &ids {
         let (response, body) =
             (&responses[id], serde_json::from_slice::<Value>(&responses[id].data).unwrap());
         assert_eq!(response.attributes["model_version"], "1", "{body}");
         assert_eq!(body["predictions"][0]["same"], json!([0.5, 1.5, 2.5]), "{body}");
     }
-    assert_eq!(responses[&later].attributes["model_version"], "2");
-    assert_eq!(responses[&later].attributes["status"], "ok");
+    for id in &later {
+        assert_eq!(responses[id].attributes["model_version"], "2");
+        assert_eq!(responses[id].attributes["status"], "ok");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,8 +83,7 @@ fn close(got: &Value, expected: &Value) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_image_gets_its_error_and_its_neighbours_their_predictions() {
     let world = World::start().await;
-    world.upload("models/conv/1/model.yaml", b"image: {max_pixels: 2000}".to_vec());
-    world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    world.upload_declared("conv", "zoo/torch-conv", "image: {max_pixels: 2000}");
     // Published before the worker starts, so that they share a batch.
     let good = model_file("zoo", "image.png");
     let mut bomb = model_file("images", "rgb.png");

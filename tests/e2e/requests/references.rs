@@ -2,7 +2,6 @@
 //! allowed.
 
 use std::collections::HashMap;
-use std::io::Write as _;
 
 use local_gcp::faults::Fault;
 use local_gcp::history::{Event, What};
@@ -10,6 +9,7 @@ use local_gcp::pubsub::wire::{PubsubMessage, Subscription};
 use local_gcp::storage::{Attributes, Insert, Target};
 use serde_json::{Value, json};
 
+use super::forms::gzip;
 use crate::support::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, Worker, World, model_file};
 use crate::support::oracle::{self, wine};
 
@@ -120,12 +120,6 @@ pub(crate) fn error(response: &PubsubMessage) -> (String, String) {
     (code, body["error"]["message"].as_str().unwrap_or_default().to_owned())
 }
 
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_of_reference_is_followed() {
     let world = wine_world().await;
@@ -213,8 +207,7 @@ async fn an_uploaded_image_is_a_request() {
             .notification("inputs", REQUESTS, None)
     })
     .await;
-    world.upload("models/conv/1/model.yaml", b"image: {}".to_vec());
-    world.upload("models/conv/1/model.onnx", model_file("zoo/torch-conv", "model.onnx"));
+    world.upload_declared("conv", "zoo/torch-conv", "image: {}");
     let worker = worker(&world).await;
     let expected: Value = serde_json::from_slice(&model_file("zoo/torch-conv", "expected.json")).unwrap();
     let mut images = 0;

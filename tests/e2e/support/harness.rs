@@ -29,6 +29,11 @@ pub(crate) fn model_file(version: &str, file: &str) -> Vec<u8> {
     std::fs::read(repository().join("tests/models").join(version).join(file)).unwrap()
 }
 
+/// A checksum in the form of Cloud Storage.
+pub(crate) fn crc(data: &[u8]) -> String {
+    predictd::model::bundle::base64_be(crc32c::crc32c(data))
+}
+
 /// ONNX Runtime's library, fetched once.
 pub(crate) fn onnxruntime() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use local_gcp::history::What;
 
 use super::Trial;
-use crate::support::harness::{PATIENCE, Worker, World, model_file, repository, skip};
+use crate::support::harness::{PATIENCE, Worker, World, crc, model_file, repository, skip};
 use crate::support::oracle::{Allowed, End, wine};
 
 pub(super) use hostile_models::SIGFPE;
@@ -60,10 +60,6 @@ async fn faults_left(world: &World, left: usize) {
         assert!(Instant::now() < end, "{} faults were never met", world.server.faults.waiting(MEDIA));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-fn crc(data: &[u8]) -> String {
-    predictd::model::bundle::base64_be(crc32c::crc32c(data))
 }
 
 /// Everything in a folder whose name begins so, however deep.
