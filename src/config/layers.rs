@@ -41,7 +41,7 @@ impl Layers {
         let origin = Origin::File(path.to_owned());
         let read = match fs::read_to_string(path) {
             Ok(text) => yaml::parse::<Option<Table>>(&text).map_err(|error| {
-                // The first line alone, since a problem is one line; the others show the lines around the place.
+                // Only the first line: a problem is one line. The others quote the file.
                 let cause = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
                 let hint = "write `key: value` lines, indented by spaces alike, each key once";
                 (format!("the file is not a YAML mapping: {cause}"), hint)

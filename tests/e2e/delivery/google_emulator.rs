@@ -207,7 +207,7 @@ async fn a_killed_worker_and_dead_letters_on_googles_emulator() {
     worker.end().await;
     let _next = world.ready_worker(&variables).await;
     all_answered(&emulator, 100).await;
-    // The emulator may send another one there, that was in hand at the kill and has its answer all the same.
+    // The emulator may send another request there, which was in flight at the kill and is answered too.
     while emulator.next("dead-letters").await.attributes["request_id"] != "lost" {}
 }
 

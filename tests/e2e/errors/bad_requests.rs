@@ -1,4 +1,4 @@
-//! Bad input of each kind gets its error, is acknowledged, and harms nobody.
+//! Bad input of each kind gets its error, is acknowledged, and affects no other request.
 
 use crate::support::command::predictd;
 use crate::support::harness::{World, outcome};

@@ -130,7 +130,7 @@ async fn fault_43_ids_that_no_response_could_repeat() {
     trial.each_was_delivered_once();
 }
 
-/// Files of a few bytes, packed, that decode for seconds.
+/// Compressed files of a few bytes that decode for seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_44_images_that_cost_too_much() {
     let injected =

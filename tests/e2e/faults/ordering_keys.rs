@@ -11,7 +11,7 @@ const MESSAGES: usize = 10_500;
 /// Google's client keeps some 9 KB for every key, 90 MiB for those of a round. What is freed is used again,
 /// but not all of it.
 const MOST_GROWTH_KIB: u64 = 45 << 10;
-/// Keys that come again and again, among many that come once.
+/// Keys that are used throughout, among many that are used once.
 const LASTING: usize = 10;
 
 #[tokio::test(flavor = "multi_thread")]

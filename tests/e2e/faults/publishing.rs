@@ -87,8 +87,7 @@ async fn fault_25_an_ordered_publish_fails() {
     });
 }
 
-/// The request that must come first is given back, but Pub/Sub does not hear of it: it comes when its lease
-/// is over.
+/// The request that must come first is nacked, but the nack is lost: it is redelivered when its lease is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_25_and_its_request_is_not_given_back() {
     let ordering = Subscription { enable_message_ordering: true, ..subscription() };

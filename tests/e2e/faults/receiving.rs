@@ -93,7 +93,7 @@ async fn fault_05_the_stream_is_reset_again_and_again() {
     let mut trial = Trial::new(5, injected, "nothing lost, bytes in hand under the cap").await;
     let worker = trial.worker(&[("PREDICTD_REQUESTS__MAX_OUTSTANDING_BYTES", "64KiB")]).await;
     trial.inject("StreamingPull", Fault::ResetAfter(100), 30);
-    // Long enough to see what is in hand.
+    // Long enough to see the bytes in flight.
     trial.inject("Publish", Fault::DelayMs(100), 100_000);
     trial.world.server.reset_streams();
     let mut most: f64 = 0.0;

@@ -101,7 +101,7 @@ async fn all_workers_agree_whatever_came_before() {
     }
     let ends: Vec<_> = ["silent0", "declared0", "corrected0"].map(|model| expected(&source[model])).to_vec();
     assert_eq!(ends, [Some(1), Some(3), Some(3)]);
-    // The newest goes: back to the one before. Then the oldest goes and comes again as what it was not.
+    // The newest is deleted: back to the one before. Then the oldest is replaced by another signature.
     for (model, versions) in &mut source {
         remove(&world, model, 3, versions.remove(&3).unwrap());
     }

@@ -1,4 +1,4 @@
-//! Readiness tells the truth, the worker drains, and what it waits for comes back.
+//! The pages of a worker: `/health`, `/info`, `/metrics`, and `/`, which lists them.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! The log tells how a worker was started and what became of requests, and never what they held.
+//! The log says how a worker was started and how requests ended. It never holds a payload.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};

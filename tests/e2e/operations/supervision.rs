@@ -1,8 +1,8 @@
 //! The worker watches itself: `/health` and `/ready` tell of a stage that makes no progress, and one that
 //! fails ends the worker in order, with one line that says why.
 //!
-//! What takes minutes by the worker's clock is not waited for: its clock, and nothing else, is put forward.
-//! And no request makes a stage panic, but a clock that fails does.
+//! Limits of minutes are not waited for: the clock of the worker, and nothing else, is put forward. No request
+//! makes a stage panic, but a clock that fails does.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn a_load_without_end_is_given_up_and_told() {
     worker.until_ready().await;
 }
 
-/// The stage that receives fails: what is in hand goes out, and the last words say why.
+/// The stage that receives fails: requests in flight are answered, and the last line says why.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_subscription_ends_the_worker_in_order() {
     let world = World::start().await;
@@ -122,7 +122,7 @@ async fn a_panic_ends_the_worker_in_order() {
     assert!(why.contains("Invalid argument"), "{why}");
     let log = worker.log();
     assert!(lines(&log).any(|line| line["message"] == "a panic, which is an error in predictd"), "{log}");
-    // Finished, and not only given back: nobody else was there.
+    // Finished, and not only nacked: no other worker was there.
     world.acknowledged(&computing).await;
     assert!(world.server.history.with(|events| oracle::responses(events).contains_key(&*computing)));
     // Given back at once: by whom it is answered then depends on who is quicker, the drain or Pub/Sub.

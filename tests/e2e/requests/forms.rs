@@ -130,7 +130,7 @@ async fn every_form_of_rows_gets_scikit_learns_answer() {
         assert_eq!(response.attributes.get("content-encoding"), None, "{kind}");
         wine().check(&ROWS, response);
     }
-    // Asked for, the answer is packed as well; so is an error.
+    // The answer is compressed where that is asked for; so is an error.
     let mut response = world.ask(json, &[("accept-encoding", "gzip")]).await;
     assert_eq!(response.attributes["content-encoding"], "gzip");
     response.data = gunzip(&response.data).into();
@@ -208,7 +208,7 @@ fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-/// A small message that unpacks to far more than may be in hand takes no memory; its neighbours are answered.
+/// A small message that decompresses to more than may be in flight takes no memory; others are answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn bombs_are_refused_and_their_neighbours_answered() {
     let (world, _worker) = wine_world().await;

@@ -291,7 +291,7 @@ impl Worker {
         self.log.lock().unwrap().lines()
     }
 
-    /// Asks again and again until it holds: for what the worker tells only when asked.
+    /// Asks until the condition holds, for state that the worker reports only when asked.
     pub(crate) async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, ask: impl Fn() -> F) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
