@@ -5,20 +5,18 @@
 //! Unknown keys and values of the wrong shape are reported here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use config::{ConfigError, File, FileStoredFormat, Format, Map, Source as _, Value, ValueKind};
 
 use super::keys::{self, Key};
 use super::problems::{Origin, Problem};
 use crate::yaml;
 
 const PREFIX: &str = "PREDICTD_";
-
-/// A mapping, in the order of its names.
-type Table = BTreeMap<String, Value>;
 
 /// A key's value in the layer that won.
 pub(super) struct Given {
@@ -39,42 +37,50 @@ pub(super) struct Layers {
 impl Layers {
     pub(super) fn add_file(&mut self, path: &Path) {
         let origin = Origin::File(path.to_owned());
-        let read = match fs::read_to_string(path) {
-            Ok(text) => yaml::parse::<Option<Table>>(&text).map_err(|error| {
-                // Only the first line: a problem is one line. The others quote the file.
-                let cause = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
-                let hint = "write `key: value` lines, indented by spaces alike, each key once";
-                (format!("the file is not a YAML mapping: {cause}"), hint)
-            }),
+        let unusable = |message: String, hint: &str| Problem {
+            key: None,
+            value: None,
+            origin: origin.clone(),
+            message,
+            hint: hint.to_owned(),
+        };
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
             Err(error) => {
                 let hint = "give --config the path of a YAML file that this user may read";
-                Err((format!("the file cannot be read: {error}"), hint))
+                self.has_unreadable = true;
+                return self.problems.push(unusable(format!("the file cannot be read: {error}"), hint));
             }
         };
-        match read {
-            Ok(table) => self.add_table("", table.unwrap_or_default(), &origin),
-            Err((message, hint)) => {
+        match File::from_str(&text, Yaml).collect() {
+            Ok(table) => self.add_table("", table.into_iter().collect(), &origin),
+            Err(error) => {
+                let cause = match error {
+                    ConfigError::FileParse { cause, .. } => cause.to_string(),
+                    other => other.to_string(),
+                };
+                let hint = "write `key: value` lines, indented by spaces alike, each key once";
                 self.has_unreadable = true;
-                self.problems.push(Problem { key: None, value: None, origin, message, hint: hint.into() });
+                self.problems.push(unusable(format!("the file is not a YAML mapping: {cause}"), hint));
             }
         }
     }
 
-    fn add_table(&mut self, section: &str, table: Table, origin: &Origin) {
+    fn add_table(&mut self, section: &str, table: BTreeMap<String, Value>, origin: &Origin) {
         for (name, value) in table {
             let path = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
             // A name that contains a dot is no nested key.
             let key = if name.contains('.') { None } else { keys::find(&path) };
-            match (key, value) {
-                (Some(key), value) => self.add_value(key, &value, origin),
-                (None, Value::Object(inner)) if keys::is_section(&path) => {
+            match (key, value.kind) {
+                (Some(key), kind) => self.add_value(key, kind, origin),
+                (None, ValueKind::Table(inner)) if keys::is_section(&path) => {
                     self.add_table(&path, inner.into_iter().collect(), origin);
                 }
-                (None, Value::Null) if keys::is_section(&path) => {}
-                (None, value) if keys::is_section(&path) => {
+                (None, ValueKind::Nil) if keys::is_section(&path) => {}
+                (None, kind) if keys::is_section(&path) => {
                     let below: Vec<&str> = keys::in_section(&path).collect();
                     self.problems.push(Problem {
-                        value: Some(shown(&value)),
+                        value: Some(Value::new(None, kind).to_string()),
                         message: "expected a section".into(),
                         hint: format!("write `{path}:` and, indented below it, any of {}", below.join(", ")),
                         key: Some(path),
@@ -86,21 +92,27 @@ impl Layers {
         }
     }
 
-    fn add_value(&mut self, key: &'static Key, value: &Value, origin: &Origin) {
-        let texts = match value {
-            Value::Null => return,
-            Value::Array(items) if key.kind.is_list() => items.iter().map(text).collect(),
-            value => text(value).map(|text| split(key, text)),
+    fn add_value(&mut self, key: &'static Key, kind: ValueKind, origin: &Origin) {
+        let hint = match &kind {
+            ValueKind::Nil => return,
+            ValueKind::Boolean(_) | ValueKind::Float(_) => {
+                format!("{}; quote a value that is meant as a string", key.hint)
+            }
+            _ => key.hint.to_owned(),
+        };
+        let texts = match &kind {
+            ValueKind::Array(items) if key.kind.is_list() => {
+                items.iter().map(|item| text(&item.kind)).collect()
+            }
+            kind => text(kind).map(|text| split(key, text)),
         };
         if texts.is_none() {
-            let may_be_text = value.is_boolean() || value.is_f64();
-            let quote = if may_be_text { "; quote a value that is meant as a string" } else { "" };
             self.problems.push(Problem {
                 key: Some(key.path.into()),
-                value: Some(shown(value)),
+                value: Some(Value::new(None, kind).to_string()),
                 origin: origin.clone(),
                 message: format!("expected {}", key.kind.expected()),
-                hint: format!("{}{quote}", key.hint),
+                hint,
             });
         }
         self.given.insert(key.path, Given { texts, origin: origin.clone() });
@@ -163,6 +175,30 @@ impl Layers {
     }
 }
 
+/// The parser of every YAML file, behind the `config` crate.
+#[derive(Clone, Debug)]
+struct Yaml;
+
+impl Format for Yaml {
+    fn parse(
+        &self,
+        _: Option<&String>,
+        text: &str,
+    ) -> Result<Map<String, Value>, Box<dyn Error + Send + Sync>> {
+        let table = yaml::parse::<Option<_>>(text).map_err(|error| {
+            // The first line alone, since a problem is one line; the others show the lines around the place.
+            error.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        })?;
+        Ok(table.unwrap_or_default())
+    }
+}
+
+impl FileStoredFormat for Yaml {
+    fn file_extensions(&self) -> &'static [&'static str] {
+        &["yaml"]
+    }
+}
+
 /// True for `PREDICTD_LOG`, which is the log filter, and for the variables that Kubernetes gives to every
 /// container beside a service called predictd.
 fn is_foreign(rest: &str) -> bool {
@@ -171,17 +207,12 @@ fn is_foreign(rest: &str) -> bool {
 
 /// A scalar as it was written. `None` for another value, and for a scalar whose original spelling is lost,
 /// such as 1.10.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => number.as_i64().map(|number| number.to_string()),
+fn text(kind: &ValueKind) -> Option<String> {
+    match kind {
+        ValueKind::String(text) => Some(text.clone()),
+        ValueKind::I64(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// A value in a problem.
-fn shown(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Splits a list at its commas; another value is one item.
