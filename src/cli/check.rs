@@ -4,10 +4,9 @@
 use std::path::PathBuf;
 
 use super::{Exit, output};
-use crate::config::load::load;
+use crate::config::load::{Loaded, load};
 use crate::config::{Cache, Config};
-use crate::gcp::probes;
-use crate::gcp::probes::{Finding, Verdict};
+use crate::gcp::probes::{self, Finding, Verdict};
 use crate::hint::Hint as _;
 use crate::lifecycle::listing::Listing;
 use crate::lifecycle::source::Source;
@@ -18,13 +17,7 @@ use crate::lifecycle::source::Source;
 /// # Errors
 /// Standard output cannot be written, or a server refuses something that the worker needs.
 pub async fn run(files: &[PathBuf], connect: bool) -> anyhow::Result<Exit> {
-    let loaded = match load(files, std::env::vars_os()) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            output::print_error(&format!("error: {problems}\n"));
-            return Ok(Exit::BadConfig);
-        }
-    };
+    let Some(loaded) = load_or_report(files) else { return Ok(Exit::BadConfig) };
     for warning in loaded.config.warnings() {
         output::print_error(&format!("warning: {warning}\n"));
     }
@@ -42,6 +35,12 @@ pub async fn run(files: &[PathBuf], connect: bool) -> anyhow::Result<Exit> {
         refused => Err(anyhow::anyhow!("{refused} of {} checks failed", findings.len()))
             .hint("follow each `try:` above, then run `predictd check --connect` again"),
     }
+}
+
+/// Loads the configuration from files and variables. Prints its problems.
+pub(super) fn load_or_report(files: &[PathBuf]) -> Option<Loaded> {
+    let print = |problems| output::print_error(&format!("error: {problems}\n"));
+    load(files, std::env::vars_os()).map_err(print).ok()
 }
 
 /// Lists the models' source, where the default model must be.

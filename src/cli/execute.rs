@@ -7,8 +7,9 @@ use std::io::Write as _;
 
 use clap::Parser as _;
 
-use super::{Cli, Command, Exit, output, report};
+use super::{Cli, Command, Exit, GenerateCommand, output, report};
 use crate::cli;
+use crate::headers::CONTENT_TYPE;
 use crate::model::Models;
 
 /// Runs the whole program.
@@ -31,42 +32,31 @@ pub fn main() -> ! {
 /// thread.
 pub(super) fn end(exit: Exit) -> ! {
     let _ = std::io::stdout().flush();
-    signal_hook::low_level::exit(exit.code())
+    signal_hook::low_level::exit(exit as i32)
 }
 
 async fn execute(command: Command) -> anyhow::Result<Exit> {
-    match command {
-        Command::Run(args) => cli::run::run(&args.config).await,
-        Command::Check(args) => cli::check::run(&args.config.config, args.connect).await,
+    let text = match command {
+        Command::Run(args) => return cli::run::run(&args.config).await,
+        Command::Check(args) => return cli::check::run(&args.config.config, args.connect).await,
         Command::Inspect(args) => {
             let loaded = cli::load_model::load(&args.model, args.library.as_deref()).await?;
             let (models, example) = (Models::of(loaded.model), loaded.serving_example);
-            output::print(cli::inspect::render(&models, example, args.json)?)?;
-            Ok(Exit::Ok)
+            cli::inspect::render(&models, example, args.json)?.into_bytes()
         }
         Command::Predict(args) => {
             let model = cli::load_model::load(&args.model, args.library.as_deref()).await?.model;
             let request = cli::predict::read(&args.input)?;
-            let attributes =
-                args.attributes.into_iter().chain(args.content_type.map(cli::predict::content_type));
+            let content_type = args.content_type.map(|kind| (CONTENT_TYPE.to_owned(), kind));
+            let attributes = args.attributes.into_iter().chain(content_type);
             let answer = cli::predict::predict(&Models::of(model), &request, attributes.collect());
             cli::predict::write(&answer, args.print_attributes)?;
-            Ok(if answer.is_prediction { Exit::Ok } else { Exit::Failure })
+            return Ok(if answer.is_prediction { Exit::Ok } else { Exit::Failure });
         }
-        Command::Generate(what) => {
-            let mut page = Vec::new();
-            cli::generate::generate(&what, &mut page)?;
-            output::print(page)?;
-            Ok(Exit::Ok)
-        }
-        Command::Push(args) => {
-            let pushed = cli::push::push(&args).await?;
-            output::print(format!("{pushed}\n"))?;
-            Ok(Exit::Ok)
-        }
-        Command::Ready(args) => {
-            output::print(cli::ready::ready(args.address).await? + "\n")?;
-            Ok(Exit::Ok)
-        }
-    }
+        Command::Generate(GenerateCommand::Completions { what }) => cli::generate::generate(what)?,
+        Command::Push(args) => (cli::push::push(&args).await? + "\n").into_bytes(),
+        Command::Ready(args) => (cli::ready::ready(args.address).await? + "\n").into_bytes(),
+    };
+    output::print(text)?;
+    Ok(Exit::Ok)
 }

@@ -1,33 +1,25 @@
 //! `predictd generate`: shell completions and the manual page, made from the definition of the command line.
 
-use std::io::Write;
+use std::io::Write as _;
 
 use clap::CommandFactory as _;
-use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{Cli, GenerateCommand, Page};
+use super::{Cli, Page};
 
-/// Writes the completions of a shell, or the manual page of all commands as troff.
-///
-/// # Errors
-/// `out` cannot be written.
-pub fn generate(what: &GenerateCommand, out: &mut impl Write) -> std::io::Result<()> {
+/// Returns the completions of a shell, or the manual page of all commands as troff. They are written to
+/// memory, since clap_complete panics where a writer fails.
+pub fn generate(what: Page) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
     match what {
-        GenerateCommand::Completions { what: Page::Shell(shell) } => completions(*shell, out),
-        GenerateCommand::Completions { what: Page::Manual } => manual(out),
+        Page::Shell(shell) => clap_complete::generate(shell, &mut Cli::command(), "predictd", &mut out),
+        Page::Manual => manual(&mut out)?,
     }
-}
-
-fn completions(shell: Shell, out: &mut impl Write) -> std::io::Result<()> {
-    // Into memory first: clap_complete panics where a writer fails.
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "predictd", &mut text);
-    out.write_all(&text)
+    Ok(out)
 }
 
 /// Writes one page for all commands: they are few, and people look for them in `man predictd`.
-fn manual(out: &mut impl Write) -> std::io::Result<()> {
+fn manual(out: &mut Vec<u8>) -> std::io::Result<()> {
     let mut cli = Cli::command();
     cli.build();
     let page = Man::new(cli.clone());
@@ -50,7 +42,7 @@ fn manual(out: &mut impl Write) -> std::io::Result<()> {
 }
 
 /// Writes the text after a command's help. It is laid out already, while clap_mangen would refill its lines.
-fn preformatted(heading: &str, command: &clap::Command, out: &mut impl Write) -> std::io::Result<()> {
+fn preformatted(heading: &str, command: &clap::Command, out: &mut Vec<u8>) -> std::io::Result<()> {
     let Some(text) = command.get_after_long_help() else { return Ok(()) };
     writeln!(out, "{heading}\n.nf")?;
     for line in text.to_string().lines().filter(|line| *line != "Examples:") {
@@ -62,12 +54,12 @@ fn preformatted(heading: &str, command: &clap::Command, out: &mut impl Write) ->
 
 #[cfg(test)]
 mod tests {
+    use clap_complete::Shell;
+
     use super::*;
 
     fn generated(what: Page) -> String {
-        let mut out = Vec::new();
-        generate(&GenerateCommand::Completions { what }, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        String::from_utf8(generate(what).unwrap()).unwrap()
     }
 
     #[test]

@@ -47,19 +47,11 @@ pub fn render(models: &Models, serving_example: Option<String>, json: bool) -> a
     writeln!(text, "batching  {}\n", model.executor.batching())?;
     let signature = &model.signature;
     table(&mut text, "inputs", &signature.inputs)?;
-    if model.executor.inputs.iter().map(|spec| &spec.name).ne(signature.inputs.iter().map(|spec| &spec.name))
-        || model
-            .executor
-            .inputs
-            .iter()
-            .map(|spec| spec.element)
-            .ne(signature.inputs.iter().map(|spec| spec.element))
-    {
-        table(
-            &mut text,
-            "inputs of the model itself, which model.yaml makes of these",
-            &model.executor.inputs,
-        )?;
+    let own_inputs = &model.executor.inputs;
+    let is_same =
+        |(own, shown): (&TensorSpec, &TensorSpec)| (&own.name, own.element) == (&shown.name, shown.element);
+    if own_inputs.len() != signature.inputs.len() || !own_inputs.iter().zip(&signature.inputs).all(is_same) {
+        table(&mut text, "inputs of the model itself, which model.yaml makes of these", own_inputs)?;
     }
     table(&mut text, "outputs", &signature.outputs)?;
     if let Some(columns) = &signature.columns {
@@ -98,14 +90,13 @@ fn declared(declaration: &Declaration) -> anyhow::Result<Value> {
     if let Value::Object(parts) = &mut said {
         parts.retain(|name, part| nothing[name] != *part);
         // Only their number: samples may be long.
-        if let Some(Value::Array(samples)) = parts.get("samples") {
-            let count = samples.len();
-            parts
-                .insert("samples".to_owned(), format!("{count}, which the model answers as declared").into());
+        if let Some(samples) = parts.get_mut("samples") {
+            let count = samples.as_array().map_or(0, Vec::len);
+            *samples = format!("{count}, which the model answers as declared").into();
         }
     }
     prune(&mut said);
-    Ok(if said == Value::Object(serde_json::Map::new()) { Value::Null } else { said })
+    Ok(if said == serde_json::json!({}) { Value::Null } else { said })
 }
 
 /// Puts a value of the metadata on one line, and cuts it; `--json` has all of it.

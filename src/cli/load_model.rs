@@ -1,12 +1,12 @@
 //! Loads one model version for the one-shot commands.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config;
+use crate::config::{self, Inference};
 use crate::hint::Hint as _;
 use crate::lifecycle::listing::ListedVersion;
 use crate::lifecycle::load;
@@ -37,10 +37,10 @@ impl ModelWithExample {
 /// Loads a model file, the folder of a version, or the newest version in the folder of a model. Folders may
 /// be `gs://…`.
 pub async fn load(address: &str, library: Option<&str>) -> anyhow::Result<ModelWithExample> {
-    let inference = config::Inference { library: library.map(Into::into), ..Default::default() };
+    let inference = Inference { library: library.map(Into::into), ..Inference::default() };
     let runtime = Arc::new(Runtime::load(&inference)?);
     match address.strip_prefix("gs://") {
-        Some(object) => from_bucket(&runtime, address, object).await,
+        Some(object) => from_bucket(runtime, address, object).await,
         None => from_path(runtime, Path::new(address)).await,
     }
 }
@@ -54,7 +54,8 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<ModelWi
         return load_file(&runtime, &path);
     }
     if path.join("model.onnx").exists() || path.join("MLmodel").exists() {
-        return load_folder(runtime, path.clone(), &path).await;
+        let ((name, version), from) = (names(&path), path.display().to_string());
+        return load_folder(runtime, path, name, version, from).await;
     }
     let (name, parent) = (last_name(&path), path.parent().unwrap_or(&path).to_owned());
     newest(runtime, Source::in_place(parent), &name, None).await
@@ -72,15 +73,15 @@ fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<ModelWithExample>
 
 async fn load_folder(
     runtime: Arc<Runtime>,
-    folder: std::path::PathBuf,
-    shown: &Path,
+    folder: PathBuf,
+    name: String,
+    version: String,
+    from: String,
 ) -> anyhow::Result<ModelWithExample> {
-    let (name, version) = names(shown);
-    let from = shown.display().to_string();
     let load = move || {
-        load::load(&runtime, &folder, &name, &version, from.clone())
-            .map(|model| ModelWithExample::new(model, &folder))
-            .with_context(|| format!("cannot load {from}"))
+        let model = load::load(&runtime, &folder, &name, &version, from.clone())
+            .with_context(|| format!("cannot load {from}"))?;
+        Ok(ModelWithExample::new(model, &folder))
     };
     tokio::task::spawn_blocking(load).await?
 }
@@ -97,15 +98,10 @@ fn last_name(path: &Path) -> String {
     path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-async fn from_bucket(
-    runtime: &Arc<Runtime>,
-    address: &str,
-    object: &str,
-) -> anyhow::Result<ModelWithExample> {
-    let parts: Vec<&str> = object.trim_end_matches('/').split('/').collect();
-    let (bucket, folders) =
-        parts.split_first().with_context(|| format!("expected the name of a bucket, got {address:?}"))?;
-    let (model, version, prefix) = match folders {
+async fn from_bucket(runtime: Arc<Runtime>, address: &str, object: &str) -> anyhow::Result<ModelWithExample> {
+    let mut parts: Vec<&str> = object.trim_end_matches('/').split('/').collect();
+    let bucket = parts.remove(0).to_owned();
+    let (model, version, prefix) = match &parts[..] {
         [prefix @ .., model, version] if Version::parse(version).is_some() => (model, Some(*version), prefix),
         [prefix @ .., model] => (model, None, prefix),
         [] => {
@@ -113,9 +109,8 @@ async fn from_bucket(
                 .hint("write gs://BUCKET/PREFIX/MODEL or gs://BUCKET/PREFIX/MODEL/VERSION");
         }
     };
-    let source = config::Source::Bucket { bucket: (*bucket).to_owned(), prefix: prefix.join("/") };
-    let source = Source::connect(&source, &config::Cache::default()).await?;
-    newest(Arc::clone(runtime), source, model, version).await
+    let source = config::Source::Bucket { bucket, prefix: prefix.join("/") };
+    newest(runtime, Source::connect(&source, &config::Cache::default()).await?, model, version).await
 }
 
 async fn newest(
@@ -124,14 +119,11 @@ async fn newest(
     name: &str,
     version: Option<&str>,
 ) -> anyhow::Result<ModelWithExample> {
-    let listing = source.list().await?;
-    let found = listing
-        .versions
-        .into_iter()
-        .filter(|listed| {
-            listed.model == name && version.is_none_or(|version| listed.version.as_str() == version)
-        })
-        .max_by(|a, b| a.version.cmp(&b.version));
+    let is_wanted = |listed: &ListedVersion| {
+        listed.model == name && version.is_none_or(|version| listed.version.as_str() == version)
+    };
+    let versions = source.list().await?.versions;
+    let found = versions.into_iter().filter(is_wanted).max_by(|a, b| a.version.cmp(&b.version));
     let Some(listed) = found else {
         let wanted = version.map_or_else(|| "a version".to_owned(), |version| format!("version {version:?}"));
         return Err(anyhow::anyhow!("{wanted} of the model {name:?} is not there")).hint(
@@ -141,14 +133,7 @@ async fn newest(
     };
     let fetched = fetch(&source, &listed).await?;
     let from = source.address(name, &listed.version);
-    let (name, version) = (name.to_owned(), listed.version.to_string());
-    let load = move || -> anyhow::Result<ModelWithExample> {
-        match load::load(&runtime, &fetched.folder, &name, &version, from.clone()) {
-            Ok(model) => Ok(ModelWithExample::new(model, &fetched.folder)),
-            Err(problem) => bail!("cannot load {from}: {problem}"),
-        }
-    };
-    tokio::task::spawn_blocking(load).await?
+    load_folder(runtime, fetched.folder.clone(), name.to_owned(), listed.version.to_string(), from).await
 }
 
 /// Fetches a version, with a progress bar on a terminal.

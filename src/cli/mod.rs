@@ -19,23 +19,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use clap_complete::Shell;
 
-/// The outcome of a command. Bad usage ends with 2, by clap itself.
+/// The exit code of a command. Bad usage ends with 2, by clap itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    Ok,
-    Failure,
-    BadConfig,
-}
-
-impl Exit {
-    pub fn code(self) -> i32 {
-        match self {
-            Self::Ok => 0,
-            Self::Failure => 1,
-            // EX_CONFIG of sysexits.h.
-            Self::BadConfig => 78,
-        }
-    }
+    Ok = 0,
+    Failure = 1,
+    /// EX_CONFIG of sysexits.h.
+    BadConfig = 78,
 }
 
 const ABOUT: &str = "Turns Google Pub/Sub messages into predictions with ONNX models that reload themselves";

@@ -91,10 +91,6 @@ pub fn attribute(argument: &str) -> Result<(String, String), String> {
     }
 }
 
-pub fn content_type(value: String) -> (String, String) {
-    ("content-type".to_owned(), value)
-}
-
 /// Prints the body to standard output, with a line end on a terminal. Prints attributes to standard error, in
 /// order: all of them, or only those without which the body cannot be read, such as
 /// `inference-header-content-length`.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use reqwest::{Response, StatusCode, redirect};
+use reqwest::{Error, Response, StatusCode, redirect};
 
 use crate::hint::Hint as _;
 
@@ -51,8 +51,8 @@ async fn ask(address: SocketAddr) -> anyhow::Result<(StatusCode, String)> {
         .tls_certs_only([])
         .timeout(TIMEOUT)
         .build()?;
-    let response = client.get(format!("http://{address}/ready")).send().await.map_err(without_url)?;
-    Ok((response.status(), read(response).await.map_err(without_url)?))
+    let response = client.get(format!("http://{address}/ready")).send().await.map_err(Error::without_url)?;
+    Ok((response.status(), read(response).await.map_err(Error::without_url)?))
 }
 
 async fn read(mut response: Response) -> reqwest::Result<String> {
@@ -63,10 +63,6 @@ async fn read(mut response: Response) -> reqwest::Result<String> {
         body.extend(chunk);
     }
     Ok(String::from_utf8_lossy(&body).into_owned())
-}
-
-fn without_url(error: reqwest::Error) -> reqwest::Error {
-    error.without_url()
 }
 
 /// The address to ask: a worker that listens on every address is asked on the loopback one.

@@ -6,21 +6,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::Exit;
+use super::check::load_or_report;
 use super::execute::end;
-use super::{Exit, output};
 use crate::config::Config;
+use crate::config::load::Loaded;
 use crate::gcp::clients;
 use crate::{ops, pipeline};
 
 /// Runs the worker until a signal, or until the pipeline fails.
 pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
-    let config = match Config::load(files) {
-        Ok(config) => config,
-        Err(problems) => {
-            output::print_error(&format!("error: {problems}\n"));
-            return Ok(Exit::BadConfig);
-        }
-    };
+    let Some(Loaded { config, .. }) = load_or_report(files) else { return Ok(Exit::BadConfig) };
     ops::logs::init(&config.project);
     announce(&config);
     raise_open_files();

@@ -23,9 +23,9 @@ impl Effective {
     }
 
     /// Replaces a short name by the full one.
-    pub(super) fn complete(&mut self, path: &str, text: &str) {
+    pub(super) fn complete(&mut self, path: &str, full: &str) {
         if let Some(entry) = self.0.iter_mut().find(|entry| entry.key.path == path) {
-            entry.texts = vec![text.to_owned()];
+            entry.texts = vec![full.to_owned()];
         }
     }
 }

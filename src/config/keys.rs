@@ -88,143 +88,72 @@ fn resource(kind: &str) -> String {
 
 const DURATION_HINT: &str = "write a number and a unit (ms, s, m or h), such as 500ms, 60s or 1m30s";
 
+const DAY: Duration = Duration::from_hours(24);
+
+const fn required(path: &'static str, kind: Kind) -> Key {
+    Key { path, default: None, kind, hint: "" }
+}
+
+const fn optional(path: &'static str, default: &'static str, kind: Kind) -> Key {
+    Key { path, default: Some(default), kind, hint: "" }
+}
+
+impl Key {
+    const fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = hint;
+        self
+    }
+}
+
 /// Every key, in the order of the documentation.
 pub const KEYS: &[Key] = &[
-    Key {
-        path: "project",
-        default: None,
-        kind: Kind::Project,
-        hint: "`gcloud config get project` prints the id of your project, which is neither its number \
-               nor its display name",
-    },
-    Key {
-        path: "requests.subscription",
-        default: None,
-        kind: Kind::Subscription,
-        hint: "`gcloud pubsub subscriptions list` prints the names that exist",
-    },
-    Key {
-        path: "requests.max_outstanding_messages",
-        default: Some("10000"),
-        kind: Kind::Count(1..=1_000_000),
-        hint: "leave it out to have 10000",
-    },
-    Key {
-        path: "requests.max_outstanding_bytes",
-        default: Some("128MiB"),
-        kind: Kind::Size(1 << 10..=1 << 40),
-        hint: "write a whole number and a unit (B, KB, KiB, MB, MiB, GB or GiB), such as 128MiB",
-    },
-    Key {
-        path: "requests.allowed_buckets",
-        default: Some(""),
-        kind: Kind::Locations,
-        hint: "write [my-images, my-tables/daily], or [] to allow none; a variable separates them by commas",
-    },
-    Key {
-        path: "responses.topic",
-        default: None,
-        kind: Kind::Topic,
-        hint: "`gcloud pubsub topics list` prints the names that exist",
-    },
-    Key {
-        path: "responses.bucket",
-        default: Some(""),
-        kind: Kind::Bucket,
-        hint: "write gs://my-results or gs://my-results/predictions, or leave it out to have none",
-    },
-    Key {
-        path: "responses.inline_limit",
-        default: Some("9MiB"),
-        kind: Kind::Size(0..=9 << 20),
-        hint: "a message of Pub/Sub has at most 10 MB, attributes included; 0 sends every result to \
-               `responses.bucket`, which must be given then",
-    },
-    Key {
-        path: "models.source",
-        default: None,
-        kind: Kind::Source,
-        hint: "write gs://my-models/models for a bucket or ./models for a directory",
-    },
-    Key {
-        path: "models.default",
-        default: Some(""),
-        kind: Kind::ModelName,
-        hint: "write the model's name alone, such as wine; versions are chosen by predictd",
-    },
-    Key {
-        path: "models.updates",
-        default: Some(""),
-        kind: Kind::Subscription,
-        hint: "write the subscription that gets the bucket's notifications, or leave it out to poll alone",
-    },
-    Key {
-        path: "models.poll_interval",
-        default: Some("60s"),
-        kind: Kind::Duration(Duration::from_millis(10)..=Duration::from_secs(86_400)),
-        hint: DURATION_HINT,
-    },
-    Key {
-        path: "models.load_timeout",
-        default: Some("10m"),
-        kind: Kind::Duration(Duration::from_secs(1)..=Duration::from_secs(86_400)),
-        hint: DURATION_HINT,
-    },
-    Key {
-        path: "models.cache",
-        default: Some(""),
-        kind: Kind::Path,
-        hint: "write the path of a directory of its own for each worker, or leave it out to keep nothing",
-    },
-    Key {
-        path: "models.cache_size",
-        default: Some("10GiB"),
-        kind: Kind::Size(1 << 20..=1 << 40),
-        hint: "write a whole number and a unit (KB, KiB, MB, MiB, GB or GiB), such as 10GiB",
-    },
-    Key {
-        path: "batching.max_rows",
-        default: Some("128"),
-        kind: Kind::Count(1..=1_000_000),
-        hint: "leave it out to have 128",
-    },
-    Key {
-        path: "batching.max_wait",
-        default: Some("0ms"),
-        kind: Kind::Duration(Duration::ZERO..=Duration::from_secs(60)),
-        hint: DURATION_HINT,
-    },
-    Key {
-        path: "inference.library",
-        default: Some(""),
-        kind: Kind::Path,
-        hint: "write the path of libonnxruntime, or leave it out to have it searched for",
-    },
-    Key {
-        path: "inference.providers",
-        default: Some("cpu"),
-        kind: Kind::Providers,
-        hint: "write [cpu] or [cuda, cpu]; a variable separates them by commas",
-    },
-    Key {
-        path: "inference.threads",
-        default: Some("0"),
-        kind: Kind::Count(0..=1024),
-        hint: "write 0 to have one fewer than the cores",
-    },
-    Key {
-        path: "http.listen",
-        default: Some("127.0.0.1:8080"),
-        kind: Kind::Address,
-        hint: "write 127.0.0.1:8080, or 0.0.0.0:8080 to be reachable from outside; names such as localhost \
-               are not resolved",
-    },
-    Key {
-        path: "shutdown.grace",
-        default: Some("10s"),
-        kind: Kind::Duration(Duration::ZERO..=Duration::from_secs(3600)),
-        hint: DURATION_HINT,
-    },
+    required("project", Kind::Project).hint(
+        "`gcloud config get project` prints the id of your project, which is neither its number \
+         nor its display name",
+    ),
+    required("requests.subscription", Kind::Subscription)
+        .hint("`gcloud pubsub subscriptions list` prints the names that exist"),
+    optional("requests.max_outstanding_messages", "10000", Kind::Count(1..=1_000_000))
+        .hint("leave it out to have 10000"),
+    optional("requests.max_outstanding_bytes", "128MiB", Kind::Size(1 << 10..=1 << 40))
+        .hint("write a whole number and a unit (B, KB, KiB, MB, MiB, GB or GiB), such as 128MiB"),
+    optional("requests.allowed_buckets", "", Kind::Locations)
+        .hint("write [my-images, my-tables/daily], or [] to allow none; a variable separates them by commas"),
+    required("responses.topic", Kind::Topic).hint("`gcloud pubsub topics list` prints the names that exist"),
+    optional("responses.bucket", "", Kind::Bucket)
+        .hint("write gs://my-results or gs://my-results/predictions, or leave it out to have none"),
+    optional("responses.inline_limit", "9MiB", Kind::Size(0..=9 << 20)).hint(
+        "a message of Pub/Sub has at most 10 MB, attributes included; 0 sends every result to \
+         `responses.bucket`, which must be given then",
+    ),
+    required("models.source", Kind::Source)
+        .hint("write gs://my-models/models for a bucket or ./models for a directory"),
+    optional("models.default", "", Kind::ModelName)
+        .hint("write the model's name alone, such as wine; versions are chosen by predictd"),
+    optional("models.updates", "", Kind::Subscription)
+        .hint("write the subscription that gets the bucket's notifications, or leave it out to poll alone"),
+    optional("models.poll_interval", "60s", Kind::Duration(Duration::from_millis(10)..=DAY))
+        .hint(DURATION_HINT),
+    optional("models.load_timeout", "10m", Kind::Duration(Duration::from_secs(1)..=DAY)).hint(DURATION_HINT),
+    optional("models.cache", "", Kind::Path)
+        .hint("write the path of a directory of its own for each worker, or leave it out to keep nothing"),
+    optional("models.cache_size", "10GiB", Kind::Size(1 << 20..=1 << 40))
+        .hint("write a whole number and a unit (KB, KiB, MB, MiB, GB or GiB), such as 10GiB"),
+    optional("batching.max_rows", "128", Kind::Count(1..=1_000_000)).hint("leave it out to have 128"),
+    optional("batching.max_wait", "0ms", Kind::Duration(Duration::ZERO..=Duration::from_secs(60)))
+        .hint(DURATION_HINT),
+    optional("inference.library", "", Kind::Path)
+        .hint("write the path of libonnxruntime, or leave it out to have it searched for"),
+    optional("inference.providers", "cpu", Kind::Providers)
+        .hint("write [cpu] or [cuda, cpu]; a variable separates them by commas"),
+    optional("inference.threads", "0", Kind::Count(0..=1024))
+        .hint("write 0 to have one fewer than the cores"),
+    optional("http.listen", "127.0.0.1:8080", Kind::Address).hint(
+        "write 127.0.0.1:8080, or 0.0.0.0:8080 to be reachable from outside; names such as localhost \
+         are not resolved",
+    ),
+    optional("shutdown.grace", "10s", Kind::Duration(Duration::ZERO..=Duration::from_secs(3600)))
+        .hint(DURATION_HINT),
 ];
 
 /// Finds a key by its dotted path.

@@ -49,33 +49,27 @@ fn is_bucket(name: &str) -> bool {
         && name.parse::<std::net::Ipv4Addr>().is_err()
 }
 
-/// Reads `bucket` or `bucket/prefix`; one slash at the end is dropped.
-pub(super) fn location(text: &str) -> Option<Location> {
-    let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
-    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-    // `//` and `..` may stand in the name of an object, but are never meant in a prefix.
-    let good_prefix = prefix.is_empty()
-        || prefix.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains(char::is_control));
-    (is_bucket(bucket) && good_prefix)
-        .then(|| Location { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
-}
-
 impl Location {
-    /// Reads `bucket` or `bucket/prefix`; a slash at the end is dropped.
+    /// Reads `bucket` or `bucket/prefix`; one slash at the end is dropped.
     pub fn parse(text: &str) -> Option<Self> {
-        location(text)
+        let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
+        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+        let is_meant = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
+        // `//` and `..` may stand in the name of an object, but are never meant in a prefix.
+        let is_good = is_bucket(bucket) && (prefix.is_empty() || prefix.split('/').all(is_meant));
+        is_good.then(|| Self { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
     }
 }
 
 /// Reads `gs://bucket` or `gs://bucket/prefix`.
 pub(super) fn bucket(text: &str) -> Option<Location> {
-    location(text.strip_prefix("gs://")?)
+    Location::parse(text.strip_prefix("gs://")?)
 }
 
 /// Reads `gs://bucket/prefix`, or the path of a directory.
 pub(super) fn source(text: &str) -> Option<Source> {
     if let Some(rest) = text.strip_prefix("gs://") {
-        let Location { bucket, prefix } = location(rest)?;
+        let Location { bucket, prefix } = Location::parse(rest)?;
         return Some(Source::Bucket { bucket, prefix });
     }
     let is_directory = !text.is_empty() && !text.contains("://") && !text.starts_with("gs:");
@@ -88,12 +82,13 @@ pub(super) fn model(text: &str) -> Option<String> {
     good.then(|| text.to_owned())
 }
 
-pub(super) fn provider(text: &str) -> Option<Provider> {
-    match text {
-        "cpu" => Some(Provider::Cpu),
-        "cuda" => Some(Provider::Cuda),
-        _ => None,
-    }
+/// Reads a list of providers, which is not empty and has no repeats.
+pub(super) fn providers(texts: &[String]) -> Option<Vec<Provider>> {
+    let named =
+        |text: &String| [Provider::Cpu, Provider::Cuda].into_iter().find(|known| known.name() == text);
+    let providers: Vec<Provider> = texts.iter().map(named).collect::<Option<_>>()?;
+    let is_repeated = |(at, provider)| providers[..at].contains(provider);
+    (!providers.is_empty() && !providers.iter().enumerate().any(is_repeated)).then_some(providers)
 }
 
 #[cfg(test)]
@@ -140,9 +135,9 @@ mod tests {
     fn buckets_and_prefixes() {
         let place =
             |bucket: &str, prefix: &str| Some(Location { bucket: bucket.into(), prefix: prefix.into() });
-        assert_eq!(location("images"), place("images", ""));
-        assert_eq!(location("images/"), place("images", ""));
-        assert_eq!(location("my.bucket_1/a/b/"), place("my.bucket_1", "a/b"));
+        assert_eq!(Location::parse("images"), place("images", ""));
+        assert_eq!(Location::parse("images/"), place("images", ""));
+        assert_eq!(Location::parse("my.bucket_1/a/b/"), place("my.bucket_1", "a/b"));
         let long = "a".repeat(64);
         for bad in [
             "",
@@ -158,7 +153,7 @@ mod tests {
             "a..b",
             &long,
         ] {
-            assert_eq!(location(bad), None, "{bad:?}");
+            assert_eq!(Location::parse(bad), None, "{bad:?}");
         }
     }
 
@@ -179,12 +174,12 @@ mod tests {
 
     #[test]
     fn a_location_holds_whole_segments() {
-        let here = location("images/in").unwrap();
+        let here = Location::parse("images/in").unwrap();
         assert!(here.holds("images", "in/a.png"));
         assert!(!here.holds("images", "inner/a.png"));
         assert!(!here.holds("images", "a.png"));
         assert!(!here.holds("other", "in/a.png"));
-        assert!(location("images").unwrap().holds("images", "a.png"));
+        assert!(Location::parse("images").unwrap().holds("images", "a.png"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-const SIZES: [(&str, usize); 9] = [
+const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -30,7 +30,7 @@ pub(super) fn size(text: &str) -> Option<usize> {
     let (number, unit) = split_number(text);
     let unit = unit.trim_start();
     let factor = if unit.is_empty() { 1 } else { SIZES.iter().find(|(name, _)| *name == unit)?.1 };
-    count(number)?.checked_mul(factor)
+    count(number)?.checked_mul(usize::try_from(factor).ok()?)
 }
 
 /// Reads a duration; only 0 needs no unit.
@@ -59,19 +59,18 @@ fn split_number(text: &str) -> (&str, &str) {
 
 /// Writes a size in the largest unit that divides it, powers of two first.
 pub(super) fn show_size(bytes: usize) -> String {
-    let (name, factor) =
-        SIZES.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
-    format!("{}{name}", bytes / factor)
+    show(bytes as u64, &SIZES)
 }
 
 /// Writes a duration in the largest unit that divides it, down to milliseconds.
 pub(super) fn show_duration(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    let (name, factor) = DURATIONS
-        .iter()
-        .find(|(_, factor)| millis > 0 && millis.is_multiple_of(u128::from(*factor)))
-        .unwrap_or(&("ms", 1));
-    format!("{}{name}", millis / u128::from(*factor))
+    show(duration.as_millis() as u64, &DURATIONS)
+}
+
+/// Writes a value in the first unit that divides it; 0 in the last one.
+fn show(value: u64, units: &[(&str, u64)]) -> String {
+    let divides = |(_, factor): &&(&str, u64)| value.is_multiple_of(*factor) && (value > 0 || *factor == 1);
+    units.iter().find(divides).map_or_else(String::new, |(name, factor)| format!("{}{name}", value / factor))
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ impl AsyncWrite for Watched {
 pub(super) struct Connections {
     open: HashMap<Id, (Arc<Progress>, AbortHandle)>,
     tasks: JoinSet<()>,
-    most: usize,
+    pub(super) most: usize,
 }
 
 impl Connections {
@@ -160,10 +160,6 @@ impl Connections {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = usize::try_from((files / 2).clamp(1, MOST)).unwrap_or(usize::MAX);
         Self { open: HashMap::new(), tasks: JoinSet::new(), most }
-    }
-
-    pub(super) fn most(&self) -> usize {
-        self.most
     }
 
     /// Serves until it is dropped, which closes its connections.

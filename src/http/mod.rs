@@ -52,7 +52,7 @@ impl Server {
         let connections = Connections::new();
         tracing::info!(
             address = %listener.local_addr()?,
-            connections = connections.most(),
+            connections = connections.most,
             "http: /health /ready /info /metrics"
         );
         // A listener belongs to the runtime that it is registered with, which is that of the other thread.
@@ -87,17 +87,16 @@ fn router(state: State) -> Router {
 
 /// Answers 503 when a stage is stuck, which only a restart can help.
 async fn health(extract::State(state): extract::State<State>) -> Response {
-    let stuck = state.health.stuck(Instant::now());
-    if stuck.is_empty() {
-        return "ok\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {}\n", stuck.join("; "))).into_response()
+    verdict("ok", "stuck", &state.health.stuck(Instant::now()))
 }
 
 async fn ready(extract::State(state): extract::State<State>) -> Response {
-    let troubles = state.health.troubles();
-    if troubles.is_empty() {
-        return "ready\n".into_response();
+    verdict("ready", "not ready", &state.health.troubles())
+}
+
+fn verdict(good: &str, bad: &str, troubles: &[String]) -> Response {
+    match troubles {
+        [] => format!("{good}\n").into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, format!("{bad}: {}\n", troubles.join("; "))).into_response(),
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", troubles.join("; "))).into_response()
 }

@@ -1,36 +1,12 @@
-//! The real binary against local-gcp, judged by one oracle: a module a promise.
+//! The real binary against local-gcp, judged by one oracle: a folder for each promise.
 
-mod binary;
-mod cli;
-mod collector;
-mod configuration;
-mod declarations;
+mod commands;
+mod delivery;
 mod documents;
-mod emulator;
 mod errors;
-mod failures;
-mod fairness;
 mod faults;
-mod gallery;
-mod grants;
-mod guarantees;
-mod harness;
-mod lifecycle;
-mod logs;
+mod isolation;
 mod models;
-mod observability;
-mod oracle;
-mod payloads;
-mod prepared;
-mod progress;
-mod provisioning;
-mod push;
-mod references;
-mod results;
-mod rows;
-mod sharing;
-mod supervision;
-mod telemetry;
-mod traffic;
-mod versions;
-mod zoo;
+mod operations;
+mod requests;
+mod support;

@@ -2,8 +2,8 @@
 
 use tonic_build::manual::{Builder, Method, Service};
 
-/// A gRPC service: the crate's path to its message types, and (Rust name, route, request, response) of its methods. What is not
-/// listed is answered UNIMPLEMENTED by tonic itself.
+/// A gRPC service: the crate's path to its message types, and (Rust name, route, request, response) of its
+/// methods. What is not listed is answered UNIMPLEMENTED by tonic itself.
 struct Shape {
     name: &'static str,
     package: &'static str,

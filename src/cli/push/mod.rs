@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 
 use self::upload::Uploader;
 use super::PushArgs;
@@ -93,23 +93,12 @@ pub async fn push(args: &PushArgs) -> anyhow::Result<String> {
     let total = missing.iter().map(|file| file.size).sum();
     let bar = progress_bar(total, format!("{} {}", target.model, target.version));
     bar.enable_steady_tick(Duration::from_millis(200));
-    let uploader = Uploader { storage: clients::storage().await?, bucket: target.bucket.clone(), bar };
-    for file in &missing {
-        let object = target.object(&file.name);
-        let failed = || format!("cannot write gs://{}/{object}", target.bucket);
-        let written =
-            uploader.file(&object, &file.path, file.size, file.crc32c).await.with_context(failed)?;
-        ensure!(
-            u64::try_from(written.size) == Ok(file.size),
-            "{}: {} bytes arrived of {}; the file changed meanwhile",
-            failed(),
-            written.size,
-            file.size
-        );
+    let bucket = target.bucket.clone();
+    let uploader = Uploader { storage: clients::storage().await?, bucket, bar };
+    for file in missing {
+        uploader.file(&target.object(&file.name), file).await?;
     }
-    let object = target.object(MANIFEST);
-    let written = uploader.json(&object, files::manifest(&files, *new_signature)?.into()).await;
-    written.with_context(|| format!("cannot write gs://{}/{object}", target.bucket))?;
+    uploader.json(&target.object(MANIFEST), files::manifest(&files, *new_signature)?.into()).await?;
     uploader.bar.finish_and_clear();
     if becomes_ambiguous {
         print_error(&format!(

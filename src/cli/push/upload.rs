@@ -1,8 +1,8 @@
 //! Uploads to a bucket. They may take any time as long as they make progress, and overwrite nothing.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use google_cloud_storage::client::Storage;
 use google_cloud_storage::model::Object;
@@ -10,6 +10,7 @@ use google_cloud_storage::streaming_source::{SizeHint, StreamingSource};
 use indicatif::ProgressBar;
 use tokio::io::AsyncReadExt as _;
 
+use super::files::LocalFile;
 use crate::gcp::storage::bucket_resource;
 use crate::hint::Hint as _;
 
@@ -28,41 +29,55 @@ pub(super) struct Uploader {
 }
 
 impl Uploader {
-    /// Uploads a file of known size and checksum to an object that does not exist.
+    /// Uploads a file to an object that does not exist.
     ///
     /// # Errors
-    /// The object exists, the upload failed or stalled, or the checksum is wrong.
-    pub(super) async fn file(
-        &self,
-        name: &str,
-        path: &Path,
-        size: u64,
-        crc32c: u32,
-    ) -> anyhow::Result<Object> {
-        let file = tokio::fs::File::open(path).await?;
+    /// The object exists, the upload failed or stalled, or the file has changed.
+    pub(super) async fn file(&self, name: &str, local: &LocalFile) -> anyhow::Result<()> {
+        let file = tokio::fs::File::open(&local.path).await.with_context(|| self.cannot_write(name))?;
+        let content = Counted { file, size: local.size, bar: self.bar.clone() };
         let write = self
             .storage
-            .write_object(bucket_resource(&self.bucket), name, Counted { file, size, bar: self.bar.clone() })
+            .write_object(bucket_resource(&self.bucket), name, content)
             .set_if_generation_match(0_i64)
-            .with_known_crc32c(crc32c)
+            .with_known_crc32c(local.crc32c)
             .with_resumable_upload_threshold(PART)
             .with_resumable_upload_buffer_size(PART)
             .send_buffered();
-        while_it_progresses(&self.bar, STALL, async { Ok(write.await?) }).await
+        let arrived = self.wait(name, async { Ok(write.await?) }).await?.size;
+        ensure!(
+            u64::try_from(arrived) == Ok(local.size),
+            "{}: {arrived} bytes arrived of {}; the file changed meanwhile",
+            self.cannot_write(name),
+            local.size
+        );
+        Ok(())
     }
 
     /// Uploads a short JSON text to an object that does not exist.
     ///
     /// # Errors
     /// The object exists, or the upload failed or stalled.
-    pub(super) async fn json(&self, name: &str, text: Bytes) -> anyhow::Result<Object> {
+    pub(super) async fn json(&self, name: &str, text: Bytes) -> anyhow::Result<()> {
         let write = self
             .storage
             .write_object(bucket_resource(&self.bucket), name, text)
             .set_content_type("application/json")
             .set_if_generation_match(0_i64)
             .send_buffered();
-        while_it_progresses(&self.bar, STALL, async { Ok(write.await?) }).await
+        self.wait(name, async { Ok(write.await?) }).await.map(drop)
+    }
+
+    async fn wait(
+        &self,
+        name: &str,
+        upload: impl Future<Output = anyhow::Result<Object>>,
+    ) -> anyhow::Result<Object> {
+        while_it_progresses(&self.bar, STALL, upload).await.with_context(|| self.cannot_write(name))
+    }
+
+    fn cannot_write(&self, name: &str) -> String {
+        format!("cannot write gs://{}/{name}", self.bucket)
     }
 }
 

@@ -150,8 +150,7 @@ impl<'a> Zeros<'a> {
             ElementType::Bytes => {
                 format!("{{\"b64\": \"{}\"}}", STANDARD.encode(self.image.unwrap_or_default()))
             }
-            ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64 => "0.0".to_owned(),
-            _ => "0".to_owned(),
+            number => if number.is_float() { "0.0" } else { "0" }.to_owned(),
         }
     }
 
@@ -195,10 +194,7 @@ impl<'a> Zeros<'a> {
             ElementType::String => with_length(self.text(spec).as_bytes()),
             ElementType::Bytes => with_length(self.image.unwrap_or_default()),
             ElementType::Composite => None,
-            ElementType::Bool | ElementType::U8 | ElementType::I8 => Some(vec![0]),
-            ElementType::U16 | ElementType::I16 | ElementType::F16 | ElementType::BF16 => Some(vec![0; 2]),
-            ElementType::U32 | ElementType::I32 | ElementType::F32 => Some(vec![0; 4]),
-            ElementType::U64 | ElementType::I64 | ElementType::F64 => Some(vec![0; 8]),
+            number => Some(vec![0; number.size()]),
         }
     }
 

@@ -10,10 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::effective::Effective;
-use super::keys::{KEYS, Key, Kind};
+use super::keys::{self, Key, Kind};
 use super::layers::{Given, Layers, split};
 use super::problems::{Origin, Problem, Problems};
-use super::types::{Batching, Cache, Config, Http, Inference, Models, Requests, Responses, Shutdown};
+use super::types::{
+    Batching, Cache, Config, Http, Inference, Location, Models, Requests, Responses, Shutdown,
+};
 use super::{names, units};
 
 /// A configuration, and its values with their origins.
@@ -41,17 +43,6 @@ pub fn load<F: AsRef<Path>>(
     match reader.config() {
         Some(config) if reader.problems.is_empty() => Ok(Loaded { config, effective: reader.effective }),
         _ => Err(Problems(summarize_missing(reader.problems, has_unreadable, files.is_empty()))),
-    }
-}
-
-impl Config {
-    /// Reads `files` and the process's `PREDICTD_…` variables. Later files win over earlier ones, variables
-    /// over all files.
-    ///
-    /// # Errors
-    /// Every problem at once, each with its key, value and origin.
-    pub fn load<F: AsRef<Path>>(files: &[F]) -> Result<Self, Problems> {
-        load(files, std::env::vars_os()).map(|loaded| loaded.config)
     }
 }
 
@@ -88,12 +79,16 @@ impl Reader {
     fn config(&mut self) -> Option<Config> {
         let project = self.one("project", names::project);
         let owner = project.as_deref();
-        let subscription = self.resource("requests.subscription", owner);
+        let subscription = |text: &str| names::resource(text, "subscriptions", owner);
+        let path = |text: &str| Some(PathBuf::from(text));
+        let requests = self.one("requests.subscription", subscription);
         let max_outstanding_messages = self.number("requests.max_outstanding_messages");
         let max_outstanding_bytes = self.number("requests.max_outstanding_bytes");
-        let allowed_buckets = self.many("requests.allowed_buckets", names::location, |_| true);
-        let topic = self.resource("responses.topic", owner);
-        let bucket = self.optional("responses.bucket", |reader, path| reader.one(path, names::bucket));
+        let allowed_buckets = self.read("requests.allowed_buckets", |texts| {
+            texts.iter().map(|text| Location::parse(text)).collect()
+        });
+        let topic = self.one("responses.topic", |text| names::resource(text, "topics", owner));
+        let bucket = self.optional("responses.bucket", names::bucket);
         let inline_limit = self.number("responses.inline_limit");
         if inline_limit == Some(0) && bucket == Some(None) {
             self.refuse(
@@ -102,33 +97,37 @@ impl Reader {
             );
         }
         let source = self.one("models.source", names::source);
-        let default = self.optional("models.default", |reader, path| reader.one(path, names::model));
-        let updates = self.optional("models.updates", |reader, path| reader.resource(path, owner));
+        let default = self.optional("models.default", names::model);
+        let updates = self.optional("models.updates", subscription);
         let poll_interval = self.duration("models.poll_interval");
         let load_timeout = self.duration("models.load_timeout");
-        let directory =
-            self.optional("models.cache", |reader, path| reader.one(path, |text| Some(PathBuf::from(text))));
+        let directory = self.optional("models.cache", path);
         let cache_size = self.number("models.cache_size");
         let max_rows = self.number("batching.max_rows");
         let max_wait = self.duration("batching.max_wait");
-        let library = self
-            .optional("inference.library", |reader, path| reader.one(path, |text| Some(PathBuf::from(text))));
-        let providers = self.many("inference.providers", names::provider, |providers| {
-            let repeated = |(index, provider)| providers[..index].contains(provider);
-            !providers.is_empty() && !providers.iter().enumerate().any(repeated)
-        });
+        let library = self.optional("inference.library", path);
+        let providers = self.read("inference.providers", names::providers);
         let threads = self.number("inference.threads");
         let listen = self.one("http.listen", |text| text.parse().ok());
         let grace = self.duration("shutdown.grace");
-        if let (Some(Some(updates)), Some(requests)) = (&updates, &subscription)
+        if let (Some(Some(updates)), Some(requests)) = (&updates, &requests)
             && updates == requests
         {
             self.refuse("models.updates", "expected another subscription than `requests.subscription`");
         }
+        for (path, full) in [
+            ("requests.subscription", &requests),
+            ("responses.topic", &topic),
+            ("models.updates", updates.as_ref().unwrap_or(&None)),
+        ] {
+            if let Some(full) = full {
+                self.effective.complete(path, full);
+            }
+        }
         Some(Config {
             project: project?,
             requests: Requests {
-                subscription: subscription?,
+                subscription: requests?,
                 max_outstanding_messages: max_outstanding_messages?,
                 max_outstanding_bytes: max_outstanding_bytes?,
                 allowed_buckets: allowed_buckets?,
@@ -169,53 +168,22 @@ impl Reader {
         self.one(path, |text| units::duration(text).filter(|duration| range.contains(duration)))
     }
 
-    fn resource(&mut self, path: &'static str, project: Option<&str>) -> Option<String> {
-        let collection = if matches!(key(path).kind, Kind::Topic) { "topics" } else { "subscriptions" };
-        let full = self.one(path, |text| names::resource(text, collection, project))?;
-        self.effective.complete(path, &full);
-        Some(full)
-    }
-
     /// Reads a key whose default is the empty string, which means none.
-    fn optional<T>(
-        &mut self,
-        path: &'static str,
-        read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
-    ) -> Option<Option<T>> {
-        let is_empty = match self.given.get(path) {
-            None => true,
-            Some(given) => given.texts.as_ref().is_some_and(|texts| texts.concat().is_empty()),
-        };
-        if is_empty {
-            self.texts(path)?;
-            return Some(None);
-        }
-        read(self, path).map(Some)
+    fn optional<T>(&mut self, path: &'static str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+        self.one(path, |text| if text.is_empty() { Some(None) } else { read(text).map(Some) })
     }
 
     fn one<T>(&mut self, path: &'static str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-        let text = self.texts(path)?.concat();
-        let value = read(&text);
+        self.read(path, |texts| read(&texts.concat()))
+    }
+
+    /// Reads a key; a list has several texts.
+    fn read<T>(&mut self, path: &'static str, read: impl FnOnce(&[String]) -> Option<T>) -> Option<T> {
+        let value = read(&self.texts(path)?);
         if value.is_none() {
             self.refuse(path, &format!("expected {}", key(path).kind.expected()));
         }
         value
-    }
-
-    /// Reads a list; `is_right` judges the whole of it.
-    fn many<T>(
-        &mut self,
-        path: &'static str,
-        read: impl Fn(&str) -> Option<T>,
-        is_right: impl FnOnce(&[T]) -> bool,
-    ) -> Option<Vec<T>> {
-        let texts = self.texts(path)?;
-        let values: Option<Vec<T>> = texts.iter().map(|text| read(text)).collect();
-        let values = values.filter(|values| is_right(values));
-        if values.is_none() {
-            self.refuse(path, &format!("expected {}", key(path).kind.expected()));
-        }
-        values
     }
 
     /// The given value of a key, else its default.
@@ -225,13 +193,7 @@ impl Reader {
             (Some(given), _) => (given.texts.clone()?, given.origin.clone()),
             (None, Some(default)) => (split(key, default.to_owned()), Origin::Default),
             (None, None) => {
-                self.problems.push(Problem {
-                    key: Some(path.into()),
-                    value: None,
-                    origin: Origin::Default,
-                    message: format!("missing, expected {}", key.kind.expected()),
-                    hint: key.hint.into(),
-                });
+                self.refuse(path, &format!("missing, expected {}", key.kind.expected()));
                 return None;
             }
         };
@@ -252,7 +214,7 @@ impl Reader {
 }
 
 fn key(path: &'static str) -> &'static Key {
-    KEYS.iter().find(|key| key.path == path).expect("every key that is read is in the table")
+    keys::find(path).expect("every key that is read is in the table")
 }
 
 /// Resolves 0 threads to one fewer than the cores: the rest of the worker gets one.

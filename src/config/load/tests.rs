@@ -4,7 +4,8 @@ use std::io::Write;
 use tempfile::NamedTempFile;
 
 use super::*;
-use crate::config::{Cache, Location, MAX_ROWS, Provider, Source};
+use crate::config::keys::KEYS;
+use crate::config::{Cache, MAX_ROWS, Provider, Source};
 
 const LEAST: &str = "\
 project: demo

@@ -16,7 +16,7 @@ locals {
   # the pool the namespace; up to its release 1.8.0 it knew no worker pools and left that empty.
   own = var.metrics_matcher != null ? var.metrics_matcher : var.worker_pool == null ? "" : "namespace=~\"${var.worker_pool}|\""
 
-  # What predictd logs when a person must look. tests/e2e/observability.rs fails when the code no longer says so.
+  # What predictd logs when a person must look. tests/e2e/operations/dashboards.rs fails when the code no longer says so.
   #
   # An incident lasts until the lines have been silent for `silence`. Lines that are repeated every five minutes while the state lasts
   # are missed soon after its end: half an hour is the shortest that Cloud Monitoring has. A refused version is told of once, so that

@@ -3,7 +3,7 @@
 use local_gcp::faults::Fault;
 
 use super::Trial;
-use crate::oracle::{Allowed, End};
+use crate::support::oracle::{Allowed, End};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_58_a_request_of_100_000_rows_through_a_wide_model() {

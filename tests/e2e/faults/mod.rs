@@ -1,18 +1,18 @@
-//! What a worker survives, each fault injected for real and judged by the oracle; tests/GUARANTEES.md is the table of them.
-//! `scripts/faults` runs them all and prints what happened.
+//! A worker survives each of these faults, injected for real and judged by the oracle. tests/GUARANTEES.md is
+//! the table of them. `scripts/faults` runs them all and prints what happened.
 
-mod delivery;
-mod hole;
-mod hostile;
-mod keys;
-mod life;
+mod black_hole;
+mod hostile_requests;
+mod http_clients;
 mod memory;
-mod messages;
 mod models;
+mod ordering_keys;
 mod publishing;
+mod receiving;
 mod references;
+mod requests;
+mod restarts;
 mod soak;
-mod sockets;
 pub(crate) mod table;
 
 use std::collections::HashMap;
@@ -24,11 +24,11 @@ use local_gcp::faults::Fault;
 use local_gcp::history::{Delivery, Event, What};
 use local_gcp::pubsub::wire::{DeadLetterPolicy, PubsubMessage, Subscription};
 
-use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, Worker, World};
-use crate::oracle::{self, Allowed, End, Verdict, wine};
+use crate::support::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, Worker, World};
+use crate::support::oracle::{self, Allowed, End, Verdict, wine};
 
 const DEAD: &str = "projects/demo/topics/dead-letters";
-/// What a debug build with ONNX Runtime and small messages may take at its peak.
+/// Peak memory of a debug build with ONNX Runtime and small messages.
 const MEMORY_CAP_MIB: u64 = 512;
 
 /// One fault in a world of its own, and how each of its requests must end.
@@ -78,7 +78,8 @@ impl Trial {
         Self { world, number, injected, promise, ends: HashMap::new(), wines: 0, peak_mib: 0 }
     }
 
-    /// A worker whose default model is `wine`, and whose only stream is that of the requests: faults meet no other.
+    /// A worker whose default model is `wine`, and whose only stream is that of the requests: faults meet no
+    /// other.
     async fn worker(&self, variables: &[(&str, &str)]) -> Worker {
         let own = [("PREDICTD_MODELS__DEFAULT", "wine"), ("PREDICTD_MODELS__UPDATES", "")];
         let variables = [&own, variables].concat();
@@ -139,7 +140,7 @@ impl Trial {
         assert_eq!(response.attributes["model_version"], version, "{response:?}");
     }
 
-    /// Nothing went wrong with any request: none was given back or came again.
+    /// No request was nacked or redelivered.
     fn each_was_delivered_once(&self) {
         assert_eq!(self.count(is_delivery), self.ends.len());
         assert_eq!((self.count(is_nack), self.count(is_expiry)), (0, 0), "given back, and leases that ended");
@@ -149,7 +150,7 @@ impl Trial {
         self.world.server.faults.inject(method, fault, times);
     }
 
-    /// How many of `injected` faults were met so far.
+    /// Number of the `injected` faults that were met so far.
     fn met(&self, method: &str, injected: usize) -> usize {
         injected - self.world.server.faults.waiting(method)
     }
@@ -192,7 +193,7 @@ impl Trial {
             self.ends.iter().filter(|(_, end)| !matches!(end, End::Dead)).map(|(id, _)| id.clone()).collect();
         self.world.responses(&answered).await;
         self.world.settled().await;
-        // Of what was delivered twice, the second response may be under way still.
+        // The second response to a redelivered request may not be published yet.
         worker.until_metric("predictd_messages_in_hand", 0.0).await;
         worker.until_ready().await;
         assert_eq!(worker.get("/health").await.0, 200);

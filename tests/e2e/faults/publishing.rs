@@ -7,9 +7,9 @@ use local_gcp::history::{Event, What};
 use local_gcp::pubsub::wire::{self, PubsubMessage, RetryPolicy, Subscription, Topic};
 
 use super::{Trial, is_delivery, is_expiry, is_nack, subscription, with_dead_letters};
-use crate::harness::RESPONSES;
-use crate::oracle::{self, Allowed, End, wine};
-use crate::supervision::Clock;
+use crate::support::clock::Clock;
+use crate::support::harness::RESPONSES;
+use crate::support::oracle::{self, Allowed, End, wine};
 
 fn fails(code: &str) -> Fault {
     Fault::Fail(code.to_owned())
@@ -87,7 +87,7 @@ async fn fault_25_an_ordered_publish_fails() {
     });
 }
 
-/// The request that must come first is given back, but Pub/Sub does not hear of it: it comes when its lease is over.
+/// The request that must come first is nacked, but the nack is lost: it is redelivered when its lease is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_25_and_its_request_is_not_given_back() {
     let ordering = Subscription { enable_message_ordering: true, ..subscription() };
@@ -105,8 +105,8 @@ async fn fault_25_and_its_request_is_not_given_back() {
     trial.until_met("ModifyAckDeadline", 1000, 1).await;
     let rows = trial.next_wine();
     let second = trial.ordered(wine().request(&rows), &[], "key", End::Wine(rows));
-    // What comes after it under another key is published: it had its chance, and waits.
-    // Also once the pause after a refusal is over.
+    // Later requests of another key are published: it had its chance, and waits. Also once the pause after a
+    // refusal is over.
     for _ in 0..2 {
         let rows = trial.next_wine();
         let other = trial.ordered(wine().request(&rows), &[], "another key", End::Wine(rows));

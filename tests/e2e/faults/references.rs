@@ -1,8 +1,8 @@
 //! Fault 20: what requests refer to.
 
-use crate::harness::World;
-use crate::oracle::{Allowed, End, wine};
-use crate::references::{ALLOWED, asked_of_storage, notification, refer, store, wine_world};
+use crate::requests::references::{ALLOWED, asked_of_storage, notification, refer, store, wine_world};
+use crate::support::harness::World;
+use crate::support::oracle::{Allowed, End, wine};
 
 use super::Trial;
 

@@ -1,7 +1,7 @@
 //! Load, reloads, restarts and random faults together: what no single fault shows.
 //!
-//! A seed fixes what is done in which order; how it meets the worker's threads differs from run to run. `scripts/soak` sets
-//! `SOAK_SECONDS` (else 10) and `SOAK_SEED` (else drawn).
+//! A seed fixes what is done in which order; how it meets the worker's threads differs from run to run.
+//! `scripts/soak` sets `SOAK_SECONDS` (else 10) and `SOAK_SEED` (else drawn).
 
 use std::collections::HashMap;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,11 +12,11 @@ use local_gcp::faults::Fault;
 use local_gcp::pubsub::wire::Subscription;
 use tempfile::TempDir;
 
-use super::hostile::{self, Hostile};
+use super::hostile_requests::{self, Hostile};
 use super::models::SIGFPE;
 use super::{Trial, subscription};
-use crate::harness::{PATIENCE, REQUEST_SUBSCRIPTION, Worker};
-use crate::oracle::{self, Allowed, End, Verdict, wine};
+use crate::support::harness::{PATIENCE, REQUEST_SUBSCRIPTION, Worker};
+use crate::support::oracle::{self, Allowed, End, Verdict, wine};
 
 const KEYS: usize = 5;
 /// Requests that wait at most; more would only make the run longer, not harder.
@@ -91,12 +91,12 @@ impl Soak {
     async fn start(seed: u64) -> Self {
         let ordered = Subscription { enable_message_ordering: true, ..subscription() };
         let trial = Trial::with(ordered, 0, "", "").await;
-        hostile::upload(&trial.world);
+        hostile_requests::upload(&trial.world);
         let temporary = tempfile::tempdir().unwrap();
         let worker = Self::worker(&trial, &temporary);
         worker.until_ready().await;
         let (ordered, done) = (HashMap::new(), HashMap::new());
-        let hostile = hostile::one_of_each();
+        let hostile = hostile_requests::one_of_each();
         let (dice, version, aborting, crashes) = (Dice(seed), 2, 0, 0);
         Self { trial, dice, worker, version, ordered, hostile, temporary, aborting, crashes, done }
     }
@@ -214,7 +214,7 @@ impl Soak {
     /// A start that meets servers in trouble says so and ends.
     fn never_began(&self) -> bool {
         let log = self.worker.log();
-        // Nothing said: it was stopped before it could.
+        // An empty log: it was stopped before it could write.
         log.is_empty() || log.contains("\"why\":\"cannot reach")
     }
 
@@ -227,7 +227,7 @@ impl Soak {
         self.never_began()
     }
 
-    /// Nothing else may end a worker.
+    /// Restarts a worker that has ended. Only crashing versions and unreachable servers may end one.
     fn supervise(&mut self) {
         if let Some(ended) = self.worker.ended() {
             let log = self.worker.log();

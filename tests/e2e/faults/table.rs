@@ -1,6 +1,6 @@
 //! The table that a person reads: a row each test, printed by scripts/faults.
 
-use crate::harness::repository;
+use crate::support::harness::repository;
 
 /// Notes what happened in the test that runs, by the number of its fault.
 pub(crate) fn row(number: u8, injected: &str, promise: &str, happened: &str) {

@@ -1,6 +1,8 @@
-//! How many messages a second go through publish, StreamingPull and ack together, with a bare client in another process's stead.
+//! Measures messages a second through publish, StreamingPull and ack together, with a bare client in this
+//! process.
 //!
-//! `cargo run --release -p local-gcp --example speed [messages] [streams]`; prints messages a second and the server's processor time.
+//! `cargo run --release -p local-gcp --example speed [messages] [streams]`; prints messages a second and the
+//! server's processor time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! gRPC's codes as Google's JSON errors and the control endpoint name them, with the HTTP status that stands for each.
+//! gRPC's codes as Google's JSON errors and the control endpoint name them, with the HTTP status that stands
+//! for each.
 
 use axum::Json;
 use axum::http::StatusCode;

@@ -1,7 +1,8 @@
 //! Faults on demand: what the next calls of a method do instead of what they should.
 //!
 //! A method is named as gRPC names it (`Publish`, `Acknowledge`, `StreamingPull`, `GetObject`, …) or, for
-//! Cloud Storage's JSON API, as Google's discovery document does (`storage.objects.get`, `storage.objects.insert`, …).
+//! Cloud Storage's JSON API, as Google's discovery document does (`storage.objects.get`,
+//! `storage.objects.insert`, …).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What one call does wrong. Serialised as the control endpoint takes it: `{"fail": "UNAVAILABLE"}`.
+/// Misbehaviour of one call. Serialised as the control endpoint takes it: `{"fail": "UNAVAILABLE"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -24,7 +25,8 @@ pub enum Fault {
     Hang,
     /// Streams and media: send so many messages (streams) or bytes (media), then break the connection.
     ResetAfter(u64),
-    /// Streams and media: send so many messages (streams) or bytes (media), then nothing more, without closing.
+    /// Streams and media: send so many messages (streams) or bytes (media), then nothing more, without
+    /// closing.
     StallAfter(u64),
     /// Streams: close cleanly after so many messages.
     CloseAfter(u64),
@@ -62,7 +64,7 @@ impl Faults {
         self.lock().get_mut(method)?.pop_front()
     }
 
-    /// How many faults still wait for calls of `method`.
+    /// Number of faults that still wait for calls of `method`.
     pub fn waiting(&self, method: &str) -> usize {
         self.lock().get(method).map_or(0, VecDeque::len)
     }

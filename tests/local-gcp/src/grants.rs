@@ -1,4 +1,5 @@
-//! Grants changed in one call, as the owner: what tests give and take away. Everybody else reads and writes whole policies.
+//! Grants changed in one call, as the owner: what tests give and take away. Everybody else reads and writes
+//! whole policies.
 
 use serde_json::{Value, json};
 use tonic::Status;
@@ -9,7 +10,8 @@ use crate::pubsub::Binding;
 const BUCKETS: &str = "projects/_/buckets/";
 
 impl Server {
-    /// Gives a member a role on `projects/P/topics/T`, `projects/P/subscriptions/S` or `projects/_/buckets/B`.
+    /// Gives a member a role on `projects/P/topics/T`, `projects/P/subscriptions/S` or
+    /// `projects/_/buckets/B`.
     ///
     /// # Errors
     /// NOT_FOUND: no such resource.

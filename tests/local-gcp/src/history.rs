@@ -1,8 +1,8 @@
-//! What happened, for an oracle: every publish, delivery, ack, object and refusal of one server in one order.
+//! Record for an oracle: every publish, delivery, ack, object and refusal of one server in one order.
 //!
-//! Off unless the server was built with `record()`: it keeps every message and grows without bound. An event is
-//! appended under the lock of the subscription or the buckets that it concerns, so the order of events about one
-//! message or object is the order in which they took effect.
+//! Off unless the server was built with `record()`: it keeps every message and grows without bound. An event
+//! is appended under the lock of the subscription or the buckets that it concerns, so the order of events
+//! about one message or object is the order in which they took effect.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub struct Generation {
     pub generation: i64,
 }
 
-/// What happened.
+/// Kind of the event.
 #[derive(Debug, Clone)]
 pub enum What {
     /// A message was accepted: its id, attributes, data and ordering key are in `message`.
@@ -54,7 +54,8 @@ pub enum What {
     DeadLettered(Delivery),
     /// A generation became the live one.
     Finalized(Generation),
-    /// A generation was deleted, or stopped being live where versioning keeps it. An overwrite is not told as one.
+    /// A generation was deleted, or stopped being live where versioning keeps it. An overwrite is not told as
+    /// one.
     Deleted(Generation),
     /// A generation's bytes were asked for, in whole or in part.
     Read(Generation),
@@ -98,7 +99,8 @@ impl History {
         self.with(<[Event]>::to_vec)
     }
 
-    /// Looks at everything so far without copying it. No event is recorded meanwhile: be brief, and do not ask the server.
+    /// Looks at everything so far without copying it. No event is recorded meanwhile: be brief, and do not
+    /// ask the server.
     pub fn with<T>(&self, look: impl FnOnce(&[Event]) -> T) -> T {
         match &self.events {
             Some(events) => look(&events.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -106,7 +108,8 @@ impl History {
         }
     }
 
-    /// Waits until `condition` holds, looking again after every event; false when it did not within `timeout`.
+    /// Waits until `condition` holds, looking again after every event; false when it did not within
+    /// `timeout`.
     pub async fn wait_until(&self, timeout: Duration, mut condition: impl FnMut(&[Event]) -> bool) -> bool {
         let mut length = self.length.subscribe();
         let holds = async {

@@ -1,9 +1,11 @@
-//! Identity and access, where it is enforced: who calls, what each role allows, and which permissions were asked for.
+//! Identity and access, where it is enforced: who calls, what each role allows, and which permissions were
+//! asked for.
 //!
-//! Nobody is authenticated here; a port stands for an identity instead. What comes over a member's own port is that member's
-//! call and needs a grant on the very resource. The main port is the project's owner's, who may do everything. Google's
-//! service agents act inside of the server and need their grants too. Not modelled: policies of projects (so nobody but the owner creates or lists
-//! resources) and conditions (a binding with one grants nothing).
+//! Nobody is authenticated here; a port stands for an identity instead. What comes over a member's own port
+//! is that member's call and needs a grant on the very resource. The main port is the project's owner's, who
+//! may do everything. Google's service agents act inside of the server and need their grants too. Not
+//! modelled: policies of projects (so nobody but the owner creates or lists resources) and conditions (a
+//! binding with one grants nothing).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,12 +36,13 @@ tokio::task_local! {
     static CALLER: Caller;
 }
 
-/// Whose call the current task serves.
+/// Identity whose call the current task serves.
 #[derive(Debug, Clone)]
 pub(crate) enum Caller {
-    /// As policies name it: `serviceAccount:EMAIL`, `user:EMAIL`.
+    /// Named as in policies: `serviceAccount:EMAIL`, `user:EMAIL`.
     Member(Arc<str>),
-    /// One of Google's own service accounts, by the domain of its address: this server does not know the project's number.
+    /// One of Google's own service accounts, by the domain of its address: this server does not know the
+    /// project's number.
     Agent(&'static str),
 }
 
@@ -68,7 +71,7 @@ pub struct Asked {
 #[derive(Debug)]
 pub(crate) struct Denied(Asked);
 
-/// Whether policies count, and what was asked of them so far.
+/// Enforcement of policies, and the permissions that were asked for so far.
 #[derive(Debug, Default)]
 pub struct Iam {
     enforced: bool,
@@ -109,7 +112,8 @@ impl Iam {
         Self { enforced, asked: Mutex::default() }
     }
 
-    /// Lets the owner pass, and whoever has a role with that permission; `policy` is read only when it counts.
+    /// Lets the owner pass, and whoever has a role with that permission; `policy` is read only when it
+    /// counts.
     pub(crate) fn check(
         &self,
         permission: &'static str,
@@ -132,7 +136,7 @@ impl Iam {
         asked.iter().filter(|asked| asked.member == member).cloned().collect()
     }
 
-    /// Those of the permissions that the caller has.
+    /// Returns the permissions that the caller has.
     pub(crate) fn held(
         &self,
         permissions: Vec<String>,
@@ -151,7 +155,7 @@ impl Iam {
 }
 
 impl Denied {
-    /// As Cloud Storage says it.
+    /// Message in the words of Cloud Storage.
     pub(crate) fn of_storage(&self) -> String {
         let Denied(Asked { member, permission, resource }) = self;
         format!(

@@ -1,5 +1,5 @@
-//! One server: its own runtime, one port for gRPC (HTTP/2 without TLS) and REST (HTTP/1.1), and one more for each member whose
-//! rights are to count.
+//! One server: its own runtime, one port for gRPC (HTTP/2 without TLS) and REST (HTTP/1.1), and one more for
+//! each member whose rights are to count.
 //!
 //! Dropping it closes the port and every connection, whatever calls are in flight.
 
@@ -36,7 +36,7 @@ pub struct Notification {
     pub prefix: Option<String>,
 }
 
-/// What a server begins with.
+/// Configuration and resources that a server begins with.
 #[derive(Debug, Default)]
 pub struct Builder {
     listen: Option<SocketAddr>,
@@ -52,16 +52,16 @@ pub struct Builder {
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens: both gRPC and REST.
+    /// Address that it listens on, for gRPC and REST.
     pub address: SocketAddr,
     pub pubsub: Arc<PubSub>,
     pub storage: Arc<Storage>,
     pub faults: Arc<Faults>,
-    /// What happened so far; empty unless it was built with `record()`.
+    /// Events so far; empty unless it was built with `record()`.
     pub history: Arc<History>,
-    /// What policies were asked for.
+    /// Permissions that were asked for.
     pub iam: Arc<Iam>,
-    /// Where each member calls, in the order given.
+    /// Address that each member calls, in the order given.
     pub members: Vec<(String, SocketAddr)>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -79,13 +79,15 @@ impl Builder {
         self
     }
 
-    /// Lets policies count: for members with a port of their own, and for Google's agents. The main port stays the owner's.
+    /// Lets policies count: for members with a port of their own, and for Google's agents. The main port
+    /// stays the owner's.
     pub fn enforce_iam(mut self) -> Builder {
         self.enforce_iam = true;
         self
     }
 
-    /// Listens on one port more, here or on a free one, where every call is this member's (`serviceAccount:EMAIL`).
+    /// Listens on one port more, here or on a free one, where every call is this member's
+    /// (`serviceAccount:EMAIL`).
     pub fn calls_as(mut self, member: impl Into<String>, address: Option<SocketAddr>) -> Builder {
         self.callers.push((member.into(), address));
         self
@@ -116,7 +118,8 @@ impl Builder {
         self
     }
 
-    /// Publishes every change of a bucket's objects (under a prefix, where one is given) to `projects/P/topics/T`.
+    /// Publishes every change of a bucket's objects (under a prefix, where one is given) to
+    /// `projects/P/topics/T`.
     pub fn notification(
         mut self,
         bucket: impl Into<String>,
@@ -260,14 +263,15 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // On a thread, since this may run inside another runtime; joined, so that the port is free when this returns.
+            // On a thread, since this may run inside another runtime; joined, so that the port is free when
+            // this returns.
             let stop = std::thread::spawn(move || runtime.shutdown_timeout(STOP));
             let _ = stop.join();
         }
     }
 }
 
-// What no route knows. Not 404: Terraform would take that for a resource that is gone.
+// Answers requests that no route knows. Not by 404: Terraform would take that for a resource that is gone.
 async fn unknown(request: Request) -> axum::response::Response {
     let message = format!("local-gcp does not serve {} {}", request.method(), request.uri().path());
     let status = tonic::Status::unimplemented(message);

@@ -14,7 +14,7 @@ use crate::server::{Builder, Notification, Server};
 #[derive(Debug, Parser)]
 #[command(name = "local-gcp", version)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one and prints it
+    /// Address to listen on; port 0 takes a free one and prints it
     #[arg(long, default_value = "127.0.0.1:8085")]
     listen: SocketAddr,
     /// Project of every resource that is named without one
@@ -23,7 +23,8 @@ pub struct Options {
     /// Topic to create
     #[arg(long, value_name = "NAME")]
     topic: Vec<String>,
-    /// Subscription to create; keys: ack-deadline, dead-letter-topic, max-attempts, ordering, exactly-once, filter
+    /// Subscription to create; keys: ack-deadline, dead-letter-topic, max-attempts, ordering, exactly-once,
+    /// filter
     #[arg(long, value_name = "NAME=TOPIC[,KEY=VALUE…]")]
     subscription: Vec<String>,
     /// Bucket to create
@@ -32,13 +33,16 @@ pub struct Options {
     /// Notifications of a bucket's new objects to a topic
     #[arg(long, value_name = "BUCKET=TOPIC[,prefix=PREFIX]")]
     notification: Vec<String>,
-    /// Let IAM policies count: for Google's service agents, and on the ports that --as opens. The first port stays the owner's
+    /// Let IAM policies count: for Google's service agents, and on the ports that --as opens. The first port
+    /// stays the owner's
     #[arg(long)]
     enforce_iam: bool,
-    /// One port more, where every call is this member's, such as serviceAccount:worker@demo.iam.gserviceaccount.com=127.0.0.1:0
+    /// One port more, where every call is this member's, such as
+    /// serviceAccount:worker@demo.iam.gserviceaccount.com=127.0.0.1:0
     #[arg(long = "as", value_name = "MEMBER=HOST:PORT", requires = "enforce_iam")]
     callers: Vec<String>,
-    /// JSON file with project, topics, subscriptions, buckets and notifications, written as on the command line
+    /// JSON file with project, topics, subscriptions, buckets and notifications, written as on the command
+    /// line
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
 }
@@ -105,7 +109,8 @@ struct Line<'a> {
     settings: Vec<(&'a str, &'a str)>,
 }
 
-// `NAME=TARGET` and the settings after it. A filter holds commas and equal signs itself, so it takes the rest of the text.
+// `NAME=TARGET` and the settings after it. A filter holds commas and equal signs itself, so it takes the rest
+// of the text.
 fn split(text: &str) -> anyhow::Result<Line<'_>> {
     let (name, rest) = text.split_once('=').context("expected NAME=TOPIC, found no \"=\"")?;
     let (target, mut rest) = rest.split_once(',').unwrap_or((rest, ""));

@@ -16,11 +16,12 @@ use serde_json::json;
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// A version's folder: `model.onnx`, which takes float32 `[batch, …]`, and `model.yaml`, which declares `image`.
+    /// A version's folder: `model.onnx`, which takes float32 `[batch, …]`, and `model.yaml`, which declares
+    /// `image`.
     model: PathBuf,
     /// The image.
     image: PathBuf,
-    /// How often it is decoded and run.
+    /// Number of times that it is decoded and run.
     #[arg(long, default_value_t = 2000)]
     images: usize,
     /// Images a call.

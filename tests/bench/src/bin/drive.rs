@@ -1,5 +1,6 @@
-//! Runs one worker against local-gcp in this process, and measures it: messages a second through a backlog, processor time
-//! a message and peak memory from /proc, then the latency at a gentle rate. Prints one JSON object.
+//! Runs one worker against local-gcp in this process, and measures it: messages a second through a backlog,
+//! processor time a message and peak memory from /proc, then the latency at a gentle rate. Prints one JSON
+//! object.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use serde_json::json;
 const REQUESTS: &str = "projects/demo/topics/prediction-requests";
 const RESPONSES: &str = "projects/demo/topics/prediction-responses";
 const ANSWERS: &str = "projects/demo/subscriptions/prediction-responses";
-/// Nothing that is measured takes as long.
+/// Far more than any measurement takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Parser)]

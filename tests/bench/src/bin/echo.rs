@@ -1,7 +1,8 @@
 //! The bare client: pull, publish, ack, nothing else. What any worker on this client can at best reach.
 //!
-//! `echo PER_CALL [attributes]`: messages a publish call; 1 publishes each at once, which is the floor of the latency. With
-//! `attributes` each response carries those that predictd's contract asks for, which shows what they alone cost.
+//! `echo PER_CALL [attributes]`: messages a publish call; 1 publishes each at once, which is the floor of the
+//! latency. With `attributes` each response carries those that predictd's contract asks for, which shows what
+//! they alone cost.
 
 use std::time::Duration;
 

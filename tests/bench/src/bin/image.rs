@@ -1,5 +1,6 @@
-//! Times JPEG to 224 x 224 tensor on one thread, beside `scripts/bench-images.py`, which does the same with Pillow and numpy: for each
-//! number on standard input, the image is prepared so many times, and the seconds for one are printed.
+//! Times JPEG to 224 x 224 tensor on one thread, beside `scripts/bench-images.py`, which does the same with
+//! Pillow and numpy: for each number on standard input, the image is prepared so many times, and the seconds
+//! for one are printed.
 
 use std::hint::black_box;
 use std::io::{BufRead as _, Write as _};

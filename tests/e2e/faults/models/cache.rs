@@ -1,4 +1,4 @@
-//! What the cache of models keeps: over restarts, and within its budget.
+//! The cache of models: kept over restarts, and within its budget.
 
 use std::collections::BTreeSet;
 
@@ -89,7 +89,7 @@ async fn the_oldest_version_is_evicted_and_what_serves_never() {
     ];
     assert_eq!(after, expected);
     trial.serves(&worker, "5").await;
-    // What can never fit is refused by name, and evicts nothing.
+    // A version that can never fit is refused by name, and evicts nothing.
     trial.world.upload("models/wine/6/assets.bin", vec![1; 5 * size]);
     refusal(&worker, "6", "`models.cache_size`").await;
     assert_eq!(kept(cache.path()), expected[3]);

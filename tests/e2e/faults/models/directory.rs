@@ -1,5 +1,5 @@
-//! Faults 53 and 54: a directory with what cannot be read or never ends, and files that change while they are served; models that
-//! are gone.
+//! Faults 53 and 54: a directory with what cannot be read or never ends, and files that change while they are
+//! served; models that are gone.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
@@ -26,8 +26,8 @@ fn open(folder: &Path) {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A worker that has no more rights than its user: root's are void in a user namespace that does not know the files' owner.
-/// `None` where root may not make one.
+/// A worker that has no more rights than its user: root's are void in a user namespace that does not know the
+/// files' owner. `None` where root may not make one.
 fn unprivileged(world: &World, closed: &Path, variables: &[(&str, &str)]) -> Option<Worker> {
     if std::fs::read_dir(closed).is_err() {
         return Some(world.worker(variables));
@@ -41,7 +41,7 @@ fn unprivileged(world: &World, closed: &Path, variables: &[(&str, &str)]) -> Opt
     command
         .args(["--user", env!("CARGO_BIN_EXE_predictd"), "run", "--config"])
         .arg(repository().join("config/local.yaml"))
-        .env("ORT_DYLIB_PATH", crate::harness::onnxruntime())
+        .env("ORT_DYLIB_PATH", crate::support::harness::onnxruntime())
         .env("PUBSUB_EMULATOR_HOST", world.server.host())
         .env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0")
         .envs(variables.iter().copied());
@@ -118,7 +118,7 @@ async fn fault_53_a_directory_that_misbehaves() {
     // A worker that does not look again, while the weights of `add` change: from 7 to 8, then to nothing.
     let weights = at("add/1/branches.bin");
     let add = |weight: i64| {
-        // In place: the inode stays.
+        // Written in place: the inode stays.
         let file = std::fs::File::options().write(true).open(&weights).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &weight.to_le_bytes(), 0).unwrap();
     };

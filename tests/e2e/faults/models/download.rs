@@ -130,7 +130,8 @@ async fn fault_30_overwritten_while_downloading() {
     let injected = "files overwritten between two halves of their download";
     let mut trial = trial(30, injected, "never a mix").await;
     let worker = trial.world.ready_worker(&[]).await;
-    // First the files of version 1 under the name of 2; its model file breaks at half and is overwritten before the rest.
+    // First the files of version 1 under the name of 2; its model file breaks at half and is overwritten
+    // before the rest.
     let filler = vec![7; 3 << 20];
     trial.world.server.faults.inject(MEDIA, Fault::ResetAfter(1 << 20), 1);
     trial.world.server.faults.inject(MEDIA, Fault::DelayMs(1500), 1);
@@ -159,7 +160,8 @@ async fn fault_30_overwritten_while_downloading() {
     }
     worker.until_serving("wine", "4").await;
     let end = Instant::now() + PATIENCE;
-    // Whole versions only: the judge takes an answer for that of version 1's files or of version 2's, and for nothing else.
+    // Whole versions only: the judge takes an answer for that of version 1's files or of version 2's, and for
+    // nothing else.
     loop {
         let response = trial.ask(wine().request(&[3, 90]), &[], End::Wine(vec![3, 90])).await;
         if wine().is_of("2", &[3, 90], &response) {

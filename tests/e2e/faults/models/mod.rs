@@ -1,11 +1,13 @@
-//! Faults 27 to 36, 39 and 50 to 54: what goes wrong between a source and a serving model; and what the cache keeps.
+//! Faults 27 to 36, 39 and 50 to 54: what goes wrong between a source and a serving model; and what the cache
+//! keeps.
 
+mod bad_versions;
 mod cache;
 mod directory;
 mod download;
-mod hostile;
+mod hostile_models;
 mod limits;
-mod versions;
+mod notifications;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,10 +15,10 @@ use std::time::{Duration, Instant};
 use local_gcp::history::What;
 
 use super::Trial;
-use crate::harness::{PATIENCE, Worker, World, model_file, repository, skip};
-use crate::oracle::{Allowed, End, wine};
+use crate::support::harness::{PATIENCE, Worker, World, crc, model_file, repository, skip};
+use crate::support::oracle::{Allowed, End, wine};
 
-pub(super) use hostile::SIGFPE;
+pub(super) use hostile_models::SIGFPE;
 
 const MEDIA: &str = "storage.objects.get.media";
 
@@ -58,10 +60,6 @@ async fn faults_left(world: &World, left: usize) {
         assert!(Instant::now() < end, "{} faults were never met", world.server.faults.waiting(MEDIA));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-fn crc(data: &[u8]) -> String {
-    predictd::model::bundle::base64_be(crc32c::crc32c(data))
 }
 
 /// Everything in a folder whose name begins so, however deep.

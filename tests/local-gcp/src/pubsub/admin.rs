@@ -242,7 +242,7 @@ fn immutable(path: &str, what: &str) -> Status {
     Status::invalid_argument(format!("invalid update mask: field {path:?} of a {what} cannot be changed"))
 }
 
-// What the real service answers for fields that were left out.
+// Defaults of the real service for fields that were left out.
 fn fill_defaults(proto: &mut wire::Subscription) {
     if proto.ack_deadline_seconds == 0 {
         proto.ack_deadline_seconds = DEFAULT_ACK_DEADLINE_SECONDS;

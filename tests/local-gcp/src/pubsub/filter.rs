@@ -1,7 +1,8 @@
 //! Subscription filters: the language of <https://cloud.google.com/pubsub/docs/subscription-message-filter>.
 //!
-//! `attributes:x`, `attributes.x = "y"`, `attributes.x != "y"`, `hasPrefix(attributes.x, "y")`, combined by `AND`, `OR`,
-//! `NOT` / `-` and parentheses. As in the real service `AND` and `OR` cannot be mixed without parentheses.
+//! `attributes:x`, `attributes.x = "y"`, `attributes.x != "y"`, `hasPrefix(attributes.x, "y")`, combined by
+//! `AND`, `OR`, `NOT` / `-` and parentheses. As in the real service `AND` and `OR` cannot be mixed without
+//! parentheses.
 
 use std::collections::HashMap;
 
@@ -44,12 +45,12 @@ impl Filter {
         }
     }
 
-    /// Whether a message with these attributes is delivered.
+    /// True when a message with these attributes is delivered.
     pub(crate) fn matches(&self, attributes: &HashMap<String, String>) -> bool {
         match self {
             Filter::Has(key) => attributes.contains_key(key),
             Filter::Equals(key, value) => attributes.get(key) == Some(value),
-            // As documented: a message without the attribute matches too.
+            // A message without the attribute matches too, as documented.
             Filter::Differs(key, value) => attributes.get(key) != Some(value),
             Filter::HasPrefix(key, prefix) => {
                 attributes.get(key).is_some_and(|value| value.starts_with(prefix))

@@ -1,4 +1,5 @@
-//! The gRPC face: `google.pubsub.v1.Publisher` and `Subscriber`, `google.iam.v1.IAMPolicy` for their resources.
+//! The gRPC face: `google.pubsub.v1.Publisher` and `Subscriber`, `google.iam.v1.IAMPolicy` for their
+//! resources.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
-//! IAM policies of topics and subscriptions: kept and shown as given; [`crate::iam`] says when they have an effect.
+//! IAM policies of topics and subscriptions: kept and shown as given; [`crate::iam`] says when they have an
+//! effect.
 //!
-//! A change that names an etag is refused when the policy has changed since that etag was read, as the real service does.
+//! A change that names an etag is refused when the policy has changed since that etag was read, as the real
+//! service does.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,7 +35,7 @@ impl Policies {
 
 impl Inner {
     fn get(&self, resource: &str) -> Policy {
-        // What nobody set has an etag too: the first writer must be able to name it.
+        // A policy that nobody set has an etag too: the first writer must be able to name it.
         let unset = || Policy { version: 1, etag: etag(0), ..Policy::default() };
         self.by_resource.get(resource).cloned().unwrap_or_else(unset)
     }
@@ -64,7 +66,8 @@ impl PubSub {
         }
     }
 
-    /// The policy of `projects/P/topics/T` or `projects/P/subscriptions/S`; without bindings until one is set.
+    /// The policy of `projects/P/topics/T` or `projects/P/subscriptions/S`; without bindings until one is
+    /// set.
     pub(crate) fn policy(&self, resource: &str) -> Result<Policy, Status> {
         self.resource_exists(resource)?;
         self.may(permission(resource, "getIamPolicy"), resource)?;
@@ -87,7 +90,7 @@ impl PubSub {
         Ok(policy)
     }
 
-    /// Those of the permissions that the caller has.
+    /// Returns the permissions that the caller has.
     pub(crate) fn test_permissions(
         &self,
         resource: &str,
@@ -97,7 +100,7 @@ impl PubSub {
         Ok(self.iam.held(permissions, || self.bindings(resource)))
     }
 
-    /// Whether the caller has that permission on a topic, a subscription or a project.
+    /// True when the caller has that permission on a topic, a subscription or a project.
     ///
     /// # Errors
     /// PERMISSION_DENIED.

@@ -1,4 +1,4 @@
-//! What the real service refuses, with its codes: <https://cloud.google.com/pubsub/quotas#resource_limits>.
+//! Limits of the real service, with its codes: <https://cloud.google.com/pubsub/quotas#resource_limits>.
 
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ fn message(message: &PubsubMessage) -> Result<(), String> {
     Ok(())
 }
 
-/// What a subscription may be configured to; `topic` and `filter` are looked at elsewhere.
+/// Checks the configuration of a subscription; `topic` and `filter` are checked elsewhere.
 pub(crate) fn subscription(subscription: &Subscription) -> Result<(), Status> {
     let deadline = subscription.ack_deadline_seconds;
     // Zero means the default of 10 seconds.

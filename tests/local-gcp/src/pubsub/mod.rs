@@ -1,7 +1,8 @@
 //! Google Pub/Sub: topics, subscriptions and the messages between them, in memory.
 //!
-//! Owns every topic and subscription of one server. A request takes a subscription's lock once, whatever the number of its
-//! messages; a message is stored once and shared by all subscriptions. `grpc` and `rest` only translate.
+//! Owns every topic and subscription of one server. A request takes a subscription's lock once, whatever the
+//! number of its messages; a message is stored once and shared by all subscriptions. `grpc` and `rest` only
+//! translate.
 
 mod ack_id;
 mod admin;
@@ -36,7 +37,7 @@ use queue::settle::Settled;
 use subscription::Subscription;
 use wire::{PublishRequest, PubsubMessage};
 
-/// What the real service shows as the topic of a subscription whose topic is gone.
+/// Topic that the real service shows for a subscription whose topic is gone.
 pub const DELETED_TOPIC: &str = "_deleted-topic_";
 
 /// Messages that a topic's schema would accept.
@@ -133,8 +134,9 @@ impl PubSub {
         Ok(self.publish_checked(&topic, request.messages))
     }
 
-    /// In place of an Avro or protobuf schema of a topic: from now on a call of Publish is refused as a whole, as in the real
-    /// service, unless `is_valid` holds for each of its messages. `None` takes the schema away.
+    /// Sets a predicate in place of an Avro or protobuf schema: from now on a call of Publish is refused as a
+    /// whole, as in the real service, unless `is_valid` holds for each of its messages. `None` takes the
+    /// schema away.
     pub fn set_schema(
         &self,
         topic: &str,
@@ -170,8 +172,8 @@ impl PubSub {
         ids
     }
 
-    // Forwards what used up its attempts. When the topic is gone, or Pub/Sub's agent lacks a grant, the message stays, as in the
-    // real service.
+    // Forwards what used up its attempts. When the topic is gone, or Pub/Sub's agent lacks a grant, the
+    // message stays, as in the real service.
     fn forward_dead(&self, subscription: &Arc<Subscription>, settled: &mut Settled) {
         if settled.dead.is_empty() {
             return;
@@ -230,7 +232,7 @@ impl PubSub {
         registry.subscriptions.iter().map(|(name, it)| (name.clone(), it.queue().counts())).collect()
     }
 
-    /// How many messages each topic accepted, by name.
+    /// Number of messages that each topic accepted, by name.
     pub fn published(&self) -> BTreeMap<String, u64> {
         let registry = self.registry();
         registry

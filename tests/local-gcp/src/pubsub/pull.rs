@@ -13,7 +13,7 @@ use super::subscription::Subscription;
 use super::wire::ReceivedMessage;
 use super::{PubSub, errors, limits};
 
-/// How long a pull waits for a first message; the real service bounds it too, without saying where.
+/// Time that a pull waits for a first message; the real service bounds it too, without documenting the bound.
 const PULL_WAIT: Duration = Duration::from_secs(5);
 
 /// A stream or pull that leaves its subscription when dropped, whatever ended it.

@@ -1,6 +1,7 @@
 //! The REST face, as Google's discovery document, gcloud and Terraform use it.
 //!
-//! The same calls as gRPC's, under the same fault names; errors are `{"error": {"code", "message", "status"}}`.
+//! The same calls as gRPC's, under the same fault names; errors are `{"error": {"code", "message",
+//! "status"}}`.
 
 use std::sync::Arc;
 

@@ -264,7 +264,7 @@ impl Subscription {
                 push_endpoint: push.push_endpoint,
                 ..wire::PushConfig::default()
             }),
-            // What they say does not matter: such a subscription is refused.
+            // Their content does not matter: such a subscription is refused.
             bigquery_config: self.bigquery_config.map(|_| wire::BigQueryConfig::default()),
             cloud_storage_config: self.cloud_storage_config.map(|_| wire::CloudStorageConfig::default()),
             ack_deadline_seconds: self.ack_deadline_seconds.unwrap_or_default(),

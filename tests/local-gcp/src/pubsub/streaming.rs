@@ -1,7 +1,8 @@
-//! StreamingPull: one task reads the client's acknowledgements, the response stream leases messages as the client takes them.
+//! StreamingPull: one task reads the client's acknowledgements, the response stream leases messages as the
+//! client takes them.
 //!
-//! Messages are leased only when the connection asks for more, so none waits in a buffer while its deadline runs. The task
-//! and the membership end with the response stream, whoever drops it.
+//! Messages are leased only when the connection asks for more, so none waits in a buffer while its deadline
+//! runs. The task and the membership end with the response stream, whoever drops it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -121,7 +122,8 @@ pub(super) async fn open(
     }))
 }
 
-// One request of the client: acks, deadlines, a new stream deadline. Stale ids on a stream are not refused: only unary calls answer.
+// One request of the client: acks, deadlines, a new stream deadline. Stale ids on a stream are not refused:
+// only unary calls answer.
 fn apply(
     pubsub: &PubSub,
     subscription: &Arc<Subscription>,

@@ -152,7 +152,8 @@ impl Subscription {
         self.queue().wake_all();
     }
 
-    /// Watches deadlines and backoffs until the subscription is deleted; `settle` forwards what used up its attempts.
+    /// Watches deadlines and backoffs until the subscription is deleted; `settle` forwards what used up its
+    /// attempts.
     pub(crate) async fn watch(self: Arc<Self>, settle: impl Fn(&Arc<Subscription>, Settled)) {
         while !self.deleted.load(Ordering::Acquire) {
             let next = self.queue().next_event();

@@ -11,7 +11,7 @@ use super::error::{Error, Kind, Result};
 use super::notify::NotificationConfig;
 use super::object::Version;
 
-/// What the server itself sets: a client's values for these are ignored.
+/// Fields that the server itself sets: a client's values for these are ignored.
 const OUTPUT_ONLY: [&str; 10] = [
     "kind",
     "id",
@@ -154,7 +154,7 @@ impl Storage {
         Ok(of_project.map(look).collect())
     }
 
-    /// How many live objects each bucket holds, by name.
+    /// Number of live objects in each bucket, by name.
     pub fn object_counts(&self) -> BTreeMap<String, usize> {
         let live = |bucket: &Bucket| bucket.objects.keys().filter(|name| bucket.live(name).is_some()).count();
         self.lock().buckets.iter().map(|(name, bucket)| (name.clone(), live(bucket))).collect()
@@ -203,7 +203,8 @@ impl Storage {
         Ok(())
     }
 
-    /// Publishes every change under `prefix` (all without one), with the object as JSON, to `projects/P/topics/T`.
+    /// Publishes every change under `prefix` (all without one), with the object as JSON, to
+    /// `projects/P/topics/T`.
     pub fn create_notification(&self, bucket: &str, topic: &str, prefix: Option<&str>) -> Result<String> {
         let wish = NotificationConfig {
             topic: topic.to_owned(),

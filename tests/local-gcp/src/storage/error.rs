@@ -1,4 +1,4 @@
-//! What Cloud Storage answers when it refuses: one value, told as Google's error JSON and as a gRPC status.
+//! Errors of Cloud Storage: one value, written as Google's error JSON and as a gRPC status.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

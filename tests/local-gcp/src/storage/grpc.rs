@@ -1,6 +1,6 @@
-//! `google.storage.v2.Storage` over gRPC: the calls that Google's Rust client makes for control (its reads and
-//! writes go over the JSON API), and the one of `google.storage.control.v2.StorageControl` for rights. Buckets
-//! are `projects/_/buckets/B`. Faults strike by the method's name.
+//! `google.storage.v2.Storage` over gRPC: the calls that Google's Rust client makes for control (its reads
+//! and writes go over the JSON API), and the one of `google.storage.control.v2.StorageControl` for rights.
+//! Buckets are `projects/_/buckets/B`. Faults strike by the method's name.
 
 use std::sync::Arc;
 

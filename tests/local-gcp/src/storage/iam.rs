@@ -1,4 +1,5 @@
-//! What a bucket's policy lets a caller do. A bucket that is not there is NOT_FOUND to everybody: names are public.
+//! Rights that a bucket's policy gives a caller. A missing bucket is NOT_FOUND to everybody: names are
+//! public.
 
 use serde_json::Value;
 
@@ -31,7 +32,7 @@ impl Storage {
         checked.map_err(|denied| Error::new(Kind::Forbidden, denied.of_storage()))
     }
 
-    /// Those of the permissions that the caller has on a bucket.
+    /// Returns the permissions that the caller has on a bucket.
     pub(crate) fn test_permissions(&self, bucket: &str, permissions: Vec<String>) -> Result<Vec<String>> {
         let state = self.lock();
         let bucket = state.bucket(bucket)?;

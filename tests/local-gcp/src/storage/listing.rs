@@ -1,4 +1,5 @@
-//! Listing of a bucket: names in byte order, folded at a delimiter, in pages that stay right while objects come and go.
+//! Listing of a bucket: names in byte order, folded at a delimiter, in pages that stay right while objects
+//! come and go.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,7 +14,7 @@ use super::object::Version;
 /// The largest page that Cloud Storage gives, and the size without a wish.
 const MAX_PAGE: usize = 1000;
 
-/// What to list. Empty strings mean unset.
+/// Selection of a listing. Empty strings mean unset.
 #[derive(Debug, Clone, Default)]
 pub struct ListQuery {
     pub prefix: String,
@@ -60,7 +61,7 @@ impl Position {
         Some(Self::Object { name: name.to_owned(), generation: generation.parse().ok()? })
     }
 
-    /// Whether this generation was given by an earlier page.
+    /// True when an earlier page gave this generation.
     fn has_given(&self, version: &Version) -> bool {
         match self {
             Self::Object { name, generation } => {

@@ -1,9 +1,10 @@
 //! Cloud Storage in memory: buckets, object generations, preconditions, uploads and notifications.
 //!
 //! `Storage` owns everything under one lock that is never held across an await or a publish. Objects are
-//! `Arc<Version>` over `Bytes`: a read shares the bytes and copies nothing. `rest` and `grpc` translate the two
-//! protocols. Not modelled: access control lists (policies count where [`crate::iam`] says so), encryption, holds and retention, soft delete, compose,
-//! decompressive transcoding; what a client sets there on a bucket is kept and shown, and has no effect.
+//! `Arc<Version>` over `Bytes`: a read shares the bytes and copies nothing. `rest` and `grpc` translate the
+//! two protocols. Not modelled: access control lists (policies count where [`crate::iam`] says so),
+//! encryption, holds and retention, soft delete, compose, decompressive transcoding; what a client sets there
+//! on a bucket is kept and shown, and has no effect.
 
 mod bucket;
 mod clock;

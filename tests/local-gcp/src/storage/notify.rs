@@ -1,4 +1,5 @@
-//! Notifications of a bucket: which configurations an event concerns, and the messages that Cloud Storage would publish.
+//! Notifications of a bucket: which configurations an event concerns, and the messages that Cloud Storage
+//! would publish.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -67,7 +68,7 @@ impl NotificationConfig {
     }
 }
 
-/// What happened to an object, before it is told.
+/// Change of an object, before it is announced.
 pub(crate) struct Change<'a> {
     pub(crate) event: &'static str,
     pub(crate) version: &'a Version,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::clock::{rfc3339, timestamp};
 use super::error::{Error, Kind, Result};
 
-/// What is escaped in an object's name inside a URL: everything but RFC 3986's unreserved characters.
+/// Characters that are escaped in an object's name inside a URL: all but RFC 3986's unreserved ones.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The metadata that a client may set, named as in the JSON resource.
@@ -49,7 +49,7 @@ pub struct Version {
     pub metageneration: i64,
     pub created: i64,
     pub updated: i64,
-    /// When it stopped being the live generation; `None` while it is live.
+    /// Time at which it stopped being the live generation; `None` while it is live.
     pub deleted: Option<i64>,
     pub body: Bytes,
     pub crc32c: u32,

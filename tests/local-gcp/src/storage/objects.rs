@@ -1,4 +1,4 @@
-//! What can be done with objects: insert, get, delete, update, copy, list. Each is atomic under the lock; its
+//! Operations on objects: insert, get, delete, update, copy, list. Each is atomic under the lock; its
 //! notifications go out after the lock is released.
 
 use std::sync::Arc;
@@ -20,12 +20,12 @@ pub struct Insert {
     pub name: String,
     pub attributes: Attributes,
     pub body: Bytes,
-    /// What the client says of its bytes; a mismatch stores nothing.
+    /// Size and checksums that the client claims of its bytes; a mismatch stores nothing.
     pub expected: Checksums,
     pub conditions: Conditions,
 }
 
-/// Which generation of which object, under which conditions. Without a generation it is the live one.
+/// Generation of an object, under conditions. Without a generation it is the live one.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
     pub bucket: String,

@@ -21,7 +21,7 @@ pub(super) struct Uploads {
 }
 
 struct Session {
-    /// What to insert at the end; its body is empty until then.
+    /// Object to insert at the end; its body is empty until then.
     insert: Option<Insert>,
     received: BytesMut,
     result: Option<Arc<Version>>,
@@ -56,10 +56,10 @@ impl Chunk {
     }
 }
 
-/// Where a session stands.
+/// State of a session.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    /// So many bytes are kept.
+    /// Number of bytes that are kept.
     Partial(usize),
     Complete(Arc<Version>),
 }
@@ -78,7 +78,8 @@ impl Storage {
         Ok(id)
     }
 
-    /// Takes the bytes of a chunk. `whole` is false when the connection broke: then what came is kept, as a part.
+    /// Takes the bytes of a chunk. `whole` is false when the connection broke: then what came is kept, as a
+    /// part.
     pub(crate) fn continue_upload(
         &self,
         id: &str,

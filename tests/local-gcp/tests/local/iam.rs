@@ -1,4 +1,5 @@
-//! Policies that count: a member's own port lets pass what is granted, with the services' own refusals for the rest.
+//! Policies that count: a member's own port lets pass what is granted, with the services' own refusals for
+//! the rest.
 
 use google_cloud_auth::credentials::anonymous;
 use google_cloud_pubsub::client::{SubscriptionAdmin, TopicAdmin};
@@ -76,7 +77,7 @@ async fn pubsub_refuses_what_is_not_granted_on_both_faces() {
     server.grant("roles/pubsub.subscriber", SUBSCRIPTION, WORKER).unwrap();
     let (status, pulled) = rest(&server, "POST", &pull, &at_once).await;
     assert_eq!((status, &pulled["receivedMessages"][0]["message"]["data"]), (200, &json!("aGk=")));
-    // What belongs to the project is the owner's alone; nobody gives themselves a right.
+    // Resources of the project belong to the owner alone; no member gives itself a right.
     assert_eq!(rest(&server, "PUT", "/v1/projects/demo/topics/more", &json!({})).await.0, 403);
     assert_eq!(
         rest(&server, "POST", &format!("/v1/{TOPIC}:setIamPolicy"), &json!({"policy": {}})).await.0,

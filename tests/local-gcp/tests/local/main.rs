@@ -1,4 +1,5 @@
-//! The server as its clients see it: Google's Rust clients, bare gRPC, bare HTTP, gcloud, and whoever runs the command.
+//! The server as its clients see it: Google's Rust clients, bare gRPC, bare HTTP, gcloud, and whoever runs
+//! the command.
 
 mod binary;
 mod iam;

@@ -1,4 +1,4 @@
-//! What a bucket tells about its objects: the messages are Cloud Storage's, attribute by attribute.
+//! Notifications of a bucket: the messages are Cloud Storage's, attribute by attribute.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 pub(crate) const BUCKET: &str = "models";
 pub(crate) const BUCKET_PATH: &str = "projects/_/buckets/models";
-/// Where the bucket's notifications go in the tests that make one.
+/// Topic of the bucket's notifications in the tests that make one.
 pub(crate) const NEWS: &str = "projects/demo/topics/news";
 pub(crate) const NEWS_SUBSCRIPTION: &str = "projects/demo/subscriptions/news";
 
@@ -54,7 +54,7 @@ impl Local {
         format!("{}/storage/v1/b/{BUCKET}{path}", self.base)
     }
 
-    /// What the history says of objects.
+    /// Events of objects in the history.
     pub(crate) fn object_events(&self) -> Vec<What> {
         let of_objects = |event: &Event| {
             let what = &event.what;

@@ -1,4 +1,4 @@
-//! What the two services share: one port, one set of faults, one history.
+//! Parts that the two services share: one port, one set of faults, one history.
 
 use bytes::Bytes;
 use local_gcp::Server;

@@ -1,4 +1,4 @@
-//! How messages are leased: as many as a stream may have, shared evenly, each key's in their order.
+//! Leases messages: as many as a stream may have, shared evenly, each key's in their order.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,8 @@ const MAX_BATCH: usize = 1000;
 const MAX_BATCH_BYTES: usize = 3_500_000;
 
 impl Queue {
-    /// The next messages for a stream, leased from now on; when there are none the stream is told by its `notify`.
+    /// The next messages for a stream, leased from now on; when there are none the stream is told by its
+    /// `notify`.
     pub(crate) fn take(&mut self, stream: u64, most: usize, now: Instant) -> Vec<Outgoing> {
         let share = self.share(stream);
         let mut batch = Vec::new();
@@ -53,8 +54,9 @@ impl Queue {
         batch
     }
 
-    // How many messages a stream may take at once: as many as bring it level with the others that have credit. One that already
-    // has more than they still gets a part, or messages would wait for a stream that does not come for them.
+    // Number of messages that a stream may take at once: as many as bring it level with the others that have
+    // credit. One that already has more than they still gets a part, or messages would wait for a stream that
+    // does not come for them.
     fn share(&self, id: u64) -> usize {
         let sharers = self.streams.values().filter(|stream| stream.has_credit());
         let (count, held) = sharers.fold((0, 0), |(count, held), stream| (count + 1, held + stream.messages));

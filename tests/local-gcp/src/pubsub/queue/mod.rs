@@ -1,8 +1,9 @@
 //! One subscription's messages: who waits, who is leased to which stream, who comes back and when.
 //!
-//! Pure state without I/O or tasks: `subscription` puts it behind one lock and calls it once per request. A message is in
-//! exactly one place: `ready`, `delayed`, a key's `waiting`, or `leased`. Messages of one ordering key are leased in
-//! their order to one stream at a time; when one of them comes back, all later ones of its key come back with it.
+//! Pure state without I/O or tasks: `subscription` puts it behind one lock and calls it once per request. A
+//! message is in exactly one place: `ready`, `delayed`, a key's `waiting`, or `leased`. Messages of one
+//! ordering key are leased in their order to one stream at a time; when one of them comes back, all later
+//! ones of its key come back with it.
 
 mod lease;
 pub(super) mod settle;
@@ -28,7 +29,7 @@ pub struct Stored {
     pub published: Instant,
 }
 
-/// What of a subscription's configuration decides over its messages.
+/// Part of a subscription's configuration that decides over its messages.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) name: Arc<str>,
@@ -70,7 +71,8 @@ struct Leased {
     entry: Entry,
     deadline: Instant,
     stream: u64,
-    /// Acknowledged before an earlier message of its key: kept, since the earlier one may still bring it back.
+    /// Acknowledged before an earlier message of its key: kept, since the earlier one may still bring it
+    /// back.
     acked: bool,
 }
 
@@ -105,13 +107,13 @@ struct Stream {
 }
 
 impl Stream {
-    // As the real service: bytes may be exceeded by the last message, or a large one would never fit.
+    // The last message may exceed the bytes, as in the real service: a large one would never fit otherwise.
     fn has_credit(&self) -> bool {
         self.messages < self.max_messages && self.bytes < self.max_bytes
     }
 }
 
-/// What a stream asked for; 0 and less mean no limit.
+/// Limits that a stream asked for; 0 and less mean no limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) messages: i64,
@@ -140,7 +142,8 @@ pub(crate) struct Queue {
     ready: VecDeque<Item>,
     delayed: BTreeMap<(Instant, u64), Item>,
     leased: HashMap<u64, Leased>,
-    /// Messages that wait again after a lease. One that leaves this set was acknowledged late and is dropped when its turn comes.
+    /// Messages that wait again after a lease. One that leaves this set was acknowledged late and is dropped
+    /// when its turn comes.
     returned: HashSet<u64>,
     keys: HashMap<Arc<str>, Key>,
     streams: HashMap<u64, Stream>,
@@ -210,7 +213,8 @@ impl Queue {
                         stream.notify.notify_one();
                     }
                 }
-                // Held by a unary pull or a stream that is gone: no more of this key until what it took is settled.
+                // Held by a unary pull or a stream that is gone: no more of this key until what it took is
+                // settled.
                 None => return,
             },
         }

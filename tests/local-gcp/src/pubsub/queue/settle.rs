@@ -1,4 +1,4 @@
-//! How a lease ends: by an ack, a nack or its deadline; or how it is extended.
+//! Ends leases, by an ack, a nack or the deadline, and extends them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::{Entry, Item, Leased, Queue};
 use crate::history::What;
 use crate::pubsub::ack_id::AckId;
 
-/// What a request or the clock left for others to do, once the lock is released.
+/// Work that a request or the clock left, to be done once the lock is released.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     /// Indexes into the request's ack ids that named no current lease.
@@ -27,7 +27,8 @@ impl Queue {
             && self.leased.get(&id.seq).is_some_and(|leased| leased.entry.leases == id.lease && !leased.acked)
     }
 
-    /// Without exactly-once delivery a late ack still ends its message where it can, as the real service does.
+    /// Without exactly-once delivery a late ack still ends its message where it can, as the real service
+    /// does.
     pub(crate) fn ack(&mut self, ids: &[AckId]) -> Settled {
         let mut settled = Settled::default();
         for (index, id) in ids.iter().enumerate() {
@@ -69,7 +70,8 @@ impl Queue {
         }
     }
 
-    // Forgets the key's first messages as far as they are acknowledged, and frees the key when none is leased.
+    // Forgets the key's first messages as far as they are acknowledged, and frees the key when none is
+    // leased.
     fn drop_acked_of_key(&mut self, name: &Arc<str>) {
         let Some(key) = self.keys.get_mut(name) else { return };
         while let Some(first) = key.leased.front() {
@@ -153,7 +155,7 @@ impl Queue {
         settled
     }
 
-    /// When `on_time` has something to do next.
+    /// Time of the next work of `on_time`.
     pub(crate) fn next_event(&self) -> Option<Instant> {
         let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
         self.earliest_expiry.into_iter().chain(delayed).min()

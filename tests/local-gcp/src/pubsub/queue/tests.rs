@@ -1,4 +1,4 @@
-//! What cannot be seen from outside without depending on who runs first: how streams share.
+//! Sharing between streams, which cannot be seen from outside without depending on who runs first.
 
 use futures::FutureExt as _;
 

@@ -110,7 +110,7 @@ impl Params {
     }
 }
 
-/// Where links in an answer lead: to the server's address, or else to the host that the client named.
+/// Base of the links in an answer: the server's address, or else the host that the client named.
 pub(crate) fn link_base(storage: &Storage, headers: &HeaderMap) -> String {
     if let Some(address) = storage.address.get() {
         return format!("http://{address}");

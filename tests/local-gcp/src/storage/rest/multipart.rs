@@ -1,5 +1,5 @@
-//! `multipart/related` bodies (RFC 2387) of uploads: the object resource, the media, and at times a third part
-//! with the checksums, which Google's clients send when they know them only at the end.
+//! `multipart/related` bodies (RFC 2387) of uploads: the object resource, the media, and at times a third
+//! part with the checksums, which Google's clients send when they know them only at the end.
 
 use bytes::Bytes;
 use memchr::memmem;

@@ -159,7 +159,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// What arrived of a body, and whether it was all.
+/// Part of a body that arrived, and whether it was all.
 async fn collect(body: Body) -> (Bytes, bool) {
     let mut chunks = body.into_data_stream();
     let mut all = BytesMut::new();

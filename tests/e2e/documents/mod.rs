@@ -1,0 +1,8 @@
+//! The documents, examples and Terraform modules are true: their links, commands, keys and grants work as
+//! they stand.
+
+pub(crate) mod gallery;
+mod grants;
+mod guarantees;
+mod pages;
+mod terraform;
