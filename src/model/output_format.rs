@@ -355,11 +355,8 @@ mod tests {
         has_rows: bool,
     ) -> Result<(Elements, Vec<usize>), String> {
         let output = [Output { name: "y", shape, elements, show: Show::Values }];
-        output_format.apply(&output, has_rows, |shown| {
-            let mut own = Elements::with_capacity(shown[0].elements.element(), 0);
-            own.extend_from_view(shown[0].elements);
-            (own, shown[0].shape.to_vec())
-        })
+        output_format
+            .apply(&output, has_rows, |shown| (shown[0].elements.to_elements(), shown[0].shape.to_vec()))
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::made_up_rows::{Fill, ROWS, Row, RowMaker, RowStack, STRINGS};
 use crate::model::onnx::chain::Chain;
 use crate::model::run::Input;
 use crate::tensor::signature::TensorSpec;
-use crate::tensor::{ElementType, Elements, Output, Show, View};
+use crate::tensor::{ElementType, Output, Show, Tensor, View};
 
 /// Result of a trial of several rows in one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ const MAX_FIXED_ROWS: usize = 1 << 16;
 /// One output of one call.
 #[derive(Debug, Clone, PartialEq)]
 enum CallOutput {
-    Tensor(Vec<usize>, Elements),
+    Tensor(Tensor),
     Missing,
     /// A sequence, by the shapes of its tensors.
     Sequence(Vec<Vec<usize>>),
@@ -59,16 +59,14 @@ impl CallOutput {
                 Self::Sequence(parts.iter().map(|part| part.shape.to_vec()).collect())
             }
             Show::Values | Show::Named(_) | Show::Ranked { .. } => {
-                let mut elements = Elements::with_capacity(output.elements.element(), output.elements.len());
-                elements.extend_from_view(output.elements);
-                Self::Tensor(output.shape.to_vec(), elements)
+                Self::Tensor(Tensor { shape: output.shape.to_vec(), elements: output.elements.to_elements() })
             }
         }
     }
 
     fn counts(&self, rows: usize) -> bool {
         match self {
-            Self::Tensor(shape, _) => shape.first() == Some(&rows),
+            Self::Tensor(tensor) => tensor.shape.first() == Some(&rows),
             Self::Missing => true,
             Self::Sequence(shapes) => shapes.iter().all(|shape| shape.first() == Some(&rows)),
         }
@@ -76,7 +74,7 @@ impl CallOutput {
 
     fn describe(&self) -> String {
         match self {
-            Self::Tensor(shape, _) => format!("the shape {shape:?}"),
+            Self::Tensor(tensor) => format!("the shape {:?}", tensor.shape),
             Self::Missing => "no value".to_owned(),
             Self::Sequence(shapes) => format!("tensors of the shapes {shapes:?}"),
         }
@@ -274,20 +272,14 @@ pub(crate) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize
 /// One row of an output, as a call of that row alone gives it.
 fn row_of(output: &CallOutput, row: usize) -> Option<CallOutput> {
     match output {
-        CallOutput::Tensor(shape, elements) => {
-            let width: usize = shape.iter().skip(1).product();
-            let mut own = Elements::with_capacity(elements.element(), width);
-            own.extend_from(elements, row * width..(row + 1) * width);
-            Some(CallOutput::Tensor([&[1], &shape[1..]].concat(), own))
-        }
+        CallOutput::Tensor(tensor) => Some(CallOutput::Tensor(tensor.take_rows([row].into_iter()))),
         CallOutput::Missing => Some(CallOutput::Missing),
         CallOutput::Sequence(_) => None,
     }
 }
 
 fn run(chain: &mut Chain, stack: &RowStack) -> Result<Vec<CallOutput>, String> {
-    let views: Vec<Input<'_>> =
-        stack.inputs.iter().map(|(shape, elements)| Some((shape.clone(), elements.view()))).collect();
+    let views: Vec<Input<'_>> = stack.inputs.iter().map(|tensor| Some(tensor.lend())).collect();
     chain.run(&views, |outputs| outputs.iter().map(CallOutput::own).collect())
 }
 
@@ -299,19 +291,15 @@ fn first_difference(
     precision: Precision,
 ) -> Option<usize> {
     let is_same = |(one, other): (&CallOutput, &CallOutput)| match (one, other) {
-        (CallOutput::Tensor(shape, elements), CallOutput::Tensor(other_shape, others)) => {
-            let width: usize = shape.iter().skip(1).product();
-            if shape.get(1..) != other_shape.get(1..) || elements.element() != others.element() {
+        (CallOutput::Tensor(one), CallOutput::Tensor(other)) => {
+            let (call, alone) = (one.elements.view(), other.elements.view());
+            if one.shape.get(1..) != other.shape.get(1..) || call.element() != alone.element() {
                 return false;
             }
+            let width: usize = one.shape.iter().skip(1).product();
             // Too few rows are reported as `NotRows`.
-            (at + 1) * width > elements.len()
-                || is_close(
-                    elements.view().slice(at * width..(at + 1) * width),
-                    others.view(),
-                    elements.view(),
-                    precision,
-                )
+            (at + 1) * width > call.len()
+                || is_close(call.slice(at * width..(at + 1) * width), alone, call, precision)
         }
         (one, other) => one == other,
     };

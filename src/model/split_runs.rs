@@ -6,7 +6,7 @@ use crate::encode::MAX_ELEMENTS;
 use crate::model::onnx::chain::Chain;
 use crate::model::output_format::OutputFormat;
 use crate::model::run::{Input, RunFailure};
-use crate::tensor::{Elements, Output, Show, View};
+use crate::tensor::{Elements, Output, Show, Tensor, View};
 
 /// The share of one call. All inputs are stacked along their first dimension.
 #[derive(Debug, Clone, Copy)]
@@ -46,17 +46,14 @@ pub(crate) fn run<T>(
             between();
         }
         let taken = length.min(rows - begin);
-        let own: Vec<Option<(Vec<usize>, Elements)>> = inputs
+        let own: Vec<Option<Tensor>> = inputs
             .iter()
             .map(|input| {
                 let (shape, elements) = input.as_ref()?;
                 Some(call_input(shape, *elements, begin, taken, split))
             })
             .collect();
-        let views: Vec<Input<'_>> = own
-            .iter()
-            .map(|input| input.as_ref().map(|(shape, elements)| (shape.clone(), elements.view())))
-            .collect();
+        let views: Vec<Input<'_>> = own.iter().map(|input| input.as_ref().map(Tensor::lend)).collect();
         let mut add = |outputs: &[Output<'_>]| {
             elements += outputs.iter().map(Output::count).sum::<usize>();
             if elements > MAX_ELEMENTS {
@@ -101,7 +98,7 @@ fn call_input(
     begin: usize,
     taken: usize,
     split: SplitRuns<'_>,
-) -> (Vec<usize>, Elements) {
+) -> Tensor {
     let width: usize = shape[1..].iter().product();
     let length = if let SplitRuns::Rows { length, is_padded: true } = split { length } else { taken };
     let mut own = Elements::with_capacity(elements.element(), length * width);
@@ -109,12 +106,11 @@ fn call_input(
     for _ in taken..length {
         own.extend_from_view(elements.slice((begin + taken - 1) * width..(begin + taken) * width));
     }
-    let shape = if let SplitRuns::Instances = split {
-        shape[1..].to_vec()
-    } else {
-        [&[length], &shape[1..]].concat()
+    let shape = match split {
+        SplitRuns::Instances => shape[1..].to_vec(),
+        SplitRuns::Rows { .. } | SplitRuns::EachRow { .. } => [&[length], &shape[1..]].concat(),
     };
-    (shape, own)
+    Tensor { shape, elements: own }
 }
 
 /// Lends the outputs of one row without the dimension that counts rows.
@@ -207,9 +203,7 @@ impl OwnShow {
 
 impl CallTensor {
     fn own(shape: &[usize], elements: View<'_>, rows: usize, show: OwnShow) -> Self {
-        let mut own = Elements::with_capacity(elements.element(), elements.len());
-        own.extend_from_view(elements);
-        Self { rows, shape: shape.to_vec(), elements: own, show }
+        Self { rows, shape: shape.to_vec(), elements: elements.to_elements(), show }
     }
 
     /// True when the rows of both fit into one tensor.
