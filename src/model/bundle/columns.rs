@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use super::declaration::{self, Missing};
 use super::mlflow::TableSignature;
 use crate::error::Rejection;
-use crate::for_each_element_type;
 use crate::names::with_article;
 use crate::tensor::signature::{ColumnRules, Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
@@ -236,7 +235,7 @@ impl Categories {
 impl Field {
     fn append(&self, given: &Elements, row: usize, out: &mut Elements) -> Result<(), Rejection> {
         let Some(categories) = &self.categories else {
-            append_one(out, given, row);
+            out.extend_from(given, row..row + 1);
             return Ok(());
         };
         let Elements::String(texts) = given else { unreachable!("categories are requested as strings") };
@@ -254,20 +253,6 @@ impl Field {
         Ok(())
     }
 }
-
-macro_rules! dispatch {
-    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        fn append_one(out: &mut Elements, given: &Elements, row: usize) {
-            match (out, given) {
-                $((Elements::$variant(out), Elements::$variant(given)) => out.push(given[row].clone()),)+
-                (out, given) => {
-                    unreachable!("a column of {} for an input of {}", given.element(), out.element())
-                }
-            }
-        }
-    };
-}
-for_each_element_type!(dispatch);
 
 #[cfg(test)]
 mod tests {

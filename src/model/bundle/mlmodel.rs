@@ -6,8 +6,18 @@ use serde::Deserialize;
 
 use super::mlflow;
 
+/// The name of the model's file, and the columns of its pandas signature; see [`MlModel::columns`].
+///
+/// # Errors
+/// A sentence when the file is not understood or names no ONNX model.
+pub(super) fn read(text: &str) -> Result<(String, Option<Vec<mlflow::Column>>), String> {
+    let model: MlModel =
+        serde_saphyr::from_str(text).map_err(|error| format!("\"MLmodel\" is not understood: {error}"))?;
+    Ok((model.model_file()?, model.columns()?))
+}
+
 #[derive(Debug, Deserialize)]
-pub(super) struct MlModel {
+struct MlModel {
     flavors: BTreeMap<String, serde_json::Value>,
     signature: Option<MlSignature>,
 }
@@ -23,7 +33,7 @@ impl MlModel {
     ///
     /// # Errors
     /// The model has no ONNX flavour.
-    pub(super) fn model_file(&self) -> Result<String, String> {
+    fn model_file(&self) -> Result<String, String> {
         let onnx = self.flavors.get("onnx").ok_or_else(|| {
             let flavors: Vec<_> = self.flavors.keys().collect();
             format!("\"MLmodel\" has no flavour `onnx`, only {flavors:?}")
@@ -36,7 +46,7 @@ impl MlModel {
     ///
     /// # Errors
     /// The signature cannot be parsed.
-    pub(super) fn columns(&self) -> Result<Option<Vec<mlflow::Column>>, String> {
+    fn columns(&self) -> Result<Option<Vec<mlflow::Column>>, String> {
         #[derive(Deserialize)]
         struct Column {
             #[serde(rename = "type")]
