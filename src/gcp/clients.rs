@@ -1,7 +1,7 @@
 //! Google's clients. The emulator variables work as in Google's clients for other languages: plaintext to
 //! that host, no credentials.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,6 +11,7 @@ use google_cloud_pubsub::client::{BasePublisher, SchemaService, Subscriber, Subs
 use google_cloud_storage::client::{Storage, StorageControl};
 
 use crate::backoff;
+use crate::lock::lock;
 
 /// Time limit for publishing the messages of one call, retries included: the default of Google's client.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(600);
@@ -23,13 +24,10 @@ fn emulator(variable: &str) -> Option<String> {
 
 macro_rules! build {
     ($builder:expr, $emulator:expr) => {{
-        let builder = $builder;
-        let builder = match $emulator {
-            Some(endpoint) => {
-                builder.with_endpoint(endpoint).with_credentials(anonymous::Builder::new().build())
-            }
-            None => builder,
-        };
+        let mut builder = $builder;
+        if let Some(endpoint) = $emulator {
+            builder = builder.with_endpoint(endpoint).with_credentials(anonymous::Builder::new().build());
+        }
         builder.build().await.context("cannot set up Google's client")
     }};
 }
@@ -74,28 +72,22 @@ pub async fn publisher(policy: impl RetryPolicy + 'static) -> anyhow::Result<Bas
 
 /// The time of the server's last refusal. A server that refuses is alive; a dead connection refuses nothing.
 #[derive(Debug)]
-pub struct LastRefusal {
-    start: Instant,
-    /// Milliseconds after `start`.
-    at: AtomicU64,
-}
+pub struct LastRefusal(Mutex<Instant>);
 
 impl Default for LastRefusal {
     fn default() -> Self {
-        Self { start: Instant::now(), at: AtomicU64::new(0) }
+        Self(Mutex::new(Instant::now()))
     }
 }
 
 impl LastRefusal {
     pub fn record(&self) {
-        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.at.store(since, Ordering::Relaxed);
+        *lock(&self.0) = Instant::now();
     }
 
     /// The time since the last refusal; since the start where there was none.
     pub fn age(&self) -> Duration {
-        let at = Duration::from_millis(self.at.load(Ordering::Relaxed));
-        self.start.elapsed().saturating_sub(at)
+        lock(&self.0).elapsed()
     }
 }
 

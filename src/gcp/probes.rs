@@ -234,16 +234,10 @@ pub async fn request_subscription(
     name: &str,
 ) -> anyhow::Result<Option<Subscription>> {
     let ask = admin.get_subscription().set_subscription(name);
-    match calls::ask(Service::PubSub, ask.send()).await {
-        Ok(found) => Ok(Some(found)),
-        Err(Failed::Forbidden(_)) => Ok(None),
-        Err(Failed::NotFound(_)) => Err(anyhow!("the subscription {name:?} does not exist"))
-            .hint("create it, or correct `requests.subscription` and `project`"),
-        Err(Failed::Unimplemented(error) | Failed::Refused(error)) => Err(error)
-            .with_context(|| format!("cannot use the subscription {name:?}"))
-            .hint("check the credentials and the rights (roles/pubsub.subscriber)"),
-        Err(Failed::Unreachable(error)) => Err(error),
-    }
+    let resource = format!("the subscription {name:?}");
+    let if_missing = "create it, or correct `requests.subscription` and `project`";
+    let answer = calls::ask(Service::PubSub, ask.send()).await;
+    found(answer, "use", &resource, if_missing, "roles/pubsub.subscriber")
 }
 
 /// Lists one object of a bucket before anything starts. Missing rights are no error: new ones take minutes to
@@ -253,14 +247,28 @@ pub async fn request_subscription(
 /// It does not exist, or the server does not answer.
 pub async fn bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()> {
     let ask = control.list_objects().set_parent(bucket_resource(bucket)).set_page_size(1);
-    match calls::ask(Service::Storage, ask.send()).await {
-        Ok(_) | Err(Failed::Forbidden(_)) => Ok(()),
-        Err(Failed::NotFound(_)) => Err(anyhow!("the bucket {bucket:?} does not exist")).hint(
-            "create it, or correct its name; `gcloud storage buckets list` prints the names that exist",
-        ),
+    let resource = format!("the bucket {bucket:?}");
+    let if_missing =
+        "create it, or correct its name; `gcloud storage buckets list` prints the names that exist";
+    let answer = calls::ask(Service::Storage, ask.send()).await;
+    found(answer, "list", &resource, if_missing, "roles/storage.objectViewer").map(drop)
+}
+
+/// The answer of a call that tries to `verb` a resource; `None` where the worker must not ask.
+fn found<T>(
+    answer: Result<T, Failed>,
+    verb: &str,
+    resource: &str,
+    if_missing: &str,
+    role: &str,
+) -> anyhow::Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(Failed::Forbidden(_)) => Ok(None),
+        Err(Failed::NotFound(_)) => Err(anyhow!("{resource} does not exist")).hint(if_missing),
         Err(Failed::Unimplemented(error) | Failed::Refused(error)) => Err(error)
-            .with_context(|| format!("cannot list the bucket {bucket:?}"))
-            .hint("check the credentials and the rights (roles/storage.objectViewer)"),
+            .with_context(|| format!("cannot {verb} {resource}"))
+            .hint(&format!("check the credentials and the rights ({role})")),
         Err(Failed::Unreachable(error)) => Err(error),
     }
 }

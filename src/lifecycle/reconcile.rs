@@ -3,7 +3,7 @@
 //! Keeps the findings about its versions, so that none is loaded or reported twice.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use super::loader::{LoadFailure, Loaded, Loader};
 use super::not_served::{NotServed, NotServedRegistry, Refusal};
 use super::source::Source;
 use super::version::Version;
+use crate::lock::lock;
 use crate::model::interface::Interface;
 use crate::model::{Model, Models};
 use crate::ops::health::Health;
@@ -56,13 +57,13 @@ impl RunningLoad {
     fn begin(&self, listed: &ListedVersion) -> CancellationToken {
         let unwanted = CancellationToken::new();
         let current = Some((listed.clone(), unwanted.clone()));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = current;
+        *lock(&self.0) = current;
         unwanted
     }
 
     /// Terminates the load of a version that is no longer listed with the same files.
     pub(crate) fn terminate_unless(&self, listed: &[ListedVersion]) {
-        if let Some((current, unwanted)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some((current, unwanted)) = &*lock(&self.0)
             && !listed.contains(current)
         {
             unwanted.cancel();

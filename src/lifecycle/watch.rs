@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::OptionFuture;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -158,17 +159,12 @@ impl Watch {
 
     /// Waits for one event, at most `until` this time, and handles it.
     async fn step(&mut self, until: Option<Instant>) {
-        let patience = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let patience = OptionFuture::from(until.map(|until| tokio::time::sleep_until(until.into())));
         tokio::select! {
             Some(ended) = self.running.join_next() => self.take_follower_back(ended),
             () = self.hint.notified() => self.list_source().await,
             () = tokio::time::sleep_until(self.next_listing.into()) => self.list_source().await,
-            () = patience => {}
+            Some(()) = patience => {}
         }
     }
 

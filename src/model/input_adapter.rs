@@ -88,12 +88,12 @@ impl InputAdapter {
             return Err(vec![format!("image.input: expected one of the inputs {names:?}, got {wanted:?}")]);
         };
         let is_unbatched = mode == BatchMode::Unbatched && counts_images(&inputs[input]);
-        let plan = if mode == BatchMode::Unbatched && !is_unbatched {
-            declared.check(&with_rows(&inputs[input]))?
-        } else {
-            declared.check(&inputs[input])?
-        };
-        Ok(Self::Image { input, plan: Box::new(plan), is_unbatched })
+        let mut spec = inputs[input].clone();
+        if mode == BatchMode::Unbatched && !is_unbatched {
+            // The declaration of an image expects a dimension that counts rows.
+            spec.shape.insert(0, Dim::Any("rows".to_owned()));
+        }
+        Ok(Self::Image { input, plan: Box::new(declared.check(&spec)?), is_unbatched })
     }
 
     fn text(
@@ -113,14 +113,12 @@ impl InputAdapter {
             .and_then(|bytes| Tokenizer::load(&bytes, declared, inputs));
         match tokenizer {
             Ok(tokenizer) if problems.is_empty() => {
-                Ok(Self::Text { tokenizer: Box::new(tokenizer), fields: declared.fields.clone() })
+                return Ok(Self::Text { tokenizer: Box::new(tokenizer), fields: declared.fields.clone() });
             }
-            Ok(_) => Err(problems),
-            Err(more) => {
-                problems.extend(more);
-                Err(problems)
-            }
+            Ok(_) => {}
+            Err(more) => problems.extend(more),
         }
+        Err(problems)
     }
 
     /// The inputs of a request.
@@ -239,13 +237,6 @@ impl InputAdapter {
 /// True when an input has a dimension that counts images, besides the three of an image.
 fn counts_images(spec: &TensorSpec) -> bool {
     spec.shape.len() == 4 && matches!(spec.shape[0], Dim::Any(_) | Dim::Fixed(1))
-}
-
-/// The input with a dimension that counts rows, which the declaration of an image expects.
-fn with_rows(spec: &TensorSpec) -> TensorSpec {
-    let mut spec = spec.clone();
-    spec.shape.insert(0, Dim::Any("rows".to_owned()));
-    spec
 }
 
 #[cfg(test)]

@@ -119,13 +119,8 @@ impl SharingQuestion<'_> {
                 let (mode, sharing) = if is_free {
                     self.decide_free(shapes_allow, trial)
                 } else {
-                    (
-                        BatchMode::PerRow,
-                        Sharing::new(
-                            Dependent,
-                            "its inputs take one row, its outputs have no dimension for rows",
-                        ),
-                    )
+                    let why = "its inputs take one row, its outputs have no dimension for rows";
+                    (BatchMode::PerRow, Sharing::new(Dependent, why))
                 };
                 SharingDecision { mode, sharing, counts_rows }
             }

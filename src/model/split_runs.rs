@@ -1,8 +1,9 @@
 //! Splits the rows of one run into several calls of the model, and joins their outputs.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::encode::MAX_ELEMENTS;
+use crate::lock::lock;
 use crate::model::onnx::chain::Chain;
 use crate::model::output_format::OutputFormat;
 use crate::model::run::{Input, RunFailure};
@@ -65,7 +66,7 @@ pub(crate) fn run<T>(
             joined.iter_mut().zip(outputs).try_for_each(|(joined, output)| joined.add(output, taken, split))
         };
         // Not locked between two calls, when other inputs may run.
-        let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chain = lock(chain);
         let added = chain.run(&views, |outputs| {
             let failed = |reason| Err(RunFailure::Failed(reason));
             match split {

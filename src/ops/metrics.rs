@@ -5,7 +5,7 @@
 //! come and go.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::error::Code;
+use crate::lock::lock;
 
 /// Bucket bounds, 1-2.5-5 from 5 microseconds to 10 seconds: a decision tree takes microseconds, a
 /// transformer seconds.
@@ -109,7 +110,7 @@ impl HistogramFamilies {
     }
 
     fn for_version(&self, labels: &VersionLabels) -> VersionHistograms {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = lock(&self.own);
         let others = VersionLabels { model: OTHERS.to_owned(), version: String::new() };
         let has_own = own.contains(labels) || own.len() < OWN_HISTOGRAMS && own.insert(labels.clone());
         let labels = if has_own { labels } else { &others };
@@ -122,7 +123,7 @@ impl HistogramFamilies {
     }
 
     fn remove(&self, labels: &VersionLabels) {
-        if self.own.lock().unwrap_or_else(PoisonError::into_inner).remove(labels) {
+        if lock(&self.own).remove(labels) {
             for family in [&self.batch_rows, &self.queue, &self.inference] {
                 family.remove(labels);
             }
@@ -263,14 +264,14 @@ impl Metrics {
     /// Makes the handles of a version that is taken into service.
     pub fn for_version(&self, model: &str, version: &str) -> ModelMetrics {
         let labels = VersionLabels { model: model.to_owned(), version: version.to_owned() };
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(|retired| *retired != labels);
+        lock(&self.retired).retain(|retired| *retired != labels);
         ModelMetrics::new(&self.requests, &self.rows, &self.families, labels)
     }
 
     /// Records that a version went out of service. Its series are removed after `MOST_RETIRED` further
     /// versions have.
     pub fn retire(&self, model: &str, version: &str) {
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut retired = lock(&self.retired);
         retired.push_back(VersionLabels { model: model.to_owned(), version: version.to_owned() });
         if retired.len() <= MOST_RETIRED {
             return;

@@ -36,12 +36,11 @@ impl Bucket {
             storage: clients::storage().await?,
             control,
             name: name.to_owned(),
-            prefix: if prefix.is_empty() {
-                String::new()
-            } else {
-                format!("{}/", prefix.trim_end_matches('/'))
+            prefix: match prefix.trim_end_matches('/') {
+                "" => String::new(),
+                prefix => format!("{prefix}/"),
             },
-            cache: Arc::new(Cache::open(cache)?),
+            cache: Arc::new(Cache::open(cache.directory.as_deref(), Some(cache.size))?),
         })
     }
 

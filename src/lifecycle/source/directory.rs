@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, ensure};
 use tokio::fs;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::super::cache::Cache;
 use super::super::listing::{Collector, ListedFile, ListedVersion, Listing};
@@ -42,29 +42,25 @@ impl Directory {
     ///
     /// # Errors
     /// A file cannot be read or has changed since the listing, or the disk has no room.
-    pub(crate) async fn fetch(
-        &self,
-        listed: &ListedVersion,
-        progress: impl Fn(u64),
-    ) -> anyhow::Result<Fetched> {
+    pub(crate) async fn fetch(&self, listed: &ListedVersion) -> anyhow::Result<Fetched> {
         let folder = self.root.join(&listed.model).join(listed.version.as_str());
         let Some(copies) = &self.copies else { return Ok(Fetched { folder, lease: None, copy: None }) };
         let partial = copies.begin(listed.size())?;
         for file in &listed.files {
             let (from, to) = (folder.join(&file.path), partial.files().join(&file.path));
-            copy(file, &from, &to, &progress).await.with_context(|| format!("cannot copy {from:?}"))?;
+            copy(file, &from, &to).await.with_context(|| format!("cannot copy {from:?}"))?;
         }
         Ok(Fetched { folder: partial.files(), lease: None, copy: Some(partial) })
     }
 }
 
-async fn copy(file: &ListedFile, from: &Path, to: &Path, progress: &impl Fn(u64)) -> anyhow::Result<()> {
+async fn copy(file: &ListedFile, from: &Path, to: &Path) -> anyhow::Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).await?;
     }
     // Opening must not block, even if a pipe has replaced the file.
     let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut source = fs::File::options().read(true).custom_flags(without_waiting).open(from).await?;
+    let source = fs::File::options().read(true).custom_flags(without_waiting).open(from).await?;
     let metadata = source.metadata().await?;
     ensure!(metadata.is_file(), "expected a file");
     // Waits until any later change of the file must show in its times.
@@ -72,15 +68,7 @@ async fn copy(file: &ListedFile, from: &Path, to: &Path, progress: &impl Fn(u64)
     tokio::time::sleep(TIME_STEP.saturating_sub(age)).await;
     let mut target = fs::File::create(to).await?;
     if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
-        let mut block = vec![0; BLOCK];
-        loop {
-            let count = source.read(&mut block).await?;
-            if count == 0 {
-                break;
-            }
-            target.write_all(&block[..count]).await?;
-            progress(count as u64);
-        }
+        tokio::io::copy_buf(&mut BufReader::with_capacity(BLOCK, source), &mut target).await?;
         target.flush().await?;
     }
     // By its name, since the file may have been replaced.

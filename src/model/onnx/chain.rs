@@ -213,26 +213,21 @@ impl Chain {
             drop(values);
             computed.push(outputs);
         }
-        let values: Vec<_> = self.outputs.iter().map(|given| &computed[given.graph][given.value]).collect();
-        let about = |at: usize, reason: String| format!("output {:?}: {reason}", self.output_specs[at].name);
-        let hold = |(at, given): (usize, &GraphOutput)| {
-            let is_missing = match given.presence {
-                Some(presence) => !is_true(&computed[given.graph][presence])?,
-                None => false,
-            };
-            if is_missing { Ok(OutputValue::Missing) } else { OutputValue::of(values[at]) }
+        let own = |output: &GraphOutput| match output.presence {
+            Some(presence) if !is_true(&computed[output.graph][presence])? => Ok(OutputValue::Missing),
+            _ => OutputValue::of(&computed[output.graph][output.value]),
         };
-        let held: Vec<OutputValue> = self
-            .outputs
-            .iter()
-            .enumerate()
-            .map(|(at, given)| hold((at, given)).map_err(|reason| about(at, reason)))
-            .collect::<Result<_, _>>()?;
-        let mut parts: Vec<Vec<Output<'_>>> = held.iter().map(|_| Vec::new()).collect();
-        let mut lent = Vec::with_capacity(held.len());
-        for (at, ((held, value), parts)) in held.iter().zip(&values).zip(&mut parts).enumerate() {
-            let output = held.lend(&self.output_specs[at].name, value, parts);
-            lent.push(output.map_err(|reason| about(at, reason))?);
+        let about = |name: &str, reason: String| format!("output {name:?}: {reason}");
+        let mut values = Vec::with_capacity(self.outputs.len());
+        for (output, TensorSpec { name, .. }) in self.outputs.iter().zip(&self.output_specs) {
+            let value = own(output).map_err(|reason| about(name, reason))?;
+            values.push((name, value, &computed[output.graph][output.value]));
+        }
+        let mut parts: Vec<Vec<Output<'_>>> = values.iter().map(|_| Vec::new()).collect();
+        let mut lent = Vec::with_capacity(values.len());
+        for ((name, value, of_session), parts) in values.iter().zip(&mut parts) {
+            let output = value.lend(name, of_session, parts);
+            lent.push(output.map_err(|reason| about(name, reason))?);
         }
         Ok(use_outputs(&lent))
     }
