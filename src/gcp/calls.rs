@@ -21,10 +21,11 @@ pub enum Service {
 impl Service {
     /// The address of the emulator, or Google's name of the service.
     pub fn address(self) -> String {
-        match self {
-            Self::PubSub => clients::pubsub_address(),
-            Self::Storage => clients::storage_address(),
-        }
+        let (emulator, google) = match self {
+            Self::PubSub => (clients::emulator("PUBSUB_EMULATOR_HOST"), "Google Pub/Sub"),
+            Self::Storage => (clients::listing_emulator(), "Google Cloud Storage"),
+        };
+        emulator.unwrap_or_else(|| google.to_owned())
     }
 
     /// The hint for a service that does not answer.

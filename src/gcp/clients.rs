@@ -17,7 +17,7 @@ use crate::lock::lock;
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The address in `variable`, which is `host:port` or a URL, as a URL.
-fn emulator(variable: &str) -> Option<String> {
+pub(super) fn emulator(variable: &str) -> Option<String> {
     let host = std::env::var(variable).ok().filter(|host| !host.is_empty())?;
     Some(if host.contains("://") { host } else { format!("http://{host}") })
 }
@@ -32,17 +32,8 @@ macro_rules! build {
     }};
 }
 
-/// The address of Pub/Sub, for messages.
-pub fn pubsub_address() -> String {
-    emulator("PUBSUB_EMULATOR_HOST").unwrap_or_else(|| "Google Pub/Sub".to_owned())
-}
-
-/// The address of Cloud Storage's listings, for messages.
-pub fn storage_address() -> String {
-    storage_control_endpoint().unwrap_or_else(|| "Google Cloud Storage".to_owned())
-}
-
-fn storage_control_endpoint() -> Option<String> {
+/// The emulator that lists the objects of buckets.
+pub(super) fn listing_emulator() -> Option<String> {
     emulator("STORAGE_EMULATOR_HOST_GRPC").or_else(|| emulator("STORAGE_EMULATOR_HOST"))
 }
 
@@ -108,7 +99,7 @@ pub async fn storage() -> anyhow::Result<Storage> {
 }
 
 pub async fn storage_control() -> anyhow::Result<StorageControl> {
-    build!(StorageControl::builder(), storage_control_endpoint())
+    build!(StorageControl::builder(), listing_emulator())
 }
 
 /// The name of an error's gRPC code; `None` when no answer came.

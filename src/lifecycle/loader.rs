@@ -169,7 +169,9 @@ impl Loader {
         let ended = tokio::select! {
             ended = self.in_time(&mut load, permit) => ended,
             () = unwanted.cancelled() => {
-                Err(LoadFailure::Transient("it changed while it was loaded".to_owned()))
+                // Its upload goes on, or somebody has deleted it.
+                let changed = Problem::Incomplete("it changed while it was loaded".to_owned());
+                Err(LoadFailure::Transient(changed.to_string()))
             }
         };
         let ended = match ended {

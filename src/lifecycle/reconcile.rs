@@ -2,7 +2,7 @@
 //!
 //! Keeps the findings about its versions, so that none is loaded or reported twice.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
@@ -46,7 +46,6 @@ pub(crate) struct Follower {
     /// The files of the served version, and the lease that keeps them in the cache.
     serving: Option<(Files, Option<Lease>)>,
     versions: HashMap<String, VersionFindings>,
-    running_load: Arc<RunningLoad>,
 }
 
 /// The version whose load runs now, or ran last, and the token that terminates it.
@@ -75,16 +74,7 @@ type Files = Vec<ListedFile>;
 
 impl Follower {
     pub(crate) fn new(model: &str) -> Self {
-        Self {
-            model: model.to_owned(),
-            serving: None,
-            versions: HashMap::new(),
-            running_load: Arc::default(),
-        }
-    }
-
-    pub(crate) fn running_load(&self) -> &Arc<RunningLoad> {
-        &self.running_load
+        Self { model: model.to_owned(), serving: None, versions: HashMap::new() }
     }
 
     pub(crate) fn model(&self) -> &str {
@@ -109,6 +99,7 @@ impl Follower {
         shared: &Shared,
         newest_first: Vec<ListedVersion>,
         is_partial: bool,
+        running_load: &RunningLoad,
     ) -> anyhow::Result<()> {
         if !is_partial {
             self.forget_unlisted(&newest_first);
@@ -143,7 +134,7 @@ impl Follower {
             // At most one version that is not served is in memory.
             loaded = None;
             let listed = &findings.versions[at];
-            let unwanted = self.running_load.begin(listed);
+            let unwanted = running_load.begin(listed);
             let outcome = shared.loader.load(&shared.source, listed, to_serve, &unwanted).await;
             if let Err(LoadFailure::Unreadable(_)) = outcome {
                 shared.metrics.reloaded(&self.model, "failed");
@@ -188,15 +179,9 @@ impl Follower {
         }
         let read = async |at: usize| (at, shared.source.declares_new_signature(&newest_first[at]).await);
         let read: Vec<_> = futures::stream::iter(unread).map(read).buffered(READS).collect().await;
-        let count = newest_first.len();
-        let mut findings = ModelFindings {
-            versions: newest_first,
-            facts: Vec::new(),
-            reasons: vec![None; count],
-            unreadable: None,
-            is_partial,
-        };
-        let mut unread = BTreeSet::new();
+        let mut findings =
+            ModelFindings { versions: newest_first, facts: Vec::new(), unreadable: None, is_partial };
+        let mut unread = HashMap::new();
         for (at, declares) in read {
             match declares {
                 Ok(declares) => {
@@ -206,23 +191,15 @@ impl Follower {
                 }
                 Err(error) => {
                     shared.metrics.reloaded(&self.model, "failed");
-                    findings.unreadable(at, error);
-                    unread.insert(at);
+                    unread.insert(at, format!("{error:#}"));
+                    findings.unreadable = Some(error);
                 }
             }
         }
         for (at, listed) in findings.versions.iter().enumerate() {
             let known = &self.versions[listed.version.as_str()];
-            let verdict = match &known.verdict {
-                None => Verdict::Unknown,
-                Some(Ok(interface)) => Verdict::Good(interface.clone()),
-                Some(Err(reason)) => {
-                    findings.reasons[at] = Some(reason.clone());
-                    Verdict::Bad
-                }
-            };
-            let new_signature = (!unread.contains(&at)).then_some(known.new_signature == Some(true));
-            findings.facts.push(Facts { new_signature, verdict });
+            let new_signature = unread.remove(&at).map_or(Ok(known.new_signature == Some(true)), Err);
+            findings.facts.push(Facts { new_signature, verdict: known.verdict.clone() });
         }
         findings
     }
@@ -234,30 +211,22 @@ impl Follower {
         at: usize,
         outcome: Result<Loaded, LoadFailure>,
     ) -> Option<Loaded> {
-        let listed = &findings.versions[at];
-        let known = self.versions.entry(listed.version.to_string()).or_default();
-        match outcome {
-            Ok(loaded) => {
-                let interface = Interface::of(&loaded.model.signature);
-                known.verdict = Some(Ok(interface.clone()));
-                findings.facts[at].verdict = Verdict::Good(interface);
-                return Some(loaded);
-            }
-            Err(LoadFailure::Bad(reason)) => {
-                known.verdict = Some(Err(reason.clone()));
-                findings.facts[at].verdict = Verdict::Bad;
-                findings.reasons[at] = Some(reason);
-            }
-            Err(LoadFailure::Transient(reason)) => {
-                findings.facts[at].verdict = Verdict::Unclear;
-                findings.reasons[at] = Some(reason);
-            }
+        let (verdict, loaded) = match outcome {
+            Ok(loaded) => (Verdict::Good(Interface::of(&loaded.model.signature)), Some(loaded)),
+            Err(LoadFailure::Bad(reason)) => (Verdict::Bad(reason), None),
+            Err(LoadFailure::Transient(reason)) => (Verdict::Unclear(reason), None),
             Err(LoadFailure::Unreadable(error)) => {
-                findings.facts[at].verdict = Verdict::Unclear;
-                findings.unreadable(at, error);
+                let reason = format!("{error:#}");
+                findings.unreadable = Some(error);
+                (Verdict::Unclear(reason), None)
             }
+        };
+        if !matches!(verdict, Verdict::Unclear(_)) {
+            let version = findings.versions[at].version.to_string();
+            self.versions.entry(version).or_default().verdict = verdict.clone();
         }
-        None
+        findings.facts[at].verdict = verdict;
+        loaded
     }
 
     /// Takes a version into service, and begins its metrics.

@@ -202,6 +202,12 @@ impl OwnShow {
     }
 }
 
+impl CallOutput {
+    fn tensor(&self) -> Option<&CallTensor> {
+        if let Self::Tensor(tensor) = self { Some(tensor) } else { None }
+    }
+}
+
 impl CallTensor {
     fn own(shape: &[usize], elements: View<'_>, rows: usize, show: OwnShow) -> Self {
         Self { rows, shape: shape.to_vec(), elements: elements.to_elements(), show }
@@ -238,12 +244,8 @@ impl JoinedOutput {
                 };
                 let width: usize = inner.iter().product();
                 let elements = output.elements.slice(0..taken * width);
-                self.calls.push(CallOutput::Tensor(CallTensor::own(
-                    inner,
-                    elements,
-                    taken,
-                    OwnShow::of(show),
-                )));
+                let tensor = CallTensor::own(inner, elements, taken, OwnShow::of(show));
+                self.calls.push(CallOutput::Tensor(tensor));
             }
             (show, SplitRuns::EachRow { .. } | SplitRuns::Instances) => {
                 let tensor = CallTensor::own(output.shape, output.elements, 1, OwnShow::of(show));
@@ -258,32 +260,26 @@ impl JoinedOutput {
     /// # Errors
     /// They do not go together, and a call has several rows, which cannot be separated.
     fn stack(&mut self) -> Result<(), RunFailure> {
-        let mut tensors = self
-            .calls
-            .iter()
-            .map(|part| if let CallOutput::Tensor(tensor) = part { Some(tensor) } else { None });
+        let mut tensors = self.calls.iter().map(CallOutput::tensor);
         let first = tensors.next().flatten();
         let go_together =
             first.is_some_and(|first| tensors.all(|tensor| tensor.is_some_and(|t| t.goes_with(first))));
-        if go_together {
-            let tensors = self
-                .calls
-                .drain(..)
-                .filter_map(|part| if let CallOutput::Tensor(tensor) = part { Some(tensor) } else { None });
-            self.stacked = tensors.reduce(|mut all, mut next| {
-                all.rows += next.rows;
-                all.elements.append(&mut next.elements);
-                all
-            });
-            if let Some(stacked) = &mut self.stacked {
-                stacked.shape.insert(0, stacked.rows);
-            }
-            return Ok(());
+        if !go_together {
+            let has_several_rows = |call: &CallOutput| call.tensor().is_some_and(|tensor| tensor.rows > 1);
+            return if self.calls.iter().any(has_several_rows) { Err(self.inseparable()) } else { Ok(()) };
         }
-        let has_several_rows =
-            |part: &CallOutput| matches!(part, CallOutput::Tensor(tensor) if tensor.rows > 1);
-        if self.calls.iter().any(has_several_rows) {
-            return Err(self.inseparable());
+        for call in self.calls.drain(..) {
+            let CallOutput::Tensor(mut next) = call else { continue };
+            match &mut self.stacked {
+                Some(all) => {
+                    all.shape[0] += next.rows;
+                    all.elements.append(&mut next.elements);
+                }
+                None => {
+                    next.shape.insert(0, next.rows);
+                    self.stacked = Some(next);
+                }
+            }
         }
         Ok(())
     }

@@ -42,6 +42,12 @@ struct VersionLabels {
     version: String,
 }
 
+impl VersionLabels {
+    fn new(model: &str, version: &str) -> Self {
+        Self { model: model.to_owned(), version: version.to_owned() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     model: String,
@@ -111,7 +117,7 @@ impl HistogramFamilies {
 
     fn for_version(&self, labels: &VersionLabels) -> VersionHistograms {
         let mut own = lock(&self.own);
-        let others = VersionLabels { model: OTHERS.to_owned(), version: String::new() };
+        let others = VersionLabels::new(OTHERS, "");
         let has_own = own.contains(labels) || own.len() < OWN_HISTOGRAMS && own.insert(labels.clone());
         let labels = if has_own { labels } else { &others };
         VersionHistograms {
@@ -135,8 +141,8 @@ impl HistogramFamilies {
 impl ModelMetrics {
     /// The handles of a version that is not in service: `/metrics` does not show them.
     pub fn unregistered() -> Self {
-        let labels = VersionLabels { model: String::new(), version: String::new() };
-        Self::new(&Family::default(), &Family::default(), &HistogramFamilies::new(), labels)
+        let (families, none) = (HistogramFamilies::new(), VersionLabels::new("", ""));
+        Self::new(&Family::default(), &Family::default(), &families, none)
     }
 
     fn new(
@@ -233,23 +239,19 @@ impl Metrics {
         registry.register_with_unit("request", help, Unit::Seconds, request);
         let help = "One call that publishes responses, until all of it is answered";
         registry.register_with_unit("publish", help, Unit::Seconds, publish.clone());
+        let ack_failures = "Acknowledgements that Pub/Sub did not take on an exactly-once subscription";
         let r = &mut registry;
         let requests = register(r, "requests", "Requests answered, by status: ok or the error code");
         let rows = register(r, "rows", "Rows predicted");
-        let none = VersionLabels { model: String::new(), version: String::new() };
         Arc::new(Self {
-            unrouted: ModelMetrics::new(&requests, &rows, &families, none),
+            unrouted: ModelMetrics::new(&requests, &rows, &families, VersionLabels::new("", "")),
             reloads: register(r, "reloads", "Model versions taken into service or refused"),
             messages_in_flight: register(r, "messages_in_hand", "Requests received and not settled yet"),
             bytes_in_flight: register(r, "bytes_in_hand", "Bytes of requests received and not settled yet"),
             nacked: register(r, "nacks", "Requests nacked unanswered"),
             overdue: register(r, "overdue", "Requests nacked after an hour in flight"),
             publish_failures: register(r, "publish_failures", "Responses that Pub/Sub did not accept"),
-            ack_failures: register(
-                r,
-                "ack_failures",
-                "Acknowledgements that Pub/Sub did not take on an exactly-once subscription",
-            ),
+            ack_failures: register(r, "ack_failures", ack_failures),
             stream_failures: register(r, "stream_failures", "Times that the request stream ended or failed"),
             models_serving: register(r, "models_serving", "Models with a version in service"),
             publish,
@@ -263,7 +265,7 @@ impl Metrics {
 
     /// Makes the handles of a version that is taken into service.
     pub fn for_version(&self, model: &str, version: &str) -> ModelMetrics {
-        let labels = VersionLabels { model: model.to_owned(), version: version.to_owned() };
+        let labels = VersionLabels::new(model, version);
         lock(&self.retired).retain(|retired| *retired != labels);
         ModelMetrics::new(&self.requests, &self.rows, &self.families, labels)
     }
@@ -272,7 +274,7 @@ impl Metrics {
     /// versions have.
     pub fn retire(&self, model: &str, version: &str) {
         let mut retired = lock(&self.retired);
-        retired.push_back(VersionLabels { model: model.to_owned(), version: version.to_owned() });
+        retired.push_back(VersionLabels::new(model, version));
         if retired.len() <= MOST_RETIRED {
             return;
         }

@@ -111,7 +111,7 @@ impl Chain {
             inputs: Vec::new(),
             output_specs: Vec::new(),
             row_kinds: Vec::new(),
-            terminator: runtime.terminator().cloned(),
+            terminator: runtime.terminator.clone(),
         };
         let mut given: Vec<(String, GraphOutput)> = Vec::new();
         for (number, file) in files.iter().enumerate() {
@@ -120,7 +120,7 @@ impl Chain {
                 bail!("the load was terminated");
             }
             let OpenedGraph { session, inputs: declared, outputs } =
-                OpenedGraph::open(runtime.environment(), file, options)?;
+                OpenedGraph::open(&runtime.environment, file, options)?;
             let mut inputs = Vec::new();
             let mut takes_from_before = number == 0;
             for outlet in &declared {
