@@ -13,7 +13,7 @@ use google_cloud_pubsub::client::{SchemaService, SubscriptionAdmin, TopicAdmin};
 use google_cloud_pubsub::model::Subscription;
 use google_cloud_storage::client::StorageControl;
 
-use super::calls::{self, Failed, Service, in_time};
+use super::calls::{self, CallFailure, Service, in_time};
 use super::clients;
 use super::storage::bucket_resource;
 use crate::config::{self, Config, Location};
@@ -138,7 +138,7 @@ impl Servers {
     pub async fn ask(&self, resource: &Resource) -> Verdict {
         match calls::ask(resource.service(), self.held_permissions(resource)).await {
             Ok(held) => resource.judge(&held),
-            Err(Failed::Unimplemented(_)) => self.look(resource).await,
+            Err(CallFailure::Unimplemented(_)) => self.look(resource).await,
             Err(failed) => resource.failed(failed),
         }
     }
@@ -206,20 +206,20 @@ impl Resource {
         }
     }
 
-    fn failed(&self, failed: Failed) -> Verdict {
+    fn failed(&self, failed: CallFailure) -> Verdict {
         match failed {
-            Failed::Forbidden(_) => Verdict::Unknown("not allowed to ask".to_owned()),
-            Failed::NotFound(_) => Verdict::Refused {
+            CallFailure::Forbidden(_) => Verdict::Unknown("not allowed to ask".to_owned()),
+            CallFailure::NotFound(_) => Verdict::Refused {
                 why: "it does not exist".to_owned(),
                 hint: match self.is_bucket() {
                     true => format!("create it, or correct `{}`", self.key),
                     false => format!("create it, or correct `{}` and `project`", self.key),
                 },
             },
-            Failed::Unimplemented(error) | Failed::Refused(error) => {
+            CallFailure::Unimplemented(error) | CallFailure::Refused(error) => {
                 Verdict::Refused { why: error.to_string(), hint: self.service().network_hint() }
             }
-            Failed::Unreachable(error) => Verdict::refused(&error),
+            CallFailure::Unreachable(error) => Verdict::refused(&error),
         }
     }
 }
@@ -228,7 +228,7 @@ impl Resource {
 /// fewer rights.
 ///
 /// # Errors
-/// It does not exist, or the server does not answer.
+/// The subscription does not exist, or the server does not answer.
 pub async fn request_subscription(
     admin: &SubscriptionAdmin,
     name: &str,
@@ -244,7 +244,7 @@ pub async fn request_subscription(
 /// arrive, and the models' source is listed again.
 ///
 /// # Errors
-/// It does not exist, or the server does not answer.
+/// The bucket does not exist, or the server does not answer.
 pub async fn bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()> {
     let ask = control.list_objects().set_parent(bucket_resource(bucket)).set_page_size(1);
     let resource = format!("the bucket {bucket:?}");
@@ -256,7 +256,7 @@ pub async fn bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()
 
 /// The answer of a call that tries to `verb` a resource; `None` where the worker must not ask.
 fn found<T>(
-    answer: Result<T, Failed>,
+    answer: Result<T, CallFailure>,
     verb: &str,
     resource: &str,
     if_missing: &str,
@@ -264,12 +264,12 @@ fn found<T>(
 ) -> anyhow::Result<Option<T>> {
     match answer {
         Ok(found) => Ok(Some(found)),
-        Err(Failed::Forbidden(_)) => Ok(None),
-        Err(Failed::NotFound(_)) => Err(anyhow!("{resource} does not exist")).hint(if_missing),
-        Err(Failed::Unimplemented(error) | Failed::Refused(error)) => Err(error)
+        Err(CallFailure::Forbidden(_)) => Ok(None),
+        Err(CallFailure::NotFound(_)) => Err(anyhow!("{resource} does not exist")).hint(if_missing),
+        Err(CallFailure::Unimplemented(error) | CallFailure::Refused(error)) => Err(error)
             .with_context(|| format!("cannot {verb} {resource}"))
             .hint(&format!("check the credentials and the rights ({role})")),
-        Err(Failed::Unreachable(error)) => Err(error),
+        Err(CallFailure::Unreachable(error)) => Err(error),
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) enum Verdict<S> {
     Unknown,
     Good(S),
     Bad(String),
-    /// It cannot be judged now.
+    /// A version that cannot be judged now, and why.
     Unclear(String),
 }
 

@@ -29,8 +29,8 @@ const LOADING: &str = "loading-";
 #[derive(Debug)]
 pub struct Crashes {
     folder: PathBuf,
-    /// The mark files of running loads, by their paths. Dropping them removes the files: a worker that stops in
-    /// order has not crashed.
+    /// The mark files of running loads, by their paths. Dropping them removes the files, since a worker that
+    /// stops in order has not crashed.
     marks: Marks,
 }
 
@@ -86,7 +86,7 @@ impl Crashes {
         })
     }
 
-    /// Marks the begin of a load.
+    /// Marks the start of a load.
     ///
     /// # Errors
     /// The folder cannot be written to.

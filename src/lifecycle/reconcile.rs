@@ -271,8 +271,11 @@ impl Follower {
         for (at, listed) in
             findings.versions.iter().enumerate().take(chosen.unwrap_or(findings.versions.len()))
         {
-            let Some((reason, passes)) = findings.refusal(at) else { continue };
-            self.report(shared, listed, &reason, passes && findings.unreadable.is_some(), passes);
+            let Some((reason, may_pass)) = findings.refusal(at) else { continue };
+            // The watch logs errors of reading.
+            if !may_pass || findings.unreadable.is_none() {
+                self.report(shared, listed, &reason, may_pass);
+            }
             let version = listed.version.to_string();
             if chosen.is_none() && serving.is_some_and(|serving| *serving.version == *version) {
                 own = Some(reason);
@@ -302,18 +305,10 @@ impl Follower {
         }
     }
 
-    /// Logs a reason once. A reason that passes by itself counts as the same even if its words change.
-    fn report(
-        &mut self,
-        shared: &Shared,
-        listed: &ListedVersion,
-        reason: &str,
-        is_unread: bool,
-        passes: bool,
-    ) {
-        let known = self.versions.get_mut(listed.version.as_str());
-        let Some(known) = known.filter(|_| !is_unread) else { return };
-        let said = if passes { "" } else { reason };
+    /// Logs a reason once. One that may pass by itself counts as the same even if its words change.
+    fn report(&mut self, shared: &Shared, listed: &ListedVersion, reason: &str, may_pass: bool) {
+        let Some(known) = self.versions.get_mut(listed.version.as_str()) else { return };
+        let said = if may_pass { "" } else { reason };
         if known.reported.as_deref() == Some(said) {
             return;
         }

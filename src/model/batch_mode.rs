@@ -7,7 +7,7 @@ use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 pub enum BatchMode {
     /// The first dimension of every input and output counts rows, and any number of them fits.
     Any,
-    /// It counts rows and has this length: shorter calls are padded, longer ones are split.
+    /// The first dimension counts rows and has this length: shorter calls are padded, longer ones are split.
     Fixed(usize),
     /// Only the inputs have it, so the outputs of several rows cannot be separated. The rows of a list run
     /// one by one; whole tensors run as they are.

@@ -44,14 +44,14 @@ const MAX_FIXED_ROWS: usize = 1 << 16;
 
 /// One output of one call.
 #[derive(Debug, Clone, PartialEq)]
-enum CallOutput {
+enum TrialOutput {
     Tensor(Tensor),
     Missing,
     /// A sequence, by the shapes of its tensors.
     Sequence(Vec<Vec<usize>>),
 }
 
-impl CallOutput {
+impl TrialOutput {
     fn own(output: &Output<'_>) -> Self {
         match output.show {
             Show::Missing => Self::Missing,
@@ -152,7 +152,7 @@ fn at_length(
 /// # Errors
 /// A row alone fails, or gives another result each time.
 pub(crate) fn given_rows(chain: &mut Chain, stack: &RowStack, rows: usize) -> Result<Trial, String> {
-    let alone: Vec<Vec<CallOutput>> =
+    let alone: Vec<Vec<TrialOutput>> =
         (0..rows).map(|row| run(chain, &stack.take(&[row]))).collect::<Result<_, _>>()?;
     TrialRows { stack, alone: &alone, comparable: &vec![true; rows] }.judge(chain, true, Precision::Rounding)
 }
@@ -161,7 +161,7 @@ pub(crate) fn given_rows(chain: &mut Chain, stack: &RowStack, rows: usize) -> Re
 struct TrialRows<'a> {
     stack: &'a RowStack,
     /// Outputs of each row alone.
-    alone: &'a [Vec<CallOutput>],
+    alone: &'a [Vec<TrialOutput>],
     /// False for rows of which only the shapes of outputs are compared.
     comparable: &'a [bool],
 }
@@ -216,9 +216,9 @@ impl TrialRows<'_> {
 
 impl Trial {
     /// Notes which outputs of a call have `rows` rows.
-    fn see(&mut self, outputs: &[CallOutput], rows: usize, names: &[String]) {
+    fn see(&mut self, outputs: &[TrialOutput], rows: usize, names: &[String]) {
         for ((output, counts), name) in outputs.iter().zip(&mut self.counts_rows).zip(names) {
-            let is_sequence = matches!(output, CallOutput::Sequence(_));
+            let is_sequence = matches!(output, TrialOutput::Sequence(_));
             if output.counts(rows) && !is_sequence {
                 continue;
             }
@@ -247,8 +247,8 @@ pub(crate) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize
         let outputs = run(chain, &stack).ok()?;
         outputs.iter().all(|output| output.counts(length)).then_some(outputs)
     };
-    let is_same_row = |one: &[CallOutput], at: usize, other: &[CallOutput], place: usize| {
-        let row: Option<Vec<CallOutput>> = other.iter().map(|output| row_of(output, place)).collect();
+    let is_same_row = |one: &[TrialOutput], at: usize, other: &[TrialOutput], place: usize| {
+        let row: Option<Vec<TrialOutput>> = other.iter().map(|output| row_of(output, place)).collect();
         row.is_some_and(|row| first_difference(one, at, &row, Precision::Rounding).is_none())
     };
     let rows: Vec<Row> = (0..length).map(Row::Mixed).collect();
@@ -270,28 +270,28 @@ pub(crate) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize
 }
 
 /// One row of an output, as a call of that row alone gives it.
-fn row_of(output: &CallOutput, row: usize) -> Option<CallOutput> {
+fn row_of(output: &TrialOutput, row: usize) -> Option<TrialOutput> {
     match output {
-        CallOutput::Tensor(tensor) => Some(CallOutput::Tensor(tensor.take_rows([row].into_iter()))),
-        CallOutput::Missing => Some(CallOutput::Missing),
-        CallOutput::Sequence(_) => None,
+        TrialOutput::Tensor(tensor) => Some(TrialOutput::Tensor(tensor.take_rows([row].into_iter()))),
+        TrialOutput::Missing => Some(TrialOutput::Missing),
+        TrialOutput::Sequence(_) => None,
     }
 }
 
-fn run(chain: &mut Chain, stack: &RowStack) -> Result<Vec<CallOutput>, String> {
+fn run(chain: &mut Chain, stack: &RowStack) -> Result<Vec<TrialOutput>, String> {
     let views: Vec<Input<'_>> = stack.inputs.iter().map(|tensor| Some(tensor.lend())).collect();
-    chain.run(&views, |outputs| outputs.iter().map(CallOutput::own).collect())
+    chain.run(&views, |outputs| outputs.iter().map(TrialOutput::own).collect())
 }
 
 /// The first output whose row `at` is not the one row of `alone`.
 fn first_difference(
-    together: &[CallOutput],
+    together: &[TrialOutput],
     at: usize,
-    alone: &[CallOutput],
+    alone: &[TrialOutput],
     precision: Precision,
 ) -> Option<usize> {
-    let is_same = |(one, other): (&CallOutput, &CallOutput)| match (one, other) {
-        (CallOutput::Tensor(one), CallOutput::Tensor(other)) => {
+    let is_same = |(one, other): (&TrialOutput, &TrialOutput)| match (one, other) {
+        (TrialOutput::Tensor(one), TrialOutput::Tensor(other)) => {
             let (call, alone) = (one.elements.view(), other.elements.view());
             if one.shape.get(1..) != other.shape.get(1..) || call.element() != alone.element() {
                 return false;

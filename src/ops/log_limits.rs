@@ -42,10 +42,10 @@ impl Throttle {
 
 /// Equal lines, counted per kind.
 #[derive(Debug, Default)]
-pub(super) struct Repeats(Mutex<HashMap<u64, Kind>>);
+pub(super) struct Repeats(Mutex<HashMap<u64, CountedLine>>);
 
 #[derive(Debug)]
-struct Kind {
+struct CountedLine {
     /// Start of the current window: the time of its first line.
     start: Instant,
     written: u32,
@@ -60,7 +60,7 @@ impl Repeats {
         kind.hash(&mut hasher);
         let kind = hasher.finish();
         let mut kinds = lock(&self.0);
-        let is_over = |kind: &Kind| now.saturating_duration_since(kind.start) >= WINDOW;
+        let is_over = |kind: &CountedLine| now.saturating_duration_since(kind.start) >= WINDOW;
         match kinds.get_mut(&kind) {
             Some(known) if is_over(known) => {
                 (known.start, known.written) = (now, 1);
@@ -79,7 +79,7 @@ impl Repeats {
                     kinds.retain(|_, known| !is_over(known));
                 }
                 if kinds.len() < MOST_KINDS {
-                    kinds.insert(kind, Kind { start: now, written: 1, suppressed: 0 });
+                    kinds.insert(kind, CountedLine { start: now, written: 1, suppressed: 0 });
                 }
                 Some(0)
             }

@@ -87,7 +87,7 @@ struct Spans {
 
 /// The properties of a message that its span shows.
 #[derive(Debug)]
-pub struct Received<'a> {
+pub struct ReceivedMessage<'a> {
     pub message_id: &'a str,
     pub ordering_key: &'a str,
     /// Length of the body.
@@ -98,7 +98,7 @@ pub struct Received<'a> {
 
 /// Begins the trace of a message, or continues the one that its headers name; no spans if it is not sampled.
 /// Moves the context that was found to the header `traceparent`.
-pub fn received(headers: &mut HashMap<String, String>, message: &Received<'_>) -> MessageTrace {
+pub fn received(headers: &mut HashMap<String, String>, message: &ReceivedMessage<'_>) -> MessageTrace {
     let Some(traces) = TRACES.get() else { return MessageTrace(None) };
     let incoming = trace_context::incoming(headers);
     if !matches!(incoming, Some((_, true))) && !headers.is_empty() {
@@ -115,7 +115,7 @@ pub fn received(headers: &mut HashMap<String, String>, message: &Received<'_>) -
     if !receive.is_recording() {
         return MessageTrace(None);
     }
-    let Received { message_id, ordering_key, bytes, attempt } = *message;
+    let ReceivedMessage { message_id, ordering_key, bytes, attempt } = *message;
     receive.set_attributes(traces.of_subscription("receive", message_id));
     receive.set_attribute(body_size(bytes));
     receive.set_attributes(

@@ -30,7 +30,7 @@ fn set_used(files: &Path, seconds: u64) {
 }
 
 #[test]
-fn what_is_kept_is_found_again_unless_damaged() {
+fn a_kept_version_is_found_again_unless_damaged() {
     let root = tempfile::tempdir().unwrap();
     let version = listed("1", b"abc");
     {
@@ -50,7 +50,7 @@ fn what_is_kept_is_found_again_unless_damaged() {
 }
 
 #[test]
-fn the_least_recently_used_goes_first_and_what_is_in_use_never() {
+fn the_least_recently_used_goes_first_and_a_leased_one_never() {
     let root = tempfile::tempdir().unwrap();
     let cache = open(root.path(), 9);
     let versions: Vec<ListedVersion> = ["1", "2", "3", "4"].map(|name| listed(name, b"abc")).into();

@@ -18,7 +18,7 @@ use tokio::fs;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::super::cache::Cache;
-use super::super::listing::{Collector, ListedFile, ListedVersion, Listing};
+use super::super::listing::{ListedFile, ListedVersion, Listing, ListingBuilder};
 use super::fetched::Fetched;
 
 /// Limit of nested folders below a model's.
@@ -102,10 +102,11 @@ fn generation(metadata: &Metadata) -> i64 {
 /// # Errors
 /// The directory itself cannot be read.
 pub(crate) fn list(root: &Path) -> anyhow::Result<Listing> {
-    let mut walk = Walk { root, above: Vec::new(), files: HashMap::new(), collector: Collector::default() };
+    let mut walk =
+        Walk { root, above: Vec::new(), files: HashMap::new(), builder: ListingBuilder::default() };
     let metadata = std::fs::metadata(root).with_context(|| format!("cannot list {root:?}"))?;
     walk.folder(root, &metadata).map_err(|error| anyhow!("cannot list {root:?}: {error}"))?;
-    Ok(walk.collector.into_listing())
+    Ok(walk.builder.finish())
 }
 
 /// True for the error of a link without a target: a mistake in the source, not a failure to read it.
@@ -120,7 +121,7 @@ struct Walk<'a> {
     above: Vec<(u64, u64)>,
     /// The number of files of each version.
     files: HashMap<String, usize>,
-    collector: Collector,
+    builder: ListingBuilder,
 }
 
 impl Walk<'_> {
@@ -143,7 +144,7 @@ impl Walk<'_> {
             Err(error) if path.is_symlink() && is_dangling(&error) => {
                 return self.ignore(path, &format!("expected a link to something that is there: {error}"));
             }
-            // It was removed after its folder was listed.
+            // Removed after its folder was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => return self.unreadable(path, &error),
         };
@@ -169,21 +170,21 @@ impl Walk<'_> {
         *files += 1;
         if *files > MAX_FILES {
             let expected = format!("expected at most {MAX_FILES} files, the others are skipped");
-            return self.collector.ignore(version.trim_end_matches('/'), expected);
+            return self.builder.ignore(version.trim_end_matches('/'), expected);
         }
-        self.collector.add(relative, metadata.len(), generation(metadata), None);
+        self.builder.add(relative, metadata.len(), generation(metadata), None);
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
         let relative = path.strip_prefix(self.root).unwrap_or(path);
         if let Some(model) = relative.iter().next() {
-            self.collector.unreadable(model.to_string_lossy().into_owned());
+            self.builder.unreadable(model.to_string_lossy().into_owned());
         }
         self.ignore(path, &format!("expected something that can be read: {error}"));
     }
 
     fn ignore(&mut self, path: &Path, expected: &str) {
         let relative = path.strip_prefix(self.root).unwrap_or(path);
-        self.collector.ignore(&relative.to_string_lossy(), expected.to_owned());
+        self.builder.ignore(&relative.to_string_lossy(), expected.to_owned());
     }
 }

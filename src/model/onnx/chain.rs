@@ -44,12 +44,12 @@ pub(crate) struct Chain {
 #[derive(Debug)]
 struct Graph {
     session: Session,
-    inputs: Vec<InputSource>,
+    inputs: Vec<SessionInput>,
 }
 
 /// The source of a session's input.
 #[derive(Debug, Clone, Copy)]
-enum InputSource {
+enum SessionInput {
     Request(usize),
     /// The flag that says whether the request gives this optional input.
     IsGiven(usize),
@@ -83,12 +83,12 @@ impl GraphOutput {
     }
 
     /// The sources for a later graph's input of the same name.
-    fn feeds(self, to: &GraphIo) -> anyhow::Result<Vec<InputSource>> {
-        let value = InputSource::Graph(self.graph, self.value);
+    fn feeds(self, to: &GraphIo) -> anyhow::Result<Vec<SessionInput>> {
+        let value = SessionInput::Graph(self.graph, self.value);
         Ok(match (self.presence, to.is_optional()) {
             (None, false) => vec![value],
-            (None, true) => vec![value, InputSource::True],
-            (Some(presence), true) => vec![value, InputSource::Graph(self.graph, presence)],
+            (None, true) => vec![value, SessionInput::True],
+            (Some(presence), true) => vec![value, SessionInput::Graph(self.graph, presence)],
             (Some(_), false) => bail!(
                 "input {:?} takes an optional output of an earlier graph, which may be missing; make it \
                  optional, too",
@@ -131,8 +131,8 @@ impl Chain {
                     }
                     None => {
                         let input = chain.request_input(outlet)?;
-                        inputs.push(InputSource::Request(input));
-                        inputs.extend(outlet.is_optional().then_some(InputSource::IsGiven(input)));
+                        inputs.push(SessionInput::Request(input));
+                        inputs.extend(outlet.is_optional().then_some(SessionInput::IsGiven(input)));
                     }
                 }
             }
@@ -191,14 +191,14 @@ impl Chain {
     ) -> Result<T, String> {
         let mut computed: Vec<SessionOutputs<'_>> = Vec::with_capacity(self.graphs.len());
         for Graph { session, inputs: feeds } in &mut self.graphs {
-            let value = |feed: &InputSource| match *feed {
-                InputSource::Request(index) => match &inputs[index] {
+            let value = |feed: &SessionInput| match *feed {
+                SessionInput::Request(index) => match &inputs[index] {
                     Some((shape, elements)) => input_value(shape, *elements),
                     None => input_value(&[0], View::empty(self.inputs[index].element)),
                 },
-                InputSource::IsGiven(index) => flag(inputs[index].is_some()),
-                InputSource::True => flag(true),
-                InputSource::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
+                SessionInput::IsGiven(index) => flag(inputs[index].is_some()),
+                SessionInput::True => flag(true),
+                SessionInput::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
             };
             let values: Vec<SessionInputValue<'_>> = feeds
                 .iter()

@@ -23,7 +23,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::collector::Collector;
-use super::openmetrics::{self, Family, Kind, Series};
+use super::openmetrics::{self, Family, FamilyKind, Series};
 use super::spans;
 use super::variables::{self, Signal};
 use crate::ops::metrics::Metrics;
@@ -155,9 +155,9 @@ impl Push {
             points.collect()
         };
         let data = match family.kind {
-            Kind::Counter => sum(numbers()),
-            Kind::Gauge => metric::Data::Gauge(Gauge { data_points: numbers() }),
-            Kind::Histogram => metric::Data::Histogram(Histogram {
+            FamilyKind::Counter => sum(numbers()),
+            FamilyKind::Gauge => metric::Data::Gauge(Gauge { data_points: numbers() }),
+            FamilyKind::Histogram => metric::Data::Histogram(Histogram {
                 data_points: family
                     .series
                     .iter()

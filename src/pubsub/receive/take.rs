@@ -22,7 +22,7 @@ use crate::model::Models;
 use crate::ops::health::Health;
 use crate::ops::log_limits::{Throttle, WINDOW};
 use crate::ops::metrics::Metrics;
-use crate::ops::traces::{self, Received};
+use crate::ops::traces::{self, ReceivedMessage};
 use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT, Reply, Requester};
 use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
@@ -125,7 +125,7 @@ impl Intake {
     /// The sender, with its place in the order of its key: to be called in the order of delivery.
     fn origin(&self, mut message: Message, handler: Handler) -> Origin<Delivery> {
         let attempt = handler.delivery_attempt();
-        let received = Received {
+        let received = ReceivedMessage {
             message_id: &message.message_id,
             ordering_key: &message.ordering_key,
             bytes: message.data.len(),
