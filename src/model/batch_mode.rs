@@ -126,12 +126,8 @@ mod tests {
 
     fn specs(shapes: &[&[i64]]) -> Vec<TensorSpec> {
         let dim = |n: &i64| usize::try_from(*n).map_or_else(|_| Dim::Any(String::new()), Dim::Fixed);
-        let spec = |shape: &&[i64]| TensorSpec {
-            name: "x".to_owned(),
-            element: ElementType::F32,
-            shape: shape.iter().map(dim).collect(),
-            kind: ValueKind::Tensor,
-        };
+        let spec =
+            |shape: &&[i64]| TensorSpec::tensor("x", ElementType::F32, shape.iter().map(dim).collect());
         shapes.iter().map(spec).collect()
     }
 

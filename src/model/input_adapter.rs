@@ -9,7 +9,7 @@ use crate::model::bundle::declaration::Declaration;
 use crate::model::run::Input;
 use crate::prepare::image::{ImageDeclaration, Plan};
 use crate::prepare::text::{TextDeclaration, Tokenizer};
-use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
+use crate::tensor::signature::{Dim, TensorSpec};
 use crate::tensor::{ElementType, Elements, Tensor, View};
 
 /// Limit of the elements that the images of one request become: 128 MiB of float32, or 222 images of 224 x
@@ -130,17 +130,10 @@ impl InputAdapter {
             Self::PassThrough => {}
             Self::Columns(columns) => requested.clone_from(&columns.requested),
             Self::Image { input, .. } => {
-                requested[*input].element = ElementType::Bytes;
-                requested[*input].shape = row();
-                requested[*input].kind = ValueKind::Tensor;
+                requested[*input] = TensorSpec::tensor(&inputs[*input].name, ElementType::Bytes, row());
             }
             Self::Text { fields, .. } => {
-                let spec = |name: &String| TensorSpec {
-                    name: name.clone(),
-                    element: ElementType::String,
-                    shape: row(),
-                    kind: ValueKind::Tensor,
-                };
+                let spec = |name: &String| TensorSpec::tensor(name, ElementType::String, row());
                 requested = fields.iter().map(spec).collect();
             }
         }
@@ -246,8 +239,7 @@ mod tests {
     #[test]
     fn too_many_images_are_refused_before_memory_is_taken() {
         let shape = vec![Dim::Any("rows".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
-        let spec =
-            TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
+        let spec = TensorSpec::tensor("x", ElementType::F32, shape);
         let plan = Box::new(ImageDeclaration::default().check(&spec).unwrap());
         let input_adapter = InputAdapter::Image { input: 0, plan, is_unbatched: false };
         // The bytes are no images, which is found only if their number is accepted.

@@ -279,7 +279,6 @@ fn class_names(output: &str, classes: View<'_>, labels: &[String]) -> Result<Ele
 mod tests {
     use super::*;
     use crate::model::bundle::declaration::Declaration;
-    use crate::tensor::signature::ValueKind;
 
     fn output_format(
         yaml: &str,
@@ -289,7 +288,7 @@ mod tests {
     ) -> (OutputFormat, String) {
         let dim = |n: &i64| usize::try_from(*n).map_or_else(|_| Dim::Any("n".to_owned()), Dim::Fixed);
         let shape = shape.iter().map(dim).collect();
-        let spec = TensorSpec { name: "y".to_owned(), element, shape, kind: ValueKind::Tensor };
+        let spec = TensorSpec::tensor("y", element, shape);
         let declaration = Declaration::parse(&format!("output: [{{from: y, {yaml}}}]")).unwrap();
         let mut problems = Vec::new();
         let output_format =

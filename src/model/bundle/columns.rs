@@ -7,7 +7,7 @@ use super::declaration::{self, Missing};
 use super::mlflow::TableSignature;
 use crate::error::Rejection;
 use crate::names::with_article;
-use crate::tensor::signature::{ColumnRules, Dim, TensorSpec, ValueKind};
+use crate::tensor::signature::{ColumnRules, Dim, TensorSpec};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 #[derive(Debug)]
@@ -103,12 +103,8 @@ impl Columns {
             if column.unknown.is_some() && column.categories.is_none() {
                 problem("unknown: expected categories beside it, got none".to_owned());
             }
-            columns.requested.push(TensorSpec {
-                name: column.name.clone(),
-                element,
-                shape: vec![Dim::Any("rows".to_owned())],
-                kind: ValueKind::Tensor,
-            });
+            let shape = vec![Dim::Any("rows".to_owned())];
+            columns.requested.push(TensorSpec::tensor(&column.name, element, shape));
             of_input[input].push(Field { requested, categories });
         }
         for (input, fields) in inputs.iter().zip(of_input) {
@@ -262,8 +258,7 @@ mod tests {
     fn columns(yaml: &str) -> Result<Columns, String> {
         let rows = Dim::Any("N".to_owned());
         let shape = vec![rows, Dim::Fixed(2)];
-        let input =
-            TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
+        let input = TensorSpec::tensor("x", ElementType::F32, shape);
         let mut problems = Vec::new();
         let columns = Columns::new(&Declaration::parse(yaml)?.columns, &[input], &mut problems);
         if problems.is_empty() { Ok(columns) } else { Err(problems.join("; ")) }

@@ -153,7 +153,7 @@ mod tests {
     fn input(name: &str, element: ElementType, width: Option<usize>) -> TensorSpec {
         let rows = Dim::Any("N".to_owned());
         let shape = std::iter::once(rows).chain(width.map(Dim::Fixed)).collect();
-        TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor }
+        TensorSpec::tensor(name, element, shape)
     }
 
     fn table(columns: &str, inputs: &[TensorSpec]) -> Result<TableSignature, String> {

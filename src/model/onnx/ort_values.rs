@@ -4,8 +4,9 @@ use std::fmt::Debug;
 
 use ort::session::SessionInputValue;
 use ort::value::{
-    DowncastableTarget, DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue, Map,
-    Sequence, Tensor as OrtTensor, TensorElementType, TensorRef, Value, ValueType, ValueTypeMarker,
+    DowncastableTarget, DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue,
+    IntoTensorElementType as _, Map, Sequence, Tensor as OrtTensor, TensorElementType, TensorRef, Value,
+    ValueType, ValueTypeMarker,
 };
 
 use crate::for_each_number_type;
@@ -86,23 +87,16 @@ fn owned(shape: &[usize], elements: &Elements) -> ort::Result<DynTensor> {
 }
 
 pub(crate) fn element_type(ort: TensorElementType) -> Option<ElementType> {
-    Some(match ort {
-        TensorElementType::Bool => ElementType::Bool,
-        TensorElementType::Uint8 => ElementType::U8,
-        TensorElementType::Uint16 => ElementType::U16,
-        TensorElementType::Uint32 => ElementType::U32,
-        TensorElementType::Uint64 => ElementType::U64,
-        TensorElementType::Int8 => ElementType::I8,
-        TensorElementType::Int16 => ElementType::I16,
-        TensorElementType::Int32 => ElementType::I32,
-        TensorElementType::Int64 => ElementType::I64,
-        TensorElementType::Float16 => ElementType::F16,
-        TensorElementType::Bfloat16 => ElementType::BF16,
-        TensorElementType::Float32 => ElementType::F32,
-        TensorElementType::Float64 => ElementType::F64,
-        TensorElementType::String => ElementType::String,
-        _ => return None,
-    })
+    macro_rules! number_type {
+        ($(($variant:ident, $rust:ty)),+ $(,)?) => {
+            match ort {
+                TensorElementType::String => Some(ElementType::String),
+                $(number if number == <$rust>::into_tensor_element_type() => Some(ElementType::$variant),)+
+                _ => None,
+            }
+        };
+    }
+    for_each_number_type!(number_type)
 }
 
 /// One output of a graph, copied as far as it cannot be lent from ONNX Runtime's memory.
