@@ -71,19 +71,12 @@ pub struct Resource {
 
 /// Every resource that the configuration names, the models' bucket included.
 pub fn resources(config: &Config) -> Vec<Resource> {
-    let subscription = |key, name: &str| Resource {
-        key,
-        name: name.to_owned(),
-        permissions: &["pubsub.subscriptions.consume"],
-        role: "roles/pubsub.subscriber",
-        is_part: false,
+    let subscription = |key, name: &str| {
+        Resource::new(key, name, &["pubsub.subscriptions.consume"], "roles/pubsub.subscriber")
     };
     let bucket = |key, place: &Location, permissions, role| Resource {
-        key,
-        name: bucket_resource(&place.bucket),
-        permissions,
-        role,
         is_part: !place.prefix.is_empty(),
+        ..Resource::new(key, &bucket_resource(&place.bucket), permissions, role)
     };
     let viewer = "roles/storage.objectViewer";
     let mut all =
@@ -104,13 +97,8 @@ pub fn resources(config: &Config) -> Vec<Resource> {
 }
 
 pub fn response_topic(config: &Config) -> Resource {
-    Resource {
-        key: "responses.topic",
-        name: config.responses.topic.clone(),
-        permissions: &["pubsub.topics.publish"],
-        role: "roles/pubsub.publisher",
-        is_part: false,
-    }
+    let permissions = &["pubsub.topics.publish"];
+    Resource::new("responses.topic", &config.responses.topic, permissions, "roles/pubsub.publisher")
 }
 
 /// The clients that probe.
@@ -173,6 +161,10 @@ impl Servers {
 }
 
 impl Resource {
+    fn new(key: &'static str, name: &str, permissions: &'static [&'static str], role: &'static str) -> Self {
+        Self { key, name: name.to_owned(), permissions, role, is_part: false }
+    }
+
     fn is_topic(&self) -> bool {
         self.name.contains("/topics/")
     }

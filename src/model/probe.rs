@@ -138,11 +138,10 @@ fn at_length(
             Err(reason) => refusal = refusal.or(Some(reason)),
         }
     }
-    let comparable = usable.iter().filter(|row| row.is_comparable()).count();
-    if comparable < 2 {
+    let comparable: Vec<bool> = usable.iter().map(Row::is_comparable).collect();
+    if comparable.iter().filter(|is_comparable| **is_comparable).count() < 2 {
         return Err(refusal.unwrap_or_else(|| "no input can be made up".to_owned()));
     }
-    let comparable: Vec<bool> = usable.iter().map(Row::is_comparable).collect();
     let stack = maker.make(&usable, fill)?;
     TrialRows { stack: &stack, alone: &alone, comparable: &comparable }.judge(chain, rows_are_free, precision)
 }
