@@ -81,15 +81,15 @@ impl Cache {
     /// # Errors
     /// The directory cannot be created or locked.
     pub fn open(directory: Option<&Path>, budget: Option<u64>) -> anyhow::Result<Self> {
-        let new = |root: &Path, temporary, lock| {
+        let new = |root: &Path, lock| {
             let (leases, partial) = (Leases::default(), Arc::default());
-            Self { root: root.to_owned(), budget, leases, partial, temporary, lock }
+            Self { root: root.to_owned(), budget, leases, partial, temporary: None, lock }
         };
         if let Some(root) = directory {
             let context = || format!("cannot use the models' cache {root:?}");
             if let Some(lock) = lock_root(root).with_context(context)? {
                 remove_partials(root).with_context(context)?;
-                return Ok(new(root, None, lock));
+                return Ok(new(root, lock));
             }
             tracing::warn!(
                 cache = ?root,
@@ -101,7 +101,8 @@ impl Cache {
         let (temporary, lock) = temporary()
             .context("cannot make a temporary directory for the models' files")
             .hint("set `models.cache` to a directory that may be written to, or TMPDIR")?;
-        Ok(new(&temporary.path().to_owned(), Some(temporary), lock))
+        let cache = new(temporary.path(), lock);
+        Ok(Self { temporary: Some(temporary), ..cache })
     }
 
     /// Finds the undamaged files of `listed`, and leases them. Reads all of them to verify their checksums.
