@@ -19,7 +19,7 @@
 //! | [`tensor`] | tensors, elements and signatures |
 //! | [`gcp`] | Google's clients, objects of Cloud Storage, and probes of the configured resources |
 //! | [`config`] | the configuration |
-//! | [`backoff`], [`error`], [`mod@headers`], [`mod@hint`], [`gzip`], [`names`], [`rfc3339`], [`yaml`] | what several modules share |
+//! | [`backoff`], [`error`], [`mod@headers`], [`mod@hint`], [`gzip`], [`mod@lock`], [`names`], [`rfc3339`], [`yaml`] | what several modules share |
 
 // Only `cli::output` prints, since `println!` and `eprintln!` panic where a pipe is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -37,6 +37,7 @@ pub mod headers;
 pub mod hint;
 pub mod http;
 pub mod lifecycle;
+pub mod lock;
 pub mod model;
 pub mod names;
 pub mod ops;

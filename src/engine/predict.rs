@@ -183,11 +183,7 @@ impl Joined<'_> {
             self.inputs.iter().map(|input| Some(self.part(input.as_ref()?, rows, how))).collect();
         let prepared = executor.input_adapter.prepare_batch(&inputs)?;
         if let Some(tokens) = &prepared {
-            inputs = tokens
-                .tensors
-                .iter()
-                .map(|tensor| Some((tensor.shape.clone(), tensor.elements.view())))
-                .collect();
+            inputs = tokens.tensors.iter().map(|tensor| Some(tensor.lend())).collect();
         }
         let started = Instant::now();
         let ran = executor.run(self.thread, &inputs, rows.len(), how, between, |outputs| {

@@ -21,10 +21,11 @@ pub enum Service {
 impl Service {
     /// The address of the emulator, or Google's name of the service.
     pub fn address(self) -> String {
-        match self {
-            Self::PubSub => clients::pubsub_address(),
-            Self::Storage => clients::storage_address(),
-        }
+        let (emulator, google) = match self {
+            Self::PubSub => (clients::emulator("PUBSUB_EMULATOR_HOST"), "Google Pub/Sub"),
+            Self::Storage => (clients::listing_emulator(), "Google Cloud Storage"),
+        };
+        emulator.unwrap_or_else(|| google.to_owned())
     }
 
     /// The hint for a service that does not answer.
@@ -39,7 +40,7 @@ impl Service {
 
 /// A call that failed.
 #[derive(Debug)]
-pub enum Failed {
+pub enum CallFailure {
     Forbidden(google_cloud_gax::error::Error),
     NotFound(google_cloud_gax::error::Error),
     /// The server does not have this call.
@@ -57,10 +58,10 @@ pub enum Failed {
 pub async fn ask<T>(
     service: Service,
     call: impl Future<Output = google_cloud_gax::Result<T>>,
-) -> Result<T, Failed> {
+) -> Result<T, CallFailure> {
     let unreachable = |error: anyhow::Error| {
         let error = error.context(format!("cannot reach {}", service.address()));
-        Failed::Unreachable(with_hint(error, &service.network_hint()))
+        CallFailure::Unreachable(with_hint(error, &service.network_hint()))
     };
     let error = match in_time(call).await {
         Ok(Ok(answer)) => return Ok(answer),
@@ -68,12 +69,12 @@ pub async fn ask<T>(
         Err(error) => return Err(unreachable(error)),
     };
     Err(match clients::code(&error) {
-        Some("PERMISSION_DENIED") => Failed::Forbidden(error),
-        Some("NOT_FOUND") => Failed::NotFound(error),
-        Some("UNIMPLEMENTED") => Failed::Unimplemented(error),
-        Some(_) => Failed::Refused(error),
+        Some("PERMISSION_DENIED") => CallFailure::Forbidden(error),
+        Some("NOT_FOUND") => CallFailure::NotFound(error),
+        Some("UNIMPLEMENTED") => CallFailure::Unimplemented(error),
+        Some(_) => CallFailure::Refused(error),
         // A server without this call may answer over HTTP, without a gRPC status.
-        None if error.http_status_code().is_some() => Failed::Unimplemented(error),
+        None if error.http_status_code().is_some() => CallFailure::Unimplemented(error),
         None => unreachable(error.into()),
     })
 }

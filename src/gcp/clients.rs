@@ -1,7 +1,7 @@
 //! Google's clients. The emulator variables work as in Google's clients for other languages: plaintext to
 //! that host, no credentials.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,40 +11,29 @@ use google_cloud_pubsub::client::{BasePublisher, SchemaService, Subscriber, Subs
 use google_cloud_storage::client::{Storage, StorageControl};
 
 use crate::backoff;
+use crate::lock::lock;
 
 /// Time limit for publishing the messages of one call, retries included: the default of Google's client.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The address in `variable`, which is `host:port` or a URL, as a URL.
-fn emulator(variable: &str) -> Option<String> {
+pub(super) fn emulator(variable: &str) -> Option<String> {
     let host = std::env::var(variable).ok().filter(|host| !host.is_empty())?;
     Some(if host.contains("://") { host } else { format!("http://{host}") })
 }
 
 macro_rules! build {
     ($builder:expr, $emulator:expr) => {{
-        let builder = $builder;
-        let builder = match $emulator {
-            Some(endpoint) => {
-                builder.with_endpoint(endpoint).with_credentials(anonymous::Builder::new().build())
-            }
-            None => builder,
-        };
+        let mut builder = $builder;
+        if let Some(endpoint) = $emulator {
+            builder = builder.with_endpoint(endpoint).with_credentials(anonymous::Builder::new().build());
+        }
         builder.build().await.context("cannot set up Google's client")
     }};
 }
 
-/// The address of Pub/Sub, for messages.
-pub fn pubsub_address() -> String {
-    emulator("PUBSUB_EMULATOR_HOST").unwrap_or_else(|| "Google Pub/Sub".to_owned())
-}
-
-/// The address of Cloud Storage's listings, for messages.
-pub fn storage_address() -> String {
-    storage_control_endpoint().unwrap_or_else(|| "Google Cloud Storage".to_owned())
-}
-
-fn storage_control_endpoint() -> Option<String> {
+/// The emulator that lists the objects of buckets.
+pub(super) fn listing_emulator() -> Option<String> {
     emulator("STORAGE_EMULATOR_HOST_GRPC").or_else(|| emulator("STORAGE_EMULATOR_HOST"))
 }
 
@@ -74,28 +63,22 @@ pub async fn publisher(policy: impl RetryPolicy + 'static) -> anyhow::Result<Bas
 
 /// The time of the server's last refusal. A server that refuses is alive; a dead connection refuses nothing.
 #[derive(Debug)]
-pub struct LastRefusal {
-    start: Instant,
-    /// Milliseconds after `start`.
-    at: AtomicU64,
-}
+pub struct LastRefusal(Mutex<Instant>);
 
 impl Default for LastRefusal {
     fn default() -> Self {
-        Self { start: Instant::now(), at: AtomicU64::new(0) }
+        Self(Mutex::new(Instant::now()))
     }
 }
 
 impl LastRefusal {
     pub fn record(&self) {
-        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.at.store(since, Ordering::Relaxed);
+        *lock(&self.0) = Instant::now();
     }
 
     /// The time since the last refusal; since the start where there was none.
     pub fn age(&self) -> Duration {
-        let at = Duration::from_millis(self.at.load(Ordering::Relaxed));
-        self.start.elapsed().saturating_sub(at)
+        lock(&self.0).elapsed()
     }
 }
 
@@ -116,7 +99,7 @@ pub async fn storage() -> anyhow::Result<Storage> {
 }
 
 pub async fn storage_control() -> anyhow::Result<StorageControl> {
-    build!(StorageControl::builder(), storage_control_endpoint())
+    build!(StorageControl::builder(), listing_emulator())
 }
 
 /// The name of an error's gRPC code; `None` when no answer came.

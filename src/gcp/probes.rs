@@ -13,7 +13,7 @@ use google_cloud_pubsub::client::{SchemaService, SubscriptionAdmin, TopicAdmin};
 use google_cloud_pubsub::model::Subscription;
 use google_cloud_storage::client::StorageControl;
 
-use super::calls::{self, Failed, Service, in_time};
+use super::calls::{self, CallFailure, Service, in_time};
 use super::clients;
 use super::storage::bucket_resource;
 use crate::config::{self, Config, Location};
@@ -71,19 +71,12 @@ pub struct Resource {
 
 /// Every resource that the configuration names, the models' bucket included.
 pub fn resources(config: &Config) -> Vec<Resource> {
-    let subscription = |key, name: &str| Resource {
-        key,
-        name: name.to_owned(),
-        permissions: &["pubsub.subscriptions.consume"],
-        role: "roles/pubsub.subscriber",
-        is_part: false,
+    let subscription = |key, name: &str| {
+        Resource::new(key, name, &["pubsub.subscriptions.consume"], "roles/pubsub.subscriber")
     };
     let bucket = |key, place: &Location, permissions, role| Resource {
-        key,
-        name: bucket_resource(&place.bucket),
-        permissions,
-        role,
         is_part: !place.prefix.is_empty(),
+        ..Resource::new(key, &bucket_resource(&place.bucket), permissions, role)
     };
     let viewer = "roles/storage.objectViewer";
     let mut all =
@@ -104,13 +97,8 @@ pub fn resources(config: &Config) -> Vec<Resource> {
 }
 
 pub fn response_topic(config: &Config) -> Resource {
-    Resource {
-        key: "responses.topic",
-        name: config.responses.topic.clone(),
-        permissions: &["pubsub.topics.publish"],
-        role: "roles/pubsub.publisher",
-        is_part: false,
-    }
+    let permissions = &["pubsub.topics.publish"];
+    Resource::new("responses.topic", &config.responses.topic, permissions, "roles/pubsub.publisher")
 }
 
 /// The clients that probe.
@@ -138,7 +126,7 @@ impl Servers {
     pub async fn ask(&self, resource: &Resource) -> Verdict {
         match calls::ask(resource.service(), self.held_permissions(resource)).await {
             Ok(held) => resource.judge(&held),
-            Err(Failed::Unimplemented(_)) => self.look(resource).await,
+            Err(CallFailure::Unimplemented(_)) => self.look(resource).await,
             Err(failed) => resource.failed(failed),
         }
     }
@@ -173,6 +161,10 @@ impl Servers {
 }
 
 impl Resource {
+    fn new(key: &'static str, name: &str, permissions: &'static [&'static str], role: &'static str) -> Self {
+        Self { key, name: name.to_owned(), permissions, role, is_part: false }
+    }
+
     fn is_topic(&self) -> bool {
         self.name.contains("/topics/")
     }
@@ -206,20 +198,20 @@ impl Resource {
         }
     }
 
-    fn failed(&self, failed: Failed) -> Verdict {
+    fn failed(&self, failed: CallFailure) -> Verdict {
         match failed {
-            Failed::Forbidden(_) => Verdict::Unknown("not allowed to ask".to_owned()),
-            Failed::NotFound(_) => Verdict::Refused {
+            CallFailure::Forbidden(_) => Verdict::Unknown("not allowed to ask".to_owned()),
+            CallFailure::NotFound(_) => Verdict::Refused {
                 why: "it does not exist".to_owned(),
                 hint: match self.is_bucket() {
                     true => format!("create it, or correct `{}`", self.key),
                     false => format!("create it, or correct `{}` and `project`", self.key),
                 },
             },
-            Failed::Unimplemented(error) | Failed::Refused(error) => {
+            CallFailure::Unimplemented(error) | CallFailure::Refused(error) => {
                 Verdict::Refused { why: error.to_string(), hint: self.service().network_hint() }
             }
-            Failed::Unreachable(error) => Verdict::refused(&error),
+            CallFailure::Unreachable(error) => Verdict::refused(&error),
         }
     }
 }
@@ -228,40 +220,48 @@ impl Resource {
 /// fewer rights.
 ///
 /// # Errors
-/// It does not exist, or the server does not answer.
+/// The subscription does not exist, or the server does not answer.
 pub async fn request_subscription(
     admin: &SubscriptionAdmin,
     name: &str,
 ) -> anyhow::Result<Option<Subscription>> {
     let ask = admin.get_subscription().set_subscription(name);
-    match calls::ask(Service::PubSub, ask.send()).await {
-        Ok(found) => Ok(Some(found)),
-        Err(Failed::Forbidden(_)) => Ok(None),
-        Err(Failed::NotFound(_)) => Err(anyhow!("the subscription {name:?} does not exist"))
-            .hint("create it, or correct `requests.subscription` and `project`"),
-        Err(Failed::Unimplemented(error) | Failed::Refused(error)) => Err(error)
-            .with_context(|| format!("cannot use the subscription {name:?}"))
-            .hint("check the credentials and the rights (roles/pubsub.subscriber)"),
-        Err(Failed::Unreachable(error)) => Err(error),
-    }
+    let resource = format!("the subscription {name:?}");
+    let if_missing = "create it, or correct `requests.subscription` and `project`";
+    let answer = calls::ask(Service::PubSub, ask.send()).await;
+    found(answer, "use", &resource, if_missing, "roles/pubsub.subscriber")
 }
 
 /// Lists one object of a bucket before anything starts. Missing rights are no error: new ones take minutes to
 /// arrive, and the models' source is listed again.
 ///
 /// # Errors
-/// It does not exist, or the server does not answer.
+/// The bucket does not exist, or the server does not answer.
 pub async fn bucket(control: &StorageControl, bucket: &str) -> anyhow::Result<()> {
     let ask = control.list_objects().set_parent(bucket_resource(bucket)).set_page_size(1);
-    match calls::ask(Service::Storage, ask.send()).await {
-        Ok(_) | Err(Failed::Forbidden(_)) => Ok(()),
-        Err(Failed::NotFound(_)) => Err(anyhow!("the bucket {bucket:?} does not exist")).hint(
-            "create it, or correct its name; `gcloud storage buckets list` prints the names that exist",
-        ),
-        Err(Failed::Unimplemented(error) | Failed::Refused(error)) => Err(error)
-            .with_context(|| format!("cannot list the bucket {bucket:?}"))
-            .hint("check the credentials and the rights (roles/storage.objectViewer)"),
-        Err(Failed::Unreachable(error)) => Err(error),
+    let resource = format!("the bucket {bucket:?}");
+    let if_missing =
+        "create it, or correct its name; `gcloud storage buckets list` prints the names that exist";
+    let answer = calls::ask(Service::Storage, ask.send()).await;
+    found(answer, "list", &resource, if_missing, "roles/storage.objectViewer").map(drop)
+}
+
+/// The answer of a call that tries to `verb` a resource; `None` where the worker must not ask.
+fn found<T>(
+    answer: Result<T, CallFailure>,
+    verb: &str,
+    resource: &str,
+    if_missing: &str,
+    role: &str,
+) -> anyhow::Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(CallFailure::Forbidden(_)) => Ok(None),
+        Err(CallFailure::NotFound(_)) => Err(anyhow!("{resource} does not exist")).hint(if_missing),
+        Err(CallFailure::Unimplemented(error) | CallFailure::Refused(error)) => Err(error)
+            .with_context(|| format!("cannot {verb} {resource}"))
+            .hint(&format!("check the credentials and the rights ({role})")),
+        Err(CallFailure::Unreachable(error)) => Err(error),
     }
 }
 

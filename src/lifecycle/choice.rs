@@ -16,18 +16,30 @@
 /// The findings about one version.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts<S> {
-    /// True when it declares `new_signature`; `None` if its declaration cannot be read now.
-    pub(crate) new_signature: Option<bool>,
+    /// True when it declares `new_signature`, or the reason why its declaration cannot be read now.
+    pub(crate) new_signature: Result<bool, String>,
     pub(crate) verdict: Verdict<S>,
 }
 
-#[derive(Debug, Clone)]
+impl<S> Facts<S> {
+    /// The reason why the version is not good, or not known to be.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match &self.verdict {
+            Verdict::Bad(reason) | Verdict::Unclear(reason) => Some(reason),
+            Verdict::Unknown | Verdict::Good(_) => self.new_signature.as_ref().err().map(String::as_str),
+        }
+    }
+}
+
+/// The judgement of one version: its signature, or the reason why it has none.
+#[derive(Debug, Clone, Default)]
 pub(crate) enum Verdict<S> {
+    #[default]
     Unknown,
     Good(S),
-    Bad,
-    /// It cannot be judged now.
-    Unclear,
+    Bad(String),
+    /// A version that cannot be judged now, and why.
+    Unclear(String),
 }
 
 /// The next step. Versions are positions in the list, newest first.
@@ -56,23 +68,23 @@ pub(crate) enum Base {
 
 /// The base of the version at `at`.
 pub(crate) fn base<S>(newest_first: &[Facts<S>], at: usize) -> Base {
-    let judged = |at: usize| match newest_first[at].verdict {
+    let judged = |at: usize| match &newest_first[at].verdict {
         Verdict::Good(_) => Some(Base::At(at)),
         Verdict::Unknown => Some(Base::Open(at)),
-        Verdict::Unclear => Some(Base::Unclear(at)),
-        Verdict::Bad => None,
+        Verdict::Unclear(_) => Some(Base::Unclear(at)),
+        Verdict::Bad(_) => None,
     };
     match newest_first[at].new_signature {
-        None => return Base::Unclear(at),
-        Some(true) => return Base::None,
-        Some(false) => {}
+        Err(_) => return Base::Unclear(at),
+        Ok(true) => return Base::None,
+        Ok(false) => {}
     }
     let older = at + 1..newest_first.len();
     let declared = older.clone().find_map(|older| {
-        match (&newest_first[older].verdict, newest_first[older].new_signature) {
-            (Verdict::Bad, _) | (_, Some(false)) => None,
-            (_, Some(true)) => judged(older),
-            (_, None) => Some(Base::Unclear(older)),
+        match (&newest_first[older].verdict, &newest_first[older].new_signature) {
+            (Verdict::Bad(_), _) | (_, Ok(false)) => None,
+            (_, Ok(true)) => judged(older),
+            (_, Err(_)) => Some(Base::Unclear(older)),
         }
     });
     declared.or_else(|| older.rev().find_map(judged)).unwrap_or(Base::None)
@@ -81,7 +93,7 @@ pub(crate) fn base<S>(newest_first: &[Facts<S>], at: usize) -> Base {
 /// The next step towards the version that is served. Called again after each step, with the new findings.
 pub(crate) fn step<S: PartialEq>(newest_first: &[Facts<S>]) -> Step {
     for (at, facts) in newest_first.iter().enumerate() {
-        if let Verdict::Bad | Verdict::Unclear = facts.verdict {
+        if let Verdict::Bad(_) | Verdict::Unclear(_) = facts.verdict {
             continue;
         }
         let base = match base(newest_first, at) {
@@ -121,8 +133,12 @@ mod tests {
     }
 
     fn unknown(versions: &[Version]) -> Vec<Facts<u8>> {
-        let facts = |(_, new): &Version| Facts { new_signature: Some(*new), verdict: Verdict::Unknown };
+        let facts = |(_, new): &Version| Facts { new_signature: Ok(*new), verdict: Verdict::Unknown };
         versions.iter().map(facts).collect()
+    }
+
+    fn verdict((signature, _): Version) -> Verdict<u8> {
+        signature.map_or(Verdict::Bad(String::new()), Verdict::Good)
     }
 
     /// Takes steps until the end. Returns the served version and those that were opened.
@@ -131,7 +147,7 @@ mod tests {
         loop {
             match step(facts) {
                 Step::Open(at) | Step::Load(at) => {
-                    facts[at].verdict = versions[at].0.map_or(Verdict::Bad, Verdict::Good);
+                    facts[at].verdict = verdict(versions[at]);
                     judged.push(at);
                 }
                 Step::Serve(at) => return (Some(at), judged),
@@ -163,7 +179,7 @@ mod tests {
             let mut facts = unknown(&versions);
             for (at, facts) in facts.iter_mut().enumerate() {
                 if known & (1 << at) != 0 {
-                    facts.verdict = versions[at].0.map_or(Verdict::Bad, Verdict::Good);
+                    facts.verdict = verdict(versions[at]);
                 }
             }
             prop_assert_eq!(follow(&versions, &mut facts).0, served(&versions));
@@ -198,10 +214,10 @@ mod tests {
             let mut facts = unknown(&versions);
             for (at, facts) in facts.iter_mut().enumerate() {
                 if unclear & (1 << at) != 0 {
-                    facts.verdict = Verdict::Unclear;
+                    facts.verdict = Verdict::Unclear(String::new());
                 }
                 if unread & (1 << at) != 0 {
-                    facts.new_signature = None;
+                    facts.new_signature = Err(String::new());
                 }
             }
             if let (Some(at), _) = follow(&versions, &mut facts) {

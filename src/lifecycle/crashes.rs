@@ -11,13 +11,15 @@ use std::collections::HashMap;
 use std::fs::{self, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::cache::{Description, entry_name};
 use super::listing::ListedVersion;
+
+use crate::lock::lock;
 
 /// The number of crashes in a row that refuses a version.
 const REFUSED_FROM: u32 = 2;
@@ -27,12 +29,12 @@ const LOADING: &str = "loading-";
 #[derive(Debug)]
 pub struct Crashes {
     folder: PathBuf,
-    /// The mark files of running loads, by number. Dropping them removes the files: a worker that stops in
-    /// order has not crashed.
+    /// The mark files of running loads, by their paths. Dropping them removes the files, since a worker that
+    /// stops in order has not crashed.
     marks: Marks,
 }
 
-type Marks = Arc<Mutex<HashMap<u64, NamedTempFile>>>;
+type Marks = Arc<Mutex<HashMap<PathBuf, NamedTempFile>>>;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct CrashRecord {
@@ -45,7 +47,7 @@ struct CrashRecord {
 /// The mark of a running load, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct LoadMark {
-    number: u64,
+    path: PathBuf,
     marks: Marks,
     record: PathBuf,
 }
@@ -84,7 +86,7 @@ impl Crashes {
         })
     }
 
-    /// Marks the begin of a load.
+    /// Marks the start of a load.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -92,10 +94,9 @@ impl Crashes {
         let name = entry_name(from, listed);
         let record = CrashRecord { version: Description::of(from, listed), name, crashes: 0 };
         let mark = self.write(&record).or_else(|_| self.write(&record))?;
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = marks.keys().max().map_or(0, |last| last + 1);
-        marks.insert(number, mark);
-        Ok(LoadMark { number, marks: Arc::clone(&self.marks), record: self.record_path(from, listed) })
+        let path = mark.path().to_owned();
+        lock(&self.marks).insert(path.clone(), mark);
+        Ok(LoadMark { path, marks: Arc::clone(&self.marks), record: self.record_path(from, listed) })
     }
 
     /// Writes a mark file. The folder may disappear at any time, since [`remove`] deletes it with its last
@@ -132,14 +133,14 @@ impl Crashes {
 
 impl Drop for Crashes {
     fn drop(&mut self) {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.marks).clear();
         let _ = fs::remove_dir(&self.folder);
     }
 }
 
 impl Drop for LoadMark {
     fn drop(&mut self) {
-        let mark = self.marks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        let mark = lock(&self.marks).remove(&self.path);
         // `None` once the worker stops.
         if mark.is_some_and(|mark| mark.close().is_ok()) {
             remove(&self.record);
@@ -196,7 +197,7 @@ mod tests {
     fn crash(folder: &Path, listed: &ListedVersion) {
         let crashes = Crashes::open(folder.to_owned());
         let mark = crashes.begin(FROM, listed).unwrap();
-        let left = crashes.marks.lock().unwrap().remove(&mark.number).unwrap();
+        let left = crashes.marks.lock().unwrap().remove(&mark.path).unwrap();
         left.keep().unwrap();
     }
 

@@ -62,13 +62,13 @@ const OTHER_FORMATS: [&str; 10] =
 
 /// Builds a [`Listing`] file by file.
 #[derive(Debug, Default)]
-pub(crate) struct Collector {
+pub(crate) struct ListingBuilder {
     versions: BTreeMap<(String, String), ListedVersion>,
     ignored: BTreeMap<String, String>,
     unreadable: BTreeSet<String>,
 }
 
-impl Collector {
+impl ListingBuilder {
     /// Adds the file `path`, relative to the source: `model/version/file…`. Ignores paths of another form.
     pub(crate) fn add(&mut self, path: &str, size: u64, generation: i64, crc32c: Option<u32>) {
         // Some tools create empty objects that stand for folders.
@@ -113,7 +113,7 @@ impl Collector {
         self.unreadable.insert(model);
     }
 
-    pub(crate) fn into_listing(mut self) -> Listing {
+    pub(crate) fn finish(mut self) -> Listing {
         self.ignore_other_formats();
         let ignored =
             self.ignored.into_iter().map(|(path, expected)| IgnoredPath { path, expected }).collect();
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn files_are_grouped_by_model_and_version_and_the_rest_is_named() {
-        let mut collector = Collector::default();
+        let mut builder = ListingBuilder::default();
         for path in [
             "wine/1/model.onnx",
             "wine/1/data/w.bin",
@@ -162,9 +162,9 @@ mod tests {
             "fraud/2/model.pkl",
             "fraud/.DS_Store",
         ] {
-            collector.add(path, 1, 1, None);
+            builder.add(path, 1, 1, None);
         }
-        let listing = collector.into_listing();
+        let listing = builder.finish();
         let ignored: Vec<_> =
             listing.ignored.iter().map(|ignored| (&*ignored.path, &*ignored.expected)).collect();
         let version = "expected a version, a whole number or a semantic version such as v1.2.0";

@@ -5,7 +5,7 @@
 //! many loads are abandoned, no more begin.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -19,6 +19,7 @@ use super::listing::ListedVersion;
 use super::load::load;
 use super::memory::MemoryBudget;
 use super::source::Source;
+use crate::lock::lock;
 use crate::model::Model;
 use crate::model::bundle::Problem;
 use crate::model::onnx::runtime::{Runtime, Terminator};
@@ -168,7 +169,9 @@ impl Loader {
         let ended = tokio::select! {
             ended = self.in_time(&mut load, permit) => ended,
             () = unwanted.cancelled() => {
-                Err(LoadFailure::Transient("it changed while it was loaded".to_owned()))
+                // Its upload goes on, or somebody has deleted it.
+                let changed = Problem::Incomplete("it changed while it was loaded".to_owned());
+                Err(LoadFailure::Transient(changed.to_string()))
             }
         };
         let ended = match ended {
@@ -193,7 +196,7 @@ impl Loader {
     }
 
     fn check_abandoned(&self) -> Result<(), LoadFailure> {
-        let abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        let abandoned = lock(&self.abandoned);
         if abandoned.len() < MAX_ABANDONED {
             return Ok(());
         }
@@ -224,14 +227,14 @@ impl Loader {
     fn abandon(&self, load: JoinHandle<impl Send + 'static>, from: &str) {
         let (from, abandoned) = (from.to_owned(), Arc::clone(&self.abandoned));
         let count = {
-            let mut abandoned = abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut abandoned = lock(&abandoned);
             abandoned.push(from.clone());
             abandoned.len()
         };
         tracing::error!(version = from, abandoned = count, "a load cannot be terminated and is abandoned");
         tokio::spawn(async move {
             drop(load.await);
-            let mut abandoned = abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut abandoned = lock(&abandoned);
             if let Some(at) = abandoned.iter().position(|known| *known == from) {
                 abandoned.swap_remove(at);
             }

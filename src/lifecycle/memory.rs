@@ -4,11 +4,13 @@
 use std::fs;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::Notify;
 
 use super::listing::ListedVersion;
+
+use crate::lock::lock;
 
 /// The memory that running loads have reserved.
 #[derive(Debug, Default)]
@@ -27,7 +29,7 @@ pub(crate) struct Reservation<'a> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        *self.budget.lock() -= self.bytes;
+        *lock(&self.budget.reserved) -= self.bytes;
         self.budget.freed.notify_waiters();
     }
 }
@@ -64,7 +66,7 @@ impl MemoryBudget {
 
     /// `Ok(None)` if the memory may suffice once the running loads have ended.
     fn try_reserve(&self, needed: u64, left: u64) -> Result<Option<Reservation<'_>>, ()> {
-        let mut reserved = self.lock();
+        let mut reserved = lock(&self.reserved);
         // The running loads may already use a part of their reservations, which `left` no longer contains.
         if reserved.saturating_add(needed) > left {
             let never_fits = *reserved == 0 || needed > left.saturating_add(*reserved);
@@ -72,10 +74,6 @@ impl MemoryBudget {
         }
         *reserved += needed;
         Ok(Some(Reservation { budget: self, bytes: needed }))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, u64> {
-        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

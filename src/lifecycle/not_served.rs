@@ -2,11 +2,13 @@
 //! reads it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use serde::Serialize;
 
 use super::listing::IgnoredPath;
+
+use crate::lock::lock;
 
 /// The versions of one model that are not served.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -34,12 +36,12 @@ pub struct NotServedRegistry {
 impl NotServedRegistry {
     /// Versions that are not served, by model.
     pub fn by_model(&self) -> BTreeMap<String, NotServed> {
-        self.lock().clone()
+        lock(&self.by_model).clone()
     }
 
     /// Replaces the entry of `model`; true when its warning is a new one.
     pub(crate) fn set(&self, model: &str, news: NotServed) -> bool {
-        let mut all = self.lock();
+        let mut all = lock(&self.by_model);
         let known = all.get(model).and_then(|known| known.warning.as_ref());
         let is_new = news.warning.is_some() && news.warning.as_ref() != known;
         if news == NotServed::default() {
@@ -52,19 +54,15 @@ impl NotServedRegistry {
 
     /// Forgets a model that is no longer in the source.
     pub(crate) fn remove(&self, model: &str) {
-        self.lock().remove(model);
+        lock(&self.by_model).remove(model);
     }
 
     /// Files and folders of the source that are no part of a version.
     pub fn ignored(&self) -> Vec<IgnoredPath> {
-        self.ignored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.ignored).clone()
     }
 
     pub(crate) fn set_ignored(&self, ignored: Vec<IgnoredPath>) {
-        *self.ignored.lock().unwrap_or_else(PoisonError::into_inner) = ignored;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, NotServed>> {
-        self.by_model.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.ignored) = ignored;
     }
 }

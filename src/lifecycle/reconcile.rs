@@ -2,8 +2,8 @@
 //!
 //! Keeps the findings about its versions, so that none is loaded or reported twice.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use super::loader::{LoadFailure, Loaded, Loader};
 use super::not_served::{NotServed, NotServedRegistry, Refusal};
 use super::source::Source;
 use super::version::Version;
+use crate::lock::lock;
 use crate::model::interface::Interface;
 use crate::model::{Model, Models};
 use crate::ops::health::Health;
@@ -45,7 +46,6 @@ pub(crate) struct Follower {
     /// The files of the served version, and the lease that keeps them in the cache.
     serving: Option<(Files, Option<Lease>)>,
     versions: HashMap<String, VersionFindings>,
-    running_load: Arc<RunningLoad>,
 }
 
 /// The version whose load runs now, or ran last, and the token that terminates it.
@@ -56,13 +56,13 @@ impl RunningLoad {
     fn begin(&self, listed: &ListedVersion) -> CancellationToken {
         let unwanted = CancellationToken::new();
         let current = Some((listed.clone(), unwanted.clone()));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = current;
+        *lock(&self.0) = current;
         unwanted
     }
 
     /// Terminates the load of a version that is no longer listed with the same files.
     pub(crate) fn terminate_unless(&self, listed: &[ListedVersion]) {
-        if let Some((current, unwanted)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some((current, unwanted)) = &*lock(&self.0)
             && !listed.contains(current)
         {
             unwanted.cancel();
@@ -74,16 +74,7 @@ type Files = Vec<ListedFile>;
 
 impl Follower {
     pub(crate) fn new(model: &str) -> Self {
-        Self {
-            model: model.to_owned(),
-            serving: None,
-            versions: HashMap::new(),
-            running_load: Arc::default(),
-        }
-    }
-
-    pub(crate) fn running_load(&self) -> &Arc<RunningLoad> {
-        &self.running_load
+        Self { model: model.to_owned(), serving: None, versions: HashMap::new() }
     }
 
     pub(crate) fn model(&self) -> &str {
@@ -108,6 +99,7 @@ impl Follower {
         shared: &Shared,
         newest_first: Vec<ListedVersion>,
         is_partial: bool,
+        running_load: &RunningLoad,
     ) -> anyhow::Result<()> {
         if !is_partial {
             self.forget_unlisted(&newest_first);
@@ -142,7 +134,7 @@ impl Follower {
             // At most one version that is not served is in memory.
             loaded = None;
             let listed = &findings.versions[at];
-            let unwanted = self.running_load.begin(listed);
+            let unwanted = running_load.begin(listed);
             let outcome = shared.loader.load(&shared.source, listed, to_serve, &unwanted).await;
             if let Err(LoadFailure::Unreadable(_)) = outcome {
                 shared.metrics.reloaded(&self.model, "failed");
@@ -187,15 +179,9 @@ impl Follower {
         }
         let read = async |at: usize| (at, shared.source.declares_new_signature(&newest_first[at]).await);
         let read: Vec<_> = futures::stream::iter(unread).map(read).buffered(READS).collect().await;
-        let count = newest_first.len();
-        let mut findings = ModelFindings {
-            versions: newest_first,
-            facts: Vec::new(),
-            reasons: vec![None; count],
-            unreadable: None,
-            is_partial,
-        };
-        let mut unread = BTreeSet::new();
+        let mut findings =
+            ModelFindings { versions: newest_first, facts: Vec::new(), unreadable: None, is_partial };
+        let mut unread = HashMap::new();
         for (at, declares) in read {
             match declares {
                 Ok(declares) => {
@@ -205,23 +191,15 @@ impl Follower {
                 }
                 Err(error) => {
                     shared.metrics.reloaded(&self.model, "failed");
-                    findings.unreadable(at, error);
-                    unread.insert(at);
+                    unread.insert(at, format!("{error:#}"));
+                    findings.unreadable = Some(error);
                 }
             }
         }
         for (at, listed) in findings.versions.iter().enumerate() {
             let known = &self.versions[listed.version.as_str()];
-            let verdict = match &known.verdict {
-                None => Verdict::Unknown,
-                Some(Ok(interface)) => Verdict::Good(interface.clone()),
-                Some(Err(reason)) => {
-                    findings.reasons[at] = Some(reason.clone());
-                    Verdict::Bad
-                }
-            };
-            let new_signature = (!unread.contains(&at)).then_some(known.new_signature == Some(true));
-            findings.facts.push(Facts { new_signature, verdict });
+            let new_signature = unread.remove(&at).map_or(Ok(known.new_signature == Some(true)), Err);
+            findings.facts.push(Facts { new_signature, verdict: known.verdict.clone() });
         }
         findings
     }
@@ -233,30 +211,22 @@ impl Follower {
         at: usize,
         outcome: Result<Loaded, LoadFailure>,
     ) -> Option<Loaded> {
-        let listed = &findings.versions[at];
-        let known = self.versions.entry(listed.version.to_string()).or_default();
-        match outcome {
-            Ok(loaded) => {
-                let interface = Interface::of(&loaded.model.signature);
-                known.verdict = Some(Ok(interface.clone()));
-                findings.facts[at].verdict = Verdict::Good(interface);
-                return Some(loaded);
-            }
-            Err(LoadFailure::Bad(reason)) => {
-                known.verdict = Some(Err(reason.clone()));
-                findings.facts[at].verdict = Verdict::Bad;
-                findings.reasons[at] = Some(reason);
-            }
-            Err(LoadFailure::Transient(reason)) => {
-                findings.facts[at].verdict = Verdict::Unclear;
-                findings.reasons[at] = Some(reason);
-            }
+        let (verdict, loaded) = match outcome {
+            Ok(loaded) => (Verdict::Good(Interface::of(&loaded.model.signature)), Some(loaded)),
+            Err(LoadFailure::Bad(reason)) => (Verdict::Bad(reason), None),
+            Err(LoadFailure::Transient(reason)) => (Verdict::Unclear(reason), None),
             Err(LoadFailure::Unreadable(error)) => {
-                findings.facts[at].verdict = Verdict::Unclear;
-                findings.unreadable(at, error);
+                let reason = format!("{error:#}");
+                findings.unreadable = Some(error);
+                (Verdict::Unclear(reason), None)
             }
+        };
+        if !matches!(verdict, Verdict::Unclear(_)) {
+            let version = findings.versions[at].version.to_string();
+            self.versions.entry(version).or_default().verdict = verdict.clone();
         }
-        None
+        findings.facts[at].verdict = verdict;
+        loaded
     }
 
     /// Takes a version into service, and begins its metrics.
@@ -301,8 +271,11 @@ impl Follower {
         for (at, listed) in
             findings.versions.iter().enumerate().take(chosen.unwrap_or(findings.versions.len()))
         {
-            let Some((reason, passes)) = findings.refusal(at) else { continue };
-            self.report(shared, listed, &reason, passes && findings.unreadable.is_some(), passes);
+            let Some((reason, may_pass)) = findings.refusal(at) else { continue };
+            // The watch logs errors of reading.
+            if !may_pass || findings.unreadable.is_none() {
+                self.report(shared, listed, &reason, may_pass);
+            }
             let version = listed.version.to_string();
             if chosen.is_none() && serving.is_some_and(|serving| *serving.version == *version) {
                 own = Some(reason);
@@ -332,18 +305,10 @@ impl Follower {
         }
     }
 
-    /// Logs a reason once. A reason that passes by itself counts as the same even if its words change.
-    fn report(
-        &mut self,
-        shared: &Shared,
-        listed: &ListedVersion,
-        reason: &str,
-        is_unread: bool,
-        passes: bool,
-    ) {
-        let known = self.versions.get_mut(listed.version.as_str());
-        let Some(known) = known.filter(|_| !is_unread) else { return };
-        let said = if passes { "" } else { reason };
+    /// Logs a reason once. One that may pass by itself counts as the same even if its words change.
+    fn report(&mut self, shared: &Shared, listed: &ListedVersion, reason: &str, may_pass: bool) {
+        let Some(known) = self.versions.get_mut(listed.version.as_str()) else { return };
+        let said = if may_pass { "" } else { reason };
         if known.reported.as_deref() == Some(said) {
             return;
         }

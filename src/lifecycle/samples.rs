@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::decode;
+use crate::decode::{self, Limits, Request};
 use crate::engine::predict;
+use crate::error::Rejection;
 use crate::model::Model;
 use crate::model::batch_mode::BatchMode;
 use crate::model::bundle::declaration::Sample;
@@ -19,9 +20,8 @@ use crate::tensor::Tensor;
 pub(crate) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
     for (number, sample) in samples.iter().enumerate() {
         let about = |text: String| format!("samples[{number}]: {text}");
-        let body = sample.request.to_string();
-        let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default())
-            .map_err(|failure| about(failure.rejection.message.into_owned()))?;
+        let request =
+            decode_sample(model, sample).map_err(|rejection| about(rejection.message.into_owned()))?;
         let (_, mut answers) = predict::predict(model, 0, vec![request], &mut || {});
         let answer = answers.pop().expect("one request has one answer");
         let response = answer.map_err(|rejection| about(rejection.message.into_owned()))?;
@@ -34,6 +34,12 @@ pub(crate) fn check(model: &Model, samples: &[Sample]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn decode_sample(model: &Model, sample: &Sample) -> Result<Request, Rejection> {
+    let body = sample.request.to_string();
+    let decoded = decode::decode(body.as_bytes(), &model.signature, &Limits::default());
+    decoded.map_err(|failure| failure.rejection)
 }
 
 /// Limit of the samples' rows in a trial.
@@ -53,11 +59,9 @@ pub(crate) fn try_rows(model: &mut Model) {
 fn rows(model: &Model) -> Option<RowStack> {
     let mut joined: Option<Vec<Tensor>> = None;
     for sample in &model.declaration.samples {
-        let body = sample.request.to_string();
-        let request = decode::decode(body.as_bytes(), &model.signature, &decode::Limits::default()).ok()?;
-        let mut inputs = request.inputs;
-        model.executor.input_adapter.prepare_request(&mut inputs, request.rows).ok()?;
-        let Some(mut tensors) = inputs.into_iter().collect::<Option<Vec<Tensor>>>() else {
+        let mut request = decode_sample(model, sample).ok()?;
+        model.executor.input_adapter.prepare_request(&mut request.inputs, request.rows).ok()?;
+        let Some(mut tensors) = request.inputs.into_iter().collect::<Option<Vec<Tensor>>>() else {
             // Rows that leave out an input go with no others.
             match joined {
                 Some(_) => continue,
@@ -79,12 +83,9 @@ fn rows(model: &Model) -> Option<RowStack> {
         }
     }
     let joined = joined?;
-    let views: Vec<_> =
-        joined.iter().map(|tensor| Some((tensor.shape.clone(), tensor.elements.view()))).collect();
+    let views: Vec<_> = joined.iter().map(|tensor| Some(tensor.lend())).collect();
     let prepared = model.executor.input_adapter.prepare_batch(&views).ok()?.map(|tokens| tokens.tensors);
-    let inputs =
-        prepared.unwrap_or(joined).into_iter().map(|tensor| (tensor.shape, tensor.elements)).collect();
-    Some(RowStack { inputs })
+    Some(RowStack { inputs: prepared.unwrap_or(joined) })
 }
 
 /// Fails on a NaN, which [`crate::encode`] writes as a string.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::OptionFuture;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -158,17 +159,12 @@ impl Watch {
 
     /// Waits for one event, at most `until` this time, and handles it.
     async fn step(&mut self, until: Option<Instant>) {
-        let patience = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let patience = OptionFuture::from(until.map(|until| tokio::time::sleep_until(until.into())));
         tokio::select! {
             Some(ended) = self.running.join_next() => self.take_follower_back(ended),
             () = self.hint.notified() => self.list_source().await,
             () = tokio::time::sleep_until(self.next_listing.into()) => self.list_source().await,
-            () = patience => {}
+            Some(()) = patience => {}
         }
     }
 
@@ -220,14 +216,8 @@ impl Watch {
         for (model, newest_first) in by_model {
             let is_partial = unreadable.contains(&model);
             let listing = ModelListing { newest_first, is_partial, reload: Arc::clone(reload) };
-            let new = || {
-                let follower = Box::new(Follower::new(&model));
-                WatchedModel {
-                    running_load: Arc::clone(follower.running_load()),
-                    follower: Some(follower),
-                    ..WatchedModel::default()
-                }
-            };
+            let follower = || Some(Box::new(Follower::new(&model)));
+            let new = || WatchedModel { follower: follower(), ..WatchedModel::default() };
             let entry = self.models.entry(model.clone()).or_insert_with(new);
             entry.absence = None;
             match entry.follower.take() {
@@ -244,8 +234,10 @@ impl Watch {
 
     fn follow(&mut self, mut follower: Box<Follower>, listing: ModelListing) {
         let (shared, ModelListing { newest_first, is_partial, reload }) = (Arc::clone(&self.shared), listing);
+        let running_load = Arc::clone(&self.models[follower.model()].running_load);
         self.running.spawn(async move {
-            let outcome = reload.run(follower.follow(&shared, newest_first, is_partial)).await;
+            let followed = follower.follow(&shared, newest_first, is_partial, &running_load);
+            let outcome = reload.run(followed).await;
             (follower, outcome)
         });
     }

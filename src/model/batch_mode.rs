@@ -7,7 +7,7 @@ use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 pub enum BatchMode {
     /// The first dimension of every input and output counts rows, and any number of them fits.
     Any,
-    /// It counts rows and has this length: shorter calls are padded, longer ones are split.
+    /// The first dimension counts rows and has this length: shorter calls are padded, longer ones are split.
     Fixed(usize),
     /// Only the inputs have it, so the outputs of several rows cannot be separated. The rows of a list run
     /// one by one; whole tensors run as they are.
@@ -126,12 +126,8 @@ mod tests {
 
     fn specs(shapes: &[&[i64]]) -> Vec<TensorSpec> {
         let dim = |n: &i64| usize::try_from(*n).map_or_else(|_| Dim::Any(String::new()), Dim::Fixed);
-        let spec = |shape: &&[i64]| TensorSpec {
-            name: "x".to_owned(),
-            element: ElementType::F32,
-            shape: shape.iter().map(dim).collect(),
-            kind: ValueKind::Tensor,
-        };
+        let spec =
+            |shape: &&[i64]| TensorSpec::tensor("x", ElementType::F32, shape.iter().map(dim).collect());
         shapes.iter().map(spec).collect()
     }
 

@@ -1,8 +1,8 @@
 //! One version's graphs, run by several threads: rows go into calls, outputs come back as a response shows
 //! them.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use super::batch_mode::BatchMode;
 use super::input_adapter::InputAdapter;
@@ -15,6 +15,7 @@ use super::run::{Input, RunFailure, RunMode};
 use super::sharing::{Evidence, Sharing};
 use super::split_runs::{self, SplitRuns};
 use crate::error::Rejection;
+use crate::lock::lock;
 use crate::tensor::signature::TensorSpec;
 use crate::tensor::{Output, Show};
 
@@ -47,7 +48,7 @@ impl Executor {
     /// Tries whether requests may share calls, with rows that requests may send.
     pub(crate) fn try_rows(&mut self, stack: &RowStack) {
         let Some(rows) = stack.rows().filter(|rows| *rows > 1 && stack.differs()) else { return };
-        let chain = self.chains[0].get_mut().unwrap_or_else(PoisonError::into_inner);
+        let chain = &mut lock(&self.chains[0]);
         match probe::given_rows(chain, stack, rows) {
             Ok(trial) => self.sharing = Sharing::by_samples(trial.verdict, rows),
             Err(reason) => tracing::debug!(reason, "the samples' rows could not be tried"),
@@ -56,9 +57,7 @@ impl Executor {
 
     /// Ends the phase of loading: from now on calls cannot be terminated from outside.
     pub(crate) fn loaded(&mut self) {
-        for chain in &mut self.chains {
-            chain.get_mut().unwrap_or_else(PoisonError::into_inner).terminator = None;
-        }
+        self.chains.iter().for_each(|chain| lock(chain).terminator = None);
     }
 
     /// True when the rows of all requests run together, unless an output has disproved that.
@@ -110,14 +109,13 @@ impl Executor {
         use_outputs: impl FnOnce(&[Output<'_>]) -> T,
     ) -> Result<T, RunFailure> {
         let chain = &self.chains[thread % self.chains.len()];
-        let lock = || chain.lock().unwrap_or_else(PoisonError::into_inner);
         let format = &self.output_format;
         let split = match (mode, self.batch_mode) {
             (RunMode::Rows, BatchMode::Fixed(length)) => SplitRuns::Rows { length, is_padded: true },
             (RunMode::Rows, _) => match self.longest_call().filter(|length| rows > *length) {
                 Some(length) => SplitRuns::Rows { length, is_padded: false },
                 None => {
-                    let shown = lock().run(inputs, |outputs| {
+                    let shown = lock(chain).run(inputs, |outputs| {
                         let has_rows = |output: &Output<'_>| {
                             matches!(output.show, Show::Missing) || output.shape.first() == Some(&rows)
                         };
@@ -133,7 +131,7 @@ impl Executor {
             }
             (RunMode::EachRow, _) => SplitRuns::EachRow { counts_rows: Some(&self.counts_rows) },
             (RunMode::Whole, _) => {
-                let shown = lock().run(inputs, |outputs| format.apply(outputs, false, use_outputs));
+                let shown = lock(chain).run(inputs, |outputs| format.apply(outputs, false, use_outputs));
                 return shown.and_then(|shown| shown).map_err(RunFailure::Failed);
             }
         };

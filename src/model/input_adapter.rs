@@ -9,7 +9,7 @@ use crate::model::bundle::declaration::Declaration;
 use crate::model::run::Input;
 use crate::prepare::image::{ImageDeclaration, Plan};
 use crate::prepare::text::{TextDeclaration, Tokenizer};
-use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
+use crate::tensor::signature::{Dim, TensorSpec};
 use crate::tensor::{ElementType, Elements, Tensor, View};
 
 /// Limit of the elements that the images of one request become: 128 MiB of float32, or 222 images of 224 x
@@ -88,12 +88,12 @@ impl InputAdapter {
             return Err(vec![format!("image.input: expected one of the inputs {names:?}, got {wanted:?}")]);
         };
         let is_unbatched = mode == BatchMode::Unbatched && counts_images(&inputs[input]);
-        let plan = if mode == BatchMode::Unbatched && !is_unbatched {
-            declared.check(&with_rows(&inputs[input]))?
-        } else {
-            declared.check(&inputs[input])?
-        };
-        Ok(Self::Image { input, plan: Box::new(plan), is_unbatched })
+        let mut spec = inputs[input].clone();
+        if mode == BatchMode::Unbatched && !is_unbatched {
+            // The declaration of an image expects a dimension that counts rows.
+            spec.shape.insert(0, Dim::Any("rows".to_owned()));
+        }
+        Ok(Self::Image { input, plan: Box::new(declared.check(&spec)?), is_unbatched })
     }
 
     fn text(
@@ -113,14 +113,12 @@ impl InputAdapter {
             .and_then(|bytes| Tokenizer::load(&bytes, declared, inputs));
         match tokenizer {
             Ok(tokenizer) if problems.is_empty() => {
-                Ok(Self::Text { tokenizer: Box::new(tokenizer), fields: declared.fields.clone() })
+                return Ok(Self::Text { tokenizer: Box::new(tokenizer), fields: declared.fields.clone() });
             }
-            Ok(_) => Err(problems),
-            Err(more) => {
-                problems.extend(more);
-                Err(problems)
-            }
+            Ok(_) => {}
+            Err(more) => problems.extend(more),
         }
+        Err(problems)
     }
 
     /// The inputs of a request.
@@ -132,17 +130,10 @@ impl InputAdapter {
             Self::PassThrough => {}
             Self::Columns(columns) => requested.clone_from(&columns.requested),
             Self::Image { input, .. } => {
-                requested[*input].element = ElementType::Bytes;
-                requested[*input].shape = row();
-                requested[*input].kind = ValueKind::Tensor;
+                requested[*input] = TensorSpec::tensor(&inputs[*input].name, ElementType::Bytes, row());
             }
             Self::Text { fields, .. } => {
-                let spec = |name: &String| TensorSpec {
-                    name: name.clone(),
-                    element: ElementType::String,
-                    shape: row(),
-                    kind: ValueKind::Tensor,
-                };
+                let spec = |name: &String| TensorSpec::tensor(name, ElementType::String, row());
                 requested = fields.iter().map(spec).collect();
             }
         }
@@ -241,13 +232,6 @@ fn counts_images(spec: &TensorSpec) -> bool {
     spec.shape.len() == 4 && matches!(spec.shape[0], Dim::Any(_) | Dim::Fixed(1))
 }
 
-/// The input with a dimension that counts rows, which the declaration of an image expects.
-fn with_rows(spec: &TensorSpec) -> TensorSpec {
-    let mut spec = spec.clone();
-    spec.shape.insert(0, Dim::Any("rows".to_owned()));
-    spec
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,8 +239,7 @@ mod tests {
     #[test]
     fn too_many_images_are_refused_before_memory_is_taken() {
         let shape = vec![Dim::Any("rows".to_owned()), Dim::Fixed(3), Dim::Fixed(224), Dim::Fixed(224)];
-        let spec =
-            TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
+        let spec = TensorSpec::tensor("x", ElementType::F32, shape);
         let plan = Box::new(ImageDeclaration::default().check(&spec).unwrap());
         let input_adapter = InputAdapter::Image { input: 0, plan, is_unbatched: false };
         // The bytes are no images, which is found only if their number is accepted.

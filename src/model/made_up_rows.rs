@@ -4,7 +4,7 @@
 use crate::model::onnx::categories::OneHotEncoder;
 use crate::model::onnx::sizes::{self, MAX_MADE_UP_BYTES};
 use crate::tensor::signature::{TensorSpec, ValueKind};
-use crate::tensor::{ElementType, Elements};
+use crate::tensor::{ElementType, Elements, Tensor};
 
 /// Two sets of strings, to try in turn: some models parse numbers from them.
 pub(crate) const STRINGS: [[&str; 5]; 2] = [["", "1", "a", "b", "a b c"], ["0", "1", "2.5", "-3", "1000"]];
@@ -36,20 +36,20 @@ pub(crate) const ROWS: [Row; 6] =
 /// Rows as the model takes them: the first dimension of every input counts them.
 #[derive(Debug, Clone)]
 pub(crate) struct RowStack {
-    pub(crate) inputs: Vec<(Vec<usize>, Elements)>,
+    pub(crate) inputs: Vec<Tensor>,
 }
 
 impl RowStack {
     /// The number of rows; `None` if an input does not count them.
     pub(crate) fn rows(&self) -> Option<usize> {
-        let mut lengths = self.inputs.iter().map(|(shape, _)| shape.first().copied());
+        let mut lengths = self.inputs.iter().map(|tensor| tensor.shape.first().copied());
         let first = lengths.next().flatten()?;
         lengths.all(|length| length == Some(first)).then_some(first)
     }
 
     /// True when two of its rows differ.
     pub(crate) fn differs(&self) -> bool {
-        self.inputs.iter().any(|(shape, elements)| {
+        self.inputs.iter().any(|Tensor { shape, elements }| {
             let width: usize = shape.iter().skip(1).product();
             let row = |number: usize| elements.view().slice(number * width..(number + 1) * width);
             (1..shape[0]).any(|number| row(number) != row(0))
@@ -58,15 +58,7 @@ impl RowStack {
 
     /// Copies these rows, in this order.
     pub(crate) fn take(&self, rows: &[usize]) -> Self {
-        let take = |(shape, elements): &(Vec<usize>, Elements)| {
-            let width: usize = shape.iter().skip(1).product();
-            let mut taken = Elements::with_capacity(elements.element(), rows.len() * width);
-            for row in rows {
-                taken.extend_from(elements, row * width..(row + 1) * width);
-            }
-            ([&[rows.len()], &shape[1..]].concat(), taken)
-        };
-        Self { inputs: self.inputs.iter().map(take).collect() }
+        Self { inputs: self.inputs.iter().map(|tensor| tensor.take_rows(rows.iter().copied())).collect() }
     }
 }
 
@@ -103,12 +95,7 @@ impl RowMaker<'_> {
         Ok(RowStack { inputs: inputs.collect::<Result<_, _>>()? })
     }
 
-    fn input(
-        self,
-        spec: &TensorSpec,
-        rows: &[Row],
-        fill: Fill<'_>,
-    ) -> Result<(Vec<usize>, Elements), String> {
+    fn input(self, spec: &TensorSpec, rows: &[Row], fill: Fill<'_>) -> Result<Tensor, String> {
         let values = match spec.kind {
             ValueKind::Tensor | ValueKind::Optional => values(spec.element, fill.strings),
             ValueKind::OpenRank | ValueKind::Map { .. } | ValueKind::Sequence { .. } => None,
@@ -124,7 +111,7 @@ impl RowMaker<'_> {
         for encoder in self.encoders.iter().filter(|encoder| encoder.input == spec.name) {
             (0..rows.len()).for_each(|row| encoder.put_known(&mut elements, row, width));
         }
-        Ok(([&[rows.len()], &inner[..]].concat(), elements))
+        Ok(Tensor { shape: [&[rows.len()], &inner[..]].concat(), elements })
     }
 }
 

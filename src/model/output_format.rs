@@ -178,12 +178,9 @@ impl FormattedOutput {
         // declare.
         let row = if counts_rows { spec.shape.get(1..) } else { Some(&spec.shape[..]) };
         let is_one_value = counts_rows && row.is_some_and(<[Dim]>::is_empty);
+        let shown = format!("{:?} ({})", spec.name, spec.describe());
         if declared.activation != Activation::None && !spec.element.is_float() {
-            problem(format!(
-                "activation: expected an output of floats, got {:?} ({})",
-                spec.name,
-                spec.describe()
-            ));
+            problem(format!("activation: expected an output of floats, got {shown}"));
         }
         let labels = declared.labels.as_ref().and_then(|labels| match labels.names(folder) {
             Ok(labels) => Some(labels),
@@ -202,26 +199,18 @@ impl FormattedOutput {
         });
         let is_ranked = declared.top.is_some() || declared.threshold.is_some();
         let is_softmax = declared.activation == Activation::Softmax;
-        let about = || format!("{:?} ({})", spec.name, spec.describe());
         if is_one_value && is_softmax {
-            problem(format!(
-                "activation: a softmax needs several scores a row, {} has one value a row",
-                about()
-            ));
+            problem(format!("activation: a softmax needs several scores a row, {shown} has one value a row"));
         }
         if is_ranked && (is_one_value || names_classes && !spec.shape.is_empty()) {
-            problem(format!(
-                "top and threshold: expected several scores a row, {} has one value a row",
-                about()
-            ));
+            problem(format!("top and threshold: expected several scores a row, {shown} has one value a row"));
         }
         if spec.element == ElementType::String && labels.is_some() {
-            problem(format!("labels: expected an output of numbers, got {}", about()));
+            problem(format!("labels: expected an output of numbers, got {shown}"));
         } else if is_one_value && labels.is_some() && !names_classes {
             problem(format!(
-                "labels: expected several scores a row, or a class's position as a whole number, {} has one \
-                 value a row",
-                about()
+                "labels: expected several scores a row, or a class's position as a whole number, {shown} has \
+                 one value a row"
             ));
         }
         if let (Some(labels), Some(Dim::Fixed(width))) = (&labels, row.unwrap_or_default().last())
@@ -229,13 +218,9 @@ impl FormattedOutput {
             && !names_classes
         {
             let is_blank = labels.last().is_some_and(String::is_empty);
-            problem(format!(
-                "labels: expected {width}, one for each score of {:?} ({}), got {}{}",
-                spec.name,
-                spec.describe(),
-                labels.len(),
-                if is_blank { "; the last one is an empty line" } else { "" }
-            ));
+            let end = if is_blank { "; the last one is an empty line" } else { "" };
+            let got = labels.len();
+            problem(format!("labels: expected {width}, one for each score of {shown}, got {got}{end}"));
         }
         if let (Some(labels), false) = (&labels, is_ranked) {
             let mut seen = std::collections::HashSet::new();
@@ -294,7 +279,6 @@ fn class_names(output: &str, classes: View<'_>, labels: &[String]) -> Result<Ele
 mod tests {
     use super::*;
     use crate::model::bundle::declaration::Declaration;
-    use crate::tensor::signature::ValueKind;
 
     fn output_format(
         yaml: &str,
@@ -304,7 +288,7 @@ mod tests {
     ) -> (OutputFormat, String) {
         let dim = |n: &i64| usize::try_from(*n).map_or_else(|_| Dim::Any("n".to_owned()), Dim::Fixed);
         let shape = shape.iter().map(dim).collect();
-        let spec = TensorSpec { name: "y".to_owned(), element, shape, kind: ValueKind::Tensor };
+        let spec = TensorSpec::tensor("y", element, shape);
         let declaration = Declaration::parse(&format!("output: [{{from: y, {yaml}}}]")).unwrap();
         let mut problems = Vec::new();
         let output_format =
@@ -355,11 +339,8 @@ mod tests {
         has_rows: bool,
     ) -> Result<(Elements, Vec<usize>), String> {
         let output = [Output { name: "y", shape, elements, show: Show::Values }];
-        output_format.apply(&output, has_rows, |shown| {
-            let mut own = Elements::with_capacity(shown[0].elements.element(), 0);
-            own.extend_from_view(shown[0].elements);
-            (own, shown[0].shape.to_vec())
-        })
+        output_format
+            .apply(&output, has_rows, |shown| (shown[0].elements.to_elements(), shown[0].shape.to_vec()))
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::made_up_rows::{Fill, ROWS, Row, RowMaker, RowStack, STRINGS};
 use crate::model::onnx::chain::Chain;
 use crate::model::run::Input;
 use crate::tensor::signature::TensorSpec;
-use crate::tensor::{ElementType, Elements, Output, Show, View};
+use crate::tensor::{ElementType, Output, Show, Tensor, View};
 
 /// Result of a trial of several rows in one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,14 +44,14 @@ const MAX_FIXED_ROWS: usize = 1 << 16;
 
 /// One output of one call.
 #[derive(Debug, Clone, PartialEq)]
-enum CallOutput {
-    Tensor(Vec<usize>, Elements),
+enum TrialOutput {
+    Tensor(Tensor),
     Missing,
     /// A sequence, by the shapes of its tensors.
     Sequence(Vec<Vec<usize>>),
 }
 
-impl CallOutput {
+impl TrialOutput {
     fn own(output: &Output<'_>) -> Self {
         match output.show {
             Show::Missing => Self::Missing,
@@ -59,16 +59,14 @@ impl CallOutput {
                 Self::Sequence(parts.iter().map(|part| part.shape.to_vec()).collect())
             }
             Show::Values | Show::Named(_) | Show::Ranked { .. } => {
-                let mut elements = Elements::with_capacity(output.elements.element(), output.elements.len());
-                elements.extend_from_view(output.elements);
-                Self::Tensor(output.shape.to_vec(), elements)
+                Self::Tensor(Tensor { shape: output.shape.to_vec(), elements: output.elements.to_elements() })
             }
         }
     }
 
     fn counts(&self, rows: usize) -> bool {
         match self {
-            Self::Tensor(shape, _) => shape.first() == Some(&rows),
+            Self::Tensor(tensor) => tensor.shape.first() == Some(&rows),
             Self::Missing => true,
             Self::Sequence(shapes) => shapes.iter().all(|shape| shape.first() == Some(&rows)),
         }
@@ -76,7 +74,7 @@ impl CallOutput {
 
     fn describe(&self) -> String {
         match self {
-            Self::Tensor(shape, _) => format!("the shape {shape:?}"),
+            Self::Tensor(tensor) => format!("the shape {:?}", tensor.shape),
             Self::Missing => "no value".to_owned(),
             Self::Sequence(shapes) => format!("tensors of the shapes {shapes:?}"),
         }
@@ -140,11 +138,10 @@ fn at_length(
             Err(reason) => refusal = refusal.or(Some(reason)),
         }
     }
-    let comparable = usable.iter().filter(|row| row.is_comparable()).count();
-    if comparable < 2 {
+    let comparable: Vec<bool> = usable.iter().map(Row::is_comparable).collect();
+    if comparable.iter().filter(|is_comparable| **is_comparable).count() < 2 {
         return Err(refusal.unwrap_or_else(|| "no input can be made up".to_owned()));
     }
-    let comparable: Vec<bool> = usable.iter().map(Row::is_comparable).collect();
     let stack = maker.make(&usable, fill)?;
     TrialRows { stack: &stack, alone: &alone, comparable: &comparable }.judge(chain, rows_are_free, precision)
 }
@@ -154,7 +151,7 @@ fn at_length(
 /// # Errors
 /// A row alone fails, or gives another result each time.
 pub(crate) fn given_rows(chain: &mut Chain, stack: &RowStack, rows: usize) -> Result<Trial, String> {
-    let alone: Vec<Vec<CallOutput>> =
+    let alone: Vec<Vec<TrialOutput>> =
         (0..rows).map(|row| run(chain, &stack.take(&[row]))).collect::<Result<_, _>>()?;
     TrialRows { stack, alone: &alone, comparable: &vec![true; rows] }.judge(chain, true, Precision::Rounding)
 }
@@ -163,7 +160,7 @@ pub(crate) fn given_rows(chain: &mut Chain, stack: &RowStack, rows: usize) -> Re
 struct TrialRows<'a> {
     stack: &'a RowStack,
     /// Outputs of each row alone.
-    alone: &'a [Vec<CallOutput>],
+    alone: &'a [Vec<TrialOutput>],
     /// False for rows of which only the shapes of outputs are compared.
     comparable: &'a [bool],
 }
@@ -218,9 +215,9 @@ impl TrialRows<'_> {
 
 impl Trial {
     /// Notes which outputs of a call have `rows` rows.
-    fn see(&mut self, outputs: &[CallOutput], rows: usize, names: &[String]) {
+    fn see(&mut self, outputs: &[TrialOutput], rows: usize, names: &[String]) {
         for ((output, counts), name) in outputs.iter().zip(&mut self.counts_rows).zip(names) {
-            let is_sequence = matches!(output, CallOutput::Sequence(_));
+            let is_sequence = matches!(output, TrialOutput::Sequence(_));
             if output.counts(rows) && !is_sequence {
                 continue;
             }
@@ -249,8 +246,8 @@ pub(crate) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize
         let outputs = run(chain, &stack).ok()?;
         outputs.iter().all(|output| output.counts(length)).then_some(outputs)
     };
-    let is_same_row = |one: &[CallOutput], at: usize, other: &[CallOutput], place: usize| {
-        let row: Option<Vec<CallOutput>> = other.iter().map(|output| row_of(output, place)).collect();
+    let is_same_row = |one: &[TrialOutput], at: usize, other: &[TrialOutput], place: usize| {
+        let row: Option<Vec<TrialOutput>> = other.iter().map(|output| row_of(output, place)).collect();
         row.is_some_and(|row| first_difference(one, at, &row, Precision::Rounding).is_none())
     };
     let rows: Vec<Row> = (0..length).map(Row::Mixed).collect();
@@ -272,46 +269,36 @@ pub(crate) fn fixed_rows(chain: &mut Chain, inputs: &[TensorSpec], length: usize
 }
 
 /// One row of an output, as a call of that row alone gives it.
-fn row_of(output: &CallOutput, row: usize) -> Option<CallOutput> {
+fn row_of(output: &TrialOutput, row: usize) -> Option<TrialOutput> {
     match output {
-        CallOutput::Tensor(shape, elements) => {
-            let width: usize = shape.iter().skip(1).product();
-            let mut own = Elements::with_capacity(elements.element(), width);
-            own.extend_from(elements, row * width..(row + 1) * width);
-            Some(CallOutput::Tensor([&[1], &shape[1..]].concat(), own))
-        }
-        CallOutput::Missing => Some(CallOutput::Missing),
-        CallOutput::Sequence(_) => None,
+        TrialOutput::Tensor(tensor) => Some(TrialOutput::Tensor(tensor.take_rows([row].into_iter()))),
+        TrialOutput::Missing => Some(TrialOutput::Missing),
+        TrialOutput::Sequence(_) => None,
     }
 }
 
-fn run(chain: &mut Chain, stack: &RowStack) -> Result<Vec<CallOutput>, String> {
-    let views: Vec<Input<'_>> =
-        stack.inputs.iter().map(|(shape, elements)| Some((shape.clone(), elements.view()))).collect();
-    chain.run(&views, |outputs| outputs.iter().map(CallOutput::own).collect())
+fn run(chain: &mut Chain, stack: &RowStack) -> Result<Vec<TrialOutput>, String> {
+    let views: Vec<Input<'_>> = stack.inputs.iter().map(|tensor| Some(tensor.lend())).collect();
+    chain.run(&views, |outputs| outputs.iter().map(TrialOutput::own).collect())
 }
 
 /// The first output whose row `at` is not the one row of `alone`.
 fn first_difference(
-    together: &[CallOutput],
+    together: &[TrialOutput],
     at: usize,
-    alone: &[CallOutput],
+    alone: &[TrialOutput],
     precision: Precision,
 ) -> Option<usize> {
-    let is_same = |(one, other): (&CallOutput, &CallOutput)| match (one, other) {
-        (CallOutput::Tensor(shape, elements), CallOutput::Tensor(other_shape, others)) => {
-            let width: usize = shape.iter().skip(1).product();
-            if shape.get(1..) != other_shape.get(1..) || elements.element() != others.element() {
+    let is_same = |(one, other): (&TrialOutput, &TrialOutput)| match (one, other) {
+        (TrialOutput::Tensor(one), TrialOutput::Tensor(other)) => {
+            let (call, alone) = (one.elements.view(), other.elements.view());
+            if one.shape.get(1..) != other.shape.get(1..) || call.element() != alone.element() {
                 return false;
             }
+            let width: usize = one.shape.iter().skip(1).product();
             // Too few rows are reported as `NotRows`.
-            (at + 1) * width > elements.len()
-                || is_close(
-                    elements.view().slice(at * width..(at + 1) * width),
-                    others.view(),
-                    elements.view(),
-                    precision,
-                )
+            (at + 1) * width > call.len()
+                || is_close(call.slice(at * width..(at + 1) * width), alone, call, precision)
         }
         (one, other) => one == other,
     };

@@ -80,21 +80,26 @@ impl Models {
 
     /// Replaces the served version of a model. Batches in flight keep the old one until they end.
     pub(crate) fn swap(&self, model: Arc<Model>) {
-        self.serving.rcu(|serving| {
-            let mut serving = BTreeMap::clone(serving);
+        self.change(|serving| {
             serving.insert(Arc::clone(&model.name), Arc::clone(&model));
-            serving
         });
     }
 
     /// Takes a model out of service. Batches in flight keep it until they end.
     pub(crate) fn retire(&self, name: &str) -> Option<Arc<Model>> {
-        let before = self.serving.rcu(|serving| {
-            let mut serving = BTreeMap::clone(serving);
+        let before = self.change(|serving| {
             serving.remove(name);
-            serving
         });
         before.get(name).cloned()
+    }
+
+    /// Replaces the served models by a changed copy of them, and returns those before.
+    fn change(&self, change: impl Fn(&mut Serving)) -> Arc<Serving> {
+        self.serving.rcu(|serving| {
+            let mut serving = BTreeMap::clone(serving);
+            change(&mut serving);
+            serving
+        })
     }
 
     /// True while the request's model is still loading for the first time: another worker, or this one later,
@@ -110,9 +115,8 @@ impl Models {
 
     /// Ends the wait for a model that is served now, or cannot be.
     pub(crate) fn set_not_awaited(&self, name: &str) {
-        if self.awaited.load().contains(name) {
-            let mut awaited = BTreeSet::clone(&self.awaited.load());
-            awaited.remove(name);
+        let mut awaited = BTreeSet::clone(&self.awaited.load());
+        if awaited.remove(name) {
             self.set_awaited(awaited);
         }
     }

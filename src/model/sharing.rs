@@ -75,61 +75,45 @@ impl SharingQuestion<'_> {
     /// Decides by the mode that the shapes allow, and by a trial if the bundle does not decide.
     pub(crate) fn decide(&self, shapes_allow: BatchMode, chain: &mut Chain) -> SharingDecision {
         use Evidence::{Dependent, Independent};
-        let decision = |mode, evidence, why: &str| SharingDecision {
-            mode,
-            sharing: Sharing::new(evidence, why),
-            counts_rows: self.outputs_count_rows(None),
-        };
-        match shapes_allow {
+        let mut mode = shapes_allow;
+        let (evidence, why) = match shapes_allow {
             BatchMode::Unbatched if self.dimension == BatchDimension::None => {
-                decision(shapes_allow, Dependent, "model.yaml declares batching.dimension: none")
+                (Dependent, "model.yaml declares batching.dimension: none")
             }
-            BatchMode::Unbatched => {
-                decision(shapes_allow, Dependent, "the inputs have no dimension that counts rows")
-            }
-            BatchMode::Fixed(1) => decision(shapes_allow, Independent, "each row runs in a call of its own"),
+            BatchMode::Unbatched => (Dependent, "the inputs have no dimension that counts rows"),
+            BatchMode::Fixed(1) => (Independent, "each row runs in a call of its own"),
             BatchMode::Any | BatchMode::Fixed(_) if self.dimension == BatchDimension::Rows => {
-                decision(shapes_allow, Independent, "model.yaml declares batching.dimension: rows")
+                (Independent, "model.yaml declares batching.dimension: rows")
             }
-            BatchMode::Fixed(length) if probe::fixed_rows(chain, self.inputs, length) => decision(
-                shapes_allow,
-                Independent,
-                "made-up rows gave the same in every place and beside any others",
-            ),
-            BatchMode::Fixed(_) => decision(
-                BatchMode::Unbatched,
-                Dependent,
-                "made-up rows changed each other's outputs, or an output has no rows",
-            ),
-            BatchMode::Any | BatchMode::PerRow => {
-                let is_free =
-                    self.inputs.iter().all(|spec| spec.shape.first().is_none_or(|dim| dim.fixed().is_none()));
-                let trial = probe::free_rows(
-                    chain,
-                    RowMaker { inputs: self.inputs, encoders: self.encoders },
-                    is_free,
-                    self.precision,
-                );
-                let trial = trial.map_err(|reason| {
-                    let reason: String =
-                        reason.lines().next().unwrap_or_default().chars().take(200).collect();
-                    format!("it could not be tried with made-up rows: {reason}")
-                });
-                let counts_rows = self.outputs_count_rows(trial.as_ref().ok());
-                let (mode, sharing) = if is_free {
-                    self.decide_free(shapes_allow, trial)
-                } else {
-                    (
-                        BatchMode::PerRow,
-                        Sharing::new(
-                            Dependent,
-                            "its inputs take one row, its outputs have no dimension for rows",
-                        ),
-                    )
-                };
-                SharingDecision { mode, sharing, counts_rows }
+            BatchMode::Fixed(length) if probe::fixed_rows(chain, self.inputs, length) => {
+                (Independent, "made-up rows gave the same in every place and beside any others")
             }
-        }
+            BatchMode::Fixed(_) => {
+                mode = BatchMode::Unbatched;
+                (Dependent, "made-up rows changed each other's outputs, or an output has no rows")
+            }
+            BatchMode::Any | BatchMode::PerRow => return self.decide_by_trial(shapes_allow, chain),
+        };
+        let counts_rows = self.outputs_count_rows(None);
+        SharingDecision { mode, sharing: Sharing::new(evidence, why), counts_rows }
+    }
+
+    fn decide_by_trial(&self, shapes_allow: BatchMode, chain: &mut Chain) -> SharingDecision {
+        let is_free =
+            self.inputs.iter().all(|spec| spec.shape.first().is_none_or(|dim| dim.fixed().is_none()));
+        let maker = RowMaker { inputs: self.inputs, encoders: self.encoders };
+        let trial = probe::free_rows(chain, maker, is_free, self.precision).map_err(|reason| {
+            let reason: String = reason.lines().next().unwrap_or_default().chars().take(200).collect();
+            format!("it could not be tried with made-up rows: {reason}")
+        });
+        let counts_rows = self.outputs_count_rows(trial.as_ref().ok());
+        let (mode, sharing) = if is_free {
+            self.decide_free(shapes_allow, trial)
+        } else {
+            let why = "its inputs take one row, its outputs have no dimension for rows";
+            (BatchMode::PerRow, Sharing::new(Evidence::Dependent, why))
+        };
+        SharingDecision { mode, sharing, counts_rows }
     }
 
     fn decide_free(&self, shapes_allow: BatchMode, trial: Result<Trial, String>) -> (BatchMode, Sharing) {

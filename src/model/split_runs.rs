@@ -1,12 +1,13 @@
 //! Splits the rows of one run into several calls of the model, and joins their outputs.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::encode::MAX_ELEMENTS;
+use crate::lock::lock;
 use crate::model::onnx::chain::Chain;
 use crate::model::output_format::OutputFormat;
 use crate::model::run::{Input, RunFailure};
-use crate::tensor::{Elements, Output, Show, View};
+use crate::tensor::{Elements, Output, Show, Tensor, View};
 
 /// The share of one call. All inputs are stacked along their first dimension.
 #[derive(Debug, Clone, Copy)]
@@ -46,17 +47,14 @@ pub(crate) fn run<T>(
             between();
         }
         let taken = length.min(rows - begin);
-        let own: Vec<Option<(Vec<usize>, Elements)>> = inputs
+        let own: Vec<Option<Tensor>> = inputs
             .iter()
             .map(|input| {
                 let (shape, elements) = input.as_ref()?;
                 Some(call_input(shape, *elements, begin, taken, split))
             })
             .collect();
-        let views: Vec<Input<'_>> = own
-            .iter()
-            .map(|input| input.as_ref().map(|(shape, elements)| (shape.clone(), elements.view())))
-            .collect();
+        let views: Vec<Input<'_>> = own.iter().map(|input| input.as_ref().map(Tensor::lend)).collect();
         let mut add = |outputs: &[Output<'_>]| {
             elements += outputs.iter().map(Output::count).sum::<usize>();
             if elements > MAX_ELEMENTS {
@@ -68,7 +66,7 @@ pub(crate) fn run<T>(
             joined.iter_mut().zip(outputs).try_for_each(|(joined, output)| joined.add(output, taken, split))
         };
         // Not locked between two calls, when other inputs may run.
-        let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chain = lock(chain);
         let added = chain.run(&views, |outputs| {
             let failed = |reason| Err(RunFailure::Failed(reason));
             match split {
@@ -101,7 +99,7 @@ fn call_input(
     begin: usize,
     taken: usize,
     split: SplitRuns<'_>,
-) -> (Vec<usize>, Elements) {
+) -> Tensor {
     let width: usize = shape[1..].iter().product();
     let length = if let SplitRuns::Rows { length, is_padded: true } = split { length } else { taken };
     let mut own = Elements::with_capacity(elements.element(), length * width);
@@ -109,12 +107,11 @@ fn call_input(
     for _ in taken..length {
         own.extend_from_view(elements.slice((begin + taken - 1) * width..(begin + taken) * width));
     }
-    let shape = if let SplitRuns::Instances = split {
-        shape[1..].to_vec()
-    } else {
-        [&[length], &shape[1..]].concat()
+    let shape = match split {
+        SplitRuns::Instances => shape[1..].to_vec(),
+        SplitRuns::Rows { .. } | SplitRuns::EachRow { .. } => [&[length], &shape[1..]].concat(),
     };
-    (shape, own)
+    Tensor { shape, elements: own }
 }
 
 /// Lends the outputs of one row without the dimension that counts rows.
@@ -205,11 +202,15 @@ impl OwnShow {
     }
 }
 
+impl CallOutput {
+    fn tensor(&self) -> Option<&CallTensor> {
+        if let Self::Tensor(tensor) = self { Some(tensor) } else { None }
+    }
+}
+
 impl CallTensor {
     fn own(shape: &[usize], elements: View<'_>, rows: usize, show: OwnShow) -> Self {
-        let mut own = Elements::with_capacity(elements.element(), elements.len());
-        own.extend_from_view(elements);
-        Self { rows, shape: shape.to_vec(), elements: own, show }
+        Self { rows, shape: shape.to_vec(), elements: elements.to_elements(), show }
     }
 
     /// True when the rows of both fit into one tensor.
@@ -243,12 +244,8 @@ impl JoinedOutput {
                 };
                 let width: usize = inner.iter().product();
                 let elements = output.elements.slice(0..taken * width);
-                self.calls.push(CallOutput::Tensor(CallTensor::own(
-                    inner,
-                    elements,
-                    taken,
-                    OwnShow::of(show),
-                )));
+                let tensor = CallTensor::own(inner, elements, taken, OwnShow::of(show));
+                self.calls.push(CallOutput::Tensor(tensor));
             }
             (show, SplitRuns::EachRow { .. } | SplitRuns::Instances) => {
                 let tensor = CallTensor::own(output.shape, output.elements, 1, OwnShow::of(show));
@@ -263,32 +260,26 @@ impl JoinedOutput {
     /// # Errors
     /// They do not go together, and a call has several rows, which cannot be separated.
     fn stack(&mut self) -> Result<(), RunFailure> {
-        let mut tensors = self
-            .calls
-            .iter()
-            .map(|part| if let CallOutput::Tensor(tensor) = part { Some(tensor) } else { None });
+        let mut tensors = self.calls.iter().map(CallOutput::tensor);
         let first = tensors.next().flatten();
         let go_together =
             first.is_some_and(|first| tensors.all(|tensor| tensor.is_some_and(|t| t.goes_with(first))));
-        if go_together {
-            let tensors = self
-                .calls
-                .drain(..)
-                .filter_map(|part| if let CallOutput::Tensor(tensor) = part { Some(tensor) } else { None });
-            self.stacked = tensors.reduce(|mut all, mut next| {
-                all.rows += next.rows;
-                all.elements.append(&mut next.elements);
-                all
-            });
-            if let Some(stacked) = &mut self.stacked {
-                stacked.shape.insert(0, stacked.rows);
-            }
-            return Ok(());
+        if !go_together {
+            let has_several_rows = |call: &CallOutput| call.tensor().is_some_and(|tensor| tensor.rows > 1);
+            return if self.calls.iter().any(has_several_rows) { Err(self.inseparable()) } else { Ok(()) };
         }
-        let has_several_rows =
-            |part: &CallOutput| matches!(part, CallOutput::Tensor(tensor) if tensor.rows > 1);
-        if self.calls.iter().any(has_several_rows) {
-            return Err(self.inseparable());
+        for call in self.calls.drain(..) {
+            let CallOutput::Tensor(mut next) = call else { continue };
+            match &mut self.stacked {
+                Some(all) => {
+                    all.shape[0] += next.rows;
+                    all.elements.append(&mut next.elements);
+                }
+                None => {
+                    next.shape.insert(0, next.rows);
+                    self.stacked = Some(next);
+                }
+            }
         }
         Ok(())
     }

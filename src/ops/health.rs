@@ -6,12 +6,14 @@
 //! begin it again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::log_limits::{REMINDER, Throttle};
+
+use crate::lock::lock;
 
 /// The parts that a ready worker needs, in the order of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,14 +110,14 @@ impl Health {
 
     /// Records that a part works. True when it did not before, so that this is to be logged.
     pub fn works(&self, part: Part) -> bool {
-        self.lock()[part as usize].take().is_some()
+        lock(&self.parts)[part as usize].take().is_some()
     }
 
     /// Records that a part does not work. True when this is to be logged: the reason is new, or a
     /// [`REMINDER`] is due.
     pub fn fails(&self, part: Part, why: impl Into<String>) -> bool {
         let new = Trouble::new(why);
-        let known = &mut self.lock()[part as usize];
+        let known = &mut lock(&self.parts)[part as usize];
         match known {
             Some(known) if known.why == new.why => known.reminder.admit(),
             _ => known.insert(new).reminder.admit(),
@@ -124,13 +126,13 @@ impl Health {
 
     /// The reason why a part does not work; `None` when it does.
     pub fn trouble(&self, part: Part) -> Option<String> {
-        self.lock()[part as usize].as_ref().map(|trouble| trouble.why.clone())
+        lock(&self.parts)[part as usize].as_ref().map(|trouble| trouble.why.clone())
     }
 
     /// The reasons why the worker is not ready; empty when it is.
     pub fn troubles(&self) -> Vec<String> {
         let stopping = self.stop.is_cancelled().then(|| "stopping, nothing more is received".to_owned());
-        let failing: Vec<String> = self.lock().iter().flatten().map(|trouble| trouble.why.clone()).collect();
+        let failing: Vec<String> = lock(&self.parts).iter().flatten().map(|part| part.why.clone()).collect();
         stopping.into_iter().chain(failing).chain(self.stuck(Instant::now())).collect()
     }
 
@@ -138,7 +140,7 @@ impl Health {
     pub fn pulse(&self, stage: impl Into<String>) -> Arc<Pulse> {
         let pulse = Pulse { stage: stage.into(), start: Instant::now(), busy_since: AtomicU64::new(0) };
         let pulse = Arc::new(pulse);
-        let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pulses = lock(&self.pulses);
         pulses.retain(|pulse| pulse.strong_count() > 0);
         pulses.push(Arc::downgrade(&pulse));
         pulse
@@ -146,17 +148,13 @@ impl Health {
 
     /// A sentence for each stuck stage; empty when there is none.
     pub fn stuck(&self, now: Instant) -> Vec<String> {
-        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        let pulses = lock(&self.pulses);
         let stuck = pulses.iter().filter_map(Weak::upgrade).filter(|pulse| pulse.busy_for(now) >= STUCK);
         stuck
             .map(|pulse| {
                 format!("{} has made no progress for {} seconds", pulse.stage, pulse.busy_for(now).as_secs())
             })
             .collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, [Option<Trouble>; PARTS]> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

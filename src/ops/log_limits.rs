@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// Window in which equal lines are counted.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -29,7 +31,7 @@ impl Throttle {
     }
 
     pub fn admit(&self) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         let is_due = last.is_none_or(|at| at.elapsed() >= self.pause);
         if is_due {
             *last = Some(Instant::now());
@@ -40,10 +42,10 @@ impl Throttle {
 
 /// Equal lines, counted per kind.
 #[derive(Debug, Default)]
-pub(super) struct Repeats(Mutex<HashMap<u64, Kind>>);
+pub(super) struct Repeats(Mutex<HashMap<u64, CountedLine>>);
 
 #[derive(Debug)]
-struct Kind {
+struct CountedLine {
     /// Start of the current window: the time of its first line.
     start: Instant,
     written: u32,
@@ -57,8 +59,8 @@ impl Repeats {
         let mut hasher = DefaultHasher::new();
         kind.hash(&mut hasher);
         let kind = hasher.finish();
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |kind: &Kind| now.saturating_duration_since(kind.start) >= WINDOW;
+        let mut kinds = lock(&self.0);
+        let is_over = |kind: &CountedLine| now.saturating_duration_since(kind.start) >= WINDOW;
         match kinds.get_mut(&kind) {
             Some(known) if is_over(known) => {
                 (known.start, known.written) = (now, 1);
@@ -77,7 +79,7 @@ impl Repeats {
                     kinds.retain(|_, known| !is_over(known));
                 }
                 if kinds.len() < MOST_KINDS {
-                    kinds.insert(kind, Kind { start: now, written: 1, suppressed: 0 });
+                    kinds.insert(kind, CountedLine { start: now, written: 1, suppressed: 0 });
                 }
                 Some(0)
             }

@@ -5,7 +5,7 @@
 //! come and go.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::error::Code;
+use crate::lock::lock;
 
 /// Bucket bounds, 1-2.5-5 from 5 microseconds to 10 seconds: a decision tree takes microseconds, a
 /// transformer seconds.
@@ -39,6 +40,12 @@ const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512
 struct VersionLabels {
     model: String,
     version: String,
+}
+
+impl VersionLabels {
+    fn new(model: &str, version: &str) -> Self {
+        Self { model: model.to_owned(), version: version.to_owned() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,8 +116,8 @@ impl HistogramFamilies {
     }
 
     fn for_version(&self, labels: &VersionLabels) -> VersionHistograms {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = VersionLabels { model: OTHERS.to_owned(), version: String::new() };
+        let mut own = lock(&self.own);
+        let others = VersionLabels::new(OTHERS, "");
         let has_own = own.contains(labels) || own.len() < OWN_HISTOGRAMS && own.insert(labels.clone());
         let labels = if has_own { labels } else { &others };
         VersionHistograms {
@@ -122,7 +129,7 @@ impl HistogramFamilies {
     }
 
     fn remove(&self, labels: &VersionLabels) {
-        if self.own.lock().unwrap_or_else(PoisonError::into_inner).remove(labels) {
+        if lock(&self.own).remove(labels) {
             for family in [&self.batch_rows, &self.queue, &self.inference] {
                 family.remove(labels);
             }
@@ -134,8 +141,8 @@ impl HistogramFamilies {
 impl ModelMetrics {
     /// The handles of a version that is not in service: `/metrics` does not show them.
     pub fn unregistered() -> Self {
-        let labels = VersionLabels { model: String::new(), version: String::new() };
-        Self::new(&Family::default(), &Family::default(), &HistogramFamilies::new(), labels)
+        let (families, none) = (HistogramFamilies::new(), VersionLabels::new("", ""));
+        Self::new(&Family::default(), &Family::default(), &families, none)
     }
 
     fn new(
@@ -232,23 +239,19 @@ impl Metrics {
         registry.register_with_unit("request", help, Unit::Seconds, request);
         let help = "One call that publishes responses, until all of it is answered";
         registry.register_with_unit("publish", help, Unit::Seconds, publish.clone());
+        let ack_failures = "Acknowledgements that Pub/Sub did not take on an exactly-once subscription";
         let r = &mut registry;
         let requests = register(r, "requests", "Requests answered, by status: ok or the error code");
         let rows = register(r, "rows", "Rows predicted");
-        let none = VersionLabels { model: String::new(), version: String::new() };
         Arc::new(Self {
-            unrouted: ModelMetrics::new(&requests, &rows, &families, none),
+            unrouted: ModelMetrics::new(&requests, &rows, &families, VersionLabels::new("", "")),
             reloads: register(r, "reloads", "Model versions taken into service or refused"),
             messages_in_flight: register(r, "messages_in_hand", "Requests received and not settled yet"),
             bytes_in_flight: register(r, "bytes_in_hand", "Bytes of requests received and not settled yet"),
             nacked: register(r, "nacks", "Requests nacked unanswered"),
             overdue: register(r, "overdue", "Requests nacked after an hour in flight"),
             publish_failures: register(r, "publish_failures", "Responses that Pub/Sub did not accept"),
-            ack_failures: register(
-                r,
-                "ack_failures",
-                "Acknowledgements that Pub/Sub did not take on an exactly-once subscription",
-            ),
+            ack_failures: register(r, "ack_failures", ack_failures),
             stream_failures: register(r, "stream_failures", "Times that the request stream ended or failed"),
             models_serving: register(r, "models_serving", "Models with a version in service"),
             publish,
@@ -262,16 +265,16 @@ impl Metrics {
 
     /// Makes the handles of a version that is taken into service.
     pub fn for_version(&self, model: &str, version: &str) -> ModelMetrics {
-        let labels = VersionLabels { model: model.to_owned(), version: version.to_owned() };
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(|retired| *retired != labels);
+        let labels = VersionLabels::new(model, version);
+        lock(&self.retired).retain(|retired| *retired != labels);
         ModelMetrics::new(&self.requests, &self.rows, &self.families, labels)
     }
 
     /// Records that a version went out of service. Its series are removed after `MOST_RETIRED` further
     /// versions have.
     pub fn retire(&self, model: &str, version: &str) {
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.push_back(VersionLabels { model: model.to_owned(), version: version.to_owned() });
+        let mut retired = lock(&self.retired);
+        retired.push_back(VersionLabels::new(model, version));
         if retired.len() <= MOST_RETIRED {
             return;
         }

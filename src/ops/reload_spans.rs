@@ -10,7 +10,7 @@ use opentelemetry::{Context, KeyValue};
 
 use super::traces;
 
-/// One look at the source, with all the loads that it leads to. Dropping it ends its span.
+/// One look at the source with all the loads that it leads to, or one phase of it. Dropping it ends its span.
 #[derive(Debug)]
 pub struct Reload(Option<Context>);
 
@@ -24,9 +24,17 @@ impl Reload {
 
     /// Runs a part of the reload, so that phases find their parent span.
     pub async fn run<T, E: Display>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let Some(context) = &self.0 else { return work.await };
-        let outcome = work.with_context(context.clone()).await;
-        fail(context, &outcome);
+        match &self.0 {
+            Some(context) => self.record(work.with_context(context.clone()).await),
+            None => work.await,
+        }
+    }
+
+    /// Marks the span of a failure.
+    fn record<T, E: Display>(&self, outcome: Result<T, E>) -> Result<T, E> {
+        if let (Some(context), Err(error)) = (&self.0, &outcome) {
+            context.span().set_status(Status::error(error.to_string()));
+        }
         outcome
     }
 }
@@ -45,10 +53,7 @@ pub async fn phase<T, E: Display>(
     of: Option<(&str, &str)>,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let Some(context) = begin(name, of) else { return work.await };
-    let outcome = work.with_context(context.clone()).await;
-    end(&context, &outcome);
-    outcome
+    Reload(begin_phase(name, of)).run(work).await
 }
 
 /// Like [`phase`], for work that blocks its thread.
@@ -57,12 +62,9 @@ pub fn blocking_phase<T, E: Display>(
     of: Option<(&str, &str)>,
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    let Some(context) = begin(name, of) else { return work() };
-    let attached = context.clone().attach();
-    let outcome = work();
-    drop(attached);
-    end(&context, &outcome);
-    outcome
+    let phase = Reload(begin_phase(name, of));
+    let _attached = phase.0.clone().map(Context::attach);
+    phase.record(work())
 }
 
 /// Carries the current reload along with `work` to another thread.
@@ -74,7 +76,7 @@ pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     }
 }
 
-fn begin(name: &'static str, of: Option<(&str, &str)>) -> Option<Context> {
+fn begin_phase(name: &'static str, of: Option<(&str, &str)>) -> Option<Context> {
     let tracer = traces::tracer()?;
     let parent = Context::current();
     if !parent.span().span_context().is_sampled() {
@@ -89,15 +91,4 @@ fn begin(name: &'static str, of: Option<(&str, &str)>) -> Option<Context> {
     let builder = SpanBuilder::from_name(name).with_attributes(attributes);
     let span = tracer.build_with_context(builder, &parent);
     Some(parent.with_span(span))
-}
-
-fn end<T, E: Display>(context: &Context, outcome: &Result<T, E>) {
-    fail(context, outcome);
-    context.span().end();
-}
-
-fn fail<T, E: Display>(context: &Context, outcome: &Result<T, E>) {
-    if let Err(error) = outcome {
-        context.span().set_status(Status::error(error.to_string()));
-    }
 }

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use google_cloud_pubsub::model::Message;
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _,
     TracerProvider as _,
@@ -86,50 +85,51 @@ struct Spans {
     is_settled: bool,
 }
 
-/// Begins the trace of a message, or continues the one that its attributes name; no spans if it is not
-/// sampled.
-///
-/// Moves the context that was found to the attribute `traceparent`. `attempt` is the number of this delivery,
-/// where a dead-letter policy counts them.
-pub fn received(message: &mut Message, attempt: Option<i32>) -> MessageTrace {
+/// The properties of a message that its span shows.
+#[derive(Debug)]
+pub struct ReceivedMessage<'a> {
+    pub message_id: &'a str,
+    pub ordering_key: &'a str,
+    /// Length of the body.
+    pub bytes: usize,
+    /// The number of this delivery, where a dead-letter policy counts them.
+    pub attempt: Option<i32>,
+}
+
+/// Begins the trace of a message, or continues the one that its headers name; no spans if it is not sampled.
+/// Moves the context that was found to the header `traceparent`.
+pub fn received(headers: &mut HashMap<String, String>, message: &ReceivedMessage<'_>) -> MessageTrace {
     let Some(traces) = TRACES.get() else { return MessageTrace(None) };
-    let incoming = trace_context::incoming(&message.attributes);
-    if !matches!(incoming, Some((_, true))) && !message.attributes.is_empty() {
-        trace_context::replace(&mut message.attributes, incoming.as_ref().map(|(context, _)| context));
+    let incoming = trace_context::incoming(headers);
+    if !matches!(incoming, Some((_, true))) && !headers.is_empty() {
+        trace_context::replace(headers, incoming.as_ref().map(|(context, _)| context));
     }
     if !traces.gate.admits(incoming.as_ref().map(|(context, _)| context)) {
         return MessageTrace(None);
     }
     let builder = SpanBuilder::from_name(traces.receive).with_kind(SpanKind::Client);
     let mut receive = match incoming {
-        Some((context, _)) => {
-            let parent = Context::new().with_remote_span_context(context);
-            traces.tracer.build_with_context(builder, &parent)
-        }
+        Some((context, _)) => traces.build(builder, context),
         None => traces.tracer.build_with_context(builder, &traces.root),
     };
     if !receive.is_recording() {
         return MessageTrace(None);
     }
-    receive.set_attributes(traces.of_subscription("receive", "receive", message.message_id.clone()));
-    receive.set_attribute(body_size(message.data.len()));
-    if let Some(attempt) = attempt {
-        let attempt = KeyValue::new("messaging.gcp_pubsub.message.delivery_attempt", i64::from(attempt));
-        receive.set_attribute(attempt);
-    }
-    if !message.ordering_key.is_empty() {
-        let key = message.ordering_key.clone();
+    let ReceivedMessage { message_id, ordering_key, bytes, attempt } = *message;
+    receive.set_attributes(traces.of_subscription("receive", message_id));
+    receive.set_attribute(body_size(bytes));
+    receive.set_attributes(
+        attempt.map(|attempt| {
+            KeyValue::new("messaging.gcp_pubsub.message.delivery_attempt", i64::from(attempt))
+        }),
+    );
+    if !ordering_key.is_empty() {
+        let key = ordering_key.to_owned();
         receive.set_attribute(KeyValue::new("messaging.gcp_pubsub.message.ordering_key", key));
     }
-    let message_id = message.message_id.clone();
-    MessageTrace(Some(Box::new(Spans {
-        traces,
-        message_id,
-        receive,
-        process: None,
-        publish: None,
-        is_settled: false,
-    })))
+    let message_id = message_id.to_owned();
+    let spans = Spans { traces, message_id, receive, process: None, publish: None, is_settled: false };
+    MessageTrace(Some(Box::new(spans)))
 }
 
 impl MessageTrace {
@@ -166,10 +166,10 @@ impl MessageTrace {
             process.set_attribute(KeyValue::new("error.type", code.as_str()));
             process.set_status(Status::error(code.as_str()));
         }
-        let parent = Context::new().with_remote_span_context(process.span_context().clone());
+        let parent = process.span_context().clone();
         let traces = spans.traces;
         let builder = SpanBuilder::from_name(traces.publish).with_kind(SpanKind::Producer);
-        let mut publish = traces.tracer.build_with_context(builder, &parent);
+        let mut publish = traces.build(builder, parent);
         publish.set_attributes(operation("publish", "send", traces.topic));
         publish.set_attribute(body_size(bytes));
         trace_context::replace(attributes, Some(publish.span_context()));
@@ -205,10 +205,9 @@ impl Spans {
         let Self { traces, message_id, receive, process, .. } = self;
         process.get_or_insert_with(|| {
             receive.end();
-            let parent = Context::new().with_remote_span_context(receive.span_context().clone());
             let builder = SpanBuilder::from_name(traces.process).with_kind(SpanKind::Consumer);
-            let mut process = traces.tracer.build_with_context(builder, &parent);
-            process.set_attributes(traces.of_subscription("process", "process", message_id.clone()));
+            let mut process = traces.build(builder, receive.span_context().clone());
+            process.set_attributes(traces.of_subscription("process", message_id));
             process
         })
     }
@@ -225,17 +224,21 @@ impl Drop for Spans {
 }
 
 impl Traces {
+    /// Begins a span below `parent`.
+    fn build(&self, builder: SpanBuilder, parent: SpanContext) -> Span {
+        self.tracer.build_with_context(builder, &Context::new().with_remote_span_context(parent))
+    }
+
     fn of_subscription(
         &self,
         name: &'static str,
-        kind: &'static str,
-        message_id: String,
-    ) -> impl Iterator<Item = KeyValue> {
+        message_id: &str,
+    ) -> impl Iterator<Item = KeyValue> + use<> {
         let own = [
             KeyValue::new("messaging.destination.subscription.name", self.subscription),
-            KeyValue::new("messaging.message.id", message_id),
+            KeyValue::new("messaging.message.id", message_id.to_owned()),
         ];
-        operation(name, kind, self.subscription).into_iter().chain(own)
+        operation(name, name, self.subscription).into_iter().chain(own)
     }
 }
 
@@ -263,10 +266,10 @@ pub fn batch<'a>(
     let message_count = messages.len();
     let mut sampled: Vec<&mut Span> = messages.filter_map(MessageTrace::processing).collect();
     let contexts: Vec<SpanContext> = sampled.iter().map(|span| span.span_context().clone()).collect();
-    let parent = Context::new().with_remote_span_context(contexts.first()?.clone());
+    let parent = contexts.first()?.clone();
     let links = contexts.into_iter().map(|context| Link::new(context, Vec::new(), 0)).collect();
     let builder = SpanBuilder::from_name(format!("predict {model}")).with_links(links);
-    let mut span = traces.tracer.build_with_context(builder, &parent);
+    let mut span = traces.build(builder, parent);
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     span.set_attributes([
         KeyValue::new("predictd.model", model.to_owned()),

@@ -173,6 +173,11 @@ macro_rules! define_types {
                 self.len() == 0
             }
 
+            /// A copy of the elements.
+            pub fn to_elements(&self) -> Elements {
+                match self { $(Self::$variant(v) => Elements::$variant(v.to_vec())),+ }
+            }
+
             /// The elements of `range`; panics out of bounds, as slices do.
             pub fn slice(&self, range: std::ops::Range<usize>) -> View<'a> {
                 match self { $(Self::$variant(v) => View::$variant(&v[range])),+ }
@@ -194,6 +199,22 @@ impl ElementType {
 pub struct Tensor {
     pub shape: Vec<usize>,
     pub elements: Elements,
+}
+
+impl Tensor {
+    /// Its shape and its elements, as a call of a model takes them.
+    pub fn lend(&self) -> (Vec<usize>, View<'_>) {
+        (self.shape.clone(), self.elements.view())
+    }
+
+    /// Copies these rows, in this order. The first dimension counts rows.
+    pub fn take_rows(&self, rows: impl ExactSizeIterator<Item = usize>) -> Self {
+        let width: usize = self.shape.iter().skip(1).product();
+        let shape = [&[rows.len()], &self.shape[1..]].concat();
+        let mut elements = Elements::with_capacity(self.elements.element(), rows.len() * width);
+        rows.for_each(|row| elements.extend_from(&self.elements, row * width..(row + 1) * width));
+        Self { shape, elements }
+    }
 }
 
 /// One value of an input that is no tensor. It is one element: a request with three maps for a model that

@@ -76,6 +76,11 @@ impl ValueKind {
 }
 
 impl TensorSpec {
+    /// A plain tensor.
+    pub fn tensor(name: &str, element: ElementType, shape: Vec<Dim>) -> Self {
+        Self { name: name.to_owned(), element, shape, kind: ValueKind::Tensor }
+    }
+
     /// `float32[batch, 13]`, for error messages and `inspect`.
     pub fn describe(&self) -> String {
         let tensor = |element: ElementType, shape: &[Dim]| {

@@ -139,17 +139,14 @@ async fn compare(
 ) -> anyhow::Result<()> {
     versions.retain(|listed| listed.version < target.version);
     versions.sort_by(|a, b| b.version.cmp(&a.version));
-    let mut facts = vec![Facts { new_signature: Some(false), verdict: Verdict::Good(own.clone()) }];
+    let mut facts = vec![Facts { new_signature: Ok(false), verdict: Verdict::Good(own.clone()) }];
     for listed in &versions {
-        let new_signature = Some(source.declares_new_signature(listed).await?);
+        let new_signature = Ok(source.declares_new_signature(listed).await?);
         facts.push(Facts { new_signature, verdict: Verdict::Unknown });
     }
     let expected = loop {
         match choice::base(&facts, 0) {
-            Base::Open(at) => {
-                let opened = open(source, &runtime, &versions[at - 1]).await?;
-                facts[at].verdict = opened.map_or(Verdict::Bad, Verdict::Good);
-            }
+            Base::Open(at) => facts[at].verdict = open(source, &runtime, &versions[at - 1]).await?,
             Base::At(at) => break at,
             Base::None | Base::Unclear(_) => return Ok(()),
         }
@@ -164,12 +161,12 @@ async fn compare(
     }
 }
 
-/// The signature of an uploaded version; `None` where workers would refuse it.
+/// The judgement of workers on an uploaded version.
 async fn open(
     source: &Source,
     runtime: &Arc<Runtime>,
     listed: &ListedVersion,
-) -> anyhow::Result<Option<Interface>> {
+) -> anyhow::Result<Verdict<Interface>> {
     let from = source.address(&listed.model, &listed.version);
     let fetched = fetch(source, listed)
         .await
@@ -178,8 +175,10 @@ async fn open(
     let (runtime, name, version) =
         (runtime.with_one_thread(), listed.model.clone(), listed.version.to_string());
     let load = move || load::load(&runtime, &fetched.folder, &name, &version, from);
-    let loaded = tokio::task::spawn_blocking(load).await?;
-    Ok(loaded.ok().map(|model| Interface::of(&model.signature)))
+    Ok(match tokio::task::spawn_blocking(load).await? {
+        Ok(model) => Verdict::Good(Interface::of(&model.signature)),
+        Err(problem) => Verdict::Bad(problem.to_string()),
+    })
 }
 
 /// Reports if the version is the newest.

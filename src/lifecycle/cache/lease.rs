@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::lock::lock;
 
 /// The number of leases of each entry.
 #[derive(Debug, Default, Clone)]
@@ -20,16 +22,12 @@ pub struct Lease {
 
 impl Leases {
     pub(crate) fn take(&self, entry: &Path, stays: bool) -> Lease {
-        *self.lock().entry(entry.to_owned()).or_default() += 1;
+        *lock(&self.0).entry(entry.to_owned()).or_default() += 1;
         Lease { entry: entry.to_owned(), leases: self.clone(), stays }
     }
 
     pub(crate) fn contains(&self, entry: &Path) -> bool {
-        self.lock().contains_key(entry)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).contains_key(entry)
     }
 }
 
@@ -47,7 +45,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut leases = self.leases.lock();
+        let mut leases = lock(&self.leases.0);
         let left = leases.get_mut(&self.entry).map_or(0, |count| {
             *count -= 1;
             *count

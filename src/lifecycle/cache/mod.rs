@@ -12,7 +12,7 @@ mod tests;
 
 use std::fs::{self, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, ensure};
@@ -23,8 +23,8 @@ pub(crate) use self::entry::{Description, entry_name};
 pub use self::lease::Lease;
 use self::lease::Leases;
 use super::listing::ListedVersion;
-use crate::config;
 use crate::hint::Hint as _;
+use crate::lock::lock;
 
 /// Prefix of folders that are being written.
 const PARTIAL: &str = ".partial-";
@@ -41,8 +41,10 @@ pub struct Cache {
     leases: Leases,
     /// Bytes of the folders that are being written.
     partial: Arc<Mutex<u64>>,
-    /// Holds the lock of the root, and removes a temporary one when dropped.
-    kind: RootKind,
+    /// A temporary root, which is removed when this is dropped.
+    temporary: Option<TempDir>,
+    #[expect(dead_code, reason = "held for its lock")]
+    lock: fs::File,
 }
 
 /// A version that is being written. Dropping it removes the files.
@@ -62,17 +64,8 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        *self.all.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        *lock(&self.all) -= self.bytes;
     }
-}
-
-#[derive(Debug)]
-enum RootKind {
-    Temporary(
-        #[expect(dead_code, reason = "held for its drop")] TempDir,
-        #[expect(dead_code, reason = "held for its lock")] fs::File,
-    ),
-    Lasting(#[expect(dead_code, reason = "held for its lock")] fs::File),
 }
 
 impl Cache {
@@ -82,28 +75,21 @@ impl Cache {
     }
 
     /// Opens the configured directory, or a temporary one if none is configured or another worker uses it.
+    /// `budget`: the limit of its bytes. Private copies have none, since they exist only while their version
+    /// loads.
     ///
     /// # Errors
     /// The directory cannot be created or locked.
-    pub fn open(config: &config::Cache) -> anyhow::Result<Self> {
-        Self::with_budget(config, Some(config.size))
-    }
-
-    /// Like [`Self::open`], for private copies. They exist only while their version loads, so only the disk
-    /// limits their size.
-    ///
-    /// # Errors
-    /// The directory cannot be created or locked.
-    pub(crate) fn for_copies(config: &config::Cache) -> anyhow::Result<Self> {
-        Self::with_budget(config, None)
-    }
-
-    fn with_budget(config: &config::Cache, budget: Option<u64>) -> anyhow::Result<Self> {
-        if let Some(root) = &config.directory {
+    pub fn open(directory: Option<&Path>, budget: Option<u64>) -> anyhow::Result<Self> {
+        let new = |root: &Path, lock| {
+            let (leases, partial) = (Leases::default(), Arc::default());
+            Self { root: root.to_owned(), budget, leases, partial, temporary: None, lock }
+        };
+        if let Some(root) = directory {
             let context = || format!("cannot use the models' cache {root:?}");
-            if let Some(lock) = lock(root).with_context(context)? {
+            if let Some(lock) = lock_root(root).with_context(context)? {
                 remove_partials(root).with_context(context)?;
-                return Ok(Self::new(root.clone(), budget, RootKind::Lasting(lock)));
+                return Ok(new(root, lock));
             }
             tracing::warn!(
                 cache = ?root,
@@ -112,14 +98,11 @@ impl Cache {
             );
         }
         remove_abandoned(&std::env::temp_dir());
-        let (root, lock) = temporary()
+        let (temporary, lock) = temporary()
             .context("cannot make a temporary directory for the models' files")
             .hint("set `models.cache` to a directory that may be written to, or TMPDIR")?;
-        Ok(Self::new(root.path().to_owned(), budget, RootKind::Temporary(root, lock)))
-    }
-
-    fn new(root: PathBuf, budget: Option<u64>, kind: RootKind) -> Self {
-        Self { root, budget, leases: Leases::default(), partial: Arc::default(), kind }
+        let cache = new(temporary.path(), lock);
+        Ok(Self { temporary: Some(temporary), ..cache })
     }
 
     /// Finds the undamaged files of `listed`, and leases them. Reads all of them to verify their checksums.
@@ -156,7 +139,7 @@ impl Cache {
     /// The budget or the disk does not suffice even after evictions, or the folder cannot be created.
     pub fn begin(&self, bytes: u64) -> anyhow::Result<Partial> {
         // Several versions are written in parallel, but only one at a time evicts entries.
-        let mut all = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.partial);
         let (mut idle, mut leased) = (Vec::new(), *all);
         for entry in fs::read_dir(&self.root).context("cannot list the models' cache")? {
             let entry = entry?.path();
@@ -200,7 +183,7 @@ impl Cache {
 
     /// True when the content outlasts the process.
     pub fn is_lasting(&self) -> bool {
-        matches!(self.kind, RootKind::Lasting(_))
+        self.temporary.is_none()
     }
 
     /// Free bytes of the disk.
@@ -222,7 +205,7 @@ impl Cache {
         let folder = partial.folder.path();
         fs::write(folder.join(DESCRIPTION), description)?;
         // Held so that nothing is evicted between the rename and the lease.
-        let all = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lock(&self.partial);
         if entry.exists() {
             fs::remove_dir_all(&entry)?;
         }
@@ -238,7 +221,7 @@ impl Cache {
 }
 
 /// Locks a cache directory, and creates it if necessary; `None` if another process holds the lock.
-fn lock(root: &Path) -> anyhow::Result<Option<fs::File>> {
+fn lock_root(root: &Path) -> anyhow::Result<Option<fs::File>> {
     fs::create_dir_all(root)?;
     let lock = fs::File::create(root.join(LOCK))?;
     match lock.try_lock() {

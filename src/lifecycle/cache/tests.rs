@@ -20,11 +20,17 @@ fn put(cache: &Cache, listed: &ListedVersion, content: &[u8]) -> anyhow::Result<
 }
 
 fn open(root: &Path, size: u64) -> Cache {
-    Cache::open(&config::Cache { directory: Some(root.to_owned()), size }).unwrap()
+    Cache::open(Some(root), Some(size)).unwrap()
+}
+
+/// Sets the time of the last use.
+fn set_used(files: &Path, seconds: u64) {
+    let description = fs::File::options().append(true).open(files.with_file_name(DESCRIPTION)).unwrap();
+    description.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
 }
 
 #[test]
-fn what_is_kept_is_found_again_unless_damaged() {
+fn a_kept_version_is_found_again_unless_damaged() {
     let root = tempfile::tempdir().unwrap();
     let version = listed("1", b"abc");
     {
@@ -44,15 +50,13 @@ fn what_is_kept_is_found_again_unless_damaged() {
 }
 
 #[test]
-fn the_least_recently_used_goes_first_and_what_is_in_use_never() {
+fn the_least_recently_used_goes_first_and_a_leased_one_never() {
     let root = tempfile::tempdir().unwrap();
     let cache = open(root.path(), 9);
     let versions: Vec<ListedVersion> = ["1", "2", "3", "4"].map(|name| listed(name, b"abc")).into();
     let (_, serving) = put(&cache, &versions[0], b"abc").unwrap();
-    for (at, version) in versions.iter().enumerate().skip(1).take(2) {
-        let (files, _) = put(&cache, version, b"abc").unwrap();
-        let description = fs::File::options().append(true).open(files.with_file_name(DESCRIPTION)).unwrap();
-        description.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at as u64)).unwrap();
+    for (seconds, version) in [(1, &versions[1]), (2, &versions[2])] {
+        set_used(&put(&cache, version, b"abc").unwrap().0, seconds);
     }
     drop(cache.find("gs://b/m", &versions[1]).unwrap());
     drop(put(&cache, &versions[3], b"abc").unwrap());
@@ -71,9 +75,7 @@ fn a_version_that_is_about_to_be_used_outlasts_others() {
     let cache = open(root.path(), 6);
     let [first, second, third] = ["1", "2", "3"].map(|name| listed(name, b"abc"));
     for (seconds, version) in [(1, &first), (2, &second)] {
-        let (files, _) = put(&cache, version, b"abc").unwrap();
-        let description = fs::File::options().append(true).open(files.with_file_name(DESCRIPTION)).unwrap();
-        description.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        set_used(&put(&cache, version, b"abc").unwrap().0, seconds);
     }
     cache.mark_used("gs://b/m", &first);
     drop(put(&cache, &third, b"abc").unwrap());

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::super::cache::Cache;
 use super::super::download::Object;
-use super::super::listing::{Collector, ListedFile, ListedVersion, Listing};
+use super::super::listing::{ListedFile, ListedVersion, Listing, ListingBuilder};
 use super::fetched::Fetched;
 use crate::config;
 use crate::gcp::calls::in_time;
@@ -36,12 +36,11 @@ impl Bucket {
             storage: clients::storage().await?,
             control,
             name: name.to_owned(),
-            prefix: if prefix.is_empty() {
-                String::new()
-            } else {
-                format!("{}/", prefix.trim_end_matches('/'))
+            prefix: match prefix.trim_end_matches('/') {
+                "" => String::new(),
+                prefix => format!("{prefix}/"),
             },
-            cache: Arc::new(Cache::open(cache)?),
+            cache: Arc::new(Cache::open(cache.directory.as_deref(), Some(cache.size))?),
         })
     }
 
@@ -50,7 +49,7 @@ impl Bucket {
         let Self { name, prefix, .. } = self;
         let mut objects =
             self.control.list_objects().set_parent(bucket_resource(name)).set_prefix(prefix).by_item();
-        let mut collector = Collector::default();
+        let mut builder = ListingBuilder::default();
         let failed = || format!("cannot list gs://{name}/{prefix}");
         while let Some(object) = in_time(objects.next()).await.with_context(failed)? {
             let object = match object {
@@ -64,9 +63,9 @@ impl Bucket {
             let Some(path) = object.name.strip_prefix(prefix) else { continue };
             let size = u64::try_from(object.size).unwrap_or(0);
             let crc32c = object.checksums.and_then(|sums| sums.crc32c);
-            collector.add(path, size, object.generation, crc32c);
+            builder.add(path, size, object.generation, crc32c);
         }
-        Ok(collector.into_listing())
+        Ok(builder.finish())
     }
 
     /// Finds the version `from` in the cache, or downloads it there.

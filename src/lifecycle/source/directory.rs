@@ -15,10 +15,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, ensure};
 use tokio::fs;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::super::cache::Cache;
-use super::super::listing::{Collector, ListedFile, ListedVersion, Listing};
+use super::super::listing::{ListedFile, ListedVersion, Listing, ListingBuilder};
 use super::fetched::Fetched;
 
 /// Limit of nested folders below a model's.
@@ -42,29 +42,25 @@ impl Directory {
     ///
     /// # Errors
     /// A file cannot be read or has changed since the listing, or the disk has no room.
-    pub(crate) async fn fetch(
-        &self,
-        listed: &ListedVersion,
-        progress: impl Fn(u64),
-    ) -> anyhow::Result<Fetched> {
+    pub(crate) async fn fetch(&self, listed: &ListedVersion) -> anyhow::Result<Fetched> {
         let folder = self.root.join(&listed.model).join(listed.version.as_str());
         let Some(copies) = &self.copies else { return Ok(Fetched { folder, lease: None, copy: None }) };
         let partial = copies.begin(listed.size())?;
         for file in &listed.files {
             let (from, to) = (folder.join(&file.path), partial.files().join(&file.path));
-            copy(file, &from, &to, &progress).await.with_context(|| format!("cannot copy {from:?}"))?;
+            copy(file, &from, &to).await.with_context(|| format!("cannot copy {from:?}"))?;
         }
         Ok(Fetched { folder: partial.files(), lease: None, copy: Some(partial) })
     }
 }
 
-async fn copy(file: &ListedFile, from: &Path, to: &Path, progress: &impl Fn(u64)) -> anyhow::Result<()> {
+async fn copy(file: &ListedFile, from: &Path, to: &Path) -> anyhow::Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).await?;
     }
     // Opening must not block, even if a pipe has replaced the file.
     let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut source = fs::File::options().read(true).custom_flags(without_waiting).open(from).await?;
+    let source = fs::File::options().read(true).custom_flags(without_waiting).open(from).await?;
     let metadata = source.metadata().await?;
     ensure!(metadata.is_file(), "expected a file");
     // Waits until any later change of the file must show in its times.
@@ -72,15 +68,7 @@ async fn copy(file: &ListedFile, from: &Path, to: &Path, progress: &impl Fn(u64)
     tokio::time::sleep(TIME_STEP.saturating_sub(age)).await;
     let mut target = fs::File::create(to).await?;
     if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
-        let mut block = vec![0; BLOCK];
-        loop {
-            let count = source.read(&mut block).await?;
-            if count == 0 {
-                break;
-            }
-            target.write_all(&block[..count]).await?;
-            progress(count as u64);
-        }
+        tokio::io::copy_buf(&mut BufReader::with_capacity(BLOCK, source), &mut target).await?;
         target.flush().await?;
     }
     // By its name, since the file may have been replaced.
@@ -114,10 +102,11 @@ fn generation(metadata: &Metadata) -> i64 {
 /// # Errors
 /// The directory itself cannot be read.
 pub(crate) fn list(root: &Path) -> anyhow::Result<Listing> {
-    let mut walk = Walk { root, above: Vec::new(), files: HashMap::new(), collector: Collector::default() };
+    let mut walk =
+        Walk { root, above: Vec::new(), files: HashMap::new(), builder: ListingBuilder::default() };
     let metadata = std::fs::metadata(root).with_context(|| format!("cannot list {root:?}"))?;
     walk.folder(root, &metadata).map_err(|error| anyhow!("cannot list {root:?}: {error}"))?;
-    Ok(walk.collector.into_listing())
+    Ok(walk.builder.finish())
 }
 
 /// True for the error of a link without a target: a mistake in the source, not a failure to read it.
@@ -132,7 +121,7 @@ struct Walk<'a> {
     above: Vec<(u64, u64)>,
     /// The number of files of each version.
     files: HashMap<String, usize>,
-    collector: Collector,
+    builder: ListingBuilder,
 }
 
 impl Walk<'_> {
@@ -155,7 +144,7 @@ impl Walk<'_> {
             Err(error) if path.is_symlink() && is_dangling(&error) => {
                 return self.ignore(path, &format!("expected a link to something that is there: {error}"));
             }
-            // It was removed after its folder was listed.
+            // Removed after its folder was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => return self.unreadable(path, &error),
         };
@@ -181,21 +170,21 @@ impl Walk<'_> {
         *files += 1;
         if *files > MAX_FILES {
             let expected = format!("expected at most {MAX_FILES} files, the others are skipped");
-            return self.collector.ignore(version.trim_end_matches('/'), expected);
+            return self.builder.ignore(version.trim_end_matches('/'), expected);
         }
-        self.collector.add(relative, metadata.len(), generation(metadata), None);
+        self.builder.add(relative, metadata.len(), generation(metadata), None);
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
         let relative = path.strip_prefix(self.root).unwrap_or(path);
         if let Some(model) = relative.iter().next() {
-            self.collector.unreadable(model.to_string_lossy().into_owned());
+            self.builder.unreadable(model.to_string_lossy().into_owned());
         }
         self.ignore(path, &format!("expected something that can be read: {error}"));
     }
 
     fn ignore(&mut self, path: &Path, expected: &str) {
         let relative = path.strip_prefix(self.root).unwrap_or(path);
-        self.collector.ignore(&relative.to_string_lossy(), expected.to_owned());
+        self.builder.ignore(&relative.to_string_lossy(), expected.to_owned());
     }
 }

@@ -47,7 +47,7 @@ impl Source {
                 }
                 Self::Directory(Box::new(Directory {
                     root: root.clone(),
-                    copies: Some(Cache::for_copies(cache)?),
+                    copies: Some(Cache::open(cache.directory.as_deref(), None)?),
                 }))
             }
             config::Source::Bucket { bucket, prefix } => {
@@ -150,13 +150,13 @@ impl Source {
     }
 
     /// Brings exactly the listed generations to the local disk and verifies their sizes and checksums.
-    /// `progress` gets the number of bytes of each part received.
+    /// `progress` gets the number of bytes of each part downloaded.
     ///
     /// # Errors
     /// A file cannot be read, or the disk has no room. No partial files are left.
     pub async fn fetch(&self, listed: &ListedVersion, progress: impl Fn(u64)) -> anyhow::Result<Fetched> {
         match self {
-            Self::Directory(source) => source.fetch(listed, progress).await,
+            Self::Directory(source) => source.fetch(listed).await,
             Self::Bucket(source) => {
                 let from = self.address(&listed.model, &listed.version);
                 source.fetch(from, listed, progress).await

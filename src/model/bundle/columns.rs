@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use super::declaration::{self, Missing};
 use super::mlflow::TableSignature;
 use crate::error::Rejection;
-use crate::for_each_element_type;
 use crate::names::with_article;
-use crate::tensor::signature::{ColumnRules, Dim, TensorSpec, ValueKind};
+use crate::tensor::signature::{ColumnRules, Dim, TensorSpec};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 #[derive(Debug)]
@@ -104,12 +103,8 @@ impl Columns {
             if column.unknown.is_some() && column.categories.is_none() {
                 problem("unknown: expected categories beside it, got none".to_owned());
             }
-            columns.requested.push(TensorSpec {
-                name: column.name.clone(),
-                element,
-                shape: vec![Dim::Any("rows".to_owned())],
-                kind: ValueKind::Tensor,
-            });
+            let shape = vec![Dim::Any("rows".to_owned())];
+            columns.requested.push(TensorSpec::tensor(&column.name, element, shape));
             of_input[input].push(Field { requested, categories });
         }
         for (input, fields) in inputs.iter().zip(of_input) {
@@ -236,7 +231,7 @@ impl Categories {
 impl Field {
     fn append(&self, given: &Elements, row: usize, out: &mut Elements) -> Result<(), Rejection> {
         let Some(categories) = &self.categories else {
-            append_one(out, given, row);
+            out.extend_from(given, row..row + 1);
             return Ok(());
         };
         let Elements::String(texts) = given else { unreachable!("categories are requested as strings") };
@@ -255,20 +250,6 @@ impl Field {
     }
 }
 
-macro_rules! dispatch {
-    ($(($variant:ident, $rust:ty, $name:literal, $datatype:literal)),+ $(,)?) => {
-        fn append_one(out: &mut Elements, given: &Elements, row: usize) {
-            match (out, given) {
-                $((Elements::$variant(out), Elements::$variant(given)) => out.push(given[row].clone()),)+
-                (out, given) => {
-                    unreachable!("a column of {} for an input of {}", given.element(), out.element())
-                }
-            }
-        }
-    };
-}
-for_each_element_type!(dispatch);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,8 +258,7 @@ mod tests {
     fn columns(yaml: &str) -> Result<Columns, String> {
         let rows = Dim::Any("N".to_owned());
         let shape = vec![rows, Dim::Fixed(2)];
-        let input =
-            TensorSpec { name: "x".to_owned(), element: ElementType::F32, shape, kind: ValueKind::Tensor };
+        let input = TensorSpec::tensor("x", ElementType::F32, shape);
         let mut problems = Vec::new();
         let columns = Columns::new(&Declaration::parse(yaml)?.columns, &[input], &mut problems);
         if problems.is_empty() { Ok(columns) } else { Err(problems.join("; ")) }

@@ -1,25 +1,17 @@
 //! MLflow's pandas signature, validated against the model's inputs: the columns of a row, their order and
 //! their types.
 
-use serde::Deserialize;
-
 use crate::names::with_article;
 use crate::tensor::signature::{ColumnRule, ColumnRules, ColumnType, Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements};
 
 /// A column that `MLmodel` declares.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Column {
     pub name: String,
     /// `double`, `long`, `string` and so on.
-    #[serde(rename = "type")]
     pub kind: String,
-    #[serde(default = "is_required")]
     pub required: bool,
-}
-
-fn is_required() -> bool {
-    true
 }
 
 /// The part of a model's signature that columns make.
@@ -153,11 +145,11 @@ mod tests {
     fn input(name: &str, element: ElementType, width: Option<usize>) -> TensorSpec {
         let rows = Dim::Any("N".to_owned());
         let shape = std::iter::once(rows).chain(width.map(Dim::Fixed)).collect();
-        TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor }
+        TensorSpec::tensor(name, element, shape)
     }
 
     fn table(columns: &str, inputs: &[TensorSpec]) -> Result<TableSignature, String> {
-        let columns: Vec<Column> = serde_json::from_str(columns).unwrap();
+        let columns = crate::model::bundle::mlmodel::columns(columns).unwrap().unwrap();
         let mut problems = Vec::new();
         let table = TableSignature::new(&columns, inputs, &mut problems);
         if problems.is_empty() { Ok(table) } else { Err(problems.join("; ")) }

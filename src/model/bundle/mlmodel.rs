@@ -6,8 +6,19 @@ use serde::Deserialize;
 
 use super::mlflow;
 
+/// The name of the model's file, and the columns of its pandas signature; see [`columns`].
+///
+/// # Errors
+/// A sentence when the file is not understood or names no ONNX model.
+pub(super) fn read(text: &str) -> Result<(String, Option<Vec<mlflow::Column>>), String> {
+    let model: MlModel =
+        serde_saphyr::from_str(text).map_err(|error| format!("\"MLmodel\" is not understood: {error}"))?;
+    let inputs = model.signature.as_ref().and_then(|signature| signature.inputs.as_deref());
+    Ok((model.model_file()?, inputs.map_or(Ok(None), columns)?))
+}
+
 #[derive(Debug, Deserialize)]
-pub(super) struct MlModel {
+struct MlModel {
     flavors: BTreeMap<String, serde_json::Value>,
     signature: Option<MlSignature>,
 }
@@ -23,7 +34,7 @@ impl MlModel {
     ///
     /// # Errors
     /// The model has no ONNX flavour.
-    pub(super) fn model_file(&self) -> Result<String, String> {
+    fn model_file(&self) -> Result<String, String> {
         let onnx = self.flavors.get("onnx").ok_or_else(|| {
             let flavors: Vec<_> = self.flavors.keys().collect();
             format!("\"MLmodel\" has no flavour `onnx`, only {flavors:?}")
@@ -31,47 +42,44 @@ impl MlModel {
         let data = onnx.get("data").and_then(serde_json::Value::as_str);
         Ok(data.unwrap_or("model.onnx").to_owned())
     }
+}
 
-    /// The columns of a pandas signature; `None` for a tensor signature, or if columns have no names.
-    ///
-    /// # Errors
-    /// The signature cannot be parsed.
-    pub(super) fn columns(&self) -> Result<Option<Vec<mlflow::Column>>, String> {
-        #[derive(Deserialize)]
-        struct Column {
-            #[serde(rename = "type")]
-            kind: String,
-            name: Option<Name>,
-            required: Option<bool>,
-            /// Its opposite in MLflow before 2.9.
-            optional: Option<bool>,
-        }
-        /// A column's name; a frame that was made from an array has numbers.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Name {
-            Text(String),
-            Number(i64),
-        }
-        let Some(inputs) = self.signature.as_ref().and_then(|signature| signature.inputs.as_ref()) else {
-            return Ok(None);
-        };
-        let columns: Vec<Column> = serde_json::from_str(inputs)
-            .map_err(|error| format!("the signature's inputs in \"MLmodel\" are not understood: {error}"))?;
-        if columns.iter().any(|column| column.kind == "tensor") {
-            return Ok(None);
-        }
-        let named = |column: Column| {
-            let Column { kind, name, required, optional } = column;
-            let name = match name? {
-                Name::Text(text) => text,
-                Name::Number(number) => number.to_string(),
-            };
-            let required = required.unwrap_or(!optional.unwrap_or(false));
-            Some(mlflow::Column { name, kind, required })
-        };
-        Ok(columns.into_iter().map(named).collect())
+/// The columns of a pandas signature; `None` for a tensor signature, or if columns have no names.
+///
+/// # Errors
+/// The signature cannot be parsed.
+pub(super) fn columns(inputs: &str) -> Result<Option<Vec<mlflow::Column>>, String> {
+    #[derive(Deserialize)]
+    struct Column {
+        #[serde(rename = "type")]
+        kind: String,
+        name: Option<Name>,
+        required: Option<bool>,
+        /// Its opposite in MLflow before 2.9.
+        optional: Option<bool>,
     }
+    /// A column's name; a frame that was made from an array has numbers.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Name {
+        Text(String),
+        Number(i64),
+    }
+    let columns: Vec<Column> = serde_json::from_str(inputs)
+        .map_err(|error| format!("the signature's inputs in \"MLmodel\" are not understood: {error}"))?;
+    if columns.iter().any(|column| column.kind == "tensor") {
+        return Ok(None);
+    }
+    let named = |column: Column| {
+        let Column { kind, name, required, optional } = column;
+        let name = match name? {
+            Name::Text(text) => text,
+            Name::Number(number) => number.to_string(),
+        };
+        let required = required.unwrap_or(!optional.unwrap_or(false));
+        Some(mlflow::Column { name, kind, required })
+    };
+    Ok(columns.into_iter().map(named).collect())
 }
 
 #[cfg(test)]
@@ -81,10 +89,8 @@ mod tests {
     #[test]
     fn columns_of_every_mlflow_are_read() {
         let columns = |inputs: &str| {
-            let mlmodel =
-                format!("flavors:\n  onnx: {{data: model.onnx}}\nsignature:\n  inputs: '{inputs}'\n");
-            let mlmodel: MlModel = serde_saphyr::from_str(&mlmodel).unwrap();
-            mlmodel.columns().unwrap().unwrap()
+            let text = format!("flavors:\n  onnx: {{data: model.onnx}}\nsignature:\n  inputs: '{inputs}'\n");
+            read(&text).unwrap().1.unwrap()
         };
         let column = |name: &str, required: bool| mlflow::Column {
             name: name.to_owned(),

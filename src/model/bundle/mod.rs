@@ -11,7 +11,6 @@ use std::path::{Component, Path, PathBuf};
 
 use self::declaration::Declaration;
 pub use self::manifest::{MANIFEST, Manifest, ManifestFile, base64_be, size_and_crc32c};
-use self::mlmodel::MlModel;
 use crate::model::onnx::graph_file::GraphFile;
 use crate::model::onnx::model_file;
 
@@ -46,13 +45,12 @@ impl Bundle {
     /// Validates the version in `folder`. Reads the model file's structure, but loads no graph.
     pub fn open(folder: &Path) -> Result<Self, Problem> {
         check_manifest(folder)?;
-        let declaration = read_declaration(folder)?;
-        let mlmodel = read_mlmodel(folder)?;
-        let (name, columns) = match &mlmodel {
-            Some(mlmodel) => (
-                mlmodel.model_file().map_err(Problem::Refused)?,
-                mlmodel.columns().map_err(Problem::Refused)?,
-            ),
+        let declaration = match read_small(folder, DECLARATION)? {
+            Some(text) => Declaration::parse(&text).map_err(Problem::Refused)?,
+            None => Declaration::default(),
+        };
+        let (name, columns) = match read_small(folder, "MLmodel")? {
+            Some(text) => mlmodel::read(&text).map_err(Problem::Refused)?,
             None => ("model.onnx".to_owned(), None),
         };
         for name in declaration.files() {
@@ -61,10 +59,7 @@ impl Bundle {
             }
         }
         let mut graphs = Vec::new();
-        for name in [declaration.preprocess.as_ref(), Some(&name), declaration.postprocess.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        for name in declaration.preprocess.iter().chain([&name]).chain(&declaration.postprocess) {
             graphs.push(graph(folder, name)?);
         }
         let model_graph = usize::from(declaration.preprocess.is_some());
@@ -108,21 +103,20 @@ fn graph(folder: &Path, name: &str) -> Result<GraphFile, Problem> {
     GraphFile::of(&file, &bytes).map_err(Problem::Refused)
 }
 
-fn read_small(path: &Path) -> std::io::Result<String> {
-    let size = std::fs::metadata(path)?.len();
-    if size > MAX_DECLARATION_BYTES {
-        return Err(std::io::Error::other(format!(
-            "it has {size} bytes, expected {MAX_DECLARATION_BYTES} at most"
-        )));
-    }
-    std::fs::read_to_string(path)
-}
-
-fn read_declaration(folder: &Path) -> Result<Declaration, Problem> {
-    match read_small(&folder.join(DECLARATION)) {
-        Ok(text) => Declaration::parse(&text).map_err(Problem::Refused),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Declaration::default()),
-        Err(error) => Err(Problem::Refused(format!("cannot read \"model.yaml\": {error}"))),
+/// Reads a manifest or a declaration; `None` if there is none.
+fn read_small(folder: &Path, name: &str) -> Result<Option<String>, Problem> {
+    let path = folder.join(name);
+    let read = std::fs::metadata(&path).and_then(|metadata| match metadata.len() {
+        0..=MAX_DECLARATION_BYTES => std::fs::read_to_string(&path),
+        size => {
+            let message = format!("it has {size} bytes, expected {MAX_DECLARATION_BYTES} at most");
+            Err(std::io::Error::other(message))
+        }
+    });
+    match read {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Problem::Refused(format!("cannot read {name:?}: {error}"))),
     }
 }
 
@@ -146,11 +140,7 @@ fn local_path(name: &str) -> Result<&Path, Problem> {
 }
 
 fn check_manifest(folder: &Path) -> Result<(), Problem> {
-    let text = match read_small(&folder.join(MANIFEST)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Problem::Refused(format!("cannot read \"manifest.json\": {error}"))),
-    };
+    let Some(text) = read_small(folder, MANIFEST)? else { return Ok(()) };
     let manifest: Manifest = serde_json::from_str(&text)
         .map_err(|error| Problem::Refused(format!("\"manifest.json\" is not understood: {error}")))?;
     for (name, expected) in &manifest.files {
@@ -171,16 +161,6 @@ fn check_manifest(folder: &Path) -> Result<(), Problem> {
         }
     }
     Ok(())
-}
-
-fn read_mlmodel(folder: &Path) -> Result<Option<MlModel>, Problem> {
-    match read_small(&folder.join("MLmodel")) {
-        Ok(text) => serde_saphyr::from_str(&text)
-            .map(Some)
-            .map_err(|error| Problem::Refused(format!("\"MLmodel\" is not understood: {error}"))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Problem::Refused(format!("cannot read \"MLmodel\": {error}"))),
-    }
 }
 
 #[cfg(test)]

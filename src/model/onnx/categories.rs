@@ -3,28 +3,12 @@
 
 use std::collections::HashMap;
 
+use super::onnx_proto::*;
 use super::protobuf::{Field, Fields, Value};
 use crate::tensor::{Elements, View};
 
-/// Field numbers of onnx.proto's GraphProto, NodeProto, AttributeProto, TensorProto and of a ValueInfoProto's
-/// shape.
-const GRAPH: u64 = 7;
-const NODE: u64 = 1;
-const INITIALIZER: u64 = 5;
-const INPUT: u64 = 11;
-const NODE_INPUT: u64 = 1;
-const NODE_OUTPUT: u64 = 2;
-const OPERATOR: u64 = 4;
-const ATTRIBUTE: u64 = 5;
-const ATTRIBUTE_NAME: u64 = 1;
-const INTEGER: u64 = 3;
-const INTEGERS: u64 = 8;
-const STRINGS: u64 = 9;
-const TENSOR_NAME: u64 = 8;
-const TENSOR_INTEGERS: u64 = 7;
-const TENSOR_BYTES: u64 = 9;
+/// TensorProto.DataType.
 const INT64: u64 = 7;
-const DATA_TYPE: u64 = 2;
 
 /// Limit of the nodes visited between all encoders of a model and its inputs; converters make four for each
 /// encoder. A crafted file may have exponentially many paths.
@@ -65,26 +49,18 @@ pub(crate) fn is_refusal(reason: &str) -> bool {
 impl OneHotEncoder {
     /// Puts a known value into its column of `row`, a different one for each row if there are enough.
     pub(crate) fn put_known(&self, elements: &mut Elements, row: usize, width: usize) {
-        fn put<T, K>(elements: &mut [T], at: usize, known: &[K], row: usize, value: impl Fn(&K) -> T) {
-            if let (Some(element), Some(known)) = (elements.get_mut(at), known.get(row % known.len().max(1)))
-            {
-                *element = value(known);
-            }
-        }
-        if self.column >= width {
+        let count = match &self.known {
+            KnownCategories::Texts(known) => known.len(),
+            KnownCategories::Numbers(known) => known.len(),
+        };
+        if count == 0 || self.column >= width {
             return;
         }
-        let at = row * width + self.column;
+        let (from, at) = (row % count, row * width + self.column);
         match (&self.known, elements) {
-            (KnownCategories::Texts(known), Elements::String(texts)) => {
-                put(texts, at, known, row, String::clone)
-            }
-            (KnownCategories::Numbers(known), Elements::I64(numbers)) => {
-                put(numbers, at, known, row, |known| *known)
-            }
-            (KnownCategories::Numbers(known), Elements::F32(numbers)) => {
-                put(numbers, at, known, row, |known| *known as f32)
-            }
+            (KnownCategories::Texts(known), Elements::String(texts)) => texts[at].clone_from(&known[from]),
+            (KnownCategories::Numbers(known), Elements::I64(numbers)) => numbers[at] = known[from],
+            (KnownCategories::Numbers(known), Elements::F32(numbers)) => numbers[at] = known[from] as f32,
             _ => {}
         }
     }
@@ -92,31 +68,29 @@ impl OneHotEncoder {
     /// The first unknown value of its column, in rows of `width` elements.
     pub(crate) fn find_unknown(&self, values: View<'_>, width: usize) -> Option<UnknownCategory> {
         const SHOWN: usize = 20;
-        let own = |all: usize| (self.column..all).step_by(width.max(1)).enumerate();
-        let column = self.column;
-        match (&self.known, values) {
+        let mut own = (self.column..values.len()).step_by(width.max(1)).enumerate();
+        let (row, value, known) = match (&self.known, values) {
             (KnownCategories::Texts(known), View::String(texts)) => {
-                let (row, at) = own(texts.len()).find(|(_, at)| !known.contains(&texts[*at]))?;
-                let known = format!("{:?}", &known[..known.len().min(SHOWN)]);
-                Some(UnknownCategory { row, column, value: format!("{:.100?}", texts[at]), known })
+                let (row, at) = own.find(|(_, at)| !known.contains(&texts[*at]))?;
+                (row, format!("{:.100?}", texts[at]), format!("{:?}", &known[..known.len().min(SHOWN)]))
             }
             (KnownCategories::Numbers(known), values) if !matches!(values, View::String(_)) => {
                 let numbers = values.to_f64();
                 // ONNX Runtime casts floats in the same way.
-                let (row, at) = own(numbers.len()).find(|(_, at)| !known.contains(&(numbers[*at] as i64)))?;
-                let known = format!("{:?}", &known[..known.len().min(SHOWN)]);
-                Some(UnknownCategory { row, column, value: numbers[at].to_string(), known })
+                let (row, at) = own.find(|(_, at)| !known.contains(&(numbers[*at] as i64)))?;
+                (row, numbers[at].to_string(), format!("{:?}", &known[..known.len().min(SHOWN)]))
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(UnknownCategory { row, column: self.column, value, known })
     }
 }
 
 /// The encoders of a model that refuse unknown values and take a column of an input unchanged. Empty if
 /// `model` is no ONNX model.
 pub(crate) fn encoders(model: &[u8]) -> Vec<OneHotEncoder> {
-    let Some(graph) = Fields(model).last(GRAPH) else { return Vec::new() };
-    let nodes: Vec<Node<'_>> = Fields(graph).named(NODE).flatten().map(Node::of).collect();
+    let Some(graph) = Fields(model).last(MODEL_GRAPH) else { return Vec::new() };
+    let nodes: Vec<Node<'_>> = Fields(graph).named(GRAPH_NODE).flatten().map(Node::of).collect();
     let is_strict = |node: &&Node<'_>| node.operator == b"OneHotEncoder" && node.integer("zeros") == Some(0);
     let strict: Vec<&Node<'_>> = nodes.iter().filter(is_strict).collect();
     if strict.is_empty() {
@@ -130,12 +104,12 @@ pub(crate) fn encoders(model: &[u8]) -> Vec<OneHotEncoder> {
         let (input, column) = graph.origin(node.inputs.first()?, 0, &mut visits)?;
         let texts: Vec<String> = node
             .attribute("cats_strings")
-            .flat_map(|attribute| Fields(attribute).named(STRINGS).flatten())
+            .flat_map(|attribute| Fields(attribute).named(ATTRIBUTE_STRINGS).flatten())
             .map(|text| String::from_utf8_lossy(text).into_owned())
             .collect();
         let known = if texts.is_empty() {
             KnownCategories::Numbers(
-                node.attribute("cats_int64s").flat_map(|found| integers(found, INTEGERS)).collect(),
+                node.attribute("cats_int64s").flat_map(|found| integers(found, ATTRIBUTE_INTEGERS)).collect(),
             )
         } else {
             KnownCategories::Texts(texts)
@@ -156,7 +130,7 @@ impl<'a> Node<'a> {
     fn of(whole: &'a [u8]) -> Self {
         Self {
             whole,
-            operator: Fields(whole).last(OPERATOR).unwrap_or_default(),
+            operator: Fields(whole).last(NODE_OPERATOR).unwrap_or_default(),
             inputs: Fields(whole).named(NODE_INPUT).flatten().collect(),
             outputs: Fields(whole).named(NODE_OUTPUT).flatten().collect(),
         }
@@ -164,11 +138,11 @@ impl<'a> Node<'a> {
 
     fn attribute(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let is_it = move |found: &&[u8]| Fields(found).last(ATTRIBUTE_NAME) == Some(name.as_bytes());
-        Fields(self.whole).named(ATTRIBUTE).flatten().filter(is_it)
+        Fields(self.whole).named(NODE_ATTRIBUTE).flatten().filter(is_it)
     }
 
     fn integer(&self, name: &str) -> Option<i64> {
-        self.attribute(name).last().map(|found| Fields(found).varint(INTEGER).unwrap_or(0) as i64)
+        self.attribute(name).last().map(|found| Fields(found).varint(ATTRIBUTE_INTEGER).unwrap_or(0) as i64)
     }
 
     /// True when it works along the elements of a row.
@@ -242,9 +216,9 @@ impl<'a> Graph<'a> {
             return None;
         }
         let name = *node.inputs.get(1)?;
-        let mut constants = Fields(self.graph).named(INITIALIZER).flatten();
+        let mut constants = Fields(self.graph).named(GRAPH_INITIALIZER).flatten();
         let tensor = constants.find(|tensor| Fields(tensor).last(TENSOR_NAME) == Some(name))?;
-        if Fields(tensor).varint(DATA_TYPE) != Some(INT64) {
+        if Fields(tensor).varint(TENSOR_DATA_TYPE) != Some(INT64) {
             return None;
         }
         let own: Vec<i64> = match Fields(tensor).last(TENSOR_BYTES) {
@@ -255,19 +229,18 @@ impl<'a> Graph<'a> {
     }
 
     fn inputs(&self) -> impl Iterator<Item = &'a [u8]> {
-        Fields(self.graph).named(INPUT).flatten()
+        Fields(self.graph).named(GRAPH_INPUT).flatten()
     }
 }
 
 /// The name of a ValueInfoProto.
 fn named(value: &[u8]) -> Option<&[u8]> {
-    Fields(value).last(1)
+    Fields(value).last(VALUE_NAME)
 }
 
 /// The length of the second dimension of a ValueInfoProto.
 fn second_dimension(value: &[u8]) -> Option<usize> {
-    // Its type, the tensor type, the shape.
-    let shape = Fields(Fields(Fields(value).last(2)?).last(1)?).last(2)?;
+    let shape = Fields(Fields(Fields(value).last(VALUE_TYPE)?).last(TYPE_TENSOR)?).last(TYPE_SHAPE)?;
     let second = Fields(shape).named(1).flatten().nth(1)?;
     usize::try_from(Fields(second).varint(1)?).ok()
 }
@@ -299,22 +272,23 @@ mod tests {
     fn exponentially_many_paths_are_cut_off() {
         use super::super::protobuf::Message;
         let node = |operator: &str, input: &str, times: usize, output: &str, attribute: Message| {
-            let node = Message::default().bytes(NODE_OUTPUT, output).bytes(OPERATOR, operator);
+            let node = Message::default().bytes(NODE_OUTPUT, output).bytes(NODE_OPERATOR, operator);
             let node = (0..times).fold(node, |node, _| node.bytes(NODE_INPUT, input));
-            node.bytes(ATTRIBUTE, attribute)
+            node.bytes(NODE_ATTRIBUTE, attribute)
         };
-        let attribute =
-            |name: &str, value| Message::default().bytes(ATTRIBUTE_NAME, name).number(INTEGER, value);
+        let attribute = |name: &str, value| {
+            Message::default().bytes(ATTRIBUTE_NAME, name).number(ATTRIBUTE_INTEGER, value)
+        };
         let mut graph = Message::default();
         for number in 0..12 {
             let (from, to) = (format!("x{number}"), format!("x{}", number + 1));
-            graph = graph.bytes(NODE, node("Concat", &from, 16, &to, attribute("axis", 1)));
+            graph = graph.bytes(GRAPH_NODE, node("Concat", &from, 16, &to, attribute("axis", 1)));
         }
-        graph = graph.bytes(NODE, node("OneHotEncoder", "x12", 1, "y", attribute("zeros", 0)));
+        graph = graph.bytes(GRAPH_NODE, node("OneHotEncoder", "x12", 1, "y", attribute("zeros", 0)));
         let dimension = Message::default().number(1, 1);
         let shape = Message::default().bytes(1, &dimension).bytes(1, &dimension);
         let tensor = Message::default().bytes(1, Message::default().bytes(2, shape));
-        graph = graph.bytes(INPUT, Message::default().bytes(1, "x0").bytes(2, tensor));
-        assert!(encoders(&Message::default().bytes(GRAPH, graph).0).is_empty());
+        graph = graph.bytes(GRAPH_INPUT, Message::default().bytes(1, "x0").bytes(2, tensor));
+        assert!(encoders(&Message::default().bytes(MODEL_GRAPH, graph).0).is_empty());
     }
 }

@@ -44,12 +44,12 @@ pub(crate) struct Chain {
 #[derive(Debug)]
 struct Graph {
     session: Session,
-    inputs: Vec<InputSource>,
+    inputs: Vec<SessionInput>,
 }
 
 /// The source of a session's input.
 #[derive(Debug, Clone, Copy)]
-enum InputSource {
+enum SessionInput {
     Request(usize),
     /// The flag that says whether the request gives this optional input.
     IsGiven(usize),
@@ -83,12 +83,12 @@ impl GraphOutput {
     }
 
     /// The sources for a later graph's input of the same name.
-    fn feeds(self, to: &GraphIo) -> anyhow::Result<Vec<InputSource>> {
-        let value = InputSource::Graph(self.graph, self.value);
+    fn feeds(self, to: &GraphIo) -> anyhow::Result<Vec<SessionInput>> {
+        let value = SessionInput::Graph(self.graph, self.value);
         Ok(match (self.presence, to.is_optional()) {
             (None, false) => vec![value],
-            (None, true) => vec![value, InputSource::True],
-            (Some(presence), true) => vec![value, InputSource::Graph(self.graph, presence)],
+            (None, true) => vec![value, SessionInput::True],
+            (Some(presence), true) => vec![value, SessionInput::Graph(self.graph, presence)],
             (Some(_), false) => bail!(
                 "input {:?} takes an optional output of an earlier graph, which may be missing; make it \
                  optional, too",
@@ -111,7 +111,7 @@ impl Chain {
             inputs: Vec::new(),
             output_specs: Vec::new(),
             row_kinds: Vec::new(),
-            terminator: runtime.terminator().cloned(),
+            terminator: runtime.terminator.clone(),
         };
         let mut given: Vec<(String, GraphOutput)> = Vec::new();
         for (number, file) in files.iter().enumerate() {
@@ -120,7 +120,7 @@ impl Chain {
                 bail!("the load was terminated");
             }
             let OpenedGraph { session, inputs: declared, outputs } =
-                OpenedGraph::open(runtime.environment(), file, options)?;
+                OpenedGraph::open(&runtime.environment, file, options)?;
             let mut inputs = Vec::new();
             let mut takes_from_before = number == 0;
             for outlet in &declared {
@@ -131,8 +131,8 @@ impl Chain {
                     }
                     None => {
                         let input = chain.request_input(outlet)?;
-                        inputs.push(InputSource::Request(input));
-                        inputs.extend(outlet.is_optional().then_some(InputSource::IsGiven(input)));
+                        inputs.push(SessionInput::Request(input));
+                        inputs.extend(outlet.is_optional().then_some(SessionInput::IsGiven(input)));
                     }
                 }
             }
@@ -191,14 +191,14 @@ impl Chain {
     ) -> Result<T, String> {
         let mut computed: Vec<SessionOutputs<'_>> = Vec::with_capacity(self.graphs.len());
         for Graph { session, inputs: feeds } in &mut self.graphs {
-            let value = |feed: &InputSource| match *feed {
-                InputSource::Request(index) => match &inputs[index] {
+            let value = |feed: &SessionInput| match *feed {
+                SessionInput::Request(index) => match &inputs[index] {
                     Some((shape, elements)) => input_value(shape, *elements),
                     None => input_value(&[0], View::empty(self.inputs[index].element)),
                 },
-                InputSource::IsGiven(index) => flag(inputs[index].is_some()),
-                InputSource::True => flag(true),
-                InputSource::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
+                SessionInput::IsGiven(index) => flag(inputs[index].is_some()),
+                SessionInput::True => flag(true),
+                SessionInput::Graph(graph, output) => Ok(SessionInputValue::from(&computed[graph][output])),
             };
             let values: Vec<SessionInputValue<'_>> = feeds
                 .iter()
@@ -213,26 +213,21 @@ impl Chain {
             drop(values);
             computed.push(outputs);
         }
-        let values: Vec<_> = self.outputs.iter().map(|given| &computed[given.graph][given.value]).collect();
-        let about = |at: usize, reason: String| format!("output {:?}: {reason}", self.output_specs[at].name);
-        let hold = |(at, given): (usize, &GraphOutput)| {
-            let is_missing = match given.presence {
-                Some(presence) => !is_true(&computed[given.graph][presence])?,
-                None => false,
-            };
-            if is_missing { Ok(OutputValue::Missing) } else { OutputValue::of(values[at]) }
+        let own = |output: &GraphOutput| match output.presence {
+            Some(presence) if !is_true(&computed[output.graph][presence])? => Ok(OutputValue::Missing),
+            _ => OutputValue::of(&computed[output.graph][output.value]),
         };
-        let held: Vec<OutputValue> = self
-            .outputs
-            .iter()
-            .enumerate()
-            .map(|(at, given)| hold((at, given)).map_err(|reason| about(at, reason)))
-            .collect::<Result<_, _>>()?;
-        let mut parts: Vec<Vec<Output<'_>>> = held.iter().map(|_| Vec::new()).collect();
-        let mut lent = Vec::with_capacity(held.len());
-        for (at, ((held, value), parts)) in held.iter().zip(&values).zip(&mut parts).enumerate() {
-            let output = held.lend(&self.output_specs[at].name, value, parts);
-            lent.push(output.map_err(|reason| about(at, reason))?);
+        let about = |name: &str, reason: String| format!("output {name:?}: {reason}");
+        let mut values = Vec::with_capacity(self.outputs.len());
+        for (output, TensorSpec { name, .. }) in self.outputs.iter().zip(&self.output_specs) {
+            let value = own(output).map_err(|reason| about(name, reason))?;
+            values.push((name, value, &computed[output.graph][output.value]));
+        }
+        let mut parts: Vec<Vec<Output<'_>>> = values.iter().map(|_| Vec::new()).collect();
+        let mut lent = Vec::with_capacity(values.len());
+        for ((name, value, of_session), parts) in values.iter().zip(&mut parts) {
+            let output = value.lend(name, of_session, parts);
+            lent.push(output.map_err(|reason| about(name, reason))?);
         }
         Ok(use_outputs(&lent))
     }

@@ -96,7 +96,7 @@ pub(crate) fn output_spec(outlet: &GraphIo) -> anyhow::Result<TensorSpec> {
     let of_map = |value: ort::value::TensorElementType, shape: Vec<Dim>| -> anyhow::Result<TensorSpec> {
         let element =
             element_type(value).with_context(|| format!("its values of type {value} are not supported"))?;
-        Ok(TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor })
+        Ok(TensorSpec::tensor(name, element, shape))
     };
     let of_plain = |dtype: &ValueType| match dtype {
         ValueType::Map { value, .. } => of_map(*value, vec![any("keys")]),
@@ -133,5 +133,5 @@ fn tensor_spec(name: &str, dtype: &ValueType) -> anyhow::Result<TensorSpec> {
             Err(_) => Dim::Any(symbol.clone()),
         })
         .collect();
-    Ok(TensorSpec { name: name.to_owned(), element, shape, kind: ValueKind::Tensor })
+    Ok(TensorSpec::tensor(name, element, shape))
 }

@@ -6,6 +6,7 @@ pub(crate) mod chain;
 pub mod graph_file;
 pub(crate) mod graph_io;
 pub(crate) mod model_file;
+mod onnx_proto;
 mod ort_values;
 mod protobuf;
 mod rewrite_optional;

@@ -6,27 +6,16 @@
 
 use std::collections::VecDeque;
 
+use super::onnx_proto::*;
 use super::protobuf::Fields;
 
-/// The field numbers of ModelProto.graph, GraphProto.initializer, .input and .output, ValueInfoProto,
-/// TypeProto.tensor_type and its shape, NodeProto.op_type, TensorProto.external_data and .data_location with
-/// its value EXTERNAL, StringStringEntryProto.
-const GRAPH: u64 = 7;
-const INITIALIZER: u64 = 5;
-const INPUT: u64 = 11;
-const OUTPUT: u64 = 12;
-const VALUE_NAME: u64 = 1;
-const VALUE_TYPE: u64 = 2;
-const TENSOR: u64 = 1;
-const SHAPE: u64 = 2;
-const OPERATOR: u64 = 4;
-const EXTERNAL_DATA: u64 = 13;
-const DATA_LOCATION: u64 = 14;
+/// TensorProto.DataLocation.
 const EXTERNAL: u64 = 1;
+/// StringStringEntryProto.
 const KEY: u64 = 1;
 const VALUE: u64 = 2;
 
-const NOT_ONNX: &str = "the model file is no ONNX model (not a protobuf message)";
+pub(super) const NOT_ONNX: &str = "the model file is no ONNX model (not a protobuf message)";
 
 /// The names of the inputs and outputs that declare no shape at all, not even that of a scalar.
 ///
@@ -34,13 +23,14 @@ const NOT_ONNX: &str = "the model file is no ONNX model (not a protobuf message)
 /// A sentence when `model` is no protobuf message.
 pub(crate) fn without_shape(model: &[u8]) -> Result<Vec<String>, String> {
     let mut names = Vec::new();
-    for graph in Fields(model).named(GRAPH) {
+    for graph in Fields(model).named(MODEL_GRAPH) {
         let graph = graph.ok_or(NOT_ONNX)?;
-        for value in Fields(graph).named(INPUT).chain(Fields(graph).named(OUTPUT)) {
+        for value in Fields(graph).named(GRAPH_INPUT).chain(Fields(graph).named(GRAPH_OUTPUT)) {
             let value = value.ok_or(NOT_ONNX)?;
-            let tensor = Fields(value).last(VALUE_TYPE).and_then(|declared| Fields(declared).last(TENSOR));
+            let tensor =
+                Fields(value).last(VALUE_TYPE).and_then(|declared| Fields(declared).last(TYPE_TENSOR));
             if let (Some(name), Some(tensor)) = (Fields(value).last(VALUE_NAME), tensor)
-                && Fields(tensor).last(SHAPE).is_none()
+                && Fields(tensor).last(TYPE_SHAPE).is_none()
             {
                 names.push(String::from_utf8_lossy(name).into_owned());
             }
@@ -65,18 +55,24 @@ impl Part {
     /// The fields that contain other parts. Nodes such as `If`, `Loop` and `Scan` have graphs as attributes.
     fn children(self) -> &'static [(u64, Self)] {
         match self {
-            Self::Model => &[(GRAPH, Self::Graph), (25, Self::Function)],
-            Self::Graph => &[(1, Self::Node), (INITIALIZER, Self::Tensor), (15, Self::SparseTensor)],
-            Self::Function => &[(7, Self::Node)],
-            Self::Node => &[(5, Self::Attribute)],
+            Self::Model => &[(MODEL_GRAPH, Self::Graph), (MODEL_FUNCTION, Self::Function)],
+            Self::Graph => &[
+                (GRAPH_NODE, Self::Node),
+                (GRAPH_INITIALIZER, Self::Tensor),
+                (GRAPH_SPARSE_INITIALIZER, Self::SparseTensor),
+            ],
+            Self::Function => &[(FUNCTION_NODE, Self::Node)],
+            Self::Node => &[(NODE_ATTRIBUTE, Self::Attribute)],
+            // One of each kind, a list of each kind.
             Self::Attribute => &[
-                (5, Self::Tensor),
-                (6, Self::Graph),
+                (ATTRIBUTE_TENSOR, Self::Tensor),
+                (ATTRIBUTE_GRAPH, Self::Graph),
                 (10, Self::Tensor),
                 (11, Self::Graph),
                 (22, Self::SparseTensor),
                 (23, Self::SparseTensor),
             ],
+            // Values and indices.
             Self::SparseTensor => &[(1, Self::Tensor), (2, Self::Tensor)],
             Self::Tensor => &[],
         }
@@ -103,7 +99,8 @@ pub(crate) fn external_files(model: &[u8]) -> Result<Vec<String>, String> {
 pub(crate) fn has_operator(model: &[u8], operator: &str) -> Result<bool, String> {
     let mut is_there = false;
     walk(model, |part, message| {
-        is_there |= matches!(part, Part::Node) && Fields(message).last(OPERATOR) == Some(operator.as_bytes());
+        is_there |=
+            matches!(part, Part::Node) && Fields(message).last(NODE_OPERATOR) == Some(operator.as_bytes());
         Ok(())
     })?;
     Ok(is_there)
@@ -134,10 +131,10 @@ fn walk<'a>(
 /// Adds the file that a tensor is stored in. A tensor with its own data may have an outdated location, which
 /// is ignored.
 fn add_location(tensor: &[u8], files: &mut Vec<String>) -> Result<(), String> {
-    if Fields(tensor).varint(DATA_LOCATION) != Some(EXTERNAL) {
+    if Fields(tensor).varint(TENSOR_DATA_LOCATION) != Some(EXTERNAL) {
         return Ok(());
     }
-    for entry in Fields(tensor).named(EXTERNAL_DATA) {
+    for entry in Fields(tensor).named(TENSOR_EXTERNAL_DATA) {
         let entry = entry.ok_or(NOT_ONNX)?;
         let text =
             |field| Fields(entry).named(field).next().flatten().map(|bytes| String::from_utf8_lossy(bytes));

@@ -1,9 +1,12 @@
 //! Converts the engine's tensors to ONNX Runtime's values and back: the only file that uses both.
 
+use std::fmt::Debug;
+
 use ort::session::SessionInputValue;
 use ort::value::{
-    DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue, Map, Sequence,
-    Tensor as OrtTensor, TensorElementType, TensorRef, Value, ValueType,
+    DowncastableTarget, DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue,
+    IntoTensorElementType as _, Map, Sequence, Tensor as OrtTensor, TensorElementType, TensorRef, Value,
+    ValueType, ValueTypeMarker,
 };
 
 use crate::for_each_number_type;
@@ -36,38 +39,25 @@ fn composite_value(composite: &Composite) -> ort::Result<SessionInputValue<'stat
         Composite::Map { keys, values } => (keys, values),
     };
     let length = [keys.len()];
-    macro_rules! map {
-        ($keys:expr, $values:ident) => {
-            Ok(Map::new_kv($keys, OrtTensor::from_array((length, $values.clone()))?)?.into())
+    macro_rules! tensor {
+        (String, $values:expr) => {
+            OrtTensor::from_string_array((length, &$values[..]))?
+        };
+        ($variant:ident, $values:expr) => {
+            OrtTensor::from_array((length, $values.clone()))?
         };
     }
-    match (keys, values) {
-        (Elements::String(keys), values) => {
-            let keys = OrtTensor::from_string_array((length, &keys[..]))?;
-            match values {
-                Elements::I64(values) => map!(keys, values),
-                Elements::F32(values) => map!(keys, values),
-                Elements::F64(values) => map!(keys, values),
-                _ => Err(no_map()),
+    macro_rules! map {
+        ($($key:ident to $value:ident),+) => {
+            match (keys, values) {
+                $((Elements::$key(keys), Elements::$value(values)) => {
+                    Map::new_kv(tensor!($key, keys), tensor!($value, values))?.into()
+                })+
+                _ => return Err(ort::Error::new("no operator takes a map of these types")),
             }
-        }
-        (Elements::I64(keys), values) => {
-            let keys = OrtTensor::from_array((length, keys.clone()))?;
-            match values {
-                Elements::F32(values) => map!(keys, values),
-                Elements::F64(values) => map!(keys, values),
-                Elements::String(texts) => {
-                    Ok(Map::new_kv(keys, OrtTensor::from_string_array((length, &texts[..]))?)?.into())
-                }
-                _ => Err(no_map()),
-            }
-        }
-        _ => Err(no_map()),
+        };
     }
-}
-
-fn no_map() -> ort::Error {
-    ort::Error::new("no operator takes a map of these types")
+    Ok(map!(String to I64, String to F32, String to F64, I64 to F32, I64 to F64, I64 to String))
 }
 
 /// The types of the maps that ONNX's operators take.
@@ -97,23 +87,16 @@ fn owned(shape: &[usize], elements: &Elements) -> ort::Result<DynTensor> {
 }
 
 pub(crate) fn element_type(ort: TensorElementType) -> Option<ElementType> {
-    Some(match ort {
-        TensorElementType::Bool => ElementType::Bool,
-        TensorElementType::Uint8 => ElementType::U8,
-        TensorElementType::Uint16 => ElementType::U16,
-        TensorElementType::Uint32 => ElementType::U32,
-        TensorElementType::Uint64 => ElementType::U64,
-        TensorElementType::Int8 => ElementType::I8,
-        TensorElementType::Int16 => ElementType::I16,
-        TensorElementType::Int32 => ElementType::I32,
-        TensorElementType::Int64 => ElementType::I64,
-        TensorElementType::Float16 => ElementType::F16,
-        TensorElementType::Bfloat16 => ElementType::BF16,
-        TensorElementType::Float32 => ElementType::F32,
-        TensorElementType::Float64 => ElementType::F64,
-        TensorElementType::String => ElementType::String,
-        _ => return None,
-    })
+    macro_rules! number_type {
+        ($(($variant:ident, $rust:ty)),+ $(,)?) => {
+            match ort {
+                TensorElementType::String => Some(ElementType::String),
+                $(number if number == <$rust>::into_tensor_element_type() => Some(ElementType::$variant),)+
+                _ => None,
+            }
+        };
+    }
+    for_each_number_type!(number_type)
 }
 
 /// One output of a graph, copied as far as it cannot be lent from ONNX Runtime's memory.
@@ -125,10 +108,7 @@ pub(crate) enum OutputValue {
         shape: Vec<usize>,
     },
     /// A tensor of strings.
-    Owned {
-        elements: Elements,
-        shape: Vec<usize>,
-    },
+    Owned(Tensor),
     /// The values of a map, or of a sequence of maps with the same keys. The keys name the innermost
     /// dimension.
     Named {
@@ -136,7 +116,7 @@ pub(crate) enum OutputValue {
         shape: Vec<usize>,
         names: Vec<String>,
     },
-    Sequence(Vec<(Elements, Vec<usize>)>),
+    Sequence(Vec<Tensor>),
     /// An optional output that the model omitted.
     Missing,
 }
@@ -151,7 +131,7 @@ impl OutputValue {
                 match element_type(*ty) {
                     Some(ElementType::String) => {
                         let text = value.try_extract_strings().map_err(sentence)?.1;
-                        Ok(Self::Owned { elements: Elements::String(text), shape })
+                        Ok(Self::Owned(Tensor { shape, elements: Elements::String(text) }))
                     }
                     Some(element) => Ok(Self::Lent { element, shape }),
                     None => Err(format!("it has the element type {ty}, which is not supported")),
@@ -176,36 +156,19 @@ impl OutputValue {
         value: &'a DynValue,
         parts: &'a mut Vec<Output<'a>>,
     ) -> Result<Output<'a>, String> {
-        let show = match self {
-            Self::Lent { element, shape } => {
-                let elements = view(value, *element)?;
-                return Ok(Output { name, shape, elements, show: Show::Values });
-            }
-            Self::Missing => {
-                return Ok(Output { name, shape: &[0], elements: View::U8(&[]), show: Show::Missing });
-            }
-            Self::Owned { .. } => Show::Values,
-            Self::Named { names, .. } => Show::Named(names),
+        let output = |shape, elements, show| Output { name, shape, elements, show };
+        let nothing = View::U8(&[]);
+        Ok(match self {
+            Self::Lent { element, shape } => output(shape, view(value, *element)?, Show::Values),
+            Self::Owned(Tensor { shape, elements }) => output(shape, elements.view(), Show::Values),
+            Self::Named { elements, shape, names } => output(shape, elements.view(), Show::Named(names)),
             Self::Sequence(tensors) => {
-                let part = |(elements, shape): &'a (Elements, Vec<usize>)| Output {
-                    name,
-                    shape,
-                    elements: elements.view(),
-                    show: Show::Values,
-                };
+                let part = |tensor: &'a Tensor| output(&tensor.shape, tensor.elements.view(), Show::Values);
                 parts.extend(tensors.iter().map(part));
-                return Ok(Output {
-                    name,
-                    shape: &[0],
-                    elements: View::U8(&[]),
-                    show: Show::Sequence(parts),
-                });
+                output(&[0], nothing, Show::Sequence(parts))
             }
-        };
-        let (Self::Owned { elements, shape } | Self::Named { elements, shape, .. }) = self else {
-            unreachable!("the other kinds returned above")
-        };
-        Ok(Output { name, shape, elements: elements.view(), show })
+            Self::Missing => output(&[0], nothing, Show::Missing),
+        })
     }
 }
 
@@ -234,14 +197,17 @@ fn view(value: &DynValue, element: ElementType) -> Result<View<'_>, String> {
     Ok(for_each_number_type!(number_view))
 }
 
+/// The values of a sequence.
+fn sequence<T: ValueTypeMarker + DowncastableTarget + Debug>(
+    value: &DynValue,
+) -> Result<Vec<Value<T>>, String> {
+    let sequence = value.view().downcast::<DynSequenceValueType>().map_err(sentence)?;
+    sequence.try_extract_sequence().map_err(sentence)
+}
+
 /// A sequence of maps, one for each row: scikit-learn's ZipMap.
 fn maps(value: &DynValue) -> Result<OutputValue, String> {
-    let rows: Vec<Value<DynMapValueType>> = value
-        .view()
-        .downcast::<DynSequenceValueType>()
-        .map_err(sentence)?
-        .try_extract_sequence()
-        .map_err(sentence)?;
+    let rows: Vec<Value<DynMapValueType>> = sequence(value)?;
     let mut all: Option<(Vec<String>, Elements)> = None;
     for map in &rows {
         let (names, mut elements) = entries(map)?;
@@ -258,28 +224,19 @@ fn maps(value: &DynValue) -> Result<OutputValue, String> {
 }
 
 fn tensors(value: &DynValue) -> Result<OutputValue, String> {
-    let parts: Vec<Value<DynTensorValueType>> = value
-        .view()
-        .downcast::<DynSequenceValueType>()
-        .map_err(sentence)?
-        .try_extract_sequence()
-        .map_err(sentence)?;
     let own = |part: Value<DynTensorValueType>| {
         let part = part.into_dyn();
         match OutputValue::of(&part)? {
             OutputValue::Lent { element, shape } => {
-                let lent = view(&part, element)?;
-                let mut elements = Elements::with_capacity(element, lent.len());
-                elements.extend_from_view(lent);
-                Ok((elements, shape))
+                Ok(Tensor { elements: view(&part, element)?.to_elements(), shape })
             }
-            OutputValue::Owned { elements, shape } => Ok((elements, shape)),
+            OutputValue::Owned(tensor) => Ok(tensor),
             OutputValue::Named { .. } | OutputValue::Sequence(_) | OutputValue::Missing => {
                 Err("it is nested deeper than a sequence of tensors".to_owned())
             }
         }
     };
-    Ok(OutputValue::Sequence(parts.into_iter().map(own).collect::<Result<_, String>>()?))
+    sequence(value)?.into_iter().map(own).collect::<Result<_, String>>().map(OutputValue::Sequence)
 }
 
 /// The keys of a map, as strings in order, and their values.

@@ -7,34 +7,9 @@
 //! them splits the optional output. The nodes themselves, the weights and everything else are unchanged, byte
 //! for byte.
 
+use super::model_file::NOT_ONNX;
+use super::onnx_proto::*;
 use super::protobuf::{Fields, Message, Value};
-
-/// Field numbers of onnx.proto3, by message and field.
-const MODEL_GRAPH: u64 = 7;
-const GRAPH_NODE: u64 = 1;
-const GRAPH_NAME: u64 = 2;
-const GRAPH_INPUT: u64 = 11;
-const GRAPH_OUTPUT: u64 = 12;
-const NODE_INPUT: u64 = 1;
-const NODE_OUTPUT: u64 = 2;
-const NODE_OPERATOR: u64 = 4;
-const NODE_ATTRIBUTE: u64 = 5;
-const ATTRIBUTE_NAME: u64 = 1;
-const ATTRIBUTE_INTEGER: u64 = 3;
-const ATTRIBUTE_TENSOR: u64 = 5;
-const ATTRIBUTE_GRAPH: u64 = 6;
-const ATTRIBUTE_TYPE_PROTO: u64 = 14;
-const ATTRIBUTE_TYPE: u64 = 20;
-const VALUE_NAME: u64 = 1;
-const VALUE_TYPE: u64 = 2;
-const TYPE_TENSOR: u64 = 1;
-const TYPE_SEQUENCE: u64 = 4;
-const TYPE_OPTIONAL: u64 = 9;
-/// The element of a tensor, a sequence or an optional value.
-const TYPE_ELEMENT: u64 = 1;
-const TYPE_SHAPE: u64 = 2;
-const TENSOR_DIMENSIONS: u64 = 1;
-const TENSOR_DATA_TYPE: u64 = 2;
 
 /// AttributeProto.AttributeType.
 const INTEGER: u64 = 2;
@@ -70,7 +45,7 @@ pub(crate) fn rewrite(bytes: &[u8]) -> Result<Vec<u8>, String> {
         }
         Some(out.0)
     };
-    rewritten().ok_or_else(|| "the model file is no ONNX model (not a protobuf message)".to_owned())
+    rewritten().ok_or_else(|| NOT_ONNX.to_owned())
 }
 
 fn rewrite_graph(bytes: &[u8]) -> Option<Message> {

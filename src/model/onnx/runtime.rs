@@ -13,14 +13,14 @@ use crate::config::{self, Inference, Provider};
 use crate::hint::Hint as _;
 
 /// ONNX Runtime, set up once in a process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Runtime {
-    environment: Environment,
+    pub(super) environment: Environment,
     threads: usize,
     /// The largest number of rows in one call that requests share.
     pub(crate) max_rows: usize,
     /// Terminates the calls of a load.
-    terminator: Option<Arc<Terminator>>,
+    pub(super) terminator: Option<Arc<Terminator>>,
 }
 
 /// Terminates the calls of one load, from another thread.
@@ -80,13 +80,9 @@ impl Runtime {
         Ok(Self { environment, threads: inference.threads, max_rows: config::MAX_ROWS, terminator: None })
     }
 
-    pub(crate) fn environment(&self) -> &Environment {
-        &self.environment
-    }
-
     /// The same runtime for one inference thread.
     pub(crate) fn with_one_thread(&self) -> Self {
-        Self { environment: self.environment.clone(), threads: 1, max_rows: self.max_rows, terminator: None }
+        Self { threads: 1, ..self.clone() }
     }
 
     /// Sets the largest number of rows in one call that requests share.
@@ -96,12 +92,7 @@ impl Runtime {
 
     /// The same runtime for this number of inference threads, with a load that can be terminated.
     pub(crate) fn for_load(&self, threads: usize, terminator: Arc<Terminator>) -> Self {
-        let environment = self.environment.clone();
-        Self { environment, threads, max_rows: self.max_rows, terminator: Some(terminator) }
-    }
-
-    pub(crate) fn terminator(&self) -> Option<&Arc<Terminator>> {
-        self.terminator.as_ref()
+        Self { threads, terminator: Some(terminator), ..self.clone() }
     }
 
     /// The number of inference threads.

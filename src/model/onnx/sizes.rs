@@ -52,7 +52,7 @@ mod tests {
     fn input(element: ElementType, dims: &[usize]) -> TensorSpec {
         let mut shape = vec![Dim::Any("N".to_owned())];
         shape.extend(dims.iter().map(|length| Dim::Fixed(*length)));
-        TensorSpec { name: "x".to_owned(), element, shape, kind: ValueKind::Tensor }
+        TensorSpec::tensor("x", element, shape)
     }
 
     #[test]

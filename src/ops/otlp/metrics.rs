@@ -23,7 +23,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::collector::Collector;
-use super::openmetrics::{self, Family, Kind, Series};
+use super::openmetrics::{self, Family, FamilyKind, Series};
 use super::spans;
 use super::variables::{self, Signal};
 use crate::ops::metrics::Metrics;
@@ -33,16 +33,11 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 
 static PUSH: OnceLock<Push> = OnceLock::new();
 
+/// The exports of a process: what they have in common, and the state between them.
 #[derive(Debug)]
 struct Push {
     metrics: Arc<Metrics>,
     collector: Collector,
-    snapshot: Snapshot,
-}
-
-/// The constants of all exports of a process, and the state between them.
-#[derive(Debug)]
-struct Snapshot {
     resource: Resource,
     subscription: String,
     topic: String,
@@ -77,7 +72,7 @@ async fn every_interval() {
 /// Pushes the current metrics.
 pub(in crate::ops) async fn push_now() {
     let Some(push) = PUSH.get() else { return };
-    let request = push.snapshot.request(&push.metrics.render(), SystemTime::now());
+    let request = push.request(&push.metrics.render(), SystemTime::now());
     // A failure is logged by the collector.
     let _ = push.collector.send(request).await;
 }
@@ -91,18 +86,14 @@ impl Push {
         Ok(Some(Self {
             metrics,
             collector,
-            snapshot: Snapshot {
-                resource: Resource { attributes, ..Resource::default() },
-                subscription: short_name(subscription),
-                topic: short_name(topic),
-                start: SystemTime::now(),
-                consumed: AtomicU64::new(0),
-            },
+            resource: Resource { attributes, ..Resource::default() },
+            subscription: short_name(subscription),
+            topic: short_name(topic),
+            start: SystemTime::now(),
+            consumed: AtomicU64::new(0),
         }))
     }
-}
 
-impl Snapshot {
     /// The metrics of `text`, which is that of `/metrics` at `now`.
     fn request(&self, text: &str, now: SystemTime) -> ExportMetricsServiceRequest {
         let families = openmetrics::read(text);
@@ -115,28 +106,19 @@ impl Snapshot {
         let sent = total("predictd_requests");
         let received = (sent + total("predictd_nacks") + total("predictd_messages_in_hand")) as u64;
         let consumed = self.consumed.fetch_max(received, Ordering::Relaxed).max(received);
-        let of_messages = [
-            (
-                "messaging.client.consumed.messages",
-                "Messages received",
-                consumed as f64,
-                "receive",
-                &self.subscription,
-            ),
-            ("messaging.client.sent.messages", "Responses that were accepted", sent, "publish", &self.topic),
-        ];
-        for (name, description, count, operation, destination) in of_messages {
-            let kind = if operation == "publish" { "send" } else { operation };
-            let attributes = messaging(operation, kind, destination);
-            let point = times.number(attributes, count);
-            metrics.push(Metric {
-                name: name.to_owned(),
-                description: description.to_owned(),
-                unit: "{message}".to_owned(),
-                data: Some(sum(vec![point])),
-                ..Metric::default()
-            });
-        }
+        let count = |name: &str, description: &str, attributes, count| Metric {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            unit: "{message}".to_owned(),
+            data: Some(sum(vec![times.number(attributes, count)])),
+            ..Metric::default()
+        };
+        let received = messaging("receive", "receive", &self.subscription);
+        let published = messaging("publish", "send", &self.topic);
+        metrics.extend([
+            count("messaging.client.consumed.messages", "Messages received", received, consumed as f64),
+            count("messaging.client.sent.messages", "Responses that were accepted", published, sent),
+        ]);
         let scope = InstrumentationScope {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -173,9 +155,9 @@ impl Snapshot {
             points.collect()
         };
         let data = match family.kind {
-            Kind::Counter => sum(numbers()),
-            Kind::Gauge => metric::Data::Gauge(Gauge { data_points: numbers() }),
-            Kind::Histogram => metric::Data::Histogram(Histogram {
+            FamilyKind::Counter => sum(numbers()),
+            FamilyKind::Gauge => metric::Data::Gauge(Gauge { data_points: numbers() }),
+            FamilyKind::Histogram => metric::Data::Histogram(Histogram {
                 data_points: family
                     .series
                     .iter()
@@ -212,6 +194,7 @@ impl Times {
 
     fn histogram(self, attributes: Vec<KeyValue>, series: &Series) -> HistogramDataPoint {
         let mut before = 0;
+        let bounds = series.buckets.iter().map(|(bound, _)| *bound);
         let own = |&(_, cumulative): &(f64, u64)| cumulative - std::mem::replace(&mut before, cumulative);
         HistogramDataPoint {
             attributes,
@@ -221,12 +204,7 @@ impl Times {
             sum: Some(series.value),
             bucket_counts: series.buckets.iter().map(own).collect(),
             exemplars: series.exemplars.iter().map(exemplar).collect(),
-            explicit_bounds: series
-                .buckets
-                .iter()
-                .map(|(bound, _)| *bound)
-                .filter(|b| b.is_finite())
-                .collect(),
+            explicit_bounds: bounds.filter(|bound| bound.is_finite()).collect(),
             ..HistogramDataPoint::default()
         }
     }

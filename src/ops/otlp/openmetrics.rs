@@ -9,13 +9,13 @@
 pub(super) struct Family {
     /// The name without the suffixes of its lines, such as `_total`.
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: FamilyKind,
     pub(super) help: String,
     pub(super) series: Vec<Series>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum FamilyKind {
     Counter,
     Gauge,
     Histogram,
@@ -54,9 +54,9 @@ pub(super) fn read(text: &str) -> Vec<Family> {
             line.strip_prefix("# TYPE ").and_then(|typed| typed.split_once(' '))
         {
             let kind = match kind {
-                "counter" => Kind::Counter,
-                "gauge" => Kind::Gauge,
-                "histogram" => Kind::Histogram,
+                "counter" => FamilyKind::Counter,
+                "gauge" => FamilyKind::Gauge,
+                "histogram" => FamilyKind::Histogram,
                 _ => continue,
             };
             let help = if help.0 == name { help.1.trim_end_matches('.').to_owned() } else { String::new() };
@@ -87,8 +87,10 @@ fn add_sample(family: &mut Family, line: &str) -> Option<()> {
     });
     let series = &mut family.series[place];
     match (family.kind, suffix) {
-        (Kind::Counter, "_total") | (Kind::Gauge, "") | (Kind::Histogram, "_sum") => series.value = value,
-        (Kind::Histogram, "_bucket") => {
+        (FamilyKind::Counter, "_total") | (FamilyKind::Gauge, "") | (FamilyKind::Histogram, "_sum") => {
+            series.value = value
+        }
+        (FamilyKind::Histogram, "_bucket") => {
             series.buckets.push((bound?, value as u64));
             series.exemplars.extend(read_exemplar(rest));
         }
@@ -159,7 +161,7 @@ mod tests {
             };
             family(name).series.iter().find(wanted).unwrap()
         };
-        assert_eq!(family("predictd_requests").kind, Kind::Counter);
+        assert_eq!(family("predictd_requests").kind, FamilyKind::Counter);
         assert_eq!(of_wine("predictd_requests", &[("status", "ok")]).value, 3.0);
         assert_eq!(of_wine("predictd_requests", &[("status", "INVALID_INPUT")]).value, 0.0);
         assert_eq!(family("predictd_messages_in_hand").series[0].value, 5.0);

@@ -20,7 +20,7 @@ use crate::model::Models;
 use crate::ops::health::Health;
 use crate::ops::log_limits::{Throttle, WINDOW};
 use crate::ops::metrics::Metrics;
-use crate::ops::traces;
+use crate::ops::traces::{self, ReceivedMessage};
 use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT, Reply, Requester};
 use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
@@ -123,7 +123,13 @@ impl Intake {
     /// The sender, with its place in the order of its key: to be called in the order of delivery.
     fn origin(&self, mut message: Message, handler: Handler) -> Origin<Delivery> {
         let attempt = handler.delivery_attempt();
-        let trace = traces::received(&mut message, attempt);
+        let received = ReceivedMessage {
+            message_id: &message.message_id,
+            ordering_key: &message.ordering_key,
+            bytes: message.data.len(),
+            attempt,
+        };
+        let trace = traces::received(&mut message.attributes, &received);
         let key = &message.ordering_key;
         let delivery = Delivery {
             attempt: attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(0),

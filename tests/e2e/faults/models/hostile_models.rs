@@ -152,6 +152,7 @@ async fn fault_52_a_model_that_never_ends() {
     trial.world.upload_version("wine/2", "wine", "5");
     worker.until_serving("wine", "5").await;
     trial.serves(&worker, "5").await;
+    assert!(!worker.log().contains("version refused"), "an upload under way is no error: {}", worker.log());
     assert_eq!(worker.get("/health").await.0, 200);
     trial.weigh(&worker);
     let stopped = Instant::now();
