@@ -9,9 +9,10 @@
 //! an ordering key keep their order instead.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -97,7 +98,7 @@ impl Quarantine {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<(Place, oneshot::Sender<OwnedSemaphorePermit>)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 

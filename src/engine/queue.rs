@@ -20,6 +20,7 @@ use crate::engine::batch::{Item as _, Lane, Waiting};
 use crate::engine::budget::Budget;
 use crate::engine::job::{Batch, Job, Response};
 use crate::engine::run_batch::{Running, run_batch};
+use crate::lock::lock;
 use crate::model::Models;
 use crate::ops::health::{Health, Pulse};
 use crate::stages;
@@ -125,7 +126,7 @@ impl<R: Send + 'static> Queues<R> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<R>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Wakes a thread of the model, or starts one, unless all are at work.

@@ -1,12 +1,13 @@
 //! Runs one batch: requests that need not be computed are answered at once, the others run together.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::decode::{Id, Request};
 use crate::engine::job::{Batch, Job, Origin, Outcome, Response};
 use crate::engine::{deadline, predict};
 use crate::error::Rejection;
+use crate::lock::lock;
 use crate::model::Model;
 use crate::ops::traces;
 
@@ -57,7 +58,7 @@ impl<R> Running<R> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held<R>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::lock::lock;
 use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -65,11 +66,11 @@ struct Progress(Mutex<(Phase, Instant)>);
 
 impl Progress {
     fn get(&self) -> (Phase, Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 
     fn enter(&self, phase: Phase) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (phase, Instant::now());
+        *lock(&self.0) = (phase, Instant::now());
     }
 
     fn advance(&self, from: Phase, to: Phase) {

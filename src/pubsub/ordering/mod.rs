@@ -6,8 +6,9 @@
 
 mod paused_keys;
 
+use crate::lock::lock;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use crate::pubsub::ordering::paused_keys::{Admission, Pauses};
@@ -51,7 +52,7 @@ impl Order {
     }
 
     fn keys(&self) -> MutexGuard<'_, HashMap<Arc<str>, Queue>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.keys)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Keys that were interrupted: one of their requests got no response and is redelivered, and the younger ones
 //! after it. Until it does, none of them may overtake it. Other keys never wait.
 
+use crate::lock::lock;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Longest time until the interrupted request is redelivered to some worker: its nack may be lost, and then
@@ -41,7 +42,7 @@ pub enum Admission {
 impl Pauses {
     /// A response has come to be published: perhaps the one that its key waits for.
     pub fn came(&self, key: &str, message_id: &str, received_at: Instant) {
-        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pauses = lock(&self.0);
         if let Some(pause) = pauses.get_mut(key)
             && pause.waits_for == message_id
             && pause.at < received_at
@@ -52,7 +53,7 @@ impl Pauses {
 
     /// Decides if a request's response may be published now.
     pub fn admits(&self, key: &str, message_id: &str, received_at: Instant) -> Admission {
-        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pauses = lock(&self.0);
         let Some(pause) = pauses.get(key) else { return Admission::Now };
         if received_at <= pause.at || pause.back.is_some_and(|back| received_at < back) {
             return Admission::Never;
@@ -68,7 +69,7 @@ impl Pauses {
     /// A request of `key` got no answer: its response was refused, or there was none (`was_published`). The
     /// key goes on with it, after `wait`.
     pub fn pause(&self, key: &str, message_id: String, was_published: bool, wait: Duration) {
-        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pauses = lock(&self.0);
         if pauses.len() >= MOST_PAUSES {
             pauses.retain(|_, pause| pause.at.elapsed() < REDELIVERED_WITHIN);
         }
@@ -83,7 +84,7 @@ impl Pauses {
     /// Everything of a paused key that was received until now is redelivered, the request that it waits for
     /// first.
     pub fn start_over(&self, key: &str) {
-        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pauses = lock(&self.0);
         if let Some(pause) = pauses.get_mut(key) {
             (pause.at, pause.back) = (Instant::now(), None);
         }

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::response;
 use crate::gcp::clients;
 use crate::gcp::clients::LastRefusal;
+use crate::lock::lock;
 use crate::ops::health::{Health, Part};
 use crate::ops::metrics::Metrics;
 use crate::ops::request_log;
@@ -250,7 +251,7 @@ impl Shared {
     }
 
     fn refused(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.refused)
     }
 
     /// The topic cannot be published to, and is tried again.

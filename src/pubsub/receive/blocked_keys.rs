@@ -2,13 +2,14 @@
 //! its lane, without being decompressed or decoded, and the stream goes on with the others.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
 
 use crate::decode::reference::Reference;
 use crate::engine::budget::{Budget, Room};
+use crate::lock::lock;
 
 /// A message as it came.
 pub(super) struct Delivered {
@@ -75,6 +76,6 @@ impl Lanes {
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<String, Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lanes)
     }
 }
