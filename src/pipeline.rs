@@ -76,16 +76,6 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         );
     }
 
-    // Beside the start, which does not wait for them.
-    let checks = tokio::spawn({
-        let (servers, config, health) = (Servers::connect().await?, config.clone(), Arc::clone(&health));
-        let topic = probes::response_topic(&config);
-        async move {
-            let rights = probes::log(servers.clone(), config);
-            tokio::join!(rights, topic::watch(servers, topic, &health));
-        }
-    });
-
     let hint = Arc::new(Notify::new());
     let crashes = Crashes::open(source.crashes());
     let watch = Watch::new(
@@ -131,11 +121,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     });
 
     let budget = Budget::new(config.requests.max_outstanding_bytes);
-    let limits = Limits {
-        max_rows: config.batching.max_rows,
-        max_wait: config.batching.max_wait,
-        threads: runtime.threads(),
-    };
+    let limits = Limits { max_rows: config.batching.max_rows, max_wait: config.batching.max_wait };
     let reply = {
         let (replies, metrics) = (replies.clone(), Arc::clone(&metrics));
         Box::new(move |responses| reply(responses, &replies, &metrics))
@@ -145,6 +131,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     stages.spawn("infer", async move { ended.recv().await.map_or(Ok(()), Err) });
     stages.at_forced_end(move || queues.give_up());
 
+    let checked = config.clone();
     let around = Surroundings {
         models: Arc::clone(&models),
         objects: Objects::connect(&config).await?,
@@ -168,6 +155,13 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
             Ok(())
         });
     }
+    // Beside the start, which does not wait for them. Nothing fails from here on, so the reason why a start
+    // failed is the last line of its log.
+    let servers = Servers::connect().await?;
+    let checks = tokio::spawn(async move {
+        let watched = topic::watch(servers.clone(), probes::response_topic(&checked), &health);
+        tokio::join!(watched, probes::log(servers, checked.clone()));
+    });
     // Models first: what is received must find something to run on.
     let (serving, is_serving) = tokio::sync::oneshot::channel();
     stages.spawn("models", {
