@@ -274,18 +274,21 @@ async fn large_bodies_do_not_hold_up_a_probe() {
     let ids: Vec<String> = (0..60).map(|_| world.publish(body.clone(), &[])).collect();
     let responses = world.responses(&ids);
     tokio::pin!(responses);
-    let mut slowest = Duration::ZERO;
+    let mut probes = Vec::new();
     let responses = loop {
         let probed = Instant::now();
         tokio::select! {
             responses = &mut responses => break responses,
             (status, _) = worker.get("/health") => {
                 assert_eq!(status, 200);
-                slowest = slowest.max(probed.elapsed());
+                probes.push(probed.elapsed());
             }
         }
     };
     let took = asked.elapsed();
     assert!(responses.values().all(|response| response.attributes["status"] == "ok"));
-    assert!(slowest < took / 8, "a probe took {slowest:?} while all bodies took {took:?}");
+    // Held up, nearly every probe waits for bodies. A busy machine delays a few.
+    probes.sort();
+    let usual = probes.get(probes.len() / 2).expect("a probe was answered before all bodies");
+    assert!(*usual < took / 8, "a probe took {usual:?} while all bodies took {took:?}");
 }
