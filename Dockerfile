@@ -13,6 +13,11 @@ ARG RUST=1.95
 ARG DEBIAN=bookworm
 
 FROM rust:${RUST}-slim-${DEBIAN} AS rust
+# Builds the memory allocator.
+# hadolint ignore=DL3008
+RUN apt-get update \
+  && apt-get install --yes --no-install-recommends make \
+  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 ENV CARGO_INCREMENTAL=0
 # Identical functions are linked once, and relocations take a fortieth of their room: 1 MB. The latter needs glibc 2.36, which bookworm has.
