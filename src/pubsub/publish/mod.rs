@@ -107,7 +107,7 @@ impl Publish {
         let mut held = tokio::time::interval(HELD_INTERVAL);
         held.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let mut group = tokio::select! {
+            let mut plain = tokio::select! {
                 group = replies.recv(), if is_open => match group {
                     Some(group) => group,
                     None => { is_open = false; continue }
@@ -126,14 +126,12 @@ impl Publish {
             if self.shared.is_dead.swap(false, Ordering::Relaxed) {
                 self.connect_anew().await;
             }
-            while group.len() < 1 << (POWERS - 1)
+            while plain.len() < 1 << (POWERS - 1)
                 && let Ok(more) = replies.try_recv()
             {
-                group.extend(more);
+                plain.extend(more);
             }
-            let (ordered, mut plain): (Vec<Reply>, Vec<Reply>) =
-                group.into_iter().partition(|reply| reply.origin.reply_to.turn.is_some());
-            for reply in ordered {
+            for reply in plain.extract_if(.., |reply| reply.origin.reply_to.turn.is_some()) {
                 let Requester { ordering_key, message_id, .. } = reply.requester();
                 self.shared.order.pauses.came(ordering_key, message_id, reply.origin.received_at);
                 keys.hold(reply);
