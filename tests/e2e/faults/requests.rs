@@ -170,19 +170,25 @@ async fn fault_17_hostile_json() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_18_an_image_of_50_000_by_50_000() {
     let promise = "INPUT_TOO_LARGE before allocating";
-    let mut trial = Trial::new(18, "a PNG whose header says 50,000 x 50,000", promise).await;
+    let mut trial =
+        Trial::new(18, "images whose headers say 50,000 x 50,000 and 10,000 x 10,000", promise).await;
     trial.world.upload_declared("conv", "zoo/torch-conv", "image: {}");
     let worker = trial.worker(&[]).await;
-    let mut bomb = model_file("images", "rgb.png");
-    bomb[16..24].copy_from_slice(&[0, 0, 0xc3, 0x50, 0, 0, 0xc3, 0x50]);
-    bomb[29..33].copy_from_slice(&[0xc4, 0xcd, 0xaa, 0x9d]); // The header's checksum.
-    let image = [("model", "conv"), ("content-type", "image/png")];
+    let mut png = model_file("images", "rgb.png");
+    png[16..24].copy_from_slice(&[0, 0, 0xc3, 0x50, 0, 0, 0xc3, 0x50]);
+    png[29..33].copy_from_slice(&[0xc4, 0xcd, 0xaa, 0x9d]); // The header's checksum.
+    let mut jpeg = model_file("zoo", "image.jpg");
+    let frame = jpeg.windows(2).position(|marker| matches!(marker, [0xff, 0xc0 | 0xc2])).unwrap();
+    // 10,000 x 10,000: less than what its scans may cost.
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0x27, 0x10, 0x27, 0x10]);
+    let image = [("model", "conv")];
     trial.request(model_file("zoo", "image.png"), &image, End::Contains("predictions".to_owned()));
     trial.wines(20);
     trial.judge(&worker, Allowed::default(), "").await;
     let before = trial.weigh(&worker);
-    for _ in 0..20 {
-        trial.request(bomb.clone(), &image, End::Code("INPUT_TOO_LARGE"));
+    for _ in 0..10 {
+        trial.request(png.clone(), &image, End::Code("INPUT_TOO_LARGE"));
+        trial.request(jpeg.clone(), &image, End::Code("INPUT_TOO_LARGE"));
     }
     trial.judge(&worker, Allowed::default(), "20 such images").await;
     // Decoded, one would take 7.5 GB.
