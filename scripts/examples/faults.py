@@ -1,6 +1,7 @@
 """Makes the models that misbehave on demand: `tests/models/faults/<model>/1/model.onnx`.
 
-`slow` takes as many products of matrices as the largest x of a batch says, some 15 000 a second on one core.
+`slow` takes as many products of matrices as the largest x of a batch says, some 15 000 a second on one core,
+and `heavy` takes 300 for every call.
 `divide` ends the process for x = -1: ONNX Runtime divides the least whole number as the processor does, and
 for that one the processor has a SIGFPE. `wide` needs much memory for a row inside itself, `long` gives much.
 `external-subgraph` adds 7, a weight of an `If`'s branch that lies in `branches.bin`. `abort` divides
@@ -36,8 +37,8 @@ def build(nodes: list, constants: list, check: bool = True, y: tuple[str, ...] =
     return model
 
 
-def slow() -> ModelProto:
-    """y = x, after as many products of matrices as the largest x says."""
+def slow(steps: int | None = None) -> ModelProto:
+    """y = x, after so many products of matrices, or as many as the largest x says."""
     body = helper.make_graph(
         [
             helper.make_node("MatMul", ["before", "matrix"], ["after"]),
@@ -51,7 +52,7 @@ def slow() -> ModelProto:
     value = numpy_helper.from_array(np.array([1 / SIDE], np.float32), "value")
     nodes = [
         helper.make_node("ConstantOfShape", ["sides"], ["matrix"], value=value),
-        helper.make_node("ReduceMax", ["x"], ["steps"], keepdims=0),
+        helper.make_node("ReduceMax", ["x"], ["steps" if steps is None else "most"], keepdims=0),
         helper.make_node("Loop", ["steps", "", "matrix"], ["product"], body=body),
         # Uses the product, so that the loop cannot be left out: nothing times zero.
         helper.make_node("ReduceMax", ["product"], ["largest"], keepdims=0),
@@ -59,8 +60,13 @@ def slow() -> ModelProto:
         helper.make_node("Mul", ["whole", "zero"], ["nothing"]),
         helper.make_node("Add", ["x", "nothing"], ["y"]),
     ]
-    sides, zero = np.array([SIDE, SIDE], np.int64), np.array(0, np.int64)
-    return build(nodes, [numpy_helper.from_array(sides, "sides"), numpy_helper.from_array(zero, "zero")])
+    constants = {"sides": [SIDE, SIDE], "zero": 0}
+    if steps is not None:
+        # Not a constant, which would be computed when the model loads.
+        made = [("Mul", ["most", "zero"], ["none"]), ("Add", ["none", "count"], ["steps"])]
+        nodes[2:2] = [helper.make_node(*node) for node in made]
+        constants["count"] = steps
+    return build(nodes, [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()])
 
 
 def divide() -> ModelProto:
@@ -173,6 +179,7 @@ def main() -> None:
     external, branches = external_subgraph()
     models = {
         "slow": slow(),
+        "heavy": slow(steps=300),
         "divide": divide(),
         "wide": wide(),
         "long": long(),

@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use clap::Parser as _;
 
-use super::{Cli, Command, Exit, GenerateCommand, output, report};
+use super::{Cli, Command, Exit, GenerateCommand, load_model, output, report};
 use crate::cli;
 use crate::headers::CONTENT_TYPE;
 use crate::model::Models;
@@ -40,12 +40,18 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => return cli::run::run(&args.config).await,
         Command::Check(args) => return cli::check::run(&args.config.config, args.connect).await,
         Command::Inspect(args) => {
-            let loaded = cli::load_model::load(&args.model, args.library.as_deref()).await?;
-            let (models, example) = (Models::of(loaded.model), loaded.serving_example);
-            cli::inspect::render(&models, example, args.json)?.into_bytes()
+            let runtime = load_model::runtime(args.library.as_deref(), args.tune)?;
+            let loaded = load_model::load(&args.model, runtime).await?;
+            if args.tune {
+                loaded.model.executor.measurements().into_bytes()
+            } else {
+                let (models, example) = (Models::of(loaded.model), loaded.serving_example);
+                cli::inspect::render(&models, example, args.json)?.into_bytes()
+            }
         }
         Command::Predict(args) => {
-            let model = cli::load_model::load(&args.model, args.library.as_deref()).await?.model;
+            let runtime = load_model::runtime(args.library.as_deref(), false)?;
+            let model = load_model::load(&args.model, runtime).await?.model;
             let request = cli::predict::read(&args.input)?;
             let content_type = args.content_type.map(|kind| (CONTENT_TYPE.to_owned(), kind));
             let attributes = args.attributes.into_iter().chain(content_type);

@@ -34,11 +34,21 @@ impl ModelWithExample {
     }
 }
 
+/// ONNX Runtime for one thread, or, to `tune` a model, as a worker on this machine has it and for measuring
+/// calls in every way.
+pub fn runtime(library: Option<&str>, tune: bool) -> anyhow::Result<Runtime> {
+    let inference = Inference { library: library.map(Into::into), ..Inference::default() };
+    if tune {
+        Ok(Runtime::load(&inference.with_threads(0))?.measuring_all())
+    } else {
+        Runtime::load(&inference)
+    }
+}
+
 /// Loads a model file, the folder of a version, or the newest version in the folder of a model. Folders may
 /// be `gs://…`.
-pub async fn load(address: &str, library: Option<&str>) -> anyhow::Result<ModelWithExample> {
-    let inference = Inference { library: library.map(Into::into), ..Inference::default() };
-    let runtime = Arc::new(Runtime::load(&inference)?);
+pub async fn load(address: &str, runtime: Runtime) -> anyhow::Result<ModelWithExample> {
+    let runtime = Arc::new(runtime);
     match address.strip_prefix("gs://") {
         Some(object) => from_bucket(runtime, address, object).await,
         None => from_path(runtime, Path::new(address)).await,

@@ -200,6 +200,9 @@ pub struct InspectArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Measure calls of several sizes and threads, and print the choice that a worker on this machine makes
+    #[arg(long, conflicts_with = "json")]
+    pub tune: bool,
     /// Path of libonnxruntime.so
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 /// The whole configuration, which does not change while the process lives.
@@ -111,6 +113,8 @@ pub struct Inference {
     pub providers: Vec<Provider>,
     /// Inference threads; at least 1. A 0 in the file is resolved to one fewer than the cores.
     pub threads: usize,
+    /// Threads that one call may use; at least 1. All cores where the file has 0.
+    pub call_threads: usize,
 }
 
 /// Default of `batching.max_rows`, for commands that read no configuration.
@@ -119,7 +123,17 @@ pub const MAX_ROWS: usize = 128;
 impl Default for Inference {
     /// For one-shot commands: one thread on the CPU, the library searched for.
     fn default() -> Self {
-        Self { library: None, providers: vec![Provider::Cpu], threads: 1 }
+        Self { library: None, providers: vec![Provider::Cpu], threads: 1, call_threads: 1 }
+    }
+}
+
+impl Inference {
+    /// Sets the inference threads, and those that one call may use. 0 is one fewer than the cores, since the
+    /// rest of the worker gets one; a call may use all of them.
+    pub(crate) fn with_threads(self, threads: usize) -> Self {
+        let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+        let call_threads = if threads == 0 { cores() } else { threads };
+        Self { threads: if threads == 0 { (call_threads - 1).max(1) } else { threads }, call_threads, ..self }
     }
 }
 

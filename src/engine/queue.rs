@@ -28,15 +28,13 @@ use crate::stages;
 /// A thread without work ends after so long.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Limits of batches, and the number of threads that run them.
+/// Limits of batches.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Rows in a call.
     pub max_rows: usize,
     /// Time that the first request of a batch may wait for company; zero: none.
     pub max_wait: Duration,
-    /// Threads of one model.
-    pub threads: usize,
 }
 
 /// Sends responses; called on an inference thread, once for each batch.
@@ -70,7 +68,8 @@ struct Queue<R> {
     changed: Arc<Condvar>,
     /// Threads that wait for jobs.
     idle: usize,
-    /// For each thread that may run, the requests that it computes; none where it does not run.
+    /// For each thread that may run, the requests that it computes; none where it does not run. A thread for
+    /// each session of the version that came last.
     threads: Vec<Option<Arc<Running<R>>>>,
 }
 
@@ -256,7 +255,8 @@ impl<R: Send + 'static> Entry<R> {
         while let Some(first) = jobs.peek() {
             let model = Arc::clone(&first.model.name);
             let queue = state.queues.entry(Arc::clone(&model));
-            let queue = queue.or_insert_with(|| Queue::new(self.0.limits.threads));
+            let queue = queue.or_default();
+            queue.allow(first.model.executor.threads());
             while let Some(job) = jobs.next_if(|job| job.model.name == model) {
                 queue.waiting.push(lane, job.map(R::from));
             }
@@ -265,10 +265,17 @@ impl<R: Send + 'static> Entry<R> {
     }
 }
 
+impl<R> Default for Queue<R> {
+    fn default() -> Self {
+        Self { waiting: Waiting::default(), changed: Arc::default(), idle: 0, threads: Vec::new() }
+    }
+}
+
 impl<R> Queue<R> {
-    fn new(threads: usize) -> Self {
-        let threads = (0..threads).map(|_| None).collect();
-        Self { waiting: Waiting::default(), changed: Arc::default(), idle: 0, threads }
+    /// Lets so many threads run. Running ones beyond that end once they are idle.
+    fn allow(&mut self, threads: usize) {
+        let running = self.threads.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.threads.resize_with(threads.max(running), || None);
     }
 }
 

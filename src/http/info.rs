@@ -41,6 +41,7 @@ pub struct VersionInfo {
     columns: Option<Vec<String>>,
     /// The reason why requests share calls, or why they do not.
     batching: String,
+    sessions: String,
     metadata: BTreeMap<String, String>,
 }
 
@@ -67,6 +68,7 @@ impl VersionInfo {
             outputs: tensors(&model.signature.outputs),
             columns: model.signature.columns.clone(),
             batching: model.executor.batching(),
+            sessions: model.executor.sessions(),
             metadata: model.metadata.clone(),
         }
     }

@@ -32,7 +32,7 @@ pub fn load(
         tracing::warn!(model = name, version, reason, "a file of the version is ignored");
     }
     let mut model = Model::new(name, version, from, bundle.declaration, opened);
-    for thread in 0..runtime.threads() {
+    for thread in 0..model.executor.threads() {
         // A model may refuse zeros, such as an index out of its table. The failed call has warmed it up all
         // the same.
         if let Err(reason) = warm_up(&model, thread) {

@@ -22,7 +22,7 @@ use super::source::Source;
 use crate::lock::lock;
 use crate::model::Model;
 use crate::model::bundle::Problem;
-use crate::model::onnx::runtime::{Runtime, Terminator};
+use crate::model::onnx::runtime::{Runtime, Terminator, Threads};
 use crate::ops::reload_spans::{carried, phase};
 
 /// Parallel downloads. Several, so that one that stalls does not delay the others.
@@ -133,10 +133,13 @@ impl Loader {
         self.check_abandoned()?;
         let terminator =
             Terminator::new().map_err(|error| LoadFailure::Transient(format!("cannot load: {error}")))?;
-        let threads = if to_serve { self.runtime.threads() } else { 1 };
+        let threads = if to_serve { self.runtime.threads() } else { Threads::ONE };
         let runtime = self.runtime.for_load(threads, Arc::clone(&terminator));
-        let reservation =
-            self.memory.reserve(listed, threads, source.downloads()).await.map_err(LoadFailure::Transient)?;
+        let reservation = self
+            .memory
+            .reserve(listed, threads.sessions, source.downloads())
+            .await
+            .map_err(LoadFailure::Transient)?;
         let of = Some((listed.model.as_str(), listed.version.as_str()));
         let fetched = {
             let _permit = self.downloads.acquire().await;

@@ -1,17 +1,16 @@
 //! One version's graphs, run by several threads: rows go into calls, outputs come back as a response shows
 //! them.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::batch_mode::BatchMode;
 use super::input_adapter::InputAdapter;
 use super::made_up_rows::RowStack;
 use super::onnx::categories::{self, OneHotEncoder, UnknownCategory};
-use super::onnx::chain::Chain;
 use super::output_format::OutputFormat;
 use super::probe;
 use super::run::{Input, RunFailure, RunMode};
+use super::sessions::Sessions;
 use super::sharing::{Evidence, Sharing};
 use super::split_runs::{self, SplitRuns};
 use crate::error::Rejection;
@@ -21,9 +20,8 @@ use crate::tensor::{Output, Show};
 
 #[derive(Debug)]
 pub struct Executor {
-    /// One chain of graphs for each inference thread, since ONNX Runtime's `run` takes a session exclusively.
-    /// Thread `n` locks the `n`th, so that no lock is contended.
-    pub(super) chains: Vec<Mutex<Chain>>,
+    /// Thread `n` locks the `n`th session, so that no lock is contended.
+    pub(super) sessions: Sessions,
     pub batch_mode: BatchMode,
     pub sharing: Sharing,
     /// Set for good once an output has another number of rows than the inputs. From then on each request runs
@@ -48,7 +46,7 @@ impl Executor {
     /// Tries whether requests may share calls, with rows that requests may send.
     pub(crate) fn try_rows(&mut self, stack: &RowStack) {
         let Some(rows) = stack.rows().filter(|rows| *rows > 1 && stack.differs()) else { return };
-        let chain = &mut lock(&self.chains[0]);
+        let chain = &mut lock(&self.sessions.chains[0]);
         match probe::given_rows(chain, stack, rows) {
             Ok(trial) => self.sharing = Sharing::by_samples(trial.verdict, rows),
             Err(reason) => tracing::debug!(reason, "the samples' rows could not be tried"),
@@ -57,12 +55,27 @@ impl Executor {
 
     /// Ends the phase of loading: from now on calls cannot be terminated from outside.
     pub(crate) fn loaded(&mut self) {
-        self.chains.iter().for_each(|chain| lock(chain).terminator = None);
+        self.sessions.chains.iter().for_each(|chain| lock(chain).terminator = None);
     }
 
     /// True when the rows of all requests run together, unless an output has disproved that.
     pub fn takes_rows(&self) -> bool {
         self.batch_mode.counts_rows() && !self.rows_are_disproved.load(Ordering::Relaxed)
+    }
+
+    /// The number of threads that run calls side by side.
+    pub fn threads(&self) -> usize {
+        self.sessions.chains.len()
+    }
+
+    /// A sentence for operators: the sessions, the threads of a call, and why.
+    pub fn sessions(&self) -> String {
+        self.sessions.describe()
+    }
+
+    /// A table of measured calls, and the choice made from it.
+    pub fn measurements(&self) -> String {
+        self.sessions.table()
     }
 
     /// A sentence for operators: whether requests share calls, and why.
@@ -108,7 +121,7 @@ impl Executor {
         between: &mut dyn FnMut(),
         use_outputs: impl FnOnce(&[Output<'_>]) -> T,
     ) -> Result<T, RunFailure> {
-        let chain = &self.chains[thread % self.chains.len()];
+        let chain = &self.sessions.chains[thread % self.sessions.chains.len()];
         let format = &self.output_format;
         let split = match (mode, self.batch_mode) {
             (RunMode::Rows, BatchMode::Fixed(length)) => SplitRuns::Rows { length, is_padded: true },

@@ -3,7 +3,7 @@
 
 use crate::model::onnx::categories::OneHotEncoder;
 use crate::model::onnx::sizes::{self, MAX_MADE_UP_BYTES};
-use crate::tensor::signature::{TensorSpec, ValueKind};
+use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 use crate::tensor::{ElementType, Elements, Tensor};
 
 /// Two sets of strings, to try in turn: some models parse numbers from them.
@@ -60,6 +60,24 @@ impl RowStack {
     pub(crate) fn take(&self, rows: &[usize]) -> Self {
         Self { inputs: self.inputs.iter().map(|tensor| tensor.take_rows(rows.iter().copied())).collect() }
     }
+}
+
+/// Zeros for a call of `rows` rows, with `length` for all other free dimensions; none if they are too large.
+pub(crate) fn zeros(inputs: &[TensorSpec], rows: usize, length: usize) -> Option<Vec<Tensor>> {
+    let with_rows = |spec: &TensorSpec| {
+        let mut spec = spec.clone();
+        if let Some(dim @ Dim::Any(_)) = spec.shape.first_mut() {
+            *dim = Dim::Fixed(rows);
+        }
+        spec
+    };
+    let inputs: Vec<TensorSpec> = inputs.iter().map(with_rows).collect();
+    sizes::bytes(&inputs, length).filter(|bytes| *bytes <= MAX_MADE_UP_BYTES)?;
+    let zeros = |spec: &TensorSpec| {
+        let shape: Vec<usize> = spec.shape.iter().map(|dim| dim.fixed().unwrap_or(length)).collect();
+        Tensor { elements: spec.zeros(shape.iter().product()), shape }
+    };
+    Some(inputs.iter().map(zeros).collect())
 }
 
 /// Makes rows for these inputs.

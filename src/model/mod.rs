@@ -23,6 +23,7 @@ mod output_format;
 mod probe;
 mod registry;
 pub mod run;
+mod sessions;
 pub mod sharing;
 mod split_runs;
 

@@ -1,7 +1,6 @@
 //! Opens a version: loads its graphs and validates its declaration against them.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::bail;
@@ -19,6 +18,7 @@ use super::onnx::runtime::Runtime;
 use super::onnx::sizes;
 use super::output_format::OutputFormat;
 use super::probe::Precision;
+use super::sessions::Sessions;
 use super::sharing::{SharingDecision, SharingQuestion};
 use crate::tensor::signature::{Padding, Signature, TensorSpec};
 
@@ -103,15 +103,23 @@ impl OpenedModel {
             batched: mode.counts_rows(),
             row_by_row: mode == BatchMode::PerRow,
         };
-        let mut chains = vec![Mutex::new(first)];
-        for _ in 1..runtime.threads() {
-            chains.push(Mutex::new(Chain::open(runtime, &bundle.graphs, options)?));
-        }
+        let open =
+            |intra_threads| Chain::open(runtime, &bundle.graphs, ChainOptions { intra_threads, ..options });
+        let sessions = match declaration.session.intra_threads {
+            Some(declared) => {
+                let count = runtime.threads().sessions;
+                Sessions::alike(first, count, declared, "model.yaml declares session.intra_threads", open)?
+            }
+            None => {
+                let rows = if mode == BatchMode::Any { runtime.max_rows } else { 1 };
+                Sessions::choose(first, runtime.threads(), rows, open)?
+            }
+        };
         let position = |encoder: &OneHotEncoder| inputs.iter().position(|input| input.name == encoder.input);
         let encoders =
             encoders.into_iter().filter_map(|encoder| Some((position(&encoder)?, encoder))).collect();
         let executor = Executor {
-            chains,
+            sessions,
             batch_mode: mode,
             sharing,
             rows_are_disproved: AtomicBool::new(false),

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use super::effective::Effective;
@@ -142,11 +141,8 @@ impl Reader {
                 cache: Cache { directory: directory?, size: cache_size? as u64 },
             },
             batching: Batching { max_rows: max_rows?, max_wait: max_wait? },
-            inference: Inference {
-                library: library?,
-                providers: providers?,
-                threads: resolve_threads(threads?),
-            },
+            inference: Inference { library: library?, providers: providers?, ..Inference::default() }
+                .with_threads(threads?),
             http: Http { listen: listen? },
             shutdown: Shutdown { grace: grace? },
         })
@@ -215,14 +211,6 @@ impl Reader {
 
 fn key(path: &'static str) -> &'static Key {
     keys::find(path).expect("every key that is read is in the table")
-}
-
-/// Resolves 0 threads to one fewer than the cores: the rest of the worker gets one.
-fn resolve_threads(threads: usize) -> usize {
-    if threads > 0 {
-        return threads;
-    }
-    thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
 #[cfg(test)]

@@ -67,7 +67,9 @@ fn defaults_complete_the_least_configuration() {
         inference: Inference {
             library: None,
             providers: vec![Provider::Cpu],
-            threads: config.inference.threads, // of this machine; see below
+            // Of this machine; see below.
+            threads: config.inference.threads,
+            call_threads: config.inference.call_threads,
         },
         http: Http { listen: "127.0.0.1:8080".parse().unwrap() },
         shutdown: Shutdown { grace: Duration::from_secs(10) },
@@ -78,8 +80,13 @@ fn defaults_complete_the_least_configuration() {
 
 #[test]
 fn threads_are_resolved() {
-    assert!(resolve_threads(0) >= 1);
-    assert_eq!(resolve_threads(3), 3);
+    let of = |number| {
+        let Inference { threads, call_threads, .. } = Inference::default().with_threads(number);
+        (threads, call_threads)
+    };
+    let (threads, call_threads) = of(0);
+    assert!(threads >= 1 && (call_threads == threads || call_threads == threads + 1));
+    assert_eq!(of(3), (3, 3));
     assert_eq!(good(&[LEAST], &[("PREDICTD_INFERENCE__THREADS", "5")]).inference.threads, 5);
 }
 

@@ -16,7 +16,7 @@ use crate::hint::Hint as _;
 #[derive(Debug, Clone)]
 pub struct Runtime {
     pub(super) environment: Environment,
-    threads: usize,
+    threads: Threads,
     /// The largest number of rows in one call that requests share.
     pub(crate) max_rows: usize,
     /// Terminates the calls of a load.
@@ -57,6 +57,21 @@ impl Terminator {
     }
 }
 
+/// The threads that may run one model.
+#[derive(Debug, Clone, Copy)]
+pub struct Threads {
+    /// Sessions of a model whose calls use one thread each.
+    pub sessions: usize,
+    /// Threads that a call may use.
+    pub per_call: usize,
+    /// Measures calls of all sizes with all numbers of threads, not only what the choice needs.
+    pub measures_all: bool,
+}
+
+impl Threads {
+    pub(crate) const ONE: Self = Self { sessions: 1, per_call: 1, measures_all: false };
+}
+
 impl Runtime {
     /// Loads the library that the configuration, the environment or the system specifies.
     pub fn load(inference: &Inference) -> anyhow::Result<Self> {
@@ -77,12 +92,21 @@ impl Runtime {
                 "set `inference.library` or ORT_DYLIB_PATH to libonnxruntime.so (1.17 or later); \
                  scripts/fetch-onnxruntime gets one and prints its path",
             )?;
-        Ok(Self { environment, threads: inference.threads, max_rows: config::MAX_ROWS, terminator: None })
+        // Other processors than the CPU have threads of their own.
+        let is_cpu = inference.providers == [Provider::Cpu];
+        let per_call = if is_cpu { inference.call_threads } else { 1 };
+        let threads = Threads { sessions: inference.threads, per_call, measures_all: false };
+        Ok(Self { environment, threads, max_rows: config::MAX_ROWS, terminator: None })
+    }
+
+    /// The same runtime, which measures calls in every way.
+    pub(crate) fn measuring_all(self) -> Self {
+        Self { threads: Threads { measures_all: true, ..self.threads }, ..self }
     }
 
     /// The same runtime for one inference thread.
     pub(crate) fn with_one_thread(&self) -> Self {
-        Self { threads: 1, ..self.clone() }
+        Self { threads: Threads::ONE, ..self.clone() }
     }
 
     /// Sets the largest number of rows in one call that requests share.
@@ -90,13 +114,12 @@ impl Runtime {
         Self { max_rows, ..self }
     }
 
-    /// The same runtime for this number of inference threads, with a load that can be terminated.
-    pub(crate) fn for_load(&self, threads: usize, terminator: Arc<Terminator>) -> Self {
+    /// The same runtime for these threads, with a load that can be terminated.
+    pub(crate) fn for_load(&self, threads: Threads, terminator: Arc<Terminator>) -> Self {
         Self { threads, terminator: Some(terminator), ..self.clone() }
     }
 
-    /// The number of inference threads.
-    pub fn threads(&self) -> usize {
+    pub fn threads(&self) -> Threads {
         self.threads
     }
 }

@@ -107,6 +107,21 @@ fn inspect_shows_what_a_bundle_declares() {
     assert!(!plain.contains("declared in"), "{plain}");
 }
 
+#[test]
+fn inspect_measures_calls_of_several_sizes() {
+    let (code, table, stderr) = outcome(predictd(&["inspect", "tests/models/wine", "--tune"]), "");
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let cells: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(cells[0].join(" "), "threads rows a call rows a second");
+    for (cells, rows) in cells[1..].iter().zip(["1", "8", "32", "128"]) {
+        assert!(cells[..2] == ["1", rows] && cells[3] == "ms", "{table}");
+        let (call, speed): (f64, f64) = (cells[2].parse().unwrap(), cells[4].parse().unwrap());
+        let rows: f64 = rows.parse().unwrap();
+        assert!((0.9..1.1).contains(&(rows / call * 1e3 / speed)), "{table}");
+    }
+    assert!(table.trim_end().lines().last().unwrap().contains(" session"), "{table}");
+}
+
 /// A model file whose metadata has one more entry: a field at the end, as protobuf allows.
 fn with_metadata(model: &[u8], key: &str, value: &str) -> Vec<u8> {
     let field = |tag: u8, bytes: &[u8]| {

@@ -4,4 +4,5 @@
 mod model_yaml;
 mod push;
 mod reload;
+mod threads;
 mod versions;
