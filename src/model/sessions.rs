@@ -106,8 +106,9 @@ impl Sessions {
             let mut chain = open(per_call)?;
             let Some(took) = time(&mut chain, &call) else { break };
             why += &format!(", {took:.1?} with {per_call}");
-            let count = (most / per_call).max(1);
-            if speed(count, per_call, took) >= ENOUGH * speed(sessions, 1, alone) {
+            let enough = ENOUGH * speed(sessions, 1, alone);
+            let fewest = (1..=most / per_call).find(|count| speed(*count, per_call, took) >= enough);
+            if let Some(count) = fewest {
                 drop(first);
                 return Self::alike(chain, count, per_call, &why, open);
             }
