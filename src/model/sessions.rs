@@ -101,20 +101,21 @@ impl Sessions {
         let batch = batch.and_then(|batch| Some((time(&mut first, &batch)?, batch)));
         let (alone, call) = batch.unwrap_or((one_row, call));
         let mut why = format!("a call of {} takes {alone:.1?} with one thread", describe(&call));
+        // One session at a time: the weights are in memory once.
+        drop(first);
+        let enough = ENOUGH * speed(sessions, 1, alone);
         let mut per_call = most;
         while per_call > 1 {
             let mut chain = open(per_call)?;
             let Some(took) = time(&mut chain, &call) else { break };
             why += &format!(", {took:.1?} with {per_call}");
-            let enough = ENOUGH * speed(sessions, 1, alone);
             let fewest = (1..=most / per_call).find(|count| speed(*count, per_call, took) >= enough);
             if let Some(count) = fewest {
-                drop(first);
                 return Self::alike(chain, count, per_call, &why, open);
             }
             per_call /= 2;
         }
-        Self::alike(first, sessions, 1, &why, open)
+        Self::alike(open(1)?, sessions, 1, &why, open)
     }
 
     /// A line for each measured call, and the choice.
