@@ -106,6 +106,26 @@ async fn run_slowly(trial: &mut Trial, worker: &Worker) -> usize {
     6
 }
 
+/// A request that runs, and others that wait for its thread, all within the grace.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_37_what_runs_and_what_waits_is_finished() {
+    let injected = "SIGTERM while a request runs and others wait behind it, with a grace of a minute";
+    let mut trial = Trial::new(37, injected, "all are answered, none is nacked").await;
+    trial.world.upload_version("faults/slow/1", "slow", "1");
+    let own = [("PREDICTD_INFERENCE__THREADS", "1"), ("PREDICTD_SHUTDOWN__GRACE", "60s")];
+    let mut worker = trial.worker(&own).await;
+    worker.until_serving("slow", "1").await;
+    let requests = run_slowly(&mut trial, &worker).await;
+    trial.weigh(&worker);
+    worker.signal("-TERM");
+    assert!(worker.end().await.success(), "{}", worker.log());
+    assert_eq!(trial.count(is_nack), 0, "{}", worker.log());
+    let history = &trial.world.server.history;
+    assert!(history.wait_until(PATIENCE, |events| oracle::responses(events).len() == requests).await);
+    let next = trial.worker(&own).await;
+    trial.judge(&next, Allowed::default(), "all answered before the end").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_48_in_flight_for_an_hour() {
     let injected = "an hour goes by while a request runs and others wait behind it";
