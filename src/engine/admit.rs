@@ -34,7 +34,7 @@ pub struct Refusal {
 /// Reads a request that came whole: the form that its response mirrors, its target, and its rows.
 ///
 /// # Errors
-/// Those of [`target`] and [`decode`].
+/// The errors of [`target`] and [`decode`].
 pub fn read(
     models: &Models,
     headers: Headers<'_>,

@@ -67,7 +67,7 @@ fn defaults_complete_the_least_configuration() {
         inference: Inference {
             library: None,
             providers: vec![Provider::Cpu],
-            // Of this machine; see below.
+            // These depend on the machine; see below.
             threads: config.inference.threads,
             call_threads: config.inference.call_threads,
         },

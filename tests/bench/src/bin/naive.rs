@@ -15,7 +15,7 @@ use ort::session::Session;
 use ort::value::TensorRef;
 use serde_json::{Value, json};
 
-/// That of predictd, so that the comparison is fair.
+/// The same as predictd has, so that the comparison is fair.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
