@@ -4,27 +4,18 @@ use std::io::Read as _;
 
 use local_gcp::faults::Fault;
 use local_gcp::history::{Event, What};
-use local_gcp::pubsub::wire::{PubsubMessage, Subscription};
+use local_gcp::pubsub::wire::PubsubMessage;
 use local_gcp::storage::{Target, Version};
 use serde_json::{Value, json};
 
-use crate::support::harness::{PATIENCE, REQUEST_SUBSCRIPTION, REQUESTS, RESPONSES, World};
+use crate::support::harness::{PATIENCE, REQUESTS, RESPONSES, World};
 use crate::support::oracle::{self, wine};
 
 const BUCKET: (&str, &str) = ("PREDICTD_RESPONSES__BUCKET", "gs://results/out");
 const ALWAYS: (&str, &str) = ("PREDICTD_RESPONSES__INLINE_LIMIT", "0");
 
 async fn results_world() -> World {
-    let world = World::start_with(|builder| {
-        let requests = Subscription {
-            name: REQUEST_SUBSCRIPTION.to_owned(),
-            topic: REQUESTS.to_owned(),
-            enable_message_ordering: true,
-            ..Subscription::default()
-        };
-        builder.subscription_with(requests).bucket("results")
-    })
-    .await;
+    let world = World::start_ordered(|builder| builder.bucket("results")).await;
     world.upload_version("wine/2", "wine", "2");
     world
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use local_gcp::faults::Fault;
 use local_gcp::history::{Event, What};
-use local_gcp::pubsub::wire::{PubsubMessage, Subscription};
+use local_gcp::pubsub::wire::PubsubMessage;
 use local_gcp::storage::{Attributes, Insert, Target};
 use serde_json::{Value, json};
 
@@ -18,16 +18,8 @@ const MEDIA: &str = "storage.objects.get.media";
 
 /// A world with buckets for requests and the wine model.
 pub(crate) async fn wine_world() -> World {
-    let world = World::start_with(|builder| {
-        let requests = Subscription {
-            name: REQUEST_SUBSCRIPTION.to_owned(),
-            topic: REQUESTS.to_owned(),
-            enable_message_ordering: true,
-            ..Subscription::default()
-        };
-        builder.subscription_with(requests).bucket("inputs").bucket("shared").bucket("secret")
-    })
-    .await;
+    let world =
+        World::start_ordered(|builder| builder.bucket("inputs").bucket("shared").bucket("secret")).await;
     world.upload_version("wine/2", "wine", "2");
     world
 }

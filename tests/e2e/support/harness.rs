@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use local_gcp::history::{Delivery, Event, What};
-use local_gcp::pubsub::wire::PubsubMessage;
+use local_gcp::pubsub::wire::{PubsubMessage, Subscription};
 use local_gcp::{Builder, Server};
 
 use crate::support::oracle::Contents;
@@ -90,6 +90,17 @@ impl World {
             .bucket("models")
             .notification("models", UPDATES, Some("models/".to_owned()));
         Self { server: change(builder).start().await.unwrap(), contents: Contents::default() }
+    }
+
+    /// A world whose requests keep the order of their keys.
+    pub(crate) async fn start_ordered(change: impl FnOnce(Builder) -> Builder) -> Self {
+        let requests = Subscription {
+            name: REQUEST_SUBSCRIPTION.to_owned(),
+            topic: REQUESTS.to_owned(),
+            enable_message_ordering: true,
+            ..Subscription::default()
+        };
+        Self::start_with(|builder| change(builder.subscription_with(requests))).await
     }
 
     pub(crate) fn upload(&self, object: &str, data: Vec<u8>) {
