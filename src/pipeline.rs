@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::engine::batch::Lane;
 use crate::engine::budget::Budget;
 use crate::engine::job::Response;
+use crate::engine::load;
 use crate::engine::queue::{Limits, Queues};
 use crate::gcp::probes::Servers;
 use crate::gcp::{clients, probes};
@@ -129,6 +130,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     let (models_read, health_read) = (Arc::clone(&models), Arc::clone(&health));
     let (queues, entry, mut ended) = Queues::new(models_read, limits, budget.clone(), health_read, reply);
     stages.spawn("infer", async move { ended.recv().await.map_or(Ok(()), Err) });
+    let load = tokio::spawn(load::measure(Arc::clone(&queues), Arc::clone(&metrics)));
     stages.at_forced_end(move || queues.give_up());
 
     let checked = config.clone();
@@ -185,6 +187,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     let ended = stages.supervise(&stop, config.shutdown.grace).await;
     grace.flush().await;
     checks.abort();
+    load.abort();
     ended
 }
 

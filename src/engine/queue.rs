@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 
 use crate::engine::batch::{Item as _, Lane, Waiting};
 use crate::engine::budget::Budget;
-use crate::engine::job::{Batch, Job, Response};
+use crate::engine::job::{Batch, Job, Outcome, Response};
 use crate::engine::run_batch::{Running, run_batch};
+use crate::engine::throughput::{Backlog, Throughput};
 use crate::lock::lock;
 use crate::model::Models;
 use crate::ops::health::{Health, Pulse};
@@ -50,6 +51,7 @@ pub struct Queues<R> {
 }
 
 struct State<R> {
+    /// One for each model that was ever asked.
     queues: HashMap<Arc<str>, Queue<R>>,
     /// Kept by every thread; none once the last entry is dropped.
     lifeline: Option<Arc<Lifeline<R>>>,
@@ -71,6 +73,7 @@ struct Queue<R> {
     /// For each thread that may run, the requests that it computes; none where it does not run. A thread for
     /// each session of the version that came last.
     threads: Vec<Option<Arc<Running<R>>>>,
+    throughput: Arc<Throughput>,
 }
 
 /// The right to bring jobs.
@@ -124,6 +127,17 @@ impl<R: Send + 'static> Queues<R> {
         drop(state);
     }
 
+    /// The rows that wait for a model, and how fast it computes them.
+    pub fn backlog(&self, model: &str) -> Backlog {
+        self.lock().queues.get(model).map_or(Backlog { rows: 0, rows_per_second: None }, Queue::backlog)
+    }
+
+    /// The measured work of each model, and its backlog.
+    pub(super) fn work(&self) -> Vec<(Arc<Throughput>, Backlog)> {
+        let state = self.lock();
+        state.queues.values().map(|queue| (Arc::clone(&queue.throughput), queue.backlog())).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<R>> {
         lock(&self.state)
     }
@@ -144,6 +158,7 @@ impl<R: Send + 'static> Queues<R> {
             slot,
             lifeline: Arc::clone(lifeline),
             pulse: self.health.pulse(format!("infer-{model}-{slot}")),
+            throughput: Arc::clone(&queue.throughput),
             running,
         };
         if let Err(error) = worker.start() {
@@ -227,7 +242,7 @@ impl<R: Send + 'static> Queues<R> {
         if queue.threads.iter().any(Option::is_some) {
             return Vec::new();
         }
-        state.queues.remove(model).map(|mut queue| queue.waiting.drain()).unwrap_or_default()
+        queue.waiting.drain()
     }
 
     /// A thread panicked: the worker is to end, and what nobody computes any more is dropped.
@@ -267,7 +282,13 @@ impl<R: Send + 'static> Entry<R> {
 
 impl<R> Default for Queue<R> {
     fn default() -> Self {
-        Self { waiting: Waiting::default(), changed: Arc::default(), idle: 0, threads: Vec::new() }
+        Self {
+            waiting: Waiting::default(),
+            changed: Arc::default(),
+            idle: 0,
+            threads: Vec::new(),
+            throughput: Arc::default(),
+        }
     }
 }
 
@@ -276,6 +297,11 @@ impl<R> Queue<R> {
     fn allow(&mut self, threads: usize) {
         let running = self.threads.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         self.threads.resize_with(threads.max(running), || None);
+        self.throughput.set_threads(threads);
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog { rows: self.waiting.rows(), rows_per_second: self.throughput.rows_per_second() }
     }
 }
 
@@ -286,6 +312,7 @@ struct Worker<R: Send + 'static> {
     slot: usize,
     lifeline: Arc<Lifeline<R>>,
     pulse: Arc<Pulse>,
+    throughput: Arc<Throughput>,
     running: Arc<Running<R>>,
 }
 
@@ -305,18 +332,28 @@ impl<R: Send + 'static> Worker<R> {
     /// Runs batches until there are none. Blocks.
     fn run(&self) {
         while let Some(batch) = self.queues.next(&self.model, self.slot, &self.lifeline) {
-            let working = self.pulse.work();
-            let responses = run_batch(self.slot, batch, &self.running, &mut || self.run_small());
-            drop(working);
+            let now = Instant::now();
+            let (alive, working) = (self.pulse.work_since(now), self.throughput.begin(now));
+            let mut small = 0;
+            let mut between = || small += self.run_small();
+            let responses = run_batch(self.slot, batch, &self.running, &mut between);
+            working.computed(computed_rows(&responses) + small);
+            drop((alive, working));
             (self.lifeline.reply)(responses);
         }
     }
 
-    /// Runs small requests between two parts of a large one.
-    fn run_small(&self) {
-        if let Some(batch) = self.queues.next_small(&self.model) {
-            let responses = run_batch(self.slot, batch, &self.running, &mut || {});
-            (self.lifeline.reply)(responses);
-        }
+    /// Runs small requests between two parts of a large one. Returns the number of their rows.
+    fn run_small(&self) -> usize {
+        let Some(batch) = self.queues.next_small(&self.model) else { return 0 };
+        let responses = run_batch(self.slot, batch, &self.running, &mut || {});
+        let rows = computed_rows(&responses);
+        (self.lifeline.reply)(responses);
+        rows
     }
+}
+
+fn computed_rows<R>(responses: &[Response<R>]) -> usize {
+    let computed = responses.iter().filter(|response| matches!(response.outcome, Outcome::Computed(_)));
+    computed.map(|response| response.origin.rows).sum()
 }

@@ -5,6 +5,7 @@
 //! come and go.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -205,6 +206,8 @@ pub struct Metrics {
     pub ack_failures: Counter,
     pub stream_failures: Counter,
     pub models_serving: Gauge,
+    pub utilisation: Gauge<f64, AtomicU64>,
+    pub queue_seconds: Gauge<f64, AtomicU64>,
 }
 
 fn seconds() -> Histogram {
@@ -230,6 +233,7 @@ impl Metrics {
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("predictd");
         let (families, publish) = (HistogramFamilies::new(), seconds());
+        let queue_seconds = Gauge::default();
         let HistogramFamilies { batch_rows, queue, inference, request, .. } = families.clone();
         registry.register("batch_rows", "Rows in one call of ONNX Runtime", batch_rows);
         let help = "From receiving a request to the start of its batch";
@@ -239,6 +243,9 @@ impl Metrics {
         registry.register_with_unit("request", help, Unit::Seconds, request);
         let help = "One call that publishes responses, until all of it is answered";
         registry.register_with_unit("publish", help, Unit::Seconds, publish.clone());
+        let help = "Time in which what waits for a batch is computed, at the measured rate";
+        registry.register_with_unit("queue", help, Unit::Seconds, queue_seconds.clone());
+        let utilisation = "Share of the last ten seconds that the inference threads were at work, 0 to 1";
         let ack_failures = "Acknowledgements that Pub/Sub did not take on an exactly-once subscription";
         let r = &mut registry;
         let requests = register(r, "requests", "Requests answered, by status: ok or the error code");
@@ -254,6 +261,8 @@ impl Metrics {
             ack_failures: register(r, "ack_failures", ack_failures),
             stream_failures: register(r, "stream_failures", "Times that the request stream ended or failed"),
             models_serving: register(r, "models_serving", "Models with a version in service"),
+            utilisation: register(r, "utilisation", utilisation),
+            queue_seconds,
             publish,
             requests,
             rows,

@@ -110,7 +110,7 @@ impl Push {
             name: name.to_owned(),
             description: description.to_owned(),
             unit: "{message}".to_owned(),
-            data: Some(sum(vec![times.number(attributes, count)])),
+            data: Some(sum(vec![times.number(attributes, self::count(count))])),
             ..Metric::default()
         };
         let received = messaging("receive", "receive", &self.subscription);
@@ -151,8 +151,11 @@ impl Push {
             own_attributes.iter().cloned().chain(labels).collect::<Vec<_>>()
         };
         let numbers = || {
-            let points = family.series.iter().map(|series| times.number(attributes(series), series.value));
-            points.collect()
+            let value = |series: &Series| match family.kind {
+                FamilyKind::Counter => count(series.value),
+                _ => number_data_point::Value::AsDouble(series.value),
+            };
+            family.series.iter().map(|series| times.number(attributes(series), value(series))).collect()
         };
         let data = match family.kind {
             FamilyKind::Counter => sum(numbers()),
@@ -179,15 +182,13 @@ struct Times {
 }
 
 impl Times {
-    fn number(self, attributes: Vec<KeyValue>, value: f64) -> NumberDataPoint {
-        // Every value is a count, which a double holds exactly up to 2^53.
-        let value = Some(number_data_point::Value::AsInt(value as i64));
+    fn number(self, attributes: Vec<KeyValue>, value: number_data_point::Value) -> NumberDataPoint {
         let (start_time_unix_nano, time_unix_nano) = (self.start, self.now);
         NumberDataPoint {
             attributes,
             start_time_unix_nano,
             time_unix_nano,
-            value,
+            value: Some(value),
             ..NumberDataPoint::default()
         }
     }
@@ -208,6 +209,11 @@ impl Times {
             ..HistogramDataPoint::default()
         }
     }
+}
+
+/// A count, which a double holds exactly up to 2^53.
+fn count(value: f64) -> number_data_point::Value {
+    number_data_point::Value::AsInt(value as i64)
 }
 
 fn exemplar(seen: &openmetrics::Exemplar) -> Exemplar {

@@ -28,6 +28,8 @@ locals {
     { title = "From receiving to accepted response: p50, p99", query = join(" or ", [for query in local.quantiles : replace(query, "SERIES", "predictd_request_seconds_bucket")]) },
     { title = "Publishing: p50, p99", query = join(" or ", [for query in local.quantiles : replace(query, "SERIES", "predictd_publish_seconds_bucket")]) },
     { title = "Models serving, fewest of all workers", query = "min(predictd_models_serving{${local.own}})" },
+    { title = "Utilisation: mean and highest of all workers", query = "label_replace(avg(predictd_utilisation{${local.own}}), \"of\", \"mean\", \"\", \"\") or label_replace(max(predictd_utilisation{${local.own}}), \"of\", \"highest\", \"\", \"\")" },
+    { title = "Seconds of backlog in a worker, most of all", query = "max(predictd_queue_seconds{${local.own}})" },
     { title = "Bytes in hand", query = "sum(predictd_bytes_in_hand{${local.own}})" },
     { title = "Trouble in ten minutes", query = join(" or ", [for what, series in local.trouble : "label_replace(sum(increase(${series}{${local.own}}[10m])), \"what\", \"${what}\", \"\", \"\")"]) },
   ] : []

@@ -45,3 +45,24 @@ async fn the_endpoints_tell_what_is_going_on() {
     }
     assert!(worker.get("/metrics").await.1.ends_with("# EOF\n"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn utilisation_and_backlog_are_measured() {
+    let world = World::start().await;
+    world.upload_version("wine/1", "wine", "1");
+    // One row waits for four more.
+    let variables = [("PREDICTD_BATCHING__MAX_WAIT", "60s"), ("PREDICTD_BATCHING__MAX_ROWS", "5")];
+    let worker = world.ready_worker(&variables).await;
+    let above_zero = async |metric: &str| {
+        worker.until(metric, async || worker.metric(metric).await.filter(|value| *value > 0.0)).await
+    };
+    assert_eq!(worker.metric("predictd_utilisation ").await, Some(0.0));
+    let full = world.publish(wine().request(&[0, 1, 2, 3, 4]), &[]);
+    assert!(above_zero("predictd_utilisation ").await < 1.0);
+    assert_eq!(worker.metric("predictd_queue_seconds ").await, Some(0.0));
+    let waits = world.publish(wine().request(&[5]), &[]);
+    assert!(above_zero("predictd_queue_seconds ").await < 60.0);
+    let rest = world.publish(wine().request(&[6, 7, 8, 9]), &[]);
+    world.responses(&[full, waits, rest]).await;
+    worker.until_metric("predictd_queue_seconds ", 0.0).await;
+}
