@@ -37,11 +37,15 @@ use response::message;
 use retry::Retry;
 use settle::Shared;
 
-/// Powers of two from 1 to 128 messages a call. Pub/Sub takes 1000, but beyond a hundred nothing is gained.
-const POWERS: usize = 8;
-/// Calls under way at most, of responses with an ordering key and of those without; what waits meanwhile
-/// makes the next calls fuller.
-const CALLS_IN_FLIGHT: usize = 64;
+/// Powers of two from 1 to 256 messages a call, of the 1000 that Pub/Sub takes: a call whose reply is lost
+/// doubles all of its responses.
+const POWERS: usize = 9;
+/// Calls under way at most; what waits meanwhile makes the next calls fuller. Together they hold about what is
+/// in flight by default. Fewer took less memory at full load (8 calls of 128: 15 MB), but would limit a worker
+/// whose topic answers slowly.
+const CALLS_IN_FLIGHT: usize = 32;
+/// The same for responses with an ordering key, each of which is a call.
+const ORDERED_CALLS_IN_FLIGHT: usize = 64;
 /// The client keeps a task for every ordering key that it ever saw: after so many messages it gets a new
 /// publisher.
 const ORDERED_MESSAGES: u64 = 10_000;
@@ -100,7 +104,8 @@ impl Publish {
     }
 
     pub async fn run(mut self, mut replies: mpsc::Receiver<Vec<Reply>>) {
-        let [calls, ordered_calls] = [(); 2].map(|()| Arc::new(Semaphore::new(CALLS_IN_FLIGHT)));
+        let [calls, ordered_calls] =
+            [CALLS_IN_FLIGHT, ORDERED_CALLS_IN_FLIGHT].map(|calls| Arc::new(Semaphore::new(calls)));
         let (mut settling, mut in_order) = (JoinSet::new(), JoinSet::new());
         let mut writing: JoinSet<Option<Reply>> = JoinSet::new();
         let (mut keys, mut number, mut is_open) = (Keys::default(), 1_u64, true);

@@ -43,8 +43,8 @@ async fn fault_23_a_publishs_reply_is_lost() {
     trial.inject("Publish", Fault::LoseReply, 5);
     trial.wines(1000);
     trial.until_met("Publish", 5, 5).await;
-    // Five calls of at most 128 messages.
-    let verdict = trial.judge(&worker, Allowed { duplicates: 5 * 128 }, "").await;
+    // Five calls of at most 256 messages.
+    let verdict = trial.judge(&worker, Allowed { duplicates: 5 * 256 }, "").await;
     assert!(verdict.duplicates >= 5, "{verdict:?}");
 }
 
