@@ -19,7 +19,9 @@
 
 use std::sync::Arc;
 
+use google_cloud_pubsub::client::SubscriptionAdmin;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -30,6 +32,8 @@ use crate::engine::load;
 use crate::engine::queue::{Limits, Queues};
 use crate::gcp::probes::Servers;
 use crate::gcp::{clients, probes};
+use crate::http::Tokens;
+use crate::http::predictions::Predictions;
 use crate::lifecycle::crashes::Crashes;
 use crate::lifecycle::loader::Loader;
 use crate::lifecycle::memory;
@@ -39,7 +43,7 @@ use crate::lifecycle::source::Source;
 use crate::lifecycle::watch::Watch;
 use crate::model::Models;
 use crate::model::onnx::runtime::Runtime;
-use crate::ops::health::Health;
+use crate::ops::health::{Health, Part};
 use crate::ops::metrics::Metrics;
 use crate::pubsub::delivery::Reply;
 use crate::pubsub::model_updates;
@@ -54,8 +58,17 @@ use crate::{http, ops};
 /// Groups of replies before publish. Small: waiting belongs to Pub/Sub.
 const GROUPS: usize = 16;
 
+/// Transports of a worker, beside HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transports {
+    /// Requests come over Pub/Sub, and over HTTP where `http.predictions` says so.
+    PubSub,
+    /// Requests come over HTTP alone.
+    HttpAlone,
+}
+
 /// Runs the worker until `stop`, or until a stage fails.
-pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, transports: Transports, stop: CancellationToken) -> anyhow::Result<()> {
     fit_into_container(&mut config.requests.max_outstanding_bytes);
     let metrics = Metrics::new();
     let grace = ops::Grace::from(stop.clone(), config.shutdown.grace);
@@ -66,16 +79,10 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
 
     let runtime = Arc::new(Runtime::load(&config.inference)?.with_max_rows(config.batching.max_rows));
     let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
-    let admin = clients::subscription_admin().await?;
-    if let Some(found) = probes::request_subscription(&admin, &config.requests.subscription).await? {
-        tracing::info!(
-            subscription = config.requests.subscription,
-            exactly_once = found.enable_exactly_once_delivery,
-            ordering = found.enable_message_ordering,
-            dead_letters = found.dead_letter_policy.is_some(),
-            "the request subscription"
-        );
-    }
+    let admin = match transports {
+        Transports::PubSub => Some(find_subscription(&config.requests.subscription).await?),
+        Transports::HttpAlone => None,
+    };
 
     let hint = Arc::new(Notify::new());
     let crashes = Crashes::open(source.crashes());
@@ -94,33 +101,6 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
 
     let mut stages = Stages::default();
     let (replies, replies_in) = mpsc::channel(GROUPS);
-
-    let state = http::State {
-        health: Arc::clone(&health),
-        metrics: Arc::clone(&metrics),
-        models: Arc::clone(&models),
-        not_served,
-    };
-    // Serves through the drain, so that probes see it.
-    let _http = http::Server::start(config.http.listen, state).await?;
-
-    let order = Arc::<Order>::default();
-    let large = Large::connect(&config.responses).await?;
-    let (topic, publish_order) = (&config.responses.topic, Arc::clone(&order));
-    let publish = Publish::new(
-        topic,
-        &config.requests,
-        large,
-        publish_order,
-        Arc::clone(&metrics),
-        Arc::clone(&health),
-    )
-    .await?;
-    stages.spawn("publish", async move {
-        publish.run(replies_in).await;
-        Ok(())
-    });
-
     let budget = Budget::new(config.requests.max_outstanding_bytes);
     let limits = Limits { max_rows: config.batching.max_rows, max_wait: config.batching.max_wait };
     let reply = {
@@ -131,26 +111,70 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     let (queues, entry, mut ended) = Queues::new(models_read, limits, budget.clone(), health_read, reply);
     stages.spawn("infer", async move { ended.recv().await.map_or(Ok(()), Err) });
     let load = tokio::spawn(load::measure(Arc::clone(&queues), Arc::clone(&metrics)));
+
+    let predictions = config.http.predictions.then(|| {
+        let bytes = http_bytes(config.http.max_body);
+        let (models, metrics) = (Arc::clone(&models), Arc::clone(&metrics));
+        Arc::new(Predictions::new(
+            models,
+            metrics,
+            &config.http,
+            bytes,
+            Arc::clone(&entry),
+            Arc::clone(&queues),
+        ))
+    });
+    let state = http::State {
+        health: Arc::clone(&health),
+        metrics: Arc::clone(&metrics),
+        models: Arc::clone(&models),
+        not_served,
+    };
+    let tokens = config.http.tokens_file.as_deref().map(|path| Tokens::open(path).map(Arc::new));
+    let options =
+        http::Options { listen: config.http.listen, tokens: tokens.transpose()?, stop: stop.clone() };
+    // Serves through the drain, so that probes see it.
+    let server = http::Server::start(options, state, predictions.clone()).await?;
+    if let Some(predictions) = predictions {
+        let (stop, sent) = (stop.clone(), server.sent());
+        stages.spawn("http", async move {
+            stop.cancelled().await;
+            predictions.drain().await;
+            sent.await;
+            Ok(())
+        });
+    }
     stages.at_forced_end(move || queues.give_up());
 
-    let checked = config.clone();
-    let around = Surroundings {
-        models: Arc::clone(&models),
-        objects: Objects::connect(&config).await?,
-        order,
-        metrics: Arc::clone(&metrics),
-        health: Arc::clone(&health),
-        budget,
-        submit: Box::new(move |jobs| entry.submit(Lane::Online, jobs)),
-        replies,
+    let receiver = match admin {
+        Some(admin) => {
+            let (publish, order) = publish(&config, &metrics, &health).await?;
+            stages.spawn("publish", async move {
+                publish.run(replies_in).await;
+                Ok(())
+            });
+            let around = Surroundings {
+                models: Arc::clone(&models),
+                objects: Objects::connect(&config).await?,
+                order,
+                metrics: Arc::clone(&metrics),
+                health: Arc::clone(&health),
+                budget,
+                submit: Box::new(move |jobs| entry.submit(Lane::Online, jobs)),
+                replies,
+            };
+            let (subscriber, requests) = (clients::subscriber().await?, config.requests.clone());
+            Some(Receive { subscriber, admin, config: requests, around: Arc::new(around) })
+        }
+        None => {
+            drop((entry, replies));
+            for part in [Part::Requests, Part::Topic] {
+                health.works(part);
+            }
+            None
+        }
     };
-    let receiver = Receive {
-        subscriber: clients::subscriber().await?,
-        admin,
-        config: config.requests,
-        around: Arc::new(around),
-    };
-    if let Some(updates) = config.models.updates {
+    if let Some(updates) = config.models.updates.clone() {
         let listen = model_updates::run(clients::subscriber().await?, updates, source, hint, stop.clone());
         stages.spawn("model updates", async move {
             listen.await;
@@ -159,11 +183,10 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     }
     // Beside the start, which does not wait for them. Nothing fails from here on, so the reason why a start
     // failed is the last line of its log.
-    let servers = Servers::connect().await?;
-    let checks = tokio::spawn(async move {
-        let watched = topic::watch(servers.clone(), probes::response_topic(&checked), &health);
-        tokio::join!(watched, probes::log(servers, checked.clone()));
-    });
+    let checks = match transports {
+        Transports::PubSub => Some(check(Servers::connect().await?, config.clone(), health)),
+        Transports::HttpAlone => None,
+    };
     // Models first: what is received must find something to run on.
     let (serving, is_serving) = tokio::sync::oneshot::channel();
     stages.spawn("models", {
@@ -176,30 +199,86 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
             Ok(())
         }
     });
-    stages.spawn("receive", {
+    if let Some(receiver) = receiver {
         let stop = stop.clone();
-        async move {
+        stages.spawn("receive", async move {
             // An error means that the models' stage ended first; it says why.
             if is_serving.await.is_ok() { receiver.run(stop).await } else { Ok(()) }
-        }
-    });
+        });
+    }
 
     let ended = stages.supervise(&stop, config.shutdown.grace).await;
     grace.flush().await;
-    checks.abort();
+    checks.inspect(JoinHandle::abort);
     load.abort();
+    drop(server);
     ended
+}
+
+/// The client for the request subscription, which exists.
+async fn find_subscription(subscription: &str) -> anyhow::Result<SubscriptionAdmin> {
+    let admin = clients::subscription_admin().await?;
+    if let Some(found) = probes::request_subscription(&admin, subscription).await? {
+        tracing::info!(
+            subscription,
+            exactly_once = found.enable_exactly_once_delivery,
+            ordering = found.enable_message_ordering,
+            dead_letters = found.dead_letter_policy.is_some(),
+            "the request subscription"
+        );
+    }
+    Ok(admin)
+}
+
+/// The stage that publishes, and the order of its responses.
+async fn publish(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+) -> anyhow::Result<(Publish, Arc<Order>)> {
+    let order = Arc::<Order>::default();
+    let large = Large::connect(&config.responses).await?;
+    let (topic, requests) = (&config.responses.topic, &config.requests);
+    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
+    let publish = Publish::new(topic, requests, large, Arc::clone(&order), metrics, health).await?;
+    Ok((publish, order))
+}
+
+/// Checks the configured resources, and watches the response topic until it is there.
+fn check(servers: Servers, config: Config, health: Arc<Health>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let watched = topic::watch(servers.clone(), probes::response_topic(&config), &health);
+        tokio::join!(watched, probes::log(servers, config.clone()));
+    })
+}
+
+/// Bytes of requests over HTTP in flight: beside those of Pub/Sub, since a full queue of one transport must
+/// not stop the other. In a container at most an eighth of its memory.
+fn http_bytes(max_body: usize) -> usize {
+    let limit = memory::limit().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    (2 * max_body).min(limit / 8)
 }
 
 /// Hands the responses of a batch to the transports that their requests came over. Called on an inference
 /// thread.
 fn reply(responses: Vec<Response<ReplyTo>>, replies: &mpsc::Sender<Vec<Reply>>, metrics: &Metrics) {
-    let published = responses.into_iter().filter_map(|Response { outcome, id, model, origin }| {
-        let origin = origin.map(|ReplyTo::PubSub(delivery)| delivery);
-        Reply::of(Response { outcome, id, model, origin }, metrics)
-    });
-    // Nobody publishes any more: the worker ends, and the requests are nacked.
-    let _ = replies.blocking_send(published.collect());
+    let mut published = Vec::with_capacity(responses.len());
+    for response in responses {
+        let (response, reply_to) = response.split();
+        match reply_to {
+            ReplyTo::PubSub(delivery) => {
+                let Response { outcome, id, model, origin } = response;
+                let response = Response { outcome, id, model, origin: origin.map(|()| delivery) };
+                published.extend(Reply::of(response, metrics));
+            }
+            // Dropped when the client is gone.
+            ReplyTo::Http(waiter) => drop(waiter.send(response)),
+        }
+    }
+    if !published.is_empty() {
+        // Nobody publishes any more: the worker ends, and the requests are nacked.
+        let _ = replies.blocking_send(published);
+    }
 }
 
 /// Lowers the budget of bytes to a quarter of what a container allows: what is in flight takes twice the

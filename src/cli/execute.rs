@@ -38,6 +38,7 @@ pub(super) fn end(exit: Exit) -> ! {
 async fn execute(command: Command) -> anyhow::Result<Exit> {
     let text = match command {
         Command::Run(args) => return cli::run::run(&args.config).await,
+        Command::Serve(args) => return cli::serve::run(&args).await,
         Command::Check(args) => return cli::check::run(&args.config.config, args.connect).await,
         Command::Inspect(args) => {
             let runtime = load_model::runtime(args.library.as_deref(), args.tune)?;

@@ -12,6 +12,7 @@ pub mod ready;
 pub mod report;
 pub mod run;
 pub mod sample;
+pub mod serve;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -77,6 +78,18 @@ Examples:
   predictd run --config predictd.yaml --config production.yaml
   PREDICTD_BATCHING__MAX_ROWS=256 predictd run --config predictd.yaml")]
     Run(ConfigArgs),
+
+    /// Serve predictions over HTTP alone, without Pub/Sub
+    ///
+    /// The quickest way to try a model, and what Cloud Run services, Vertex AI and SageMaker start. Needs no
+    /// configuration file: the models come from --models, else from AIP_STORAGE_URI, else from
+    /// /opt/ml/model, where SageMaker lays them. PORT or AIP_HTTP_PORT make it listen on 0.0.0.0.
+    #[command(after_long_help = "\
+Examples:
+  predictd serve --models ./models
+  predictd serve --models gs://my-models/models
+  curl http://127.0.0.1:8080/predict?model=wine -d '{\"instances\": [[13.2, 2.8]]}'")]
+    Serve(ServeArgs),
 
     /// Report every problem of a configuration, or print the effective one
     ///
@@ -178,6 +191,15 @@ pub struct ConfigArgs {
     /// Variables named PREDICTD_… win over all files. config/predictd.yaml explains every key.
     #[arg(long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Folder with MODEL/VERSION/model.onnx, or with one model; may be gs://…
+    #[arg(long, value_name = "DIR|gs://…")]
+    pub models: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, wrap};
 use crate::engine::admit::{self, Refusal, Target};
 use crate::engine::budget::Memory;
-use crate::engine::job::{Batch, Job, Origin, Outcome, Response};
+use crate::engine::job::{Batch, Job, Origin, Outcome, ReplyTo, Response};
 use crate::engine::run_batch::{Running, run_batch};
 use crate::headers::{self, CONTENT_TYPE, Headers, describes_body};
 use crate::hint::Hint as _;
@@ -35,6 +35,8 @@ pub struct Answer {
     pub attributes: HashMap<String, String>,
     pub is_prediction: bool,
 }
+
+impl ReplyTo for Requester {}
 
 /// Answers one request as a worker with these models and without configuration.
 pub fn predict(models: &Models, body: &[u8], mut attributes: HashMap<String, String>) -> Answer {

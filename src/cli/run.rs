@@ -12,7 +12,8 @@ use super::execute::end;
 use crate::config::Config;
 use crate::config::load::Loaded;
 use crate::gcp::clients;
-use crate::{ops, pipeline};
+use crate::ops;
+use crate::pipeline::{self, Transports};
 
 /// Runs the worker until a signal, or until the pipeline fails.
 pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
@@ -21,7 +22,7 @@ pub async fn run(files: &[PathBuf]) -> anyhow::Result<Exit> {
     announce(&config);
     raise_open_files();
     ops::init(&config.requests.subscription, &config.responses.topic);
-    pipeline::run(config, stop_on_signals()?).await.map(|()| Exit::Ok)
+    pipeline::run(config, Transports::PubSub, stop_on_signals()?).await.map(|()| Exit::Ok)
 }
 
 /// Writes the first line of the log.
@@ -47,7 +48,7 @@ fn announce(config: &Config) {
 
 /// Raises the limit of open files to the hard limit. Most systems start a process with 1024, for old programs
 /// that call `select`.
-fn raise_open_files() {
+pub(super) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, limit = limit.current, "cannot raise the limit of open files");
@@ -56,7 +57,7 @@ fn raise_open_files() {
 
 /// Returns a token that the first SIGTERM or SIGINT cancels, which begins the drain. The second ends the
 /// process at once.
-fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+pub(super) fn stop_on_signals() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn({

@@ -35,6 +35,8 @@ pub enum Kind {
     Bucket,
     Providers,
     Address,
+    /// `true` or `false`.
+    Flag,
     Count(RangeInclusive<usize>),
     /// Bytes.
     Size(RangeInclusive<usize>),
@@ -64,6 +66,7 @@ impl Kind {
             Self::Bucket => "gs://bucket or gs://bucket/prefix".into(),
             Self::Providers => "a list with at least one of cpu and cuda, none of them twice".into(),
             Self::Address => "an IP address and a port".into(),
+            Self::Flag => "true or false".into(),
             Self::Count(range) => format!("a whole number from {} to {}", range.start(), range.end()),
             Self::Size(range) => {
                 format!("a size from {} to {}", show_size(*range.start()), show_size(*range.end()))
@@ -152,6 +155,14 @@ pub const KEYS: &[Key] = &[
         "write 127.0.0.1:8080, or 0.0.0.0:8080 to be reachable from outside; names such as localhost \
          are not resolved",
     ),
+    optional("http.predictions", "true", Kind::Flag)
+        .hint("write false to answer probes and operators alone, and no requests for predictions"),
+    optional("http.max_body", "32MiB", Kind::Size(1 << 10..=64 << 20))
+        .hint("write a whole number and a unit (B, KB, KiB, MB or MiB), such as 32MiB"),
+    optional("http.timeout", "30s", Kind::Duration(Duration::from_millis(1)..=Duration::from_secs(3600)))
+        .hint(DURATION_HINT),
+    optional("http.tokens_file", "", Kind::Path)
+        .hint("write the path of a file with one token a line, or leave it out to have no authentication"),
     optional("shutdown.grace", "10s", Kind::Duration(Duration::ZERO..=Duration::from_secs(3600)))
         .hint(DURATION_HINT),
 ];

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use config::{ConfigError, File, FileStoredFormat, Format, Map, Source as _, Value, ValueKind};
 
-use super::keys::{self, Key};
+use super::keys::{self, Key, Kind};
 use super::problems::{Origin, Problem};
 use crate::yaml;
 
@@ -95,6 +95,7 @@ impl Layers {
     fn add_value(&mut self, key: &'static Key, kind: ValueKind, origin: &Origin) {
         let hint = match &kind {
             ValueKind::Nil => return,
+            ValueKind::Boolean(_) if matches!(key.kind, Kind::Flag) => String::new(),
             ValueKind::Boolean(_) | ValueKind::Float(_) => {
                 format!("{}; quote a value that is meant as a string", key.hint)
             }
@@ -104,6 +105,7 @@ impl Layers {
             ValueKind::Array(items) if key.kind.is_list() => {
                 items.iter().map(|item| text(&item.kind)).collect()
             }
+            ValueKind::Boolean(flag) if matches!(key.kind, Kind::Flag) => Some(vec![flag.to_string()]),
             kind => text(kind).map(|text| split(key, text)),
         };
         if texts.is_none() {
@@ -144,6 +146,11 @@ impl Layers {
             }
             self.given.insert(key.path, Given { texts, origin });
         }
+    }
+
+    /// Adds the value of one key.
+    pub(super) fn add_one(&mut self, key: &'static Key, text: String, origin: Origin) {
+        self.given.insert(key.path, Given { texts: Some(split(key, text)), origin });
     }
 
     fn add_unknown(&mut self, path: String, origin: Origin) {

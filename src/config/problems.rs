@@ -11,6 +11,8 @@ pub enum Origin {
     File(PathBuf),
     /// An environment variable.
     Variable(String),
+    /// An option of the command line, with its hyphens.
+    Option(&'static str),
 }
 
 impl fmt::Display for Origin {
@@ -19,6 +21,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("not given"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Variable(name) => write!(f, "variable {name}"),
+            Self::Option(name) => write!(f, "option {name}"),
         }
     }
 }

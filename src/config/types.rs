@@ -154,10 +154,18 @@ impl Provider {
     }
 }
 
-/// The HTTP server for probes, information and metrics.
+/// The HTTP server: probes, information, metrics and predictions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Http {
     pub listen: SocketAddr,
+    /// False: operations alone.
+    pub predictions: bool,
+    /// Most bytes of a request's body, as it is sent.
+    pub max_body: usize,
+    /// Time in which a request is answered, unless it sets a shorter one.
+    pub timeout: Duration,
+    /// Bearer tokens, one a line; `None`: no authentication.
+    pub tokens_file: Option<PathBuf>,
 }
 
 /// Settings of the shutdown.

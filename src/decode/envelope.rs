@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::error::{DecodeError, Decoded, quoted, refuse};
+use super::error::{DecodeError, Decoded, quoted};
 use super::event::{self, Event};
 use super::limits::Limits;
 use super::media::{BodyKind, MediaType, body_kind};
@@ -25,7 +25,10 @@ pub struct ResponseFormat {
 impl ResponseFormat {
     /// The format that the headers alone ask for.
     pub(super) fn of(headers: Headers<'_>) -> Self {
-        Self { gzip: headers.get("accept-encoding").is_some_and(accepts_gzip), event: None }
+        Self {
+            gzip: headers.get("accept-encoding").is_some_and(|codings| accepts(codings, "gzip")),
+            event: None,
+        }
     }
 }
 
@@ -112,19 +115,19 @@ fn is_gzip(encoding: &str) -> Decoded<bool> {
     match &*encoding.trim().to_ascii_lowercase() {
         "" | "identity" => Ok(false),
         "gzip" | "x-gzip" => Ok(true),
-        _ => refuse(format!(
+        _ => Err(DecodeError::unsupported_type(format!(
             "content-encoding {} is not supported; send the body compressed by gzip, or as it is (identity)",
             quoted(encoding)
-        )),
+        ))),
     }
 }
 
-/// True if `accept-encoding` names gzip with a weight other than 0 (RFC 9110, section 12.5.3).
-fn accepts_gzip(value: &str) -> bool {
-    value.split(',').any(|one| {
+/// True if `accept-encoding` names a coding with a weight other than 0 (RFC 9110, section 12.5.3).
+pub fn accepts(codings: &str, wanted: &str) -> bool {
+    codings.split(',').any(|one| {
         let (coding, weight) = one.split_once(';').unwrap_or((one, ""));
         let is_refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
-        coding.trim().eq_ignore_ascii_case("gzip") && !is_refused
+        coding.trim().eq_ignore_ascii_case(wanted) && !is_refused
     })
 }
 

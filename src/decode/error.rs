@@ -23,6 +23,11 @@ impl DecodeError {
     }
 
     #[cold]
+    pub(super) fn unsupported_type(message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { code: Code::UnsupportedType, place: String::new(), message: message.into() })
+    }
+
+    #[cold]
     pub(super) fn too_large(message: impl Into<String>) -> Box<Self> {
         Box::new(Self { code: Code::InputTooLarge, place: String::new(), message: message.into() })
     }

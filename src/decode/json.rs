@@ -49,19 +49,21 @@ pub(super) fn decode(
         };
         return refuse(format!("expected {FORMS}, got an object with none of their keys{hint}"));
     };
-    let mut protocol = found.protocol;
+    let (mut protocol, mut timeout) = (found.protocol, None);
     if let Protocol::V2 { outputs, binary } = &mut protocol {
         if let Some(mut at) = seen.outputs {
             *outputs = v2::read_outputs(&mut at, signature).within("outputs")?;
         }
         if let Some(mut at) = seen.parameters {
+            timeout = v2::read_timeout(&mut at.clone()).within("parameters")?;
             *binary = v2::read_binary_output(&mut at).within("parameters")?;
         }
     }
     if let Some(section) = section {
         section.end()?;
     }
-    inputs.finish(found.rows, ResponseSpec { protocol, id: seen.id })
+    let request = inputs.finish(found.rows, ResponseSpec { protocol, id: seen.id })?;
+    Ok(Request { timeout, ..request })
 }
 
 /// The key with the tensors of a body.

@@ -14,7 +14,7 @@
 //! CloudEvents first; its kind is then decided by its own content type. A body that could be of two kinds is
 //! refused, with a hint what to set.
 
-use super::error::{Decoded, quoted, refuse};
+use super::error::{DecodeError, Decoded, quoted, refuse};
 
 /// The kind of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,9 @@ impl<'a> MediaType<'a> {
             return Ok(());
         }
         let got = quoted(charset);
-        refuse(format!("expected charset=utf-8 in the content-type, got {got}; send UTF-8"))
+        Err(DecodeError::unsupported_type(format!(
+            "expected charset=utf-8 in the content-type, got {got}; send UTF-8"
+        )))
     }
 }
 
@@ -124,7 +126,9 @@ pub(super) fn body_kind(
         }
         _ => {
             let got = quoted(&media.essence);
-            refuse(format!("content-type {got} is not supported; send one of {SUPPORTED}"))
+            Err(DecodeError::unsupported_type(format!(
+                "content-type {got} is not supported; send one of {SUPPORTED}"
+            )))
         }
     }
 }

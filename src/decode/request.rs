@@ -1,5 +1,7 @@
 //! A decoded request, and what its response must look like.
 
+use std::time::Duration;
+
 use crate::error::Rejection;
 use crate::tensor::Tensor;
 
@@ -13,6 +15,8 @@ pub struct Request {
     /// Each row's own length in each padded dimension, in the signature's order; empty if no output is
     /// unpadded.
     pub lengths: Vec<Vec<usize>>,
+    /// Time in which the sender wants the response, by its own clock (v2's `timeout`).
+    pub timeout: Option<Duration>,
     pub response: ResponseSpec,
 }
 
@@ -44,6 +48,8 @@ pub enum Protocol {
     Rows,
     /// `{"outputs": …}`.
     Columns,
+    /// `{"predictions": …}` with the outputs of `Columns`, which MLflow's clients look for.
+    ColumnsAsPredictions,
     /// Open Inference Protocol v2.
     V2 {
         /// Empty: all outputs.

@@ -40,5 +40,5 @@ fn one_row(signature: &Signature, elements: Elements, what: &str) -> Decoded<Req
         ));
     }
     let inputs = vec![Some(Tensor { shape: vec![1; input.shape.len()], elements })];
-    Ok(Request { inputs, rows: 1, lengths: Vec::new(), response: ResponseSpec::rows() })
+    Ok(Request { inputs, rows: 1, lengths: Vec::new(), timeout: None, response: ResponseSpec::rows() })
 }

@@ -74,8 +74,9 @@ pub fn response(
             push_rows(&mut out, &chosen, served.batched, rows);
             push_served(&mut out, served);
         }
-        Protocol::Columns => {
-            out.extend_from_slice(b"{\"outputs\":");
+        Protocol::Columns | Protocol::ColumnsAsPredictions => {
+            let is_columns = spec.protocol == Protocol::Columns;
+            out.extend_from_slice(if is_columns { b"{\"outputs\":" } else { b"{\"predictions\":" });
             push_named(&mut out, &chosen);
             push_served(&mut out, served);
         }

@@ -85,18 +85,18 @@ pub struct Waiting<T> {
     lanes: [VecDeque<T>; LANES],
     /// For each lane, the batches in a row that others led while requests waited in it.
     passed_over: [u32; LANES],
-    rows: usize,
+    rows: [usize; LANES],
 }
 
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
-        Self { lanes: Default::default(), passed_over: [0; LANES], rows: 0 }
+        Self { lanes: Default::default(), passed_over: [0; LANES], rows: [0; LANES] }
     }
 }
 
 impl<T: Item> Waiting<T> {
     pub fn push(&mut self, lane: Lane, item: T) {
-        self.rows += item.rows();
+        self.rows[lane as usize] += item.rows();
         self.lanes[lane as usize].push_back(item);
     }
 
@@ -105,7 +105,15 @@ impl<T: Item> Waiting<T> {
     }
 
     pub fn rows(&self) -> usize {
-        self.rows
+        self.rows.iter().sum()
+    }
+
+    /// Rows that are computed before one that comes now in this lane: those of its lane and of earlier ones, and
+    /// the share of the later ones.
+    pub fn rows_before(&self, lane: Lane) -> usize {
+        let (before, after) = self.rows.split_at(lane as usize + 1);
+        let own: usize = before.iter().sum();
+        own + after.iter().sum::<usize>().min(own / (SHARE as usize - 1))
     }
 
     /// The request that leads the next batch.
@@ -139,7 +147,7 @@ impl<T: Item> Waiting<T> {
     }
 
     pub fn drain(&mut self) -> Vec<T> {
-        self.rows = 0;
+        self.rows = [0; LANES];
         self.lanes.iter_mut().flat_map(|lane| lane.drain(..)).collect()
     }
 
@@ -152,6 +160,7 @@ impl<T: Item> Waiting<T> {
 
     fn taken_with(&mut self, first: T, leader: usize, max_rows: usize) -> Vec<T> {
         let mut rows = first.rows();
+        self.rows[leader] -= rows;
         let max_rows = max_rows.min(first.max_rows());
         let mut taken = Vec::with_capacity(self.lanes[leader].len().min(max_rows) + 1);
         taken.push(first);
@@ -163,6 +172,7 @@ impl<T: Item> Waiting<T> {
             {
                 if next.goes_with(&taken[0]) && rows + next.rows() <= max_rows {
                     rows += next.rows();
+                    self.rows[lane] -= next.rows();
                     taken.push(next);
                 } else {
                     passed_over.push(next);
@@ -172,7 +182,6 @@ impl<T: Item> Waiting<T> {
                 self.lanes[lane].push_front(item);
             }
         }
-        self.rows -= rows;
         taken
     }
 }

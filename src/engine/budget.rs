@@ -84,6 +84,16 @@ impl Budget {
         self.pool.free.try_acquire_many(units).ok().map(|permit| self.own(permit, units))
     }
 
+    /// Makes `room` so many bytes where there is room for them. False, and unchanged, where there is none.
+    pub fn try_grow(&self, room: &mut Room, bytes: usize) -> bool {
+        let units = (Self::units(bytes, self.units) as usize).max(room.units);
+        let more = u32::try_from(units - room.units).unwrap_or(u32::MAX);
+        let Ok(permit) = self.pool.free.try_acquire_many(more) else { return false };
+        permit.forget();
+        room.units = units;
+        true
+    }
+
     /// Waits for room. The caller must hold none: others release theirs without it.
     pub async fn take(&self, bytes: usize) -> Room {
         let units = Self::units(bytes, self.units);

@@ -13,6 +13,14 @@ use crate::error::Rejection;
 use crate::model::Model;
 use crate::ops::traces::MessageTrace;
 
+/// The part of a transport's way to reply that the engine asks for.
+pub trait ReplyTo {
+    /// True when nobody waits for the response any more, so that computing it would be for nothing.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+}
+
 /// Facts about a request that stay with it from its receipt to its response.
 #[derive(Debug)]
 pub struct Origin<R> {
@@ -45,6 +53,12 @@ impl<R> Origin<R> {
     /// True when the request has been in flight for too long by `now`.
     pub fn is_expired(&self, now: Instant) -> bool {
         self.expires_at.is_some_and(|end| now >= end)
+    }
+
+    /// The request, and the way to reply.
+    pub fn split(self) -> (Origin<()>, R) {
+        let Self { reply_to, received_at, expires_at, rows, response_format, memory, trace } = self;
+        (Origin { reply_to: (), received_at, expires_at, rows, response_format, memory, trace }, reply_to)
     }
 
     /// The same request under another type of reply.
@@ -111,6 +125,13 @@ pub struct Response<R> {
 }
 
 impl<R> Response<R> {
+    /// The response, and the way to reply.
+    pub fn split(self) -> (Response<()>, R) {
+        let Self { outcome, id, model, origin } = self;
+        let (origin, reply_to) = origin.split();
+        (Response { outcome, id, model, origin }, reply_to)
+    }
+
     pub fn refused(refusal: Refusal, origin: Origin<R>) -> Self {
         let Refusal { rejection, id, model } = refusal;
         Self { outcome: Outcome::Rejected(rejection), id, model, origin }

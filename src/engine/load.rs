@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::engine::job::ReplyTo;
 use crate::engine::queue::Queues;
 use crate::engine::throughput::{Backlog, Throughput};
 use crate::ops::metrics::Metrics;
@@ -15,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const WINDOW: usize = 10;
 
 /// Measures until it is dropped.
-pub async fn measure<R: Send + 'static>(queues: Arc<Queues<R>>, metrics: Arc<Metrics>) {
+pub async fn measure<R: ReplyTo + Send + 'static>(queues: Arc<Queues<R>>, metrics: Arc<Metrics>) {
     let mut load = Load::new(Instant::now());
     loop {
         tokio::time::sleep(INTERVAL).await;

@@ -117,7 +117,7 @@ fn how(model: &Model, request: &Request) -> RunMode {
     match request.response.protocol {
         _ if model.executor.takes_rows() => RunMode::Rows,
         Protocol::Rows => RunMode::EachRow,
-        Protocol::Columns | Protocol::V2 { .. } => RunMode::Whole,
+        Protocol::Columns | Protocol::ColumnsAsPredictions | Protocol::V2 { .. } => RunMode::Whole,
     }
 }
 

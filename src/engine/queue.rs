@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::batch::{Item as _, Lane, Waiting};
 use crate::engine::budget::Budget;
-use crate::engine::job::{Batch, Job, Outcome, Response};
+use crate::engine::job::{Batch, Job, Outcome, ReplyTo, Response};
 use crate::engine::run_batch::{Running, run_batch};
 use crate::engine::throughput::{Backlog, Throughput};
 use crate::lock::lock;
@@ -77,15 +77,15 @@ struct Queue<R> {
 }
 
 /// The right to bring jobs.
-pub struct Entry<R: Send + 'static>(Arc<Queues<R>>);
+pub struct Entry<R: ReplyTo + Send + 'static>(Arc<Queues<R>>);
 
-impl<R: Send + 'static> fmt::Debug for Entry<R> {
+impl<R: ReplyTo + Send + 'static> fmt::Debug for Entry<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Entry")
     }
 }
 
-impl<R: Send + 'static> Drop for Entry<R> {
+impl<R: ReplyTo + Send + 'static> Drop for Entry<R> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.lifeline = None;
@@ -96,7 +96,7 @@ impl<R: Send + 'static> Drop for Entry<R> {
 /// The first error of an inference thread; none once all have ended.
 pub type Ended = mpsc::UnboundedReceiver<anyhow::Error>;
 
-impl<R: Send + 'static> Queues<R> {
+impl<R: ReplyTo + Send + 'static> Queues<R> {
     /// The queues, the right to bring jobs (shared, it lasts until its last owner ends), and how the threads
     /// end.
     pub fn new(
@@ -127,9 +127,13 @@ impl<R: Send + 'static> Queues<R> {
         drop(state);
     }
 
-    /// The rows that wait for a model, and how fast it computes them.
-    pub fn backlog(&self, model: &str) -> Backlog {
-        self.lock().queues.get(model).map_or(Backlog { rows: 0, rows_per_second: None }, Queue::backlog)
+    /// The rows that a model computes before those of a request that comes now, and how fast.
+    pub fn backlog(&self, model: &str, lane: Lane) -> Backlog {
+        let state = self.lock();
+        state.queues.get(model).map_or(Backlog { rows: 0, rows_per_second: None }, |queue| Backlog {
+            rows: queue.waiting.rows_before(lane),
+            rows_per_second: queue.throughput.rows_per_second(),
+        })
     }
 
     /// The measured work of each model, and its backlog.
@@ -255,7 +259,7 @@ impl<R: Send + 'static> Queues<R> {
     }
 }
 
-impl<R: Send + 'static> Entry<R> {
+impl<R: ReplyTo + Send + 'static> Entry<R> {
     /// Queues jobs, each for its model. Dropped at once when nothing is computed any more.
     pub fn submit<T>(&self, lane: Lane, jobs: Vec<Job<T>>)
     where
@@ -306,7 +310,7 @@ impl<R> Queue<R> {
 }
 
 /// One inference thread.
-struct Worker<R: Send + 'static> {
+struct Worker<R: ReplyTo + Send + 'static> {
     queues: Arc<Queues<R>>,
     model: Arc<str>,
     slot: usize,
@@ -316,7 +320,7 @@ struct Worker<R: Send + 'static> {
     running: Arc<Running<R>>,
 }
 
-impl<R: Send + 'static> Worker<R> {
+impl<R: ReplyTo + Send + 'static> Worker<R> {
     fn start(self) -> anyhow::Result<()> {
         let name = format!("infer-{}", self.slot);
         let run = move || {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::decode::{Id, Request};
-use crate::engine::job::{Batch, Job, Origin, Outcome, Response};
+use crate::engine::job::{Batch, Job, Origin, Outcome, ReplyTo, Response};
 use crate::engine::{deadline, predict};
 use crate::error::Rejection;
 use crate::lock::lock;
@@ -64,7 +64,7 @@ impl<R> Running<R> {
 
 /// Runs a batch on the session of inference thread `slot`. `between` is called between the parts of a large
 /// request.
-pub fn run_batch<R>(
+pub fn run_batch<R: ReplyTo>(
     slot: usize,
     batch: Batch<R>,
     running: &Running<R>,
@@ -81,6 +81,9 @@ pub fn run_batch<R>(
     let response =
         |outcome, id: Option<Id>, origin| Response { outcome, id, model: Some(Arc::clone(&model)), origin };
     for job in jobs {
+        if job.origin.reply_to.is_abandoned() {
+            continue;
+        }
         if job.origin.is_expired(started) {
             ended.push(response(Outcome::Expired, job.request.response.id, job.origin));
             continue;

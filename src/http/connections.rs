@@ -11,22 +11,26 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::front::Front;
 use crate::lock::lock;
-use axum::Router;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio_util::task::TaskTracker;
 
 /// Most connections. Each buffers up to [`BUFFER`] in each direction, 128 MiB in total.
 const MOST: u64 = 2048;
 /// Longest head of a request; bytes that hyper buffers in each direction, beside the body of an answer.
 const BUFFER: usize = 32 << 10;
+/// Requests at a time on a connection of HTTP/2.
+const MOST_STREAMS: u32 = 100;
+/// Bytes that a client of HTTP/2 may send ahead, on a stream.
+const WINDOW: u32 = 1 << 20;
 const SWEEP: Duration = Duration::from_secs(1);
 /// Pause after a connection could not be accepted: the process is out of files, or the system out of memory.
 const RETRY: Duration = Duration::from_millis(100);
@@ -60,17 +64,33 @@ impl Phase {
     }
 }
 
-/// The phase of one connection, and its start.
+/// The phase of one connection, its start, and the number of requests that are being answered.
 #[derive(Debug)]
-struct Progress(Mutex<(Phase, Instant)>);
+struct Progress(Mutex<(Phase, Instant, usize)>);
 
 impl Progress {
     fn get(&self) -> (Phase, Instant) {
-        *lock(&self.0)
+        let (phase, since, _) = *lock(&self.0);
+        (phase, since)
     }
 
     fn enter(&self, phase: Phase) {
-        *lock(&self.0) = (phase, Instant::now());
+        let mut now = lock(&self.0);
+        (now.0, now.1) = (phase, Instant::now());
+    }
+
+    fn begins_to_answer(&self) {
+        let mut now = lock(&self.0);
+        *now = (Phase::Answering, Instant::now(), now.2 + 1);
+    }
+
+    /// The answer to one request is complete; others of the same connection may be computed still.
+    fn sends(&self) {
+        let mut now = lock(&self.0);
+        now.2 -= 1;
+        if now.2 == 0 {
+            (now.0, now.1) = (Phase::Sending, Instant::now());
+        }
     }
 
     fn advance(&self, from: Phase, to: Phase) {
@@ -152,6 +172,8 @@ impl AsyncWrite for Watched {
 pub(super) struct Connections {
     open: HashMap<Id, (Arc<Progress>, AbortHandle)>,
     tasks: JoinSet<()>,
+    /// Connections that were opened before the worker stopped.
+    pub(super) before_stop: TaskTracker,
     pub(super) most: usize,
 }
 
@@ -160,18 +182,18 @@ impl Connections {
     pub(super) fn new() -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = usize::try_from((files / 2).clamp(1, MOST)).unwrap_or(usize::MAX);
-        Self { open: HashMap::new(), tasks: JoinSet::new(), most }
+        Self { open: HashMap::new(), tasks: JoinSet::new(), before_stop: TaskTracker::new(), most }
     }
 
     /// Serves until it is dropped, which closes its connections.
-    pub(super) async fn serve(mut self, listener: std::net::TcpListener, router: Router) -> io::Result<()> {
+    pub(super) async fn serve(mut self, listener: std::net::TcpListener, front: Front) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        self.open(stream, &router);
+                        self.open(stream, &front);
                         // Many connections that arrive at once must not close one that was never polled.
                         tokio::task::yield_now().await;
                     }
@@ -192,12 +214,16 @@ impl Connections {
     }
 
     /// Refuses the connection where no other can be closed for it.
-    fn open(&mut self, stream: TcpStream, router: &Router) {
+    fn open(&mut self, stream: TcpStream, front: &Front) {
         if self.open.len() >= self.most && !self.make_room() {
             return;
         }
-        let progress = Arc::new(Progress(Mutex::new((Phase::Head, Instant::now()))));
-        let task = self.tasks.spawn(serve_one(stream, router.clone(), Arc::clone(&progress)));
+        let progress = Arc::new(Progress(Mutex::new((Phase::Head, Instant::now(), 0))));
+        let serve = serve_one(stream, front.clone(), Arc::clone(&progress));
+        let task = match front.stop().is_cancelled() {
+            true => self.tasks.spawn(serve),
+            false => self.tasks.spawn(self.before_stop.track_future(serve)),
+        };
         self.open.insert(task.id(), (progress, task));
     }
 
@@ -229,23 +255,45 @@ fn is_of_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn serve_one(stream: TcpStream, router: Router, progress: Arc<Progress>) {
+async fn serve_one(stream: TcpStream, front: Front, progress: Arc<Progress>) {
+    // Small responses must not wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Watched { stream, progress: Arc::clone(&progress) });
-    let router = TowerToHyperService::new(router);
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        progress.enter(Phase::Answering);
-        let answer = router.call(request);
-        let progress = &progress;
+        progress.begins_to_answer();
+        let (answer, progress) = (front.answer(request), Arc::clone(&progress));
         async move {
+            let answered = Answered(progress);
             // One request a turn, so that a client that sends many at once does not delay the others.
             tokio::task::yield_now().await;
             let response = answer.await;
-            progress.enter(Phase::Sending);
+            drop(answered);
             response
         }
     });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().max_buf_size(BUFFER);
+    builder.http2().max_concurrent_streams(MOST_STREAMS).initial_stream_window_size(WINDOW);
+    let connection = builder.serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    // Probes still come after the stop.
+    if !front.stop().is_cancelled() {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = front.stop().cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+    }
     // An error is the client's, such as bytes that are no HTTP: it ends this connection only.
-    let _ = http1::Builder::new().max_buf_size(BUFFER).serve_connection(io, service).await;
+    let _ = connection.await;
+}
+
+/// Notes that a request is no longer being answered, also when its client of HTTP/2 gave it up.
+struct Answered(Arc<Progress>);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.0.sends();
+    }
 }
 
 #[cfg(test)]
@@ -253,7 +301,7 @@ mod tests {
     use super::*;
 
     fn in_phase(phase: Phase, since: Instant) -> Arc<Progress> {
-        Arc::new(Progress(Mutex::new((phase, since))))
+        Arc::new(Progress(Mutex::new((phase, since, 0))))
     }
 
     #[test]

@@ -1,88 +1,201 @@
-//! Pages for operators and probes: `/health`, `/ready`, `/info`, `/metrics`; `/` lists them.
+//! The transport HTTP: predictions on demand, and pages for operators and probes.
+//!
+//! [`connections`] accepts clients, [`front`] checks tokens, and a file for each protocol routes its paths to
+//! [`route`], which takes a request to the engine by [`predictions`] and [`respond`]s.
 
 mod connections;
+mod examples;
+mod front;
 pub mod info;
+mod mlflow;
+mod open_inference;
 mod page;
+mod predict;
+pub mod predictions;
+mod request;
+mod respond;
+mod route;
 mod state;
+mod statistics;
+mod status;
+mod tfserving;
+mod tokens;
+mod upload;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get, post};
 use axum::{Router, extract};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::connections::Connections;
+use self::front::Front;
 use self::page::Page;
+use self::predictions::Predictions;
+use self::respond::json_response;
+use self::route::Served;
 pub use self::state::State;
+pub use self::tokens::Tokens;
 use crate::hint::Hint as _;
 
-/// The answer to `GET /`.
-const ROUTES: &str = "\
-/health   alive; 503 when a stage is stuck
-/ready    503 and why while requests are not answered
-/info     models, versions, signatures, and why versions are refused
-/metrics  Prometheus
-";
+/// The pages of operations, and the protocols of predictions. KServe's client asks whether `status` is
+/// `alive`.
+const ROUTES: &str = "{\"status\": \"alive\", \"operations\": [\"/health\", \"/ready\", \"/info\", \"/metrics\"], \
+    \"predictions\": [\"/predict\", \"/v1/models\", \"/v2\", \"/invocations\"]}\n";
 
+/// Time for clients to take the last responses.
+const LAST_SENDING: Duration = Duration::from_secs(1);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The running server. Dropping it ends the server.
 #[derive(Debug)]
 pub struct Server {
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    before_stop: TaskTracker,
     _stop: oneshot::Sender<Infallible>,
 }
 
+/// Settings of the server.
+pub struct Options {
+    pub listen: SocketAddr,
+    pub tokens: Option<Arc<Tokens>>,
+    /// Once it is cancelled, connections are closed after the response that is being sent.
+    pub stop: CancellationToken,
+}
+
 impl Server {
-    /// Starts to answer, on a thread of its own: a probe is answered however long the worker computes.
+    /// Starts to answer, on threads of its own: a probe is answered however long the worker computes.
     ///
     /// # Errors
     /// The address is in use, or is not this machine's.
-    pub async fn start(listen: SocketAddr, state: State) -> anyhow::Result<Self> {
+    pub async fn start(
+        options: Options,
+        state: State,
+        predictions: Option<Arc<Predictions>>,
+    ) -> anyhow::Result<Self> {
+        let Options { listen, tokens, stop } = options;
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))
             .hint("choose another address with `http.listen`; port 0 takes any free one")?;
         let connections = Connections::new();
+        let (address, before_stop) = (listener.local_addr()?, connections.before_stop.clone());
         tracing::info!(
-            address = %listener.local_addr()?,
+            %address,
             connections = connections.most,
+            predictions = predictions.is_some(),
             "http: /health /ready /info /metrics"
         );
-        // A listener belongs to the runtime that it is registered with, which is that of the other thread.
+        if tokens.is_none() && predictions.is_some() && !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                hint = "set `http.tokens_file`, or let the platform authenticate",
+                "predictions are answered to whoever reaches this address"
+            );
+        }
+        // A listener belongs to the runtime that it is registered with, which is that of the other threads.
         let listener = listener.into_std()?;
-        let (stop, stopped) = oneshot::channel();
+        let (stop_serving, stopped) = oneshot::channel();
+        let front = Front::new(router(state, predictions), tokens, stop);
         let serve = async move {
             tokio::select! {
-                served = connections.serve(listener, router(state)) => served,
+                served = connections.serve(listener, front) => served,
                 Err(_) = stopped => Ok(()),
             }
         };
         let run = || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build();
-            if let Err(error) = runtime.and_then(|runtime| runtime.block_on(serve)) {
+            let runtime = runtime::Builder::new_multi_thread().thread_name("http").enable_all().build();
+            let served = runtime.and_then(|runtime| runtime.block_on(async { tokio::spawn(serve).await? }));
+            if let Err(error) = served {
                 tracing::error!(%error, "the HTTP server ended");
             }
         };
         std::thread::Builder::new().name("http".to_owned()).spawn(run).context("cannot start a thread")?;
-        Ok(Self { _stop: stop })
+        Ok(Self { address, before_stop, _stop: stop_serving })
+    }
+
+    /// Waits, once the worker stops, until the responses of connections from before are sent.
+    pub fn sent(&self) -> impl Future<Output = ()> + use<> {
+        self.before_stop.close();
+        let before_stop = self.before_stop.clone();
+        async move {
+            let _ = tokio::time::timeout(LAST_SENDING, before_stop.wait()).await;
+        }
     }
 }
 
-fn router(state: State) -> Router {
-    Router::new()
-        .route("/", get(|| async { ROUTES }))
-        .route("/health", get(health))
+fn router(state: State, predictions: Option<Arc<Predictions>>) -> Router {
+    // Vertex AI chooses its own paths. Its health route means that the worker is ready.
+    let chosen = |name: &str| std::env::var(name).ok().filter(|path| path.starts_with('/'));
+    let is_ready_route = |path: &str| chosen("AIP_HEALTH_ROUTE").as_deref() == Some(path);
+    let index = get(|| async { ([(CONTENT_TYPE, "application/json")], ROUTES) });
+    let operations = Router::new()
+        .route("/", if is_ready_route("/") { get(ready) } else { index })
+        .route("/health", if is_ready_route("/health") { get(ready) } else { get(health) })
         .route("/ready", get(ready))
         .route("/info", Page::route("application/json", info::render))
         .route("/metrics", Page::route(OPENMETRICS, |state| state.metrics.render()))
-        .with_state(state)
+        .with_state(state.clone());
+    let Some(predictions) = predictions else { return operations };
+    let served = Served { state, predictions };
+    let mut all = Router::new()
+        .route("/predict", post(predict::predict))
+        .route("/invocations", post(mlflow::invocations))
+        .route("/ping", get(mlflow::ping))
+        .route("/version", get(mlflow::version))
+        .route("/v1/models", get(tfserving::list))
+        .route("/v1/models/{*path}", any(tfserving::model))
+        .route("/v2", get(open_inference::server))
+        .route("/v2/health/live", get(open_inference::live))
+        .route("/v2/health/ready", get(open_inference::ready))
+        .route("/v2/models/stats", get(open_inference::all_stats))
+        .route("/v2/models/{model}", get(open_inference::metadata))
+        .route("/v2/models/{model}/ready", get(open_inference::model_ready))
+        .route("/v2/models/{model}/config", get(open_inference::config))
+        .route("/v2/models/{model}/stats", get(open_inference::stats))
+        .route("/v2/models/{model}/infer", post(open_inference::infer))
+        .route("/v2/models/{model}/versions/{version}", get(open_inference::metadata_of))
+        .route("/v2/models/{model}/versions/{version}/ready", get(open_inference::model_ready_of))
+        .route("/v2/models/{model}/versions/{version}/config", get(open_inference::config_of))
+        .route("/v2/models/{model}/versions/{version}/stats", get(open_inference::stats_of))
+        .route("/v2/models/{model}/versions/{version}/infer", post(open_inference::infer_of))
+        .route("/v2/repository/index", post(open_inference::index))
+        .route("/v2/repository/models/{model}/load", post(open_inference::load_or_unload))
+        .route("/v2/repository/models/{model}/unload", post(open_inference::load_or_unload));
+    if let Some(path) =
+        chosen("AIP_PREDICT_ROUTE").filter(|path| !["/predict", "/invocations"].contains(&&**path))
+    {
+        all = all.route(&path, post(predict::predict));
+    }
+    let is_taken = |path: &String| ["/", "/health", "/ready", "/ping"].contains(&&**path);
+    if let Some(path) = chosen("AIP_HEALTH_ROUTE").filter(|path| !is_taken(path)) {
+        let ready = |served: extract::State<Served>| async move { verdict_of(&served.state) };
+        all = all.route(&path, get(ready));
+    }
+    operations.merge(all.with_state(served)).fallback(not_found).method_not_allowed_fallback(not_allowed)
+}
+
+async fn not_found(uri: Uri) -> Response {
+    let message = format!("expected one of the paths that GET / lists, got {:.200?}", uri.path());
+    json_response(StatusCode::NOT_FOUND, json!({"error": message}).to_string().into_bytes(), None)
+}
+
+async fn not_allowed(method: Method) -> Response {
+    let message = format!("expected a method of the header allow, got {method}");
+    json_response(StatusCode::METHOD_NOT_ALLOWED, json!({"error": message}).to_string().into_bytes(), None)
 }
 
 /// Answers 503 when a stage is stuck, which only a restart can help.
@@ -91,6 +204,10 @@ async fn health(extract::State(state): extract::State<State>) -> Response {
 }
 
 async fn ready(extract::State(state): extract::State<State>) -> Response {
+    verdict_of(&state)
+}
+
+fn verdict_of(state: &State) -> Response {
     verdict("ready", "not ready", &state.health.troubles())
 }
 

@@ -62,6 +62,11 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HttpLabels {
+    status: u16,
+}
+
 /// The trace of one observation. OpenMetrics allows 128 characters of labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Exemplar {
@@ -208,7 +213,11 @@ pub struct Metrics {
     pub models_serving: Gauge,
     pub utilisation: Gauge<f64, AtomicU64>,
     pub queue_seconds: Gauge<f64, AtomicU64>,
+    http_responses: Family<HttpLabels, Counter>,
 }
+
+const HTTP_RESPONSES: &str =
+    "Requests for predictions over HTTP, by the status of their response; 499: the client went away before";
 
 fn seconds() -> Histogram {
     Histogram::new(SECONDS)
@@ -263,6 +272,7 @@ impl Metrics {
             models_serving: register(r, "models_serving", "Models with a version in service"),
             utilisation: register(r, "utilisation", utilisation),
             queue_seconds,
+            http_responses: register(r, "http_responses", HTTP_RESPONSES),
             publish,
             requests,
             rows,
@@ -295,6 +305,11 @@ impl Metrics {
             let labels = RequestLabels { model: model.clone(), version: version.clone(), status };
             self.requests.remove(&labels);
         }
+    }
+
+    /// Counts a response to a request for a prediction over HTTP.
+    pub fn http_responded(&self, status: u16) {
+        self.http_responses.get_or_create(&HttpLabels { status }).inc();
     }
 
     /// Counts an outcome of a version: `serving`, `refused`, `failed`, or `retired`.

@@ -8,6 +8,7 @@ pub mod health;
 pub mod log_limits;
 pub mod logs;
 pub mod metrics;
+pub mod openmetrics;
 pub mod otlp;
 pub mod reload_spans;
 pub mod request_log;

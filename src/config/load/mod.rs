@@ -24,6 +24,9 @@ pub struct Loaded {
     pub effective: Effective,
 }
 
+/// Value of one key that a command gives, and its origin.
+pub type Override = (&'static str, String, Origin);
+
 /// Reads `files` in order, then the `PREDICTD_…` ones of `variables`, and checks the result.
 ///
 /// # Errors
@@ -32,13 +35,38 @@ pub fn load<F: AsRef<Path>>(
     files: &[F],
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Problems> {
+    load_with(files, variables, &[], true)
+}
+
+/// Like [`load`], for a worker without Pub/Sub: no key of it is required. `defaults` are below all layers,
+/// `options` above.
+///
+/// # Errors
+/// Every problem at once.
+pub fn load_without_pubsub<F: AsRef<Path>>(
+    files: &[F],
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    overrides: &[Override],
+) -> Result<Loaded, Problems> {
+    load_with(files, variables, overrides, false)
+}
+
+fn load_with<F: AsRef<Path>>(
+    files: &[F],
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    overrides: &[Override],
+    has_pubsub: bool,
+) -> Result<Loaded, Problems> {
     let mut layers = Layers::default();
     for path in files {
         layers.add_file(path.as_ref());
     }
     layers.add_variables(variables);
+    for (path, text, origin) in overrides {
+        layers.add_one(key(path), text.clone(), origin.clone());
+    }
     let Layers { given, problems, has_unreadable } = layers;
-    let mut reader = Reader { given, problems, effective: Effective::default() };
+    let mut reader = Reader { given, problems, effective: Effective::default(), has_pubsub };
     match reader.config() {
         Some(config) if reader.problems.is_empty() => Ok(Loaded { config, effective: reader.effective }),
         _ => Err(Problems(summarize_missing(reader.problems, has_unreadable, files.is_empty()))),
@@ -71,22 +99,24 @@ struct Reader {
     given: HashMap<&'static str, Given>,
     problems: Vec<Problem>,
     effective: Effective,
+    /// True when the keys of Pub/Sub are required.
+    has_pubsub: bool,
 }
 
 impl Reader {
     /// `None` if and only if there are problems. Every key is read before the first `?`.
     fn config(&mut self) -> Option<Config> {
-        let project = self.one("project", names::project);
+        let project = self.of_pubsub("project", names::project);
         let owner = project.as_deref();
         let subscription = |text: &str| names::resource(text, "subscriptions", owner);
         let path = |text: &str| Some(PathBuf::from(text));
-        let requests = self.one("requests.subscription", subscription);
+        let requests = self.of_pubsub("requests.subscription", subscription);
         let max_outstanding_messages = self.number("requests.max_outstanding_messages");
         let max_outstanding_bytes = self.number("requests.max_outstanding_bytes");
         let allowed_buckets = self.read("requests.allowed_buckets", |texts| {
             texts.iter().map(|text| Location::parse(text)).collect()
         });
-        let topic = self.one("responses.topic", |text| names::resource(text, "topics", owner));
+        let topic = self.of_pubsub("responses.topic", |text| names::resource(text, "topics", owner));
         let bucket = self.optional("responses.bucket", names::bucket);
         let inline_limit = self.number("responses.inline_limit");
         if inline_limit == Some(0) && bucket == Some(None) {
@@ -108,6 +138,10 @@ impl Reader {
         let providers = self.read("inference.providers", names::providers);
         let threads = self.number("inference.threads");
         let listen = self.one("http.listen", |text| text.parse().ok());
+        let predictions = self.one("http.predictions", |text| text.parse().ok());
+        let max_body = self.number("http.max_body");
+        let timeout = self.duration("http.timeout");
+        let tokens_file = self.optional("http.tokens_file", path);
         let grace = self.duration("shutdown.grace");
         if let (Some(Some(updates)), Some(requests)) = (&updates, &requests)
             && updates == requests
@@ -143,9 +177,23 @@ impl Reader {
             batching: Batching { max_rows: max_rows?, max_wait: max_wait? },
             inference: Inference { library: library?, providers: providers?, ..Inference::default() }
                 .with_threads(threads?),
-            http: Http { listen: listen? },
+            http: Http {
+                listen: listen?,
+                predictions: predictions?,
+                max_body: max_body?,
+                timeout: timeout?,
+                tokens_file: tokens_file?,
+            },
             shutdown: Shutdown { grace: grace? },
         })
+    }
+
+    /// Reads a key that only a worker with Pub/Sub needs; empty where another one leaves it out.
+    fn of_pubsub(&mut self, path: &'static str, read: impl FnOnce(&str) -> Option<String>) -> Option<String> {
+        if !self.has_pubsub && !self.given.contains_key(path) {
+            return Some(String::new());
+        }
+        self.one(path, read)
     }
 
     fn number(&mut self, path: &'static str) -> Option<usize> {

@@ -106,7 +106,7 @@ impl<'s> Inputs<'s> {
         }
         let rows = first.map_or(rows.unwrap_or(1), |first| first.rows);
         check_columns(signature, &tensors)?;
-        Ok(Request { inputs: tensors, rows, lengths: own_lengths, response })
+        Ok(Request { inputs: tensors, rows, lengths: own_lengths, timeout: None, response })
     }
 }
 

@@ -6,5 +6,5 @@ mod fields;
 mod outputs;
 mod tensors;
 
-pub(super) use outputs::{read_binary_output, read_outputs};
+pub(super) use outputs::{read_binary_output, read_outputs, read_timeout};
 pub(super) use tensors::{is_next, read_tensors};

@@ -1,5 +1,7 @@
 //! The outputs that a request asks for, and their form.
 
+use std::time::Duration;
+
 use super::fields::{read_parameter, read_string};
 use crate::decode::element::Element;
 use crate::decode::error::{DecodeError, Decoded, Located, refuse, set_once, twice, unknown};
@@ -11,6 +13,12 @@ use crate::tensor::signature::Signature;
 pub(in crate::decode) fn read_binary_output(scanner: &mut Scanner<'_>) -> Decoded<bool> {
     let wanted = read_parameter(scanner, "binary_data_output", bool::read_element)?;
     Ok(wanted.unwrap_or(false))
+}
+
+/// Reads the request's own `parameters`: the time in which the response is wanted, in microseconds. 0 is none.
+pub(in crate::decode) fn read_timeout(scanner: &mut Scanner<'_>) -> Decoded<Option<Duration>> {
+    let wanted = read_parameter(scanner, "timeout", u64::read_element)?;
+    Ok(wanted.filter(|limit| *limit > 0).map(Duration::from_micros))
 }
 
 /// Reads the request's own `outputs`, in order. All must be outputs of the model.

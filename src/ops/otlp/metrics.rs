@@ -23,10 +23,10 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::collector::Collector;
-use super::openmetrics::{self, Family, FamilyKind, Series};
 use super::spans;
 use super::variables::{self, Signal};
 use crate::ops::metrics::Metrics;
+use crate::ops::openmetrics::{self, Family, FamilyKind, Series};
 
 /// OTEL_METRIC_EXPORT_INTERVAL where it is not set, as OpenTelemetry specifies.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);

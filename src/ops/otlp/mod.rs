@@ -2,6 +2,5 @@
 
 mod collector;
 pub mod metrics;
-mod openmetrics;
 pub(super) mod spans;
 mod variables;

@@ -6,45 +6,45 @@
 
 /// A counter, a gauge or a histogram, with all its series.
 #[derive(Debug, PartialEq)]
-pub(super) struct Family {
+pub(crate) struct Family {
     /// The name without the suffixes of its lines, such as `_total`.
-    pub(super) name: String,
-    pub(super) kind: FamilyKind,
-    pub(super) help: String,
-    pub(super) series: Vec<Series>,
+    pub(crate) name: String,
+    pub(crate) kind: FamilyKind,
+    pub(crate) help: String,
+    pub(crate) series: Vec<Series>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum FamilyKind {
+pub(crate) enum FamilyKind {
     Counter,
     Gauge,
     Histogram,
 }
 
 /// Labels and their values, in the order of the text.
-pub(super) type Labels = Vec<(String, String)>;
+pub(crate) type Labels = Vec<(String, String)>;
 
 #[derive(Debug, PartialEq)]
-pub(super) struct Series {
-    pub(super) labels: Labels,
+pub(crate) struct Series {
+    pub(crate) labels: Labels,
     /// The value of a counter or gauge, the sum of a histogram.
-    pub(super) value: f64,
+    pub(crate) value: f64,
     /// Upper bounds and cumulative counts; the last bound is infinite.
-    pub(super) buckets: Vec<(f64, u64)>,
-    pub(super) exemplars: Vec<Exemplar>,
+    pub(crate) buckets: Vec<(f64, u64)>,
+    pub(crate) exemplars: Vec<Exemplar>,
 }
 
 /// One observation of a histogram, and its trace.
 #[derive(Debug, PartialEq)]
-pub(super) struct Exemplar {
-    pub(super) labels: Labels,
-    pub(super) value: f64,
+pub(crate) struct Exemplar {
+    pub(crate) labels: Labels,
+    pub(crate) value: f64,
     /// Seconds since 1970.
-    pub(super) at: f64,
+    pub(crate) at: f64,
 }
 
 /// Reads the counters, gauges and histograms of `text`; other families are skipped.
-pub(super) fn read(text: &str) -> Vec<Family> {
+pub(crate) fn read(text: &str) -> Vec<Family> {
     let mut families: Vec<Family> = Vec::new();
     let mut help = ("", "");
     for line in text.lines() {

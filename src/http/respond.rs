@@ -1,0 +1,210 @@
+//! Answers of the engine as HTTP responses, in the form of their protocol.
+
+use std::io::Write as _;
+use std::time::{Instant, SystemTime};
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::json;
+
+use super::predictions::Answer;
+use super::status::status;
+use crate::decode::Id;
+use crate::decode::envelope;
+use crate::encode;
+use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
+use crate::engine::budget::Memory;
+use crate::error::{Code, Rejection};
+use crate::ops::metrics::Metrics;
+use crate::ops::request_log::{self, Answered};
+
+pub(super) const MODEL: HeaderName = HeaderName::from_static("x-predictd-model");
+pub(super) const MODEL_VERSION: HeaderName = HeaderName::from_static("x-predictd-model-version");
+
+/// Responses below this are not compressed, though the client accepts it: it would cost more than it saves.
+const SMALL: usize = 1 << 10;
+/// Characters that CloudEvents' HTTP binding encodes in headers, beside those beyond ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+/// The form of an error's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ErrorForm {
+    /// `{"error": {"code", "message"}, "id"}`.
+    Predictd,
+    /// The same with `detail`, which FastAPI's clients read.
+    Upload,
+    /// `{"error": "…"}`: TensorFlow Serving and the Open Inference Protocol.
+    Text,
+    /// `{"error_code", "message"}`.
+    Mlflow,
+}
+
+/// Facts about a request that its response needs.
+pub(super) struct Asked {
+    pub(super) received_at: Instant,
+    pub(super) errors: ErrorForm,
+    pub(super) request_id: Option<String>,
+    /// `accept-encoding`.
+    pub(super) codings: Option<String>,
+}
+
+/// A body that is counted until it is sent.
+struct Counted {
+    bytes: Vec<u8>,
+    _memory: Memory,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The response to a request that the engine answered. Counts and logs it.
+pub(super) fn respond(answer: Answer, asked: &Asked, metrics: &Metrics) -> Response {
+    let Answer { outcome, id, model, format, rows, mut memory } = answer;
+    let code = outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code);
+    let message_id = asked.request_id.as_deref().unwrap_or_default();
+    let counted = model.as_ref().map_or(&metrics.unrouted, |model| &model.metrics);
+    counted.requests(code).inc();
+    let elapsed = asked.received_at.elapsed();
+    counted.answered(elapsed, None);
+    request_log::log(&Answered {
+        model: model.as_deref().map(|model| &*model.name),
+        version: model.as_deref().map(|model| &*model.version),
+        message_id,
+        code,
+        reason: outcome.as_ref().err().map(|rejection| &*rejection.message),
+        rows,
+        elapsed,
+    });
+    let body = match &outcome {
+        Ok(_) => None,
+        Err(rejection) => Some(error_body(rejection, id.as_ref(), asked.errors)),
+    };
+    let body = body.map_or_else(|| outcome.unwrap_or_else(|_| Vec::new().into()), Into::into);
+    let mut format = format;
+    let can_be_compressed = body.bytes.len() >= SMALL;
+    format.gzip &= can_be_compressed;
+    let metadata = ResponseMetadata {
+        model: model.as_deref().map(|model| &*model.name),
+        message_id,
+        is_ok: code.is_ok(),
+        now: SystemTime::now(),
+    };
+    let Wrapped { body: mut bytes, headers } = wrap(body, &format, &metadata);
+    let accepts_deflate =
+        || asked.codings.as_deref().is_some_and(|codings| envelope::accepts(codings, "deflate"));
+    let is_deflated = can_be_compressed && !format.gzip && accepts_deflate();
+    if is_deflated {
+        bytes = deflate(&bytes);
+    }
+    memory.respond(bytes.len());
+    let mut response = Response::new(Body::from(Bytes::from_owner(Counted { bytes, _memory: memory })));
+    *response.status_mut() = code.map_or_else(status, |()| StatusCode::OK);
+    let all = response.headers_mut();
+    for (name, value) in headers {
+        let value = match name.starts_with("ce-") {
+            true => utf8_percent_encode(&value, ENCODED).to_string(),
+            false => value.into_owned(),
+        };
+        if let Ok(value) = HeaderValue::try_from(value) {
+            all.insert(HeaderName::from_static(name), value);
+        }
+    }
+    if is_deflated {
+        all.insert(CONTENT_ENCODING, HeaderValue::from_static("deflate"));
+    }
+    if let Some(model) = &model {
+        for (name, value) in [(MODEL, &model.name), (MODEL_VERSION, &model.version)] {
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                all.insert(name, value);
+            }
+        }
+    }
+    if let Err(code) = code {
+        retry_after(&mut response, code);
+    }
+    response
+}
+
+/// The response to a request that reached no model.
+pub(super) fn refuse(rejection: Rejection, asked: &Asked, metrics: &Metrics) -> Response {
+    let code = rejection.code;
+    metrics.unrouted.requests(Err(code)).inc();
+    metrics.unrouted.answered(asked.received_at.elapsed(), None);
+    json_response(status(code), error_body(&rejection, None, asked.errors), Some(code))
+}
+
+/// A response of JSON; `code`: that of an error.
+pub(super) fn json_response(status: StatusCode, body: Vec<u8>, code: Option<Code>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(code) = code {
+        retry_after(&mut response, code);
+    }
+    response
+}
+
+/// Says when to try again. Jittered, so that refused clients do not come back together.
+fn retry_after(response: &mut Response, code: Code) {
+    if matches!(code, Code::Overloaded | Code::Unavailable) {
+        let jitter = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_micros() % 3);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1 + jitter));
+    }
+}
+
+fn error_body(rejection: &Rejection, id: Option<&Id>, form: ErrorForm) -> Vec<u8> {
+    let Rejection { code, message } = rejection;
+    let body = match form {
+        ErrorForm::Predictd => return encode::error(rejection, id),
+        ErrorForm::Upload => {
+            json!({"error": {"code": code.as_str(), "message": message}, "detail": message})
+        }
+        ErrorForm::Text => json!({"error": message}),
+        ErrorForm::Mlflow => json!({"error_code": mlflow_code(*code), "message": message}),
+    };
+    body.to_string().into_bytes()
+}
+
+/// The names of MLflow's `ErrorCode`.
+fn mlflow_code(code: Code) -> &'static str {
+    match code {
+        Code::InvalidInput | Code::UnsupportedType | Code::InputTooLarge => "BAD_REQUEST",
+        Code::InputForbidden => "PERMISSION_DENIED",
+        Code::ModelNotFound => "RESOURCE_DOES_NOT_EXIST",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::ResponseTooLarge | Code::InferenceFailed => "INTERNAL_ERROR",
+        Code::Overloaded => "REQUEST_LIMIT_EXCEEDED",
+        Code::Unavailable => "TEMPORARILY_UNAVAILABLE",
+    }
+}
+
+fn deflate(bytes: &[u8]) -> Vec<u8> {
+    let out = Vec::with_capacity(bytes.len() / 2);
+    let mut encoder = flate2::write::ZlibEncoder::new(out, flate2::Compression::fast());
+    let compressed = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    compressed.expect("writing to memory does not fail")
+}
+
+/// Headers of a request that its response needs, and the start of its time.
+pub(super) fn asked(headers: &axum::http::HeaderMap, errors: ErrorForm) -> Asked {
+    let text = |name: &str| Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned());
+    Asked {
+        received_at: Instant::now(),
+        errors,
+        request_id: text("x-request-id"),
+        codings: text("accept-encoding"),
+    }
+}
+
+/// The response to a request that is known, and not answered.
+pub(super) fn not_implemented(why: &str) -> Response {
+    let body = json!({"error": why}).to_string();
+    json_response(StatusCode::NOT_IMPLEMENTED, body.into_bytes(), None)
+}

@@ -1,0 +1,160 @@
+//! Uploads of files by `multipart/form-data`: one request a file, each by its own type, and one response.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::future::join_all;
+use multer::Multipart;
+use serde_json::value::RawValue;
+
+use super::predictions::{Answer, Call};
+use super::respond::{ErrorForm, asked, json_response};
+use super::route::Served;
+use crate::decode::Protocol;
+use crate::engine::budget::Room;
+use crate::error::{Code, Rejection};
+use crate::headers::CONTENT_TYPE;
+
+/// Files of one upload. More of them would be a batch job.
+const MAX_FILES: usize = 100;
+
+/// One field `file`.
+struct File {
+    name: String,
+    content_type: Option<String>,
+    body: Bytes,
+}
+
+/// The part of a response to one file that the common one repeats.
+#[derive(serde::Deserialize)]
+struct OfFile<'a> {
+    #[serde(borrow)]
+    predictions: &'a RawValue,
+}
+
+pub(super) async fn predict(
+    served: &Served,
+    request: Request<Body>,
+    boundary: &str,
+    model: Option<&str>,
+    version: Option<&str>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let asked = asked(&parts.headers, ErrorForm::Upload);
+    let unanswered = served.unanswered();
+    let response = match answer(served, &parts.headers, body, boundary, (model, version)).await {
+        Ok(response) => response,
+        Err(rejection) => served.refuse(rejection, &asked),
+    };
+    unanswered.answered(&response);
+    response
+}
+
+async fn answer(
+    served: &Served,
+    all: &HeaderMap,
+    body: Body,
+    boundary: &str,
+    (model, version): (Option<&str>, Option<&str>),
+) -> Result<Response, Rejection> {
+    let predictions = &served.predictions;
+    let until = predictions.deadline(all)?;
+    predictions.admit(model, until)?;
+    let (body, _room) = predictions.body(all, &mut super::request::headers(all), body, until).await?;
+    let files = files(body, boundary).await?;
+    // All files are answered by one version.
+    let serving = served.state.models.resolve(model)?;
+    let version = version.unwrap_or(&serving.version);
+    let rooms: Vec<Room> =
+        files.iter().map(|file| predictions.room(file.body.len())).collect::<Result<_, _>>()?;
+    let answers = files.iter().zip(rooms).map(|(file, room)| async {
+        let mut headers = super::request::headers(&HeaderMap::new());
+        headers.extend(file.content_type.clone().map(|kind| (CONTENT_TYPE.to_owned(), kind)));
+        let call = Call {
+            model: Some(&serving.name),
+            version: Some(version),
+            headers: &mut headers,
+            body: file.body.clone(),
+            until,
+        };
+        predictions.answer(call, room, |request| is_rows(&request.response.protocol)).await
+    });
+    let answers = join_all(answers).await;
+    let mut all = Vec::new();
+    for (file, answer) in files.iter().zip(&answers) {
+        let body = answer.outcome.as_ref().map_err(|rejection| in_file(file, rejection))?;
+        let OfFile { predictions } = serde_json::from_slice(&body.bytes).map_err(|error| {
+            Rejection::new(Code::InferenceFailed, format!("file {:?}: {error}", file.name))
+        })?;
+        all.push(predictions.get());
+    }
+    Ok(respond(&all, &answers, served))
+}
+
+/// The response to all files; their rows stand one after the other.
+fn respond(predictions: &[&str], answers: &[Answer], served: &Served) -> Response {
+    let rows: Vec<&str> = predictions
+        .iter()
+        .map(|list| list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(list))
+        .filter(|rows| !rows.is_empty())
+        .collect();
+    let rows = rows.join(",");
+    let model = answers.first().and_then(|answer| answer.model.as_deref());
+    let (name, version) = model.map_or(("", ""), |model| (&*model.name, &*model.version));
+    let text = |text: &str| serde_json::Value::from(text).to_string();
+    let body = format!(
+        "{{\"predictions\":[{rows}],\"prediction\":[{rows}],\"model\":{},\"model_version\":{}}}",
+        text(name),
+        text(version)
+    );
+    for answer in answers {
+        let counted = answer.model.as_ref().map_or(&served.state.metrics.unrouted, |model| &model.metrics);
+        counted.requests(Ok(())).inc();
+    }
+    json_response(StatusCode::OK, body.into_bytes(), None)
+}
+
+async fn files(body: Bytes, boundary: &str) -> Result<Vec<File>, Rejection> {
+    let whole = futures::stream::once(async { Ok::<_, std::convert::Infallible>(body) });
+    let mut fields = Multipart::new(whole, boundary);
+    let broken = |error: multer::Error| {
+        Rejection::invalid(format!("expected a body of multipart/form-data, got an error: {error}"))
+    };
+    let (mut files, mut others) = (Vec::new(), Vec::new());
+    while let Some(field) = fields.next_field().await.map_err(broken)? {
+        if field.name() != Some("file") {
+            others.push(field.name().unwrap_or_default().to_owned());
+            continue;
+        }
+        if files.len() == MAX_FILES {
+            return Err(Rejection::invalid(format!("expected at most {MAX_FILES} files, got more")));
+        }
+        let name = field.file_name().unwrap_or("file").to_owned();
+        let content_type = field.content_type().map(ToString::to_string).filter(|kind| {
+            // Given to files whose type the client does not know: the bytes tell more.
+            kind != "application/octet-stream"
+        });
+        files.push(File { name, content_type, body: field.bytes().await.map_err(broken)? });
+    }
+    if files.is_empty() {
+        let got = if others.is_empty() { "no field".to_owned() } else { format!("{others:?}") };
+        return Err(Rejection::invalid(format!("expected one or more fields \"file\", got {got}")));
+    }
+    Ok(files)
+}
+
+/// Files are answered by rows, so that the rows of several stand in one list.
+fn is_rows(protocol: &Protocol) -> Result<(), Rejection> {
+    match protocol {
+        Protocol::Rows => Ok(()),
+        _ => Err(Rejection::invalid(
+            "expected a file with rows: an image, a table, a text or {\"instances\": […]}, got another form; \
+             send it as the body of the request",
+        )),
+    }
+}
+
+fn in_file(file: &File, rejection: &Rejection) -> Rejection {
+    Rejection::new(rejection.code, format!("file {:.100?}: {rejection}", file.name))
+}
