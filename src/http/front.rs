@@ -13,11 +13,12 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
+use super::grpc;
 use super::tokens::Tokens;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Paths of probes, which have no tokens.
-const OPEN: [&str; 3] = ["/health", "/ready", "/ping"];
+const OPEN: [&str; 4] = ["/health", "/ready", "/ping", grpc::HEALTH];
 
 /// See the module. Cloned for each connection.
 #[derive(Clone)]

@@ -6,6 +6,7 @@
 mod connections;
 mod examples;
 mod front;
+mod grpc;
 pub mod info;
 mod mlflow;
 mod open_inference;
@@ -154,6 +155,8 @@ fn router(state: State, predictions: Option<Arc<Predictions>>) -> Router {
     let mut all = Router::new()
         .route("/predict", post(predict::predict))
         .route("/invocations", post(mlflow::invocations))
+        .route("/inference.GRPCInferenceService/{method}", post(grpc::inference))
+        .route("/grpc.health.v1.Health/{method}", post(grpc::health))
         .route("/ping", get(mlflow::ping))
         .route("/version", get(mlflow::version))
         .route("/v1/models", get(tfserving::list))

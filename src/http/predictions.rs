@@ -155,6 +155,19 @@ impl Predictions {
         Ok((body, room))
     }
 
+    /// Reads a body as it is sent.
+    ///
+    /// # Errors
+    /// Those of [`request::body`].
+    pub(super) async fn raw_body(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        until: Instant,
+    ) -> Result<(Bytes, Room), Rejection> {
+        request::body(headers, body, self.max_body, &self.budget, until).await
+    }
+
     /// The time until which a request is to be answered.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
 use crate::engine::budget::Memory;
 use crate::error::{Code, Rejection};
+use crate::model::Model;
 use crate::ops::metrics::Metrics;
 use crate::ops::request_log::{self, Answered};
 
@@ -67,21 +68,9 @@ impl AsRef<[u8]> for Counted {
 /// The response to a request that the engine answered. Counts and logs it.
 pub(super) fn respond(answer: Answer, asked: &Asked, metrics: &Metrics) -> Response {
     let Answer { outcome, id, model, format, rows, mut memory } = answer;
+    count(asked, metrics, model.as_deref(), rows, outcome.as_ref().map(|_| ()));
     let code = outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code);
     let message_id = asked.request_id.as_deref().unwrap_or_default();
-    let counted = model.as_ref().map_or(&metrics.unrouted, |model| &model.metrics);
-    counted.requests(code).inc();
-    let elapsed = asked.received_at.elapsed();
-    counted.answered(elapsed, None);
-    request_log::log(&Answered {
-        model: model.as_deref().map(|model| &*model.name),
-        version: model.as_deref().map(|model| &*model.version),
-        message_id,
-        code,
-        reason: outcome.as_ref().err().map(|rejection| &*rejection.message),
-        rows,
-        elapsed,
-    });
     let body = match &outcome {
         Ok(_) => None,
         Err(rejection) => Some(error_body(rejection, id.as_ref(), asked.errors)),
@@ -132,11 +121,34 @@ pub(super) fn respond(answer: Answer, asked: &Asked, metrics: &Metrics) -> Respo
     response
 }
 
+/// Counts and logs a request; `model`: the version that it reached.
+pub(super) fn count(
+    asked: &Asked,
+    metrics: &Metrics,
+    model: Option<&Model>,
+    rows: usize,
+    outcome: Result<(), &Rejection>,
+) {
+    let code = outcome.map_err(|rejection| rejection.code);
+    let counted = model.map_or(&metrics.unrouted, |model| &model.metrics);
+    counted.requests(code).inc();
+    let elapsed = asked.received_at.elapsed();
+    counted.answered(elapsed, None);
+    request_log::log(&Answered {
+        model: model.map(|model| &*model.name),
+        version: model.map(|model| &*model.version),
+        message_id: asked.request_id.as_deref().unwrap_or_default(),
+        code,
+        reason: outcome.err().map(|rejection| &*rejection.message),
+        rows,
+        elapsed,
+    });
+}
+
 /// The response to a request that reached no model.
 pub(super) fn refuse(rejection: Rejection, asked: &Asked, metrics: &Metrics) -> Response {
+    count(asked, metrics, None, 0, Err(&rejection));
     let code = rejection.code;
-    metrics.unrouted.requests(Err(code)).inc();
-    metrics.unrouted.answered(asked.received_at.elapsed(), None);
     json_response(status(code), error_body(&rejection, None, asked.errors), Some(code))
 }
 

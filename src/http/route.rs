@@ -123,7 +123,11 @@ pub(super) struct Unanswered<'a>(&'a Metrics);
 
 impl Unanswered<'_> {
     pub(super) fn answered(self, response: &Response) {
-        self.0.http_responded(response.status().as_u16());
+        self.answered_with(response.status().as_u16());
+    }
+
+    pub(super) fn answered_with(self, status: u16) {
+        self.0.http_responded(status);
         std::mem::forget(self);
     }
 }

@@ -7,6 +7,7 @@ mod errors;
 mod faults;
 mod isolation;
 mod models;
+mod on_demand;
 mod operations;
 mod requests;
 mod support;

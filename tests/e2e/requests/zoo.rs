@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::requests::tensor_types::bytes;
 use crate::support::command::predictd;
-use crate::support::harness::{Worker, World, outcome, repository, skip};
+use crate::support::harness::{Worker, World, http, outcome, repository, skip};
 
 /// Models that must be refused, and what `/info` says of them.
 const REFUSED: &[(&str, &str)] = &[
@@ -304,15 +304,15 @@ pub(crate) fn equal(got: &Value, expected: &Value, tolerance: f64) -> bool {
     }
 }
 
-fn judge(case: &Case, response: &PubsubMessage) -> Result<(), String> {
-    let body: Value = serde_json::from_slice(&response.data).unwrap();
+/// `error`: the code of an error response.
+fn judge(case: &Case, body: &[u8], error: Option<&str>) -> Result<(), String> {
+    let body: Value = serde_json::from_slice(body).map_err(|_| String::from_utf8_lossy(body).into_owned())?;
     let Some(expected) = &case.expected else {
-        let code = response.attributes.get("error_code").map(String::as_str);
-        return (code == Some("INFERENCE_FAILED"))
+        return (error == Some("INFERENCE_FAILED"))
             .then_some(())
             .ok_or_else(|| format!("expected a failure, got {body}"));
     };
-    if response.attributes["status"] != "ok" {
+    if error.is_some() {
         return Err(body.to_string());
     }
     let got = outputs(case, &body);
@@ -379,18 +379,47 @@ async fn every_model_answers_as_its_framework_does() {
     let wrong: Vec<String> = cases
         .iter()
         .filter_map(|case| {
-            let problem = judge(case, &responses[&case.message_id]).err()?;
-            Some(format!(
-                "{} / {} / {} {:?}: {problem:.300}\n  {:.200}",
-                case.model,
-                case.name,
-                case.form,
-                case.attributes,
-                String::from_utf8_lossy(&case.body)
-            ))
+            let PubsubMessage { data, attributes, .. } = &responses[&case.message_id];
+            let error = attributes.get("error_code").map(String::as_str);
+            judge(case, data, error).err().map(|problem| describe(case, &problem))
         })
         .collect();
     assert!(wrong.is_empty(), "{} of {} answers are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    wrong_over_http(&worker, &cases).await;
+}
+
+fn describe(case: &Case, problem: &str) -> String {
+    let Case { model, name, form, attributes, body, .. } = case;
+    let body = String::from_utf8_lossy(body);
+    format!("{model} / {name} / {form} {attributes:?}: {problem:.300}\n  {body:.200}")
+}
+
+/// The same requests over HTTP, on the path of every body, and on those of the protocols.
+async fn wrong_over_http(worker: &Worker, cases: &[Case]) {
+    let (address, client) = (worker.address().await, http());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let Case { model, form, body, attributes, .. } = case;
+        let own = match *form {
+            "v2" => Some(format!("v2/models/{model}/infer")),
+            "columns" => Some(format!("v1/models/{model}:predict")),
+            _ if attributes.is_empty() => Some(format!("v1/models/{model}:predict")),
+            _ => None,
+        };
+        for path in [Some(format!("predict?model={model}")), own].into_iter().flatten() {
+            let mut request = client.post(format!("http://{address}/{path}")).body(body.clone());
+            for (name, value) in attributes {
+                request = request.header(*name, value);
+            }
+            let response = request.send().await.unwrap();
+            let error = (response.status() == 500).then_some("INFERENCE_FAILED");
+            let is_expected = response.status() == 200 || error.is_some();
+            let body = response.bytes().await.unwrap();
+            let judged = if is_expected { judge(case, &body, error) } else { Err(format!("{body:?}")) };
+            wrong.extend(judged.err().map(|problem| format!("{path}: {}", describe(case, &problem))));
+        }
+    }
+    assert!(wrong.is_empty(), "{} answers over HTTP are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// Answer of `predictd predict` to a request, without the model's name.
