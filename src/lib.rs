@@ -6,8 +6,10 @@
 //! |---|---|
 //! | [`cli`] | the commands |
 //! | [`pipeline`] | every stage, channel and thread of the worker: how they are connected and how they end |
-//! | [`pubsub`], [`mod@reply_to`] | the transport Pub/Sub: receiving requests, publishing responses, keeping their order |
-//! | [`http`] | pages for operators and probes |
+//! | [`http`] | the transport HTTP: predictions on demand, and pages for operators and probes |
+//! | [`mod@reply_to`] | the ways to reply, one for each transport |
+//! | [`pubsub`] | the transport Pub/Sub: receiving requests, publishing responses, keeping their order |
+//! | [`objects`] | objects of buckets that requests refer to |
 //! | [`lifecycle`] | model versions, from their source into service |
 //! | [`engine`] | requests in, responses out, for any transport |
 //! | [`model`] | a loaded version: its files, its graphs, how its requests are batched |
@@ -40,6 +42,7 @@ pub mod lifecycle;
 pub mod lock;
 pub mod model;
 pub mod names;
+pub mod objects;
 pub mod ops;
 pub mod pipeline;
 pub mod prepare;

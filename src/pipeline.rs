@@ -33,7 +33,7 @@ use crate::engine::queue::{Limits, Queues};
 use crate::gcp::probes::Servers;
 use crate::gcp::{clients, probes};
 use crate::http::Tokens;
-use crate::http::predictions::Predictions;
+use crate::http::predictions::{self, Predictions};
 use crate::lifecycle::crashes::Crashes;
 use crate::lifecycle::loader::Loader;
 use crate::lifecycle::memory;
@@ -43,11 +43,11 @@ use crate::lifecycle::source::Source;
 use crate::lifecycle::watch::Watch;
 use crate::model::Models;
 use crate::model::onnx::runtime::Runtime;
+use crate::objects::Objects;
 use crate::ops::health::{Health, Part};
 use crate::ops::metrics::Metrics;
 use crate::pubsub::delivery::Reply;
 use crate::pubsub::model_updates;
-use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::publish::{Large, Publish, topic};
 use crate::pubsub::receive::{Receive, Surroundings};
@@ -112,18 +112,19 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
     stages.spawn("infer", async move { ended.recv().await.map_or(Ok(()), Err) });
     let load = tokio::spawn(load::measure(Arc::clone(&queues), Arc::clone(&metrics)));
 
-    let predictions = config.http.predictions.then(|| {
-        let bytes = http_bytes(config.http.max_body);
-        let (models, metrics) = (Arc::clone(&models), Arc::clone(&metrics));
-        Arc::new(Predictions::new(
-            models,
-            metrics,
-            &config.http,
-            bytes,
-            Arc::clone(&entry),
-            Arc::clone(&queues),
-        ))
-    });
+    let predictions = match config.http.predictions {
+        true => {
+            let around = predictions::Surroundings {
+                models: Arc::clone(&models),
+                metrics: Arc::clone(&metrics),
+                objects: Objects::connect(&config).await?,
+                budget: Budget::new(http_bytes(config.http.max_body)),
+                queues: Arc::clone(&queues),
+            };
+            Some(Arc::new(Predictions::new(&config.http, around, Arc::clone(&entry))))
+        }
+        false => None,
+    };
     let state = http::State {
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),

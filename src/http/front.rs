@@ -18,7 +18,7 @@ use super::tokens::Tokens;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Paths of probes, which have no tokens.
-const OPEN: [&str; 4] = ["/health", "/ready", "/ping", grpc::HEALTH];
+pub(super) const OPEN: [&str; 4] = ["/health", "/ready", "/ping", grpc::HEALTH];
 
 /// See the module. Cloned for each connection.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ mod grpc;
 pub mod info;
 mod mlflow;
 mod open_inference;
+mod openapi;
 mod page;
 mod predict;
 pub mod predictions;
@@ -54,7 +55,7 @@ use crate::hint::Hint as _;
 /// The pages of operations, and the protocols of predictions. KServe's client asks whether `status` is
 /// `alive`.
 const ROUTES: &str = "{\"status\": \"alive\", \"operations\": [\"/health\", \"/ready\", \"/info\", \"/metrics\"], \
-    \"predictions\": [\"/predict\", \"/v1/models\", \"/v2\", \"/invocations\"]}\n";
+    \"predictions\": [\"/predict\", \"/v1/models\", \"/v2\", \"/invocations\", \"/openapi.json\"]}\n";
 
 /// Time for clients to take the last responses.
 const LAST_SENDING: Duration = Duration::from_secs(1);
@@ -110,7 +111,7 @@ impl Server {
         // A listener belongs to the runtime that it is registered with, which is that of the other threads.
         let listener = listener.into_std()?;
         let (stop_serving, stopped) = oneshot::channel();
-        let front = Front::new(router(state, predictions), tokens, stop);
+        let front = Front::new(router(state, predictions, tokens.is_some()), tokens, stop);
         let serve = async move {
             tokio::select! {
                 served = connections.serve(listener, front) => served,
@@ -138,7 +139,7 @@ impl Server {
     }
 }
 
-fn router(state: State, predictions: Option<Arc<Predictions>>) -> Router {
+fn router(state: State, predictions: Option<Arc<Predictions>>, has_tokens: bool) -> Router {
     // Vertex AI chooses its own paths. Its health route means that the worker is ready.
     let chosen = |name: &str| std::env::var(name).ok().filter(|path| path.starts_with('/'));
     let is_ready_route = |path: &str| chosen("AIP_HEALTH_ROUTE").as_deref() == Some(path);
@@ -153,6 +154,10 @@ fn router(state: State, predictions: Option<Arc<Predictions>>) -> Router {
     let Some(predictions) = predictions else { return operations };
     let served = Served { state, predictions };
     let mut all = Router::new()
+        .route(
+            "/openapi.json",
+            get(move || async move { ([(CONTENT_TYPE, "application/json")], openapi::render(has_tokens)) }),
+        )
         .route("/predict", post(predict::predict))
         .route("/invocations", post(mlflow::invocations))
         .route("/inference.GRPCInferenceService/{method}", post(grpc::inference))

@@ -13,10 +13,13 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::request;
-use crate::decode::envelope::{self, ResponseFormat};
+use crate::config;
+use crate::decode::envelope::{self, Envelope, ResponseFormat};
+use crate::decode::reference::{self, Object, Reference};
 use crate::decode::{Id, Request};
 use crate::engine::admit::{self, LIMITS, Refusal, Target};
 use crate::engine::batch::Lane;
@@ -26,6 +29,7 @@ use crate::engine::queue::{Entry, Queues};
 use crate::error::{Code, Rejection};
 use crate::headers::Headers;
 use crate::model::{Model, Models};
+use crate::objects::{Failed, Fetched, Objects};
 use crate::ops::metrics::Metrics;
 use crate::ops::traces::MessageTrace;
 use crate::reply_to::ReplyTo;
@@ -37,16 +41,23 @@ const LARGE_BODY: usize = 256 << 10;
 /// and for the error of the expectation.
 const SHARE_TO_WAIT: f64 = 0.8;
 
+/// Parts of the worker that requests over HTTP use.
+pub struct Surroundings {
+    pub models: Arc<Models>,
+    pub metrics: Arc<Metrics>,
+    pub objects: Objects,
+    /// Bytes of requests over HTTP.
+    pub budget: Budget,
+    pub queues: Arc<Queues<ReplyTo>>,
+}
+
 /// See the module.
 pub struct Predictions {
-    models: Arc<Models>,
-    metrics: Arc<Metrics>,
-    budget: Budget,
+    around: Surroundings,
     max_body: usize,
     timeout: Duration,
     /// Takes requests to the engine; `None` once the worker stops.
     entry: ArcSwapOption<Entry<ReplyTo>>,
-    queues: Arc<Queues<ReplyTo>>,
     /// Requests that are being answered.
     answering: TaskTracker,
 }
@@ -60,6 +71,9 @@ pub(super) struct Call<'a> {
     pub(super) until: Instant,
 }
 
+/// A request that was decoded, or why it is not, and the envelope of its response.
+type Decoded = (ResponseFormat, Result<(Request, Target), Box<Refusal>>);
+
 /// An answer before its protocol has given it a form.
 pub(super) struct Answer {
     pub(super) outcome: Result<crate::encode::Body, Rejection>,
@@ -72,22 +86,12 @@ pub(super) struct Answer {
 }
 
 impl Predictions {
-    pub fn new(
-        models: Arc<Models>,
-        metrics: Arc<Metrics>,
-        config: &crate::config::Http,
-        bytes: usize,
-        entry: Arc<Entry<ReplyTo>>,
-        queues: Arc<Queues<ReplyTo>>,
-    ) -> Self {
+    pub fn new(config: &config::Http, around: Surroundings, entry: Arc<Entry<ReplyTo>>) -> Self {
         Self {
-            models,
-            metrics,
-            budget: Budget::new(bytes),
+            around,
             max_body: config.max_body,
             timeout: config.timeout,
             entry: ArcSwapOption::new(Some(entry)),
-            queues,
             answering: TaskTracker::new(),
         }
     }
@@ -109,9 +113,9 @@ impl Predictions {
         if self.entry.load().is_none() {
             return Err(stopping());
         }
-        let is_awaited = self.models.is_awaited(|| model);
-        match self.models.resolve(model) {
-            Err(_) if is_awaited || self.models.serving().is_empty() => {
+        let is_awaited = self.around.models.is_awaited(|| model);
+        match self.around.models.resolve(model) {
+            Err(_) if is_awaited || self.around.models.serving().is_empty() => {
                 Err(Rejection::new(Code::Unavailable, "no model is served yet; try again later"))
             }
             // Found again, and with the request's id, when it is read.
@@ -122,7 +126,7 @@ impl Predictions {
 
     /// Refuses a request that would be answered after its deadline, by what waits for its model now.
     fn in_time(&self, model: &Model, until: Instant) -> Result<(), Rejection> {
-        let wait = self.queues.backlog(&model.name, Lane::OnDemand).wait();
+        let wait = self.around.queues.backlog(&model.name, Lane::OnDemand).wait();
         let left = until.saturating_duration_since(Instant::now());
         if wait <= left.mul_f64(SHARE_TO_WAIT) {
             return Ok(());
@@ -146,10 +150,10 @@ impl Predictions {
         body: Body,
         until: Instant,
     ) -> Result<(Bytes, Room), Rejection> {
-        let (body, mut room) = request::body(all, body, self.max_body, &self.budget, until).await?;
-        let body = request::inflate(headers, body, &self.budget, &mut room)?;
+        let (body, mut room) = request::body(all, body, self.max_body, &self.around.budget, until).await?;
+        let body = request::inflate(headers, body, &self.around.budget, &mut room)?;
         let weight = envelope::memory_bytes(Headers(headers), &body, &LIMITS);
-        if weight > body.len() && !self.budget.try_grow(&mut room, weight) {
+        if weight > body.len() && !self.around.budget.try_grow(&mut room, weight) {
             return Err(request::no_room());
         }
         Ok((body, room))
@@ -165,7 +169,7 @@ impl Predictions {
         body: Body,
         until: Instant,
     ) -> Result<(Bytes, Room), Rejection> {
-        request::body(headers, body, self.max_body, &self.budget, until).await
+        request::body(headers, body, self.max_body, &self.around.budget, until).await
     }
 
     /// The time until which a request is to be answered.
@@ -178,7 +182,7 @@ impl Predictions {
 
     /// Room for a body that was read by other means.
     pub(super) fn room(&self, bytes: usize) -> Result<Room, Rejection> {
-        self.budget.try_take(bytes).ok_or_else(request::no_room)
+        self.around.budget.try_take(bytes).ok_or_else(request::no_room)
     }
 
     /// Answers a request. `check` judges the decoded request by the rules of its route.
@@ -190,14 +194,26 @@ impl Predictions {
     ) -> Answer {
         let _answering = self.answering.token();
         let Call { model, version, headers, body, until } = call;
-        let mut memory = Memory::new(Arc::clone(&self.metrics));
-        memory.hold(envelope::memory_bytes(Headers(headers), &body, &LIMITS), room);
         for (name, value) in [("model", model), ("model_version", version)] {
             if let Some(value) = value {
                 headers.insert(name.to_owned(), value.to_owned());
             }
         }
-        let (format, decoded) = self.decode(headers, &body).await;
+        let mut memory = Memory::new(Arc::clone(&self.around.metrics));
+        let (format, decoded) = match reference::find(Headers(headers), &body) {
+            Some(mut reference) => {
+                drop(room);
+                let format = std::mem::take(&mut reference.response_format);
+                self.fetch(*reference, headers, until, format, &mut memory).await
+            }
+            None => {
+                memory.hold(envelope::memory_bytes(Headers(headers), &body, &LIMITS), room);
+                self.decode(&body, Headers(headers), || {
+                    admit::read(&self.around.models, Headers(headers), &body)
+                })
+                .await
+            }
+        };
         drop(body);
         let mut origin = Origin::new((), memory, MessageTrace::default());
         let checked = decoded.and_then(|(mut request, target)| match check(&mut request) {
@@ -218,17 +234,68 @@ impl Predictions {
         }
     }
 
-    async fn decode(
-        &self,
-        headers: &HashMap<String, String>,
-        body: &[u8],
-    ) -> (ResponseFormat, Result<(Request, Target), Box<Refusal>>) {
-        let read = || admit::read(&self.models, Headers(headers), body);
-        if envelope::memory_bytes(Headers(headers), body, &LIMITS) <= LARGE_BODY {
+    /// Decodes a body, and a large one where that is allowed to block.
+    async fn decode<T>(&self, body: &[u8], headers: Headers<'_>, read: impl FnOnce() -> T) -> T {
+        if envelope::memory_bytes(headers, body, &LIMITS) <= LARGE_BODY {
             return read();
         }
-        let _decoding = self.budget.decoding().await;
+        let _decoding = self.around.budget.decoding().await;
         tokio::task::block_in_place(read)
+    }
+
+    /// Reads the object that a request refers to, and decodes it.
+    async fn fetch(
+        &self,
+        reference: Reference,
+        headers: &HashMap<String, String>,
+        until: Instant,
+        mut format: ResponseFormat,
+        memory: &mut Memory,
+    ) -> Decoded {
+        let target = match admit::target(&self.around.models, Headers(headers), || reference.id.clone()) {
+            Ok(target) => target,
+            Err(refusal) => return (format, Err(refusal)),
+        };
+        let object = reference.object.clone();
+        let fetched = match object.and_then(|object| self.around.objects.check(&object).map(|()| object)) {
+            Ok(object) => self.read_object(&object, &reference, until).await,
+            Err(rejection) => Err(rejection),
+        };
+        let Fetched { attributes, body, weight, room } = match fetched {
+            Ok(fetched) => fetched,
+            Err(rejection) => {
+                let refusal = Refusal { rejection, id: reference.id, model: Some(target.model) };
+                return (format, Err(refusal.into()));
+            }
+        };
+        memory.hold(weight, room);
+        let of_object = Headers(&attributes);
+        let read = || {
+            let Envelope { response_format, content } = envelope::open(of_object, &body, &LIMITS);
+            // The request's own envelope is what its response mirrors.
+            format.event = format.event.take().or(response_format.event);
+            admit::decode(content, target, reference.id)
+        };
+        let decoded = self.decode(&body, of_object, read).await;
+        (format, decoded)
+    }
+
+    async fn read_object(
+        &self,
+        object: &Object,
+        reference: &Reference,
+        until: Instant,
+    ) -> Result<Fetched, Rejection> {
+        let stop = CancellationToken::new();
+        let read = self.around.objects.read(object, reference, &LIMITS, &self.around.budget, &stop);
+        match tokio::time::timeout_at(until.into(), read).await {
+            Ok(Ok(fetched)) => Ok(fetched),
+            Ok(Err(Failed::Rejected(rejection))) => Err(rejection),
+            Ok(Err(Failed::Unavailable(why))) => {
+                Err(Rejection::new(Code::Unavailable, format!("cannot read {object}: {why}")))
+            }
+            Err(_) => Err(too_late()),
+        }
     }
 
     async fn compute(
@@ -245,7 +312,7 @@ impl Predictions {
             (Arc::clone(&target.model), request.response.id.clone(), origin.response_format.clone());
         let rows = request.rows;
         let refused = |rejection| {
-            let memory = Memory::new(Arc::clone(&self.metrics));
+            let memory = Memory::new(Arc::clone(&self.around.metrics));
             Answer { outcome: Err(rejection), id, model: Some(model), format, rows, memory }
         };
         let (reply_to, response) = oneshot::channel();

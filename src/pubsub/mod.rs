@@ -3,7 +3,6 @@
 
 pub mod delivery;
 pub mod model_updates;
-pub mod objects;
 pub mod ordering;
 pub mod publish;
 pub mod receive;

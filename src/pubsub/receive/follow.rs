@@ -15,8 +15,8 @@ use crate::decode::reference::Object;
 use crate::engine::admit::{self, LIMITS, Refusal};
 use crate::engine::job::Job;
 use crate::headers::Headers;
+use crate::objects::{Failed, Fetched};
 use crate::pubsub::delivery::{Delivery, Reply};
-use crate::pubsub::objects::{Failed, Fetched};
 use crate::pubsub::ticket::nack;
 use crate::stages::pass_panic_on;
 

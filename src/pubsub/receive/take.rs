@@ -17,12 +17,12 @@ use crate::engine::job::{Job, Origin};
 use crate::engine::quarantine::Quarantine;
 use crate::headers::Headers;
 use crate::model::Models;
+use crate::objects::Objects;
 use crate::ops::health::Health;
 use crate::ops::log_limits::{Throttle, WINDOW};
 use crate::ops::metrics::Metrics;
 use crate::ops::traces::{self, ReceivedMessage};
 use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT, Reply, Requester};
-use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::ticket::Ticket;
 

@@ -4,7 +4,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn running_requests_are_finished_and_new_ones_are_refused() {
     let (_world, mut worker) = slow_world(&[("PREDICTD_SHUTDOWN__GRACE", "120s")]).await;
-    let running = at_work(&worker, 9_000_000).await;
+    let running = at_work(&worker, 10_000).await;
     worker.signal("-TERM");
     worker.until_not_ready("").await;
     let (status, headers, body) = post(&worker, "/predict", &[], instances(1)).await;

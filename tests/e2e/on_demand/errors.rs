@@ -20,9 +20,16 @@ async fn errors_have_the_status_and_the_form_of_their_protocol() {
     let cases: Vec<(&str, &[(&str, &str)], String, u16, Read<'_>, &str)> = vec![
         ("/v1/models/nope:predict", &[], instances(1), 404, &text, "the model \"nope\" is not served"),
         ("/v1/models/wine/versions/9:predict", &[], instances(1), 404, &text, "9"),
-        ("/v1/models/wine:predict", &[], "{".into(), 400, &text, "JSON"),
+        ("/v1/models/wine:predict", &[], "{".into(), 400, &text, "the end of the body"),
         ("/v1/models/wine:predict", &[], "{}".into(), 400, &text, "instances"),
-        ("/v1/models/wine:predict", &[], v2(json!([1, 13]), json!([])), 400, &text, "TensorFlow Serving"),
+        (
+            "/v1/models/wine:predict",
+            &[],
+            v2(json!([1, 13]), json!(vec![0; 13])),
+            400,
+            &text,
+            "TensorFlow Serving",
+        ),
         ("/v1/models/wine:guess", &[], instances(1), 404, &text, ":predict"),
         ("/v2/models/nope/infer", &[], v2(json!([1, 13]), json!([])), 404, &text, "not served"),
         ("/v2/models/wine/versions/9/infer", &[], v2(json!([1, 13]), json!([])), 404, &text, "9"),

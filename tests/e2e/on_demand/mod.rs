@@ -1,6 +1,7 @@
 //! A request over HTTP is answered at once, in the protocol of its path, or refused at once with when to try
 //! again.
 
+mod clients;
 mod drain;
 mod errors;
 mod overload;
@@ -61,7 +62,11 @@ async fn slow_world(variables: &[(&str, &str)]) -> (World, Worker) {
     let world = World::start().await;
     world.upload_version("faults/slow/1", "slow", "1");
     world.upload_version("wine/2", "wine", "2");
-    let own = [("PREDICTD_MODELS__DEFAULT", "wine"), ("PREDICTD_INFERENCE__THREADS", "1")];
+    let own = [
+        ("PREDICTD_MODELS__DEFAULT", "wine"),
+        ("PREDICTD_INFERENCE__THREADS", "1"),
+        ("PREDICTD_HTTP__TIMEOUT", "10m"),
+    ];
     let all: Vec<(&str, &str)> = own.iter().chain(variables).copied().collect();
     let worker = world.ready_worker(&all).await;
     worker.until_serving("slow", "1").await;

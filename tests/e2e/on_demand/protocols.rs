@@ -8,10 +8,6 @@ use crate::support::command::predictd;
 use crate::support::harness::{http, outcome, repository, temporary};
 use crate::support::oracle::wine;
 
-fn expected(row: usize) -> serde_json::Value {
-    wine().versions["2"][row].clone()
-}
-
 /// The body of a response is, byte for byte, that of `predictd predict`.
 #[tokio::test(flavor = "multi_thread")]
 async fn predict_answers_as_the_command_does() {
@@ -113,7 +109,7 @@ async fn tensorflow_serving_and_kserve() {
         let predictions = &value(&body)["predictions"];
         assert_eq!(status, 200);
         assert!(
-            equal(&predictions[0]["probabilities"], &expected(0)["probabilities"], 1e-5),
+            equal(&predictions[0]["probabilities"], &wine().versions["2"]["probabilities"][0], 1e-5),
             "{predictions}"
         );
     }

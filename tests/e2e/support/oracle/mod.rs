@@ -67,7 +67,7 @@ pub(crate) fn duplicates(events: &[Event]) -> usize {
 /// scikit-learn's wine data and what its own models say of every row.
 pub(crate) struct Wine {
     pub(crate) rows: Vec<Value>,
-    versions: Value,
+    pub(crate) versions: Value,
     tolerance: f64,
 }
 
