@@ -39,7 +39,7 @@ def streamlit(url: str) -> None:
         assert response.status_code == 200, response.text
         assert response.json()["prediction"] == response.json()["predictions"]
     image = (zoo.ZOO / "image.jpg").read_bytes()
-    response = requests.post(f"{url}/predict?model=prepost-image", files={"file": ("x.jpg", image, "image/jpeg")}, timeout=30)
+    response = requests.post(f"{url}/predict?model=photos", files={"file": ("x.jpg", image, "image/jpeg")}, timeout=30)
     assert response.status_code == 200 and response.json()["prediction"], response.text
     response = requests.post(f"{url}/predict?model=wine", files={"file": ("x.gif", b"GIF89a", "image/gif")}, timeout=30)
     assert response.status_code == 415 and response.json()["detail"], response.text

@@ -34,7 +34,7 @@ def cases():
     for model in MODELS:
         all_cases = json.loads((ZOO / model / "expected.json").read_text())
         for case in all_cases["cases"]:
-            if case["expected"] is None or case["rows"] == 0:
+            if case["expected"] is None or case["rows"] == 0 or "image" in case:
                 continue
             inputs = {name: (tensor["datatype"], array(tensor)) for name, tensor in case["inputs"].items()}
             yield model, inputs, case["expected"], all_cases["tolerance"]
