@@ -57,7 +57,12 @@ pub(super) async fn answer(
             let predictions = answer.outcome.as_ref().ok().and_then(|body| predictions(&body.bytes));
             match predictions.map(|rows| rows.iter().map(|row| result(row, verb)).collect::<Option<Vec<_>>>())
             {
-                Some(None) => not_implemented("not supported for the outputs of this model; use :predict"),
+                Some(None) => {
+                    let response =
+                        not_implemented("not supported for the outputs of this model; use :predict");
+                    answer.trace.responded(response.status().as_u16(), Ok(()));
+                    response
+                }
                 Some(Some(results)) => {
                     answer.outcome =
                         Ok(encode::Body::from(json!({"results": results}).to_string().into_bytes()));
@@ -89,7 +94,14 @@ async fn predict(
     let rows: Vec<Value> = examples.into_iter().map(|example| row(&context, example)).collect();
     headers.insert(CONTENT_TYPE.to_owned(), "application/json".to_owned());
     let body = json!({"instances": rows}).to_string().into();
-    let call = Call { model: Some(model), version, headers: &mut headers, body, until };
+    let call = Call {
+        model: Some(model),
+        version,
+        headers: &mut headers,
+        body,
+        until,
+        route: "/v1/models/{model}:classify",
+    };
     Ok(predictions.answer(call, room, |_| Ok(())).await)
 }
 

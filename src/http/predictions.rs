@@ -31,7 +31,7 @@ use crate::headers::Headers;
 use crate::model::{Model, Models};
 use crate::objects::{Failed, Fetched, Objects};
 use crate::ops::metrics::Metrics;
-use crate::ops::traces::MessageTrace;
+use crate::ops::traces::{self, MessageTrace};
 use crate::reply_to::ReplyTo;
 
 /// A body larger than this, decompressed, is decoded where blocking is allowed.
@@ -69,6 +69,8 @@ pub(super) struct Call<'a> {
     pub(super) headers: &'a mut HashMap<String, String>,
     pub(super) body: Bytes,
     pub(super) until: Instant,
+    /// The path with its parameters' names in place of their values, for traces.
+    pub(super) route: &'static str,
 }
 
 /// A request that was decoded, or why it is not, and the envelope of its response.
@@ -81,6 +83,7 @@ pub(super) struct Answer {
     pub(super) model: Option<Arc<Model>>,
     pub(super) format: ResponseFormat,
     pub(super) rows: usize,
+    pub(super) trace: MessageTrace,
     /// Counted until the response is sent.
     pub(super) memory: Memory,
 }
@@ -193,7 +196,8 @@ impl Predictions {
         check: impl FnOnce(&mut Request) -> Result<(), Rejection>,
     ) -> Answer {
         let _answering = self.answering.token();
-        let Call { model, version, headers, body, until } = call;
+        let Call { model, version, headers, body, until, route } = call;
+        let trace = traces::requested(headers, route);
         for (name, value) in [("model", model), ("model_version", version)] {
             if let Some(value) = value {
                 headers.insert(name.to_owned(), value.to_owned());
@@ -215,7 +219,7 @@ impl Predictions {
             }
         };
         drop(body);
-        let mut origin = Origin::new((), memory, MessageTrace::default());
+        let mut origin = Origin::new((), memory, trace);
         let checked = decoded.and_then(|(mut request, target)| match check(&mut request) {
             Ok(()) => Ok((request, target)),
             Err(rejection) => {
@@ -229,7 +233,8 @@ impl Predictions {
             }
             Err(refusal) => {
                 let Refusal { rejection, id, model } = *refusal;
-                Answer { outcome: Err(rejection), id, model, format, rows: 0, memory: origin.memory }
+                let Origin { memory, trace, .. } = origin;
+                Answer { outcome: Err(rejection), id, model, format, rows: 0, trace, memory }
             }
         }
     }
@@ -313,7 +318,8 @@ impl Predictions {
         let rows = request.rows;
         let refused = |rejection| {
             let memory = Memory::new(Arc::clone(&self.around.metrics));
-            Answer { outcome: Err(rejection), id, model: Some(model), format, rows, memory }
+            let trace = MessageTrace::default();
+            Answer { outcome: Err(rejection), id, model: Some(model), format, rows, trace, memory }
         };
         let (reply_to, response) = oneshot::channel();
         let job = Job::new(request, target, false, origin.map(|()| reply_to));
@@ -328,8 +334,8 @@ impl Predictions {
                     Outcome::Rejected(rejection) => Err(rejection),
                     Outcome::Expired => Err(too_late()),
                 };
-                let Origin { response_format: format, rows, memory, .. } = origin;
-                Answer { outcome, id, model, format, rows, memory }
+                let Origin { response_format: format, rows, memory, trace, .. } = origin;
+                Answer { outcome, id, model, format, rows, trace, memory }
             }
             // Dropped by a forced end.
             Ok(Err(_)) => refused(stopping()),

@@ -20,7 +20,7 @@ use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
 use crate::engine::budget::Memory;
 use crate::error::{Code, Rejection};
 use crate::model::Model;
-use crate::ops::metrics::Metrics;
+use crate::ops::metrics::{Exemplar, Metrics};
 use crate::ops::request_log::{self, Answered};
 
 pub(super) const MODEL: HeaderName = HeaderName::from_static("x-predictd-model");
@@ -67,8 +67,8 @@ impl AsRef<[u8]> for Counted {
 
 /// The response to a request that the engine answered. Counts and logs it.
 pub(super) fn respond(answer: Answer, asked: &Asked, metrics: &Metrics) -> Response {
-    let Answer { outcome, id, model, format, rows, mut memory } = answer;
-    count(asked, metrics, model.as_deref(), rows, outcome.as_ref().map(|_| ()));
+    count(&answer, asked, metrics);
+    let Answer { outcome, id, model, format, mut trace, mut memory, .. } = answer;
     let code = outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code);
     let message_id = asked.request_id.as_deref().unwrap_or_default();
     let body = match &outcome {
@@ -95,6 +95,7 @@ pub(super) fn respond(answer: Answer, asked: &Asked, metrics: &Metrics) -> Respo
     memory.respond(bytes.len());
     let mut response = Response::new(Body::from(Bytes::from_owner(Counted { bytes, _memory: memory })));
     *response.status_mut() = code.map_or_else(status, |()| StatusCode::OK);
+    trace.responded(response.status().as_u16(), code);
     let all = response.headers_mut();
     for (name, value) in headers {
         let value = match name.starts_with("ce-") {
@@ -121,35 +122,53 @@ pub(super) fn respond(answer: Answer, asked: &Asked, metrics: &Metrics) -> Respo
     response
 }
 
-/// Counts and logs a request; `model`: the version that it reached.
-pub(super) fn count(
-    asked: &Asked,
-    metrics: &Metrics,
-    model: Option<&Model>,
+/// Counts and logs an answer.
+pub(super) fn count(answer: &Answer, asked: &Asked, metrics: &Metrics) {
+    let outcome = answer.outcome.as_ref().map(|_| ());
+    let log = Log { model: answer.model.as_deref(), rows: answer.rows, exemplar: answer.trace.exemplar() };
+    log.write(asked, metrics, outcome);
+}
+
+/// Counts and logs the refusal of a request that reached no model.
+pub(super) fn count_refused(rejection: &Rejection, asked: &Asked, metrics: &Metrics) {
+    Log { model: None, rows: 0, exemplar: None }.write(asked, metrics, Err(rejection));
+}
+
+struct Log<'a> {
+    model: Option<&'a Model>,
     rows: usize,
-    outcome: Result<(), &Rejection>,
-) {
-    let code = outcome.map_err(|rejection| rejection.code);
-    let counted = model.map_or(&metrics.unrouted, |model| &model.metrics);
-    counted.requests(code).inc();
-    let elapsed = asked.received_at.elapsed();
-    counted.answered(elapsed, None);
-    request_log::log(&Answered {
-        model: model.map(|model| &*model.name),
-        version: model.map(|model| &*model.version),
-        message_id: asked.request_id.as_deref().unwrap_or_default(),
-        code,
-        reason: outcome.err().map(|rejection| &*rejection.message),
-        rows,
-        elapsed,
-    });
+    exemplar: Option<Exemplar>,
+}
+
+impl Log<'_> {
+    fn write(self, asked: &Asked, metrics: &Metrics, outcome: Result<(), &Rejection>) {
+        let Self { model, rows, exemplar } = self;
+        let code = outcome.map_err(|rejection| rejection.code);
+        let counted = model.map_or(&metrics.unrouted, |model| &model.metrics);
+        counted.requests(code).inc();
+        let elapsed = asked.received_at.elapsed();
+        counted.answered(elapsed, exemplar);
+        request_log::log(&Answered {
+            model: model.map(|model| &*model.name),
+            version: model.map(|model| &*model.version),
+            message_id: asked.request_id.as_deref().unwrap_or_default(),
+            code,
+            reason: outcome.err().map(|rejection| &*rejection.message),
+            rows,
+            elapsed,
+        });
+    }
 }
 
 /// The response to a request that reached no model.
 pub(super) fn refuse(rejection: Rejection, asked: &Asked, metrics: &Metrics) -> Response {
-    count(asked, metrics, None, 0, Err(&rejection));
-    let code = rejection.code;
-    json_response(status(code), error_body(&rejection, None, asked.errors), Some(code))
+    count_refused(&rejection, asked, metrics);
+    error_response(&rejection, asked.errors)
+}
+
+/// The response to a rejection that was counted.
+pub(super) fn error_response(rejection: &Rejection, form: ErrorForm) -> Response {
+    json_response(status(rejection.code), error_body(rejection, None, form), Some(rejection.code))
 }
 
 /// A response of JSON; `code`: that of an error.

@@ -83,7 +83,13 @@ impl Served {
                 }
             }
         }
-        let call = Call { model, version, headers: &mut headers, body, until };
+        let route = match reading {
+            Reading::ByType => "/predict",
+            Reading::TfServing => "/v1/models/{model}:predict",
+            Reading::OpenInference => "/v2/models/{model}/infer",
+            Reading::Mlflow => "/invocations",
+        };
+        let call = Call { model, version, headers: &mut headers, body, until, route };
         Ok(predictions.answer(call, room, |request| check(&mut request.response.protocol, reading)).await)
     }
 

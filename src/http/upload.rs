@@ -1,5 +1,8 @@
 //! Uploads of files by `multipart/form-data`: one request a file, each by its own type, and one response.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
@@ -8,9 +11,10 @@ use futures::future::join_all;
 use multer::Multipart;
 use serde_json::value::RawValue;
 
-use super::predictions::{Answer, Call};
-use super::respond::{ErrorForm, asked, json_response};
+use super::predictions::{Answer, Call, Predictions};
+use super::respond::{Asked, ErrorForm, asked, count, error_response, json_response};
 use super::route::Served;
+use super::status::status;
 use crate::decode::Protocol;
 use crate::engine::budget::Room;
 use crate::error::{Code, Rejection};
@@ -18,6 +22,8 @@ use crate::headers::CONTENT_TYPE;
 
 /// Files of one upload. More of them would be a batch job.
 const MAX_FILES: usize = 100;
+/// Times that files are asked for again because another version was taken into service between them.
+const ATTEMPTS: usize = 3;
 
 /// One field `file`.
 struct File {
@@ -43,7 +49,7 @@ pub(super) async fn predict(
     let (parts, body) = request.into_parts();
     let asked = asked(&parts.headers, ErrorForm::Upload);
     let unanswered = served.unanswered();
-    let response = match answer(served, &parts.headers, body, boundary, (model, version)).await {
+    let response = match answer(served, &parts.headers, body, boundary, (model, version), &asked).await {
         Ok(response) => response,
         Err(rejection) => served.refuse(rejection, &asked),
     };
@@ -57,48 +63,60 @@ async fn answer(
     body: Body,
     boundary: &str,
     (model, version): (Option<&str>, Option<&str>),
+    asked: &Asked,
 ) -> Result<Response, Rejection> {
     let predictions = &served.predictions;
     let until = predictions.deadline(all)?;
     predictions.admit(model, until)?;
     let (body, _room) = predictions.body(all, &mut super::request::headers(all), body, until).await?;
     let files = files(body, boundary).await?;
-    // All files are answered by one version.
-    let serving = served.state.models.resolve(model)?;
-    let version = version.unwrap_or(&serving.version);
+    let mut answers = ask(predictions, &files, (model, version), until).await?;
+    // All files are answered by one version: a new one came between them.
+    for _ in 0..ATTEMPTS {
+        let version_of = |answer: &Answer| answer.model.as_ref().map(|model| Arc::clone(&model.version));
+        if answers.iter().map(version_of).is_sorted_by(|a, b| a == b) {
+            break;
+        }
+        answers = ask(predictions, &files, (model, version), until).await?;
+    }
+    for answer in &mut answers {
+        count(answer, asked, &served.state.metrics);
+        let code = answer.outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code);
+        answer.trace.responded(code.map_or_else(|code| status(code).as_u16(), |()| 200), code);
+    }
+    Ok(joined(&files, &answers).unwrap_or_else(|rejection| error_response(&rejection, ErrorForm::Upload)))
+}
+
+async fn ask(
+    predictions: &Predictions,
+    files: &[File],
+    (model, version): (Option<&str>, Option<&str>),
+    until: Instant,
+) -> Result<Vec<Answer>, Rejection> {
     let rooms: Vec<Room> =
         files.iter().map(|file| predictions.room(file.body.len())).collect::<Result<_, _>>()?;
     let answers = files.iter().zip(rooms).map(|(file, room)| async {
-        let mut headers = super::request::headers(&HeaderMap::new());
-        headers.extend(file.content_type.clone().map(|kind| (CONTENT_TYPE.to_owned(), kind)));
-        let call = Call {
-            model: Some(&serving.name),
-            version: Some(version),
-            headers: &mut headers,
-            body: file.body.clone(),
-            until,
-        };
+        let kind = file.content_type.clone().map(|kind| (CONTENT_TYPE.to_owned(), kind));
+        let mut headers = kind.into_iter().collect();
+        let (body, route) = (file.body.clone(), "/predict");
+        let call = Call { model, version, headers: &mut headers, body, until, route };
         predictions.answer(call, room, |request| is_rows(&request.response.protocol)).await
     });
-    let answers = join_all(answers).await;
-    let mut all = Vec::new();
-    for (file, answer) in files.iter().zip(&answers) {
+    Ok(join_all(answers).await)
+}
+
+/// The response to all files; their rows stand one after the other.
+fn joined(files: &[File], answers: &[Answer]) -> Result<Response, Rejection> {
+    let mut rows: Vec<&str> = Vec::new();
+    for (file, answer) in files.iter().zip(answers) {
         let body = answer.outcome.as_ref().map_err(|rejection| in_file(file, rejection))?;
         let OfFile { predictions } = serde_json::from_slice(&body.bytes).map_err(|error| {
             Rejection::new(Code::InferenceFailed, format!("file {:?}: {error}", file.name))
         })?;
-        all.push(predictions.get());
+        let list = predictions.get();
+        let own = list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(list);
+        rows.extend((!own.is_empty()).then_some(own));
     }
-    Ok(respond(&all, &answers, served))
-}
-
-/// The response to all files; their rows stand one after the other.
-fn respond(predictions: &[&str], answers: &[Answer], served: &Served) -> Response {
-    let rows: Vec<&str> = predictions
-        .iter()
-        .map(|list| list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(list))
-        .filter(|rows| !rows.is_empty())
-        .collect();
     let rows = rows.join(",");
     let model = answers.first().and_then(|answer| answer.model.as_deref());
     let (name, version) = model.map_or(("", ""), |model| (&*model.name, &*model.version));
@@ -108,11 +126,7 @@ fn respond(predictions: &[&str], answers: &[Answer], served: &Served) -> Respons
         text(name),
         text(version)
     );
-    for answer in answers {
-        let counted = answer.model.as_ref().map_or(&served.state.metrics.unrouted, |model| &model.metrics);
-        counted.requests(Ok(())).inc();
-    }
-    json_response(StatusCode::OK, body.into_bytes(), None)
+    Ok(json_response(StatusCode::OK, body.into_bytes(), None))
 }
 
 async fn files(body: Bytes, boundary: &str) -> Result<Vec<File>, Rejection> {

@@ -1,9 +1,10 @@
-//! The spans of messages and batches, by OpenTelemetry's conventions for messaging.
+//! The spans of requests and batches, by OpenTelemetry's conventions for messaging and for HTTP.
 //!
 //! A sampled message has three spans, each the parent of the next: `receive` (until it is decoded), `process`
 //! (until its response is accepted) and `publish`, which the response's `traceparent` names. A batch has one,
 //! `predict`: its parent is the span of its first sampled message, and the batch and its sampled messages
-//! link each other. A nacked message ends its spans with an error.
+//! link each other. A nacked message ends its spans with an error. A request over HTTP has one span of kind
+//! server in place of the three.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -79,7 +80,8 @@ pub struct MessageTrace(Option<Box<Spans>>);
 struct Spans {
     traces: &'static Traces,
     message_id: String,
-    receive: Span,
+    /// None for a request over HTTP, whose one span is `process`.
+    receive: Option<Span>,
     process: Option<Span>,
     publish: Option<Span>,
     is_settled: bool,
@@ -128,8 +130,36 @@ pub fn received(headers: &mut HashMap<String, String>, message: &ReceivedMessage
         receive.set_attribute(KeyValue::new("messaging.gcp_pubsub.message.ordering_key", key));
     }
     let message_id = message_id.to_owned();
+    let receive = Some(receive);
     let spans = Spans { traces, message_id, receive, process: None, publish: None, is_settled: false };
     MessageTrace(Some(Box::new(spans)))
+}
+
+/// Begins the span of a request over HTTP, or continues the trace that its headers name; no span if it is not
+/// sampled. `route`: the path with its parameters' names in place of their values.
+pub fn requested(headers: &HashMap<String, String>, route: &'static str) -> MessageTrace {
+    let Some(traces) = TRACES.get() else { return MessageTrace(None) };
+    let incoming = trace_context::incoming(headers);
+    if !traces.gate.admits(incoming.as_ref().map(|(context, _)| context)) {
+        return MessageTrace(None);
+    }
+    let builder = SpanBuilder::from_name(format!("POST {route}")).with_kind(SpanKind::Server);
+    let mut server = match incoming {
+        Some((context, _)) => traces.build(builder, context),
+        None => traces.tracer.build_with_context(builder, &traces.root),
+    };
+    if !server.is_recording() {
+        return MessageTrace(None);
+    }
+    server.set_attributes([KeyValue::new("http.request.method", "POST"), KeyValue::new("http.route", route)]);
+    MessageTrace(Some(Box::new(Spans {
+        traces,
+        message_id: String::new(),
+        receive: None,
+        process: Some(server),
+        publish: None,
+        is_settled: false,
+    })))
 }
 
 impl MessageTrace {
@@ -187,8 +217,22 @@ impl MessageTrace {
     /// The exemplar of the request's duration, if the message is sampled: its trace and its `process` span.
     pub fn exemplar(&self) -> Option<Exemplar> {
         let spans = self.0.as_deref()?;
-        let context = spans.process.as_ref().unwrap_or(&spans.receive).span_context();
+        let context = spans.process.as_ref().or(spans.receive.as_ref())?.span_context();
         Some(Exemplar { trace_id: context.trace_id().to_string(), span_id: context.span_id().to_string() })
+    }
+
+    /// Records the response to a request over HTTP.
+    pub fn responded(&mut self, status: u16, outcome: Result<(), Code>) {
+        let Some(span) = self.processing() else { return };
+        span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
+        if let Err(code) = outcome {
+            span.set_attribute(KeyValue::new("error.type", code.as_str()));
+            // The convention: what the client did wrong is no error of the server.
+            if status >= 500 {
+                span.set_status(Status::error(code.as_str()));
+            }
+        }
+        self.settled();
     }
 
     /// Records that the request was acknowledged.
@@ -204,6 +248,7 @@ impl Spans {
     fn process(&mut self) -> &mut Span {
         let Self { traces, message_id, receive, process, .. } = self;
         process.get_or_insert_with(|| {
+            let receive = receive.as_mut().expect("a message is received before it is processed");
             receive.end();
             let builder = SpanBuilder::from_name(traces.process).with_kind(SpanKind::Consumer);
             let mut process = traces.build(builder, receive.span_context().clone());
@@ -216,8 +261,13 @@ impl Spans {
 impl Drop for Spans {
     fn drop(&mut self) {
         if !self.is_settled {
-            for span in self.publish.iter_mut().chain(&mut self.process).chain([&mut self.receive]) {
-                span.set_status(Status::error("the message was nacked"));
+            let why = if self.receive.is_some() {
+                "the message was nacked"
+            } else {
+                "nobody waited for the response"
+            };
+            for span in self.publish.iter_mut().chain(&mut self.process).chain(&mut self.receive) {
+                span.set_status(Status::error(why));
             }
         }
     }

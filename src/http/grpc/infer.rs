@@ -18,7 +18,7 @@ use crate::encode::Body as Encoded;
 use crate::error::{Code, Rejection};
 use crate::headers::{CONTENT_TYPE, HEADER_LENGTH};
 use crate::http::predictions::Call;
-use crate::http::respond::{Asked, ErrorForm, asked, count};
+use crate::http::respond::{Asked, ErrorForm, asked, count, count_refused};
 use crate::http::route::Served;
 
 pub(super) async fn infer(served: &Served, request: Request<Body>) -> Response {
@@ -45,7 +45,7 @@ async fn answer(
         (Status::from(rejection), status)
     };
     let unrouted = |rejection: Rejection| {
-        count(asked, metrics, None, 0, Err(&rejection));
+        count_refused(&rejection, asked, metrics);
         refused(rejection)
     };
     let predictions = &served.predictions;
@@ -64,19 +64,19 @@ async fn answer(
         headers: &mut known,
         body,
         until,
+        route: "/inference.GRPCInferenceService/ModelInfer",
     };
     let is_v2 = |protocol: &Protocol| matches!(protocol, Protocol::V2 { .. });
     let check = |decoded: &mut crate::decode::Request| {
         let message = "expected at least one input, got none";
         if is_v2(&decoded.response.protocol) { Ok(()) } else { Err(Rejection::invalid(message)) }
     };
-    let answer = predictions.answer(call, room, check).await;
-    let outcome = answer.outcome.as_ref().map(|_| ());
-    count(asked, metrics, answer.model.as_deref(), answer.rows, outcome);
-    match answer.outcome {
-        Ok(body) => from_rest(body, request.id).map_err(refused),
-        Err(rejection) => Err(refused(rejection)),
-    }
+    let mut answer = predictions.answer(call, room, check).await;
+    count(&answer, asked, metrics);
+    let code = answer.outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code);
+    let answered = answer.outcome.and_then(|body| from_rest(body, request.id)).map_err(refused);
+    answer.trace.responded(answered.as_ref().err().map_or(200, |(_, status)| *status), code);
+    answered
 }
 
 /// The request as REST has it, and the length of its JSON.

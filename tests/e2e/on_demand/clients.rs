@@ -38,7 +38,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Makes the convolutional network of the zoo take images.
-const PHOTOS: &str = "image: {resize: {width: 32, height: 32}, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}\n";
+const PHOTOS: &str =
+    "image: {resize: {width: 32, height: 32}, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}\n";
 
 /// A worker with these models of the zoo, one that takes images, and wine.
 async fn worker() -> (tempfile::TempDir, Worker) {
