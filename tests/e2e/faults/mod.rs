@@ -4,6 +4,7 @@
 mod black_hole;
 mod hostile_requests;
 mod http_clients;
+mod http_requests;
 mod memory;
 mod models;
 mod ordering_keys;
