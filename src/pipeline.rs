@@ -42,6 +42,7 @@ use crate::model::onnx::runtime::Runtime;
 use crate::ops::health::Health;
 use crate::ops::metrics::Metrics;
 use crate::pubsub::delivery::Reply;
+use crate::pubsub::flow::Flow;
 use crate::pubsub::model_updates;
 use crate::pubsub::objects::Objects;
 use crate::pubsub::ordering::Order;
@@ -105,11 +106,13 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     let _http = http::Server::start(config.http.listen, state).await?;
 
     let order = Arc::<Order>::default();
+    let flow = Flow::new(config.requests.max_outstanding_messages, Arc::clone(&metrics));
     let large = Large::connect(&config.responses).await?;
     let (topic, publish_order) = (&config.responses.topic, Arc::clone(&order));
     let publish = Publish::new(
         topic,
         &config.requests,
+        Arc::clone(&flow),
         large,
         publish_order,
         Arc::clone(&metrics),
@@ -141,6 +144,9 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         budget,
+        flow,
+        max_rows: config.batching.max_rows,
+        subscription: config.requests.subscription.clone(),
         submit: Box::new(move |jobs| entry.submit(Lane::Online, jobs)),
         replies,
     };

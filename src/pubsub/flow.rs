@@ -1,0 +1,196 @@
+//! Flow control: the number of requests that a worker may have in flight follows its measured throughput, so
+//! that it holds about [`WORK`] and the rest waits in Pub/Sub, for workers that have just started.
+//!
+//! Pub/Sub takes a stream's limit only when it is opened, and what it has sent on one that is closed is lost
+//! until its lease is over. So the limit is raised by a further stream, and lowered by closing some of those.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::ops::metrics::Metrics;
+
+/// Time in which a worker settles what it has in flight.
+const WORK: Duration = Duration::from_secs(2);
+/// A limit this many times too low or too high is changed.
+const FACTOR: usize = 2;
+/// Observations of the rate, a second each: a batch of a slow model takes several.
+const WINDOW: usize = 5;
+/// Observations in a row that show too much in flight before the limit is lowered.
+const PERSISTENT: usize = 3;
+/// The limit is at least this, however few rows fill the batches.
+const LEAST: usize = 10;
+
+/// The limit of all streams together, and the count that it follows.
+#[derive(Debug)]
+pub struct Flow {
+    limit: AtomicUsize,
+    ceiling: usize,
+    received: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+impl Flow {
+    /// `ceiling`: the configured limit.
+    pub fn new(ceiling: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { limit: AtomicUsize::new(ceiling), ceiling, received: AtomicUsize::new(0), metrics })
+    }
+
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+        self.metrics.messages_in_flight_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    /// A limit between `floor`, the requests that fill the batches of all threads, and the ceiling.
+    pub(super) fn bounded(&self, limit: usize, floor: usize) -> usize {
+        limit.max(floor).max(LEAST).min(self.ceiling)
+    }
+
+    /// Counts received messages; once a group of them.
+    pub(super) fn received(&self, messages: usize) {
+        self.received.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        usize::try_from(self.metrics.messages_in_flight.get()).unwrap_or(0)
+    }
+
+    /// The requests settled since the start.
+    pub(super) fn settled(&self) -> usize {
+        self.received.load(Ordering::Relaxed).saturating_sub(self.in_flight())
+    }
+}
+
+/// The last observations of the throughput.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    /// Requests settled, and the time that it took.
+    settled: VecDeque<(usize, Duration)>,
+    /// Observations in a row with too much in flight.
+    too_many: usize,
+}
+
+impl Observed {
+    /// The rule: the wanted limit, where the one that holds is to be changed. `settled` requests in `took`;
+    /// `in_flight` are left.
+    ///
+    /// The limit is raised as soon as it is less than half of the work wanted in flight; what is settled can
+    /// only be too low a figure for what the worker could do. It is lowered where twice as much as wanted is
+    /// in flight for some seconds: a low rate alone means that few requests come.
+    pub(super) fn change(
+        &mut self,
+        (settled, took): (usize, Duration),
+        in_flight: usize,
+        flow: &Flow,
+        floor: usize,
+    ) -> Option<usize> {
+        self.settled.push_back((settled, took));
+        if self.settled.len() > WINDOW {
+            self.settled.pop_front();
+        }
+        let settled: usize = self.settled.iter().map(|(settled, _)| settled).sum();
+        let took: Duration = self.settled.iter().map(|(_, took)| took).sum();
+        if settled == 0 || took.is_zero() {
+            // Nothing was measured: a call takes longer than the window, or responses are not accepted.
+            return None;
+        }
+        let rate = settled as f64 / took.as_secs_f64();
+        let wanted = flow.bounded((rate * WORK.as_secs_f64()) as usize, floor);
+        let now = flow.limit();
+        let is_too_many = in_flight >= FACTOR * wanted && now >= FACTOR * wanted;
+        self.too_many = if is_too_many { self.too_many + 1 } else { 0 };
+        let is_too_low = wanted >= FACTOR * now || wanted > now && wanted == flow.ceiling;
+        if !is_too_low && self.too_many < PERSISTENT {
+            return None;
+        }
+        self.too_many = 0;
+        Some(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOOR: usize = 256;
+
+    /// A worker that settles up to `rate` a second, each `latency` after its receipt, with a backlog that does
+    /// not end. Returns the limit after each second.
+    fn limits(flow: &Flow, observed: &mut Observed, rate: usize, latency: f64, seconds: usize) -> Vec<usize> {
+        let mut second = || {
+            let settled = rate.min((flow.limit() as f64 / latency) as usize);
+            let change = observed.change((settled, Duration::from_secs(1)), flow.limit(), flow, FLOOR);
+            if let Some(wanted) = change {
+                flow.set_limit(wanted);
+            }
+            flow.limit()
+        };
+        (0..seconds).map(|_| second()).collect()
+    }
+
+    fn new(ceiling: usize) -> (Arc<Flow>, Observed) {
+        let flow = Flow::new(ceiling, Metrics::new());
+        flow.set_limit(flow.bounded(0, FLOOR));
+        (flow, Observed::default())
+    }
+
+    #[test]
+    fn two_seconds_of_work_are_in_flight_within_seconds() {
+        let (flow, mut observed) = new(10_000);
+        let after = limits(&flow, &mut observed, 1000, 0.12, 3);
+        assert_eq!(after, [2000; 3]);
+        // Slower by a fifth or faster by half: nothing changes, since a change costs a new stream.
+        assert_eq!(limits(&flow, &mut observed, 800, 0.12, 20), [2000; 20]);
+        assert_eq!(limits(&flow, &mut observed, 1500, 0.12, 20), [2000; 20]);
+        // A model ten times as slow: it is noticed once it has filled the window.
+        let after = limits(&flow, &mut observed, 150, 0.12, 20);
+        assert!(
+            after[..2] == [2000; 2] && after[15..] == [300; 5] && after.is_sorted_by(|a, b| a >= b),
+            "{after:?}"
+        );
+    }
+
+    #[test]
+    fn a_fast_worker_reaches_the_ceiling_from_any_floor() {
+        let (flow, mut observed) = new(10_000);
+        let after = limits(&flow, &mut observed, 100_000, 0.12, 5);
+        assert_eq!(after.last(), Some(&10_000), "{after:?}");
+        let (flow, mut observed) = new(300);
+        assert_eq!(limits(&flow, &mut observed, 100_000, 0.12, 9).last(), Some(&300));
+    }
+
+    #[test]
+    fn a_slow_worker_keeps_what_fills_its_batches() {
+        let (flow, mut observed) = new(10_000);
+        assert_eq!(limits(&flow, &mut observed, 3, 0.12, 60), [FLOOR; 60]);
+        // The configured limit wins.
+        let (flow, mut observed) = new(100);
+        assert_eq!(limits(&flow, &mut observed, 3, 0.12, 60), [100; 60]);
+    }
+
+    /// Few requests come: nothing is in flight that another worker misses.
+    #[test]
+    fn a_quiet_hour_changes_nothing() {
+        let (flow, mut observed) = new(10_000);
+        limits(&flow, &mut observed, 2000, 0.12, 5);
+        let seconds = Duration::from_secs(1);
+        assert!((0..3600).all(|n| observed.change((n % 2, seconds), 3, &flow, FLOOR).is_none()));
+        assert_eq!(flow.limit(), 4000);
+    }
+
+    #[test]
+    fn too_much_in_flight_lowers_the_limit_and_an_outage_does_not() {
+        let (flow, mut observed) = new(10_000);
+        flow.set_limit(4000);
+        let mut observe = || observed.change((200, Duration::from_secs(1)), 4000, &flow, FLOOR);
+        assert_eq!([observe(), observe(), observe()], [None, None, Some(400)]);
+        // Nothing is settled, and nobody else could do better.
+        let mut observed = Observed::default();
+        assert!((0..60).all(|_| observed.change((0, Duration::from_secs(1)), 4000, &flow, FLOOR).is_none()));
+    }
+}
