@@ -13,12 +13,15 @@ use crate::ops::metrics::Metrics;
 
 /// Time in which a worker settles what it has in flight.
 const WORK: Duration = Duration::from_secs(2);
-/// A limit this many times too low or too high is changed.
-const FACTOR: usize = 2;
-/// Observations of the rate, a second each: a batch of a slow model takes several.
-const WINDOW: usize = 5;
-/// Observations in a row that show too much in flight before the limit is lowered.
-const PERSISTENT: usize = 3;
+/// A limit is raised where so many times as much is wanted.
+const TOO_LOW: usize = 2;
+/// A limit is lowered where so many times as much as wanted is in flight, for so long. More than above: a slow
+/// model settles a batch in one moment, and nothing in the next seconds.
+const TOO_HIGH: usize = 3;
+const PERSISTENT: Duration = Duration::from_secs(3);
+/// Time over which the rate is observed: to raise the limit, and to lower it.
+const RECENT: Duration = Duration::from_secs(1);
+const WINDOW: Duration = Duration::from_secs(5);
 /// The limit is at least this, however few rows fill the batches.
 const LEAST: usize = 10;
 
@@ -69,10 +72,10 @@ impl Flow {
 /// The last observations of the throughput.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
-    /// Requests settled, and the time that it took.
+    /// Requests settled, and the time that it took; the last one first.
     settled: VecDeque<(usize, Duration)>,
-    /// Observations in a row with too much in flight.
-    too_many: usize,
+    /// For so long too much has been in flight.
+    too_high: Duration,
 }
 
 impl Observed {
@@ -80,8 +83,8 @@ impl Observed {
     /// `in_flight` are left.
     ///
     /// The limit is raised as soon as it is less than half of the work wanted in flight; what is settled can
-    /// only be too low a figure for what the worker could do. It is lowered where twice as much as wanted is
-    /// in flight for some seconds: a low rate alone means that few requests come.
+    /// only be too low a figure for what the worker could do. It is lowered where far more than wanted is in
+    /// flight for some seconds: a low rate alone means that few requests come.
     pub(super) fn change(
         &mut self,
         (settled, took): (usize, Duration),
@@ -89,27 +92,39 @@ impl Observed {
         flow: &Flow,
         floor: usize,
     ) -> Option<usize> {
-        self.settled.push_back((settled, took));
-        if self.settled.len() > WINDOW {
-            self.settled.pop_front();
-        }
-        let settled: usize = self.settled.iter().map(|(settled, _)| settled).sum();
-        let took: Duration = self.settled.iter().map(|(_, took)| took).sum();
-        if settled == 0 || took.is_zero() {
+        self.settled.push_front((settled, took));
+        let (recent, _) = self.rate(RECENT);
+        let (rate, observations) = self.rate(WINDOW);
+        self.settled.truncate(observations);
+        if rate == 0.0 {
             // Nothing was measured: a call takes longer than the window, or responses are not accepted.
             return None;
         }
-        let rate = settled as f64 / took.as_secs_f64();
-        let wanted = flow.bounded((rate * WORK.as_secs_f64()) as usize, floor);
-        let now = flow.limit();
-        let is_too_many = in_flight >= FACTOR * wanted && now >= FACTOR * wanted;
-        self.too_many = if is_too_many { self.too_many + 1 } else { 0 };
-        let is_too_low = wanted >= FACTOR * now || wanted > now && wanted == flow.ceiling;
-        if !is_too_low && self.too_many < PERSISTENT {
+        let wanted = |rate: f64| flow.bounded((rate * WORK.as_secs_f64()) as usize, floor);
+        let (now, more, less) = (flow.limit(), wanted(recent), wanted(rate));
+        if more >= TOO_LOW * now || more > now && more == flow.ceiling {
+            self.too_high = Duration::ZERO;
+            return Some(more);
+        }
+        let is_too_high = in_flight >= TOO_HIGH * less && now >= TOO_HIGH * less;
+        self.too_high = if is_too_high { self.too_high + took } else { Duration::ZERO };
+        if self.too_high < PERSISTENT {
             return None;
         }
-        self.too_many = 0;
-        Some(wanted)
+        self.too_high = Duration::ZERO;
+        Some(less)
+    }
+
+    /// Requests settled a second in the last observations of so much time, and the number of those.
+    fn rate(&self, window: Duration) -> (f64, usize) {
+        let (mut settled, mut took, mut observations) = (0, Duration::ZERO, 0);
+        for (more, time) in &self.settled {
+            if took >= window {
+                break;
+            }
+            (settled, took, observations) = (settled + more, took + *time, observations + 1);
+        }
+        (settled as f64 / took.as_secs_f64().max(1e-3), observations)
     }
 }
 
@@ -118,15 +133,16 @@ mod tests {
     use super::*;
 
     const FLOOR: usize = 256;
+    const FIFTH: Duration = Duration::from_millis(200);
 
     /// A worker that settles up to `rate` a second, each `latency` after its receipt, with a backlog that does
     /// not end. Returns the limit after each second.
     fn limits(flow: &Flow, observed: &mut Observed, rate: usize, latency: f64, seconds: usize) -> Vec<usize> {
         let mut second = || {
-            let settled = rate.min((flow.limit() as f64 / latency) as usize);
-            let change = observed.change((settled, Duration::from_secs(1)), flow.limit(), flow, FLOOR);
-            if let Some(wanted) = change {
-                flow.set_limit(wanted);
+            for _ in 0..5 {
+                let settled = rate.min((flow.limit() as f64 / latency) as usize) / 5;
+                let observed = observed.change((settled, FIFTH), flow.limit(), flow, FLOOR);
+                observed.into_iter().for_each(|wanted| flow.set_limit(wanted));
             }
             flow.limit()
         };
@@ -167,10 +183,22 @@ mod tests {
     #[test]
     fn a_slow_worker_keeps_what_fills_its_batches() {
         let (flow, mut observed) = new(10_000);
-        assert_eq!(limits(&flow, &mut observed, 3, 0.12, 60), [FLOOR; 60]);
+        assert_eq!(limits(&flow, &mut observed, 30, 0.12, 60), [FLOOR; 60]);
         // The configured limit wins.
         let (flow, mut observed) = new(100);
-        assert_eq!(limits(&flow, &mut observed, 3, 0.12, 60), [100; 60]);
+        assert_eq!(limits(&flow, &mut observed, 30, 0.12, 60), [100; 60]);
+    }
+
+    /// A batch that fills all threads takes four seconds, and is settled in one moment.
+    #[test]
+    fn batches_of_seconds_raise_it_once() {
+        let (flow, mut observed) = new(10_000);
+        for n in 0..1000 {
+            let settled = if n % 20 == 19 { FLOOR } else { 0 };
+            let change = observed.change((settled, FIFTH), flow.limit(), &flow, FLOOR);
+            change.into_iter().for_each(|wanted| flow.set_limit(wanted));
+            assert_eq!(flow.limit(), if n < 19 { FLOOR } else { 2 * FLOOR }, "after {n} observations");
+        }
     }
 
     /// Few requests come: nothing is in flight that another worker misses.
