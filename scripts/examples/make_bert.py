@@ -2,8 +2,9 @@
 
   python make_bert.py FOLDER [--layers 12] [--width 768] [--heads 12] [--tokens 128] [--measure]
 
-FOLDER is a model's version: model.onnx takes int64 token ids of the shape (rows, tokens) and returns two scores a row. The defaults are
-those of bert-base: 109 million weights, 434 MB. With --measure it prints the processor time of a row in ONNX Runtime, with one thread.
+FOLDER is a model's version: model.onnx takes int64 token ids of the shape (rows, tokens) and returns two scores a
+row. The defaults are those of bert-base: 109 million weights, 434 MB. With --measure it prints the processor time of
+a row in ONNX Runtime, with one thread.
 """
 
 import argparse
@@ -79,7 +80,7 @@ def measure(path, tokens):
             session.run(None, batch)
             took.append((time.process_time() - begin) / rows * 1000)
         took.sort()
-        print(f"{rows} rows a call: {took[2]:.0f} ms of processor time a row (median of 5, {took[0]:.0f} to {took[4]:.0f})")
+        print(f"{rows} rows a call: {took[2]:.0f} ms of processor time a row, {took[0]:.0f} to {took[4]:.0f}")
 
 
 def main():

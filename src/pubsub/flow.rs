@@ -15,8 +15,8 @@ use crate::ops::metrics::Metrics;
 const WORK: Duration = Duration::from_secs(2);
 /// A limit is raised where so many times as much is wanted.
 const TOO_LOW: usize = 2;
-/// A limit is lowered where so many times as much as wanted is in flight, for so long. More than above: a slow
-/// model settles a batch in one moment, and nothing in the next seconds.
+/// A limit is lowered where so many times as much as wanted is in flight, for so long. More than above: a
+/// slow model settles a batch in one moment, and nothing in the next seconds.
 const TOO_HIGH: usize = 3;
 const PERSISTENT: Duration = Duration::from_secs(3);
 /// Time over which the rate is observed: to raise the limit, and to lower it.
@@ -135,8 +135,8 @@ mod tests {
     const FLOOR: usize = 256;
     const FIFTH: Duration = Duration::from_millis(200);
 
-    /// A worker that settles up to `rate` a second, each `latency` after its receipt, with a backlog that does
-    /// not end. Returns the limit after each second.
+    /// A worker that settles up to `rate` a second, each `latency` after its receipt, with a backlog that
+    /// does not end. Returns the limit after each second.
     fn limits(flow: &Flow, observed: &mut Observed, rate: usize, latency: f64, seconds: usize) -> Vec<usize> {
         let mut second = || {
             for _ in 0..5 {

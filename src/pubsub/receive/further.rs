@@ -66,7 +66,8 @@ impl Further {
         self.first
     }
 
-    /// Closes streams, and opens some by `open`, which takes their limit. Ends with a failure alone, and may be dropped and called again.
+    /// Closes streams, and opens some by `open`, which takes their limit. Ends with a failure alone, and may be
+    /// dropped and called again.
     ///
     /// # Errors
     /// The configured limits are too large for the client.

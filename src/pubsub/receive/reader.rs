@@ -76,8 +76,8 @@ impl Reader {
         }
     }
 
-    /// Reads until the stream or the worker ends, or until a quiet moment once `close` is cancelled; everything
-    /// that was decoded is submitted then.
+    /// Reads until the stream or the worker ends, or until a quiet moment once `close` is cancelled;
+    /// everything that was decoded is submitted then.
     pub(super) async fn read(
         &mut self,
         stream: &mut MessageStream,

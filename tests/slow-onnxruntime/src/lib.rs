@@ -1,8 +1,8 @@
 //! ONNX Runtime, with a pause before each call of a model: a model that takes time but no processor, so that
 //! one machine runs many workers at their full load.
 //!
-//! `ORT_DYLIB_PATH` names this library, `SLOW_ONNXRUNTIME_LIBRARY` the true one, which answers every call, and
-//! `SLOW_ONNXRUNTIME_MILLISECONDS` the pause.
+//! `ORT_DYLIB_PATH` names this library, `SLOW_ONNXRUNTIME_LIBRARY` the true one, which answers every call,
+//! and `SLOW_ONNXRUNTIME_MILLISECONDS` the pause.
 
 use std::env;
 use std::ffi::c_char;
