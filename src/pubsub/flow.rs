@@ -76,23 +76,43 @@ pub(super) struct Observed {
     settled: VecDeque<(usize, Duration)>,
     /// For so long too much has been in flight.
     too_high: Duration,
+    /// For so long the limit has been reached.
+    full: Duration,
+}
+
+/// One observation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// Requests settled since the one before, and the time that it took.
+    pub(super) settled: usize,
+    pub(super) took: Duration,
+    /// Requests that are left.
+    pub(super) in_flight: usize,
+    /// Requests that fill the batches of all threads.
+    pub(super) floor: usize,
+    /// True where several models are served.
+    pub(super) has_several_models: bool,
 }
 
 impl Observed {
-    /// The rule: the wanted limit, where the one that holds is to be changed. `settled` requests in `took`;
-    /// `in_flight` are left.
+    /// The rule: the wanted limit, where the one that holds is to be changed.
     ///
     /// The limit is raised as soon as it is less than half of the work wanted in flight; what is settled can
     /// only be too low a figure for what the worker could do. It is lowered where far more than wanted is in
     /// flight for some seconds: a low rate alone means that few requests come.
-    pub(super) fn change(
-        &mut self,
-        (settled, took): (usize, Duration),
-        in_flight: usize,
-        flow: &Flow,
-        floor: usize,
-    ) -> Option<usize> {
+    ///
+    /// With several models the requests of a slow one may fill the limit, and those of the others stand behind
+    /// them: then the limit is raised for as long as it is reached, and never lowered.
+    pub(super) fn change(&mut self, flow: &Flow, seen: Seen) -> Option<usize> {
+        let Seen { settled, took, in_flight, floor, has_several_models } = seen;
+        let now = flow.limit();
+        let is_full = has_several_models && in_flight + in_flight / 10 >= now && now < flow.ceiling;
+        self.full = if is_full { self.full + took } else { Duration::ZERO };
         self.settled.push_front((settled, took));
+        if self.full >= RECENT {
+            self.full = Duration::ZERO;
+            return Some(flow.bounded(TOO_LOW * now, floor));
+        }
         let (recent, _) = self.rate(RECENT);
         let (rate, observations) = self.rate(WINDOW);
         self.settled.truncate(observations);
@@ -101,12 +121,12 @@ impl Observed {
             return None;
         }
         let wanted = |rate: f64| flow.bounded((rate * WORK.as_secs_f64()) as usize, floor);
-        let (now, more, less) = (flow.limit(), wanted(recent), wanted(rate));
+        let (more, less) = (wanted(recent), wanted(rate));
         if more >= TOO_LOW * now || more > now && more == flow.ceiling {
             self.too_high = Duration::ZERO;
             return Some(more);
         }
-        let is_too_high = in_flight >= TOO_HIGH * less && now >= TOO_HIGH * less;
+        let is_too_high = in_flight >= TOO_HIGH * less && now >= TOO_HIGH * less && !has_several_models;
         self.too_high = if is_too_high { self.too_high + took } else { Duration::ZERO };
         if self.too_high < PERSISTENT {
             return None;
@@ -133,7 +153,10 @@ mod tests {
     use super::*;
 
     const FLOOR: usize = 256;
-    const FIFTH: Duration = Duration::from_millis(200);
+    fn seen(settled: usize, milliseconds: u64, in_flight: usize) -> Seen {
+        let took = Duration::from_millis(milliseconds);
+        Seen { settled, took, in_flight, floor: FLOOR, has_several_models: false }
+    }
 
     /// A worker that settles up to `rate` a second, each `latency` after its receipt, with a backlog that
     /// does not end. Returns the limit after each second.
@@ -141,7 +164,7 @@ mod tests {
         let mut second = || {
             for _ in 0..5 {
                 let settled = rate.min((flow.limit() as f64 / latency) as usize) / 5;
-                let observed = observed.change((settled, FIFTH), flow.limit(), flow, FLOOR);
+                let observed = observed.change(flow, seen(settled, 200, flow.limit()));
                 observed.into_iter().for_each(|wanted| flow.set_limit(wanted));
             }
             flow.limit()
@@ -195,7 +218,7 @@ mod tests {
         let (flow, mut observed) = new(10_000);
         for n in 0..1000 {
             let settled = if n % 20 == 19 { FLOOR } else { 0 };
-            let change = observed.change((settled, FIFTH), flow.limit(), &flow, FLOOR);
+            let change = observed.change(&flow, seen(settled, 200, flow.limit()));
             change.into_iter().for_each(|wanted| flow.set_limit(wanted));
             assert_eq!(flow.limit(), if n < 19 { FLOOR } else { 2 * FLOOR }, "after {n} observations");
         }
@@ -206,8 +229,7 @@ mod tests {
     fn a_quiet_hour_changes_nothing() {
         let (flow, mut observed) = new(10_000);
         limits(&flow, &mut observed, 2000, 0.12, 5);
-        let seconds = Duration::from_secs(1);
-        assert!((0..3600).all(|n| observed.change((n % 2, seconds), 3, &flow, FLOOR).is_none()));
+        assert!((0..3600).all(|n| observed.change(&flow, seen(n % 2, 1000, 3)).is_none()));
         assert_eq!(flow.limit(), 4000);
     }
 
@@ -215,10 +237,24 @@ mod tests {
     fn too_much_in_flight_lowers_the_limit_and_an_outage_does_not() {
         let (flow, mut observed) = new(10_000);
         flow.set_limit(4000);
-        let mut observe = || observed.change((200, Duration::from_secs(1)), 4000, &flow, FLOOR);
+        let mut observe = || observed.change(&flow, seen(200, 1000, 4000));
         assert_eq!([observe(), observe(), observe()], [None, None, Some(400)]);
         // Nothing is settled, and nobody else could do better.
         let mut observed = Observed::default();
-        assert!((0..60).all(|_| observed.change((0, Duration::from_secs(1)), 4000, &flow, FLOOR).is_none()));
+        assert!((0..60).all(|_| observed.change(&flow, seen(0, 1000, 4000)).is_none()));
+    }
+
+    #[test]
+    fn requests_of_one_model_leave_room_for_those_of_others() {
+        let (flow, mut observed) = new(1000);
+        let mut limit = |in_flight: usize, settled| {
+            let seen = Seen { has_several_models: true, ..seen(settled, 1000, in_flight) };
+            let change = observed.change(&flow, seen);
+            change.into_iter().for_each(|wanted| flow.set_limit(wanted));
+            flow.limit()
+        };
+        assert_eq!([limit(100, 0), limit(256, 0), limit(512, 0), limit(512, 0)], [256, 512, 1000, 1000]);
+        // It is lowered no more, while one model settles little.
+        assert!((0..60).all(|_| limit(1000, 1) == 1000));
     }
 }

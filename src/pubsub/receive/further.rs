@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reader::{Ended, Reader, SILENCE};
 use super::take::Intake;
-use crate::pubsub::flow::Observed;
+use crate::pubsub::flow::{Observed, Seen};
 use crate::pubsub::watchdog::Guard;
 use crate::stages::pass_panic_on;
 
@@ -115,9 +115,15 @@ impl Further {
     fn observe(&mut self, intake: &Intake) -> Option<usize> {
         let (flow, now) = (&intake.around.flow, Instant::now());
         let settled = flow.settled();
-        let observed = (settled.saturating_sub(self.settled), now.duration_since(self.at));
+        let seen = Seen {
+            settled: settled.saturating_sub(self.settled),
+            took: now.duration_since(self.at),
+            in_flight: flow.in_flight(),
+            floor: intake.floor(),
+            has_several_models: intake.around.models.serving().len() > 1,
+        };
         (self.settled, self.at) = (settled, now);
-        self.observed.change(observed, flow.in_flight(), flow, intake.floor())
+        self.observed.change(flow, seen)
     }
 }
 
