@@ -28,8 +28,9 @@ FROM rust AS dependencies
 COPY Cargo.toml Cargo.lock ./
 COPY tests/bench/Cargo.toml tests/bench/
 COPY tests/local-gcp/Cargo.toml tests/local-gcp/
-RUN mkdir -p src benches tests/e2e tests/bench/src tests/local-gcp/src \
-  && touch src/lib.rs tests/e2e/main.rs tests/bench/src/lib.rs tests/local-gcp/src/lib.rs \
+COPY tests/slow-onnxruntime/Cargo.toml tests/slow-onnxruntime/
+RUN mkdir -p src benches tests/e2e tests/bench/src tests/local-gcp/src tests/slow-onnxruntime/src \
+  && touch src/lib.rs tests/e2e/main.rs tests/bench/src/lib.rs tests/local-gcp/src/lib.rs tests/slow-onnxruntime/src/lib.rs \
   && sed -n '/^\[\[bench\]\]/,/^name/s/^name = "\(.*\)"/benches\/\1.rs/p' Cargo.toml >/tmp/benches \
   && xargs touch </tmp/benches \
   && echo 'fn main() {}' >src/main.rs \

@@ -47,6 +47,7 @@ use crate::objects::Objects;
 use crate::ops::health::{Health, Part};
 use crate::ops::metrics::Metrics;
 use crate::pubsub::delivery::Reply;
+use crate::pubsub::flow::Flow;
 use crate::pubsub::model_updates;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::publish::{Large, Publish, topic};
@@ -149,7 +150,8 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
 
     let receiver = match admin {
         Some(admin) => {
-            let (publish, order) = publish(&config, &metrics, &health).await?;
+            let flow = Flow::new(config.requests.max_outstanding_messages, Arc::clone(&metrics));
+            let (publish, order) = publish(&config, &flow, &metrics, &health).await?;
             stages.spawn("publish", async move {
                 publish.run(replies_in).await;
                 Ok(())
@@ -161,6 +163,9 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
                 metrics: Arc::clone(&metrics),
                 health: Arc::clone(&health),
                 budget,
+                flow,
+                max_rows: config.batching.max_rows,
+                subscription: config.requests.subscription.clone(),
                 submit: Box::new(move |jobs| entry.submit(Lane::Online, jobs)),
                 replies,
             };
@@ -234,14 +239,15 @@ async fn find_subscription(subscription: &str) -> anyhow::Result<SubscriptionAdm
 /// The stage that publishes, and the order of its responses.
 async fn publish(
     config: &Config,
+    flow: &Arc<Flow>,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> anyhow::Result<(Publish, Arc<Order>)> {
     let order = Arc::<Order>::default();
     let large = Large::connect(&config.responses).await?;
     let (topic, requests) = (&config.responses.topic, &config.requests);
-    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
-    let publish = Publish::new(topic, requests, large, Arc::clone(&order), metrics, health).await?;
+    let (flow, metrics, health) = (Arc::clone(flow), Arc::clone(metrics), Arc::clone(health));
+    let publish = Publish::new(topic, requests, flow, large, Arc::clone(&order), metrics, health).await?;
     Ok((publish, order))
 }
 

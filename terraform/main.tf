@@ -124,6 +124,7 @@ module "autoscaling" {
   min_instances            = var.autoscaling.min_instances
   max_instances            = var.autoscaling.max_instances
   requests_per_instance    = var.autoscaling.requests_per_instance
+  target_utilisation       = var.autoscaling.target_utilisation
   polling_interval_seconds = var.autoscaling.polling_interval_seconds
   scale_down_delay_seconds = var.autoscaling.scale_down_delay_seconds
   image                    = var.autoscaling.image

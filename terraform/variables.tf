@@ -256,11 +256,12 @@ variable "deletion_protection" {
 }
 
 variable "autoscaling" {
-  description = "Scales the workers on the requests that wait: between min_instances and max_instances, one for each requests_per_instance. Null: `instances` of them. See the module's text for what it is and its limits."
+  description = "Scales the workers on the requests that wait: between min_instances and max_instances, one for each requests_per_instance; with target_utilisation also as many as are at work for that share of the time (needs metrics_sidecar). Null: `instances` of them. See the module's text for what it is and its limits."
   type = object({
     min_instances         = optional(number, 1)
     max_instances         = optional(number, 10)
     requests_per_instance = optional(number, 10000)
+    target_utilisation    = optional(number)
     # Null, these are the module's own.
     polling_interval_seconds = optional(number)
     scale_down_delay_seconds = optional(number)
@@ -268,6 +269,11 @@ variable "autoscaling" {
     base_image               = optional(string)
   })
   default = null
+
+  validation {
+    condition     = try(var.autoscaling.target_utilisation, null) == null || var.metrics_sidecar != null
+    error_message = "autoscaling.target_utilisation: expected a metrics_sidecar, which brings predictd's own metrics to Cloud Monitoring."
+  }
 }
 
 # Alerts

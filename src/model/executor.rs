@@ -68,6 +68,12 @@ impl Executor {
         self.sessions.chains.len()
     }
 
+    /// The rows that fill a call on each thread, where a batch has `max_rows` at most.
+    pub fn full_batches(&self, max_rows: usize) -> usize {
+        let rows = if self.shares_calls() { self.max_rows.unwrap_or(max_rows).min(max_rows) } else { 1 };
+        self.threads() * rows
+    }
+
     /// A sentence for operators: the sessions, the threads of a call, and why.
     pub fn sessions(&self) -> String {
         self.sessions.describe()

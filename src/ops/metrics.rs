@@ -202,6 +202,7 @@ pub struct Metrics {
     /// The handles for requests that were refused before their model was known.
     pub unrouted: ModelMetrics,
     pub messages_in_flight: Gauge,
+    pub messages_in_flight_limit: Gauge,
     pub bytes_in_flight: Gauge,
     pub nacked: Counter,
     pub overdue: Counter,
@@ -255,6 +256,7 @@ impl Metrics {
         let help = "Time in which what waits for a batch is computed, at the measured rate";
         registry.register_with_unit("queue", help, Unit::Seconds, queue_seconds.clone());
         let utilisation = "Share of the last ten seconds that the inference threads were at work, 0 to 1";
+        let limit = "Most requests that the stream may have in flight, by the measured throughput";
         let ack_failures = "Acknowledgements that Pub/Sub did not take on an exactly-once subscription";
         let r = &mut registry;
         let requests = register(r, "requests", "Requests answered, by status: ok or the error code");
@@ -263,6 +265,7 @@ impl Metrics {
             unrouted: ModelMetrics::new(&requests, &rows, &families, VersionLabels::new("", "")),
             reloads: register(r, "reloads", "Model versions taken into service or refused"),
             messages_in_flight: register(r, "messages_in_hand", "Requests received and not settled yet"),
+            messages_in_flight_limit: register(r, "messages_in_hand_limit", limit),
             bytes_in_flight: register(r, "bytes_in_hand", "Bytes of requests received and not settled yet"),
             nacked: register(r, "nacks", "Requests nacked unanswered"),
             overdue: register(r, "overdue", "Requests nacked after an hour in flight"),

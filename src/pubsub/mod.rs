@@ -2,6 +2,7 @@
 //! acknowledgements.
 
 pub mod delivery;
+pub mod flow;
 pub mod model_updates;
 pub mod ordering;
 pub mod publish;

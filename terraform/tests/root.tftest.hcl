@@ -107,6 +107,14 @@ run "wrong_values" {
   expect_failures = [var.project, var.name]
 }
 
+run "utilisation_without_its_metrics" {
+  command = plan
+  variables {
+    autoscaling = { target_utilisation = 0.7 }
+  }
+  expect_failures = [var.autoscaling]
+}
+
 run "example_minimal" {
   providers = { google = google }
   module {

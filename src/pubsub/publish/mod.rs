@@ -13,7 +13,7 @@ mod retry;
 mod settle;
 pub mod topic;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use crate::gcp::clients::LastRefusal;
 use crate::ops::health::{Health, Pulse};
 use crate::ops::metrics::Metrics;
 use crate::pubsub::delivery::{Reply, Requester, report_expired};
+use crate::pubsub::flow::Flow;
 use crate::pubsub::ordering::{Admission, Order};
 use crate::pubsub::publish::by_key::{Keys, Next, Weight};
 use crate::stages::pass_panic_on;
@@ -60,8 +61,8 @@ pub struct Publish {
     ordered: Publisher,
     large: Arc<Large>,
     shared: Arc<Shared>,
-    /// Most that may wait of interrupted keys; beyond it they start over, so that others are received.
-    share: Weight,
+    /// Bytes that may wait of interrupted keys; see [`Self::share`].
+    share_of_bytes: usize,
     pulse: Arc<Pulse>,
 }
 
@@ -71,16 +72,13 @@ impl Publish {
     pub async fn new(
         topic: &str,
         requests: &Requests,
+        flow: Arc<Flow>,
         large: Large,
         order: Arc<Order>,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> anyhow::Result<Self> {
         let pulse = health.pulse("publish");
-        let share = Weight {
-            messages: requests.max_outstanding_messages / 2,
-            bytes: requests.max_outstanding_bytes / 2,
-        };
         let shared = Arc::new(Shared {
             metrics,
             health,
@@ -88,7 +86,8 @@ impl Publish {
             last_refusal: LastRefusal::default(),
             is_dead: AtomicBool::new(false),
             refused: Mutex::default(),
-            places: Semaphore::new(share.messages),
+            put_off: AtomicUsize::new(0),
+            flow,
         });
         let client = clients::publisher(Retry(Arc::clone(&shared))).await?;
         Ok(Self {
@@ -98,9 +97,14 @@ impl Publish {
             topic: topic.to_owned(),
             large: Arc::new(large),
             shared,
-            share,
+            share_of_bytes: requests.max_outstanding_bytes / 2,
             pulse,
         })
+    }
+
+    /// Most that may wait of interrupted keys; beyond it they start over, so that others are received.
+    fn share(&self) -> Weight {
+        Weight { messages: self.shared.share(), bytes: self.share_of_bytes }
     }
 
     pub async fn run(mut self, mut replies: mpsc::Receiver<Vec<Reply>>) {
@@ -161,7 +165,7 @@ impl Publish {
                     key
                 });
             }
-            while let Some((key, given_up)) = keys.beyond(self.share) {
+            while let Some((key, given_up)) = keys.beyond(self.share()) {
                 self.shared.order.pauses.start_over(&key);
                 drop(given_up);
             }

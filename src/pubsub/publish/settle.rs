@@ -6,7 +6,7 @@
 //! no other.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use futures::future::join_all;
 use google_cloud_pubsub::client::Publisher;
 use google_cloud_pubsub::error::PublishError;
 use google_cloud_pubsub::publisher::PublishFuture;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::response;
 use crate::gcp::clients;
@@ -25,6 +25,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::request_log;
 use crate::ops::request_log::Answered;
 use crate::pubsub::delivery::{Reply, Requester};
+use crate::pubsub::flow::Flow;
 use crate::pubsub::ordering::Order;
 
 /// Without an accepted response for so long the worker is not ready; the client goes on trying.
@@ -54,12 +55,18 @@ pub(super) struct Shared {
     pub(super) is_dead: AtomicBool,
     /// Message ids refused for good since the last accepted response, [`MOST_REFUSED`] at most.
     pub(super) refused: Mutex<HashSet<String>>,
-    /// Places of refused requests that wait to be nacked; one without a place is nacked at once, so that
-    /// others are received.
-    pub(super) places: Semaphore,
+    /// Refused requests that wait to be nacked: beyond [`Self::share`] they are nacked at once, so that others
+    /// are received.
+    pub(super) put_off: AtomicUsize,
+    pub(super) flow: Arc<Flow>,
 }
 
 impl Shared {
+    /// The part of the requests in flight that may wait for a redelivery.
+    pub(super) fn share(&self) -> usize {
+        self.flow.limit() / 2
+    }
+
     /// Waits for the answers to one call's messages. `alone`: sends a message a call, all that have an
     /// ordering key.
     pub(super) async fn settle(
@@ -195,10 +202,11 @@ impl Shared {
 
     /// The request is nacked when this ends.
     async fn give_up(&self, reply: Reply) {
-        let place = self.places.try_acquire();
-        if place.is_ok() || self.refused().len() >= MOST_REFUSED {
+        let others = self.put_off.fetch_add(1, Ordering::Relaxed);
+        if others < self.share() || self.refused().len() >= MOST_REFUSED {
             tokio::time::sleep(REFUSED_PAUSE).await;
         }
+        self.put_off.fetch_sub(1, Ordering::Relaxed);
         drop(reply);
     }
 

@@ -18,11 +18,12 @@ use crate::engine::quarantine::Quarantine;
 use crate::headers::Headers;
 use crate::model::Models;
 use crate::objects::Objects;
-use crate::ops::health::Health;
+use crate::ops::health::{Health, Part};
 use crate::ops::log_limits::{Throttle, WINDOW};
 use crate::ops::metrics::Metrics;
 use crate::ops::traces::{self, ReceivedMessage};
 use crate::pubsub::delivery::{Delivery, LONGEST_IN_FLIGHT, Reply, Requester};
+use crate::pubsub::flow::Flow;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::ticket::Ticket;
 
@@ -39,13 +40,27 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     pub budget: Budget,
+    pub flow: Arc<Flow>,
+    /// Rows in a call.
+    pub max_rows: usize,
+    /// Its full name.
+    pub subscription: String,
     /// Hands decoded requests to the engine.
     pub submit: Box<dyn Fn(Vec<Job<Delivery>>) + Send + Sync>,
     /// Channel of refusals to publish.
     pub replies: mpsc::Sender<Vec<Reply>>,
 }
 
-/// State that the stream and the fetches beside it share.
+impl Surroundings {
+    /// Records that the subscription can be received from.
+    pub(super) fn connected(&self) {
+        if self.health.works(Part::Requests) {
+            tracing::info!(subscription = self.subscription, "receiving");
+        }
+    }
+}
+
+/// State that the streams and the fetches beside it share.
 pub(super) struct Intake {
     pub(super) around: Arc<Surroundings>,
     pub(super) lanes: Lanes,

@@ -50,7 +50,7 @@ module "predictd" {
   results_bucket = "${var.project}-results/predictions"
   cpu            = "4"
   memory         = "8Gi"
-  autoscaling    = { min_instances = 2, max_instances = 20, requests_per_instance = 50000 }
+  autoscaling    = { min_instances = 2, max_instances = 20, requests_per_instance = 50000, target_utilisation = 0.7 }
 
   # Google's collector of Prometheus metrics for Cloud Run. A release after 1.8.0 tells the metrics of several pools apart.
   metrics_sidecar = "us-docker.pkg.dev/cloud-ops-agents-artifacts/cloud-run-gmp-sidecar/cloud-run-gmp-sidecar:1.2.0"

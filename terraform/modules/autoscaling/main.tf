@@ -1,10 +1,11 @@
-# Scales the worker pool on the requests that wait. Cloud Run has no such setting of its own for worker pools; Google's answer is
-# CREMA (Cloud Run External Metrics Autoscaling): a Cloud Run service with one instance that reads metrics through KEDA's
-# scalers and sets the pool's instance count. Owns that service, its identity, its configuration and its grants.
+# Scales the worker pool on the requests that wait and, if asked for, on the utilisation of its instances. Cloud Run has no such
+# setting of its own for worker pools; Google's answer is CREMA (Cloud Run External Metrics Autoscaling): a Cloud Run service with one
+# instance that reads metrics through KEDA's scalers and sets the pool's instance count. Owns that service, its identity, its
+# configuration and its grants.
 #
-# Limits: Pub/Sub's backlog can be read two to four minutes late, so it follows load, it does not foresee it; one
-# CREMA must scale a pool, never two; the pool's own `instances` must be null, or each `terraform apply` undoes the scaling;
-# the service itself costs one small instance all the time.
+# Limits: Pub/Sub's backlog can be read two to four minutes late, so it follows load, it does not foresee it; the utilisation comes
+# sooner, but does not tell how much waits. One CREMA must scale a pool, never two; the pool's own `instances` must be null, or each
+# `terraform apply` undoes the scaling; the service itself costs one small instance all the time.
 
 locals {
   subscription = regex("^projects/(?P<project>[^/]+)/subscriptions/(?P<name>[^/]+)$", var.request_subscription)
@@ -26,7 +27,8 @@ locals {
           scaleTargetRef  = { name = var.worker_pool }
           minReplicaCount = var.min_instances
           maxReplicaCount = var.max_instances
-          triggers = [{
+          # The one that asks for most instances counts.
+          triggers = concat([{
             type = "prometheus"
             name = "requests-waiting"
             metadata = {
@@ -37,7 +39,19 @@ locals {
               ignoreNullValues = "false"
             }
             authenticationRef = { name = "own-identity" }
-          }]
+            }], var.target_utilisation == null ? [] : [{
+            type = "prometheus"
+            name = "utilisation"
+            metadata = {
+              serverAddress = "https://monitoring.googleapis.com/v1/projects/${local.pool.project}/location/global/prometheus"
+              # The collector calls the pool the namespace; up to its release 1.8.0 it left that empty.
+              query     = "sum(predictd_utilisation{namespace=~\"${local.pool.name}|\"})"
+              threshold = tostring(var.target_utilisation)
+              # Without a figure the backlog decides alone.
+              ignoreNullValues = "true"
+            }
+            authenticationRef = { name = "own-identity" }
+          }])
           advanced = {
             horizontalPodAutoscalerConfig = {
               behavior = {
@@ -117,6 +131,7 @@ resource "google_cloud_run_v2_service" "autoscaler" {
 
   depends_on = [
     google_project_iam_member.autoscaler,
+    google_project_iam_member.own_metrics,
     google_cloud_run_v2_worker_pool_iam_member.scale,
     google_service_account_iam_member.act_as_worker,
   ]
@@ -135,6 +150,15 @@ resource "google_service_account_iam_member" "act_as_worker" {
   service_account_id = var.worker_service_account
   role               = "roles/iam.serviceAccountUser"
   member             = "serviceAccount:${google_service_account.autoscaler.email}"
+}
+
+# The worker's own metrics are where its pool is.
+resource "google_project_iam_member" "own_metrics" {
+  count = var.target_utilisation != null && local.pool.project != local.subscription.project ? 1 : 0
+
+  project = local.pool.project
+  role    = "roles/monitoring.viewer"
+  member  = "serviceAccount:${google_service_account.autoscaler.email}"
 }
 
 # Neither metrics nor parameters can be granted one by one.

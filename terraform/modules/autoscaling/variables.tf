@@ -77,6 +77,17 @@ variable "requests_per_instance" {
   }
 }
 
+variable "target_utilisation" {
+  description = "Share of the time that an instance is to be at work, 0.7 for example: more instances when they are busier, minutes before the backlog shows it. Needs predictd's own metrics in Cloud Monitoring (the worker's metrics_sidecar). Null: the backlog alone."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.target_utilisation == null ? true : var.target_utilisation > 0 && var.target_utilisation <= 1
+    error_message = "target_utilisation: expected more than 0 and at most 1, or null, got ${jsonencode(var.target_utilisation)}."
+  }
+}
+
 variable "polling_interval_seconds" {
   description = "How often the backlog is looked at, in seconds. The figure itself changes once a minute."
   type        = number

@@ -26,8 +26,8 @@ run "defaults" {
     error_message = "the backlog is asked of the subscription's own project"
   }
   assert {
-    condition     = yamldecode(output.config).spec.scaledObjects[0].spec.triggers[0].metadata.threshold == "10000"
-    error_message = "scalers take their numbers as text"
+    condition     = yamldecode(output.config).spec.scaledObjects[0].spec.triggers[0].metadata.threshold == "10000" && length(yamldecode(output.config).spec.scaledObjects[0].spec.triggers) == 1
+    error_message = "scalers take their numbers as text; the backlog alone decides"
   }
   assert {
     condition     = google_cloud_run_v2_service.autoscaler.scaling[0].manual_instance_count == 1 && google_cloud_run_v2_service.autoscaler.ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY" && !google_cloud_run_v2_service.autoscaler.template[0].containers[0].resources[0].cpu_idle
@@ -47,6 +47,24 @@ run "defaults" {
   }
 }
 
+run "utilisation" {
+  variables {
+    target_utilisation = 0.7
+  }
+  assert {
+    condition     = [for trigger in yamldecode(output.config).spec.scaledObjects[0].spec.triggers : trigger.metadata.threshold] == ["10000", "0.7"]
+    error_message = "the backlog and the utilisation, as text"
+  }
+  assert {
+    condition     = yamldecode(output.config).spec.scaledObjects[0].spec.triggers[1].metadata.query == "sum(predictd_utilisation{namespace=~\"predictd|\"})" && strcontains(yamldecode(output.config).spec.scaledObjects[0].spec.triggers[1].metadata.serverAddress, "/my-project/")
+    error_message = "the metrics of this pool, where the pool is"
+  }
+  assert {
+    condition     = google_project_iam_member.autoscaler["roles/monitoring.viewer"].project == "queues" && google_project_iam_member.own_metrics[0].project == "my-project"
+    error_message = "it reads the backlog where the subscription is, and the metrics where the pool is"
+  }
+}
+
 run "wrong_values" {
   command = plan
   variables {
@@ -56,12 +74,13 @@ run "wrong_values" {
     request_subscription     = "prediction-requests"
     min_instances            = -1
     requests_per_instance    = 0
+    target_utilisation       = 1.5
     polling_interval_seconds = 1
     scale_down_delay_seconds = 7200
     base_image               = "java25"
   }
   expect_failures = [
-    var.name, var.worker_pool, var.worker_service_account, var.request_subscription, var.min_instances, var.requests_per_instance,
+    var.name, var.worker_pool, var.worker_service_account, var.request_subscription, var.min_instances, var.requests_per_instance, var.target_utilisation,
     var.polling_interval_seconds, var.scale_down_delay_seconds, var.base_image,
   ]
 }
