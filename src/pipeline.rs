@@ -20,6 +20,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -63,9 +64,17 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     let models = Models::new(config.models.default.clone());
     let not_served = Arc::<NotServedRegistry>::default();
 
-    let runtime = Arc::new(Runtime::load(&config.inference)?.with_max_rows(config.batching.max_rows));
-    let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
+    // Beside each other, since the start waits for all of them: the library is mapped and linked, and every
+    // client of a REST interface reads the certificates of the system.
+    let runtime = spawn_blocking({
+        let inference = config.inference.clone();
+        move || Runtime::load(&inference)
+    });
     let admin = clients::subscription_admin().await?;
+    let servers = tokio::spawn(Servers::connect(admin.clone()));
+    let source = Source::connect(&config.models.source, &config.models.cache);
+    let (runtime, source) = tokio::try_join!(async { runtime.await? }, source)?;
+    let (runtime, source) = (Arc::new(runtime.with_max_rows(config.batching.max_rows)), Arc::new(source));
     if let Some(found) = probes::request_subscription(&admin, &config.requests.subscription).await? {
         tracing::info!(
             subscription = config.requests.subscription,
@@ -157,7 +166,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     }
     // Beside the start, which does not wait for them. Nothing fails from here on, so the reason why a start
     // failed is the last line of its log.
-    let servers = Servers::connect().await?;
+    let servers = servers.await??;
     let checks = tokio::spawn(async move {
         let watched = topic::watch(servers.clone(), probes::response_topic(&checked), &health);
         tokio::join!(watched, probes::log(servers, checked.clone()));
