@@ -25,6 +25,7 @@ ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C link-arg=-Wl,--icf=all,-
 
 # The dependencies alone, with empty sources in place of ours: this layer is built again only when a manifest changes.
 FROM rust AS dependencies
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY tests/bench/Cargo.toml tests/bench/
 COPY tests/local-gcp/Cargo.toml tests/local-gcp/

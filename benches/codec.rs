@@ -16,6 +16,10 @@ use predictd::headers::Headers;
 use predictd::tensor::signature::{Dim, Signature, TensorSpec, ValueKind};
 use predictd::tensor::{ElementType, Output, Show, View};
 
+/// The worker's, for both sides.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const WIDTH: usize = 13;
 const ROWS: [usize; 3] = [1, 8, 128];
 

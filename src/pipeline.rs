@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use google_cloud_pubsub::client::SubscriptionAdmin;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -78,12 +78,27 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
     let models = Models::new(config.models.default.clone());
     let not_served = Arc::<NotServedRegistry>::default();
 
-    let runtime = Arc::new(Runtime::load(&config.inference)?.with_max_rows(config.batching.max_rows));
-    let source = Arc::new(Source::connect(&config.models.source, &config.models.cache).await?);
-    let admin = match transports {
-        Transports::PubSub => Some(find_subscription(&config.requests.subscription).await?),
+    // Beside each other, since the start waits for all of them: the library is mapped and linked, and every
+    // client of a REST interface reads the certificates of the system.
+    let runtime = spawn_blocking({
+        let inference = config.inference.clone();
+        move || Runtime::load(&inference)
+    });
+    let pubsub = match transports {
+        Transports::PubSub => {
+            let admin = clients::subscription_admin().await?;
+            let servers = tokio::spawn(Servers::connect(admin.clone()));
+            Some((admin, servers))
+        }
         Transports::HttpAlone => None,
     };
+    let source = Source::connect(&config.models.source, &config.models.cache);
+    let (runtime, source) = tokio::try_join!(async { runtime.await? }, source)?;
+    let (runtime, source) = (Arc::new(runtime.with_max_rows(config.batching.max_rows)), Arc::new(source));
+    if let Some((admin, _)) = &pubsub {
+        find_subscription(admin, &config.requests.subscription).await?;
+    }
+    let (admin, servers) = pubsub.unzip();
 
     let hint = Arc::new(Notify::new());
     let crashes = Crashes::open(source.crashes());
@@ -189,9 +204,9 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
     }
     // Beside the start, which does not wait for them. Nothing fails from here on, so the reason why a start
     // failed is the last line of its log.
-    let checks = match transports {
-        Transports::PubSub => Some(check(Servers::connect().await?, config.clone(), health)),
-        Transports::HttpAlone => None,
+    let checks = match servers {
+        Some(servers) => Some(check(servers.await??, config.clone(), health)),
+        None => None,
     };
     // Models first: what is received must find something to run on.
     let (serving, is_serving) = tokio::sync::oneshot::channel();
@@ -221,10 +236,9 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
     ended
 }
 
-/// The client for the request subscription, which exists.
-async fn find_subscription(subscription: &str) -> anyhow::Result<SubscriptionAdmin> {
-    let admin = clients::subscription_admin().await?;
-    if let Some(found) = probes::request_subscription(&admin, subscription).await? {
+/// Says how the request subscription is set up, which must exist.
+async fn find_subscription(admin: &SubscriptionAdmin, subscription: &str) -> anyhow::Result<()> {
+    if let Some(found) = probes::request_subscription(admin, subscription).await? {
         tracing::info!(
             subscription,
             exactly_once = found.enable_exactly_once_delivery,
@@ -233,7 +247,7 @@ async fn find_subscription(subscription: &str) -> anyhow::Result<SubscriptionAdm
             "the request subscription"
         );
     }
-    Ok(admin)
+    Ok(())
 }
 
 /// The stage that publishes, and the order of its responses.

@@ -6,12 +6,14 @@
 //! not say is no problem: looking at a resource takes rights that the worker does not need.
 
 use std::fmt;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use google_cloud_auth::credentials;
 use google_cloud_pubsub::client::{SchemaService, SubscriptionAdmin, TopicAdmin};
 use google_cloud_pubsub::model::Subscription;
 use google_cloud_storage::client::StorageControl;
+use tokio::sync::OnceCell;
 
 use super::calls::{self, CallFailure, Service, in_time};
 use super::clients;
@@ -106,7 +108,8 @@ pub fn response_topic(config: &Config) -> Resource {
 pub struct Servers {
     /// Its TestIamPermissions answers for topics and subscriptions too.
     pubsub_rights: SchemaService,
-    topics: TopicAdmin,
+    /// Set up once it is needed, which is for a Pub/Sub without TestIamPermissions alone.
+    topics: Arc<OnceCell<TopicAdmin>>,
     subscriptions: SubscriptionAdmin,
     storage: StorageControl,
 }
@@ -114,11 +117,11 @@ pub struct Servers {
 impl Servers {
     /// # Errors
     /// Google's clients cannot be set up.
-    pub async fn connect() -> anyhow::Result<Self> {
+    pub async fn connect(subscriptions: SubscriptionAdmin) -> anyhow::Result<Self> {
         Ok(Self {
             pubsub_rights: clients::schema_service().await?,
-            topics: clients::topic_admin().await?,
-            subscriptions: clients::subscription_admin().await?,
+            topics: Arc::default(),
+            subscriptions,
             storage: clients::storage_control().await?,
         })
     }
@@ -150,7 +153,11 @@ impl Servers {
         let found = if resource.is_bucket() {
             return Verdict::Unknown("the server cannot be asked for rights".to_owned());
         } else if resource.is_topic() {
-            let ask = self.topics.get_topic().set_topic(&resource.name);
+            let topics = match self.topics.get_or_try_init(clients::topic_admin).await {
+                Ok(topics) => topics,
+                Err(error) => return Verdict::refused(&error),
+            };
+            let ask = topics.get_topic().set_topic(&resource.name);
             calls::ask(Service::PubSub, ask.send()).await.map(drop)
         } else {
             let ask = self.subscriptions.get_subscription().set_subscription(&resource.name);
@@ -274,7 +281,8 @@ pub async fn check(config: &Config, models: impl Future<Output = Finding>) -> Ve
     if matches!(credentials.verdict, Verdict::Refused { .. }) {
         return vec![credentials];
     }
-    let servers = match Servers::connect().await {
+    let servers = async { Servers::connect(clients::subscription_admin().await?).await };
+    let servers = match servers.await {
         Ok(servers) => servers,
         Err(error) => return vec![Finding { verdict: Verdict::refused(&error), ..credentials }],
     };

@@ -1,13 +1,13 @@
 //! Lower bound of the cost of an image model: one thread decodes the same image again and again and runs the
-//! model on it. Prints one JSON object.
+//! model on it. Prints one JSON object, with `drive`'s names.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
+use bench::{processor_time, session};
 use clap::Parser;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 use predictd::model::bundle::declaration::Declaration;
 use predictd::tensor::signature::{Dim, TensorSpec, ValueKind};
@@ -38,6 +38,7 @@ fn main() -> anyhow::Result<()> {
     let image = declaration.image.context("model.yaml declares no image")?;
     let input = TensorSpec { name: "image".to_owned(), element, shape, kind: ValueKind::Tensor };
     let plan = image.check(&input).map_err(|problems| anyhow!(problems.join("; ")))?;
+    let own = std::process::id();
     let mut run = |images: usize| -> anyhow::Result<()> {
         let shape = [&[images], &plan.shape()[..]].concat();
         let mut out = Elements::with_capacity(element, shape.iter().product());
@@ -52,38 +53,27 @@ fn main() -> anyhow::Result<()> {
         Ok(())
     };
     run(args.together)?;
-    let (cpu, started) = (processor_time()?, Instant::now());
+    let (cpu, started) = (processor_time(own)?, Instant::now());
     for begin in (0..args.images).step_by(args.together) {
         run(args.together.min(args.images - begin))?;
     }
-    let (wall, cpu) = (started.elapsed(), processor_time()? - cpu);
-    let each = |time: Duration| time.as_secs_f64() * 1e6 / args.images as f64;
-    println!("{}", json!({ "processor_us_per_image": each(cpu), "us_per_image": each(wall) }));
+    let (wall, cpu) = (started.elapsed(), processor_time(own)? - cpu);
+    let images = args.images as f64;
+    println!(
+        "{}",
+        json!({
+            "processor_us_per_message": cpu.as_secs_f64() * 1e6 / images,
+            "messages_per_second": images / wall.as_secs_f64(),
+        })
+    );
     Ok(())
 }
 
-/// The session as predictd opens it, and what it takes.
+/// The session, and what it takes.
 fn open(file: &Path) -> anyhow::Result<(Session, ElementType, Vec<Dim>)> {
-    let failed = |error: ort::Error<_>| anyhow!("{error}");
-    let library = std::env::var("ORT_DYLIB_PATH").context("ORT_DYLIB_PATH is not set")?;
-    let environment = ort::init_from(library).map_err(|error| anyhow!("{error}"))?;
-    let environment = environment.with_name("bare").build().map_err(|error| anyhow!("{error}"))?;
-    let session = Session::builder(&environment)?
-        .with_intra_threads(1)
-        .map_err(failed)?
-        .with_optimization_level(GraphOptimizationLevel::All)
-        .map_err(failed)?
-        .commit_from_file(file)?;
+    let session = session(file)?;
     let dims = session.inputs()[0].dtype().tensor_shape().context("the input is no tensor")?;
     let free = |_| Dim::Any(String::new());
     let shape = dims.iter().map(|&n| usize::try_from(n).map_or_else(free, Dim::Fixed)).collect();
     Ok((session, ElementType::F32, shape))
-}
-
-/// User and system time of this process so far (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).
-fn processor_time() -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let behind_name = stat.rsplit_once(')').context("no name in stat")?.1;
-    let fields: Vec<&str> = behind_name.split_whitespace().collect();
-    Ok(Duration::from_millis((fields[11].parse::<u64>()? + fields[12].parse::<u64>()?) * 10))
 }

@@ -1,6 +1,6 @@
 //! Runs one worker against local-gcp in this process, and measures it: messages a second through a backlog,
-//! processor time a message and peak memory from /proc, then the latency at a gentle rate. Prints one JSON
-//! object.
+//! processor time a message and peak memory from /proc, then the latency at a gentle rate, then the memory
+//! after a burst of large bodies. Prints one JSON object.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use bench::{peak_memory, processor_time, resident_memory};
 use bytes::Bytes;
 use clap::Parser;
 use local_gcp::Server;
@@ -39,6 +40,11 @@ struct Args {
     rate: u64,
     #[arg(long, default_value_t = 1000)]
     gentle: usize,
+    /// A file that is the body of each message of the burst, and how many.
+    #[arg(long)]
+    burst_file: Option<PathBuf>,
+    #[arg(long, default_value_t = 20)]
+    burst: usize,
     /// The worker's command.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -51,24 +57,6 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-impl Worker {
-    /// User and system time of all its threads so far (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).
-    fn processor_time(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        let behind_name = stat.rsplit_once(')').context("no name in stat")?.1;
-        let fields: Vec<&str> = behind_name.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(Duration::from_millis(ticks * 10))
-    }
-
-    fn peak_megabytes(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-        let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kilobytes * 1024.0 / 1e6)
     }
 }
 
@@ -89,38 +77,66 @@ async fn main() -> anyhow::Result<()> {
         .await?;
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]).env("PUBSUB_EMULATOR_HOST", server.host());
-    let worker = Worker(command.spawn().context("cannot start the worker")?);
+    let process = Worker(command.spawn().context("cannot start the worker")?);
+    let (worker, own) = (process.0.id(), std::process::id());
 
     // Connected, warm, and with everything allocated that steady work allocates.
-    publish(&server, &body, args.warm_up)?;
-    take(&server, args.warm_up).await?;
-    let (cpu, started) = (worker.processor_time()?, Instant::now());
-    publish(&server, &body, args.messages)?;
-    take(&server, args.messages).await?;
-    let (wall, cpu) = (started.elapsed(), worker.processor_time()? - cpu);
+    answer(&server, &body, args.warm_up).await?;
+    let (cpu, broker_cpu) = (processor_time(worker)?, processor_time(own)?);
+    let started = Instant::now();
+    answer(&server, &body, args.messages).await?;
+    let wall = started.elapsed();
+    let (cpu, broker_cpu) = (processor_time(worker)? - cpu, processor_time(own)? - broker_cpu);
+    let (peak, level) = (peak_memory(worker)?, resident_memory(worker)?);
 
+    let latencies = latencies(&server, &body, &args).await?;
+    let percentile = |p: usize| latencies.get(latencies.len().saturating_sub(1) * p / 100);
+    let mut figures = json!({
+        "messages_per_second": args.messages as f64 / wall.as_secs_f64(),
+        "processor_us_per_message": cpu.as_secs_f64() * 1e6 / args.messages as f64,
+        "broker_cores": broker_cpu.as_secs_f64() / wall.as_secs_f64(),
+        "peak_mb": megabytes(peak),
+        "level_mb": megabytes(level),
+        "p50_ms": percentile(50),
+        "p99_ms": percentile(99),
+    });
+    if let Some(path) = &args.burst_file {
+        let large = std::fs::read(path)?.into();
+        let before = resident_memory(worker)?;
+        answer(&server, &large, args.burst).await?;
+        figures["before_burst_mb"] = megabytes(before).into();
+        figures["burst_peak_mb"] = megabytes(peak_memory(worker)?).into();
+        for seconds in [1, 10] {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            figures[format!("burst_after_{seconds}_s_mb")] = megabytes(resident_memory(worker)?).into();
+        }
+    }
+    println!("{figures}");
+    Ok(())
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// Publishes so many requests at once, and waits for all responses.
+async fn answer(server: &Server, body: &Bytes, count: usize) -> anyhow::Result<()> {
+    publish(server, body, count)?;
+    take(server, count).await
+}
+
+/// The milliseconds from request to response at the gentle rate, sorted.
+async fn latencies(server: &Server, body: &Bytes, args: &Args) -> anyhow::Result<Vec<f64>> {
     let mut latencies = Vec::with_capacity(args.gentle);
     let mut next = tokio::time::interval(Duration::from_micros(1_000_000 / args.rate));
     for _ in 0..args.gentle {
         next.tick().await;
         let asked = Instant::now();
-        publish(&server, &body, 1)?;
-        take(&server, 1).await?;
+        answer(server, body, 1).await?;
         latencies.push(asked.elapsed().as_secs_f64() * 1e3);
     }
     latencies.sort_by(f64::total_cmp);
-    let percentile = |p: usize| latencies.get(latencies.len().saturating_sub(1) * p / 100);
-    println!(
-        "{}",
-        json!({
-            "messages_per_second": args.messages as f64 / wall.as_secs_f64(),
-            "processor_us_per_message": cpu.as_secs_f64() * 1e6 / args.messages as f64,
-            "peak_mb": worker.peak_megabytes()?,
-            "p50_ms": percentile(50),
-            "p99_ms": percentile(99),
-        })
-    );
-    Ok(())
+    Ok(latencies)
 }
 
 fn publish(server: &Server, body: &Bytes, count: usize) -> anyhow::Result<()> {

@@ -4,39 +4,16 @@
 //! latency. With `attributes` each response carries those that predictd's contract asks for, which shows what
 //! they alone cost.
 
-use std::time::Duration;
-
-use google_cloud_auth::credentials::anonymous::Builder as Anonymous;
-use google_cloud_pubsub::client::{Publisher, Subscriber};
+use bench::Clients;
 use google_cloud_pubsub::model::Message;
-
-/// The same as predictd has, so that the comparison is fair.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let per_call: u32 = std::env::args().nth(1).map_or(Ok(100), |text| text.parse())?;
     let with_attributes = std::env::args().nth(2).is_some_and(|text| text == "attributes");
-    let endpoint = format!("http://{}", std::env::var("PUBSUB_EMULATOR_HOST")?);
-    let subscriber = Subscriber::builder()
-        .with_endpoint(&endpoint)
-        .with_credentials(Anonymous::new().build())
-        .build()
-        .await?;
-    let publisher = Publisher::builder("projects/demo/topics/prediction-responses")
-        .with_endpoint(&endpoint)
-        .with_credentials(Anonymous::new().build())
-        .set_message_count_threshold(per_call)
-        .set_delay_threshold(Duration::from_millis(2))
-        .build()
-        .await?;
-    let mut stream = subscriber
-        .subscribe("projects/demo/subscriptions/prediction-requests")
-        .set_max_outstanding_messages(10_000)
-        .set_max_outstanding_bytes(128 << 20)
-        .build();
+    let clients = Clients::connect().await?;
+    let publisher = clients.responses.set_message_count_threshold(per_call).build().await?;
+    let mut stream = clients.requests.build();
     // One task acknowledges in order: a task a message would cost more than the echo itself.
     let (sent, mut accepted) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {

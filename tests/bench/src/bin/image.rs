@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::anyhow;
+// Its allocator.
+use ::bench as _;
 use clap::Parser;
 use predictd::model::bundle::declaration::Declaration;
 use predictd::tensor::signature::{Dim, TensorSpec, ValueKind};

@@ -4,43 +4,23 @@
 //!
 //! `naive MODEL.onnx`
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use google_cloud_auth::credentials::anonymous::Builder as Anonymous;
-use google_cloud_pubsub::client::{Publisher, Subscriber};
+use anyhow::Context as _;
+use bench::{Clients, session};
 use google_cloud_pubsub::model::Message;
 use ort::session::Session;
 use ort::value::TensorRef;
 use serde_json::{Value, json};
 
-/// The same as predictd has, so that the comparison is fair.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let model = std::env::args().nth(1).context("expected the path of a model")?;
-    let session = Arc::new(Mutex::new(open(&model)?));
-    let endpoint = format!("http://{}", std::env::var("PUBSUB_EMULATOR_HOST")?);
-    let subscriber = Subscriber::builder()
-        .with_endpoint(&endpoint)
-        .with_credentials(Anonymous::new().build())
-        .build()
-        .await?;
-    let publisher = Publisher::builder("projects/demo/topics/prediction-responses")
-        .with_endpoint(&endpoint)
-        .with_credentials(Anonymous::new().build())
-        .set_message_count_threshold(1000)
-        .set_delay_threshold(Duration::from_millis(2))
-        .build()
-        .await?;
-    let mut stream = subscriber
-        .subscribe("projects/demo/subscriptions/prediction-requests")
-        .set_max_outstanding_messages(10_000)
-        .build();
+    let session = Arc::new(Mutex::new(session(Path::new(&model))?));
+    let clients = Clients::connect().await?;
+    let publisher = clients.responses.set_message_count_threshold(1000).build().await?;
+    let mut stream = clients.requests.build();
     while let Some(delivery) = stream.next().await {
         let (message, handler) = delivery?;
         let (session, publisher) = (Arc::clone(&session), publisher.clone());
@@ -53,14 +33,6 @@ async fn main() -> anyhow::Result<()> {
         });
     }
     Ok(())
-}
-
-fn open(model: &str) -> anyhow::Result<Session> {
-    let library = std::env::var("ORT_DYLIB_PATH").context("ORT_DYLIB_PATH is not set")?;
-    let environment = ort::init_from(library).map_err(|error| anyhow!("{error}"))?.build();
-    let environment = environment.map_err(|error| anyhow!("{error}"))?;
-    let builder = Session::builder(&environment)?.with_intra_threads(1);
-    Ok(builder.map_err(|error| anyhow!("{error}"))?.commit_from_file(model)?)
 }
 
 fn predict(session: &Mutex<Session>, body: &[u8]) -> anyhow::Result<String> {
