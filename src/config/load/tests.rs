@@ -71,7 +71,13 @@ fn defaults_complete_the_least_configuration() {
             threads: config.inference.threads,
             call_threads: config.inference.call_threads,
         },
-        http: Http { listen: "127.0.0.1:8080".parse().unwrap() },
+        http: Http {
+            listen: "127.0.0.1:8080".parse().unwrap(),
+            predictions: true,
+            max_body: 32 << 20,
+            timeout: Duration::from_secs(30),
+            tokens_file: None,
+        },
         shutdown: Shutdown { grace: Duration::from_secs(10) },
     };
     assert_eq!(config, expected);
