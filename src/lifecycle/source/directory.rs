@@ -68,7 +68,7 @@ async fn copy(file: &ListedFile, from: &Path, to: &Path) -> anyhow::Result<()> {
     let age = SystemTime::now().duration_since(changed(&metadata)).unwrap_or_default();
     tokio::time::sleep(TIME_STEP.saturating_sub(age)).await;
     let mut target = fs::File::create(to).await?;
-    if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
+    if !shares_blocks(&target, &source) {
         tokio::io::copy_buf(&mut BufReader::with_capacity(BLOCK, source), &mut target).await?;
         target.flush().await?;
     }
@@ -80,6 +80,17 @@ async fn copy(file: &ListedFile, from: &Path, to: &Path) -> anyhow::Result<()> {
         "it changed after it was listed"
     );
     Ok(())
+}
+
+/// Makes `target` share the blocks of `source`, where the file system can.
+#[cfg(target_os = "linux")]
+fn shares_blocks(target: &fs::File, source: &fs::File) -> bool {
+    rustix::fs::ioctl_ficlone(target, source).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn shares_blocks(_: &fs::File, _: &fs::File) -> bool {
+    false
 }
 
 /// The time of the last change of content or name, which users cannot set.

@@ -65,9 +65,7 @@ async fn one_bundle_is_a_source() {
     assert_eq!(ask(&worker, "/predict").await, names("cellar", "1"));
     let info = worker.info().await;
     assert_eq!(info["ignored"].as_array().map(Vec::len), Some(0), "{info}");
-    // A new model file is served, as in a repository.
     copy("wine/2", &bundle);
-    worker.signal("-TERM");
     let mut command = serve(Some("cellar"), &[("PREDICTD_MODELS__POLL_INTERVAL", "10ms")]);
     command.current_dir(folder.path());
     let worker = Worker::spawn(command);

@@ -140,6 +140,7 @@ fn one_rust_version_is_named_everywhere() {
         ("CONTRIBUTING.md", format!("Rust {version}")),
         (".github/workflows/test.yml", format!("rustup toolchain install {version}")),
         (".github/workflows/release.yml", format!("rustup toolchain install {version}")),
+        (".github/workflows/wheel.yml", format!("rustup toolchain install {version}")),
     ] {
         assert!(read(Path::new(file)).contains(&says), "{file} does not say {says:?}");
     }
