@@ -1,4 +1,5 @@
-//! predictd turns Google Pub/Sub messages into predictions with ONNX models that reload themselves.
+//! predictd turns Google Pub/Sub messages and HTTP requests into predictions with ONNX models that reload
+//! themselves.
 //!
 //! A map of its modules. Each uses only those below it, and those of its own row:
 //!
@@ -7,7 +8,7 @@
 //! | [`cli`] | the commands |
 //! | [`pipeline`] | every stage, channel and thread of the worker: how they are connected and how they end |
 //! | [`pubsub`], [`mod@reply_to`] | the transport Pub/Sub: receiving requests, publishing responses, keeping their order |
-//! | [`http`] | pages for operators and probes |
+//! | [`http`] | the transport HTTP: predictions on demand, and pages for operators and probes |
 //! | [`lifecycle`] | model versions, from their source into service |
 //! | [`engine`] | requests in, responses out, for any transport |
 //! | [`model`] | a loaded version: its files, its graphs, how its requests are batched |
