@@ -45,10 +45,12 @@ fn copy(from: &str, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_of_models_is_enough() {
-    let worker = Worker::spawn(serve(Some("tests/models"), &[]));
+    let mut worker = Worker::spawn(serve(Some("tests/models"), &[]));
     assert_eq!(ask(&worker, "/predict").await, names("wine", "2"));
+    // The folder has many other files.
+    let ignored = worker.log().matches("ignored in the models' source").count();
+    assert_eq!(ignored, 11, "{}", worker.log());
     worker.signal("-TERM");
-    let mut worker = worker;
     assert!(worker.end().await.success(), "{}", worker.log());
 }
 
