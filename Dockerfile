@@ -4,6 +4,9 @@
 #   docker build --tag predictd .                      # the default target: cpu
 #   docker build --tag predictd:cuda --target cuda .   # NVIDIA GPUs, x86_64 only
 #   docker run --read-only --tmpfs /tmp --volume ./predictd.yaml:/etc/predictd/predictd.yaml:ro predictd
+#   docker run --read-only --tmpfs /tmp --publish 8080:8080 --volume ./models:/models:ro predictd serve --models /models
+#
+# With the argument `serve` it is a container of Vertex AI and SageMaker: docs/vertex-ai.md.
 #
 # The final image begins empty. scripts/image-rootfs takes the few files that predictd needs besides itself from the builder's Debian, and
 # says which packages they are of, where scanners look for it. `scripts/image-tree` lays the same tree out without
@@ -101,7 +104,8 @@ COPY LICENSE /opt/predictd/
 COPY --from=build /out/predictd /opt/predictd/predictd
 USER 65532:65532
 WORKDIR /tmp
-# In a container, whoever asks is outside. The environment wins over the file, so the health check finds it too.
+# In a container, whoever asks is outside. The environment wins over the file, so the health check finds it too. `serve` takes the port of
+# AIP_HTTP_PORT or PORT instead, where a platform sets it.
 ENV PREDICTD_HTTP__LISTEN=0.0.0.0:8080
 EXPOSE 8080
 STOPSIGNAL SIGTERM

@@ -1,4 +1,5 @@
-//! predictd turns Google Pub/Sub messages into predictions with ONNX models that reload themselves.
+//! predictd turns Google Pub/Sub messages and HTTP requests into predictions with ONNX models that reload
+//! themselves.
 //!
 //! A map of its modules. Each uses only those below it, and those of its own row:
 //!

@@ -92,6 +92,32 @@ module "worker" {
   depends_on = [google_project_service.api]
 }
 
+module "service" {
+  source = "./modules/service"
+  count  = var.service == null ? 0 : 1
+
+  project               = var.project
+  location              = var.location
+  name                  = "${var.name}-http"
+  image                 = var.image
+  models_url            = module.models.url
+  default_model         = var.default_model
+  invokers              = var.service.invokers
+  ingress               = var.service.ingress
+  min_instances         = var.service.min_instances
+  max_instances         = var.service.max_instances
+  concurrency           = var.service.concurrency
+  cpu                   = var.service.cpu
+  memory                = var.service.memory
+  settings              = var.service.settings
+  starts_without_models = var.service.starts_without_models
+  log                   = var.log
+  deletion_protection   = var.deletion_protection
+  labels                = local.labels
+
+  depends_on = [google_project_service.api]
+}
+
 module "observability" {
   source = "./modules/observability"
   count  = var.observability ? 1 : 0

@@ -23,6 +23,16 @@ output "logs_command" {
   value       = module.worker.logs_command
 }
 
+output "service_url" {
+  description = "Address of predictions over HTTP; null without `service`."
+  value       = one(module.service[*].url)
+}
+
+output "ask_command" {
+  description = "Asks over HTTP; null without `service`. Paste it, with the model's own features."
+  value       = one(module.service[*].ask_command)
+}
+
 output "models_url" {
   description = "Where model versions go, as gs://BUCKET/PREFIX."
   value       = module.models.url

@@ -255,6 +255,23 @@ variable "deletion_protection" {
   default     = true
 }
 
+variable "service" {
+  description = "Predictions over HTTP beside the workers: a Cloud Run service on the same models, which `invokers` may call (nobody by default). Its own variables say more. Null: none."
+  type = object({
+    invokers      = optional(list(string), [])
+    ingress       = optional(string, "INGRESS_TRAFFIC_ALL")
+    min_instances = optional(number, 1)
+    max_instances = optional(number, 10)
+    concurrency   = optional(number, 250)
+    cpu           = optional(string, "2")
+    memory        = optional(string, "2Gi")
+    settings      = optional(map(string), {})
+    # With true, a first apply needs no model in the bucket.
+    starts_without_models = optional(bool, true)
+  })
+  default = null
+}
+
 variable "autoscaling" {
   description = "Scales the workers on the requests that wait: between min_instances and max_instances, one for each requests_per_instance; with target_utilisation also as many as are at work for that share of the time (needs metrics_sidecar). Null: `instances` of them. See the module's text for what it is and its limits."
   type = object({

@@ -11,7 +11,7 @@ use crate::hint::Hint as _;
 use crate::lifecycle::listing::ListedVersion;
 use crate::lifecycle::load;
 use crate::lifecycle::source::Source;
-use crate::lifecycle::version::Version;
+use crate::lifecycle::version::{self, Version};
 use crate::model::Model;
 use crate::model::bundle::Bundle;
 use crate::model::onnx::runtime::Runtime;
@@ -64,10 +64,11 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<ModelWi
         return load_file(&runtime, &path);
     }
     if path.join("model.onnx").exists() || path.join("MLmodel").exists() {
-        let ((name, version), from) = (names(&path), path.display().to_string());
-        return load_folder(runtime, path, name, version, from).await;
+        let ((name, version), from) = (version::names(&path), path.display().to_string());
+        return load_folder(runtime, path, name, version.to_string(), from).await;
     }
-    let (name, parent) = (last_name(&path), path.parent().unwrap_or(&path).to_owned());
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let parent = path.parent().unwrap_or(&path).to_owned();
     newest(runtime, Source::in_place(parent), &name, None).await
 }
 
@@ -76,8 +77,8 @@ fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<ModelWithExample>
     let opened =
         OpenedModel::open(runtime, &bundle).with_context(|| format!("cannot load {}", path.display()))?;
     let folder = path.parent().unwrap_or(path);
-    let (name, version) = names(folder);
-    let model = Model::new(&name, &version, path.display().to_string(), bundle.declaration, opened);
+    let (name, version) = version::names(folder);
+    let model = Model::new(&name, version.as_str(), path.display().to_string(), bundle.declaration, opened);
     Ok(ModelWithExample::new(model, folder))
 }
 
@@ -94,18 +95,6 @@ async fn load_folder(
         Ok(ModelWithExample::new(model, &folder))
     };
     tokio::task::spawn_blocking(load).await?
-}
-
-/// The names of the model and the version, by the layout `…/MODEL/VERSION`.
-fn names(folder: &Path) -> (String, String) {
-    match Version::parse(&last_name(folder)) {
-        Some(version) => (folder.parent().map_or_else(String::new, last_name), version.to_string()),
-        None => (last_name(folder), "0".to_owned()),
-    }
-}
-
-fn last_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 async fn from_bucket(runtime: Arc<Runtime>, address: &str, object: &str) -> anyhow::Result<ModelWithExample> {
@@ -142,7 +131,7 @@ async fn newest(
         );
     };
     let fetched = fetch(&source, &listed).await?;
-    let from = source.address(name, &listed.version);
+    let from = source.address(&listed);
     load_folder(runtime, fetched.folder.clone(), name.to_owned(), listed.version.to_string(), from).await
 }
 

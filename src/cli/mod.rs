@@ -88,7 +88,7 @@ Examples:
 Examples:
   predictd serve --models ./models
   predictd serve --models gs://my-models/models
-  curl http://127.0.0.1:8080/predict?model=wine -d '{\"instances\": [[13.2, 2.8]]}'")]
+  curl 127.0.0.1:8080/predict -d '{\"instances\": [[13.2, 2.8]]}'")]
     Serve(ServeArgs),
 
     /// Report every problem of a configuration, or print the effective one
@@ -197,7 +197,7 @@ pub struct ConfigArgs {
 pub struct ServeArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Folder with MODEL/VERSION/model.onnx, or with one model; may be gs://…
+    /// Folder with MODEL/VERSION/model.onnx, or of one version; may be gs://…
     #[arg(long, value_name = "DIR|gs://…")]
     pub models: Option<String>,
 }

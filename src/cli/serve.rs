@@ -9,13 +9,16 @@ use crate::config::load::{Loaded, Override, load_without_pubsub};
 use crate::ops;
 use crate::pipeline::{self, Transports};
 
+const SOURCE: &str = "models.source";
 /// The folder in which SageMaker lays a model.
 const SAGEMAKER: &str = "/opt/ml/model";
 
 /// Runs the worker until a signal, or until the pipeline fails.
 pub async fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
-    let overrides: Vec<Override> = models(args).into_iter().chain(listen()).collect();
-    let loaded = load_without_pubsub(&args.config.config, std::env::vars_os(), &overrides);
+    let models = args.models.clone().map(|models| (SOURCE, models, Origin::Option("--models")));
+    let options: Vec<Override> = models.into_iter().chain(listen()).collect();
+    let defaults: Vec<Override> = models_of_platform().into_iter().collect();
+    let loaded = load_without_pubsub(&args.config.config, std::env::vars_os(), &defaults, &options);
     let Loaded { mut config, .. } = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -37,18 +40,11 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     pipeline::run(config, Transports::HttpAlone, stop_on_signals()?).await.map(|()| Exit::Ok)
 }
 
-/// The models' source, where the command line or the platform names it.
-fn models(args: &ServeArgs) -> Option<Override> {
-    const SOURCE: &str = "models.source";
-    if let Some(models) = &args.models {
-        return Some((SOURCE, models.clone(), Origin::Option("--models")));
-    }
-    if !args.config.config.is_empty() || std::env::var_os("PREDICTD_MODELS__SOURCE").is_some() {
-        return None;
-    }
-    let vertex = std::env::var("AIP_STORAGE_URI").ok().filter(|address| !address.is_empty());
-    if let Some(address) = vertex {
-        return Some((SOURCE, address, Origin::Variable("AIP_STORAGE_URI".to_owned())));
+/// The models' source, where the platform names it: Vertex AI, else SageMaker.
+fn models_of_platform() -> Option<Override> {
+    let variable = "AIP_STORAGE_URI";
+    if let Some(address) = std::env::var(variable).ok().filter(|address| !address.is_empty()) {
+        return Some((SOURCE, address, Origin::Variable(variable.to_owned())));
     }
     let is_there = Path::new(SAGEMAKER).is_dir();
     is_there.then(|| (SOURCE, SAGEMAKER.to_owned(), Origin::Default))

@@ -107,7 +107,8 @@ pub struct Batching {
 /// Settings of ONNX Runtime.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inference {
-    /// Path of `libonnxruntime`; `None`: `ORT_DYLIB_PATH`, then beside the binary, then the system's.
+    /// Path of `libonnxruntime`; `None`: `ORT_DYLIB_PATH`, then beside the binary, then Python's package, then the
+    /// system's.
     pub library: Option<PathBuf>,
     /// Execution providers in order of preference; not empty, without repeats.
     pub providers: Vec<Provider>,

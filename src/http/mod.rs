@@ -23,6 +23,7 @@ mod status;
 mod tfserving;
 mod tokens;
 mod upload;
+mod vertex_ai;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -140,20 +141,16 @@ impl Server {
 }
 
 fn router(state: State, predictions: Option<Arc<Predictions>>, has_tokens: bool) -> Router {
-    // Vertex AI chooses its own paths. Its health route means that the worker is ready.
-    let chosen = |name: &str| std::env::var(name).ok().filter(|path| path.starts_with('/'));
-    let is_ready_route = |path: &str| chosen("AIP_HEALTH_ROUTE").as_deref() == Some(path);
-    let index = get(|| async { ([(CONTENT_TYPE, "application/json")], ROUTES) });
     let operations = Router::new()
-        .route("/", if is_ready_route("/") { get(ready) } else { index })
-        .route("/health", if is_ready_route("/health") { get(ready) } else { get(health) })
+        .route("/", get(|| async { ([(CONTENT_TYPE, "application/json")], ROUTES) }))
+        .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/info", Page::route("application/json", info::render))
         .route("/metrics", Page::route(OPENMETRICS, |state| state.metrics.render()))
         .with_state(state.clone());
     let Some(predictions) = predictions else { return operations };
     let served = Served { state, predictions };
-    let mut all = Router::new()
+    let protocols = Router::new()
         .route(
             "/openapi.json",
             get(move || async move { ([(CONTENT_TYPE, "application/json")], openapi::render(has_tokens)) }),
@@ -183,17 +180,8 @@ fn router(state: State, predictions: Option<Arc<Predictions>>, has_tokens: bool)
         .route("/v2/repository/index", post(open_inference::index))
         .route("/v2/repository/models/{model}/load", post(open_inference::load_or_unload))
         .route("/v2/repository/models/{model}/unload", post(open_inference::load_or_unload));
-    if let Some(path) =
-        chosen("AIP_PREDICT_ROUTE").filter(|path| !["/predict", "/invocations"].contains(&&**path))
-    {
-        all = all.route(&path, post(predict::predict));
-    }
-    let is_taken = |path: &String| ["/", "/health", "/ready", "/ping"].contains(&&**path);
-    if let Some(path) = chosen("AIP_HEALTH_ROUTE").filter(|path| !is_taken(path)) {
-        let ready = |served: extract::State<Served>| async move { verdict_of(&served.state) };
-        all = all.route(&path, get(ready));
-    }
-    operations.merge(all.with_state(served)).fallback(not_found).method_not_allowed_fallback(not_allowed)
+    let all = operations.merge(protocols.with_state(served.clone()));
+    vertex_ai::routes(all.fallback(not_found).method_not_allowed_fallback(not_allowed), served)
 }
 
 async fn not_found(uri: Uri) -> Response {
@@ -212,10 +200,6 @@ async fn health(extract::State(state): extract::State<State>) -> Response {
 }
 
 async fn ready(extract::State(state): extract::State<State>) -> Response {
-    verdict_of(&state)
-}
-
-fn verdict_of(state: &State) -> Response {
     verdict("ready", "not ready", &state.health.troubles())
 }
 

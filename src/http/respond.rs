@@ -1,5 +1,6 @@
 //! Answers of the engine as HTTP responses, in the form of their protocol.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::{Instant, SystemTime};
 
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::predictions::Answer;
 use super::status::status;
 use crate::decode::Id;
-use crate::decode::envelope;
+use crate::decode::envelope::{self, ResponseFormat};
 use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
 use crate::engine::budget::Memory;
@@ -70,7 +71,7 @@ pub(super) fn respond(answer: Answer, asked: &Asked, metrics: &Metrics) -> Respo
     count(&answer, asked, metrics);
     let Answer { outcome, id, model, format, mut trace, mut memory, .. } = answer;
     let code = outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code);
-    let message_id = asked.request_id.as_deref().unwrap_or_default();
+    let message_id = &*message_id(asked, &format);
     let body = match &outcome {
         Ok(_) => None,
         Err(rejection) => Some(error_body(rejection, id.as_ref(), asked.errors)),
@@ -160,6 +161,19 @@ impl Log<'_> {
     }
 }
 
+/// The request's own id. A CloudEvent needs one that no other response has: where the request has none, it is made
+/// of the event's id, which only its own source must not repeat, and the time.
+fn message_id<'a>(asked: &'a Asked, format: &ResponseFormat) -> Cow<'a, str> {
+    match (&asked.request_id, &format.event) {
+        (Some(id), _) => id.into(),
+        (None, Some(event)) => {
+            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            format!("{}-{}", event.id, now.as_nanos()).into()
+        }
+        (None, None) => "".into(),
+    }
+}
+
 /// The response to a request that reached no model.
 pub(super) fn refuse(rejection: Rejection, asked: &Asked, metrics: &Metrics) -> Response {
     count_refused(&rejection, asked, metrics);
@@ -238,4 +252,25 @@ pub(super) fn asked(headers: &axum::http::HeaderMap, errors: ErrorForm) -> Asked
 pub(super) fn not_implemented(why: &str) -> Response {
     let body = json!({"error": why}).to_string();
     json_response(StatusCode::NOT_IMPLEMENTED, body.into_bytes(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderMap;
+
+    use super::*;
+    use crate::decode::event::{Event, Mode};
+
+    #[test]
+    fn the_response_to_an_event_has_an_id_of_its_own() {
+        let event = Event { mode: Mode::Binary, id: "7".to_owned(), subject: None, correlation_id: None };
+        let format = ResponseFormat { gzip: false, event: Some(Box::new(event)) };
+        let mut all = HeaderMap::new();
+        let nameless = asked(&all, ErrorForm::Predictd);
+        let (first, second) = (message_id(&nameless, &format), message_id(&nameless, &format));
+        assert!(first.starts_with("7-") && first != second, "{first} {second}");
+        assert_eq!(message_id(&nameless, &ResponseFormat::default()), "");
+        all.insert("x-request-id", "abc".parse().unwrap());
+        assert_eq!(message_id(&asked(&all, ErrorForm::Predictd), &format), "abc");
+    }
 }

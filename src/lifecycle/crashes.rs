@@ -190,7 +190,8 @@ mod tests {
 
     fn listed(generation: i64) -> ListedVersion {
         let file = ListedFile { path: "model.onnx".to_owned(), size: 1, generation, crc32c: None };
-        ListedVersion { model: "m".to_owned(), version: Version::parse("1").unwrap(), files: vec![file] }
+        let version = Version::parse("1").unwrap();
+        ListedVersion { model: "m".to_owned(), version, folder: "m/1".to_owned(), files: vec![file] }
     }
 
     /// A process that ends while it loads leaves a mark without a lock.

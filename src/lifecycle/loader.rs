@@ -108,8 +108,7 @@ impl Loader {
         listed: &[ListedVersion],
         unreadable: &BTreeSet<String>,
     ) {
-        let address = |listed: &ListedVersion| source.address(&listed.model, &listed.version);
-        let listed: Vec<_> = listed.iter().map(|listed| (address(listed), listed)).collect();
+        let listed: Vec<_> = listed.iter().map(|listed| (source.address(listed), listed)).collect();
         let unreadable: Vec<String> =
             unreadable.iter().map(|model| source.locate(&format!("{model}/"))).collect();
         self.crashes.forget_unlisted(&listed, &unreadable);
@@ -125,7 +124,7 @@ impl Loader {
         unwanted: &CancellationToken,
     ) -> Result<Loaded, LoadFailure> {
         let started = Instant::now();
-        let from = source.address(&listed.model, &listed.version);
+        let from = source.address(listed);
         let crashes = self.crashes.of(&from, listed);
         if let Some(refusal) = self.crashes.refusal(&from, listed, crashes) {
             return Err(LoadFailure::Bad(refusal));

@@ -281,7 +281,7 @@ impl Follower {
                 own = Some(reason);
                 continue;
             }
-            let from = shared.source.address(&self.model, &listed.version);
+            let from = shared.source.address(listed);
             refused.push(Refusal { version, from, reason });
         }
         let warning = serving.filter(|_| chosen.is_none()).map(|serving| {

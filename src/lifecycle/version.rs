@@ -1,5 +1,7 @@
 //! Names of versions, and their order.
 
+use std::path::Path;
+
 use semver::Prerelease;
 
 /// A whole number (`7`) or a semantic version (`1.2.0`, `v1.2.0-rc.1`), ordered as such; `7` is `7.0.0`.
@@ -43,6 +45,19 @@ impl std::fmt::Display for Version {
     }
 }
 
+/// Names of the model and the version in `folder`, by the layout `…/MODEL/VERSION`. A folder with another name
+/// is version 1 of a model of that name.
+pub fn names(folder: &Path) -> (String, Version) {
+    let last = |folder: &Path| {
+        folder.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+    };
+    let name = last(folder);
+    match (Version::parse(&name), folder.parent()) {
+        (Some(version), Some(model)) => (last(model), version),
+        _ => (name, Version { number: semver::Version::new(1, 0, 0), name: "1".to_owned() }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +79,21 @@ mod tests {
         assert_eq!(number("2024.01.31"), number("2024.1.31"));
         assert_eq!(number("1.2.3+build_5"), number("v1.2.3"));
         assert!(Version::parse("1") < Version::parse("v1"), "two names of one version have an order");
+    }
+
+    #[test]
+    fn a_folder_names_its_model_and_version() {
+        for (folder, expected) in [
+            ("/models/wine/2", ("wine", "2")),
+            ("bucket/models/wine/v1.2.0", ("wine", "v1.2.0")),
+            ("/opt/ml/model", ("model", "1")),
+            ("bucket", ("bucket", "1")),
+            ("/7", ("model", "7")),
+            ("/", ("model", "1")),
+        ] {
+            let (model, version) = names(Path::new(folder));
+            assert_eq!((&*model, version.as_str()), expected, "{folder}");
+        }
     }
 
     #[test]

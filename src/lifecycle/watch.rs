@@ -32,6 +32,8 @@ const MIN_ABSENCE: Duration = Duration::from_secs(1);
 /// At the start, a worker that serves one model waits this long for those that are still loading. A longer
 /// time delays readiness; a shorter one nacks more requests ([`crate::model::Models::is_awaited`]).
 const START_PATIENCE: Duration = Duration::from_secs(10);
+/// Ignored paths of one listing that are logged; a folder of other files must not fill the log.
+const MOST_IGNORED_LOGGED: usize = 10;
 
 #[derive(Debug)]
 pub struct Watch {
@@ -185,11 +187,13 @@ impl Watch {
 
     fn distribute(&mut self, listing: Listing, reload: &Arc<Reload>) {
         let Listing { versions, ignored, unreadable } = listing;
-        for ignored in &ignored {
-            if self.ignored.insert(ignored.clone()) {
-                let IgnoredPath { path, expected } = ignored;
-                tracing::warn!(path, expected, "ignored in the models' source");
-            }
+        let new: Vec<&IgnoredPath> =
+            ignored.iter().filter(|ignored| self.ignored.insert((*ignored).clone())).collect();
+        for IgnoredPath { path, expected } in new.iter().take(MOST_IGNORED_LOGGED) {
+            tracing::warn!(path, expected, "ignored in the models' source");
+        }
+        if let Some(more @ 1..) = new.len().checked_sub(MOST_IGNORED_LOGGED) {
+            tracing::warn!(more, "more is ignored in the models' source; `/info` names it");
         }
         self.ignored.retain(|known| ignored.contains(known));
         self.shared.not_served.set_ignored(ignored);

@@ -137,6 +137,30 @@ run "example_minimal" {
   }
 }
 
+run "over_http_too" {
+  variables {
+    service = { invokers = ["serviceAccount:caller@other.iam.gserviceaccount.com"] }
+  }
+  assert {
+    condition     = output.service_url != null && length(module.service) == 1 && strcontains(output.ask_command, "/predict")
+    error_message = "a service beside the workers"
+  }
+}
+
+run "example_vertex_ai" {
+  providers = { google = google }
+  variables {
+    model = "gs://my-models/models/wine/2"
+  }
+  module {
+    source = "./examples/vertex-ai"
+  }
+  assert {
+    condition     = strcontains(output.next[0], "--container-args=serve") && strcontains(output.next[0], "--artifact-uri=gs://my-models/models/wine/2")
+    error_message = "what uploads the model"
+  }
+}
+
 run "example_gpu" {
   providers = { google = google }
   module {

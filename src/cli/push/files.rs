@@ -106,7 +106,8 @@ mod tests {
         };
         let left = |objects: Vec<_>| {
             let version = Version::parse("1").unwrap();
-            let listed = ListedVersion { model: "m".to_owned(), version, files: objects };
+            let listed =
+                ListedVersion { model: "m".to_owned(), version, folder: "m/1".to_owned(), files: objects };
             let left = missing(&files, Some(&listed), "gs://b/m/1");
             left.map(|files| files.iter().map(|file| file.name.clone()).collect::<Vec<_>>()).ok()
         };

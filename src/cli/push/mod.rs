@@ -167,7 +167,7 @@ async fn open(
     runtime: &Arc<Runtime>,
     listed: &ListedVersion,
 ) -> anyhow::Result<Verdict<Interface>> {
-    let from = source.address(&listed.model, &listed.version);
+    let from = source.address(listed);
     let fetched = fetch(source, listed)
         .await
         .with_context(|| format!("cannot compare the signature with that of {from}"))
@@ -186,7 +186,7 @@ async fn outcome(source: &Source, target: &Target) -> anyhow::Result<String> {
     let (versions, _) = target.versions(source).await?;
     let newest = versions.into_iter().map(|listed| listed.version).max();
     let Some(newest) = newest else { bail!("the version was uploaded, but somebody has deleted it since") };
-    let pushed = source.address(&target.model, &target.version);
+    let pushed = source.locate(&format!("{}/{}", target.model, target.version));
     let model = pushed.strip_suffix(&format!("/{}", target.version)).unwrap_or(&pushed);
     if newest == target.version {
         return Ok(format!("{pushed} uploaded; it is now the newest version under {model}"));

@@ -35,10 +35,10 @@ pub fn load<F: AsRef<Path>>(
     files: &[F],
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Problems> {
-    load_with(files, variables, &[], true)
+    load_with(files, variables, [&[], &[]], true)
 }
 
-/// Like [`load`], for a worker without Pub/Sub: no key of it is required. `defaults` are below all layers,
+/// Like [`load`], for a worker without Pub/Sub: none of its keys is required. `defaults` are below all layers,
 /// `options` above.
 ///
 /// # Errors
@@ -46,30 +46,37 @@ pub fn load<F: AsRef<Path>>(
 pub fn load_without_pubsub<F: AsRef<Path>>(
     files: &[F],
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-    overrides: &[Override],
+    defaults: &[Override],
+    options: &[Override],
 ) -> Result<Loaded, Problems> {
-    load_with(files, variables, overrides, false)
+    load_with(files, variables, [defaults, options], false)
 }
 
 fn load_with<F: AsRef<Path>>(
     files: &[F],
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-    overrides: &[Override],
+    [defaults, options]: [&[Override]; 2],
     has_pubsub: bool,
 ) -> Result<Loaded, Problems> {
     let mut layers = Layers::default();
+    for (path, text, origin) in defaults {
+        layers.add_one(key(path), text.clone(), origin.clone());
+    }
     for path in files {
         layers.add_file(path.as_ref());
     }
     layers.add_variables(variables);
-    for (path, text, origin) in overrides {
+    for (path, text, origin) in options {
         layers.add_one(key(path), text.clone(), origin.clone());
     }
     let Layers { given, problems, has_unreadable } = layers;
     let mut reader = Reader { given, problems, effective: Effective::default(), has_pubsub };
     match reader.config() {
         Some(config) if reader.problems.is_empty() => Ok(Loaded { config, effective: reader.effective }),
-        _ => Err(Problems(summarize_missing(reader.problems, has_unreadable, files.is_empty()))),
+        _ => {
+            let needs_file = has_pubsub && files.is_empty();
+            Err(Problems(summarize_missing(reader.problems, has_unreadable, needs_file)))
+        }
     }
 }
 
@@ -252,7 +259,11 @@ impl Reader {
             value: given.and_then(|given| given.texts.as_ref()).map(|texts| texts.join(", ")),
             origin: given.map_or(Origin::Default, |given| given.origin.clone()),
             message: message.into(),
-            hint: key(path).hint.into(),
+            hint: match path {
+                "models.source" if !self.has_pubsub => "name them with `--models DIR` or `--models gs://…`",
+                _ => key(path).hint,
+            }
+            .into(),
         });
     }
 }

@@ -10,7 +10,8 @@ fn listed(version: &str, content: &[u8]) -> ListedVersion {
         generation: 1,
         crc32c: Some(crc32c::crc32c(content)),
     };
-    ListedVersion { model: "m".to_owned(), version: Version::parse(version).unwrap(), files: vec![file] }
+    let version = Version::parse(version).unwrap();
+    ListedVersion { model: "m".to_owned(), folder: format!("m/{version}"), version, files: vec![file] }
 }
 
 fn put(cache: &Cache, listed: &ListedVersion, content: &[u8]) -> anyhow::Result<(PathBuf, Lease)> {

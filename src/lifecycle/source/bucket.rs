@@ -1,5 +1,6 @@
 //! A Cloud Storage bucket as a source: listed by prefix, downloaded at the listed generations into the cache.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use tokio::task::spawn_blocking;
 use super::super::cache::Cache;
 use super::super::download::Object;
 use super::super::listing::{ListedFile, ListedVersion, Listing, ListingBuilder};
+use super::super::version;
 use super::fetched::Fetched;
 use crate::config;
 use crate::gcp::calls::in_time;
@@ -49,7 +51,8 @@ impl Bucket {
         let Self { name, prefix, .. } = self;
         let mut objects =
             self.control.list_objects().set_parent(bucket_resource(name)).set_prefix(prefix).by_item();
-        let mut builder = ListingBuilder::default();
+        let alone = version::names(&Path::new(name).join(prefix));
+        let mut builder = ListingBuilder::new(&alone);
         let failed = || format!("cannot list gs://{name}/{prefix}");
         while let Some(object) = in_time(objects.next()).await.with_context(failed)? {
             let object = match object {
@@ -105,7 +108,8 @@ impl Bucket {
     }
 
     fn object<'a>(&'a self, listed: &ListedVersion, file: &'a ListedFile) -> Object<'a> {
-        let name = format!("{}{}/{}/{}", self.prefix, listed.model, listed.version, file.path);
+        let slash = if listed.folder.is_empty() { "" } else { "/" };
+        let name = format!("{}{}{slash}{}", self.prefix, listed.folder, file.path);
         Object { storage: &self.storage, bucket: &self.name, name, file }
     }
 }

@@ -19,6 +19,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::super::cache::Cache;
 use super::super::listing::{ListedFile, ListedVersion, Listing, ListingBuilder};
+use super::super::version;
 use super::fetched::Fetched;
 
 /// Limit of nested folders below a model's.
@@ -43,7 +44,7 @@ impl Directory {
     /// # Errors
     /// A file cannot be read or has changed since the listing, or the disk has no room.
     pub(crate) async fn fetch(&self, listed: &ListedVersion) -> anyhow::Result<Fetched> {
-        let folder = self.root.join(&listed.model).join(listed.version.as_str());
+        let folder = self.root.join(&listed.folder);
         let Some(copies) = &self.copies else { return Ok(Fetched { folder, lease: None, copy: None }) };
         let partial = copies.begin(listed.size())?;
         for file in &listed.files {
@@ -67,7 +68,7 @@ async fn copy(file: &ListedFile, from: &Path, to: &Path) -> anyhow::Result<()> {
     let age = SystemTime::now().duration_since(changed(&metadata)).unwrap_or_default();
     tokio::time::sleep(TIME_STEP.saturating_sub(age)).await;
     let mut target = fs::File::create(to).await?;
-    if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
+    if !shares_blocks(&target, &source) {
         tokio::io::copy_buf(&mut BufReader::with_capacity(BLOCK, source), &mut target).await?;
         target.flush().await?;
     }
@@ -79,6 +80,17 @@ async fn copy(file: &ListedFile, from: &Path, to: &Path) -> anyhow::Result<()> {
         "it changed after it was listed"
     );
     Ok(())
+}
+
+/// Makes `target` share the blocks of `source`, where the file system can.
+#[cfg(target_os = "linux")]
+fn shares_blocks(target: &fs::File, source: &fs::File) -> bool {
+    rustix::fs::ioctl_ficlone(target, source).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn shares_blocks(_: &fs::File, _: &fs::File) -> bool {
+    false
 }
 
 /// The time of the last change of content or name, which users cannot set.
@@ -102,8 +114,10 @@ fn generation(metadata: &Metadata) -> i64 {
 /// # Errors
 /// The directory itself cannot be read.
 pub(crate) fn list(root: &Path) -> anyhow::Result<Listing> {
-    let mut walk =
-        Walk { root, above: Vec::new(), files: HashMap::new(), builder: ListingBuilder::default() };
+    // Relative paths, and links, do not have the names.
+    let alone = version::names(&root.canonicalize().unwrap_or_else(|_| root.to_owned()));
+    let builder = ListingBuilder::new(&alone);
+    let mut walk = Walk { root, above: Vec::new(), files: HashMap::new(), builder };
     let metadata = std::fs::metadata(root).with_context(|| format!("cannot list {root:?}"))?;
     walk.folder(root, &metadata).map_err(|error| anyhow!("cannot list {root:?}: {error}"))?;
     Ok(walk.builder.finish())
@@ -121,7 +135,7 @@ struct Walk<'a> {
     above: Vec<(u64, u64)>,
     /// The number of files of each version.
     files: HashMap<String, usize>,
-    builder: ListingBuilder,
+    builder: ListingBuilder<'a>,
 }
 
 impl Walk<'_> {

@@ -14,7 +14,6 @@ use self::directory::Directory;
 pub use self::fetched::Fetched;
 use super::cache::Cache;
 use super::listing::{ListedFile, ListedVersion, Listing};
-use super::version::Version;
 use crate::config;
 use crate::hint::Hint as _;
 use crate::model::bundle;
@@ -57,8 +56,8 @@ impl Source {
     }
 
     /// The address of a version, as `/info` and the log name it.
-    pub fn address(&self, model: &str, version: &Version) -> String {
-        self.locate(&format!("{model}/{version}"))
+    pub fn address(&self, listed: &ListedVersion) -> String {
+        self.locate(&listed.folder).trim_end_matches('/').to_owned()
     }
 
     /// The address of a path inside the source.
@@ -80,7 +79,7 @@ impl Source {
     /// Marks the cached files of a version, if there are any, as used now.
     pub(crate) fn mark_used(&self, listed: &ListedVersion) {
         if let Some(cache) = self.cache() {
-            cache.mark_used(&self.address(&listed.model, &listed.version), listed);
+            cache.mark_used(&self.address(listed), listed);
         }
     }
 
@@ -141,7 +140,7 @@ impl Source {
     }
 
     async fn read_file(&self, listed: &ListedVersion, file: &ListedFile) -> anyhow::Result<Vec<u8>> {
-        let from = format!("{}/{}", self.address(&listed.model, &listed.version), file.path);
+        let from = format!("{}/{}", self.address(listed), file.path);
         let content = match self {
             Self::Directory(_) => tokio::fs::read(&from).await.map_err(anyhow::Error::from),
             Self::Bucket(source) => source.read_file(listed, file).await,
@@ -158,7 +157,7 @@ impl Source {
         match self {
             Self::Directory(source) => source.fetch(listed).await,
             Self::Bucket(source) => {
-                let from = self.address(&listed.model, &listed.version);
+                let from = self.address(listed);
                 source.fetch(from, listed, progress).await
             }
         }

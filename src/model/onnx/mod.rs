@@ -5,6 +5,7 @@ pub(crate) mod categories;
 pub(crate) mod chain;
 pub mod graph_file;
 pub(crate) mod graph_io;
+mod library;
 pub(crate) mod model_file;
 mod onnx_proto;
 mod ort_values;

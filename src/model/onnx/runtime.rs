@@ -1,6 +1,5 @@
-//! ONNX Runtime: finding its library and setting it up.
+//! ONNX Runtime, set up for the process.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +8,7 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::RunOptions;
 
+use super::library;
 use crate::config::{self, Inference, Provider};
 use crate::hint::Hint as _;
 
@@ -75,7 +75,7 @@ impl Threads {
 impl Runtime {
     /// Loads the library that the configuration, the environment or the system specifies.
     pub fn load(inference: &Inference) -> anyhow::Result<Self> {
-        let library = library(inference.library.as_deref());
+        let library = library::find(inference.library.as_deref());
         let environment = ort::init_from(&library)
             .map_err(|error| anyhow::anyhow!("{error}"))
             .and_then(|builder| {
@@ -89,8 +89,8 @@ impl Runtime {
             })
             .with_context(|| format!("cannot load ONNX Runtime from {}", library.display()))
             .hint(
-                "set `inference.library` or ORT_DYLIB_PATH to libonnxruntime.so (1.17 or later); \
-                 scripts/fetch-onnxruntime gets one and prints its path",
+                "`pip install onnxruntime` where predictd was installed by pip; or set `inference.library` or \
+                 ORT_DYLIB_PATH to libonnxruntime (1.17 or later)",
             )?;
         // Other processors than the CPU have threads of their own.
         let is_cpu = inference.providers == [Provider::Cpu];
@@ -135,23 +135,6 @@ fn log(level: LogLevel, category: &str, _: &str, place: &str, text: &str) {
             tracing::trace!(target: "onnxruntime", category, place, "{text}");
         }
     }
-}
-
-/// The library's path: from the configuration, from ORT_DYLIB_PATH, beside the binary, or by the system's
-/// search.
-fn library(configured: Option<&Path>) -> PathBuf {
-    if let Some(configured) = configured {
-        return configured.to_owned();
-    }
-    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        return path.into();
-    }
-    let name = "libonnxruntime.so";
-    std::env::current_exe()
-        .ok()
-        .and_then(|binary| Some(binary.parent()?.join(name)))
-        .filter(|path| path.exists())
-        .unwrap_or_else(|| name.into())
 }
 
 fn providers(preferred: &[Provider]) -> Vec<ort::ep::ExecutionProviderDispatch> {

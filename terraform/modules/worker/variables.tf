@@ -126,6 +126,10 @@ locals {
     "inference.library"                 = "^/"
     "inference.providers"               = "^(cpu|cuda)(,(cpu|cuda))?$"
     "inference.threads"                 = local.count
+    "http.predictions"                  = "^(true|false)$"
+    "http.max_body"                     = local.size
+    "http.timeout"                      = local.duration
+    "http.tokens_file"                  = "^/"
     "shutdown.grace"                    = local.duration
   }
 }
@@ -142,7 +146,7 @@ variable "settings" {
 
   validation {
     condition     = alltrue([for key, value in var.settings : can(regex(lookup(local.setting_forms, key, ""), value))])
-    error_message = "settings: expected whole numbers, sizes such as 128MiB, durations such as 500ms, absolute paths, or cuda,cpu, got ${join(", ", [for key, value in var.settings : "${key} = ${jsonencode(value)}" if !can(regex(lookup(local.setting_forms, key, ""), value))])}."
+    error_message = "settings: expected whole numbers, sizes such as 128MiB, durations such as 500ms, absolute paths, true or false, or cuda,cpu, got ${join(", ", [for key, value in var.settings : "${key} = ${jsonencode(value)}" if !can(regex(lookup(local.setting_forms, key, ""), value))])}."
   }
 
   validation {

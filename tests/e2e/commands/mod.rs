@@ -4,4 +4,5 @@ mod check;
 mod inspect;
 mod output;
 mod progress;
+mod serve;
 mod snapshots;

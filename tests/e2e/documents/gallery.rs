@@ -4,14 +4,20 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::harness::{World, onnxruntime, repository, skip};
+use crate::support::command::predictd;
+use crate::support::harness::{Worker, World, onnxruntime, repository, skip};
 
 /// Folder that the blocks write to, and the copy of their output for machines without their packages.
 const WRITTEN: &str = "target/gallery/";
 const KEPT: &str = "tests/models/gallery/";
 /// Documents whose commands need nothing but predictd, with the number of blocks that export a model.
-const PAGES: [(&str, usize); 4] =
-    [("README.md", 2), ("docs/gallery.md", 8), ("docs/models.md", 0), ("docs/requests.md", 0)];
+const PAGES: [(&str, usize); 5] = [
+    ("README.md", 2),
+    ("docs/gallery.md", 8),
+    ("docs/models.md", 0),
+    ("docs/requests.md", 0),
+    ("docs/http.md", 0),
+];
 
 /// A part of a document, in order.
 pub(crate) enum Part {
@@ -55,6 +61,13 @@ pub(crate) fn parts(page: &str) -> Vec<Part> {
     parts
 }
 
+/// The blocks of code in one language.
+pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("\n```{language}\n");
+    let after = text.split(&begin).skip(1);
+    after.map(|rest| rest.split_once("\n```").map_or(rest, |(block, _)| block)).collect()
+}
+
 /// The bundles that a block of Python writes.
 fn bundles(code: &str) -> Vec<&str> {
     let mut names: Vec<&str> = code
@@ -74,10 +87,39 @@ async fn every_block_of_the_documents_says_what_comes_out() {
     for (page, _) in PAGES {
         let world = World::start_with(|builder| builder.bucket("my-models")).await;
         let host = world.server.host().to_string();
-        tokio::task::spawn_blocking(move || run_page(page, &[("STORAGE_EMULATOR_HOST", &host)], export))
-            .await
-            .unwrap();
+        let (_server, curl) = serve(page).await.unzip();
+        let curl_home = curl.as_ref().map_or(String::new(), |home| home.path().display().to_string());
+        tokio::task::spawn_blocking(move || {
+            run_page(page, &[("STORAGE_EMULATOR_HOST", &host), ("CURL_HOME", &curl_home)], export)
+        })
+        .await
+        .unwrap();
     }
+}
+
+/// The server that a page starts by a line `predictd serve …` of a block of the shell, on a free port, and the
+/// settings with which the page's `curl` finds it there. The lines before it are run first.
+async fn serve(page: &str) -> Option<(Worker, tempfile::TempDir)> {
+    let text = std::fs::read_to_string(repository().join(page)).unwrap();
+    let starts = |block: &&str| block.lines().any(|line| line.starts_with("predictd serve "));
+    let block = blocks(&text, "sh").into_iter().find(starts)?;
+    let (before, line) = block.split_once("predictd serve ").unwrap();
+    run(before, &[]);
+    let line = line.split('#').next().unwrap();
+    let mut command = predictd(&["serve"]);
+    command.args(line.split_whitespace());
+    command.env("PREDICTD_HTTP__LISTEN", "127.0.0.1:0");
+    let server = Worker::spawn(command);
+    let models = line.split_whitespace().last().unwrap();
+    for model in ["wine", "digits"].into_iter().filter(|model| repository().join(models).join(model).exists())
+    {
+        let is_served = |info: &serde_json::Value| info["models"][model]["serving"]["version"].is_string();
+        server.until_info(&format!("{model} in service"), is_served).await;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let settings = format!("silent\nconnect-to = \"localhost:8080:{}\"\n", server.address().await);
+    std::fs::write(home.path().join(".curlrc"), settings).unwrap();
+    Some((server, home))
 }
 
 /// Runs what is in a document, and compares what comes out with what stands there.

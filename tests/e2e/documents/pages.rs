@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use predictd::model::bundle::declaration::Declaration;
 use serde_json::Value;
 
-use crate::documents::gallery::run_page;
+use crate::documents::gallery::{blocks, run_page};
 use crate::support::harness::{REQUESTS, RESPONSES, World, repository, skip};
 
 /// The Markdown files of the repository, relative to it.
@@ -38,13 +38,6 @@ fn prose(text: &str) -> Vec<&str> {
         !is_code && !is_fence
     };
     text.lines().filter(is_prose).collect()
-}
-
-/// The blocks of code in one language.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
-    let begin = format!("\n```{language}\n");
-    let after = text.split(&begin).skip(1);
-    after.map(|rest| rest.split_once("\n```").map_or(rest, |(block, _)| block)).collect()
 }
 
 /// Text in backticks; and the text without it.
@@ -140,6 +133,7 @@ fn one_rust_version_is_named_everywhere() {
         ("CONTRIBUTING.md", format!("Rust {version}")),
         (".github/workflows/test.yml", format!("rustup toolchain install {version}")),
         (".github/workflows/release.yml", format!("rustup toolchain install {version}")),
+        (".github/workflows/wheel.yml", format!("rustup toolchain install {version}")),
     ] {
         assert!(read(Path::new(file)).contains(&says), "{file} does not say {says:?}");
     }
