@@ -25,12 +25,15 @@ pub(super) const OPEN: [&str; 4] = ["/health", "/ready", "/ping", grpc::HEALTH];
 pub(super) struct Front {
     router: TowerToHyperService<Router>,
     tokens: Option<Arc<Tokens>>,
+    /// The path that Vertex AI probes.
+    own_probe: Option<Arc<str>>,
     stop: CancellationToken,
 }
 
 impl Front {
     pub(super) fn new(router: Router, tokens: Option<Arc<Tokens>>, stop: CancellationToken) -> Self {
-        Self { router: TowerToHyperService::new(router), tokens, stop }
+        let own_probe = std::env::var("AIP_HEALTH_ROUTE").ok().map(Arc::from);
+        Self { router: TowerToHyperService::new(router), tokens, own_probe, stop }
     }
 
     /// Cancelled once the worker stops.
@@ -64,9 +67,8 @@ impl Front {
 
     fn allows(&self, request: &hyper::Request<Incoming>) -> bool {
         let Some(tokens) = &self.tokens else { return true };
-        let own_health = std::env::var("AIP_HEALTH_ROUTE");
         let path = request.uri().path();
-        if OPEN.contains(&path) || own_health.is_ok_and(|health| health == path) {
+        if OPEN.contains(&path) || self.own_probe.as_deref() == Some(path) {
             return true;
         }
         let given = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
