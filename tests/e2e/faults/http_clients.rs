@@ -211,6 +211,8 @@ async fn fault_57_many_models() {
         trial.world.upload(&format!("models/numbers-{number:04}/1/model.onnx"), model.clone());
     }
     let worker = trial.worker(&[]).await;
+    // Requests are received before all models are loaded, where that takes long.
+    worker.until_metric("predictd_models_serving ", MODELS as f64 + 1.0).await;
     let row = r#"{"instances": [[1, 2, 3]]}"#;
     let answer = || End::Contains("\"changed\":[-2,-3,-4]".to_owned());
     let mut ids: Vec<String> = (0..MODELS)

@@ -1,6 +1,7 @@
 //! The bare HTTP server: axum answers with the bytes of a prediction, whatever it is asked. What any server on
-//! this library can at best reach. Prints its address.
+//! this library can at best reach. `http_echo ADDRESS`.
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
@@ -15,8 +16,8 @@ async fn main() -> anyhow::Result<()> {
         assert!(!body.is_empty());
         ([(CONTENT_TYPE, "application/json")], ANSWER)
     });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    println!("{}", listener.local_addr()?);
+    let address = std::env::args().nth(1).context("expected an address")?;
+    let listener = tokio::net::TcpListener::bind(address).await?;
     axum::serve(listener, Router::new().route("/predict", echo)).await?;
     Ok(())
 }
