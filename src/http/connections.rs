@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::front::Front;
 use crate::lock::lock;
+use hyper::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -64,50 +65,70 @@ impl Phase {
     }
 }
 
-/// The phase of one connection, its start, and the number of requests that are being answered.
+/// Activity of one connection.
 #[derive(Debug)]
-struct Progress(Mutex<(Phase, Instant, usize)>);
+struct Progress(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Start of the phase.
+    since: Instant,
+    /// Requests that are being answered.
+    answering: usize,
+    /// The client sends more than requests, such as pings.
+    is_http2: bool,
+}
 
 impl Progress {
-    fn get(&self) -> (Phase, Instant) {
-        let (phase, since, _) = *lock(&self.0);
-        (phase, since)
+    fn new(phase: Phase, since: Instant) -> Self {
+        Self(Mutex::new(State { phase, since, answering: 0, is_http2: false }))
     }
 
-    fn enter(&self, phase: Phase) {
-        let mut now = lock(&self.0);
-        (now.0, now.1) = (phase, Instant::now());
-    }
-
-    fn begins_to_answer(&self) {
-        let mut now = lock(&self.0);
-        *now = (Phase::Answering, Instant::now(), now.2 + 1);
+    fn begins_to_answer(&self, is_http2: bool) {
+        let mut state = lock(&self.0);
+        *state = State {
+            phase: Phase::Answering,
+            since: Instant::now(),
+            answering: state.answering + 1,
+            is_http2,
+        };
     }
 
     /// The answer to one request is complete; others of the same connection may be computed still.
     fn sends(&self) {
-        let mut now = lock(&self.0);
-        now.2 -= 1;
-        if now.2 == 0 {
-            (now.0, now.1) = (Phase::Sending, Instant::now());
+        let mut state = lock(&self.0);
+        state.answering -= 1;
+        if state.answering == 0 {
+            (state.phase, state.since) = (Phase::Sending, Instant::now());
         }
     }
 
-    fn advance(&self, from: Phase, to: Phase) {
-        if self.get().0 == from {
-            self.enter(to);
+    /// Bytes came from the client: a request begins, unless they may be something else.
+    fn reads(&self) {
+        let mut state = lock(&self.0);
+        if state.phase == Phase::Idle && !state.is_http2 {
+            (state.phase, state.since) = (Phase::Head, Instant::now());
+        }
+    }
+
+    /// Everything is written.
+    fn flushed(&self) {
+        let mut state = lock(&self.0);
+        if state.phase == Phase::Sending {
+            (state.phase, state.since) = (Phase::Idle, Instant::now());
         }
     }
 
     /// The time since which the worker waits for the client; `None` where it does not.
     fn waits_since(&self) -> Option<Instant> {
-        let (phase, since) = self.get();
-        phase.limit().map(|_| since)
+        let state = lock(&self.0);
+        state.phase.limit().map(|_| state.since)
     }
 
     fn is_overdue(&self, now: Instant) -> bool {
-        let (phase, since) = self.get();
-        phase.limit().is_some_and(|limit| now.saturating_duration_since(since) >= limit)
+        let state = lock(&self.0);
+        state.phase.limit().is_some_and(|limit| now.saturating_duration_since(state.since) >= limit)
     }
 }
 
@@ -127,7 +148,7 @@ impl AsyncRead for Watched {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.progress.advance(Phase::Idle, Phase::Head);
+            self.progress.reads();
         }
         read
     }
@@ -158,7 +179,7 @@ impl AsyncWrite for Watched {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         if flushed.is_ready() {
-            self.progress.advance(Phase::Sending, Phase::Idle);
+            self.progress.flushed();
         }
         flushed
     }
@@ -218,7 +239,7 @@ impl Connections {
         if self.open.len() >= self.most && !self.make_room() {
             return;
         }
-        let progress = Arc::new(Progress(Mutex::new((Phase::Head, Instant::now(), 0))));
+        let progress = Arc::new(Progress::new(Phase::Head, Instant::now()));
         let serve = serve_one(stream, front.clone(), Arc::clone(&progress));
         let task = match front.stop().is_cancelled() {
             true => self.tasks.spawn(serve),
@@ -260,7 +281,7 @@ async fn serve_one(stream: TcpStream, front: Front, progress: Arc<Progress>) {
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Watched { stream, progress: Arc::clone(&progress) });
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        progress.begins_to_answer();
+        progress.begins_to_answer(request.version() == Version::HTTP_2);
         let (answer, progress) = (front.answer(request), Arc::clone(&progress));
         async move {
             let answered = Answered(progress);
@@ -301,7 +322,7 @@ mod tests {
     use super::*;
 
     fn in_phase(phase: Phase, since: Instant) -> Arc<Progress> {
-        Arc::new(Progress(Mutex::new((phase, since, 0))))
+        Arc::new(Progress::new(phase, since))
     }
 
     #[test]
@@ -314,6 +335,28 @@ mod tests {
             assert!(progress.is_overdue(start + limit), "{phase:?}");
         }
         assert!(!in_phase(Phase::Answering, start).is_overdue(start + Duration::from_secs(9999)));
+    }
+
+    /// One that answers two requests at a time waits for its client once both are answered. Pings begin no
+    /// request.
+    #[test]
+    fn a_connection_of_http_2_is_idle_between_its_requests() {
+        let progress = Progress::new(Phase::Head, Instant::now());
+        let phase = || lock(&progress.0).phase;
+        progress.begins_to_answer(true);
+        progress.begins_to_answer(true);
+        progress.sends();
+        progress.flushed();
+        assert_eq!(phase(), Phase::Answering);
+        progress.sends();
+        progress.flushed();
+        progress.reads();
+        assert_eq!(phase(), Phase::Idle);
+        progress.begins_to_answer(false);
+        progress.sends();
+        progress.flushed();
+        progress.reads();
+        assert_eq!(phase(), Phase::Head);
     }
 
     #[tokio::test]

@@ -157,7 +157,7 @@ fn about(
 }
 
 fn found(served: &Served, model: &str, version: Option<&str>) -> Result<Arc<Model>, Rejection> {
-    served.predictions.admit(Some(model), std::time::Instant::now())?;
+    served.predictions.available(Some(model))?;
     let model = served.state.models.resolve(Some(model))?;
     model.check_version(version)?;
     Ok(model)

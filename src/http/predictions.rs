@@ -113,18 +113,28 @@ impl Predictions {
     /// # Errors
     /// `UNAVAILABLE` or `OVERLOADED`.
     pub(super) fn admit(&self, model: Option<&str>, until: Instant) -> Result<(), Rejection> {
+        self.available(model)?;
+        match self.around.models.resolve(model) {
+            Ok(model) => self.in_time(&model, until),
+            // Found again, and with the request's id, when it is read.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Refuses a request for a model that another worker may have, or this one later.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`.
+    pub(super) fn available(&self, model: Option<&str>) -> Result<(), Rejection> {
         if self.entry.load().is_none() {
             return Err(stopping());
         }
-        let is_awaited = self.around.models.is_awaited(|| model);
-        match self.around.models.resolve(model) {
-            Err(_) if is_awaited || self.around.models.serving().is_empty() => {
-                Err(Rejection::new(Code::Unavailable, "no model is served yet; try again later"))
-            }
-            // Found again, and with the request's id, when it is read.
-            Err(_) => Ok(()),
-            Ok(model) => self.in_time(&model, until),
+        let models = &self.around.models;
+        let may_come = models.is_awaited(|| model) || models.serving().is_empty();
+        if may_come && models.resolve(model).is_err() {
+            return Err(Rejection::new(Code::Unavailable, "no model is served yet; try again later"));
         }
+        Ok(())
     }
 
     /// Refuses a request that would be answered after its deadline, by what waits for its model now.
