@@ -95,7 +95,7 @@ FROM scratch AS base
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="predictd" \
-      org.opencontainers.image.description="Turns Google Pub/Sub messages into predictions with ONNX models that reload themselves" \
+      org.opencontainers.image.description="Turns Google Pub/Sub messages and HTTP requests into predictions with ONNX models that reload themselves" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

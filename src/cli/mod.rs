@@ -29,14 +29,15 @@ pub enum Exit {
     BadConfig = 78,
 }
 
-const ABOUT: &str = "Turns Google Pub/Sub messages into predictions with ONNX models that reload themselves";
+const ABOUT: &str = "Turns Google Pub/Sub messages and HTTP requests into predictions with ONNX models that reload themselves";
 
 const AFTER_HELP: &str = "\
 Try a model without Pub/Sub (inspect shows a request that works):
   predictd inspect models/wine/2
   predictd predict --model models/wine/2 --input request.json
+  predictd serve --models models
 
-Then serve it:
+Then serve it over Pub/Sub, and over HTTP too:
   predictd push ./wine gs://my-models/models/wine/3
   predictd check --config predictd.yaml
   predictd run --config predictd.yaml
@@ -46,7 +47,9 @@ Variables:
                                 PREDICTD_REQUESTS__ALLOWED_BUCKETS=images,tables/daily
   PREDICTD_LOG                  Log filter, such as debug or info,predictd=trace [default: info]
   OTEL_EXPORTER_OTLP_ENDPOINT   Collector of traces and metrics, such as http://127.0.0.1:4318
-  ORT_DYLIB_PATH                Path of libonnxruntime.so, where no key or option names it
+  ORT_DYLIB_PATH                Path of libonnxruntime, where no key or option names it
+  PORT, AIP_HTTP_PORT           Port of `serve`, which then listens on 0.0.0.0
+  AIP_STORAGE_URI               Models of `serve`, where neither an option nor a key names them
   PUBSUB_EMULATOR_HOST          Host and port of a local Pub/Sub: plaintext, no credentials
   STORAGE_EMULATOR_HOST         The same for Cloud Storage
   STORAGE_EMULATOR_HOST_GRPC    Its gRPC address, where that differs

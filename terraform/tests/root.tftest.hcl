@@ -161,6 +161,20 @@ run "example_vertex_ai" {
   }
 }
 
+run "example_regions" {
+  providers = { google = google }
+  variables {
+    callers = ["serviceAccount:app@other.iam.gserviceaccount.com"]
+  }
+  module {
+    source = "./examples/regions"
+  }
+  assert {
+    condition     = toset(keys(output.urls)) == toset(["eu", "us"]) && length(google_pubsub_topic_iam_member.publisher) == 2 && length(google_pubsub_subscription_iam_member.consumer) == 2
+    error_message = "everything once a region, and each caller's rights there"
+  }
+}
+
 run "example_gpu" {
   providers = { google = google }
   module {

@@ -34,6 +34,7 @@ fn exposed() -> (BTreeSet<String>, BTreeSet<String>) {
     let of_version = metrics.for_version("wine", "1");
     of_version.answered(std::time::Duration::from_millis(100), None);
     metrics.reloaded("wine", "serving");
+    metrics.http_responded(200);
     let (mut series, mut labels) = (BTreeSet::new(), BTreeSet::new());
     for line in metrics.render().lines().filter(|line| !line.starts_with('#')) {
         let name = words(line).next().expect("a line begins with its series").to_owned();
