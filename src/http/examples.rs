@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::predictions::{Answer, Call};
 use super::respond::{ErrorForm, asked, not_implemented, respond};
-use super::route::Served;
+use super::route::{Received, Served};
 use crate::encode;
 use crate::error::{Code, Rejection};
 use crate::headers::CONTENT_TYPE;
@@ -83,11 +83,7 @@ async fn predict(
     body: Body,
     (model, version): (&str, Option<&str>),
 ) -> Result<Answer, Rejection> {
-    let predictions = &served.predictions;
-    let until = predictions.deadline(all)?;
-    predictions.admit(Some(model), until)?;
-    let mut headers = super::request::headers(all);
-    let (body, room) = predictions.body(all, &mut headers, body, until).await?;
+    let Received { mut headers, body, room, until } = served.receive(all, body, Some(model)).await?;
     let Examples { context, examples } = serde_json::from_slice(&body).map_err(|error| {
         Rejection::invalid(format!("expected {{\"examples\": [{{…}}, …]}}, got an error: {error}"))
     })?;
@@ -102,7 +98,7 @@ async fn predict(
         until,
         route: "/v1/models/{model}:classify",
     };
-    Ok(predictions.answer(call, room, |_| Ok(())).await)
+    Ok(served.predictions.answer(call, room, |_| Ok(())).await)
 }
 
 /// An example with the features of the context.

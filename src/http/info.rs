@@ -9,7 +9,7 @@ use crate::lifecycle::listing::IgnoredPath;
 use crate::lifecycle::not_served::NotServed;
 use crate::model::Model;
 use crate::rfc3339;
-use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
+use crate::tensor::signature::{TensorSpec, ValueKind};
 
 #[derive(Serialize)]
 struct Info {
@@ -76,15 +76,11 @@ impl VersionInfo {
 
 impl TensorInfo {
     fn of(spec: &TensorSpec) -> Self {
-        let length = |dim: &Dim| match dim {
-            Dim::Fixed(n) => i64::try_from(*n).unwrap_or(i64::MAX),
-            Dim::Any(_) => -1,
-        };
         Self {
             name: spec.name.clone(),
-            datatype: spec.kind.inner().unwrap_or(spec.element).datatype(),
+            datatype: spec.datatype(),
             kind: (spec.kind != ValueKind::Tensor).then(|| spec.describe()),
-            shape: spec.shape.iter().map(length).collect(),
+            shape: spec.lengths(),
         }
     }
 }

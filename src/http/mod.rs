@@ -32,11 +32,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Router, extract};
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -47,7 +46,7 @@ use self::connections::Connections;
 use self::front::Front;
 use self::page::Page;
 use self::predictions::Predictions;
-use self::respond::json_response;
+use self::respond::{not_found, wrong_method};
 use self::route::Served;
 pub use self::state::State;
 pub use self::tokens::Tokens;
@@ -166,32 +165,17 @@ fn router(state: State, predictions: Option<Arc<Predictions>>, has_tokens: bool)
         .route("/v2", get(open_inference::server))
         .route("/v2/health/live", get(open_inference::live))
         .route("/v2/health/ready", get(open_inference::ready))
-        .route("/v2/models/stats", get(open_inference::all_stats))
-        .route("/v2/models/{model}", get(open_inference::metadata))
-        .route("/v2/models/{model}/ready", get(open_inference::model_ready))
-        .route("/v2/models/{model}/config", get(open_inference::config))
-        .route("/v2/models/{model}/stats", get(open_inference::stats))
-        .route("/v2/models/{model}/infer", post(open_inference::infer))
-        .route("/v2/models/{model}/versions/{version}", get(open_inference::metadata_of))
-        .route("/v2/models/{model}/versions/{version}/ready", get(open_inference::model_ready_of))
-        .route("/v2/models/{model}/versions/{version}/config", get(open_inference::config_of))
-        .route("/v2/models/{model}/versions/{version}/stats", get(open_inference::stats_of))
-        .route("/v2/models/{model}/versions/{version}/infer", post(open_inference::infer_of))
+        .route("/v2/models/{*path}", any(open_inference::model))
         .route("/v2/repository/index", post(open_inference::index))
         .route("/v2/repository/models/{model}/load", post(open_inference::load_or_unload))
         .route("/v2/repository/models/{model}/unload", post(open_inference::load_or_unload));
     let all = operations.merge(protocols.with_state(served.clone()));
-    vertex_ai::routes(all.fallback(not_found).method_not_allowed_fallback(not_allowed), served)
+    vertex_ai::routes(all.fallback(not_found).method_not_allowed_fallback(method_not_allowed), served)
 }
 
-async fn not_found(uri: Uri) -> Response {
-    let message = format!("expected one of the paths that GET / lists, got {:.200?}", uri.path());
-    json_response(StatusCode::NOT_FOUND, json!({"error": message}).to_string().into_bytes(), None)
-}
-
-async fn not_allowed(method: Method) -> Response {
-    let message = format!("expected a method of the header allow, got {method}");
-    json_response(StatusCode::METHOD_NOT_ALLOWED, json!({"error": message}).to_string().into_bytes(), None)
+/// A path that only knows other methods; axum adds the header `allow`.
+async fn method_not_allowed(method: Method) -> Response {
+    wrong_method(&method)
 }
 
 /// Answers 503 when a stage is stuck, which only a restart can help.

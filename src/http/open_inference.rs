@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{self, Path};
-use axum::http::{Request, StatusCode};
+use axum::http::{Method, Request, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::respond::{ErrorForm, asked, json_response, not_implemented};
+use super::respond::{ErrorForm, asked, json_response, not_allowed, not_found, not_implemented};
 use super::route::{Reading, Route, Served};
 use super::statistics;
 use crate::error::Rejection;
 use crate::model::Model;
-use crate::tensor::signature::{Dim, TensorSpec};
+use crate::tensor::signature::TensorSpec;
 
 /// The platform of every model, by Triton's name.
 pub(super) const PLATFORM: &str = "onnxruntime_onnx";
@@ -39,61 +39,45 @@ pub(super) async fn ready(extract::State(served): State) -> Response {
     json_response(status, json!({"ready": is_ready}).to_string().into_bytes(), None)
 }
 
-pub(super) async fn metadata(served: State, Path(model): Path<String>, request: Request<Body>) -> Response {
-    about(&served, (&model, None), &request, |model| describe(model))
-}
-
-pub(super) async fn metadata_of(
-    served: State,
-    Path((model, version)): Path<(String, String)>,
+/// Everything below `/v2/models/`: a model, perhaps `/versions/` and a version, and an action.
+pub(super) async fn model(
+    extract::State(served): State,
+    Path(path): Path<String>,
     request: Request<Body>,
 ) -> Response {
-    about(&served, (&model, Some(&version)), &request, |model| describe(model))
+    let parts: Vec<&str> = path.split('/').collect();
+    let (model, version, action) = match parts[..] {
+        ["stats"] => return all_stats(&served),
+        [model] => (model, None, ""),
+        [model, "versions", version] => (model, Some(version), ""),
+        [model, "versions", version, action] => (model, Some(version), action),
+        [model, action] => (model, None, action),
+        _ => return not_found(request.uri().clone()).await,
+    };
+    let is_post = request.method() == Method::POST;
+    match action {
+        "infer" if is_post => {
+            let (model, reading) = (Some(model), Reading::OpenInference);
+            served.predict(request, Route { model, version, reading, errors: ErrorForm::Text }).await
+        }
+        "infer" => not_allowed("POST", request.method()),
+        "" | "ready" | "config" | "stats" if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+            not_allowed("GET,HEAD", request.method())
+        }
+        "" | "ready" | "config" | "stats" => match found(&served, model, version) {
+            Ok(model) => ok(&match action {
+                "ready" => json!({"name": &*model.name, "ready": true}),
+                "config" => configuration(&model),
+                "stats" => statistics::of(&served.state.metrics, &[model]),
+                _ => describe(&model),
+            }),
+            Err(rejection) => served.refuse(rejection, &asked(request.headers(), ErrorForm::Text)),
+        },
+        _ => not_found(request.uri().clone()).await,
+    }
 }
 
-pub(super) async fn model_ready(
-    served: State,
-    Path(model): Path<String>,
-    request: Request<Body>,
-) -> Response {
-    about(&served, (&model, None), &request, |model| json!({"name": &*model.name, "ready": true}))
-}
-
-pub(super) async fn model_ready_of(
-    served: State,
-    Path((model, version)): Path<(String, String)>,
-    request: Request<Body>,
-) -> Response {
-    about(&served, (&model, Some(&version)), &request, |model| json!({"name": &*model.name, "ready": true}))
-}
-
-pub(super) async fn config(served: State, Path(model): Path<String>, request: Request<Body>) -> Response {
-    about(&served, (&model, None), &request, |model| configuration(model))
-}
-
-pub(super) async fn config_of(
-    served: State,
-    Path((model, version)): Path<(String, String)>,
-    request: Request<Body>,
-) -> Response {
-    about(&served, (&model, Some(&version)), &request, |model| configuration(model))
-}
-
-pub(super) async fn stats(served: State, Path(model): Path<String>, request: Request<Body>) -> Response {
-    let metrics = &served.state.metrics;
-    about(&served, (&model, None), &request, |model| statistics::of(metrics, &[Arc::clone(model)]))
-}
-
-pub(super) async fn stats_of(
-    served: State,
-    Path((model, version)): Path<(String, String)>,
-    request: Request<Body>,
-) -> Response {
-    let metrics = &served.state.metrics;
-    about(&served, (&model, Some(&version)), &request, |model| statistics::of(metrics, &[Arc::clone(model)]))
-}
-
-pub(super) async fn all_stats(extract::State(served): State) -> Response {
+fn all_stats(served: &Served) -> Response {
     let models: Vec<Arc<Model>> = served.state.models.serving().values().cloned().collect();
     ok(&statistics::of(&served.state.metrics, &models))
 }
@@ -123,39 +107,6 @@ pub(super) async fn load_or_unload() -> Response {
     )
 }
 
-pub(super) async fn infer(
-    extract::State(served): State,
-    Path(model): Path<String>,
-    request: Request<Body>,
-) -> Response {
-    served.predict(request, route(&model, None)).await
-}
-
-pub(super) async fn infer_of(
-    extract::State(served): State,
-    Path((model, version)): Path<(String, String)>,
-    request: Request<Body>,
-) -> Response {
-    served.predict(request, route(&model, Some(&version))).await
-}
-
-fn route<'a>(model: &'a str, version: Option<&'a str>) -> Route<'a> {
-    Route { model: Some(model), version, reading: Reading::OpenInference, errors: ErrorForm::Text }
-}
-
-/// Answers a question about a model that is served.
-fn about(
-    served: &Served,
-    (model, version): (&str, Option<&str>),
-    request: &Request<Body>,
-    describe: impl FnOnce(&Arc<Model>) -> Value,
-) -> Response {
-    match found(served, model, version) {
-        Ok(model) => ok(&describe(&model)),
-        Err(rejection) => served.refuse(rejection, &asked(request.headers(), ErrorForm::Text)),
-    }
-}
-
 fn found(served: &Served, model: &str, version: Option<&str>) -> Result<Arc<Model>, Rejection> {
     served.predictions.available(Some(model))?;
     let model = served.state.models.resolve(Some(model))?;
@@ -171,7 +122,7 @@ fn describe(model: &Model) -> Value {
     let tensors = |specs: &[TensorSpec]| -> Vec<Value> {
         specs
             .iter()
-            .map(|spec| json!({"name": spec.name, "datatype": datatype(spec), "shape": shape(&spec.shape)}))
+            .map(|spec| json!({"name": spec.name, "datatype": spec.datatype(), "shape": spec.lengths()}))
             .collect()
     };
     json!({
@@ -190,13 +141,13 @@ fn configuration(model: &Model) -> Value {
         specs
             .iter()
             .map(|spec| {
-                let dims =
-                    if max_batch_size > 0 { spec.shape.get(1..).unwrap_or_default() } else { &spec.shape };
-                let data_type = match datatype(spec) {
+                let lengths = spec.lengths();
+                let dims = if max_batch_size > 0 { lengths.get(1..).unwrap_or_default() } else { &lengths };
+                let data_type = match spec.datatype() {
                     "BYTES" => "STRING",
                     other => other,
                 };
-                json!({"name": spec.name, "data_type": format!("TYPE_{data_type}"), "dims": shape(dims)})
+                json!({"name": spec.name, "data_type": format!("TYPE_{data_type}"), "dims": dims})
             })
             .collect()
     };
@@ -208,17 +159,4 @@ fn configuration(model: &Model) -> Value {
         "input": tensors(&model.signature.inputs),
         "output": tensors(&model.signature.outputs),
     })
-}
-
-pub(super) fn datatype(spec: &TensorSpec) -> &'static str {
-    spec.kind.inner().unwrap_or(spec.element).datatype()
-}
-
-/// Lengths; free dimensions are -1.
-pub(super) fn shape(dims: &[Dim]) -> Vec<i64> {
-    let length = |dim: &Dim| match dim {
-        Dim::Fixed(length) => i64::try_from(*length).unwrap_or(i64::MAX),
-        Dim::Any(_) => -1,
-    };
-    dims.iter().map(length).collect()
 }

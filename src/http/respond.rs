@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::time::{Instant, SystemTime};
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -246,6 +246,25 @@ pub(super) fn asked(headers: &axum::http::HeaderMap, errors: ErrorForm) -> Asked
         request_id: text("x-request-id"),
         codings: text("accept-encoding"),
     }
+}
+
+/// The response to a path that does not exist.
+pub(super) async fn not_found(uri: Uri) -> Response {
+    let message = format!("expected one of the paths that GET / lists, got {:.200?}", uri.path());
+    json_response(StatusCode::NOT_FOUND, json!({"error": message}).to_string().into_bytes(), None)
+}
+
+/// The response to a path that only knows the `allowed` methods.
+pub(super) fn not_allowed(allowed: &'static str, method: &Method) -> Response {
+    let mut response = wrong_method(method);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// The same without the header that names them.
+pub(super) fn wrong_method(method: &Method) -> Response {
+    let message = format!("expected a method of the header allow, got {method}");
+    json_response(StatusCode::METHOD_NOT_ALLOWED, json!({"error": message}).to_string().into_bytes(), None)
 }
 
 /// The response to a request that is known, and not answered.

@@ -1,16 +1,20 @@
 //! The one way of every protocol from an HTTP request to its response: admission, body, decoding, answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use axum::response::Response;
+use bytes::Bytes;
 
 use super::predictions::{Answer, Call, Predictions};
 use super::respond::{Asked, ErrorForm, asked, refuse, respond};
 use super::state::State;
 use super::status::CLIENT_CLOSED;
 use crate::decode::Protocol;
+use crate::engine::budget::Room;
 use crate::error::Rejection;
 use crate::headers::{CONTENT_TYPE, HEADER_LENGTH};
 use crate::ops::metrics::Metrics;
@@ -44,6 +48,16 @@ pub(super) enum Reading {
     Mlflow,
 }
 
+/// An admitted request with its whole body.
+pub(super) struct Received {
+    /// Those that the engine knows, by their names in Pub/Sub.
+    pub(super) headers: HashMap<String, String>,
+    pub(super) body: Bytes,
+    pub(super) room: Room,
+    /// The time until which it is to be answered.
+    pub(super) until: Instant,
+}
+
 impl Served {
     /// Answers a request for a prediction.
     pub(super) async fn predict(&self, request: Request<Body>, route: Route<'_>) -> Response {
@@ -61,11 +75,7 @@ impl Served {
 
     async fn answer(&self, all: &HeaderMap, body: Body, route: Route<'_>) -> Result<Answer, Rejection> {
         let Route { model, version, reading, .. } = route;
-        let predictions = &self.predictions;
-        let until = predictions.deadline(all)?;
-        predictions.admit(model, until)?;
-        let mut headers = super::request::headers(all);
-        let (body, room) = predictions.body(all, &mut headers, body, until).await?;
+        let Received { mut headers, body, room, until } = self.receive(all, body, model).await?;
         match reading {
             Reading::TfServing => {
                 headers.remove(HEADER_LENGTH);
@@ -90,7 +100,27 @@ impl Served {
             Reading::Mlflow => "/invocations",
         };
         let call = Call { model, version, headers: &mut headers, body, until, route };
-        Ok(predictions.answer(call, room, |request| check(&mut request.response.protocol, reading)).await)
+        Ok(self
+            .predictions
+            .answer(call, room, |request| check(&mut request.response.protocol, reading))
+            .await)
+    }
+
+    /// Admits a request, and reads its body.
+    ///
+    /// # Errors
+    /// Those of [`Predictions::deadline`], [`Predictions::admit`] and [`Predictions::body`].
+    pub(super) async fn receive(
+        &self,
+        all: &HeaderMap,
+        body: Body,
+        model: Option<&str>,
+    ) -> Result<Received, Rejection> {
+        let until = self.predictions.deadline(all)?;
+        self.predictions.admit(model, until)?;
+        let mut headers = super::request::headers(all);
+        let (body, room) = self.predictions.body(all, &mut headers, body, until).await?;
+        Ok(Received { headers, body, room, until })
     }
 
     /// Counts the responses of a request that is answered by other means.

@@ -7,20 +7,18 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use axum::extract::{self, Path};
-use axum::http::header::ALLOW;
-use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::http::{Method, Request, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::examples::{self, Verb};
-use super::respond::{ErrorForm, asked, json_response};
+use super::respond::{ErrorForm, asked, json_response, not_allowed};
 use super::route::{Reading, Route, Served};
 use super::state::State;
 use crate::error::{Code, Rejection};
 use crate::model::Model;
 use crate::names::quoted;
-use crate::tensor::ElementType;
-use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
+use crate::tensor::signature::TensorSpec;
 
 /// The label of the version that is served.
 const STABLE: &str = "stable";
@@ -62,11 +60,7 @@ pub(super) async fn model(
         _ => ("GET,HEAD", matches!(*request.method(), Method::GET | Method::HEAD)),
     };
     if !is_allowed {
-        let error = json!({"error": format!("expected the method {allowed}, got {}", request.method())});
-        let mut response =
-            json_response(StatusCode::METHOD_NOT_ALLOWED, error.to_string().into_bytes(), None);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-        return response;
+        return not_allowed(allowed, request.method());
     }
     let answered = match action {
         Action::Status => status(&served.state, model, version),
@@ -165,23 +159,18 @@ fn metadata(model: &Model) -> (StatusCode, Value) {
 }
 
 fn tensor_info(spec: &TensorSpec) -> Value {
-    let length = |dim: &Dim| match dim {
-        Dim::Fixed(length) => length.to_string(),
-        Dim::Any(_) => "-1".to_owned(),
-    };
-    let dims: Vec<Value> = spec.shape.iter().map(|dim| json!({"size": length(dim), "name": ""})).collect();
-    let element =
-        if spec.kind == ValueKind::Tensor { spec.element } else { spec.kind.inner().unwrap_or(spec.element) };
+    let dim = |length: i64| json!({"size": length.to_string(), "name": ""});
+    let dims: Vec<Value> = spec.lengths().into_iter().map(dim).collect();
     json!({
-        "dtype": data_type(element),
+        "dtype": data_type(spec.datatype()),
         "tensor_shape": {"dim": dims, "unknown_rank": false},
         "name": spec.name,
     })
 }
 
-/// The names of TensorFlow's `DataType`.
-fn data_type(element: ElementType) -> &'static str {
-    match element.datatype() {
+/// TensorFlow's name of an Open Inference Protocol's datatype.
+fn data_type(datatype: &str) -> &'static str {
+    match datatype {
         "BOOL" => "DT_BOOL",
         "UINT8" => "DT_UINT8",
         "UINT16" => "DT_UINT16",

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::predictions::{Answer, Call, Predictions};
 use super::respond::{Asked, ErrorForm, asked, count, error_response, json_response};
-use super::route::Served;
+use super::route::{Received, Served};
 use super::status::status;
 use crate::decode::Protocol;
 use crate::engine::budget::Room;
@@ -66,9 +66,7 @@ async fn answer(
     asked: &Asked,
 ) -> Result<Response, Rejection> {
     let predictions = &served.predictions;
-    let until = predictions.deadline(all)?;
-    predictions.admit(model, until)?;
-    let (body, _room) = predictions.body(all, &mut super::request::headers(all), body, until).await?;
+    let Received { body, room: _room, until, .. } = served.receive(all, body, model).await?;
     let files = files(body, boundary).await?;
     let mut answers = ask(predictions, &files, (model, version), until).await?;
     // All files are answered by one version: a new one came between them.

@@ -76,6 +76,17 @@ impl ValueKind {
 }
 
 impl TensorSpec {
+    /// The datatype of its values in the Open Inference Protocol.
+    pub fn datatype(&self) -> &'static str {
+        self.kind.inner().unwrap_or(self.element).datatype()
+    }
+
+    /// Lengths of its dimensions; -1 for free ones, as in the Open Inference Protocol.
+    pub fn lengths(&self) -> Vec<i64> {
+        let length = |dim: &Dim| dim.fixed().map_or(-1, |length| i64::try_from(length).unwrap_or(i64::MAX));
+        self.shape.iter().map(length).collect()
+    }
+
     /// A plain tensor.
     pub fn tensor(name: &str, element: ElementType, shape: Vec<Dim>) -> Self {
         Self { name: name.to_owned(), element, shape, kind: ValueKind::Tensor }

@@ -23,7 +23,7 @@ use self::messages::{
     Empty, HealthCheckRequest, HealthCheckResponse, ModelMetadata, ModelName, ServerMetadata, TensorMetadata,
     Verdict,
 };
-use super::open_inference::{EXTENSIONS, PLATFORM, datatype, shape};
+use super::open_inference::{EXTENSIONS, PLATFORM};
 use super::route::Served;
 use crate::decode::Limits;
 use crate::error::{Code, Rejection};
@@ -132,7 +132,7 @@ fn answer(served: &Served, method: &str, message: Bytes) -> Answered {
 }
 
 fn tensor(spec: &TensorSpec) -> TensorMetadata {
-    TensorMetadata { name: spec.name.clone(), datatype: datatype(spec).to_owned(), shape: shape(&spec.shape) }
+    TensorMetadata { name: spec.name.clone(), datatype: spec.datatype().to_owned(), shape: spec.lengths() }
 }
 
 fn check(served: &Served, message: Bytes) -> Answered {
