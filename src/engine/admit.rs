@@ -14,6 +14,14 @@ use crate::model::{Model, Models};
 /// Limits of every request, whichever transport brings it.
 pub const LIMITS: Limits = Limits::DEFAULT;
 
+/// A body larger than this, decompressed, is decoded where blocking is allowed.
+pub const LARGE_BODY: usize = 256 << 10;
+
+/// Decodes or compresses so many bytes: many of them block their thread for a while.
+pub fn may_block<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > LARGE_BODY { tokio::task::block_in_place(work) } else { work() }
+}
+
 /// The model that a request is for, and its conditions.
 #[derive(Debug)]
 pub struct Target {

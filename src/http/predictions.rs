@@ -5,6 +5,7 @@
 //! have a budget of bytes, and a request that would wait for longer than its deadline is refused at once.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use flate2::bufread::ZlibDecoder;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,21 +23,18 @@ use crate::config;
 use crate::decode::envelope::{self, Envelope, ResponseFormat};
 use crate::decode::reference::{self, Object, Reference};
 use crate::decode::{Id, Request};
-use crate::engine::admit::{self, LIMITS, Refusal, Target};
+use crate::engine::admit::{self, LARGE_BODY, LIMITS, Refusal, Target, may_block};
 use crate::engine::batch::Lane;
 use crate::engine::budget::{Budget, Memory, Room};
 use crate::engine::job::{Job, Origin, Outcome, Response};
 use crate::engine::queue::{Entry, Queues};
 use crate::error::{Code, Rejection};
-use crate::headers::Headers;
+use crate::headers::{CONTENT_ENCODING, Headers};
 use crate::model::{Model, Models};
 use crate::objects::{Failed, Fetched, Objects};
 use crate::ops::metrics::Metrics;
 use crate::ops::traces::{self, MessageTrace};
 use crate::reply_to::ReplyTo;
-
-/// A body larger than this, decompressed, is decoded where blocking is allowed.
-const LARGE_BODY: usize = 256 << 10;
 
 /// Share of the time until its deadline that a request may be expected to wait. The rest is for its own call,
 /// and for the error of the expectation.
@@ -155,7 +154,7 @@ impl Predictions {
     /// Reads a body, and takes room for what it decompresses to.
     ///
     /// # Errors
-    /// Those of [`request::body`] and [`request::inflate`].
+    /// Those of [`request::body`] and [`request::decompress`].
     pub(super) async fn body(
         &self,
         all: &HeaderMap,
@@ -164,12 +163,29 @@ impl Predictions {
         until: Instant,
     ) -> Result<(Bytes, Room), Rejection> {
         let (body, mut room) = request::body(all, body, self.max_body, &self.around.budget, until).await?;
-        let body = request::inflate(headers, body, &self.around.budget, &mut room)?;
+        if request::is_deflated(headers) {
+            headers.remove(CONTENT_ENCODING);
+            let body = self.decompress(ZlibDecoder::new(&*body), body.len(), &mut room)?;
+            return Ok((body, room));
+        }
         let weight = envelope::memory_bytes(Headers(headers), &body, &LIMITS);
         if weight > body.len() && !self.around.budget.try_grow(&mut room, weight) {
             return Err(request::no_room());
         }
         Ok((body, room))
+    }
+
+    /// Decompresses a body, of so many compressed bytes.
+    ///
+    /// # Errors
+    /// Those of [`request::decompress`].
+    pub(super) fn decompress(
+        &self,
+        body: impl Read,
+        compressed: usize,
+        room: &mut Room,
+    ) -> Result<Bytes, Rejection> {
+        tokio::task::block_in_place(|| request::decompress(body, compressed, &self.around.budget, room))
     }
 
     /// Reads a body as it is sent.
@@ -251,11 +267,9 @@ impl Predictions {
 
     /// Decodes a body, and a large one where that is allowed to block.
     async fn decode<T>(&self, body: &[u8], headers: Headers<'_>, read: impl FnOnce() -> T) -> T {
-        if envelope::memory_bytes(headers, body, &LIMITS) <= LARGE_BODY {
-            return read();
-        }
-        let _decoding = self.around.budget.decoding().await;
-        tokio::task::block_in_place(read)
+        let weight = envelope::memory_bytes(headers, body, &LIMITS);
+        let _decoding = if weight > LARGE_BODY { Some(self.around.budget.decoding().await) } else { None };
+        may_block(weight, read)
     }
 
     /// Reads the object that a request refers to, and decodes it.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Read as _;
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream};
@@ -153,29 +153,28 @@ pub(super) fn no_room() -> Rejection {
     Rejection::new(Code::Overloaded, "too many bytes of requests are in flight; try again later")
 }
 
-/// Decompresses a body of `content-encoding: deflate`, which is zlib (RFC 9110, section 8.4.1.2), and removes
-/// the header. Bodies of gzip are left to the decoder.
+/// True for `content-encoding: deflate`, which is zlib (RFC 9110, section 8.4.1.2). Bodies of gzip are left to
+/// the decoder.
+pub(super) fn is_deflated(headers: &HashMap<String, String>) -> bool {
+    headers.get(CONTENT_ENCODING.as_str()).is_some_and(|coding| coding.trim().eq_ignore_ascii_case("deflate"))
+}
+
+/// Decompresses a body of so many `compressed` bytes. Each part takes room before it is kept.
 ///
 /// # Errors
-/// `INVALID_INPUT` for what is no zlib, `INPUT_TOO_LARGE`, `OVERLOADED` without room in the budget.
-pub(super) fn inflate(
-    headers: &mut HashMap<String, String>,
-    body: Bytes,
+/// `INVALID_INPUT` for what cannot be decompressed, `INPUT_TOO_LARGE`, `OVERLOADED` without room in the budget.
+pub(super) fn decompress(
+    mut body: impl Read,
+    compressed: usize,
     budget: &Budget,
     room: &mut Room,
 ) -> Result<Bytes, Rejection> {
-    let is_deflate = |value: &String| value.trim().eq_ignore_ascii_case("deflate");
-    if !headers.get(CONTENT_ENCODING.as_str()).is_some_and(is_deflate) {
-        return Ok(body);
-    }
-    headers.remove(CONTENT_ENCODING.as_str());
     let most = Limits::DEFAULT.max_body_bytes;
-    let mut decoder = flate2::bufread::ZlibDecoder::new(&*body);
     let (mut out, mut block) = (Vec::new(), vec![0; 64 << 10]);
     loop {
-        let read = decoder.read(&mut block).map_err(|error| {
+        let read = body.read(&mut block).map_err(|error| {
             Rejection::invalid(format!(
-                "expected a body compressed by zlib, as content-encoding says, got an error: {error}"
+                "expected a body compressed as its header says, got an error: {error}"
             ))
         })?;
         if read == 0 {
@@ -186,7 +185,7 @@ pub(super) fn inflate(
                 format!("expected at most {most} bytes after decompression, got more; send several requests");
             return Err(Rejection::new(Code::InputTooLarge, message));
         }
-        if !budget.try_grow(room, body.len() + out.len() + read) {
+        if !budget.try_grow(room, compressed + out.len() + read) {
             return Err(no_room());
         }
         out.extend_from_slice(&block[..read]);

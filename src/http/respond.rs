@@ -18,6 +18,7 @@ use crate::decode::Id;
 use crate::decode::envelope::{self, ResponseFormat};
 use crate::encode;
 use crate::encode::envelope::{ResponseMetadata, Wrapped, wrap};
+use crate::engine::admit::may_block;
 use crate::engine::budget::Memory;
 use crate::error::{Code, Rejection};
 use crate::model::Model;
@@ -86,12 +87,13 @@ pub(super) fn respond(answer: Answer, asked: &Asked, metrics: &Metrics) -> Respo
         is_ok: code.is_ok(),
         now: SystemTime::now(),
     };
-    let Wrapped { body: mut bytes, headers } = wrap(body, &format, &metadata);
+    let length = body.bytes.len();
+    let Wrapped { body: mut bytes, headers } = may_block(length, || wrap(body, &format, &metadata));
     let accepts_deflate =
         || asked.codings.as_deref().is_some_and(|codings| envelope::accepts(codings, "deflate"));
     let is_deflated = can_be_compressed && !format.gzip && accepts_deflate();
     if is_deflated {
-        bytes = deflate(&bytes);
+        bytes = may_block(length, || deflate(&bytes));
     }
     memory.respond(bytes.len());
     let mut response = Response::new(Body::from(Bytes::from_owner(Counted { bytes, _memory: memory })));

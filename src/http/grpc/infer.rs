@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::messages::{
     Contents, InferRequest, InferResponse, InputTensor, TensorMetadata, Value as Parameter,
 };
-use super::{Answered, Status, encode, parse, unframe};
+use super::{Answered, Status, encode, parse};
 use crate::decode::Protocol;
 use crate::encode::Body as Encoded;
 use crate::error::{Code, Rejection};
@@ -50,8 +50,8 @@ async fn answer(
     };
     let predictions = &served.predictions;
     let until = predictions.deadline(headers).map_err(unrouted)?;
-    let (body, room) = predictions.raw_body(headers, body, until).await.map_err(unrouted)?;
-    let request: InferRequest = unframe(headers, body).and_then(parse).map_err(unrouted)?;
+    let (message, room) = super::message(predictions, headers, body, until).await.map_err(unrouted)?;
+    let request: InferRequest = parse(message).map_err(unrouted)?;
     predictions.admit(Some(&request.model_name), until).map_err(unrouted)?;
     let (body, json_length) = to_rest(&request).map_err(unrouted)?;
     let mut known = HashMap::from([

@@ -6,7 +6,7 @@
 mod infer;
 mod messages;
 
-use std::io::Read as _;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{self, Path};
@@ -14,6 +14,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, Request};
 use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
+use flate2::bufread::{GzDecoder, ZlibDecoder};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -24,11 +25,14 @@ use self::messages::{
     Verdict,
 };
 use super::open_inference::{EXTENSIONS, PLATFORM};
+use super::predictions::Predictions;
 use super::route::Served;
-use crate::decode::Limits;
+use crate::engine::budget::Room;
 use crate::error::{Code, Rejection};
 use crate::tensor::signature::TensorSpec;
 
+/// Bytes before each message: whether it is compressed, and its length.
+const PREFIX: usize = 5;
 const TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Characters of a message's text that are percent-encoded, beside those beyond ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
@@ -71,12 +75,10 @@ pub(super) async fn inference(
     if method == "ModelInfer" {
         return infer::infer(&served, request).await;
     }
-    let (parts, body) = request.into_parts();
-    let answered = match message(&served, &parts.headers, body).await {
+    respond(match read(&served, request).await {
         Ok(message) => answer(&served, &method, message),
-        Err(status) => Err(status),
-    };
-    respond(answered)
+        Err(rejection) => Err(rejection.into()),
+    })
 }
 
 /// `/grpc.health.v1.Health/METHOD`.
@@ -85,12 +87,19 @@ pub(super) async fn health(
     Path(method): Path<String>,
     request: Request<Body>,
 ) -> Response {
-    let (parts, body) = request.into_parts();
-    respond(match message(&served, &parts.headers, body).await {
+    respond(match read(&served, request).await {
         Ok(message) if method == "Check" => check(&served, message),
         Ok(_) => Err(unimplemented(&method)),
-        Err(status) => Err(status),
+        Err(rejection) => Err(rejection.into()),
     })
+}
+
+/// Reads the message of a call that is no prediction.
+async fn read(served: &Served, request: Request<Body>) -> Result<Bytes, Rejection> {
+    let (parts, body) = request.into_parts();
+    let until = served.predictions.deadline(&parts.headers)?;
+    let (message, _room) = message(&served.predictions, &parts.headers, body, until).await?;
+    Ok(message)
 }
 
 fn answer(served: &Served, method: &str, message: Bytes) -> Answered {
@@ -148,46 +157,36 @@ fn unimplemented(method: &str) -> Status {
     Status { code: UNIMPLEMENTED, message: format!("the method {method:.100?} is not supported") }
 }
 
-/// Reads the one message of a call that is no prediction.
-async fn message(served: &Served, headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
-    let until = served.predictions.deadline(headers)?;
-    let (body, _room) = served.predictions.raw_body(headers, body, until).await?;
-    Ok(unframe(headers, body)?)
-}
-
-/// The message of a unary call.
+/// Reads the one message of a call, and keeps room for it.
 ///
 /// # Errors
-/// `INVALID_INPUT` for another number of messages, or a compression that is not supported.
-fn unframe(headers: &HeaderMap, mut body: Bytes) -> Result<Bytes, Rejection> {
-    let frame = |length: Option<&[u8; 4]>| length.map(|length| u32::from_be_bytes(*length) as usize);
-    let is_whole = body.len() >= 5 && frame(body[1..].first_chunk()) == Some(body.len() - 5);
-    if !is_whole {
+/// `INVALID_INPUT` for another number of messages, or a compression that is not supported; those of
+/// [`Predictions::raw_body`] and [`Predictions::decompress`].
+async fn message(
+    predictions: &Predictions,
+    headers: &HeaderMap,
+    body: Body,
+    until: Instant,
+) -> Result<(Bytes, Room), Rejection> {
+    let (mut body, mut room) = predictions.raw_body(headers, body, until).await?;
+    let length = body.get(1..).and_then(|rest| rest.first_chunk());
+    let length = length.map(|length| u32::from_be_bytes(*length) as usize);
+    if length.is_none_or(|length| length != body.len() - PREFIX) {
         return Err(Rejection::invalid("expected one message of gRPC, got another number of bytes"));
     }
-    let message = body.split_off(5);
+    let (message, compressed) = (body.split_off(PREFIX), body.len());
     if body[0] == 0 {
-        return Ok(message);
+        return Ok((message, room));
     }
-    let encoding = headers.get("grpc-encoding").map_or(&b""[..], |encoding| encoding.as_bytes());
-    let most = Limits::DEFAULT.max_body_bytes;
-    let mut out = Vec::new();
-    let room = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    let read = match encoding {
-        b"gzip" => flate2::bufread::GzDecoder::new(&*message).take(room).read_to_end(&mut out),
-        b"deflate" => flate2::bufread::ZlibDecoder::new(&*message).take(room).read_to_end(&mut out),
+    let message = match headers.get("grpc-encoding").map_or(&b""[..], |encoding| encoding.as_bytes()) {
+        b"gzip" => predictions.decompress(GzDecoder::new(&*message), compressed, &mut room)?,
+        b"deflate" => predictions.decompress(ZlibDecoder::new(&*message), compressed, &mut room)?,
         _ => {
-            return Err(Rejection::invalid(
-                "expected grpc-encoding gzip or deflate for a compressed message",
-            ));
+            let message = "expected grpc-encoding gzip or deflate for a compressed message";
+            return Err(Rejection::invalid(message));
         }
     };
-    read.map_err(|error| Rejection::invalid(format!("cannot decompress the message: {error}")))?;
-    if out.len() > most {
-        let message = format!("expected at most {most} bytes after decompression, got more");
-        return Err(Rejection::new(Code::InputTooLarge, message));
-    }
-    Ok(out.into())
+    Ok((message, room))
 }
 
 fn parse<M: Message + Default>(message: Bytes) -> Result<M, Rejection> {
@@ -198,7 +197,7 @@ fn parse<M: Message + Default>(message: Bytes) -> Result<M, Rejection> {
 #[expect(clippy::unnecessary_wraps, reason = "the last step of every answer")]
 fn encode(message: &impl Message) -> Answered {
     let length = message.encoded_len();
-    let mut out = BytesMut::with_capacity(5 + length);
+    let mut out = BytesMut::with_capacity(PREFIX + length);
     out.put_u8(0);
     out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     message.encode(&mut out).expect("the buffer has room for the message");

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::blocked_keys::Delivered;
-use super::take::{Intake, Referred, Whole, job, may_block};
+use super::take::{Intake, Referred, Whole, job};
 use crate::decode::envelope::{self, Envelope};
 use crate::decode::reference::Object;
-use crate::engine::admit::{self, LIMITS, Refusal};
+use crate::engine::admit::{self, LIMITS, Refusal, may_block};
 use crate::engine::job::Job;
 use crate::headers::Headers;
 use crate::objects::{Failed, Fetched};

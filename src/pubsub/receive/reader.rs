@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocked_keys::Delivered;
 use super::follow::Fetches;
-use super::take::{Intake, LARGE_BODY};
+use super::take::Intake;
 use crate::decode::reference;
+use crate::engine::admit::LARGE_BODY;
 use crate::engine::job::Job;
 use crate::headers::{self, Headers};
 use crate::ops::health::Pulse;

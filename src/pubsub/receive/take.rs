@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::blocked_keys::Lanes;
 use crate::decode::reference::{Object, Reference};
 use crate::decode::{Request, envelope};
-use crate::engine::admit::{self, LIMITS, Refusal, Target};
+use crate::engine::admit::{self, LARGE_BODY, LIMITS, Refusal, Target, may_block};
 use crate::engine::budget::{Budget, Memory, Room};
 use crate::engine::job::{Job, Origin};
 use crate::engine::quarantine::Quarantine;
@@ -27,8 +27,6 @@ use crate::pubsub::flow::Flow;
 use crate::pubsub::ordering::Order;
 use crate::pubsub::ticket::Ticket;
 
-/// A body larger than this, decompressed, is decoded where blocking is allowed.
-pub(super) const LARGE_BODY: usize = 256 << 10;
 /// Objects fetched at a time: enough for one connection's delays to hide behind the others.
 const AT_A_TIME: usize = 16;
 
@@ -167,11 +165,6 @@ impl Intake {
     pub(super) fn is_quarantined(&self, delivery: &Delivery) -> bool {
         delivery.turn.is_none() && self.quarantine.holds(delivery.attempt)
     }
-}
-
-/// Decodes a body of this weight: a large one blocks its thread for a while.
-pub(super) fn may_block<T>(weight: usize, decode: impl FnOnce() -> T) -> T {
-    if weight > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() }
 }
 
 /// Reads a request that came whole.
