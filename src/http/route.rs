@@ -65,7 +65,8 @@ impl Served {
         let asked = asked(&parts.headers, route.errors);
         let metrics = &self.state.metrics;
         let unanswered = Unanswered(metrics);
-        let response = match self.answer(&parts.headers, body, route).await {
+        // Boxed, since every layer of the router would move it.
+        let response = match Box::pin(self.answer(&parts.headers, body, route)).await {
             Ok(answer) => respond(answer, &asked, metrics),
             Err(rejection) => refuse(rejection, &asked, metrics),
         };
