@@ -3,6 +3,7 @@ use std::io::{Read as _, Write as _};
 use serde_json::json;
 
 use super::{instances, post, serve_wine, value};
+use crate::requests::references::{ALLOWED, store, wine_world};
 use crate::requests::zoo::equal;
 use crate::support::command::predictd;
 use crate::support::harness::{http, outcome, repository, temporary};
@@ -272,6 +273,25 @@ async fn a_cloud_event_is_answered_by_one() {
         ("prediction-r-1".to_owned(), "caf%C3%A9".to_owned())
     );
     assert_eq!((header("ce-causationid"), header("x-request-id")), ("7".to_owned(), "r-1".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reference_is_followed_into_allowed_buckets() {
+    let world = wine_world().await;
+    let worker = world.ready_worker(&[ALLOWED]).await;
+    store(&world, "inputs", "rows.json", instances(2), "application/json");
+    let expected = value(&post(&worker, "/predict", &[], instances(2)).await.2);
+    let by_body = json!({"dataref": "gs://inputs/rows.json"}).to_string();
+    let (status, _, body) = post(&worker, "/predict", &[], by_body).await;
+    assert_eq!((status, value(&body)), (200, expected.clone()));
+    let by_header = [("dataref", "gs://inputs/rows.json")];
+    let (status, _, body) = post(&worker, "/predict", &by_header, "").await;
+    assert_eq!((status, value(&body)), (200, expected));
+    for (object, status) in [("inputs/none.json", 400), ("secret/rows.json", 403)] {
+        let body = json!({"dataref": format!("gs://{object}")}).to_string();
+        let (got, _, body) = post(&worker, "/predict", &[], body).await;
+        assert_eq!(got, status, "{}", value(&body));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
