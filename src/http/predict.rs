@@ -22,7 +22,8 @@ pub(super) async fn predict(
     };
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if let Some(boundary) = kind.and_then(|kind| multer::parse_boundary(kind).ok()) {
-        return upload::predict(&served, request, &boundary, model.as_deref(), version.as_deref()).await;
+        let upload = upload::predict(&served, request, &boundary, model.as_deref(), version.as_deref());
+        return Box::pin(upload).await;
     }
     let route = Route {
         model: model.as_deref(),

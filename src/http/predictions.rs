@@ -235,7 +235,8 @@ impl Predictions {
             Some(mut reference) => {
                 drop(room);
                 let format = std::mem::take(&mut reference.response_format);
-                self.fetch(*reference, headers, until, format, &mut memory).await
+                // Boxed, since it is large, and every request would have room for it.
+                Box::pin(self.fetch(*reference, headers, until, format, &mut memory)).await
             }
             None => {
                 memory.hold(envelope::memory_bytes(Headers(headers), &body, &LIMITS), room);

@@ -174,3 +174,25 @@ impl Drop for Unanswered<'_> {
         self.0.http_responded(CLIENT_CLOSED);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every request moves its future a few times: rare paths with large ones must be boxed.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        let (reading, errors) = (Reading::ByType, ErrorForm::Predictd);
+        let route = Route { model: None, version: None, reading, errors };
+        let answer = size(|(served, headers, body): (&'static Served, &'static HeaderMap, Body)| {
+            served.answer(headers, body, route)
+        });
+        assert!(answer < 3000, "{answer} bytes");
+        let handler = size(|(served, request)| super::super::predict::predict(served, request));
+        assert!(handler < 3000, "{handler} bytes");
+    }
+}
