@@ -167,6 +167,9 @@ fn is_rows(protocol: &Protocol) -> Result<(), Rejection> {
     }
 }
 
+/// An unknown type of a file is a mistake in the body, not the type of the body: 400, which FastAPI's clients
+/// expect.
 fn in_file(file: &File, rejection: &Rejection) -> Rejection {
-    Rejection::new(rejection.code, format!("file {:.100?}: {rejection}", file.name))
+    let code = if rejection.code == Code::UnsupportedType { Code::InvalidInput } else { rejection.code };
+    Rejection::new(code, format!("file {:.100?}: {rejection}", file.name))
 }

@@ -42,7 +42,7 @@ def streamlit(url: str) -> None:
     response = requests.post(f"{url}/predict?model=photos", files={"file": ("x.jpg", image, "image/jpeg")}, timeout=30)
     assert response.status_code == 200 and response.json()["prediction"], response.text
     response = requests.post(f"{url}/predict?model=wine", files={"file": ("x.gif", b"GIF89a", "image/gif")}, timeout=30)
-    assert response.status_code == 415 and response.json()["detail"], response.text
+    assert response.status_code == 400 and response.json()["detail"], response.text
 
 
 def curl(url: str) -> None:

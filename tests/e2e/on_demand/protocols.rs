@@ -87,7 +87,7 @@ async fn uploads_are_one_request_a_file() {
     assert_eq!(answer["predictions"], single["predictions"]);
 
     let (status, answer) = upload(&[file("a.tiff", "image/tiff", "x")]).await;
-    assert_eq!((status, &answer["error"]["code"]), (415, &json!("INVALID_INPUT")));
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("INVALID_INPUT")));
     assert_eq!(answer["detail"], answer["error"]["message"]);
     assert!(answer["detail"].as_str().unwrap().starts_with("file \"a.tiff\": content-type"), "{answer}");
     let (status, answer) = upload(&[]).await;

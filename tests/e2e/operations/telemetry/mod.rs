@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, status};
 use serde_json::json;
 
 use crate::support::collector::{Collector, Protocol, Received, hex, text};
-use crate::support::harness::{Worker, World, outcome, repository};
+use crate::support::harness::{Worker, World, http, outcome, repository};
 use crate::support::oracle::wine;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -230,6 +230,33 @@ async fn a_refused_request_has_its_error_in_the_trace() {
     assert!(is_error(process));
     assert_eq!(text(&process.attributes, "error.type").as_ref(), Some(code));
     assert!(!is_error(named(&spans, "publish prediction-responses")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_over_http_continues_the_trace_of_its_client() {
+    let (world, collector) = (world().await, Collector::start(Protocol::Http).await);
+    let worker = exporting(&world, &collector, &[]).await;
+    let url = format!("http://{}/v1/models/wine:predict", worker.address().await);
+    let ask = async |body: String| {
+        let request = http().post(&url).header("traceparent", SAMPLED).body(body);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(wine().request(&[3])).await, 200);
+    let spans = collector.trace(TRACE, 2).await;
+    let server = named(&spans, "POST /v1/models/{model}:predict");
+    let predict = named(&spans, "predict wine");
+    assert_eq!(hex(&server.parent_span_id), "b7ad6b7169203331");
+    assert_eq!(predict.parent_span_id, server.span_id);
+    assert_eq!(server.kind(), SpanKind::Server);
+    assert_eq!(text(&server.attributes, "http.response.status_code").as_deref(), Some("200"));
+    assert!(!is_error(server));
+    // A mistake of the client is no error of the server.
+    assert_eq!(ask("no request".to_owned()).await, 400);
+    let spans = collector.trace(TRACE, 3).await;
+    let is_refused = |span: &&Span| text(&span.attributes, "error.type").as_deref() == Some("INVALID_INPUT");
+    let refused = spans.iter().find(is_refused).unwrap();
+    assert_eq!(text(&refused.attributes, "http.response.status_code").as_deref(), Some("400"));
+    assert!(!is_error(refused));
 }
 
 fn total(metrics: &[Metric], name: &str) -> Option<i64> {
