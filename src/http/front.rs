@@ -13,6 +13,7 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
+use super::console;
 use super::grpc;
 use super::tokens::Tokens;
 
@@ -25,12 +26,18 @@ pub(super) const OPEN: [&str; 4] = ["/health", "/ready", "/ping", grpc::HEALTH];
 pub(super) struct Front {
     router: TowerToHyperService<Router>,
     tokens: Option<Arc<Tokens>>,
+    has_console: bool,
     stop: CancellationToken,
 }
 
 impl Front {
-    pub(super) fn new(router: Router, tokens: Option<Arc<Tokens>>, stop: CancellationToken) -> Self {
-        Self { router: TowerToHyperService::new(router), tokens, stop }
+    pub(super) fn new(
+        router: Router,
+        tokens: Option<Arc<Tokens>>,
+        has_console: bool,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { router: TowerToHyperService::new(router), tokens, has_console, stop }
     }
 
     /// Cancelled once the worker stops.
@@ -67,6 +74,9 @@ impl Front {
         let own_health = std::env::var("AIP_HEALTH_ROUTE");
         let path = request.uri().path();
         if OPEN.contains(&path) || own_health.is_ok_and(|health| health == path) {
+            return true;
+        }
+        if self.has_console && console::is_page(path, request.headers()) {
             return true;
         }
         let given = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));

@@ -36,8 +36,11 @@ pub struct Recent {
     start: Instant,
     versions: Mutex<HashMap<Name, Arc<Mutex<Series>>>>,
     /// Rows that waited, by model and, with no name, of all models.
-    waiting: Mutex<HashMap<Arc<str>, VecDeque<(u64, usize)>>>,
+    waiting: Mutex<HashMap<Arc<str>, Waiting>>,
 }
+
+/// Steps in which rows waited, oldest first, and the most at once.
+type Waiting = VecDeque<(u64, usize)>;
 
 /// Steps with requests, oldest first.
 type Series = VecDeque<Step>;
