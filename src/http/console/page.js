@@ -78,6 +78,7 @@ function errorOf(text) {
 }
 
 function askForToken(wasWrong) {
+  state.isLocked = true;
   if ($("token").hidden) {
     $("token").hidden = false;
     for (const view of ["try", "now", "models"]) $(view).hidden = true;
@@ -90,7 +91,8 @@ $("token").addEventListener("submit", async (event) => {
   event.preventDefault();
   sessionStorage.setItem("predictd-token", $("token-value").value.trim());
   $("token-error").textContent = "";
-  if (await poll()) {
+  state.isLocked = false;
+  if ((await poll()) && !state.isLocked) {
     $("token").hidden = true;
     $("token-value").value = "";
     show();
@@ -127,7 +129,7 @@ async function poll() {
     else if (error.status !== 401) say("trouble", error.message);
   }
   clearTimeout(timer);
-  if (!document.hidden && $("token").hidden) timer = setTimeout(poll, isAnswered ? POLL : 1000);
+  if (!document.hidden && !state.isLocked) timer = setTimeout(poll, isAnswered ? POLL : 1000);
   return isAnswered;
 }
 
@@ -145,8 +147,12 @@ function modelsChanged() {
     const names = Object.keys(state.info.models);
     const served = names.filter((name) => state.info.models[name].serving);
     const first = names.includes(wanted) ? wanted : served[0] ?? names[0];
-    if (first) choose(first);
-    else about();
+    if (first) {
+      choose(first);
+    } else {
+      about();
+      fill();
+    }
   } else if (version !== state.form?.version) {
     const what = version ? `is served by version ${version} now` : "is not served any more";
     say("news", `The model ${state.current} ${what}.`);
@@ -155,6 +161,7 @@ function modelsChanged() {
     about();
     versions();
   }
+  if (!$("model-list").hidden) openList(list.isAll);
   if (view() === "models") showModels();
 }
 
@@ -166,7 +173,7 @@ const view = () => {
 };
 
 function show() {
-  if (!$("token").hidden) return;
+  if (state.isLocked) return;
   const current = view();
   for (const name of ["try", "now", "models"]) $(name).hidden = name !== current;
   for (const link of document.querySelectorAll("nav a")) {
@@ -192,9 +199,10 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 // ---- the list of models
 
-const list = { names: [], at: -1 };
+const list = { names: [], at: -1, isAll: true };
 
 function openList(all) {
+  list.isAll = all;
   const typed = all ? "" : $("model").value.trim().toLowerCase();
   const names = Object.keys(state.info?.models ?? {});
   const found = names.filter((name) => name.toLowerCase().includes(typed));
