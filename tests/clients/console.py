@@ -287,6 +287,7 @@ def trouble(browser, folder: pathlib.Path) -> None:
         put(folder, "slow", "faults/slow/1")
         page.locator("#model").click()
         page.locator("#model-list li", has_text="slow").click()
+        page.locator("input[name=way][value=json]").check()
         page.locator("#json").fill('{"instances": [3000]}')
         page.locator("#predict").click()
         expect(page.locator("#result .meta")).to_contain_text("status 200")

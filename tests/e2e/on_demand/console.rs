@@ -32,3 +32,19 @@ fn browse(scenario: &str) {
 fn people_predict_in_a_browser() {
     browse("basics");
 }
+
+/// Tokens, no model yet, a version change, a refused version, overload, a worker that is killed and starts again.
+#[test]
+fn the_page_stays_useful_under_trouble() {
+    browse("trouble");
+}
+
+/// `UPDATE_SNAPSHOTS=1` takes the picture of the README anew.
+#[test]
+fn the_picture_of_the_readme_is_small() {
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        browse("screenshot");
+    }
+    let bytes = std::fs::metadata(repository().join("docs/console.png")).unwrap().len();
+    assert!(bytes < 60_000, "{bytes} bytes");
+}
