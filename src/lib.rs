@@ -13,6 +13,7 @@
 //! | [`objects`] | objects of buckets that requests refer to |
 //! | [`lifecycle`] | model versions, from their source into service |
 //! | [`engine`] | requests in, responses out, for any transport |
+//! | [`sample`] | sample requests of a model |
 //! | [`model`] | a loaded version: its files, its graphs, how its requests are batched |
 //! | [`stages`] | tasks and threads by name, and the end of the worker when one of them fails |
 //! | [`ops`] | health, logs, metrics and traces |
@@ -50,6 +51,7 @@ pub mod prepare;
 pub mod pubsub;
 pub mod reply_to;
 pub mod rfc3339;
+pub mod sample;
 pub mod stages;
 pub mod tensor;
 pub mod yaml;

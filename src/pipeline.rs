@@ -148,8 +148,12 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
         not_served,
     };
     let tokens = config.http.tokens_file.as_deref().map(|path| Tokens::open(path).map(Arc::new));
-    let options =
-        http::Options { listen: config.http.listen, tokens: tokens.transpose()?, stop: stop.clone() };
+    let options = http::Options {
+        listen: config.http.listen,
+        tokens: tokens.transpose()?,
+        console: config.http.console,
+        stop: stop.clone(),
+    };
     // Serves through the drain, so that probes see it.
     let server = http::Server::start(options, state, predictions.clone()).await?;
     if let Some(predictions) = predictions {

@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::sample::{Sample, samples};
+use super::sample::samples;
 use crate::http::info::VersionInfo;
 use crate::model::Models;
 use crate::model::bundle::declaration::Declaration;
+use crate::sample::Sample;
 use crate::tensor::signature::TensorSpec;
 
 /// Most characters of a command on a terminal.

@@ -163,6 +163,7 @@ pub const KEYS: &[Key] = &[
         .hint(DURATION_HINT),
     optional("http.tokens_file", "", Kind::Path)
         .hint("write the path of a file with one token a line, or leave it out to have no authentication"),
+    optional("http.console", "true", Kind::Flag).hint("write false to have no page for browsers at /"),
     optional("shutdown.grace", "10s", Kind::Duration(Duration::ZERO..=Duration::from_secs(3600)))
         .hint(DURATION_HINT),
 ];

@@ -167,6 +167,8 @@ pub struct Http {
     pub timeout: Duration,
     /// Bearer tokens, one a line; `None`: no authentication.
     pub tokens_file: Option<PathBuf>,
+    /// Browsers get the console at `/`.
+    pub console: bool,
 }
 
 /// Settings of the shutdown.

@@ -23,6 +23,7 @@ pub async fn measure<R: ReplyTo + Send + 'static>(queues: Arc<Queues<R>>, metric
         let work = queues.work();
         metrics.utilisation.set(load.utilisation(&work, Instant::now()));
         metrics.queue_seconds.set(backlog(&work).as_secs_f64());
+        metrics.recent.waits(&queues.waiting(), Instant::now());
     }
 }
 

@@ -142,6 +142,13 @@ impl<R: ReplyTo + Send + 'static> Queues<R> {
         state.queues.values().map(|queue| (Arc::clone(&queue.throughput), queue.backlog())).collect()
     }
 
+    /// Models with rows that wait, and their number.
+    pub(super) fn waiting(&self) -> Vec<(Arc<str>, usize)> {
+        let state = self.lock();
+        let waiting = state.queues.iter().map(|(model, queue)| (Arc::clone(model), queue.backlog().rows));
+        waiting.filter(|(_, rows)| *rows > 0).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<R>> {
         lock(&self.state)
     }

@@ -13,6 +13,7 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
+use super::console;
 use super::grpc;
 use super::tokens::Tokens;
 
@@ -27,13 +28,19 @@ pub(super) struct Front {
     tokens: Option<Arc<Tokens>>,
     /// The path that Vertex AI probes.
     own_probe: Option<Arc<str>>,
+    has_console: bool,
     stop: CancellationToken,
 }
 
 impl Front {
-    pub(super) fn new(router: Router, tokens: Option<Arc<Tokens>>, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        router: Router,
+        tokens: Option<Arc<Tokens>>,
+        has_console: bool,
+        stop: CancellationToken,
+    ) -> Self {
         let own_probe = std::env::var("AIP_HEALTH_ROUTE").ok().map(Arc::from);
-        Self { router: TowerToHyperService::new(router), tokens, own_probe, stop }
+        Self { router: TowerToHyperService::new(router), tokens, own_probe, has_console, stop }
     }
 
     /// Cancelled once the worker stops.
@@ -69,6 +76,9 @@ impl Front {
         let Some(tokens) = &self.tokens else { return true };
         let path = request.uri().path();
         if OPEN.contains(&path) || self.own_probe.as_deref() == Some(path) {
+            return true;
+        }
+        if self.has_console && console::is_page(path, request.headers()) {
             return true;
         }
         let given = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));

@@ -1,9 +1,11 @@
 //! The transport HTTP: predictions on demand, and pages for operators and probes.
 //!
 //! [`connections`] accepts clients, [`front`] checks tokens, and a file for each protocol routes its paths to
-//! [`route`], which takes a request to the engine by [`predictions`] and [`respond`]s.
+//! [`route`], which takes a request to the engine by [`predictions`] and [`respond`]s. [`console`] is the page
+//! for browsers.
 
 mod connections;
+mod console;
 mod examples;
 mod front;
 mod grpc;
@@ -26,13 +28,13 @@ mod upload;
 mod vertex_ai;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Router, extract};
@@ -74,6 +76,8 @@ pub struct Server {
 pub struct Options {
     pub listen: SocketAddr,
     pub tokens: Option<Arc<Tokens>>,
+    /// Browsers get the console at `/`.
+    pub console: bool,
     /// Once it is cancelled, connections are closed after the response that is being sent.
     pub stop: CancellationToken,
 }
@@ -88,7 +92,7 @@ impl Server {
         state: State,
         predictions: Option<Arc<Predictions>>,
     ) -> anyhow::Result<Self> {
-        let Options { listen, tokens, stop } = options;
+        let Options { listen, tokens, console, stop } = options;
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))
@@ -101,6 +105,11 @@ impl Server {
             predictions = predictions.is_some(),
             "http: /health /ready /info /metrics"
         );
+        if console {
+            let host = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+            let url = format!("http://{}/", SocketAddr::new(host, address.port()));
+            tracing::info!(url, "console: a page for browsers");
+        }
         if tokens.is_none() && predictions.is_some() && !address.ip().is_loopback() {
             tracing::warn!(
                 %address,
@@ -111,7 +120,8 @@ impl Server {
         // A listener belongs to the runtime that it is registered with, which is that of the other threads.
         let listener = listener.into_std()?;
         let (stop_serving, stopped) = oneshot::channel();
-        let front = Front::new(router(state, predictions, tokens.is_some()), tokens, stop);
+        let router = router(state, predictions, tokens.is_some(), console);
+        let front = Front::new(router, tokens, console, stop);
         let serve = async move {
             tokio::select! {
                 served = connections.serve(listener, front) => served,
@@ -139,13 +149,26 @@ impl Server {
     }
 }
 
-fn router(state: State, predictions: Option<Arc<Predictions>>, has_tokens: bool) -> Router {
+fn router(
+    state: State,
+    predictions: Option<Arc<Predictions>>,
+    has_tokens: bool,
+    has_console: bool,
+) -> Router {
+    let index = get(move |headers: HeaderMap| async move {
+        match has_console && console::is_browser(&headers) {
+            true => console::page(&headers),
+            false => ([(CONTENT_TYPE, "application/json")], ROUTES).into_response(),
+        }
+    });
+    let console = if has_console { console::routes(predictions.is_some()) } else { Router::new() };
     let operations = Router::new()
-        .route("/", get(|| async { ([(CONTENT_TYPE, "application/json")], ROUTES) }))
+        .route("/", index)
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/info", Page::route("application/json", info::render))
         .route("/metrics", Page::route(OPENMETRICS, |state| state.metrics.render()))
+        .merge(console)
         .with_state(state.clone());
     let Some(predictions) = predictions else { return operations };
     let served = Served { state, predictions };

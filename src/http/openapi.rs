@@ -25,7 +25,7 @@ enum Kind {
 }
 
 const ENTRIES: &[Entry] = &[
-    ("/", "get", "The routes", Kind::Page),
+    ("/", "get", "The routes; for a browser the console", Kind::Page),
     ("/health", "get", "Alive; 503 when a stage is stuck", Kind::Probe),
     ("/ready", "get", "Ready; 503 and why while requests are not answered", Kind::Probe),
     ("/info", "get", "Models, versions, signatures, and why versions are refused", Kind::Page),

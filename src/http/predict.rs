@@ -35,7 +35,7 @@ pub(super) async fn predict(
 }
 
 /// `model=M&version=V`.
-fn target(query: &str) -> Result<(Option<String>, Option<String>), Rejection> {
+pub(super) fn target(query: &str) -> Result<(Option<String>, Option<String>), Rejection> {
     let (mut model, mut version) = (None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -148,9 +148,8 @@ impl Log<'_> {
         let Self { model, rows, exemplar } = self;
         let code = outcome.map_err(|rejection| rejection.code);
         let counted = model.map_or(&metrics.unrouted, |model| &model.metrics);
-        counted.requests(code).inc();
         let elapsed = asked.received_at.elapsed();
-        counted.answered(elapsed, exemplar);
+        counted.answered(code, elapsed, exemplar);
         request_log::log(&Answered {
             model: model.map(|model| &*model.name),
             version: model.map(|model| &*model.version),

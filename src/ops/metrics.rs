@@ -7,7 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -19,6 +19,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::error::Code;
 use crate::lock::lock;
+use crate::ops::recent::{self, Recent};
 
 /// Bucket bounds, 1-2.5-5 from 5 microseconds to 10 seconds: a decision tree takes microseconds, a
 /// transformer seconds.
@@ -106,6 +107,8 @@ pub struct ModelMetrics {
     labels: VersionLabels,
     families: HistogramFamilies,
     own: OnceLock<VersionHistograms>,
+    recent: Arc<Recent>,
+    name: recent::Name,
 }
 
 impl HistogramFamilies {
@@ -148,13 +151,15 @@ impl ModelMetrics {
     /// The handles of a version that is not in service: `/metrics` does not show them.
     pub fn unregistered() -> Self {
         let (families, none) = (HistogramFamilies::new(), VersionLabels::new("", ""));
-        Self::new(&Family::default(), &Family::default(), &families, none)
+        let recent = Arc::new(Recent::new(Instant::now()));
+        Self::new(&Family::default(), &Family::default(), &families, &recent, none)
     }
 
     fn new(
         requests: &Family<RequestLabels, Counter>,
         rows: &Family<VersionLabels, Counter>,
         families: &HistogramFamilies,
+        recent: &Arc<Recent>,
         labels: VersionLabels,
     ) -> Self {
         let by_status = |status| {
@@ -165,9 +170,11 @@ impl ModelMetrics {
             ok: by_status("ok"),
             rejected: Code::ALL.map(|code| by_status(code.as_str())),
             rows: rows.get_or_create_owned(&labels),
+            name: (labels.model.as_str().into(), labels.version.as_str().into()),
             labels,
             families: families.clone(),
             own: OnceLock::new(),
+            recent: Arc::clone(recent),
         }
     }
 
@@ -176,15 +183,17 @@ impl ModelMetrics {
         self.own.get_or_init(|| self.families.for_version(&self.labels))
     }
 
-    pub fn requests(&self, outcome: Result<(), Code>) -> &Counter {
+    pub(super) fn requests(&self, outcome: Result<(), Code>) -> &Counter {
         match outcome {
             Ok(()) => &self.ok,
             Err(code) => &self.rejected[code as usize],
         }
     }
 
-    /// Observes a request, from its receipt to the acceptance of its response.
-    pub fn answered(&self, took: Duration, exemplar: Option<Exemplar>) {
+    /// Counts a request, and observes its time from its receipt to the acceptance of its response.
+    pub fn answered(&self, outcome: Result<(), Code>, took: Duration, exemplar: Option<Exemplar>) {
+        self.requests(outcome).inc();
+        self.recent.answered(&self.name, outcome, took, Instant::now());
         let at = exemplar.as_ref().map(|_| SystemTime::now());
         self.histograms().request.observe(took.as_secs_f64(), exemplar, at);
     }
@@ -197,6 +206,8 @@ pub struct Metrics {
     rows: Family<VersionLabels, Counter>,
     families: HistogramFamilies,
     reloads: Family<ReloadLabels, Counter>,
+    /// For the console.
+    pub recent: Arc<Recent>,
     /// Versions out of service whose series are kept, the oldest first.
     retired: Mutex<VecDeque<VersionLabels>>,
     /// The handles for requests that were refused before their model was known.
@@ -243,6 +254,7 @@ impl Metrics {
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("predictd");
         let (families, publish) = (HistogramFamilies::new(), seconds());
+        let recent = Arc::new(Recent::new(Instant::now()));
         let queue_seconds = Gauge::default();
         let HistogramFamilies { batch_rows, queue, inference, request, .. } = families.clone();
         registry.register("batch_rows", "Rows in one call of ONNX Runtime", batch_rows);
@@ -262,7 +274,7 @@ impl Metrics {
         let requests = register(r, "requests", "Requests answered, by status: ok or the error code");
         let rows = register(r, "rows", "Rows predicted");
         Arc::new(Self {
-            unrouted: ModelMetrics::new(&requests, &rows, &families, VersionLabels::new("", "")),
+            unrouted: ModelMetrics::new(&requests, &rows, &families, &recent, VersionLabels::new("", "")),
             reloads: register(r, "reloads", "Model versions taken into service or refused"),
             messages_in_flight: register(r, "messages_in_hand", "Requests received and not settled yet"),
             messages_in_flight_limit: register(r, "messages_in_hand_limit", limit),
@@ -280,6 +292,7 @@ impl Metrics {
             requests,
             rows,
             families,
+            recent,
             retired: Mutex::default(),
             registry,
         })
@@ -289,7 +302,7 @@ impl Metrics {
     pub fn for_version(&self, model: &str, version: &str) -> ModelMetrics {
         let labels = VersionLabels::new(model, version);
         lock(&self.retired).retain(|retired| *retired != labels);
-        ModelMetrics::new(&self.requests, &self.rows, &self.families, labels)
+        ModelMetrics::new(&self.requests, &self.rows, &self.families, &self.recent, labels)
     }
 
     /// Records that a version went out of service. Its series are removed after `MOST_RETIRED` further

@@ -10,6 +10,7 @@ pub mod logs;
 pub mod metrics;
 pub mod openmetrics;
 pub mod otlp;
+pub mod recent;
 pub mod reload_spans;
 pub mod request_log;
 mod sampling;

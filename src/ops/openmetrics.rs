@@ -144,10 +144,10 @@ mod tests {
     fn rendered_metrics_are_read_back() {
         let metrics = Metrics::new();
         let wine = metrics.for_version("wi\"ne\\", "1");
-        wine.requests(Ok(())).inc_by(3);
-        wine.answered(Duration::from_millis(200), None);
+        wine.requests(Ok(())).inc();
+        wine.answered(Ok(()), Duration::from_millis(200), None);
         let exemplar = metrics::Exemplar { trace_id: "0123".to_owned(), span_id: "45".to_owned() };
-        wine.answered(Duration::from_millis(700), Some(exemplar));
+        wine.answered(Ok(()), Duration::from_millis(700), Some(exemplar));
         metrics.messages_in_flight.set(5);
         let families = read(&metrics.render());
         let family = |name: &str| families.iter().find(|family| family.name == name).unwrap();

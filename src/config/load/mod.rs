@@ -149,6 +149,7 @@ impl Reader {
         let max_body = self.number("http.max_body");
         let timeout = self.duration("http.timeout");
         let tokens_file = self.optional("http.tokens_file", path);
+        let console = self.one("http.console", |text| text.parse().ok());
         let grace = self.duration("shutdown.grace");
         if let (Some(Some(updates)), Some(requests)) = (&updates, &requests)
             && updates == requests
@@ -190,6 +191,7 @@ impl Reader {
                 max_body: max_body?,
                 timeout: timeout?,
                 tokens_file: tokens_file?,
+                console: console?,
             },
             shutdown: Shutdown { grace: grace? },
         })

@@ -77,6 +77,7 @@ fn defaults_complete_the_least_configuration() {
             max_body: 32 << 20,
             timeout: Duration::from_secs(30),
             tokens_file: None,
+            console: true,
         },
         shutdown: Shutdown { grace: Duration::from_secs(10) },
     };

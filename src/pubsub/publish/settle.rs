@@ -124,9 +124,8 @@ impl Shared {
         origin.reply_to.ticket.ack();
         origin.trace.settled();
         let metrics = model.as_ref().map_or(&self.metrics.unrouted, |model| &model.metrics);
-        metrics.requests(code).inc();
         let elapsed = origin.received_at.elapsed();
-        metrics.answered(elapsed, exemplar);
+        metrics.answered(code, elapsed, exemplar);
         request_log::log(&Answered {
             model: model.as_deref().map(|model| &*model.name),
             version: model.as_deref().map(|model| &*model.version),

@@ -2,6 +2,7 @@
 //! again.
 
 mod clients;
+mod console;
 mod drain;
 mod errors;
 mod overload;

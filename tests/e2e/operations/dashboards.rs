@@ -32,7 +32,7 @@ fn read_all(folder: &Path, extension: &str) -> String {
 fn exposed() -> (BTreeSet<String>, BTreeSet<String>) {
     let metrics = Metrics::new();
     let of_version = metrics.for_version("wine", "1");
-    of_version.answered(std::time::Duration::from_millis(100), None);
+    of_version.answered(Ok(()), std::time::Duration::from_millis(100), None);
     metrics.reloaded("wine", "serving");
     metrics.http_responded(200);
     let (mut series, mut labels) = (BTreeSet::new(), BTreeSet::new());

@@ -1,12 +1,11 @@
 //! One sample request, and the shell command that sends it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::cli::predict::predict;
-use crate::model::{Model, Models};
+use crate::model::Model;
 
 /// A request for `predictd predict`, and for Pub/Sub.
 #[derive(Debug, serde::Serialize)]
@@ -42,7 +41,7 @@ impl Body {
 }
 
 impl Sample {
-    pub(super) fn new(
+    pub fn new(
         model: &Model,
         protocol: &'static str,
         attributes: &[(&'static str, String)],
@@ -60,12 +59,6 @@ impl Sample {
             };
         }
         Self { protocol, attributes: attributes.iter().cloned().collect(), body, command }
-    }
-
-    pub(super) fn is_answered(&self, models: &Models) -> bool {
-        let attributes = self.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        let attributes: HashMap<String, String> = attributes.collect();
-        predict(models, self.body.bytes(), attributes).is_prediction
     }
 }
 

@@ -13,19 +13,19 @@ use crate::tensor::signature::{Dim, TensorSpec, ValueKind};
 const MOST_ELEMENTS: usize = 1 << 20;
 
 /// Makes the samples of one model.
-pub(super) struct Zeros<'a> {
-    pub(super) model: &'a Model,
-    pub(super) text: &'static str,
+pub struct Zeros<'a> {
+    pub model: &'a Model,
+    pub text: &'static str,
     /// Length of free dimensions, except for the rows.
-    pub(super) size: usize,
+    pub size: usize,
     /// Number of dimensions beyond the known ones, where the model leaves it open.
-    pub(super) open: usize,
+    pub open: usize,
     /// An image, for a model that takes images.
-    pub(super) image: Option<&'a [u8]>,
+    pub image: Option<&'a [u8]>,
 }
 
 /// One row as cells: the names of the columns, where they have any, and the values in JSON.
-type Table = (Option<Vec<String>>, Vec<String>);
+pub type Table = (Option<Vec<String>>, Vec<String>);
 
 impl<'a> Zeros<'a> {
     fn inputs(&self) -> &'a [TensorSpec] {
@@ -33,7 +33,7 @@ impl<'a> Zeros<'a> {
     }
 
     /// True when an input would have more than [`MOST_ELEMENTS`].
-    pub(super) fn is_too_large(&self) -> bool {
+    pub fn is_too_large(&self) -> bool {
         let count = |spec: &TensorSpec| {
             self.whole(spec).into_iter().chain(self.inner(&spec.kind)).try_fold(1, usize::checked_mul)
         };
@@ -41,9 +41,9 @@ impl<'a> Zeros<'a> {
     }
 
     /// Requests in all forms that may fit; the model decides which do.
-    pub(super) fn samples(&self) -> Vec<Sample> {
+    pub fn samples(&self) -> Vec<Sample> {
         let json = |protocol, body: String| self.sample(protocol, &[], Body::Text(body));
-        let rows = format!("{{\"instances\": [{}]}}", self.named(|spec| self.row(spec)));
+        let rows = self.rows();
         let event = format!(
             "{{\"specversion\": \"1.0\", \"id\": \"1\", \"source\": \"//example\", \
              \"type\": \"example.request\", \"data\": {rows}}}"
@@ -62,6 +62,11 @@ impl<'a> Zeros<'a> {
         let structured = [("content-type", "application/cloudevents+json".to_owned())];
         samples.push(self.sample("cloudevent", &structured, Body::Text(event)));
         samples
+    }
+
+    /// One row as `{"instances": […]}`.
+    pub fn rows(&self) -> String {
+        format!("{{\"instances\": [{}]}}", self.named(|spec| self.row(spec)))
     }
 
     fn sample(&self, protocol: &'static str, attributes: &[(&'static str, String)], body: Body) -> Sample {
@@ -200,7 +205,7 @@ impl<'a> Zeros<'a> {
 
     /// A row for models of named columns, of inputs that are one column each, or of one input of several
     /// columns.
-    fn table(&self) -> Option<Table> {
+    pub fn table(&self) -> Option<Table> {
         let is_cell = |spec: &TensorSpec| {
             let is_narrow = matches!(&spec.shape[..], [_] | [_, Dim::Fixed(1)]);
             is_narrow && !matches!(spec.element, ElementType::Bytes | ElementType::Composite)

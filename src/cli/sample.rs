@@ -1,13 +1,11 @@
 //! Sample requests of a model: the examples of its bundle, and one in each form that fits it, made of zeros
 //! of the right shape. Only requests that the model answers are shown.
 
-mod request;
-mod zeros;
+use std::collections::HashMap;
 
-use self::request::Body;
-pub use self::request::Sample;
-use self::zeros::Zeros;
+use super::predict::predict;
 use crate::model::{Model, Models};
+use crate::sample::{Body, Sample, Zeros};
 use crate::tensor::signature::ValueKind;
 
 /// Lengths of free dimensions to try: convolutions and poolings need a minimal height and width.
@@ -24,7 +22,7 @@ pub fn samples(models: &Models, model: &Model, serving_example: Option<String>) 
     let given = declared.chain(serving_example.map(|body| ("mlflow-example", body)));
     let mut examples: Vec<Sample> =
         given.map(|(protocol, body)| Sample::new(model, protocol, &[], Body::Text(body))).collect();
-    examples.retain(|sample| sample.is_answered(models));
+    examples.retain(|sample| is_answered(sample, models));
     examples.extend(zeros(models, model));
     examples
 }
@@ -42,10 +40,16 @@ fn zeros(models: &Models, model: &Model) -> Vec<Sample> {
             continue;
         }
         let mut samples = zeros.samples();
-        samples.retain(|sample| sample.is_answered(models));
+        samples.retain(|sample| is_answered(sample, models));
         if !samples.is_empty() {
             return samples;
         }
     }
     Vec::new()
+}
+
+fn is_answered(sample: &Sample, models: &Models) -> bool {
+    let attributes = sample.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+    let attributes: HashMap<String, String> = attributes.collect();
+    predict(models, sample.body.bytes(), attributes).is_prediction
 }
