@@ -275,7 +275,8 @@ $("model").addEventListener("keydown", (event) => {
 async function choose(name, keeps) {
   const isOther = name !== state.current;
   state.current = name;
-  $("model").value = name;
+  // Not over what is being typed.
+  if ($("model-list").hidden) $("model").value = name;
   if (isOther) {
     state.file = null;
     $("file").value = "";

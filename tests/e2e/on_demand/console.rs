@@ -48,3 +48,8 @@ fn the_picture_of_the_readme_is_small() {
     let bytes = std::fs::metadata(repository().join("docs/console.png")).unwrap().len();
     assert!(bytes < 60_000, "{bytes} bytes");
 }
+
+#[test]
+fn two_thousand_models_load_in_a_second_and_one_is_found_by_typing() {
+    browse("many");
+}
