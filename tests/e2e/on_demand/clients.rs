@@ -55,7 +55,7 @@ async fn worker() -> (tempfile::TempDir, Worker) {
     worker
         .until_info("every model", |info| {
             let is_served = |model: &&str| info["models"][model]["serving"].is_object();
-            MODELS.iter().chain(&["wine", "photos"]).all(|model| is_served(model))
+            MODELS.iter().chain(&["wine", "photos"]).all(is_served)
         })
         .await;
     (root, worker)

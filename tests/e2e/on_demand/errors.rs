@@ -17,7 +17,9 @@ async fn errors_have_the_status_and_the_form_of_their_protocol() {
     let mlflow =
         |body: &Value| Some(format!("{}: {}", body["error_code"].as_str()?, body["message"].as_str()?));
     type Read<'a> = &'a dyn Fn(&Value) -> Option<String>;
-    let cases: Vec<(&str, &[(&str, &str)], String, u16, Read<'_>, &str)> = vec![
+    /// Path, headers and body; the status, how the message is read, and what it says.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], String, u16, Read<'a>, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         ("/v1/models/nope:predict", &[], instances(1), 404, &text, "the model \"nope\" is not served"),
         ("/v1/models/wine/versions/9:predict", &[], instances(1), 404, &text, "9"),
         ("/v1/models/wine:predict", &[], "{".into(), 400, &text, "the end of the body"),
