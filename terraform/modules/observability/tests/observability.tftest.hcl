@@ -83,11 +83,11 @@ run "everything_on" {
     error_message = "existing channels and new ones must both be called"
   }
   assert {
-    condition     = length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 13
-    error_message = "a chart of the instances and six of predictd's own metrics"
+    condition     = length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 15
+    error_message = "a chart of the instances and eight of predictd's own metrics"
   }
   assert {
-    condition     = length(regexall("predictd_[a-z_]+", google_monitoring_dashboard.predictd.dashboard_json)) == 11 && length(regexall("predictd_[a-z_]+\\{namespace=~\\\\\"predictd\\|\\\\\"\\}", google_monitoring_dashboard.predictd.dashboard_json)) == 11
+    condition     = length(regexall("predictd_[a-z_]+", google_monitoring_dashboard.predictd.dashboard_json)) == 14 && length(regexall("predictd_[a-z_]+\\{namespace=~\\\\\"predictd\\|\\\\\"\\}", google_monitoring_dashboard.predictd.dashboard_json)) == 14
     error_message = "the charts of its own metrics must be of this worker alone"
   }
 }
