@@ -126,6 +126,7 @@ locals {
     "inference.library"                 = "^/"
     "inference.providers"               = "^(cpu|cuda)(,(cpu|cuda))?$"
     "inference.threads"                 = local.count
+    "http.console"                      = "^(true|false)$"
     "http.predictions"                  = "^(true|false)$"
     "http.max_body"                     = local.size
     "http.timeout"                      = local.duration
