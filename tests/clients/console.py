@@ -310,7 +310,7 @@ def trouble(browser, folder: pathlib.Path) -> None:
         expect(page.locator("#version")).to_contain_text("served: 1")
         page.locator("#predict").click()
         expect(page.locator("#result .meta")).to_contain_text("status 200")
-        watched.check(r"status of (401|404|429|503)|ERR_(CONNECTION|EMPTY|INCOMPLETE)")
+        watched.check(r"status of (401|404|429|503|504)|ERR_(CONNECTION|EMPTY|INCOMPLETE)")
     finally:
         worker.end()
 
