@@ -1,7 +1,7 @@
 //! The transport HTTP: predictions on demand, and pages for operators and probes.
 //!
-//! [`connections`] accepts clients, [`front`] checks tokens, and a file for each protocol routes its paths to
-//! [`route`], which takes a request to the engine by [`predictions`] and [`respond`]s. [`console`] is the page
+//! `connections` accepts clients, `front` checks tokens, and a file for each protocol routes its paths to
+//! `route`, which takes a request to the engine by `predictions` and `respond`s. `console` is the page
 //! for browsers.
 
 mod connections;

@@ -1,7 +1,7 @@
 //! The last ten minutes of every version, for the console: requests, error codes and latencies, in steps of
 //! five seconds.
 //!
-//! An idle version takes no memory, and a busy one at most 30 KiB. At most [`MOST_OWN`] versions have a
+//! An idle version takes no memory, and a busy one at most 30 KiB. At most `MOST_OWN` versions have a
 //! series of their own; the requests of all further ones are summed. An answer costs two short locks.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -1,5 +1,5 @@
 //! Flow control: the number of requests that a worker may have in flight follows its measured throughput, so
-//! that it holds about [`WORK`] and the rest waits in Pub/Sub, for workers that have just started.
+//! that it holds about `WORK` and the rest waits in Pub/Sub, for workers that have just started.
 //!
 //! Pub/Sub takes a stream's limit only when it is opened, and what it has sent on one that is closed is lost
 //! until its lease is over. So the limit is raised by a further stream, and lowered by closing some of those.

@@ -32,7 +32,7 @@ impl<'a> Zeros<'a> {
         &self.model.signature.inputs
     }
 
-    /// True when an input would have more than [`MOST_ELEMENTS`].
+    /// True when an input would have more than `MOST_ELEMENTS`.
     pub fn is_too_large(&self) -> bool {
         let count = |spec: &TensorSpec| {
             self.whole(spec).into_iter().chain(self.inner(&spec.kind)).try_fold(1, usize::checked_mul)
