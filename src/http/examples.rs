@@ -121,7 +121,7 @@ fn result(prediction: &Value, verb: Verb) -> Option<Value> {
     match verb {
         Verb::Regress => number(prediction),
         Verb::Classify => classes(prediction).or_else(|| {
-            // Of several outputs, the scores are the one that is a map or a list.
+            // The scores are the one output that is a map or a list.
             let mut scores = prediction.as_object()?.values().filter_map(classes);
             scores.next().filter(|_| scores.next().is_none())
         }),

@@ -155,7 +155,7 @@ impl Predictions {
     /// Reads a body, and takes room for what it decompresses to.
     ///
     /// # Errors
-    /// Those of [`request::body`] and [`request::decompress`].
+    /// The errors of [`request::body`] and [`request::decompress`].
     pub(super) async fn body(
         &self,
         all: &HeaderMap,
@@ -179,7 +179,7 @@ impl Predictions {
     /// Decompresses a body, of so many compressed bytes.
     ///
     /// # Errors
-    /// Those of [`request::decompress`].
+    /// The errors of [`request::decompress`].
     pub(super) fn decompress(
         &self,
         body: impl Read,
@@ -192,7 +192,7 @@ impl Predictions {
     /// Reads a body as it is sent.
     ///
     /// # Errors
-    /// Those of [`request::body`].
+    /// The errors of [`request::body`].
     pub(super) async fn raw_body(
         &self,
         headers: &HeaderMap,
@@ -205,7 +205,7 @@ impl Predictions {
     /// The time until which a request is to be answered.
     ///
     /// # Errors
-    /// Those of [`request::deadline`].
+    /// The errors of [`request::deadline`].
     pub(super) fn deadline(&self, headers: &HeaderMap) -> Result<Instant, Rejection> {
         request::deadline(headers, self.timeout)
     }

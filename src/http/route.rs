@@ -19,7 +19,7 @@ use crate::error::Rejection;
 use crate::headers::{CONTENT_TYPE, HEADER_LENGTH};
 use crate::ops::metrics::Metrics;
 
-/// What all routes of predictions share.
+/// State that all routes of predictions share.
 #[derive(Clone)]
 pub(super) struct Served {
     pub(super) state: State,
@@ -50,7 +50,7 @@ pub(super) enum Reading {
 
 /// An admitted request with its whole body.
 pub(super) struct Received {
-    /// Those that the engine knows, by their names in Pub/Sub.
+    /// Headers that the engine knows, by their names in Pub/Sub.
     pub(super) headers: HashMap<String, String>,
     pub(super) body: Bytes,
     pub(super) room: Room,
@@ -110,7 +110,7 @@ impl Served {
     /// Admits a request, and reads its body.
     ///
     /// # Errors
-    /// Those of [`Predictions::deadline`], [`Predictions::admit`] and [`Predictions::body`].
+    /// The errors of [`Predictions::deadline`], [`Predictions::admit`] and [`Predictions::body`].
     pub(super) async fn receive(
         &self,
         all: &HeaderMap,

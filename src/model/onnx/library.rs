@@ -67,7 +67,7 @@ mod tests {
         };
         add("bin/predictd");
         assert_eq!(beside(&bin), None);
-        // Of no use: a provider of another kind, and the module of Python.
+        // Left out: a provider of another kind, and the module of Python.
         add("lib/python3.9/site-packages/onnxruntime/capi/libonnxruntime_providers_shared.so");
         add("lib/python3.9/site-packages/onnxruntime/capi/onnxruntime_pybind11_state.so");
         assert_eq!(beside(&bin), None);

@@ -69,7 +69,7 @@ impl Receive {
         let mut reader = Reader::new(Arc::clone(&intake));
         let mut further = Further::new(intake);
         let never = CancellationToken::new();
-        // Of the bytes the first stream has one half, and the further ones together have the other.
+        // The first stream has one half of the bytes, the further ones together the other.
         let half = self.config.max_outstanding_bytes / 2;
         let part = half as f64 / self.config.max_outstanding_messages as f64;
         let mut delays = backoff::reconnect();

@@ -45,7 +45,7 @@ async fn predict_answers_as_the_command_does() {
     }
 }
 
-/// What `curl -d` sends has the content type of a form.
+/// `curl -d` sends the content type of a form.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_without_fields_is_read_by_its_bytes() {
     let worker = serve_wine(&[]).await;
