@@ -88,6 +88,13 @@ pub(super) struct Answer {
     pub(super) memory: Memory,
 }
 
+impl Answer {
+    /// The error code, where it is an error.
+    pub(super) fn code(&self) -> Result<(), Code> {
+        self.outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code)
+    }
+}
+
 impl Predictions {
     pub fn new(config: &config::Http, around: Surroundings, entry: Arc<Entry<ReplyTo>>) -> Self {
         Self {
@@ -105,9 +112,7 @@ impl Predictions {
         self.answering.close();
         self.answering.wait().await;
     }
-}
 
-impl Predictions {
     /// Refuses a request, before its body is read, that cannot be answered now or in time.
     ///
     /// # Errors

@@ -70,15 +70,10 @@ impl AsRef<[u8]> for Counted {
 /// The response to a request that the engine answered. Counts and logs it.
 pub(super) fn respond(answer: Answer, asked: &Asked, metrics: &Metrics) -> Response {
     count(&answer, asked, metrics);
-    let Answer { outcome, id, model, format, mut trace, mut memory, .. } = answer;
-    let code = outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code);
+    let code = answer.code();
+    let Answer { outcome, id, model, mut format, mut trace, mut memory, .. } = answer;
     let message_id = &*message_id(asked, &format);
-    let body = match &outcome {
-        Ok(_) => None,
-        Err(rejection) => Some(error_body(rejection, id.as_ref(), asked.errors)),
-    };
-    let body = body.map_or_else(|| outcome.unwrap_or_else(|_| Vec::new().into()), Into::into);
-    let mut format = format;
+    let body = outcome.unwrap_or_else(|rejection| error_body(&rejection, id.as_ref(), asked.errors).into());
     let can_be_compressed = body.bytes.len() >= SMALL;
     format.gzip &= can_be_compressed;
     let metadata = ResponseMetadata {

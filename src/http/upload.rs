@@ -79,7 +79,7 @@ async fn answer(
     }
     for answer in &mut answers {
         count(answer, asked, &served.state.metrics);
-        let code = answer.outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code);
+        let code = answer.code();
         answer.trace.responded(code.map_or_else(|code| status(code).as_u16(), |()| 200), code);
     }
     Ok(joined(&files, &answers).unwrap_or_else(|rejection| error_response(&rejection, ErrorForm::Upload)))

@@ -73,7 +73,7 @@ async fn answer(
     };
     let mut answer = predictions.answer(call, room, check).await;
     count(&answer, asked, metrics);
-    let code = answer.outcome.as_ref().map(|_| ()).map_err(|rejection| rejection.code);
+    let code = answer.code();
     let answered = answer.outcome.and_then(|body| from_rest(body, request.id)).map_err(refused);
     answer.trace.responded(answered.as_ref().err().map_or(200, |(_, status)| *status), code);
     answered
