@@ -62,6 +62,7 @@ module "grants" {
   updates_subscription = var.updates_subscription
   input_buckets        = var.input_buckets
   results_bucket       = var.results_bucket
+  batch                = var.batch
 }
 
 # The one right on the whole project: it exists for projects alone, and comes with the sidecar.

@@ -110,8 +110,10 @@ run "everything_on" {
     condition = length(setsubtract([
       "roles/pubsub.subscriber on projects/other/subscriptions/model-updates", "roles/storage.objectViewer on gs://inputs",
       "roles/storage.objectViewer on gs://more", "roles/storage.objectUser on gs://results",
+      "roles/pubsub.subscriber on projects/other/subscriptions/prediction-batches", "roles/pubsub.publisher on projects/other/topics/prediction-batches",
+      "roles/storage.objectViewer on gs://tables", "roles/storage.objectUser on gs://batches",
     ], module.grants.grants)) == 0
-    error_message = "notifications, inputs and results need grants of their own"
+    error_message = "notifications, inputs, results and batches need grants of their own"
   }
   assert {
     condition = {
