@@ -64,6 +64,24 @@ module "models" {
   depends_on = [google_project_service.api]
 }
 
+module "batch" {
+  source = "./modules/batch"
+  count  = var.batch == null ? 0 : 1
+
+  project               = var.project
+  project_number        = var.project_number
+  name                  = var.batch.name
+  notifications         = var.batch.notifications
+  max_delivery_attempts = var.batch.max_delivery_attempts
+  message_retention     = var.message_retention
+  dead_letter_retention = var.dead_letter_retention
+  # From the module that lets Pub/Sub use it: the topics are refused before that.
+  kms_key = module.messaging.kms_key
+  labels  = local.labels
+
+  depends_on = [google_project_service.api]
+}
+
 module "worker" {
   source = "./modules/worker"
 
@@ -78,16 +96,22 @@ module "worker" {
   default_model        = var.default_model
   input_buckets        = var.input_buckets
   results_bucket       = var.results_bucket
-  log                  = var.log
-  otel                 = var.otel
-  settings             = merge(var.ordering ? { "inference.threads" = "1" } : {}, var.settings)
-  instances            = var.autoscaling == null ? var.instances : null
-  cpu                  = var.cpu
-  memory               = var.memory
-  gpu                  = var.gpu
-  metrics_sidecar      = var.metrics_sidecar
-  deletion_protection  = var.deletion_protection
-  labels               = local.labels
+  batch = var.batch == null ? null : {
+    subscription   = module.batch[0].subscription
+    topic          = module.batch[0].topic
+    input_buckets  = var.batch.input_buckets
+    output_buckets = var.batch.output_buckets
+  }
+  log                 = var.log
+  otel                = var.otel
+  settings            = merge(var.ordering ? { "inference.threads" = "1" } : {}, var.settings)
+  instances           = var.autoscaling == null ? var.instances : null
+  cpu                 = var.cpu
+  memory              = var.memory
+  gpu                 = var.gpu
+  metrics_sidecar     = var.metrics_sidecar
+  deletion_protection = var.deletion_protection
+  labels              = local.labels
 
   depends_on = [google_project_service.api]
 }
@@ -126,14 +150,19 @@ module "observability" {
   name                     = var.name
   request_subscription     = module.messaging.request_subscription
   dead_letter_subscription = module.messaging.dead_letter_subscription
-  worker_pool              = module.worker.name
-  log_filter               = module.worker.log_filter
-  own_metrics              = var.metrics_sidecar != null
-  max_request_age_seconds  = var.max_request_age_seconds
-  max_error_ratio          = var.max_error_ratio
-  emails                   = var.alert_emails
-  notification_channels    = var.notification_channels
-  labels                   = local.labels
+  batch = var.batch == null ? null : {
+    subscription             = module.batch[0].subscription
+    dead_letter_subscription = module.batch[0].dead_letter_subscription
+  }
+  max_batch_age_seconds   = var.max_batch_age_seconds
+  worker_pool             = module.worker.name
+  log_filter              = module.worker.log_filter
+  own_metrics             = var.metrics_sidecar != null
+  max_request_age_seconds = var.max_request_age_seconds
+  max_error_ratio         = var.max_error_ratio
+  emails                  = var.alert_emails
+  notification_channels   = var.notification_channels
+  labels                  = local.labels
 
   depends_on = [google_project_service.api]
 }
@@ -147,6 +176,8 @@ module "autoscaling" {
   worker_pool              = module.worker.id
   worker_service_account   = module.worker.service_account_id
   request_subscription     = module.messaging.request_subscription
+  batch_subscription       = one(module.batch[*].subscription)
+  shards_per_instance      = var.autoscaling.shards_per_instance
   min_instances            = var.autoscaling.min_instances
   max_instances            = var.autoscaling.max_instances
   requests_per_instance    = var.autoscaling.requests_per_instance

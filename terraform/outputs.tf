@@ -18,6 +18,21 @@ output "dead_letter_command" {
   value       = module.messaging.dead_letter_command
 }
 
+output "batch_topic" {
+  description = "Full name of the topic that batch jobs are published to; null without `batch`."
+  value       = one(module.batch[*].topic)
+}
+
+output "batch_command" {
+  description = "Publishes a first batch job; null without `batch`. Paste it, with the model's own name and your buckets."
+  value       = one(module.batch[*].publish_command)
+}
+
+output "batch_dead_letter_command" {
+  description = "Shows dead letters of batch jobs without removing them; null without `batch`."
+  value       = one(module.batch[*].dead_letter_command)
+}
+
 output "logs_command" {
   description = "Shows the worker's warnings and errors of the last hour."
   value       = module.worker.logs_command

@@ -272,14 +272,43 @@ variable "service" {
   default = null
 }
 
+variable "batch" {
+  description = "Batch predictions over files: makes their topic and subscription, which the workers take jobs and shards from. Buckets (BUCKET or BUCKET/PREFIX) exist already: jobs may read all of these, and write to output_buckets. `notifications` are jobs that begin by themselves, one for each new object under a prefix of a bucket. Null: none."
+  type = object({
+    input_buckets  = optional(list(string), [])
+    output_buckets = list(string)
+    notifications = optional(map(object({
+      bucket = string
+      prefix = optional(string, "")
+      model  = string
+      output = string
+    })), {})
+    # Null, these are the module's own.
+    name                  = optional(string)
+    max_delivery_attempts = optional(number)
+  })
+  default = null
+
+  # A folder below an allowed one is allowed, and a prefix that ends in the middle of a name is not.
+  validation {
+    condition = alltrue([
+      for it in try(values(var.batch.notifications), []) :
+      anytrue([for place in concat(var.batch.input_buckets, var.batch.output_buckets) : startswith("${it.bucket}/${it.prefix}", "${trimsuffix(place, "/")}/")]) &&
+      anytrue([for place in var.batch.output_buckets : startswith("${trimprefix(it.output, "gs://")}/", "${trimsuffix(place, "/")}/")])
+    ])
+    error_message = "batch: expected each notification's bucket and prefix in input_buckets and its output in output_buckets, got ${jsonencode(try(var.batch.notifications, null))}."
+  }
+}
+
 variable "autoscaling" {
-  description = "Scales the workers on the requests that wait: between min_instances and max_instances, one for each requests_per_instance; with target_utilisation also as many as are at work for that share of the time (needs metrics_sidecar). Null: `instances` of them. See the module's text for what it is and its limits."
+  description = "Scales the workers on the requests that wait: between min_instances and max_instances, one for each requests_per_instance; with `batch` also one for each shards_per_instance; with target_utilisation also as many as are at work for that share of the time (needs metrics_sidecar). Null: `instances` of them. See the module's text for what it is and its limits."
   type = object({
     min_instances         = optional(number, 1)
     max_instances         = optional(number, 10)
     requests_per_instance = optional(number, 10000)
     target_utilisation    = optional(number)
     # Null, these are the module's own.
+    shards_per_instance      = optional(number)
     polling_interval_seconds = optional(number)
     scale_down_delay_seconds = optional(number)
     image                    = optional(string)
@@ -323,6 +352,12 @@ variable "max_request_age_seconds" {
   description = "How old the oldest unanswered request may become before somebody is called, in seconds."
   type        = number
   default     = 300
+}
+
+variable "max_batch_age_seconds" {
+  description = "How old the oldest unfinished shard of a batch job may become before somebody is called, in seconds: more than the longest job takes."
+  type        = number
+  default     = 21600
 }
 
 variable "max_error_ratio" {

@@ -164,6 +164,10 @@ pub const KEYS: &[Key] = &[
     optional("http.tokens_file", "", Kind::Path)
         .hint("write the path of a file with one token a line, or leave it out to have no authentication"),
     optional("http.console", "true", Kind::Flag).hint("write false to have no page for browsers at /"),
+    optional("files.subscription", "", Kind::Subscription)
+        .hint("write the subscription of the batch topic, or leave it out to take no batches"),
+    optional("files.allowed_buckets", "", Kind::Locations)
+        .hint("write [my-tables, my-predictions/daily]; a variable separates them by commas"),
     optional("shutdown.grace", "10s", Kind::Duration(Duration::ZERO..=Duration::from_secs(3600)))
         .hint(DURATION_HINT),
 ];

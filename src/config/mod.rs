@@ -17,6 +17,6 @@ pub(crate) mod units;
 
 pub use problems::{Origin, Problem, Problems};
 pub use types::{
-    Batching, Cache, Config, Http, Inference, Location, MAX_ROWS, Models, Provider, Requests, Responses,
-    Shutdown, Source,
+    Batching, Cache, Config, Files, Http, Inference, Location, MAX_ROWS, Models, Provider, Requests,
+    Responses, Shutdown, Source,
 };

@@ -18,6 +18,7 @@ pub struct Config {
     pub batching: Batching,
     pub inference: Inference,
     pub http: Http,
+    pub files: Files,
     pub shutdown: Shutdown,
 }
 
@@ -169,6 +170,15 @@ pub struct Http {
     pub tokens_file: Option<PathBuf>,
     /// Browsers get the console at `/`.
     pub console: bool,
+}
+
+/// Batch predictions over files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Files {
+    /// Full name of the subscription of jobs and their shards; `None`: this worker takes none.
+    pub subscription: Option<String>,
+    /// Places that jobs may read and write; not empty where there is a subscription.
+    pub allowed_buckets: Vec<Location>,
 }
 
 /// Settings of the shutdown.

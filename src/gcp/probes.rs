@@ -72,7 +72,7 @@ pub struct Resource {
 }
 
 /// Every resource that the configuration names, the models' bucket included.
-pub fn resources(config: &Config) -> Vec<Resource> {
+fn resources(config: &Config) -> Vec<Resource> {
     let subscription = |key, name: &str| {
         Resource::new(key, name, &["pubsub.subscriptions.consume"], "roles/pubsub.subscriber")
     };
@@ -95,13 +95,29 @@ pub fn resources(config: &Config) -> Vec<Resource> {
     let write = &["storage.objects.create", "storage.objects.delete"];
     let results = config.responses.bucket.iter();
     all.extend(results.map(|place| bucket("responses.bucket", place, write, "roles/storage.objectUser")));
+    if let Some(name) = &config.files.subscription {
+        // The subscription names the topic, which the shards of a job are published to.
+        let permissions = &["pubsub.subscriptions.consume", "pubsub.subscriptions.get"];
+        let role = "roles/pubsub.subscriber and roles/pubsub.viewer";
+        all.push(Resource::new("files.subscription", name, permissions, role));
+        // Only some of them are written to, and the configuration does not say which.
+        let read = &["storage.objects.list", "storage.objects.get"];
+        let allowed = config.files.allowed_buckets.iter();
+        all.extend(allowed.map(|place| bucket("files.allowed_buckets", place, read, viewer)));
+    }
     all
 }
 
 pub fn response_topic(config: &Config) -> Resource {
-    let permissions = &["pubsub.topics.publish"];
-    Resource::new("responses.topic", &config.responses.topic, permissions, "roles/pubsub.publisher")
+    published_topic("responses.topic", &config.responses.topic)
 }
+
+fn published_topic(key: &'static str, name: &str) -> Resource {
+    Resource::new(key, name, &["pubsub.topics.publish"], "roles/pubsub.publisher")
+}
+
+/// Name of the topic of a subscription whose topic was deleted.
+const DELETED_TOPIC: &str = "_deleted-topic_";
 
 /// The clients that probe.
 #[derive(Debug, Clone)]
@@ -126,7 +142,25 @@ impl Servers {
         })
     }
 
+    /// Every resource that the configuration names, and the topic of the batch subscription. A subscription
+    /// that cannot be looked up is left to its own check.
+    async fn resources(&self, config: &Config) -> Vec<Resource> {
+        let mut all = resources(config);
+        if let Some(name) = &config.files.subscription {
+            let ask = self.subscriptions.get_subscription().set_subscription(name);
+            let found = calls::ask(Service::PubSub, ask.send()).await;
+            all.extend(found.ok().map(|found| published_topic("files.subscription", &found.topic)));
+        }
+        all
+    }
+
     pub async fn ask(&self, resource: &Resource) -> Verdict {
+        if resource.name == DELETED_TOPIC {
+            return Verdict::Refused {
+                why: "the topic of the subscription was deleted".to_owned(),
+                hint: format!("make `{}` again, on a topic that exists", resource.key),
+            };
+        }
         match calls::ask(resource.service(), self.held_permissions(resource)).await {
             Ok(held) => resource.judge(&held),
             Err(CallFailure::Unimplemented(_)) => self.look(resource).await,
@@ -275,8 +309,7 @@ fn found<T>(
 /// Runs every check. `models` is the check of the models' source, which runs beside the others. Without
 /// working credentials, these are the only finding, since nothing else can be asked.
 pub async fn check(config: &Config, models: impl Future<Output = Finding>) -> Vec<Finding> {
-    let resources = resources(config);
-    let uses_storage = resources.iter().any(Resource::is_bucket);
+    let uses_storage = resources(config).iter().any(Resource::is_bucket);
     let credentials = check_credentials(uses_storage).await;
     if matches!(credentials.verdict, Verdict::Refused { .. }) {
         return vec![credentials];
@@ -286,6 +319,7 @@ pub async fn check(config: &Config, models: impl Future<Output = Finding>) -> Ve
         Ok(servers) => servers,
         Err(error) => return vec![Finding { verdict: Verdict::refused(&error), ..credentials }],
     };
+    let resources = servers.resources(config).await;
     let asked = futures::future::join_all(resources.iter().map(|resource| servers.ask(resource)));
     let (models, verdicts) = tokio::join!(models, asked);
     let findings = resources.into_iter().zip(verdicts).map(|(Resource { key, name, .. }, verdict)| Finding {
@@ -323,8 +357,8 @@ async fn check_credentials(uses_storage: bool) -> Finding {
 /// out: the start lists the one, and `/ready` watches the other.
 pub async fn log(servers: Servers, config: Config) {
     let checked_elsewhere = ["models.source", "responses.topic"];
-    let resources =
-        resources(&config).into_iter().filter(|resource| !checked_elsewhere.contains(&resource.key));
+    let resources = servers.resources(&config).await.into_iter();
+    let resources = resources.filter(|resource| !checked_elsewhere.contains(&resource.key));
     let ask = async |resource: Resource| {
         let verdict = servers.ask(&resource).await;
         let Resource { key, name, .. } = resource;

@@ -37,6 +37,10 @@ run "defaults" {
     error_message = "the worker must be told of what the other modules made"
   }
   assert {
+    condition     = length(module.batch) == 0 && output.batch_topic == null && output.batch_command == null
+    error_message = "no batches unless asked for"
+  }
+  assert {
     condition     = length(module.autoscaling) == 0 && length(module.observability) == 1 && !contains(keys(google_project_service.api), "parametermanager.googleapis.com")
     error_message = "alerts by default, autoscaling only when asked for"
   }
@@ -135,6 +139,54 @@ run "example_minimal" {
     condition     = startswith(output.logs_command, "gcloud ") && startswith(output.dead_letter_command, "gcloud ") && startswith(output.dashboard_url, "https://")
     error_message = "what ALERTS.md tells to paste"
   }
+}
+
+run "batches" {
+  variables {
+    autoscaling = { min_instances = 0, shards_per_instance = 2 }
+    kms_key     = "projects/my-project/locations/europe-west1/keyRings/r/cryptoKeys/k"
+    batch = {
+      input_buckets  = ["my-tables/in"]
+      output_buckets = ["my-predictions"]
+      notifications  = { daily = { bucket = "my-tables", prefix = "in/daily/", model = "wine", output = "gs://my-predictions/daily" } }
+    }
+  }
+  assert {
+    condition     = yamldecode(output.config).files == { subscription = "projects/my-project/subscriptions/prediction-batches", allowed_buckets = ["my-tables/in", "my-predictions"] }
+    error_message = "the worker must be told of its batches"
+  }
+  assert {
+    condition     = contains(keys(module.observability[0].alerts), "batch-dead-letters") && [for trigger in yamldecode(module.autoscaling[0].config).spec.scaledObjects[0].spec.triggers : trigger.metadata.threshold] == ["10000", "2"]
+    error_message = "alerts and autoscaling must look at them"
+  }
+  assert {
+    condition     = output.batch_topic == "projects/my-project/topics/prediction-batches" && strcontains(output.batch_command, output.batch_topic) && strcontains(output.batch_dead_letter_command, "prediction-batches-dead-letters")
+    error_message = "what people paste next"
+  }
+}
+
+run "a_notification_of_a_bucket_that_no_job_may_read" {
+  command = plan
+  variables {
+    batch = {
+      input_buckets  = ["my-tables/in"]
+      output_buckets = ["my-predictions"]
+      notifications  = { daily = { bucket = "my-tables", prefix = "inner/", model = "wine", output = "gs://my-predictions/daily" } }
+    }
+  }
+  expect_failures = [var.batch]
+}
+
+run "a_notification_to_a_bucket_that_no_job_may_write" {
+  command = plan
+  variables {
+    batch = {
+      input_buckets  = ["my-tables"]
+      output_buckets = ["my-predictions/daily"]
+      notifications  = { daily = { bucket = "my-tables", model = "wine", output = "gs://my-predictions/weekly" } }
+    }
+  }
+  expect_failures = [var.batch]
 }
 
 run "over_http_too" {

@@ -13,7 +13,7 @@ use super::keys::{self, Key, Kind};
 use super::layers::{Given, Layers, split};
 use super::problems::{Origin, Problem, Problems};
 use super::types::{
-    Batching, Cache, Config, Http, Inference, Location, Models, Requests, Responses, Shutdown,
+    Batching, Cache, Config, Files, Http, Inference, Location, Models, Requests, Responses, Shutdown,
 };
 use super::{names, units};
 
@@ -120,9 +120,7 @@ impl Reader {
         let requests = self.of_pubsub("requests.subscription", subscription);
         let max_outstanding_messages = self.number("requests.max_outstanding_messages");
         let max_outstanding_bytes = self.number("requests.max_outstanding_bytes");
-        let allowed_buckets = self.read("requests.allowed_buckets", |texts| {
-            texts.iter().map(|text| Location::parse(text)).collect()
-        });
+        let allowed_buckets = self.locations("requests.allowed_buckets");
         let topic = self.of_pubsub("responses.topic", |text| names::resource(text, "topics", owner));
         let bucket = self.optional("responses.bucket", names::bucket);
         let inline_limit = self.number("responses.inline_limit");
@@ -150,16 +148,30 @@ impl Reader {
         let timeout = self.duration("http.timeout");
         let tokens_file = self.optional("http.tokens_file", path);
         let console = self.one("http.console", |text| text.parse().ok());
+        let batches = self.optional("files.subscription", subscription);
+        let files_buckets = self.locations("files.allowed_buckets");
         let grace = self.duration("shutdown.grace");
-        if let (Some(Some(updates)), Some(requests)) = (&updates, &requests)
-            && updates == requests
+        for (path, own) in [("models.updates", &updates), ("files.subscription", &batches)] {
+            if matches!((own, &requests), (Some(Some(own)), Some(requests)) if own == requests) {
+                self.refuse(path, "expected another subscription than `requests.subscription`");
+            }
+        }
+        if let (Some(Some(batches)), Some(Some(updates))) = (&batches, &updates)
+            && batches == updates
         {
-            self.refuse("models.updates", "expected another subscription than `requests.subscription`");
+            self.refuse("files.subscription", "expected another subscription than `models.updates`");
+        }
+        if matches!((&batches, &files_buckets), (Some(Some(_)), Some(buckets)) if buckets.is_empty()) {
+            self.refuse(
+                "files.subscription",
+                "jobs could read and write nothing, since `files.allowed_buckets` is empty",
+            );
         }
         for (path, full) in [
             ("requests.subscription", &requests),
             ("responses.topic", &topic),
             ("models.updates", updates.as_ref().unwrap_or(&None)),
+            ("files.subscription", batches.as_ref().unwrap_or(&None)),
         ] {
             if let Some(full) = full {
                 self.effective.complete(path, full);
@@ -193,6 +205,7 @@ impl Reader {
                 tokens_file: tokens_file?,
                 console: console?,
             },
+            files: Files { subscription: batches?, allowed_buckets: files_buckets? },
             shutdown: Shutdown { grace: grace? },
         })
     }
@@ -219,6 +232,10 @@ impl Reader {
             unreachable!("the table of keys has no duration for `{path}`, which is read as one")
         };
         self.one(path, |text| units::duration(text).filter(|duration| range.contains(duration)))
+    }
+
+    fn locations(&mut self, path: &'static str) -> Option<Vec<Location>> {
+        self.read(path, |texts| texts.iter().map(|text| Location::parse(text)).collect())
     }
 
     /// Reads a key whose default is the empty string, which means none.

@@ -79,6 +79,7 @@ fn defaults_complete_the_least_configuration() {
             tokens_file: None,
             console: true,
         },
+        files: Files { subscription: None, allowed_buckets: vec![] },
         shutdown: Shutdown { grace: Duration::from_secs(10) },
     };
     assert_eq!(config, expected);
@@ -197,6 +198,8 @@ fn every_wrong_value_is_refused_in_a_file() {
         ("inference.threads", "1025"),
         ("http.listen", "localhost:8080"),
         ("http.listen", "8080"),
+        ("files.subscription", "projects/demo/topics/batches"),
+        ("files.allowed_buckets", "[gs://tables]"),
         ("shutdown.grace", "2h"),
     ] {
         let text = match key.split_once('.') {
@@ -319,9 +322,27 @@ fn updates_must_not_take_requests() {
 }
 
 #[test]
+fn batches_need_a_subscription_of_their_own_and_buckets() {
+    let buckets = "files: {allowed_buckets: [tables/daily, predictions]}\nmodels: {updates: updates}\n";
+    let batches = |subscription: &str| format!("files: {{subscription: {subscription}}}");
+    let files = good(&[LEAST, buckets, &batches("batches")], &[]).files;
+    assert_eq!(files.subscription.as_deref(), Some("projects/demo/subscriptions/batches"));
+    assert_eq!(files.allowed_buckets, ["tables/daily", "predictions"].map(|it| Location::parse(it).unwrap()));
+    assert_eq!(good(&[LEAST, buckets], &[]).files.subscription, None, "buckets alone are no problem");
+    for taken in ["requests", "projects/demo/subscriptions/requests", "updates"] {
+        assert_eq!(wrong_keys(&[LEAST, buckets, &batches(taken)], &[]), ["files.subscription"], "{taken}");
+    }
+    let problems = bad(&[LEAST], &[("PREDICTD_FILES__SUBSCRIPTION", "batches")]);
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert_eq!(problem.key.as_deref(), Some("files.subscription"));
+    assert!(problem.message.starts_with("jobs could read and write nothing"), "{problem:?}");
+}
+
+#[test]
 fn the_effective_configuration_reads_back() {
     let text = format!(
-        "{LEAST}inference: {{library: \"/a b/#c: d\", providers: [cuda, cpu]}}\nhttp: {{listen: \"[::1]:0\"}}\n"
+        "{LEAST}inference: {{library: \"/a b/#c: d\", providers: [cuda, cpu]}}\nhttp: {{listen: \"[::1]:0\"}}\n\
+         files: {{subscription: batches, allowed_buckets: [tables/a b, predictions]}}\n"
     );
     for default in ["true", "1.10", "007", "null", "~", "a'b\"c", "# no", "é", "0x1F", "-", "- a", "[x]"] {
         let first = load_all(&[&text], &[("PREDICTD_MODELS__DEFAULT", default)]).unwrap();

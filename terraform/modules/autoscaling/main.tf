@@ -39,6 +39,16 @@ locals {
               ignoreNullValues = "false"
             }
             authenticationRef = { name = "own-identity" }
+            }], var.batch_subscription == null ? [] : [{
+            type = "prometheus"
+            name = "shards-waiting"
+            metadata = {
+              serverAddress    = "https://monitoring.googleapis.com/v1/projects/${local.subscription.project}/location/global/prometheus"
+              query            = "sum(pubsub_googleapis_com:subscription_num_undelivered_messages{monitored_resource=\"pubsub_subscription\", subscription_id=\"${reverse(split("/", var.batch_subscription))[0]}\"})"
+              threshold        = tostring(var.shards_per_instance)
+              ignoreNullValues = "false"
+            }
+            authenticationRef = { name = "own-identity" }
             }], var.target_utilisation == null ? [] : [{
             type = "prometheus"
             name = "utilisation"

@@ -77,6 +77,29 @@ variable "requests_per_instance" {
   }
 }
 
+variable "batch_subscription" {
+  description = "Full name of the subscription with batch jobs and their shards, projects/P/subscriptions/S, in the project of request_subscription: what waits there counts too, and with min_instances = 0 starts the pool. Null: the pool takes no batches."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.batch_subscription == null || try(startswith(var.batch_subscription, "${regex("^projects/[^/]+/subscriptions/", var.request_subscription)}"), false)
+    error_message = "batch_subscription: expected projects/P/subscriptions/S in the project of request_subscription, got ${jsonencode(var.batch_subscription)}."
+  }
+}
+
+variable "shards_per_instance" {
+  description = "Shards, waiting or at work, for each instance that the autoscaler aims at; a shard takes one or two minutes."
+  type        = number
+  default     = 4
+  nullable    = false
+
+  validation {
+    condition     = var.shards_per_instance >= 1
+    error_message = "shards_per_instance: expected 1 or more, got ${var.shards_per_instance}."
+  }
+}
+
 variable "target_utilisation" {
   description = "Share of the time that an instance is to be at work, 0.7 for example: more instances when they are busier, minutes before the backlog shows it. Needs predictd's own metrics in Cloud Monitoring (the worker's metrics_sidecar). Null: the backlog alone."
   type        = number

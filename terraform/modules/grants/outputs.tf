@@ -7,6 +7,9 @@ output "grants" {
     ["${google_pubsub_topic_iam_member.responses.role} on ${var.response_topic}"],
     ["${google_storage_bucket_iam_member.models.role} on gs://${local.models_bucket}"],
     [for bucket, it in google_storage_bucket_iam_member.inputs : "${it.role} on gs://${bucket}"],
+    [for it in google_pubsub_subscription_iam_member.batches : "${it.role} on ${var.batch.subscription}"],
+    [for it in google_pubsub_topic_iam_member.shards : "${it.role} on ${var.batch.topic}"],
+    [for bucket, it in google_storage_bucket_iam_member.batch_outputs : "${it.role} on gs://${bucket}"],
     [for it in google_storage_bucket_iam_member.results : "${it.role} on gs://${local.results_bucket}"],
   ))
 }

@@ -11,6 +11,10 @@ locals {
     { title = "Dead letters", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" resource.type=\"pubsub_subscription\" resource.labels.subscription_id=\"${local.dead_letter_subscription}\"", aligner = "ALIGN_MAX", unit = "1" },
   ]
 
+  batch_charts = var.batch == null ? [] : [
+    { title = "Batch jobs and shards waiting or at work", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" resource.type=\"pubsub_subscription\" resource.labels.subscription_id=\"${local.batch_subscription}\"", aligner = "ALIGN_MEAN", unit = "1" },
+  ]
+
   run_charts = var.worker_pool == null ? [] : [
     { title = "Instances", filter = "metric.type=\"run.googleapis.com/container/instance_count\" resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${var.worker_pool}\"", aligner = "ALIGN_MAX", unit = "1" },
   ]
@@ -35,7 +39,7 @@ locals {
   ] : []
 
   widgets = concat(
-    [for chart in concat(local.pubsub_charts, local.run_charts) : {
+    [for chart in concat(local.pubsub_charts, local.batch_charts, local.run_charts) : {
       title = chart.title
       xyChart = { dataSets = [{
         plotType = "LINE"

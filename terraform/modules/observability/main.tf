@@ -11,6 +11,7 @@ locals {
 
   request_subscription     = reverse(split("/", var.request_subscription))[0]
   dead_letter_subscription = reverse(split("/", var.dead_letter_subscription))[0]
+  batch_subscription       = var.batch == null ? null : reverse(split("/", var.batch.subscription))[0]
 
   # Which of predictd's own metrics are this worker's: another one's in the project must not hide or raise its errors. The sidecar calls
   # the pool the namespace; up to its release 1.8.0 it knew no worker pools and left that empty.
@@ -48,7 +49,7 @@ locals {
     }
   }
 
-  thresholds = {
+  thresholds = merge({
     backlog = {
       title        = "requests wait too long"
       severity     = "CRITICAL"
@@ -65,7 +66,24 @@ locals {
       above        = 0
       duration     = "0s"
     }
-  }
+    }, var.batch == null ? {} : {
+    batch-backlog = {
+      title        = "batch jobs take too long"
+      severity     = "WARNING"
+      subscription = local.batch_subscription
+      metric       = "oldest_unacked_message_age"
+      above        = var.max_batch_age_seconds
+      duration     = "120s"
+    }
+    batch-dead-letters = {
+      title        = "parts of batch jobs are dead letters"
+      severity     = "ERROR"
+      subscription = reverse(split("/", var.batch.dead_letter_subscription))[0]
+      metric       = "num_undelivered_messages"
+      above        = 0
+      duration     = "0s"
+    }
+  })
 
   channels = concat(var.notification_channels, [for channel in google_monitoring_notification_channel.email : channel.id])
 }

@@ -34,6 +34,31 @@ variable "dead_letter_subscription" {
   }
 }
 
+variable "batch" {
+  description = "Full names of the subscription with batch jobs and their shards, and of that with their dead letters, projects/P/subscriptions/S. Null: the worker takes none."
+  type = object({
+    subscription             = string
+    dead_letter_subscription = string
+  })
+  default = null
+
+  validation {
+    condition     = var.batch == null || alltrue([for name in values(coalesce(var.batch, {})) : can(regex("^projects/[^/]+/subscriptions/[^/]+$", name))])
+    error_message = "batch: expected projects/P/subscriptions/S twice, got ${jsonencode(var.batch)}."
+  }
+}
+
+variable "max_batch_age_seconds" {
+  description = "How old the oldest unfinished shard may become before somebody is called, in seconds. All shards of a job come at once: more than the longest job takes."
+  type        = number
+  default     = 21600
+
+  validation {
+    condition     = var.max_batch_age_seconds >= 60
+    error_message = "max_batch_age_seconds: expected 60 or more (the metric comes once a minute), got ${var.max_batch_age_seconds}."
+  }
+}
+
 variable "worker_pool" {
   description = "Name of the Cloud Run worker pool, for the chart of its instances. Null: the worker runs elsewhere."
   type        = string

@@ -19,13 +19,17 @@ locals {
     },
     length(var.input_buckets) == 0 ? {} : { "requests.allowed_buckets" = join(",", var.input_buckets) },
     var.results_bucket == null ? {} : { "responses.bucket" = "gs://${var.results_bucket}" },
+    var.batch == null ? {} : {
+      "files.subscription"    = var.batch.subscription
+      "files.allowed_buckets" = join(",", distinct(concat(var.batch.input_buckets, var.batch.output_buckets)))
+    },
     var.gpu == null ? {} : { "inference.providers" = "cuda,cpu" },
     var.settings,
   )
   given = { for key, value in local.settings : key => value if value != "" }
   # Only what is a number or a size: a model may be called 007.
   numbers  = { for key, value in local.given : key => tonumber(value) if contains([local.count, local.size], lookup(local.setting_forms, key, "")) && can(tonumber(value)) }
-  lists    = ["requests.allowed_buckets", "inference.providers"]
+  lists    = ["requests.allowed_buckets", "inference.providers", "files.allowed_buckets"]
   sections = toset([for key, _ in local.given : split(".", key)[0] if key != "project"])
   config = merge({ project = var.project }, {
     for section in local.sections : section => merge(
@@ -58,6 +62,7 @@ module "grants" {
   updates_subscription = var.updates_subscription
   input_buckets        = var.input_buckets
   results_bucket       = var.results_bucket
+  batch                = var.batch
 }
 
 # The one right on the whole project: it exists for projects alone, and comes with the sidecar.

@@ -108,6 +108,32 @@ variable "results_bucket" {
   }
 }
 
+variable "batch" {
+  description = "Batch predictions over files: full names of the subscription (projects/P/subscriptions/S) with jobs and their shards, and of its topic, which the worker publishes the shards to; buckets (BUCKET or BUCKET/PREFIX) that jobs may read, and those that they may write, which they may read too. Null: this worker takes none."
+  type = object({
+    subscription   = string
+    topic          = string
+    input_buckets  = optional(list(string), [])
+    output_buckets = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.batch == null || can(regex("^projects/[^/]+/subscriptions/[^/]+$", var.batch.subscription)) && can(regex("^projects/[^/]+/topics/[^/]+$", var.batch.topic))
+    error_message = "batch: expected a subscription projects/P/subscriptions/S and a topic projects/P/topics/T, got ${jsonencode(try([var.batch.subscription, var.batch.topic], null))}."
+  }
+
+  validation {
+    condition     = var.batch == null || try(length(var.batch.output_buckets) > 0 && alltrue([for place in concat(var.batch.input_buckets, var.batch.output_buckets) : can(regex("^[a-z0-9][a-z0-9._-]+(/[^,\\s]+)?$", place))]), false)
+    error_message = "batch: expected at least one of output_buckets, and BUCKET or BUCKET/PREFIX each, without gs://, commas or spaces, got ${jsonencode(try(concat(var.batch.input_buckets, var.batch.output_buckets), null))}."
+  }
+
+  validation {
+    condition     = var.batch == null || try(var.batch.subscription, null) != var.request_subscription
+    error_message = "batch: it is the subscription of the requests; name another."
+  }
+}
+
 # The keys of predictd's configuration that have no variable of their own, and how a value of each looks.
 locals {
   count    = "^[0-9]+$"

@@ -1,7 +1,11 @@
 //! `check` and `ready`: what holds, and what a worker says of itself.
 
 use crate::support::command::predictd;
-use crate::support::harness::{REQUEST_SUBSCRIPTION, World, model_file, outcome, repository};
+use crate::support::harness::{REQUEST_SUBSCRIPTION, REQUESTS, World, model_file, outcome, repository};
+
+const WORKER: &str = "serviceAccount:predictd@demo.iam.gserviceaccount.com";
+const BATCHES: &str = "projects/demo/topics/batches";
+const BATCH_SUBSCRIPTION: &str = "projects/demo/subscriptions/batches";
 
 #[test]
 fn check_prints_what_a_good_configuration_comes_to() {
@@ -56,6 +60,62 @@ async fn check_asks_the_servers_when_told_to() {
     }
     assert!(stderr.contains("error: 5 of 8 checks failed\nhint: "), "{stderr}");
     assert!(stderr.contains("ok       models.updates"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_for_what_batches_need() {
+    let world = World::start_with(|builder| {
+        builder
+            .enforce_iam()
+            .calls_as(WORKER, None)
+            .subscription(REQUEST_SUBSCRIPTION, REQUESTS)
+            .topic(BATCHES)
+            .subscription(BATCH_SUBSCRIPTION, BATCHES)
+            .bucket("tables")
+            .bucket("predictions")
+    })
+    .await;
+    let grant = |role, resource| world.server.grant(role, resource, WORKER).unwrap();
+    let check = async |buckets: &str| {
+        let host = world.server.host_as(WORKER).unwrap();
+        let mut command = world.command();
+        command.args(["check", "--connect", "--config", "config/local.yaml"]).current_dir(repository());
+        command.env("PUBSUB_EMULATOR_HOST", &host).env("STORAGE_EMULATOR_HOST", &host);
+        command
+            .env("PREDICTD_FILES__SUBSCRIPTION", "batches")
+            .env("PREDICTD_FILES__ALLOWED_BUCKETS", buckets);
+        let (_, _, stderr) = tokio::task::spawn_blocking(|| outcome(command, "")).await.unwrap();
+        stderr.lines().filter(|line| line.contains("  files.")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let subscription = format!("files.subscription: {BATCH_SUBSCRIPTION}");
+    let topic = format!("files.subscription: {BATCHES}");
+    let buckets =
+        ["tables", "predictions"].map(|it| format!("files.allowed_buckets: projects/_/buckets/{it}"));
+
+    let said = check("tables,predictions/daily").await;
+    let missing = "it does not exist, or the right pubsub.subscriptions.consume and pubsub.subscriptions.get";
+    assert!(said[0].starts_with(&format!("problem  {subscription}: {missing}")), "{said:#?}");
+    let missing = "it does not exist, or the right storage.objects.list and storage.objects.get is missing";
+    assert!(said[1].starts_with(&format!("problem  {}: {missing}", buckets[0])), "{said:#?}");
+    assert!(said[2].starts_with(&format!("unknown  {}: ", buckets[1])), "a part of a bucket: {said:#?}");
+
+    grant("roles/pubsub.subscriber", BATCH_SUBSCRIPTION);
+    grant("roles/pubsub.viewer", BATCH_SUBSCRIPTION);
+    grant("roles/storage.objectViewer", "projects/_/buckets/tables");
+    grant("roles/storage.objectUser", "projects/_/buckets/predictions");
+    let said = check("tables,predictions").await;
+    let missing = "it does not exist, or the right pubsub.topics.publish is missing";
+    assert!(said.contains(&format!("problem  {topic}: {missing}")), "{said:#?}");
+
+    grant("roles/pubsub.publisher", BATCHES);
+    let fine: Vec<String> =
+        [&subscription, &buckets[0], &buckets[1], &topic].iter().map(|it| format!("ok       {it}")).collect();
+    assert_eq!(check("tables,predictions").await, fine);
+
+    world.server.pubsub.delete_topic(BATCHES).unwrap();
+    let said = check("tables,predictions").await;
+    let deleted = "problem  files.subscription: _deleted-topic_: the topic of the subscription was deleted";
+    assert!(said.iter().any(|line| line == deleted), "{said:#?}");
 }
 
 #[test]

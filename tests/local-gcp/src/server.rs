@@ -3,6 +3,7 @@
 //!
 //! Dropping it closes the port and every connection, whatever calls are in flight.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct Notification {
     pub topic: String,
     /// Only of objects whose name begins so.
     pub prefix: Option<String>,
+    /// Attributes of every message, beside Cloud Storage's own.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// Configuration and resources that a server begins with.
@@ -121,12 +124,18 @@ impl Builder {
     /// Publishes every change of a bucket's objects (under a prefix, where one is given) to
     /// `projects/P/topics/T`.
     pub fn notification(
-        mut self,
+        self,
         bucket: impl Into<String>,
         topic: impl Into<String>,
         prefix: Option<String>,
     ) -> Builder {
-        self.notifications.push(Notification { bucket: bucket.into(), topic: topic.into(), prefix });
+        let (bucket, topic) = (bucket.into(), topic.into());
+        self.notification_with(Notification { bucket, topic, prefix, attributes: BTreeMap::new() })
+    }
+
+    /// Like `notification`, with attributes of its own.
+    pub fn notification_with(mut self, notification: Notification) -> Builder {
+        self.notifications.push(notification);
         self
     }
 
@@ -173,10 +182,10 @@ impl Builder {
         for bucket in self.buckets {
             server.storage.create_bucket(&bucket).with_context(|| format!("bucket {bucket:?}"))?;
         }
-        for Notification { bucket, topic, prefix } in self.notifications {
+        for Notification { bucket, topic, prefix, attributes } in self.notifications {
             server
                 .storage
-                .create_notification(&bucket, &topic, prefix.as_deref())
+                .create_notification_with(&bucket, &topic, prefix.as_deref(), attributes)
                 .with_context(|| format!("notification of bucket {bucket:?}"))?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The binary's command line and its file: the same resources in both.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -30,8 +31,9 @@ pub struct Options {
     /// Bucket to create
     #[arg(long, value_name = "NAME")]
     bucket: Vec<String>,
-    /// Notifications of a bucket's new objects to a topic
-    #[arg(long, value_name = "BUCKET=TOPIC[,prefix=PREFIX]")]
+    /// Notifications of a bucket's objects to a topic, of those whose name begins with a prefix, with
+    /// attributes of their own
+    #[arg(long, value_name = "BUCKET=TOPIC[,prefix=PREFIX][,attribute.NAME=VALUE…]")]
     notification: Vec<String>,
     /// Let IAM policies count: for Google's service agents, and on the ports that --as opens. The first port
     /// stays the owner's
@@ -86,9 +88,9 @@ impl Options {
             builder = builder.bucket(name);
         }
         for text in both(file.notifications, self.notification) {
-            let Notification { bucket, topic, prefix } =
+            let notification =
                 notification(&project, &text).with_context(|| format!("notification {text:?}"))?;
-            builder = builder.notification(bucket, topic, prefix);
+            builder = builder.notification_with(notification);
         }
         Ok(builder)
     }
@@ -162,14 +164,17 @@ fn subscription(project: &str, text: &str) -> anyhow::Result<wire::Subscription>
 
 fn notification(project: &str, text: &str) -> anyhow::Result<Notification> {
     let Line { name: bucket, target: topic, settings } = split(text)?;
-    let mut prefix = None;
+    let (mut prefix, mut attributes) = (None, BTreeMap::new());
     for (key, value) in settings {
-        match key {
-            "prefix" => prefix = Some(value.to_owned()),
-            other => bail!("unknown setting {other:?}: expected prefix"),
+        match (key, key.strip_prefix("attribute.")) {
+            ("prefix", _) => prefix = Some(value.to_owned()),
+            (_, Some(name)) if !name.is_empty() => {
+                attributes.insert(name.to_owned(), value.to_owned());
+            }
+            (other, _) => bail!("unknown setting {other:?}: expected prefix or attribute.NAME"),
         }
     }
-    Ok(Notification { bucket: bucket.to_owned(), topic: full(project, "topics", topic), prefix })
+    Ok(Notification { bucket: bucket.to_owned(), topic: full(project, "topics", topic), prefix, attributes })
 }
 
 #[cfg(test)]
@@ -204,5 +209,12 @@ mod tests {
         assert_eq!(read.bucket, "models");
         assert_eq!(read.topic, "projects/demo/topics/updates");
         assert_eq!(read.prefix.as_deref(), Some("models/"));
+        let read = notification("demo", "tables=batches,attribute.model=wine,attribute.output=gs://out/a=b")
+            .unwrap();
+        assert_eq!((read.prefix, read.attributes.len()), (None, 2));
+        assert_eq!((&*read.attributes["model"], &*read.attributes["output"]), ("wine", "gs://out/a=b"));
+        for wrong in ["tables=batches,model=wine", "tables=batches,attribute.=wine"] {
+            assert!(notification("demo", wrong).is_err(), "{wrong}");
+        }
     }
 }

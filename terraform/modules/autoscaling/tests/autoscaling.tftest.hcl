@@ -65,6 +65,31 @@ run "utilisation" {
   }
 }
 
+run "batches" {
+  variables {
+    batch_subscription  = "projects/queues/subscriptions/prediction-batches"
+    shards_per_instance = 8
+    min_instances       = 0
+  }
+  assert {
+    condition     = [for trigger in yamldecode(output.config).spec.scaledObjects[0].spec.triggers : [trigger.name, trigger.metadata.threshold]] == [["requests-waiting", "10000"], ["shards-waiting", "8"]]
+    error_message = "requests and shards"
+  }
+  assert {
+    condition     = strcontains(yamldecode(output.config).spec.scaledObjects[0].spec.triggers[1].metadata.query, "num_undelivered_messages{monitored_resource=\"pubsub_subscription\", subscription_id=\"prediction-batches\"}")
+    error_message = "the backlog of the batches"
+  }
+}
+
+run "batches_of_another_project" {
+  command = plan
+  variables {
+    batch_subscription  = "projects/other/subscriptions/prediction-batches"
+    shards_per_instance = 0
+  }
+  expect_failures = [var.batch_subscription, var.shards_per_instance]
+}
+
 run "wrong_values" {
   command = plan
   variables {

@@ -49,6 +49,48 @@ run "everything_on" {
   }
 }
 
+run "batches" {
+  variables {
+    input_buckets  = ["inputs/photos"]
+    results_bucket = "results/predictions"
+    batch = {
+      subscription   = "projects/other/subscriptions/prediction-batches"
+      topic          = "projects/third/topics/prediction-batches"
+      input_buckets  = ["tables/daily", "tables/weekly", "inputs", "my-models/samples", "predictions"]
+      output_buckets = ["predictions/daily", "predictions/weekly", "results/batches"]
+    }
+  }
+  assert {
+    condition = output.grants == tolist([
+      "roles/pubsub.publisher on projects/my-project/topics/prediction-responses",
+      "roles/pubsub.publisher on projects/third/topics/prediction-batches",
+      "roles/pubsub.subscriber on projects/my-project/subscriptions/prediction-requests",
+      "roles/pubsub.subscriber on projects/other/subscriptions/prediction-batches",
+      "roles/pubsub.viewer on projects/my-project/subscriptions/prediction-requests",
+      "roles/pubsub.viewer on projects/other/subscriptions/prediction-batches",
+      "roles/storage.objectUser on gs://predictions",
+      "roles/storage.objectUser on gs://results",
+      "roles/storage.objectViewer on gs://inputs",
+      "roles/storage.objectViewer on gs://my-models",
+      "roles/storage.objectViewer on gs://predictions",
+      "roles/storage.objectViewer on gs://tables",
+    ])
+    error_message = "inputs are read, outputs written too, and no grant is made twice"
+  }
+  assert {
+    condition     = alltrue([for it in concat(values(google_pubsub_subscription_iam_member.batches), google_pubsub_topic_iam_member.shards, values(google_storage_bucket_iam_member.batch_outputs)) : it.member == var.member])
+    error_message = "all of them are the worker's"
+  }
+}
+
+run "batches_without_full_names" {
+  command = plan
+  variables {
+    batch = { subscription = "prediction-batches", topic = "projects/p/topics/t", output_buckets = ["results"] }
+  }
+  expect_failures = [var.batch]
+}
+
 run "wrong_values" {
   command = plan
   variables {

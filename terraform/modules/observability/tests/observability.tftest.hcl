@@ -92,6 +92,45 @@ run "everything_on" {
   }
 }
 
+run "batches" {
+  variables {
+    batch = {
+      subscription             = "projects/my-project/subscriptions/prediction-batches"
+      dead_letter_subscription = "projects/my-project/subscriptions/prediction-batches-dead-letters"
+    }
+    max_batch_age_seconds = 3600
+  }
+  assert {
+    condition     = toset(keys(output.alerts)) == toset(["backlog", "batch-backlog", "batch-dead-letters", "dead-letters", "ends", "not-serving", "reload", "unfinished"])
+    error_message = "batches have a backlog and dead letters of their own"
+  }
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.threshold["batch-backlog"].conditions[0].condition_threshold[0].filter, "oldest_unacked_message_age\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"prediction-batches\"") && google_monitoring_alert_policy.threshold["batch-backlog"].conditions[0].condition_threshold[0].threshold_value == 3600
+    error_message = "one alert must look at the age of the shards"
+  }
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.threshold["batch-dead-letters"].conditions[0].condition_threshold[0].filter, "subscription_id=\"prediction-batches-dead-letters\"")
+    error_message = "the other at their dead letters"
+  }
+  assert {
+    condition     = alltrue([for key, policy in google_monitoring_alert_policy.threshold : startswith(policy.documentation[0].content, "## ${key}\n\n**")])
+    error_message = "every alert must carry its own section"
+  }
+  assert {
+    condition     = strcontains(google_monitoring_dashboard.predictd.dashboard_json, "subscription_id=\\\"prediction-batches\\\"") && length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 7
+    error_message = "a chart of the shards"
+  }
+}
+
+run "batches_by_their_short_names" {
+  command = plan
+  variables {
+    batch                 = { subscription = "prediction-batches", dead_letter_subscription = "dead" }
+    max_batch_age_seconds = 1
+  }
+  expect_failures = [var.batch, var.max_batch_age_seconds]
+}
+
 run "on_gke" {
   variables {
     own_metrics     = true

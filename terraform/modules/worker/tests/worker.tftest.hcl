@@ -72,6 +72,12 @@ run "everything_on" {
     input_buckets        = ["inputs/photos", "inputs/scans", "my-models/samples", "more"]
     results_bucket       = "results/predictions"
     default_model        = "007"
+    batch = {
+      subscription   = "projects/other/subscriptions/prediction-batches"
+      topic          = "projects/other/topics/prediction-batches"
+      input_buckets  = ["tables/daily", "results/predictions"]
+      output_buckets = ["results/predictions", "batches"]
+    }
     settings = {
       "batching.max_rows" = "256", "shutdown.grace" = "5s", "responses.inline_limit" = "0", "models.cache" = "/tmp/models",
       "models.cache_size" = "2GiB", "inference.threads" = "2", "models.poll_interval" = "1m30s"
@@ -91,6 +97,7 @@ run "everything_on" {
       batching  = { max_rows = 256 }
       inference = { providers = ["cuda", "cpu"], threads = 2 }
       http      = { listen = "0.0.0.0:8080" }
+      files     = { subscription = "projects/other/subscriptions/prediction-batches", allowed_buckets = ["tables/daily", "results/predictions", "batches"] }
       shutdown  = { grace = "5s" }
     }
     error_message = "every setting must reach the configuration"
@@ -103,8 +110,10 @@ run "everything_on" {
     condition = length(setsubtract([
       "roles/pubsub.subscriber on projects/other/subscriptions/model-updates", "roles/storage.objectViewer on gs://inputs",
       "roles/storage.objectViewer on gs://more", "roles/storage.objectUser on gs://results",
+      "roles/pubsub.subscriber on projects/other/subscriptions/prediction-batches", "roles/pubsub.publisher on projects/other/topics/prediction-batches",
+      "roles/storage.objectViewer on gs://tables", "roles/storage.objectUser on gs://batches",
     ], module.grants.grants)) == 0
-    error_message = "notifications, inputs and results need grants of their own"
+    error_message = "notifications, inputs, results and batches need grants of their own"
   }
   assert {
     condition = {
@@ -142,6 +151,38 @@ run "wrong_values" {
     var.location, var.name, var.image, var.request_subscription, var.response_topic, var.models_url, var.updates_subscription,
     var.input_buckets, var.results_bucket, var.otel, var.instances, var.cpu,
   ]
+}
+
+run "batches_without_full_names" {
+  command = plan
+  variables {
+    batch = { subscription = "prediction-batches", topic = "prediction-batches", output_buckets = ["results"] }
+  }
+  expect_failures = [var.batch]
+}
+
+run "batches_that_are_written_nowhere" {
+  command = plan
+  variables {
+    batch = { subscription = "projects/p/subscriptions/s", topic = "projects/p/topics/t", input_buckets = ["tables"], output_buckets = [] }
+  }
+  expect_failures = [var.batch]
+}
+
+run "batches_of_an_address" {
+  command = plan
+  variables {
+    batch = { subscription = "projects/p/subscriptions/s", topic = "projects/p/topics/t", output_buckets = ["gs://results"] }
+  }
+  expect_failures = [var.batch]
+}
+
+run "batches_are_not_requests" {
+  command = plan
+  variables {
+    batch = { subscription = "projects/my-project/subscriptions/prediction-requests", topic = "projects/p/topics/t", output_buckets = ["results"] }
+  }
+  expect_failures = [var.batch]
 }
 
 run "memory_in_another_unit" {

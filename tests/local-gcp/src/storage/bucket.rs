@@ -206,10 +206,22 @@ impl Storage {
     /// Publishes every change under `prefix` (all without one), with the object as JSON, to
     /// `projects/P/topics/T`.
     pub fn create_notification(&self, bucket: &str, topic: &str, prefix: Option<&str>) -> Result<String> {
+        self.create_notification_with(bucket, topic, prefix, BTreeMap::new())
+    }
+
+    /// Like `create_notification`, with attributes of its own in every message.
+    pub fn create_notification_with(
+        &self,
+        bucket: &str,
+        topic: &str,
+        prefix: Option<&str>,
+        attributes: BTreeMap<String, String>,
+    ) -> Result<String> {
         let wish = NotificationConfig {
             topic: topic.to_owned(),
             payload_format: "JSON_API_V1".to_owned(),
             object_name_prefix: prefix.map(str::to_owned),
+            custom_attributes: attributes,
             ..Default::default()
         };
         self.insert_notification(bucket, wish).map(|config| config.id)

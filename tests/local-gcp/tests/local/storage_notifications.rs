@@ -127,6 +127,25 @@ async fn configurations_filter_and_are_listed() {
 }
 
 #[tokio::test]
+async fn a_server_begins_with_notifications_that_carry_attributes() {
+    let notification = local_gcp::Notification {
+        bucket: "tables".to_owned(),
+        topic: NEWS.to_owned(),
+        prefix: Some("daily/".to_owned()),
+        attributes: [("model".to_owned(), "wine".to_owned())].into(),
+    };
+    let builder = local_gcp::Server::builder().topic(NEWS).subscription(NEWS_SUBSCRIPTION, NEWS);
+    let server = builder.bucket("tables").notification_with(notification).start().await.unwrap();
+    server.storage.put("tables", "weekly/x", "x").unwrap();
+    server.storage.put("tables", "daily/x", "x").unwrap();
+    let told = server.pubsub.drain(NEWS_SUBSCRIPTION).unwrap();
+    let [told] = &told[..] else { panic!("one message, not {told:?}") };
+    let attributes = &told.message.attributes;
+    assert_eq!((&*attributes["model"], &*attributes["objectId"]), ("wine", "daily/x"));
+    assert_eq!(attributes["bucketId"], "tables");
+}
+
+#[tokio::test]
 async fn buckets_keep_what_terraform_gives_them() {
     let local = Local::start().await;
     let http = reqwest::Client::new();
