@@ -40,6 +40,18 @@ pub fn hint(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
 }
 
+/// All causes of an error, also those below a hint.
+pub fn causes(error: &anyhow::Error) -> Vec<&(dyn std::error::Error + 'static)> {
+    let mut found = Vec::new();
+    for cause in error.chain() {
+        found.push(cause);
+        if let Some(hinted) = cause.downcast_ref::<Hinted>() {
+            found.extend(causes(&hinted.error));
+        }
+    }
+    found
+}
+
 /// The [`hint`] of an error, or how to learn more about it.
 pub fn hint_or_default(error: &anyhow::Error) -> &str {
     hint(error).unwrap_or("PREDICTD_LOG=debug shows more of what led to this")

@@ -19,7 +19,9 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use google_cloud_pubsub::client::SubscriptionAdmin;
+use google_cloud_pubsub::retry_policy::RetryableErrors;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +31,9 @@ use crate::engine::batch::Lane;
 use crate::engine::budget::Budget;
 use crate::engine::job::Response;
 use crate::engine::load;
-use crate::engine::queue::{Limits, Queues};
+use crate::engine::queue::{Entry, Limits, Queues};
+use crate::files::store::{Bucket, Store};
+use crate::files::worker::{Batches, Versions, Worker};
 use crate::gcp::probes::Servers;
 use crate::gcp::{clients, probes};
 use crate::http::Tokens;
@@ -102,6 +106,7 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
 
     let hint = Arc::new(Notify::new());
     let crashes = Crashes::open(source.crashes());
+    let loader = Arc::new(Loader::new(Arc::clone(&runtime), config.models.load_timeout, crashes));
     let watch = Watch::new(
         Shared {
             source: Arc::clone(&source),
@@ -109,7 +114,7 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
             not_served: Arc::clone(&not_served),
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
-            loader: Loader::new(Arc::clone(&runtime), config.models.load_timeout, crashes),
+            loader: Arc::clone(&loader),
         },
         config.models.poll_interval,
         Arc::clone(&hint),
@@ -167,8 +172,14 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
     }
     stages.at_forced_end(move || queues.give_up());
 
+    let mut batches = None;
     let receiver = match admin {
         Some(admin) => {
+            if let Some(subscription) = &config.files.subscription {
+                let versions = Versions::new(Arc::clone(&models), Arc::clone(&source), loader);
+                let around = (versions, Arc::clone(&entry), Arc::clone(&metrics));
+                batches = Some(files(&config, &admin, subscription, around).await?);
+            }
             let flow = Flow::new(config.requests.max_outstanding_messages, Arc::clone(&metrics));
             let (publish, order) = publish(&config, &flow, &metrics, &health).await?;
             stages.spawn("publish", async move {
@@ -224,6 +235,16 @@ pub async fn run(mut config: Config, transports: Transports, stop: CancellationT
             Ok(())
         }
     });
+    let is_serving = is_serving.shared();
+    if let Some(batches) = batches {
+        let (stop, is_serving) = (stop.clone(), is_serving.clone());
+        stages.spawn("batches", async move {
+            if is_serving.await.is_ok() {
+                batches.run(stop).await;
+            }
+            Ok(())
+        });
+    }
     if let Some(receiver) = receiver {
         let stop = stop.clone();
         stages.spawn("receive", async move {
@@ -267,6 +288,25 @@ async fn publish(
     let (flow, metrics, health) = (Arc::clone(flow), Arc::clone(metrics), Arc::clone(health));
     let publish = Publish::new(topic, requests, flow, large, Arc::clone(&order), metrics, health).await?;
     Ok((publish, order))
+}
+
+/// The stage that takes jobs and shards of batches. Its subscription's topic gets the shards.
+async fn files(
+    config: &Config,
+    admin: &SubscriptionAdmin,
+    subscription: &str,
+    (versions, entry, metrics): (Versions, Arc<Entry<ReplyTo>>, Arc<Metrics>),
+) -> anyhow::Result<Batches> {
+    let topic = probes::topic_of(admin, subscription).await?;
+    let store = Store {
+        bucket: Some(Bucket::connect().await?),
+        allowed: Some(config.files.allowed_buckets.clone()),
+        has_files: false,
+    };
+    let publisher = clients::publisher(RetryableErrors).await?;
+    let worker = Worker { store: Arc::new(store), versions, entry, publisher, topic, metrics };
+    let subscriber = clients::subscriber().await?;
+    Ok(Batches { subscriber, subscription: subscription.to_owned(), worker: Arc::new(worker) })
 }
 
 /// Checks the configured resources, and watches the response topic until it is there.

@@ -40,7 +40,7 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
     let text = match command {
         Command::Run(args) => return cli::run::run(&args.config).await,
         Command::Serve(args) => return cli::serve::run(&args).await,
-        Command::Batch(args) => return Box::pin(cli::batch::run(args)).await,
+        Command::Batch(args) => return Box::pin(cli::batch::run(*args)).await,
         Command::Check(args) => return cli::check::run(&args.config.config, args.connect).await,
         Command::Inspect(args) => {
             let threads = if args.tune { Threads::Measured } else { Threads::One };

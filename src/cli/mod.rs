@@ -109,7 +109,7 @@ Examples:
   predictd batch --model models/digits --input 'images/*.png' --output out
   predictd batch --config predictd.yaml --model wine --input 'gs://data/2026/*.jsonl' --output gs://data/out
   predictd batch status gs://data/out")]
-    Batch(batch::args::BatchArgs),
+    Batch(Box<batch::args::BatchArgs>),
 
     /// Report every problem of a configuration, or print the effective one
     ///

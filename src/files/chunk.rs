@@ -180,7 +180,8 @@ impl Instances<'_> {
                 decode::decode_table(&[header, text].concat(), signature, &LIMITS)
             }
             InputFormat::Jsonl => {
-                let instance = decode::decode_lines(text, &[0..text.len()], signature, &LIMITS);
+                let instance =
+                    decode::decode_lines(text, std::slice::from_ref(&(0..text.len())), signature, &LIMITS);
                 instance.or_else(|rejection| {
                     // A body's own error says more about a body.
                     if !decode::is_body(text) {

@@ -214,5 +214,8 @@ pub fn path(folder: &str, name: &str) -> String {
 pub const JOB: &str = "job.json";
 pub const SUMMARY: &str = "summary.json";
 pub const SUCCESS: &str = "_SUCCESS";
-/// Why a job stopped before its end.
-pub const STOPPED: &str = "stopped.json";
+
+/// A job that cannot be, however often it is tried.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);

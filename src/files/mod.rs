@@ -12,7 +12,10 @@
 
 pub mod chunk;
 pub mod job;
+pub mod jobs;
 pub mod local;
+pub mod marks;
+pub mod message;
 pub mod output;
 pub mod plan;
 pub mod records;
@@ -21,3 +24,4 @@ pub mod select;
 pub mod shard;
 pub mod store;
 pub mod summary;
+pub mod worker;

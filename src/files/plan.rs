@@ -7,12 +7,12 @@
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use flate2::read::MultiGzDecoder;
 
-use super::job::{Input, InputFormat, JobSpec, Plan, Shard};
+use super::job::{Input, InputFormat, JobSpec, Plan, Refused, Shard};
 use super::records::{CHUNK_BYTES, Chunk, Records};
-use super::store::Store;
+use super::store::{InputChanged, Store};
 use crate::hint::with_hint;
 use crate::rfc3339;
 
@@ -40,11 +40,13 @@ const EXTENSIONS: [(&str, InputFormat); 9] = [
     ("webp", InputFormat::Files),
 ];
 
+/// Measures rows a second with some records, whose table has this header. None if they do not tell.
+type Speed<'a> = dyn Fn(&Chunk, InputFormat, Option<&[u8]>) -> Option<f64> + 'a;
+
 /// Facts about the model that a plan needs.
 pub struct ModelFacts<'a> {
     pub version: String,
-    /// Rows a second, by a chunk of the job's first records; none if they do not tell.
-    pub speed: &'a dyn Fn(&Chunk, InputFormat, Option<&[u8]>) -> Option<f64>,
+    pub speed: &'a Speed<'a>,
 }
 
 /// Makes a plan.
@@ -52,7 +54,7 @@ pub struct ModelFacts<'a> {
 /// # Errors
 /// There is no input, or it cannot be read, or its format is not known.
 pub fn plan(store: &Store, job: JobSpec, model: &ModelFacts<'_>) -> anyhow::Result<Plan> {
-    job.check().map_err(anyhow::Error::msg)?;
+    job.check().map_err(Refused)?;
     store.check_folder(&job.output)?;
     let mut inputs = Vec::new();
     for address in &job.input {
@@ -97,7 +99,7 @@ fn format_of(inputs: &[Input]) -> anyhow::Result<InputFormat> {
         };
         match found {
             Some((other, first)) if other != *format => {
-                let error = anyhow::anyhow!("expected files of one format, got {first} and {address}");
+                let error = Refused(format!("expected files of one format, got {first} and {address}"));
                 return Err(with_hint(error, "give each format a job of its own"));
             }
             _ => found = Some((*format, address)),
@@ -109,7 +111,7 @@ fn format_of(inputs: &[Input]) -> anyhow::Result<InputFormat> {
 fn cut_files(plan: &mut Plan) -> anyhow::Result<()> {
     let count = plan.inputs.len();
     if count > MAX_FILES {
-        let error = anyhow::anyhow!("expected at most {MAX_FILES} files, got {count}");
+        let error = Refused(format!("expected at most {MAX_FILES} files, got {count}"));
         return Err(with_hint(
             error,
             "write their addresses into a text file, one a line, and name that as --input",
@@ -149,7 +151,7 @@ fn cut_records(
         at = chunk.end;
         header = Some(chunk.bytes(&chunk.records[0]).to_vec());
         super::select::Table::new(&plan.job, header.as_deref().unwrap_or_default())
-            .map_err(|error| anyhow::anyhow!("{}, line 1: {error}", input.address))?;
+            .map_err(|error| Refused(format!("{}, line 1: {error}", input.address)))?;
     }
     let mut shard = Shard { input: number, start: at, end: at, line: records.line(), rows: 0 };
     let mut shards = Vec::new();
@@ -195,12 +197,16 @@ fn open(store: &Store, input: &Input) -> anyhow::Result<(Box<dyn Read + Send>, b
     Ok(if is_compressed { (Box::new(MultiGzDecoder::new(source)), true) } else { (source, false) })
 }
 
-/// The header of a table, and a shard of a file, decompressed.
-pub fn open_shard(
-    store: &Store,
-    plan: &Plan,
-    shard: &Shard,
-) -> anyhow::Result<(Option<Vec<u8>>, Box<dyn Read + Send>)> {
+/// A shard of a file, decompressed.
+pub struct OpenShard {
+    /// The header of a table.
+    pub header: Option<Vec<u8>>,
+    pub content: Box<dyn Read + Send>,
+}
+
+/// # Errors
+/// The file cannot be read, or is not what it was when the job was planned.
+pub fn open_shard(store: &Store, plan: &Plan, shard: &Shard) -> anyhow::Result<OpenShard> {
     let input = &plan.inputs[shard.input];
     let header = match plan.input_format {
         InputFormat::Csv => {
@@ -213,13 +219,15 @@ pub fn open_shard(
     };
     let (mut whole, is_compressed) = open(store, input)?;
     if !is_compressed {
-        return Ok((header, store.open(input, shard.start, shard.end)?));
+        return Ok(OpenShard { header, content: store.open(input, shard.start, shard.end)? });
     }
     let skipped = std::io::copy(&mut (&mut whole).take(shard.start), &mut std::io::sink())?;
     if skipped < shard.start {
-        bail!("{} is shorter than when the job was planned", input.address);
+        return Err(
+            InputChanged(format!("{} is shorter than when the job was planned", input.address)).into()
+        );
     }
-    Ok((header, Box::new(whole.take(shard.end - shard.start))))
+    Ok(OpenShard { header, content: Box::new(whole.take(shard.end - shard.start)) })
 }
 
 /// The first input that is not as it was when the job was planned.

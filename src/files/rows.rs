@@ -97,8 +97,7 @@ impl Predictor<'_> {
             let response = response.blocking_recv().map_err(|_| Stopped)?;
             match response.outcome {
                 Outcome::Computed(body) => {
-                    // Parts of lines in binary are impossible: only v2 asks for them.
-                    let lines = if has_lines { line_ranges(&body.bytes) } else { vec![0..body.bytes.len()] };
+                    let lines = line_ranges(&body.bytes, has_lines);
                     if lines.len() == records.len() {
                         let body_number = predicted.bodies.len();
                         for (record, range) in records.into_iter().zip(lines) {
@@ -124,7 +123,11 @@ impl Predictor<'_> {
     }
 }
 
-fn line_ranges(text: &[u8]) -> Vec<Range<usize>> {
+/// The lines of a body, or all of it.
+fn line_ranges(text: &[u8], has_lines: bool) -> Vec<Range<usize>> {
+    if !has_lines {
+        return std::iter::once(0..text.len()).collect();
+    }
     let mut begin = 0;
     let line = |end: usize| std::mem::replace(&mut begin, end + 1)..end;
     memchr::memchr_iter(b'\n', text).map(line).collect()

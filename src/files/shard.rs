@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::chunk::Form;
 use super::job::{InputFormat, Plan};
 use super::output::{Lines, Writer};
-use super::plan::open_shard;
+use super::plan::{OpenShard, open_shard};
 use super::records::{CHUNK_BYTES, Chunk, Record, Records};
 use super::rows::{Predictor, Submit};
 use super::select::Table;
-use super::store::{Scratch, Store};
+use super::store::{InputChanged, Scratch, Store};
 use crate::lock::lock;
 use crate::model::Model;
-use crate::ops::metrics::Metrics;
+use crate::ops::metrics::{FileRows, Metrics};
 
 /// Records that are computed together. The same on every worker, since other numbers could change the last digit
 /// of a result.
@@ -61,12 +61,41 @@ impl Counts {
     }
 }
 
-/// What a job counts while it runs.
+/// Counts of a job while it runs.
 #[derive(Debug, Default)]
 pub struct Progress {
-    pub successful: AtomicU64,
-    pub failed: AtomicU64,
-    pub first_error: Mutex<Option<String>>,
+    successful: AtomicU64,
+    failed: AtomicU64,
+    first_error: Mutex<Option<String>>,
+    /// Counts the same for operators.
+    metrics: Option<FileRows>,
+}
+
+impl Progress {
+    pub fn counting(metrics: FileRows) -> Self {
+        Self { metrics: Some(metrics), ..Self::default() }
+    }
+
+    pub fn add(&self, counts: Counts) {
+        self.successful.fetch_add(counts.successful, Ordering::Relaxed);
+        self.failed.fetch_add(counts.failed, Ordering::Relaxed);
+        if let Some(metrics) = &self.metrics {
+            metrics.add(counts.successful, counts.failed);
+        }
+    }
+
+    pub fn successful(&self) -> u64 {
+        self.successful.load(Ordering::Relaxed)
+    }
+
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The first error that came, for a person to read.
+    pub fn first_error(&self) -> Option<String> {
+        lock(&self.first_error).clone()
+    }
 }
 
 /// Everything that the shards of a job have in common.
@@ -101,7 +130,7 @@ impl Context<'_> {
         let chunks = if plan.input_format == InputFormat::Files {
             Chunks::Files(shard.input..shard.input + shard.rows as usize)
         } else {
-            let (header, content) = open_shard(self.store, plan, shard)?;
+            let OpenShard { header, content } = open_shard(self.store, plan, shard)?;
             if let Some(header) = header {
                 table = Some(Table::new(&plan.job, &header).map_err(anyhow::Error::msg)?);
             }
@@ -165,13 +194,15 @@ impl Context<'_> {
             }
         }
         let (shard, read) = (&self.plan.shards[number], lock(&run.input).rows);
-        anyhow::ensure!(
-            read == shard.rows,
-            "expected {} rows from line {} on, got {read}: {} is not what it was when the job was planned",
-            shard.rows,
-            shard.line,
-            self.plan.inputs[shard.input].address
-        );
+        if read != shard.rows {
+            let address = &self.plan.inputs[shard.input].address;
+            let message = format!(
+                "expected {} rows from line {} on, got {read}: {address} is not what it was when the job was \
+                 planned",
+                shard.rows, shard.line
+            );
+            return Err(InputChanged(message).into());
+        }
         let output = run.output.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Output { mut results, mut errors, counts, .. } = output;
         serde_json::to_writer(&mut errors, &Stats { stats: counts })?;
@@ -289,13 +320,12 @@ impl Run<'_> {
     }
 
     fn count(&self, lines: &Lines) {
-        let Progress { successful, failed, first_error } = self.context.progress;
-        successful.fetch_add(lines.successful, Ordering::Relaxed);
-        let all_failed = failed.fetch_add(lines.failed, Ordering::Relaxed) + lines.failed;
+        let progress = self.context.progress;
+        progress.add(Counts { successful: lines.successful, failed: lines.failed });
         if let Some(error) = &lines.first_error {
-            lock(first_error).get_or_insert_with(|| error.clone());
+            lock(&progress.first_error).get_or_insert_with(|| error.clone());
         }
-        if self.context.plan.job.max_errors.is_some_and(|most| all_failed > most) {
+        if self.context.plan.job.max_errors.is_some_and(|most| progress.failed() > most) {
             self.context.stop.cancel();
         }
     }

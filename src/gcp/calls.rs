@@ -51,6 +51,18 @@ pub enum CallFailure {
     Unreachable(anyhow::Error),
 }
 
+impl CallFailure {
+    pub fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Forbidden(error)
+            | Self::NotFound(error)
+            | Self::Unimplemented(error)
+            | Self::Refused(error) => error.into(),
+            Self::Unreachable(error) => error,
+        }
+    }
+}
+
 /// Waits for the answer of `service`, up to [`CALL_TIMEOUT`]: Google's client would retry for minutes.
 ///
 /// # Errors

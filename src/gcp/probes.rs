@@ -306,6 +306,24 @@ fn found<T>(
     }
 }
 
+/// The topic of the batch subscription, which must exist.
+///
+/// # Errors
+/// The subscription does not exist, or must not be looked at, or its topic was deleted.
+pub async fn topic_of(admin: &SubscriptionAdmin, subscription: &str) -> anyhow::Result<String> {
+    let ask = admin.get_subscription().set_subscription(subscription);
+    let found = calls::ask(Service::PubSub, ask.send()).await;
+    let topic = found.map_err(|failure| failure.into_error()).map(|found| found.topic);
+    let topic = topic
+        .with_context(|| format!("cannot look at the subscription of batches {subscription:?}"))
+        .hint("create it, correct `files.subscription`, or grant roles/pubsub.viewer on it")?;
+    if topic == DELETED_TOPIC {
+        return Err(anyhow::anyhow!("the topic of the subscription of batches {subscription:?} was deleted"))
+            .hint("make the subscription again, on a topic that exists");
+    }
+    Ok(topic)
+}
+
 /// Runs every check. `models` is the check of the models' source, which runs beside the others. Without
 /// working credentials, these are the only finding, since nothing else can be asked.
 pub async fn check(config: &Config, models: impl Future<Output = Finding>) -> Vec<Finding> {

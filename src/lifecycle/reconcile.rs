@@ -32,7 +32,7 @@ const STAYS: &str = "stays until another can be served, and a worker that starts
 #[derive(Debug)]
 pub struct Shared {
     pub source: Arc<Source>,
-    pub loader: Loader,
+    pub loader: Arc<Loader>,
     pub models: Arc<Models>,
     pub not_served: Arc<NotServedRegistry>,
     pub metrics: Arc<Metrics>,

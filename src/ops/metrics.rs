@@ -64,6 +64,31 @@ struct ReloadLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileRowLabels {
+    model: String,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+/// Counters of the rows of files, for one model.
+#[derive(Debug)]
+pub struct FileRows {
+    successful: Counter,
+    failed: Counter,
+}
+
+impl FileRows {
+    pub fn add(&self, successful: u64, failed: u64) {
+        self.successful.inc_by(successful);
+        self.failed.inc_by(failed);
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HttpLabels {
     status: u16,
 }
@@ -226,8 +251,14 @@ pub struct Metrics {
     pub utilisation: Gauge<f64, AtomicU64>,
     pub queue_seconds: Gauge<f64, AtomicU64>,
     http_responses: Family<HttpLabels, Counter>,
+    file_rows: Family<FileRowLabels, Counter>,
+    file_shards: Family<OutcomeLabels, Counter>,
+    file_jobs: Family<OutcomeLabels, Counter>,
 }
 
+const FILE_ROWS: &str = "Rows of batches over files, by status: ok or error";
+const FILE_SHARDS: &str = "Shards of batches: computed, repeated (it had its output), stopped, refused (its input changed) or failed (nacked)";
+const FILE_JOBS: &str = "Jobs of batches: planned, finished, or refused";
 const HTTP_RESPONSES: &str =
     "Requests for predictions over HTTP, by the status of their response; 499: the client went away before";
 
@@ -288,6 +319,9 @@ impl Metrics {
             utilisation: register(r, "utilisation", utilisation),
             queue_seconds,
             http_responses: register(r, "http_responses", HTTP_RESPONSES),
+            file_rows: register(r, "files_rows", FILE_ROWS),
+            file_shards: register(r, "files_shards", FILE_SHARDS),
+            file_jobs: register(r, "files_jobs", FILE_JOBS),
             publish,
             requests,
             rows,
@@ -326,6 +360,23 @@ impl Metrics {
     /// Counts a response to a request for a prediction over HTTP.
     pub fn http_responded(&self, status: u16) {
         self.http_responses.get_or_create(&HttpLabels { status }).inc();
+    }
+
+    /// The counters of a model's rows in files.
+    pub fn file_rows(&self, model: &str) -> FileRows {
+        let by_status =
+            |status| self.file_rows.get_or_create_owned(&FileRowLabels { model: model.to_owned(), status });
+        FileRows { successful: by_status("ok"), failed: by_status("error") }
+    }
+
+    /// Counts a shard: `computed`, `repeated`, `stopped`, `refused`, or `failed`.
+    pub fn file_shard(&self, outcome: &'static str) {
+        self.file_shards.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Counts a job: `planned`, `finished`, or `refused`.
+    pub fn file_job(&self, outcome: &'static str) {
+        self.file_jobs.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// Counts an outcome of a version: `serving`, `refused`, `failed`, or `retired`.

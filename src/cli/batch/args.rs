@@ -1,7 +1,5 @@
 //! Arguments of `predictd batch`.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
@@ -84,7 +82,7 @@ pub struct JobArgs {
     pub detach: bool,
     /// Path of libonnxruntime.so
     #[arg(long, value_name = "PATH")]
-    pub library: Option<PathBuf>,
+    pub library: Option<String>,
 }
 
 impl JobArgs {

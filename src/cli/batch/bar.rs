@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -43,8 +42,8 @@ impl Bar {
 }
 
 fn counts(progress: &Progress) -> (u64, u64) {
-    let failed = progress.failed.load(Ordering::Relaxed);
-    (progress.successful.load(Ordering::Relaxed) + failed, failed)
+    let failed = progress.failed();
+    (progress.successful() + failed, failed)
 }
 
 fn draw(rows: u64, progress: &Progress, ended: &mpsc::Receiver<()>) {

@@ -14,7 +14,7 @@ use google_cloud_storage::model_ext::ReadRange;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::Input;
+use super::{Input, InputChanged};
 use crate::backoff;
 use crate::gcp::calls::in_time;
 use crate::gcp::clients;
@@ -271,7 +271,7 @@ impl Reading {
             let error = match self.read_on(&parts).await {
                 Attempt::Done(()) => return,
                 Attempt::Failed(error) => {
-                    let _ = parts.send(Err(io::Error::other(format!("{error:#}")))).await;
+                    let _ = parts.send(Err(io::Error::other(error))).await;
                     return;
                 }
                 Attempt::Again(error) => error,
@@ -295,12 +295,11 @@ impl Reading {
         let mut response = match opened {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if is_missing(&error) => {
-                return Attempt::Failed(anyhow!(
-                    "gs://{}/{} was replaced or deleted after the job was planned (generation {})",
-                    self.bucket,
-                    self.name,
-                    self.generation
-                ));
+                let Self { bucket, name, generation, .. } = self;
+                let message = format!(
+                    "gs://{bucket}/{name} was replaced or deleted after the job was planned (generation {generation})"
+                );
+                return Attempt::Failed(InputChanged(message).into());
             }
             Ok(Err(error)) => return classify(error),
             Err(error) => return Attempt::Again(error),

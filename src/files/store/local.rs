@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use super::Input;
+use super::{Input, InputChanged};
 
 pub(super) fn expand(path: &str) -> anyhow::Result<Vec<Input>> {
     if let Some(input) = stat(path)? {
@@ -66,7 +66,12 @@ pub(super) fn list(folder: &str) -> anyhow::Result<Vec<(String, u64)>> {
     Ok(found)
 }
 
-pub(super) fn open(path: &str, start: u64, end: u64) -> anyhow::Result<Box<dyn Read + Send>> {
+pub(super) fn open(path: &str, input: &Input, start: u64, end: u64) -> anyhow::Result<Box<dyn Read + Send>> {
+    let now = stat(path)?;
+    if now.as_ref() != Some(input) {
+        let now = now.map_or_else(|| format!("{path} is gone"), |now| format!("{now} is there now"));
+        return Err(InputChanged(format!("{now}, the job was planned with {input}")).into());
+    }
     let mut file = File::open(path).with_context(|| format!("cannot read {path:?}"))?;
     file.seek(SeekFrom::Start(start)).with_context(|| format!("cannot read {path:?}"))?;
     Ok(Box::new(file.take(end - start)))

@@ -8,10 +8,8 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 
-use anyhow::bail;
-
 pub use self::bucket::Bucket;
-use super::job::Input;
+use super::job::{Input, Refused};
 use crate::config::Location;
 use crate::error::{Code, Rejection};
 use crate::hint::with_hint;
@@ -34,6 +32,19 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Forbidden(String);
+
+/// A file that is not what it was when the job was planned.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InputChanged(pub String);
+
+impl InputChanged {
+    /// True for this error, and for an error of reading that has it inside.
+    pub fn is_in(cause: &(dyn std::error::Error + 'static)) -> bool {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause.is::<Self>() || inner.is_some_and(|inner| inner.is::<Self>())
+    }
+}
 
 enum Place<'a> {
     File(&'a str),
@@ -77,7 +88,7 @@ impl Store {
             Place::Object(client, bucket, name) => client.expand(bucket, name)?,
         };
         if found.is_empty() {
-            let error = anyhow::anyhow!("no file matches {address:?}");
+            let error = Refused(format!("no file matches {address:?}"));
             return Err(with_hint(error, "quote wildcards, so that the shell leaves them to predictd"));
         }
         found.sort_by(|a, b| a.address.cmp(&b.address));
@@ -103,7 +114,7 @@ impl Store {
     /// Opens a part of a file, as it was when it was listed.
     pub fn open(&self, input: &Input, start: u64, end: u64) -> anyhow::Result<Box<dyn Read + Send>> {
         match self.place(&input.address)? {
-            Place::File(path) => local::open(path, start, end),
+            Place::File(path) => local::open(path, input, start, end),
             Place::Object(client, bucket, name) => Ok(client.open(bucket, name, input, start, end)),
         }
     }
@@ -201,7 +212,9 @@ impl Store {
     pub fn check_folder(&self, folder: &str) -> anyhow::Result<()> {
         match self.place(folder)? {
             Place::File(_) => Ok(()),
-            Place::Object(_, _, "") => bail!("expected a folder gs://BUCKET/FOLDER, got {folder:?}"),
+            Place::Object(_, _, "") => {
+                Err(Refused(format!("expected a folder gs://BUCKET/FOLDER, got {folder:?}")).into())
+            }
             Place::Object(..) => Ok(()),
         }
     }

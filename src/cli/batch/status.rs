@@ -1,0 +1,126 @@
+//! `predictd batch status` and `predictd batch cancel`.
+
+use serde::Serialize;
+
+use super::args::FolderArgs;
+use super::{end, remote};
+use crate::cli::{Exit, output};
+use crate::files::job::SUMMARY;
+use crate::files::shard::Counts;
+use crate::files::store::Store;
+use crate::files::summary::{self, Summary};
+use crate::files::{jobs, marks};
+
+/// A shard that was given to workers again and again.
+#[derive(Debug, Serialize)]
+struct Retried {
+    shard: usize,
+    deliveries: i32,
+    source: String,
+    line: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    model: String,
+    model_version: String,
+    rows: u64,
+    successful: u64,
+    failed: u64,
+    shards: usize,
+    finished_shards: usize,
+    retried: Vec<Retried>,
+}
+
+async fn store(folder: &str) -> anyhow::Result<Store> {
+    if folder.starts_with("gs://") { remote::store().await } else { Ok(Store::local()) }
+}
+
+pub(super) async fn show(args: FolderArgs) -> anyhow::Result<Exit> {
+    let store = store(&args.folder).await?;
+    tokio::task::spawn_blocking(move || print(&store, &args)).await?
+}
+
+fn print(store: &Store, args: &FolderArgs) -> anyhow::Result<Exit> {
+    let folder = &args.folder;
+    let stopped = marks::stopped(store, folder)?;
+    let plan = match (jobs::read(store, folder), &stopped) {
+        (Ok(plan), _) => plan,
+        (Err(_), Some(reason)) => anyhow::bail!("the job in {folder} was refused: {reason}"),
+        (Err(error), None) => return Err(error),
+    };
+    let finished = summary::finished(store, &plan)?;
+    let mut counts = Counts::default();
+    for (shard, _) in finished.iter().enumerate().filter(|(_, is_finished)| **is_finished) {
+        let Counts { successful, failed } = Counts::read(store, &plan, shard)?;
+        counts.successful += successful;
+        counts.failed += failed;
+    }
+    let attempts = marks::attempts(store, folder)?;
+    let retried = attempts.into_iter().filter(|(shard, _)| finished.get(*shard) == Some(&false));
+    let retried = retried.map(|(shard, deliveries)| {
+        let place = &plan.shards[shard];
+        Retried { shard, deliveries, source: plan.inputs[place.input].address.clone(), line: place.line }
+    });
+    let is_finished = store.stat(&plan.path(SUMMARY))?.is_some();
+    let state = match (is_finished, &stopped) {
+        (true, _) => "finished",
+        (false, Some(_)) => "stopped",
+        (false, None) => "running",
+    };
+    let status = Status {
+        state,
+        reason: stopped,
+        model: plan.job.model.clone(),
+        model_version: plan.model_version.clone(),
+        rows: plan.rows,
+        successful: counts.successful,
+        failed: counts.failed,
+        shards: finished.len(),
+        finished_shards: finished.iter().filter(|is_finished| **is_finished).count(),
+        retried: retried.collect(),
+    };
+    if args.json {
+        output::print(serde_json::to_string_pretty(&status)? + "\n")?;
+        return Ok(Exit::Ok);
+    }
+    if is_finished {
+        let text = store.read(&plan.path(SUMMARY))?.unwrap_or_default();
+        let summary: Summary = serde_json::from_slice(&text)?;
+        return end::report(&plan, &summary, remote::first_error(store, &plan)?.as_deref());
+    }
+    let Status { model, model_version, rows, successful, failed, shards, finished_shards, .. } = &status;
+    let mut text = format!(
+        "{state}: {model} {model_version}, {finished_shards} of {shards} shards, {} of {rows} rows, {failed} errors\n",
+        successful + failed
+    );
+    if let Some(reason) = &status.reason {
+        text += &format!("why: {reason}\n");
+    }
+    for Retried { shard, deliveries, source, line } in &status.retried {
+        text += &format!(
+            "shard {shard} ({source}, from line {line}): delivered {deliveries} times without output; once it has used \
+             up its attempts, it is in the dead-letter topic\n"
+        );
+    }
+    output::print(text)?;
+    Ok(Exit::Ok)
+}
+
+pub(super) async fn cancel(args: FolderArgs) -> anyhow::Result<Exit> {
+    let store = store(&args.folder).await?;
+    tokio::task::spawn_blocking(move || {
+        let plan = jobs::read(&store, &args.folder)?;
+        if store.stat(&plan.path(SUMMARY))?.is_some() {
+            output::print(format!("{}: the job is finished\n", args.folder))?;
+            return Ok(Exit::Ok);
+        }
+        marks::stop(&store, &args.folder, "cancelled by `predictd batch cancel`")?;
+        output::print(format!("{}: the job is cancelled; the same command goes on with it\n", args.folder))?;
+        Ok(Exit::Ok)
+    })
+    .await?
+}

@@ -1,0 +1,318 @@
+//! The work that one message asks for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use google_cloud_pubsub::client::BasePublisher;
+use google_cloud_pubsub::model::Message as PubsubMessage;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use super::Versions;
+use crate::engine::batch::Lane;
+use crate::engine::job::Job;
+use crate::engine::queue::Entry;
+use crate::files::job::{JOB, JobSpec, Plan, Refused, SUCCESS, path};
+use crate::files::message::{Message, ShardMessage};
+use crate::files::rows::{Submit, Waiter};
+use crate::files::shard::{Context, Ended, Progress};
+use crate::files::store::{Forbidden, InputChanged, Store};
+use crate::files::{jobs, marks, summary};
+use crate::hint::causes;
+use crate::model::Model;
+use crate::ops::metrics::Metrics;
+use crate::reply_to::ReplyTo;
+
+/// Interval of looking whether somebody stopped the job of a running shard.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// Plans jobs and computes shards.
+pub struct Worker {
+    pub store: Arc<Store>,
+    pub versions: Versions,
+    pub entry: Arc<Entry<ReplyTo>>,
+    pub publisher: BasePublisher,
+    /// Full name of the topic that jobs and shards come from.
+    pub topic: String,
+    pub metrics: Arc<Metrics>,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    Done,
+    /// Another attempt may succeed, here or on another worker.
+    Again,
+}
+
+impl Worker {
+    /// `attempt`: how often the message was delivered, 0 if nobody counts.
+    pub async fn work(
+        &self,
+        body: &[u8],
+        attributes: &HashMap<String, String>,
+        attempt: i32,
+        stop: &CancellationToken,
+    ) -> Done {
+        match Message::parse(body, attributes) {
+            Ok(Message::Nothing) => Done::Done,
+            Ok(Message::Job(job)) => self.job(*job, stop).await,
+            Ok(Message::Shard(shard)) => self.shard(&shard, attempt, stop).await,
+            Err(why) => {
+                // Nobody can be told: the message names no folder.
+                tracing::error!(why, "a message of the batch subscription is no job and is dropped");
+                self.metrics.file_job("refused");
+                Done::Done
+            }
+        }
+    }
+
+    async fn job(&self, job: JobSpec, stop: &CancellationToken) -> Done {
+        let (model, output) = (job.model.clone(), job.output.clone());
+        match self.plan(job, stop).await {
+            Ok(()) => Done::Done,
+            Err(_) if stop.is_cancelled() => Done::Again,
+            Err(error) if is_final(&error) => {
+                tracing::error!(model, output, why = format!("{error:#}"), "a batch job is refused");
+                self.metrics.file_job("refused");
+                let (store, reason) = (Arc::clone(&self.store), format!("{error:#}"));
+                let mark = move || match store.stat(&path(&output, JOB))? {
+                    // Another job's folder.
+                    Some(_) => Ok(()),
+                    None => marks::stop(&store, &output, &reason),
+                };
+                let marked = spawn_blocking(mark).await;
+                if let Ok(Err(error)) = marked {
+                    tracing::warn!(
+                        why = format!("{error:#}"),
+                        "cannot say in the folder why the job is refused"
+                    );
+                }
+                Done::Done
+            }
+            Err(error) => {
+                tracing::warn!(
+                    model,
+                    output,
+                    why = format!("{error:#}"),
+                    "a batch job cannot be planned now"
+                );
+                Done::Again
+            }
+        }
+    }
+
+    async fn plan(&self, job: JobSpec, stop: &CancellationToken) -> anyhow::Result<()> {
+        self.versions.awaited(&job.model, stop).await;
+        let newest = self.versions.newest(&job.model).map_err(Refused);
+        let model = match &job.model_version {
+            Some(version) => self.versions.pinned(&job.model, version, stop).await?,
+            None => newest?,
+        };
+        let (store, metrics) = (Arc::clone(&self.store), Arc::clone(&self.metrics));
+        let (plan, missing) = spawn_blocking(move || {
+            // The folder is read before the input, so that a planned job costs little.
+            let (plan, is_new) = jobs::plan(&store, job, &model, &metrics)?;
+            let finished = summary::finished(&store, &plan)?;
+            let missing = (0..finished.len()).filter(|shard| !finished[*shard]);
+            let missing: Vec<usize> = missing.collect();
+            if missing.is_empty() {
+                summary::finish(&store, &plan)?;
+            }
+            if is_new {
+                metrics.file_job("planned");
+            }
+            anyhow::Ok((plan, missing))
+        })
+        .await??;
+        let Plan { job: JobSpec { model, output, .. }, model_version, rows, .. } = &plan;
+        tracing::info!(model, model_version, output, rows, shards = missing.len(), "a batch job begins");
+        self.publish(output, &missing).await
+    }
+
+    async fn publish(&self, output: &str, shards: &[usize]) -> anyhow::Result<()> {
+        let publisher = self.publisher.publisher(&self.topic).build();
+        let published = shards.iter().map(|&shard| {
+            let message = ShardMessage { job: output.to_owned(), shard };
+            let body = serde_json::to_vec(&message).expect("a shard is JSON");
+            publisher.publish(PubsubMessage::new().set_data(body))
+        });
+        let published: Vec<_> = published.collect();
+        for sent in published {
+            sent.await.context("cannot publish the shards of the job")?;
+        }
+        Ok(())
+    }
+
+    async fn shard(&self, shard: &ShardMessage, attempt: i32, stop: &CancellationToken) -> Done {
+        let ShardMessage { job, shard: number } = shard;
+        match self.compute(job, *number, attempt, stop).await {
+            Ok(Some(outcome)) => {
+                self.metrics.file_shard(outcome);
+                Done::Done
+            }
+            Ok(None) => Done::Again,
+            Err(_) if stop.is_cancelled() => Done::Again,
+            Err(error) if is_final(&error) => {
+                tracing::error!(job, shard = number, why = format!("{error:#}"), "a batch job stops");
+                self.metrics.file_shard("refused");
+                let (store, folder, reason) = (Arc::clone(&self.store), job.clone(), format!("{error:#}"));
+                let _ = spawn_blocking(move || marks::stop(&store, &folder, &reason)).await;
+                Done::Done
+            }
+            Err(error) => {
+                tracing::warn!(
+                    job,
+                    shard = number,
+                    why = format!("{error:#}"),
+                    "a shard of a batch failed for now"
+                );
+                self.metrics.file_shard("failed");
+                Done::Again
+            }
+        }
+    }
+
+    /// None if the worker stops.
+    async fn compute(
+        &self,
+        folder: &str,
+        number: usize,
+        attempt: i32,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<&'static str>> {
+        let (store, folder) = (Arc::clone(&self.store), folder.to_owned());
+        let looked = spawn_blocking(move || look(&store, &folder, number, attempt)).await??;
+        let plan = match looked {
+            Looked::Compute(plan) => *plan,
+            Looked::Nothing(outcome) => return Ok(Some(outcome)),
+        };
+        let model = self.versions.pinned(&plan.job.model, &plan.model_version, stop).await?;
+        let own_stop = stop.child_token();
+        let watch = watch(Arc::clone(&self.store), plan.job.output.clone(), own_stop.clone());
+        let run = Run {
+            store: Arc::clone(&self.store),
+            entry: Arc::clone(&self.entry),
+            metrics: Arc::clone(&self.metrics),
+            plan,
+            model,
+            number,
+            stop: own_stop,
+        };
+        let mut running = spawn_blocking(move || run.run());
+        let ended = tokio::select! {
+            ended = &mut running => ended,
+            () = watch => running.await,
+        };
+        let ended = ended??;
+        Ok(if ended.is_none() && !stop.is_cancelled() { Some("stopped") } else { ended })
+    }
+}
+
+/// True where no other attempt would end otherwise.
+fn is_final(error: &anyhow::Error) -> bool {
+    let is_final = |cause: &&(dyn std::error::Error + 'static)| {
+        cause.is::<Refused>() || cause.is::<Forbidden>() || InputChanged::is_in(*cause)
+    };
+    causes(error).iter().any(is_final)
+}
+
+enum Looked {
+    Compute(Box<Plan>),
+    /// The shard needs no computing.
+    Nothing(&'static str),
+}
+
+/// Reads the plan of a shard, and whether it is to be computed.
+fn look(store: &Store, folder: &str, number: usize, attempt: i32) -> anyhow::Result<Looked> {
+    let plan = jobs::read(store, folder)?;
+    if number >= plan.shards.len() {
+        return Err(
+            Refused(format!("the job in {folder} has {} shards, got {number}", plan.shards.len())).into()
+        );
+    }
+    if marks::stopped(store, folder)?.is_some() {
+        return Ok(Looked::Nothing("stopped"));
+    }
+    if store.stat(&plan.results(number))?.is_some() {
+        // The worker that wrote the last shard may have died before it ended the job.
+        if store.stat(&plan.path(SUCCESS))?.is_none()
+            && summary::finished(store, &plan)?.iter().all(|done| *done)
+        {
+            summary::finish(store, &plan)?;
+        }
+        return Ok(Looked::Nothing("repeated"));
+    }
+    if attempt > 1 {
+        marks::attempt(store, folder, number, attempt)?;
+    }
+    Ok(Looked::Compute(Box::new(plan)))
+}
+
+/// Ends once somebody has stopped the job, and stops the shard.
+async fn watch(store: Arc<Store>, folder: String, stop: CancellationToken) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let (store, folder) = (Arc::clone(&store), folder.clone());
+        if let Ok(Ok(Some(_))) = spawn_blocking(move || marks::stopped(&store, &folder)).await {
+            stop.cancel();
+            return;
+        }
+    }
+}
+
+/// One shard on this worker.
+struct Run {
+    store: Arc<Store>,
+    entry: Arc<Entry<ReplyTo>>,
+    metrics: Arc<Metrics>,
+    plan: Plan,
+    model: Arc<Model>,
+    number: usize,
+    stop: CancellationToken,
+}
+
+impl Run {
+    /// None if it was stopped.
+    fn run(self) -> anyhow::Result<Option<&'static str>> {
+        let Self { store, entry, metrics, plan, model, number, stop } = self;
+        let submit = |jobs: Vec<Job<Waiter>>| entry.submit(Lane::Offline, jobs);
+        // One more than compute, so that the next chunk is decoded before a thread is free.
+        let submits: Vec<Submit<'_>> =
+            (0..=model.executor.threads()).map(|_| &submit as Submit<'_>).collect();
+        let progress = Progress::counting(metrics.file_rows(&model.name));
+        let context = Context {
+            store: &store,
+            plan: &plan,
+            model: &model,
+            metrics: &metrics,
+            progress: &progress,
+            stop: &stop,
+        };
+        let ended = context.run(number, &submits)?;
+        if let Some(most) = plan.job.max_errors
+            && progress.failed() > 0
+            && jobs::failed(&store, &plan)? + if ended == Ended::Stopped { progress.failed() } else { 0 }
+                > most
+        {
+            let first = progress.first_error().unwrap_or_default();
+            let reason = format!("more than {most} rows failed; the first of this shard: {first}");
+            marks::stop(&store, &plan.job.output, &reason)?;
+        }
+        let outcome = match ended {
+            Ended::Stopped => return Ok(None),
+            Ended::Written(_) => "computed",
+            Ended::WasThere => "repeated",
+        };
+        marks::forget_attempts(&store, &plan.job.output, number)?;
+        if summary::finished(&store, &plan)?.iter().all(|done| *done) {
+            let ended = summary::finish(&store, &plan)?;
+            let summary::Summary { model, rows, failed, seconds, .. } = ended;
+            tracing::info!(model, output = plan.job.output, rows, failed, seconds, "a batch job is finished");
+            metrics.file_job("finished");
+        }
+        Ok(Some(outcome))
+    }
+}
