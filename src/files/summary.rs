@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Input, Plan, SUCCESS, SUMMARY};
@@ -37,8 +38,19 @@ pub fn finished(store: &Store, plan: &Plan) -> anyhow::Result<Vec<bool>> {
     Ok((0..plan.shards.len()).map(has_results).collect())
 }
 
+/// The summary of a finished job.
+pub fn read(store: &Store, plan: &Plan) -> anyhow::Result<Option<Summary>> {
+    let Some(text) = store.read(&plan.path(SUMMARY))? else { return Ok(None) };
+    let summary = serde_json::from_slice(&text);
+    summary.map(Some).with_context(|| format!("{} is no summary of a job", plan.path(SUMMARY)))
+}
+
 /// Ends a job whose shards all have their output. Every worker may do so; the first one's summary stays.
 pub fn finish(store: &Store, plan: &Plan) -> anyhow::Result<Summary> {
+    if let Some(summary) = read(store, plan)? {
+        store.create(&plan.path(SUCCESS), b"")?;
+        return Ok(summary);
+    }
     let mut counts = Counts::default();
     for shard in 0..plan.shards.len() {
         let Counts { successful, failed } = Counts::read(store, plan, shard)?;

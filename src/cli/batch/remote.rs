@@ -43,12 +43,19 @@ pub(super) async fn run(args: &JobArgs) -> anyhow::Result<Exit> {
         let (store, spec) = (Arc::clone(&store), spec.clone());
         spawn_blocking(move || {
             let plan = jobs::existing(&store, &spec)?;
+            if let Some(plan) = plan
+                && let Some(summary) = summary::read(&store, &plan)?
+            {
+                return end::report(&plan, &summary, first_error(&store, &plan)?.as_deref()).map(Some);
+            }
             // A worker that sees the job stopped would leave it.
             marks::resume(&store, &spec.output)?;
-            anyhow::Ok(plan)
+            Ok(None)
         })
     };
-    checked.await??;
+    if let Some(exit) = checked.await?? {
+        return Ok(exit);
+    }
     let publisher = clients::publisher(RetryableErrors).await?.publisher(&topic).build();
     let message = Message::new().set_data(serde_json::to_vec(&spec)?);
     let published = publisher.publish(message).await;

@@ -8,7 +8,7 @@ use crate::cli::{Exit, output};
 use crate::files::job::SUMMARY;
 use crate::files::shard::Counts;
 use crate::files::store::Store;
-use crate::files::summary::{self, Summary};
+use crate::files::summary;
 use crate::files::{jobs, marks};
 
 /// A shard that was given to workers again and again.
@@ -65,7 +65,8 @@ fn print(store: &Store, args: &FolderArgs) -> anyhow::Result<Exit> {
         let place = &plan.shards[shard];
         Retried { shard, deliveries, source: plan.inputs[place.input].address.clone(), line: place.line }
     });
-    let is_finished = store.stat(&plan.path(SUMMARY))?.is_some();
+    let summary = summary::read(store, &plan)?;
+    let is_finished = summary.is_some();
     let state = match (is_finished, &stopped) {
         (true, _) => "finished",
         (false, Some(_)) => "stopped",
@@ -87,9 +88,7 @@ fn print(store: &Store, args: &FolderArgs) -> anyhow::Result<Exit> {
         output::print(serde_json::to_string_pretty(&status)? + "\n")?;
         return Ok(Exit::Ok);
     }
-    if is_finished {
-        let text = store.read(&plan.path(SUMMARY))?.unwrap_or_default();
-        let summary: Summary = serde_json::from_slice(&text)?;
+    if let Some(summary) = summary {
         return end::report(&plan, &summary, remote::first_error(store, &plan)?.as_deref());
     }
     let Status { model, model_version, rows, successful, failed, shards, finished_shards, .. } = &status;

@@ -310,6 +310,7 @@ impl Run {
         if summary::finished(&store, &plan)?.iter().all(|done| *done) {
             let ended = summary::finish(&store, &plan)?;
             let summary::Summary { model, rows, failed, seconds, .. } = ended;
+            let seconds = format!("{seconds:.3}");
             tracing::info!(model, output = plan.job.output, rows, failed, seconds, "a batch job is finished");
             metrics.file_job("finished");
         }
