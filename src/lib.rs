@@ -8,6 +8,7 @@
 //! | [`cli`] | the commands |
 //! | [`pipeline`] | every stage, channel and thread of the worker: how they are connected and how they end |
 //! | [`http`] | the transport HTTP: predictions on demand, and pages for operators and probes |
+//! | [`files`] | the transport files: batch predictions, on this machine or as messages for all workers |
 //! | [`mod@reply_to`] | the ways to reply, one for each transport |
 //! | [`pubsub`] | the transport Pub/Sub: receiving requests, publishing responses, keeping their order |
 //! | [`objects`] | objects of buckets that requests refer to |
@@ -35,6 +36,7 @@ pub mod decode;
 pub mod encode;
 pub mod engine;
 pub mod error;
+pub mod files;
 pub mod gcp;
 pub mod gzip;
 pub mod headers;

@@ -297,7 +297,7 @@ fn reply(responses: Vec<Response<ReplyTo>>, replies: &mpsc::Sender<Vec<Reply>>, 
                 published.extend(Reply::of(response, metrics));
             }
             // Dropped when the client is gone.
-            ReplyTo::Http(waiter) => drop(waiter.send(response)),
+            ReplyTo::Caller(waiter) => drop(waiter.send(response)),
         }
     }
     if !published.is_empty() {

@@ -9,14 +9,15 @@ use crate::pubsub::delivery::Delivery;
 #[derive(Debug)]
 pub enum ReplyTo {
     PubSub(Delivery),
-    Http(oneshot::Sender<Response<()>>),
+    /// Over HTTP, or from a file.
+    Caller(oneshot::Sender<Response<()>>),
 }
 
 impl job::ReplyTo for ReplyTo {
     fn is_abandoned(&self) -> bool {
         match self {
             Self::PubSub(_) => false,
-            Self::Http(waiter) => waiter.is_closed(),
+            Self::Caller(waiter) => waiter.is_closed(),
         }
     }
 }
@@ -29,6 +30,6 @@ impl From<Delivery> for ReplyTo {
 
 impl From<oneshot::Sender<Response<()>>> for ReplyTo {
     fn from(waiter: oneshot::Sender<Response<()>>) -> Self {
-        Self::Http(waiter)
+        Self::Caller(waiter)
     }
 }

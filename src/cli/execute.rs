@@ -7,6 +7,7 @@ use std::io::Write as _;
 
 use clap::Parser as _;
 
+use super::load_model::Threads;
 use super::{Cli, Command, Exit, GenerateCommand, load_model, output, report};
 use crate::cli;
 use crate::headers::CONTENT_TYPE;
@@ -39,9 +40,11 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
     let text = match command {
         Command::Run(args) => return cli::run::run(&args.config).await,
         Command::Serve(args) => return cli::serve::run(&args).await,
+        Command::Batch(args) => return Box::pin(cli::batch::run(args)).await,
         Command::Check(args) => return cli::check::run(&args.config.config, args.connect).await,
         Command::Inspect(args) => {
-            let runtime = load_model::runtime(args.library.as_deref(), args.tune)?;
+            let threads = if args.tune { Threads::Measured } else { Threads::One };
+            let runtime = load_model::runtime(args.library.as_deref(), threads)?;
             let loaded = load_model::load(&args.model, runtime).await?;
             if args.tune {
                 loaded.model.executor.measurements().into_bytes()
@@ -51,7 +54,7 @@ async fn execute(command: Command) -> anyhow::Result<Exit> {
             }
         }
         Command::Predict(args) => {
-            let runtime = load_model::runtime(args.library.as_deref(), false)?;
+            let runtime = load_model::runtime(args.library.as_deref(), Threads::One)?;
             let model = load_model::load(&args.model, runtime).await?.model;
             let request = cli::predict::read(&args.input)?;
             let content_type = args.content_type.map(|kind| (CONTENT_TYPE.to_owned(), kind));

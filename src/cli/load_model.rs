@@ -1,5 +1,6 @@
 //! Loads one model version for the one-shot commands.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,28 +35,52 @@ impl ModelWithExample {
     }
 }
 
-/// ONNX Runtime for one thread, or, to `tune` a model, as a worker on this machine has it and for measuring
-/// calls in every way.
-pub fn runtime(library: Option<&str>, tune: bool) -> anyhow::Result<Runtime> {
+/// Threads of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    One,
+    /// As a worker on this machine has them, and for measuring calls in every way.
+    Measured,
+    /// One for each core.
+    All,
+}
+
+pub fn runtime(library: Option<&str>, threads: Threads) -> anyhow::Result<Runtime> {
     let inference = Inference { library: library.map(Into::into), ..Inference::default() };
-    if tune {
-        Ok(Runtime::load(&inference.with_threads(0))?.measuring_all())
-    } else {
-        Runtime::load(&inference)
+    match threads {
+        Threads::One => Runtime::load(&inference),
+        Threads::Measured => Ok(Runtime::load(&inference.with_threads(0))?.measuring_all()),
+        Threads::All => {
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            Runtime::load(&inference.with_threads(cores))
+        }
     }
 }
 
 /// Loads a model file, the folder of a version, or the newest version in the folder of a model. Folders may
 /// be `gs://…`.
-pub async fn load(address: &str, runtime: Runtime) -> anyhow::Result<ModelWithExample> {
+pub fn load(address: &str, runtime: Runtime) -> impl Future<Output = anyhow::Result<ModelWithExample>> {
+    load_version(address, None, runtime)
+}
+
+/// Like [`load`], with this version where the address is that of a model on this machine.
+pub async fn load_version(
+    address: &str,
+    version: Option<&str>,
+    runtime: Runtime,
+) -> anyhow::Result<ModelWithExample> {
     let runtime = Arc::new(runtime);
     match address.strip_prefix("gs://") {
         Some(object) => from_bucket(runtime, address, object).await,
-        None => from_path(runtime, Path::new(address)).await,
+        None => from_path(runtime, Path::new(address), version).await,
     }
 }
 
-async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<ModelWithExample> {
+async fn from_path(
+    runtime: Arc<Runtime>,
+    path: &Path,
+    version: Option<&str>,
+) -> anyhow::Result<ModelWithExample> {
     let path = path
         .canonicalize()
         .with_context(|| format!("cannot find the model {path:?}"))
@@ -69,7 +94,7 @@ async fn from_path(runtime: Arc<Runtime>, path: &Path) -> anyhow::Result<ModelWi
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let parent = path.parent().unwrap_or(&path).to_owned();
-    newest(runtime, Source::in_place(parent), &name, None).await
+    newest(runtime, Source::in_place(parent), &name, version).await
 }
 
 fn load_file(runtime: &Runtime, path: &Path) -> anyhow::Result<ModelWithExample> {

@@ -1,5 +1,6 @@
 //! The command line: arguments and exit codes here, one file for each command beside.
 
+pub mod batch;
 pub mod check;
 pub mod execute;
 pub mod generate;
@@ -25,6 +26,8 @@ use clap_complete::Shell;
 pub enum Exit {
     Ok = 0,
     Failure = 1,
+    /// A batch with failed rows.
+    FailedRows = 3,
     /// EX_CONFIG of sysexits.h.
     BadConfig = 78,
 }
@@ -36,6 +39,7 @@ Try a model without Pub/Sub (inspect shows a request that works):
   predictd inspect models/wine/2
   predictd predict --model models/wine/2 --input request.json
   predictd serve --models models
+  predictd batch --model models/wine --input wines.csv --output out
 
 Then serve it over Pub/Sub, and over HTTP too:
   predictd push ./wine gs://my-models/models/wine/3
@@ -55,7 +59,7 @@ Variables:
   STORAGE_EMULATOR_HOST_GRPC    Its gRPC address, where that differs
 
 Exit codes:
-  0 fine, 1 failure, 2 bad usage, 78 bad configuration";
+  0 fine, 1 failure, 2 bad usage, 3 a batch with some failed rows, 78 bad configuration";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -93,6 +97,19 @@ Examples:
   predictd serve --models gs://my-models/models
   curl 127.0.0.1:8080/predict -d '{\"instances\": [[13.2, 2.8]]}'")]
     Serve(ServeArgs),
+
+    /// Predict for files: on this machine, or as a job for the workers where they lie in Cloud Storage
+    ///
+    /// Reads lines of JSON, tables, lists of files or images, and writes one result a row, in the input's order.
+    /// A row that fails goes to the errors, with its line; the others get their predictions. An interrupted
+    /// job goes on where it was when the same command runs again. Exit code 3: some rows failed.
+    #[command(after_long_help = "\
+Examples:
+  predictd batch --model models/wine --input wines.csv --output out --output-format csv
+  predictd batch --model models/digits --input 'images/*.png' --output out
+  predictd batch --config predictd.yaml --model wine --input 'gs://data/2026/*.jsonl' --output gs://data/out
+  predictd batch status gs://data/out")]
+    Batch(batch::args::BatchArgs),
 
     /// Report every problem of a configuration, or print the effective one
     ///

@@ -13,7 +13,7 @@ pub mod load;
 mod names;
 pub mod problems;
 mod types;
-mod units;
+pub(crate) mod units;
 
 pub use problems::{Origin, Problem, Problems};
 pub use types::{

@@ -26,7 +26,7 @@ pub(super) fn count(text: &str) -> Option<usize> {
 }
 
 /// Reads a size; a number without a unit counts bytes.
-pub(super) fn size(text: &str) -> Option<usize> {
+pub(crate) fn size(text: &str) -> Option<usize> {
     let (number, unit) = split_number(text);
     let unit = unit.trim_start();
     let factor = if unit.is_empty() { 1 } else { SIZES.iter().find(|(name, _)| *name == unit)?.1 };

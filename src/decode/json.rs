@@ -1,5 +1,7 @@
 //! The outermost level of a JSON body: its protocol, and the keys that all protocols share.
 
+use std::ops::Range;
+
 use super::binary::Section;
 use super::columns::read_columns;
 use super::error::{Decoded, Located, refuse, set_once, twice};
@@ -8,7 +10,7 @@ use super::limits::{Limits, check_id};
 use super::number::scan_number;
 use super::pandas_split::read_split;
 use super::request::{Id, Protocol, Request, ResponseSpec};
-use super::rows::read_rows;
+use super::rows::{read_lines, read_rows};
 use super::scanner::Scanner;
 use super::{example, v2};
 use crate::tensor::signature::Signature;
@@ -64,6 +66,19 @@ pub(super) fn decode(
     }
     let request = inputs.finish(found.rows, ResponseSpec { protocol, id: seen.id })?;
     Ok(Request { timeout, ..request })
+}
+
+/// Each of `lines`, which are parts of `text`, is a row.
+pub(super) fn decode_lines(
+    text: &[u8],
+    lines: &[Range<usize>],
+    signature: &Signature,
+    limits: &Limits,
+) -> Decoded<Request> {
+    let mut scanner = Scanner::new(text)?;
+    let mut inputs = Inputs::new(signature, *limits, text.len());
+    read_lines(&mut scanner, &mut inputs, lines)?;
+    inputs.finish(Some(lines.len()), ResponseSpec::lines())
 }
 
 /// The key with the tensors of a body.
@@ -145,6 +160,22 @@ fn read_data(
         _ => rows = Some(read_rows(scanner, inputs).within(key)?),
     }
     Ok(Payload { key, protocol, rows })
+}
+
+/// True if the body is an object with a payload key. Stops at the first, or where it is no JSON.
+pub(super) fn is_body(body: &[u8]) -> bool {
+    let find = || {
+        let mut scanner = Scanner::new(body)?;
+        scanner.enter(b'{', FORMS)?;
+        while let Some(key) = scanner.key()? {
+            if PAYLOAD_KEYS.iter().any(|known| key == *known) {
+                return Ok(true);
+            }
+            scanner.skip()?;
+        }
+        Decoded::Ok(false)
+    };
+    find().unwrap_or(false)
 }
 
 /// Reads a string or a number; `None` for null.

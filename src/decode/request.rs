@@ -25,6 +25,27 @@ impl Request {
     pub fn bytes(&self) -> usize {
         self.inputs.iter().flatten().map(|tensor| tensor.elements.bytes()).sum()
     }
+
+    /// Adds the rows of `other`, for a model whose rows share calls. Returns it where its rows have another
+    /// shape.
+    pub fn append(&mut self, mut other: Self) -> Option<Self> {
+        let has_row_shape = |(own, more): (&Option<Tensor>, &Option<Tensor>)| match (own, more) {
+            (Some(own), Some(more)) => own.shape.get(1..) == more.shape.get(1..),
+            (own, more) => own.is_none() && more.is_none(),
+        };
+        if !self.inputs.iter().zip(&other.inputs).all(has_row_shape) {
+            return Some(other);
+        }
+        for (own, more) in self.inputs.iter_mut().flatten().zip(other.inputs.iter_mut().flatten()) {
+            own.elements.append(&mut more.elements);
+            own.shape[0] += more.shape[0];
+        }
+        for (own, more) in self.lengths.iter_mut().zip(other.lengths) {
+            own.extend(more);
+        }
+        self.rows += other.rows;
+        None
+    }
 }
 
 /// The response body that a request asks for.
@@ -35,6 +56,11 @@ pub struct ResponseSpec {
 }
 
 impl ResponseSpec {
+    /// A line for each row of a file.
+    pub(super) fn lines() -> Self {
+        Self { protocol: Protocol::Lines, id: None }
+    }
+
     /// `{"predictions": …}` without an id, for bodies that are no JSON.
     pub(super) fn rows() -> Self {
         Self { protocol: Protocol::Rows, id: None }
@@ -46,6 +72,8 @@ impl ResponseSpec {
 pub enum Protocol {
     /// `{"predictions": […]}`: one entry a row.
     Rows,
+    /// One entry a row, each ended by a line feed: rows of a file.
+    Lines,
     /// `{"outputs": …}`.
     Columns,
     /// `{"predictions": …}` with the outputs of `Columns`, which MLflow's clients look for.

@@ -1,6 +1,8 @@
 //! Rows: `instances`, a bare list and `dataframe_records`. Each row is a value, an object by input or column
 //! name, or a list of cells if each input is one column.
 
+use std::ops::Range;
+
 use super::error::{Decoded, Located, twice};
 use super::example;
 use super::inputs::Inputs;
@@ -37,6 +39,30 @@ pub(super) fn read_rows(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>) -> D
         rows += 1;
     }
     at_least_one_row(rows)
+}
+
+/// Reads one row from each of `lines`, which are parts of the body. None may reach into the next line.
+pub(super) fn read_lines(
+    scanner: &mut Scanner<'_>,
+    inputs: &mut Inputs<'_>,
+    lines: &[Range<usize>],
+) -> Decoded<()> {
+    let columns = NamedColumns::of(inputs);
+    let order: Places =
+        if takes_cells(inputs) { inputs.in_order().into_iter().map(Some).collect() } else { Vec::new() };
+    for (row, line) in lines.iter().enumerate() {
+        scanner.at = line.start;
+        read_row(scanner, inputs, columns.as_ref(), &order, row)?;
+        // A row that was read into the next line was completed by it.
+        let rest = scanner.at.min(line.end)..scanner.at.max(line.end);
+        if !scanner.bytes[rest].iter().all(u8::is_ascii_whitespace) {
+            return Err(scanner.unexpected("the end of the line"));
+        }
+        if row == 0 {
+            inputs.reserve_times(lines.len() - 1);
+        }
+    }
+    Ok(())
 }
 
 fn read_row(

@@ -10,16 +10,31 @@ pub(super) fn push_rows(out: &mut Vec<u8>, outputs: &[&Output<'_>], batched: boo
         return push_list(out, b"[]", [outputs], push_named);
     }
     let keys = escaped_keys(outputs);
-    push_list(out, b"[]", 0..rows, |out, row| {
-        push_by_name(out, outputs, &keys, |out, output| match output.show {
-            Show::PerRow(parts) => push_output(out, &parts[row]),
-            Show::Missing => out.extend_from_slice(b"null"),
-            show => {
-                let width = output.elements.len() / rows;
-                let own = output.elements.slice(row * width..(row + 1) * width);
-                push_value(out, show, own, &output.shape[1..]);
-            }
-        });
+    push_list(out, b"[]", 0..rows, |out, row| push_row(out, outputs, &keys, rows, row));
+}
+
+/// Like [`push_rows`], with a line for each entry.
+pub(super) fn push_lines(out: &mut Vec<u8>, outputs: &[&Output<'_>], batched: bool, rows: usize) {
+    let keys = escaped_keys(outputs);
+    for row in 0..if batched { rows } else { 1 } {
+        if batched {
+            push_row(out, outputs, &keys, rows, row);
+        } else {
+            push_by_name(out, outputs, &keys, push_output);
+        }
+        out.push(b'\n');
+    }
+}
+
+fn push_row(out: &mut Vec<u8>, outputs: &[&Output<'_>], keys: &[Vec<u8>], rows: usize, row: usize) {
+    push_by_name(out, outputs, keys, |out, output| match output.show {
+        Show::PerRow(parts) => push_output(out, &parts[row]),
+        Show::Missing => out.extend_from_slice(b"null"),
+        show => {
+            let width = output.elements.len() / rows;
+            let own = output.elements.slice(row * width..(row + 1) * width);
+            push_value(out, show, own, &output.shape[1..]);
+        }
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::outputs::{push_named, push_rows};
+use super::outputs::{push_lines, push_named, push_rows};
 use super::v2;
 use super::value::{estimate, push_member};
 use crate::decode::{Id, Limits, Protocol, RequestedOutput, ResponseSpec};
@@ -73,6 +73,10 @@ pub fn response(
             out.extend_from_slice(b"{\"predictions\":");
             push_rows(&mut out, &chosen, served.batched, rows);
             push_served(&mut out, served);
+        }
+        Protocol::Lines => {
+            push_lines(&mut out, &chosen, served.batched, rows);
+            return Ok(out.into());
         }
         Protocol::Columns | Protocol::ColumnsAsPredictions => {
             let is_columns = spec.protocol == Protocol::Columns;

@@ -34,8 +34,8 @@ impl<'a> Lengths<'a> {
     }
 }
 
-/// Lends `outputs` without padding. They have one row for each length. Rows of [`Protocol::Rows`] are cut to
-/// their own lengths, whole tensors to the length of the longest row.
+/// Lends `outputs` without padding. They have one row for each length. Rows of [`Protocol::Rows`] and
+/// [`Protocol::Lines`] are cut to their own lengths, whole tensors to the length of the longest row.
 pub fn lend_unpadded<T>(
     protocol: &Protocol,
     unpads: &[Unpad],
@@ -117,7 +117,8 @@ impl Unpadded {
         }
         let longest = |axis| rows.iter().map(|kept: &Vec<usize>| kept[axis]).max().unwrap_or(0);
         let whole: Vec<usize> = (0..row.len()).map(longest).collect();
-        let is_ragged = matches!(protocol, Protocol::Rows) && rows.iter().any(|kept| *kept != whole);
+        let is_ragged =
+            matches!(protocol, Protocol::Rows | Protocol::Lines) && rows.iter().any(|kept| *kept != whole);
         if !is_ragged {
             rows.fill(whole.clone());
         }

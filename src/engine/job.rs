@@ -92,7 +92,8 @@ impl<R> Job<R> {
         Self { request, model, wanted_version, deadline, is_alone, origin }
     }
 
-    pub(super) fn map<S>(self, reply_to: impl FnOnce(R) -> S) -> Job<S> {
+    /// The same request under another type of reply.
+    pub fn map<S>(self, reply_to: impl FnOnce(R) -> S) -> Job<S> {
         let Self { request, model, wanted_version, deadline, is_alone, origin } = self;
         Job { request, model, wanted_version, deadline, is_alone, origin: origin.map(reply_to) }
     }

@@ -116,7 +116,7 @@ fn join(requests: &mut [Request]) -> Option<Vec<Option<Tensor>>> {
 fn how(model: &Model, request: &Request) -> RunMode {
     match request.response.protocol {
         _ if model.executor.takes_rows() => RunMode::Rows,
-        Protocol::Rows => RunMode::EachRow,
+        Protocol::Rows | Protocol::Lines => RunMode::EachRow,
         Protocol::Columns | Protocol::ColumnsAsPredictions | Protocol::V2 { .. } => RunMode::Whole,
     }
 }

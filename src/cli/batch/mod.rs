@@ -1,0 +1,106 @@
+//! `predictd batch`: predictions for files.
+
+pub mod args;
+mod bar;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use self::args::{BatchArgs, BatchCommand, JobArgs};
+use self::bar::Bar;
+use super::run::stop_on_signals;
+use super::{Exit, load_model, output};
+use crate::files::job::{JobSpec, Plan};
+use crate::files::local::{self, JobEnded};
+use crate::files::shard::Progress;
+use crate::files::store::Store;
+use crate::files::summary::Summary;
+use crate::hint::with_hint;
+use crate::lock::lock;
+use crate::ops::metrics::Metrics;
+
+pub async fn run(args: BatchArgs) -> anyhow::Result<Exit> {
+    let BatchArgs { command, job } = args;
+    match command {
+        Some(BatchCommand::Status(_) | BatchCommand::Cancel(_)) => anyhow::bail!("TODO"),
+        None => {
+            if job.is_remote().map_err(anyhow::Error::msg)? {
+                anyhow::bail!("TODO");
+            }
+            on_this_machine(&job).await
+        }
+    }
+}
+
+async fn on_this_machine(args: &JobArgs) -> anyhow::Result<Exit> {
+    let stop = stop_on_signals()?;
+    let library = args.library.as_deref().and_then(|library| library.to_str());
+    let runtime = load_model::runtime(library, load_model::Threads::All)?;
+    let spec = args.spec();
+    let planned = {
+        let spec = spec.clone();
+        spawn_blocking(move || local::existing(&Store::local(), &spec)).await??
+    };
+    let version =
+        planned.as_ref().map(|plan| plan.model_version.clone()).or_else(|| spec.model_version.clone());
+    // Boxed, since the compiler limits how deep futures nest.
+    let loading = Box::pin(load_model::load_version(&spec.model, version.as_deref(), runtime));
+    let model = loading.await?.model;
+    if let Some(wanted) = version.filter(|wanted| **wanted != *model.version) {
+        let error = anyhow::anyhow!("expected version {wanted} of the model, got {}", model.version);
+        return Err(with_hint(error, "name the folder of that version with --model, or another --output"));
+    }
+    spawn_blocking(move || compute(spec, Arc::new(model), &stop)).await?
+}
+
+fn compute(spec: JobSpec, model: Arc<crate::model::Model>, stop: &CancellationToken) -> anyhow::Result<Exit> {
+    let (store, metrics, progress) = (Store::local(), Metrics::new(), Arc::<Progress>::default());
+    let plan = local::plan(&store, spec, &model, &metrics)?;
+    let bar = Bar::start(plan.rows, Arc::clone(&progress));
+    let ended = local::run(&store, &plan, &model, &metrics, &progress, stop);
+    bar.end();
+    let first_error = lock(&progress.first_error).take();
+    match ended? {
+        JobEnded::Finished(summary) => report(&plan, &summary, first_error.as_deref()),
+        JobEnded::Stopped => Err(stopped(&plan, &progress, first_error)),
+    }
+}
+
+fn stopped(plan: &Plan, progress: &Progress, first_error: Option<String>) -> anyhow::Error {
+    let failed = progress.failed.load(std::sync::atomic::Ordering::Relaxed);
+    match plan.job.max_errors.filter(|most| failed > *most) {
+        Some(most) => {
+            let first = first_error.map_or_else(String::new, |error| format!("; the first: {error}"));
+            let error = anyhow::anyhow!("expected at most {most} failed rows, got {failed}{first}");
+            with_hint(error, "correct the rows, or raise --max-errors; the same command goes on with the job")
+        }
+        None => {
+            let error = anyhow::anyhow!("the job was stopped before its end");
+            with_hint(error, "the same command goes on with it, and computes only what is missing")
+        }
+    }
+}
+
+/// Prints how a job ended.
+fn report(plan: &Plan, summary: &Summary, first_error: Option<&str>) -> anyhow::Result<Exit> {
+    let Summary { model, model_version, rows, successful, failed, seconds, .. } = summary;
+    let mut text = format!(
+        "{model} {model_version}: {rows} rows, {successful} predictions, {failed} errors, {seconds:.1} s\n"
+    );
+    let end = if plan.results(0).ends_with(".csv") { ".csv" } else { "" };
+    text += &format!("results: {}\n", plan.path(&format!("prediction.results-*{end}")));
+    if *failed > 0 {
+        text += &format!("errors: {}\n", plan.path("prediction.errors_stats-*"));
+    }
+    if let Some(first) = first_error {
+        text += &format!("the first: {first}\n");
+    }
+    output::print(text).context("cannot report the end of the job")?;
+    if *rows == 0 {
+        output::print_error("warning: the input has no rows\n");
+    }
+    Ok(if *failed > 0 { Exit::FailedRows } else { Exit::Ok })
+}

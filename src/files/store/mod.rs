@@ -1,0 +1,218 @@
+//! Files of jobs: on this machine, or in Cloud Storage. Addresses with `gs://` are objects, all others paths.
+//! Every function blocks, so none may be called on the threads of the async runtime.
+
+mod bucket;
+mod local;
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+
+use anyhow::bail;
+
+pub use self::bucket::Bucket;
+use super::job::Input;
+use crate::config::Location;
+use crate::error::{Code, Rejection};
+use crate::hint::with_hint;
+
+/// Files of a list that are read at the same time.
+const READ_AT_ONCE: usize = 16;
+
+/// Reads and writes files of jobs.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// None where all files lie on this machine.
+    pub bucket: Option<Bucket>,
+    /// Places in Cloud Storage that may be read and written; none: all.
+    pub allowed: Option<Vec<Location>>,
+    /// True where files of this machine may be read and written.
+    pub has_files: bool,
+}
+
+/// A place that a job must not touch, or that is no address.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Forbidden(String);
+
+enum Place<'a> {
+    File(&'a str),
+    Object(&'a Bucket, &'a str, &'a str),
+}
+
+impl Store {
+    /// A store of the files of this machine.
+    pub fn local() -> Self {
+        Self { bucket: None, allowed: None, has_files: true }
+    }
+
+    fn place<'a>(&'a self, address: &'a str) -> Result<Place<'a>, Forbidden> {
+        let Some(object) = address.strip_prefix("gs://") else {
+            return match self.has_files {
+                true => Ok(Place::File(address)),
+                false => Err(Forbidden(format!("expected an address gs://BUCKET/OBJECT, got {address:?}"))),
+            };
+        };
+        let (bucket, name) = object.split_once('/').unwrap_or((object, ""));
+        let Some(client) = &self.bucket else {
+            return Err(Forbidden(format!("expected files of this machine, got {address:?}")));
+        };
+        match &self.allowed {
+            Some(allowed) if !allowed.iter().any(|place| place.holds(bucket, name)) => {
+                Err(Forbidden(format!(
+                    "{address} is not allowed; the worker's operator allows buckets with `files.allowed_buckets`"
+                )))
+            }
+            _ => Ok(Place::Object(client, bucket, name)),
+        }
+    }
+
+    /// The files that an address with wildcards names, in order.
+    ///
+    /// # Errors
+    /// There are none, or they cannot be listed.
+    pub fn expand(&self, address: &str) -> anyhow::Result<Vec<Input>> {
+        let mut found = match self.place(address)? {
+            Place::File(path) => local::expand(path)?,
+            Place::Object(client, bucket, name) => client.expand(bucket, name)?,
+        };
+        if found.is_empty() {
+            let error = anyhow::anyhow!("no file matches {address:?}");
+            return Err(with_hint(error, "quote wildcards, so that the shell leaves them to predictd"));
+        }
+        found.sort_by(|a, b| a.address.cmp(&b.address));
+        Ok(found)
+    }
+
+    /// The names of the files in a folder, with their sizes.
+    pub fn list(&self, folder: &str) -> anyhow::Result<Vec<(String, u64)>> {
+        match self.place(folder)? {
+            Place::File(path) => local::list(path),
+            Place::Object(client, bucket, name) => client.list_folder(bucket, name),
+        }
+    }
+
+    /// The current state of a file; none if it does not exist.
+    pub fn stat(&self, address: &str) -> anyhow::Result<Option<Input>> {
+        match self.place(address)? {
+            Place::File(path) => local::stat(path),
+            Place::Object(client, bucket, name) => client.stat(bucket, name),
+        }
+    }
+
+    /// Opens a part of a file, as it was when it was listed.
+    pub fn open(&self, input: &Input, start: u64, end: u64) -> anyhow::Result<Box<dyn Read + Send>> {
+        match self.place(&input.address)? {
+            Place::File(path) => local::open(path, start, end),
+            Place::Object(client, bucket, name) => Ok(client.open(bucket, name, input, start, end)),
+        }
+    }
+
+    /// The content of a small file; none if it does not exist.
+    pub fn read(&self, address: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        match self.place(address)? {
+            Place::File(path) => local::read(path),
+            Place::Object(client, bucket, name) => client.read(bucket, name),
+        }
+    }
+
+    /// The last bytes of a file, `most` of them at most.
+    pub fn tail(&self, address: &str, most: u64) -> anyhow::Result<Vec<u8>> {
+        match self.place(address)? {
+            Place::File(path) => local::tail(path, most),
+            Place::Object(client, bucket, name) => client.tail(bucket, name, most),
+        }
+    }
+
+    /// The contents of files, each of `most` bytes at most.
+    pub fn read_all(&self, addresses: &[Cow<'_, str>], most: usize) -> Vec<Result<Vec<u8>, Rejection>> {
+        let read = |address: &Cow<'_, str>| self.read_one(address, most);
+        match &self.bucket {
+            None => addresses.iter().map(read).collect(),
+            Some(_) => {
+                let mut contents = Vec::with_capacity(addresses.len());
+                for some in addresses.chunks(READ_AT_ONCE) {
+                    std::thread::scope(|scope| {
+                        let reading: Vec<_> =
+                            some.iter().map(|address| scope.spawn(|| read(address))).collect();
+                        contents.extend(reading.into_iter().map(|thread| {
+                            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                        }));
+                    });
+                }
+                contents
+            }
+        }
+    }
+
+    fn read_one(&self, address: &str, most: usize) -> Result<Vec<u8>, Rejection> {
+        let stat = match self.stat(address) {
+            Ok(stat) => stat,
+            Err(error) if error.is::<Forbidden>() => {
+                return Err(Rejection::new(Code::InputForbidden, error.to_string()));
+            }
+            Err(error) => return Err(Rejection::invalid(format!("cannot read {address}: {error:#}"))),
+        };
+        let missing = || Rejection::invalid(format!("{address} does not exist"));
+        let size = stat.ok_or_else(missing)?.size;
+        if size > most as u64 {
+            let message = format!("expected a file of at most {most} bytes, got {size} in {address}");
+            return Err(Rejection::new(Code::InputTooLarge, message));
+        }
+        let content = self.read(address);
+        content
+            .map_err(|error| Rejection::invalid(format!("cannot read {address}: {error:#}")))?
+            .ok_or_else(missing)
+    }
+
+    /// Writes a file that does not exist. False, and nothing is written, where it exists.
+    pub fn create(&self, address: &str, content: &[u8]) -> anyhow::Result<bool> {
+        match self.place(address)? {
+            Place::File(path) => local::create(path, content),
+            Place::Object(client, bucket, name) => client.create(bucket, name, content),
+        }
+    }
+
+    /// Like [`Self::create`], with the content of a file of [`Self::scratch`].
+    pub fn create_from(&self, address: &str, scratch: Scratch) -> anyhow::Result<bool> {
+        match self.place(address)? {
+            Place::File(path) => local::persist(path, scratch.0),
+            Place::Object(client, bucket, name) => client.upload(bucket, name, scratch.0.path()),
+        }
+    }
+
+    /// A file that becomes `address`, or vanishes.
+    pub fn scratch(&self, address: &str) -> anyhow::Result<Scratch> {
+        match self.place(address)? {
+            Place::File(path) => local::scratch(path).map(Scratch),
+            Place::Object(..) => Ok(Scratch(tempfile::NamedTempFile::new()?)),
+        }
+    }
+
+    /// Deletes a file, where it exists.
+    pub fn delete(&self, address: &str) -> anyhow::Result<()> {
+        match self.place(address)? {
+            Place::File(path) => local::delete(path),
+            Place::Object(client, bucket, name) => client.delete(bucket, name),
+        }
+    }
+
+    /// Refuses an output folder that cannot be one.
+    pub fn check_folder(&self, folder: &str) -> anyhow::Result<()> {
+        match self.place(folder)? {
+            Place::File(_) => Ok(()),
+            Place::Object(_, _, "") => bail!("expected a folder gs://BUCKET/FOLDER, got {folder:?}"),
+            Place::Object(..) => Ok(()),
+        }
+    }
+}
+
+/// See [`Store::scratch`].
+#[derive(Debug)]
+pub struct Scratch(tempfile::NamedTempFile);
+
+impl Scratch {
+    pub fn file(&self) -> &File {
+        self.0.as_file()
+    }
+}
