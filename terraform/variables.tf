@@ -278,10 +278,11 @@ variable "batch" {
     input_buckets  = optional(list(string), [])
     output_buckets = list(string)
     notifications = optional(map(object({
-      bucket = string
-      prefix = optional(string, "")
-      model  = string
-      output = string
+      bucket  = string
+      prefix  = optional(string, "")
+      model   = string
+      output  = string
+      options = optional(map(string), {})
     })), {})
     # Null, these are the module's own.
     name                  = optional(string)

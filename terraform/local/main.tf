@@ -1,4 +1,4 @@
-# The messaging, models and grants modules applied to local-gcp, which answers as Pub/Sub and Cloud Storage on one local port and
+# The messaging, batch, models and grants modules applied to local-gcp, which answers as Pub/Sub and Cloud Storage on one local port and
 # holds the member below to what it is granted.
 # scripts/local-apply starts it and fills this in.
 
@@ -45,6 +45,22 @@ module "messaging" {
   labels                = { app = "predictd" }
 }
 
+module "batch" {
+  source = "../modules/batch"
+
+  project        = var.project
+  project_number = "123456789012"
+  labels         = { app = "predictd" }
+  notifications = {
+    inputs = {
+      bucket = google_storage_bucket.other["inputs"].name
+      prefix = "batches/"
+      model  = "wine"
+      output = "gs://${google_storage_bucket.other["predictions"].name}/wine"
+    }
+  }
+}
+
 module "models" {
   source = "../modules/models"
 
@@ -56,7 +72,7 @@ module "models" {
 }
 
 resource "google_storage_bucket" "other" {
-  for_each = toset(["inputs", "results"])
+  for_each = toset(["inputs", "results", "predictions"])
 
   project                     = var.project
   name                        = "${var.project}-${each.value}"
@@ -75,6 +91,12 @@ module "grants" {
   updates_subscription = module.models.updates_subscription
   input_buckets        = [google_storage_bucket.other["inputs"].name]
   results_bucket       = google_storage_bucket.other["results"].name
+  batch = {
+    subscription   = module.batch.subscription
+    topic          = module.batch.topic
+    input_buckets  = [google_storage_bucket.other["inputs"].name]
+    output_buckets = [google_storage_bucket.other["predictions"].name]
+  }
 }
 
 output "grants" {
@@ -90,6 +112,21 @@ output "inputs_bucket" {
 output "results_bucket" {
   description = "responses.bucket, without gs://"
   value       = google_storage_bucket.other["results"].name
+}
+
+output "predictions_bucket" {
+  description = "Where batch jobs write."
+  value       = google_storage_bucket.other["predictions"].name
+}
+
+output "batch_topic" {
+  description = "Where batch jobs and their shards are published."
+  value       = module.batch.topic
+}
+
+output "batch_subscription" {
+  description = "files.subscription"
+  value       = module.batch.subscription
 }
 
 output "request_subscription" {

@@ -258,7 +258,7 @@ run "example_complete" {
     source = "./examples/complete"
   }
   assert {
-    condition     = yamldecode(output.config).batching.max_rows == 256 && yamldecode(output.config).requests.allowed_buckets == ["my-project-inputs/photos"] && yamldecode(output.config).responses.bucket == "gs://my-project-results/predictions"
+    condition     = yamldecode(output.config).batching.max_rows == 256 && yamldecode(output.config).requests.allowed_buckets == ["my-project-inputs/photos"] && yamldecode(output.config).responses.bucket == "gs://my-project-results/predictions" && yamldecode(output.config).files.allowed_buckets == ["my-project-tables", "my-project-predictions/batches"]
     error_message = "the example's settings must reach the configuration"
   }
 }

@@ -1,4 +1,4 @@
-# Everything that can be turned on: own keys, a schema, ordered requests, autoscaling, predictd's own metrics, alerts by e-mail.
+# Everything that can be turned on: own keys, a schema, ordered requests, batches over files, autoscaling, predictd's own metrics, alerts by e-mail.
 
 variable "project" {
   description = "Id of the Google Cloud project."
@@ -48,9 +48,19 @@ module "predictd" {
 
   # Longer results than inline_limit are written there; the response says where.
   results_bucket = "${var.project}-results/predictions"
-  cpu            = "4"
-  memory         = "8Gi"
-  autoscaling    = { min_instances = 2, max_instances = 20, requests_per_instance = 50000, target_utilisation = 0.7 }
+
+  # A table that comes into the folder daily/ is predicted by itself. The buckets exist already.
+  batch = {
+    input_buckets  = ["${var.project}-tables"]
+    output_buckets = ["${var.project}-predictions/batches"]
+    notifications = {
+      daily = { bucket = "${var.project}-tables", prefix = "daily/", model = "wine", output = "gs://${var.project}-predictions/batches/daily" }
+    }
+  }
+
+  cpu         = "4"
+  memory      = "8Gi"
+  autoscaling = { min_instances = 2, max_instances = 20, requests_per_instance = 50000, target_utilisation = 0.7 }
 
   # Google's collector of Prometheus metrics for Cloud Run. A release after 1.8.0 tells the metrics of several pools apart.
   metrics_sidecar = "us-docker.pkg.dev/cloud-ops-agents-artifacts/cloud-run-gmp-sidecar/cloud-run-gmp-sidecar:1.2.0"

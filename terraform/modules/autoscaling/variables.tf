@@ -89,7 +89,7 @@ variable "batch_subscription" {
 }
 
 variable "shards_per_instance" {
-  description = "Shards, waiting or at work, for each instance that the autoscaler aims at; a shard takes one or two minutes."
+  description = "Shards, waiting or at work, for each instance that the autoscaler aims at. An instance computes two at a time, and each takes a minute or two."
   type        = number
   default     = 4
   nullable    = false

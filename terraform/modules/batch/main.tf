@@ -3,7 +3,7 @@
 # grants module's. The buckets are others'.
 #
 # Guarantees: no message expires with an idle subscription, none that is dead-lettered is lost for want of a subscription or a grant,
-# no notification asks for a job over the results of another, and each is made only once Cloud Storage may publish it.
+# no notification takes another's results for input, and each is made only once Cloud Storage may publish it.
 
 data "google_project" "this" {
   count      = var.project_number == null ? 1 : 0
@@ -111,7 +111,7 @@ resource "google_storage_notification" "jobs" {
   payload_format     = "JSON_API_V1"
   event_types        = ["OBJECT_FINALIZE"]
   object_name_prefix = each.value.prefix == "" ? null : each.value.prefix
-  custom_attributes  = { model = each.value.model, output = each.value.output }
+  custom_attributes  = merge(each.value.options, { model = each.value.model, output = each.value.output })
 
   # Cloud Storage refuses a notification to a topic that it may not publish to.
   depends_on = [google_pubsub_topic_iam_member.storage_agent]

@@ -32,12 +32,13 @@ variable "name" {
 }
 
 variable "notifications" {
-  description = "Jobs that begin by themselves: each object that comes into `bucket` under `prefix` (a folder ends in a slash; empty: the whole bucket) is predicted by `model`, and the results go to the folder `output`, gs://BUCKET/PREFIX. The buckets exist already."
+  description = "Jobs that begin by themselves: each object that comes into `bucket` under `prefix` (a folder ends in a slash; empty: the whole bucket) is predicted by `model`, and the results go to a folder of its own in `output`, gs://BUCKET/PREFIX. `options` are further ones of a job, such as {key_field = \"id\", max_errors = \"100\"}; lists are separated by commas. The buckets exist already."
   type = map(object({
-    bucket = string
-    prefix = optional(string, "")
-    model  = string
-    output = string
+    bucket  = string
+    prefix  = optional(string, "")
+    model   = string
+    output  = string
+    options = optional(map(string), {})
   }))
   default  = {}
   nullable = false
@@ -47,15 +48,21 @@ variable "notifications" {
     error_message = "notifications: expected a bucket without gs://, a prefix without a slash at its start, a model, and gs://BUCKET/PREFIX without a slash at its end as the output, got ${jsonencode(var.notifications)}."
   }
 
-  # Either may lie in the other: the results are in folders below the output.
+  validation {
+    condition     = alltrue([for it in values(var.notifications) : length(setsubtract(keys(it.options), ["model_version", "input_format", "output_format", "key_field", "include", "exclude", "max_errors"])) == 0])
+    error_message = "notifications: expected options among model_version, input_format, output_format, key_field, include, exclude, max_errors, got ${jsonencode([for it in values(var.notifications) : keys(it.options)])}."
+  }
+
+  # predictd takes no object under a notification's own output for input, so a whole bucket may be watched; of another's it cannot know.
   validation {
     condition = alltrue(flatten([
       for to in values(var.notifications) : [
         for of in values(var.notifications) :
-        !startswith("${to.output}/", "gs://${of.bucket}/${of.prefix}") && !startswith("gs://${of.bucket}/${of.prefix}", "${to.output}/")
+        (!startswith("${to.output}/", "gs://${of.bucket}/${of.prefix}") || startswith("${to.output}/", "${of.output}/")) &&
+        !startswith("gs://${of.bucket}/${of.prefix}", "${to.output}/")
       ]
     ]))
-    error_message = "notifications: an output lies under a notification's prefix, or one under the other, so that results would be jobs again, without end; got ${jsonencode(var.notifications)}."
+    error_message = "notifications: one of them watches what another writes, and would take results for input, or watches its own output, and would take nothing; got ${jsonencode(var.notifications)}."
   }
 }
 

@@ -50,13 +50,13 @@ run "everything_on" {
     kms_key               = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
     labels                = { team = "cellar" }
     notifications = {
-      daily = { bucket = "tables", prefix = "daily/", model = "wine", output = "gs://predictions/daily" }
+      daily = { bucket = "tables", prefix = "daily/", model = "wine", output = "gs://predictions/daily", options = { key_field = "id" } }
       all   = { bucket = "photos", model = "resnet", output = "gs://predictions/photos" }
     }
   }
 
   assert {
-    condition     = google_storage_notification.jobs["daily"].custom_attributes == tomap({ model = "wine", output = "gs://predictions/daily" }) && google_storage_notification.jobs["daily"].object_name_prefix == "daily/" && google_storage_notification.jobs["daily"].bucket == "tables"
+    condition     = google_storage_notification.jobs["daily"].custom_attributes == tomap({ model = "wine", output = "gs://predictions/daily", key_field = "id" }) && google_storage_notification.jobs["daily"].object_name_prefix == "daily/" && google_storage_notification.jobs["daily"].bucket == "tables"
     error_message = "a notification must carry the options of its jobs"
   }
   assert {
@@ -109,10 +109,25 @@ run "a_notification_without_a_folder_for_its_results" {
   expect_failures = [var.notifications]
 }
 
-run "results_that_would_be_jobs" {
+run "an_option_that_no_job_has" {
+  command = plan
+  variables {
+    notifications = { daily = { bucket = "tables", model = "wine", output = "gs://predictions/daily", options = { speed = "9" } } }
+  }
+  expect_failures = [var.notifications]
+}
+
+run "results_in_the_watched_bucket" {
   command = plan
   variables {
     notifications = { all = { bucket = "tables", model = "wine", output = "gs://tables/predictions" } }
+  }
+}
+
+run "input_among_the_results" {
+  command = plan
+  variables {
+    notifications = { all = { bucket = "tables", prefix = "out/in/", model = "wine", output = "gs://tables/out" } }
   }
   expect_failures = [var.notifications]
 }
@@ -122,7 +137,7 @@ run "results_that_would_be_jobs_of_another" {
   variables {
     notifications = {
       first  = { bucket = "tables", prefix = "in/", model = "wine", output = "gs://tables/out" }
-      second = { bucket = "tables", prefix = "out/x/", model = "wine", output = "gs://predictions/x" }
+      second = { bucket = "tables", prefix = "out", model = "wine", output = "gs://predictions/x" }
     }
   }
   expect_failures = [var.notifications]
