@@ -190,6 +190,25 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Checks a plan that was read from the folder `folder`: anyone who may write there may have changed it.
+    ///
+    /// # Errors
+    /// What was expected and what came.
+    pub fn check(&self, folder: &str) -> Result<(), String> {
+        if self.job.output.trim_end_matches('/') != folder.trim_end_matches('/') {
+            return Err(format!("expected the output {folder:?}, got {:?}", self.job.output));
+        }
+        let is_inside = |shard: &Shard| {
+            let files = if self.input_format == InputFormat::Files { shard.rows } else { 1 };
+            let last = (shard.input as u64).checked_add(files);
+            shard.start <= shard.end && last.is_some_and(|last| last <= self.inputs.len() as u64)
+        };
+        match self.shards.iter().position(|shard| !is_inside(shard)) {
+            Some(shard) => Err(format!("shard {shard}: expected a part of the inputs, got another")),
+            None => Ok(()),
+        }
+    }
+
     /// `prediction.results-00000-of-00040`, under the output folder.
     pub fn results(&self, shard: usize) -> String {
         let end = if self.job.output_format == OutputFormat::Csv { ".csv" } else { "" };

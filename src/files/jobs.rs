@@ -81,19 +81,15 @@ pub fn read(store: &Store, folder: &str) -> anyhow::Result<Plan> {
 pub fn find(store: &Store, folder: &str) -> anyhow::Result<Option<Plan>> {
     let address = path(folder, JOB);
     let Some(text) = store.read(&address)? else { return Ok(None) };
-    let plan = serde_json::from_slice(&text);
+    let plan: Result<Plan, String> = serde_json::from_slice(&text).map_err(|error| error.to_string());
+    let plan = plan.and_then(|plan| plan.check(folder).map(|()| plan));
     plan.map(Some).map_err(|error| Refused(format!("{address} is no job of predictd: {error}")).into())
 }
 
 /// The failed rows of all finished shards.
 pub fn failed(store: &Store, plan: &Plan) -> anyhow::Result<u64> {
-    let mut failed = 0;
-    for (shard, is_finished) in summary::finished(store, plan)?.into_iter().enumerate() {
-        if is_finished {
-            failed += Counts::read(store, plan, shard)?.failed;
-        }
-    }
-    Ok(failed)
+    let (finished, _) = summary::shards(store, plan)?;
+    Ok(Counts::sum(store, plan, &finished)?.failed)
 }
 
 /// Rows a second on all threads, by the second of two runs of the same records.

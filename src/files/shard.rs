@@ -7,6 +7,7 @@ use std::io::{BufWriter, Read, Write as _};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub struct Counts {
     pub failed: u64,
 }
 
+/// Shards whose counts are read at the same time.
+const READ_AT_ONCE: usize = 16;
 /// Bytes that are written at a time.
 const WRITE: usize = 256 << 10;
 /// Bytes in which the last line of a shard's errors lies.
@@ -50,8 +53,25 @@ struct Stats {
 }
 
 impl Counts {
+    /// Reads the counts of finished shards, and adds them up.
+    pub fn sum(store: &Store, plan: &Plan, shards: &[usize]) -> anyhow::Result<Self> {
+        let mut sum = Self::default();
+        for some in shards.chunks(READ_AT_ONCE) {
+            let counts = std::thread::scope(|scope| {
+                let read = |shard: &usize| Self::read(store, plan, *shard);
+                let reading: Vec<_> = some.iter().map(|shard| scope.spawn(move || read(shard))).collect();
+                reading.into_iter().map(join).collect::<anyhow::Result<Vec<Self>>>()
+            })?;
+            for Self { successful, failed } in counts {
+                sum.successful += successful;
+                sum.failed += failed;
+            }
+        }
+        Ok(sum)
+    }
+
     /// Reads the counts of a finished shard.
-    pub fn read(store: &Store, plan: &Plan, shard: usize) -> anyhow::Result<Self> {
+    fn read(store: &Store, plan: &Plan, shard: usize) -> anyhow::Result<Self> {
         let address = plan.errors(shard);
         let end = store.tail(&address, COUNTS_LENGTH)?;
         let line = end.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -182,9 +202,6 @@ impl Context<'_> {
             let (first, others) = submits.split_first().expect("a shard has at least one thread");
             let threads: Vec<_> = others.iter().map(|submit| scope.spawn(|| run.work(*submit))).collect();
             let mut ended = vec![run.work(*first)];
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
             ended.extend(threads.into_iter().map(join));
             ended
         });
@@ -354,4 +371,9 @@ impl Run<'_> {
         self.written.notify_all();
         Ok(true)
     }
+}
+
+/// The result of a thread; its panic goes on.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -94,11 +94,24 @@ pub(super) fn tail(path: &str, most: u64) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A file beside `path`, so that it can be renamed. Its name begins with a dot.
+/// Begins the names of files that are not written to their end.
+const SCRATCH: &str = ".prediction-";
+
+/// Deletes the files that a killed process was writing.
+pub fn delete_scratch(folder: &str) -> anyhow::Result<()> {
+    for (name, _) in list(folder)? {
+        if name.starts_with(SCRATCH) {
+            delete(&super::super::job::path(folder, &name))?;
+        }
+    }
+    Ok(())
+}
+
+/// A file beside `path`, so that it can be renamed.
 pub(super) fn scratch(path: &str) -> anyhow::Result<NamedTempFile> {
     let folder = Path::new(path).parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {folder:?}"))?;
-    let file = tempfile::Builder::new().prefix(".prediction-").permissions(readable()).tempfile_in(folder);
+    let file = tempfile::Builder::new().prefix(SCRATCH).permissions(readable()).tempfile_in(folder);
     file.with_context(|| format!("cannot write into the folder {folder:?}"))
 }
 

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::Read;
 
 pub use self::bucket::Bucket;
+pub use self::local::delete_scratch;
 use super::job::{Input, Refused};
 use crate::config::Location;
 use crate::error::{Code, Rejection};

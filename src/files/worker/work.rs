@@ -115,9 +115,7 @@ impl Worker {
         let (plan, missing) = spawn_blocking(move || {
             // The folder is read before the input, so that a planned job costs little.
             let (plan, is_new) = jobs::plan(&store, job, &model, &metrics)?;
-            let finished = summary::finished(&store, &plan)?;
-            let missing = (0..finished.len()).filter(|shard| !finished[*shard]);
-            let missing: Vec<usize> = missing.collect();
+            let (_, missing) = summary::shards(&store, &plan)?;
             if missing.is_empty() {
                 summary::finish(&store, &plan)?;
             }
@@ -127,15 +125,11 @@ impl Worker {
             anyhow::Ok((plan, missing))
         })
         .await??;
-        let Plan { job: JobSpec { model, output, .. }, model_version, rows, .. } = &plan;
+        let Plan { job: JobSpec { model, output, max_errors, .. }, model_version, rows, .. } = &plan;
         tracing::info!(model, model_version, output, rows, shards = missing.len(), "a batch job begins");
-        self.publish(output, &missing).await
-    }
-
-    async fn publish(&self, output: &str, shards: &[usize]) -> anyhow::Result<()> {
         let publisher = self.publisher.publisher(&self.topic).build();
-        let published = shards.iter().map(|&shard| {
-            let message = ShardMessage { job: output.to_owned(), shard };
+        let published = missing.iter().map(|&shard| {
+            let message = ShardMessage { job: output.clone(), shard, max_errors: *max_errors };
             let body = serde_json::to_vec(&message).expect("a shard is JSON");
             publisher.publish(PubsubMessage::new().set_data(body))
         });
@@ -147,8 +141,8 @@ impl Worker {
     }
 
     async fn shard(&self, shard: &ShardMessage, attempt: i32, stop: &CancellationToken) -> Done {
-        let ShardMessage { job, shard: number } = shard;
-        match self.compute(job, *number, attempt, stop).await {
+        let ShardMessage { job, shard: number, .. } = shard;
+        match self.compute(shard, attempt, stop).await {
             Ok(Some(outcome)) => {
                 self.metrics.file_shard(outcome);
                 Done::Done
@@ -178,17 +172,18 @@ impl Worker {
     /// None if the worker stops.
     async fn compute(
         &self,
-        folder: &str,
-        number: usize,
+        shard: &ShardMessage,
         attempt: i32,
         stop: &CancellationToken,
     ) -> anyhow::Result<Option<&'static str>> {
-        let (store, folder) = (Arc::clone(&self.store), folder.to_owned());
+        let ShardMessage { job: folder, shard: number, max_errors } = shard.clone();
+        let store = Arc::clone(&self.store);
         let looked = spawn_blocking(move || look(&store, &folder, number, attempt)).await??;
-        let plan = match looked {
+        let mut plan = match looked {
             Looked::Compute(plan) => *plan,
             Looked::Nothing(outcome) => return Ok(Some(outcome)),
         };
+        plan.job.max_errors = max_errors;
         let model = self.versions.pinned(&plan.job.model, &plan.model_version, stop).await?;
         let own_stop = stop.child_token();
         let watch = watch(Arc::clone(&self.store), plan.job.output.clone(), own_stop.clone());
@@ -199,6 +194,7 @@ impl Worker {
             plan,
             model,
             number,
+            attempt,
             stop: own_stop,
         };
         let mut running = spawn_blocking(move || run.run());
@@ -238,9 +234,7 @@ fn look(store: &Store, folder: &str, number: usize, attempt: i32) -> anyhow::Res
     }
     if store.stat(&plan.results(number))?.is_some() {
         // The worker that wrote the last shard may have died before it ended the job.
-        if store.stat(&plan.path(SUCCESS))?.is_none()
-            && summary::finished(store, &plan)?.iter().all(|done| *done)
-        {
+        if store.stat(&plan.path(SUCCESS))?.is_none() && summary::shards(store, &plan)?.1.is_empty() {
             summary::finish(store, &plan)?;
         }
         return Ok(Looked::Nothing("repeated"));
@@ -271,13 +265,14 @@ struct Run {
     plan: Plan,
     model: Arc<Model>,
     number: usize,
+    attempt: i32,
     stop: CancellationToken,
 }
 
 impl Run {
     /// None if it was stopped.
     fn run(self) -> anyhow::Result<Option<&'static str>> {
-        let Self { store, entry, metrics, plan, model, number, stop } = self;
+        let Self { store, entry, metrics, plan, model, number, attempt, stop } = self;
         let submit = |jobs: Vec<Job<Waiter>>| entry.submit(Lane::Offline, jobs);
         // One more than compute, so that the next chunk is decoded before a thread is free.
         let submits: Vec<Submit<'_>> =
@@ -294,20 +289,25 @@ impl Run {
         let ended = context.run(number, &submits)?;
         if let Some(most) = plan.job.max_errors
             && progress.failed() > 0
-            && jobs::failed(&store, &plan)? + if ended == Ended::Stopped { progress.failed() } else { 0 }
-                > most
         {
-            let first = progress.first_error().unwrap_or_default();
-            let reason = format!("more than {most} rows failed; the first of this shard: {first}");
-            marks::stop(&store, &plan.job.output, &reason)?;
+            // A written shard is one of the finished ones.
+            let own = if ended == Ended::Stopped { progress.failed() } else { 0 };
+            if jobs::failed(&store, &plan)? + own > most {
+                let first = progress.first_error().unwrap_or_default();
+                let reason =
+                    format!("expected at most {most} failed rows, got more; the first of a shard: {first}");
+                marks::stop(&store, &plan.job.output, &reason)?;
+            }
         }
         let outcome = match ended {
             Ended::Stopped => return Ok(None),
             Ended::Written(_) => "computed",
             Ended::WasThere => "repeated",
         };
-        marks::forget_attempts(&store, &plan.job.output, number)?;
-        if summary::finished(&store, &plan)?.iter().all(|done| *done) {
+        if attempt > 1 {
+            marks::forget_attempts(&store, &plan.job.output, number)?;
+        }
+        if summary::shards(&store, &plan)?.1.is_empty() {
             let ended = summary::finish(&store, &plan)?;
             let summary::Summary { model, rows, failed, seconds, .. } = ended;
             let seconds = format!("{seconds:.3}");
