@@ -6,13 +6,13 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::chunk::Form;
+use super::counts::Counts;
 use super::job::{InputFormat, JOB, JobSpec, Plan, Refused, path};
 use super::local::submit_to;
 use super::plan::{self, ModelFacts};
 use super::records::Chunk;
 use super::rows::Predictor;
 use super::select::Table;
-use super::shard::Counts;
 use super::store::Store;
 use super::summary;
 use crate::engine::run_batch::Running;
@@ -59,7 +59,7 @@ pub fn existing(store: &Store, job: &JobSpec) -> anyhow::Result<Option<Plan>> {
         let error = Refused(format!("{} holds the results of another job: {difference}", job.output));
         return Err(with_hint(error, "name another --output, or delete that folder"));
     }
-    // How a job ends may change from run to run.
+    // The limit of errors may change from run to run.
     let job = JobSpec { model_version: plan.job.model_version.clone(), ..job.clone() };
     let plan = Plan { job, ..plan };
     if let Some(change) = plan::changed_input(store, &plan)? {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
+use super::counts::{Counts, Progress};
 use super::job::{JOB, Plan};
 use super::marks;
 use super::rows::{Submit, Waiter};
-use super::shard::{Context, Counts, Ended, Progress};
+use super::shard::{Context, Ended};
 use super::store::{self, Store};
 use super::summary::{self, Summary};
 use crate::engine::job::{Batch, Job};
@@ -19,7 +20,7 @@ use crate::model::Model;
 use crate::ops::metrics::Metrics;
 use crate::reply_to::ReplyTo;
 
-/// How a job ended.
+/// End of a job.
 #[derive(Debug)]
 pub enum JobEnded {
     Finished(Summary),
@@ -47,7 +48,7 @@ pub fn run(
     let (finished, missing) = summary::shards(store, plan)?;
     progress.add(Counts::sum(store, plan, &finished)?);
     let context = Context { store, plan, model, metrics, progress, stop };
-    // As `predictd batch cancel` leaves it.
+    // The mark that `predictd batch cancel` leaves.
     marks::resume(store, &plan.job.output)?;
     for shard in missing {
         let is_cancelled = marks::stopped(store, &plan.job.output)?.is_some();

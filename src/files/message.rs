@@ -19,7 +19,7 @@ pub struct ShardMessage {
     pub max_errors: Option<u64>,
 }
 
-/// What a message asks for.
+/// The work that a message asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     Job(Box<JobSpec>),

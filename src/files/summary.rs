@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::counts::Counts;
 use super::job::{Input, Plan, SUCCESS, SUMMARY};
-use super::shard::Counts;
 use super::store::Store;
 use crate::rfc3339;
 

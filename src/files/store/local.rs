@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use super::{Input, InputChanged};
+use crate::files::job::{self, Input, InputChanged};
 
 pub(super) fn expand(path: &str) -> anyhow::Result<Vec<Input>> {
     if let Some(input) = stat(path)? {
@@ -16,8 +16,7 @@ pub(super) fn expand(path: &str) -> anyhow::Result<Vec<Input>> {
     }
     if Path::new(path).is_dir() {
         let names = list(path)?.into_iter().map(|(name, _)| name);
-        let paths =
-            names.filter(|name| !name.starts_with('.')).map(|name| super::super::job::path(path, &name));
+        let paths = names.filter(|name| !name.starts_with('.')).map(|name| job::path(path, &name));
         return paths.filter_map(|path| stat(&path).transpose()).collect();
     }
     let pattern =
@@ -101,7 +100,7 @@ const SCRATCH: &str = ".prediction-";
 pub fn delete_scratch(folder: &str) -> anyhow::Result<()> {
     for (name, _) in list(folder)? {
         if name.starts_with(SCRATCH) {
-            delete(&super::super::job::path(folder, &name))?;
+            delete(&job::path(folder, &name))?;
         }
     }
     Ok(())
@@ -115,7 +114,8 @@ pub(super) fn scratch(path: &str) -> anyhow::Result<NamedTempFile> {
     file.with_context(|| format!("cannot write into the folder {folder:?}"))
 }
 
-/// As other programs create files, under the process's mask; temporary files are for their owner alone.
+/// The rights that other programs give to new files, under the process's mask. Temporary files are for their owner
+/// alone otherwise.
 fn readable() -> fs::Permissions {
     use std::os::unix::fs::PermissionsExt as _;
     fs::Permissions::from_mode(0o666)
