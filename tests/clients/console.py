@@ -174,6 +174,10 @@ def image(browser, worker) -> None:
     request = urllib.request.Request(url, data, {"content-type": "image/png"})
     with urllib.request.urlopen(request) as answer:
         assert body == answer.read() and b"onerror" in body
+    page.locator("#reset").click()
+    expect(page.locator("#preview")).to_be_hidden()
+    page.locator("#predict").click()
+    expect(page.locator("#invalid")).to_have_text("Choose an image first.")
     page.locator("nav a[href='#models']").click()
     expect(page.locator("#all details").first).to_contain_text(HOSTILE)
     expect(page.locator("main img:visible")).to_have_count(0)
@@ -201,6 +205,12 @@ def figures(browser, worker) -> None:
     page.locator("#figures tbody tr").first.wait_for()
     page.locator("#series").select_option(label="wine 1")
     expect(page.locator("#charts svg[role=img]")).to_have_count(3)
+    # A page that begins here takes no model that it finds for a change.
+    page.reload()
+    line.wait_for()
+    with page.expect_response(lambda response: "now.json" in response.url):
+        pass
+    expect(page.locator("#news")).to_be_empty()
     watched.check()
 
 
@@ -224,6 +234,9 @@ def accessibility(browser, worker) -> None:
             for view in ("now", "models"):
                 page.locator(f"nav a[href='#{view}']").click()
                 page.locator("#charts figure, #all details").locator("visible=true").first.wait_for()
+                if view == "now":
+                    lines = page.locator("#versions tr", has_text="wine 1").evaluate("row => row.offsetHeight / 24")
+                    assert lines < 3, f"a row of {lines} lines at {width}"
                 if view == "models":
                     page.locator("#all summary").last.click()
                 check_accessibility(page)
