@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use local_gcp::Builder;
 use local_gcp::faults::Fault;
 use local_gcp::history::{Event, What};
 use serde_json::json;
@@ -12,15 +13,15 @@ use crate::support::harness::{
 };
 use crate::support::oracle::wine;
 
-const WORKER: &str = "serviceAccount:predictd@demo.iam.gserviceaccount.com";
+pub(super) const WORKER: &str = "serviceAccount:predictd@demo.iam.gserviceaccount.com";
 const STORAGE_AGENT: &str = "serviceAccount:service-1@gs-project-accounts.iam.gserviceaccount.com";
 
 /// One row of the table.
 #[derive(Debug)]
-struct Row {
-    permission: String,
-    role: String,
-    resource: &'static str,
+pub(super) struct Row {
+    pub(super) permission: String,
+    pub(super) role: String,
+    pub(super) resource: &'static str,
     /// Log line without the grant; none where everything works.
     log: Option<String>,
 }
@@ -33,18 +34,30 @@ fn resource(on: &str) -> &'static str {
         "models' bucket" => "projects/_/buckets/models",
         "input bucket" => "projects/_/buckets/inputs",
         "results' bucket" => "projects/_/buckets/results",
+        "batch subscription" => "projects/demo/subscriptions/batches",
+        "batch topic" => "projects/demo/topics/batches",
+        "batch input bucket" => "projects/_/buckets/tables",
+        "batch output bucket" => "projects/_/buckets/predictions",
         other => panic!("terraform/README.md: no resource of this test is {other:?}"),
     }
 }
 
 fn rows() -> Vec<Row> {
+    rows_of("| call | in |")
+}
+
+/// The rows of the table that begins like this.
+pub(super) fn rows_of(head: &str) -> Vec<Row> {
     let readme = std::fs::read_to_string(repository().join("terraform/README.md")).unwrap();
-    let table = readme.lines().skip_while(|line| !line.starts_with("| call | in |")).skip(2);
+    let table = readme.lines().skip_while(|line| !line.starts_with(head)).skip(2);
     let rows = table.take_while(|line| line.starts_with('|')).map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [_, source, permission, role, on, without] = cells[..] else { panic!("six cells: {line}") };
+        let [_, source, permission, role, on, ref without @ ..] = cells[..] else {
+            panic!("five cells at least: {line}")
+        };
         assert!(repository().join(source.trim_matches('`')).exists(), "{source} has moved");
-        let log = without.split_once("log: `").map(|(_, log)| log.trim_end_matches('`').to_owned());
+        let log = without.first().and_then(|without| without.split_once("log: `"));
+        let log = log.map(|(_, log)| log.trim_end_matches('`').to_owned());
         let plain = |cell: &str| cell.trim_matches('`').to_owned();
         Row { permission: plain(permission), role: plain(role), resource: resource(on), log }
     });
@@ -53,8 +66,16 @@ fn rows() -> Vec<Row> {
 
 /// A world with all grants but one.
 async fn world(rows: &[Row], without: Option<&Row>) -> World {
+    world_with(rows, without, |builder| builder).await
+}
+
+pub(super) async fn world_with(
+    rows: &[Row],
+    without: Option<&Row>,
+    more: impl FnOnce(Builder) -> Builder,
+) -> World {
     let world = World::start_with(|builder| {
-        builder
+        more(builder)
             .enforce_iam()
             .calls_as(WORKER, None)
             .subscription(REQUEST_SUBSCRIPTION, REQUESTS)
@@ -94,7 +115,7 @@ fn reference() -> String {
     json!({ "dataref": "gs://inputs/request.json" }).to_string()
 }
 
-fn is_refusal_of(event: &Event, permission: &str, resource: &str) -> bool {
+pub(super) fn is_refusal_of(event: &Event, permission: &str, resource: &str) -> bool {
     let What::Refused { code, message, .. } = &event.what else { return false };
     // The code's type is no dependency here.
     format!("{code:?}") == "PermissionDenied" && message.contains(permission) && message.contains(resource)

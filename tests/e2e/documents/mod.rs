@@ -1,7 +1,8 @@
 //! The documents, examples and Terraform modules are true: their links, commands, keys and grants work as
 //! they stand.
 
-pub(crate) mod gallery;
+pub(crate) mod batch_grants;
+mod gallery;
 mod grants;
 mod guarantees;
 mod pages;
