@@ -1,7 +1,7 @@
 //! The instances of a chunk as requests of the model.
 //!
-//! Where the model's rows share calls, all instances are decoded together, straight into one request. If one
-//! of them cannot be, each is decoded by itself, so that it alone fails.
+//! All instances are decoded together, straight into one request, if the model's rows share calls. If one of them
+//! cannot be, each is decoded by itself, so that it alone fails.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -31,7 +31,7 @@ pub enum OutputFormat {
 /// Default for the bytes of a shard.
 const SHARD_SIZE: u64 = 64 << 20;
 
-/// What a user asks for. Field names are those of the command's options and of a job's message.
+/// A job as a user asks for it. Field names are those of the command's options and of a job's message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
@@ -108,7 +108,7 @@ impl JobSpec {
     /// Differences that the results of another run would show.
     pub fn differs_from(&self, other: &Self) -> Option<String> {
         let [own, others] = [self, other].map(|spec| {
-            // How a job ends changes no result; its input is compared file by file; its version is pinned.
+            // The limit of errors changes no result; input is compared file by file; the version is pinned.
             let same = Self { max_errors: None, input: Vec::new(), model_version: None, ..spec.clone() };
             serde_json::to_value(same).unwrap_or_default()
         });
@@ -190,6 +190,25 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Checks a plan that was read from the folder `folder`: anyone who may write there may have changed it.
+    ///
+    /// # Errors
+    /// The part that is wrong, what was expected and what came.
+    pub fn check(&self, folder: &str) -> Result<(), String> {
+        if self.job.output.trim_end_matches('/') != folder.trim_end_matches('/') {
+            return Err(format!("expected the output {folder:?}, got {:?}", self.job.output));
+        }
+        let is_inside = |shard: &Shard| {
+            let files = if self.input_format == InputFormat::Files { shard.rows } else { 1 };
+            let last = (shard.input as u64).checked_add(files);
+            shard.start <= shard.end && last.is_some_and(|last| last <= self.inputs.len() as u64)
+        };
+        match self.shards.iter().position(|shard| !is_inside(shard)) {
+            Some(shard) => Err(format!("shard {shard}: expected a part of the inputs, got another")),
+            None => Ok(()),
+        }
+    }
+
     /// `prediction.results-00000-of-00040`, under the output folder.
     pub fn results(&self, shard: usize) -> String {
         let end = if self.job.output_format == OutputFormat::Csv { ".csv" } else { "" };
@@ -219,3 +238,16 @@ pub const SUCCESS: &str = "_SUCCESS";
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
+
+/// A file that is not what it was when the job was planned.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InputChanged(pub String);
+
+impl InputChanged {
+    /// True for this error, and for an error of reading that has it inside.
+    pub fn is_in(cause: &(dyn std::error::Error + 'static)) -> bool {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause.is::<Self>() || inner.is_some_and(|inner| inner.is::<Self>())
+    }
+}

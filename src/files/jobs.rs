@@ -6,13 +6,13 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::chunk::Form;
+use super::counts::Counts;
 use super::job::{InputFormat, JOB, JobSpec, Plan, Refused, path};
 use super::local::submit_to;
 use super::plan::{self, ModelFacts};
 use super::records::Chunk;
 use super::rows::Predictor;
 use super::select::Table;
-use super::shard::Counts;
 use super::store::Store;
 use super::summary;
 use crate::engine::run_batch::Running;
@@ -59,7 +59,7 @@ pub fn existing(store: &Store, job: &JobSpec) -> anyhow::Result<Option<Plan>> {
         let error = Refused(format!("{} holds the results of another job: {difference}", job.output));
         return Err(with_hint(error, "name another --output, or delete that folder"));
     }
-    // How a job ends may change from run to run.
+    // The limit of errors may change from run to run.
     let job = JobSpec { model_version: plan.job.model_version.clone(), ..job.clone() };
     let plan = Plan { job, ..plan };
     if let Some(change) = plan::changed_input(store, &plan)? {
@@ -81,19 +81,15 @@ pub fn read(store: &Store, folder: &str) -> anyhow::Result<Plan> {
 pub fn find(store: &Store, folder: &str) -> anyhow::Result<Option<Plan>> {
     let address = path(folder, JOB);
     let Some(text) = store.read(&address)? else { return Ok(None) };
-    let plan = serde_json::from_slice(&text);
+    let plan: Result<Plan, String> = serde_json::from_slice(&text).map_err(|error| error.to_string());
+    let plan = plan.and_then(|plan| plan.check(folder).map(|()| plan));
     plan.map(Some).map_err(|error| Refused(format!("{address} is no job of predictd: {error}")).into())
 }
 
 /// The failed rows of all finished shards.
 pub fn failed(store: &Store, plan: &Plan) -> anyhow::Result<u64> {
-    let mut failed = 0;
-    for (shard, is_finished) in summary::finished(store, plan)?.into_iter().enumerate() {
-        if is_finished {
-            failed += Counts::read(store, plan, shard)?.failed;
-        }
-    }
-    Ok(failed)
+    let (finished, _) = summary::shards(store, plan)?;
+    Ok(Counts::sum(store, plan, &finished)?.failed)
 }
 
 /// Rows a second on all threads, by the second of two runs of the same records.

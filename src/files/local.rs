@@ -1,22 +1,26 @@
 //! A job on this machine alone: its shards one after the other, each on all threads.
 
+use std::fs::{File, TryLockError};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use super::job::Plan;
+use super::counts::{Counts, Progress};
+use super::job::{JOB, Plan};
 use super::marks;
 use super::rows::{Submit, Waiter};
-use super::shard::{Context, Counts, Ended, Progress};
-use super::store::Store;
+use super::shard::{Context, Ended};
+use super::store::{self, Store};
 use super::summary::{self, Summary};
 use crate::engine::job::{Batch, Job};
 use crate::engine::run_batch::{Running, run_batch};
+use crate::hint::with_hint;
 use crate::model::Model;
 use crate::ops::metrics::Metrics;
 use crate::reply_to::ReplyTo;
 
-/// How a job ended.
+/// End of a job.
 #[derive(Debug)]
 pub enum JobEnded {
     Finished(Summary),
@@ -36,22 +40,19 @@ pub fn run(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> anyhow::Result<JobEnded> {
+    let _lock = lock(plan)?;
     let runnings: Vec<Running<ReplyTo>> = (0..model.executor.threads()).map(|_| Running::default()).collect();
     let submits: Vec<_> =
         runnings.iter().enumerate().map(|(slot, running)| submit_to(slot, running)).collect();
     let submits: Vec<Submit<'_>> = submits.iter().map(|submit| submit as Submit<'_>).collect();
-    let finished = summary::finished(store, plan)?;
-    for (shard, _) in finished.iter().enumerate().filter(|(_, is_finished)| **is_finished) {
-        progress.add(Counts::read(store, plan, shard)?);
-    }
+    let (finished, missing) = summary::shards(store, plan)?;
+    progress.add(Counts::sum(store, plan, &finished)?);
     let context = Context { store, plan, model, metrics, progress, stop };
-    // As `predictd batch cancel` leaves it.
+    // The mark that `predictd batch cancel` leaves.
     marks::resume(store, &plan.job.output)?;
-    for (shard, is_finished) in finished.into_iter().enumerate() {
-        if marks::stopped(store, &plan.job.output)?.is_some() {
-            return Ok(JobEnded::Stopped);
-        }
-        if !is_finished && context.run(shard, &submits)? == Ended::Stopped {
+    for shard in missing {
+        let is_cancelled = marks::stopped(store, &plan.job.output)?.is_some();
+        if is_cancelled || context.run(shard, &submits)? == Ended::Stopped {
             return Ok(JobEnded::Stopped);
         }
     }
@@ -71,4 +72,25 @@ pub fn submit_to(slot: usize, running: &Running<ReplyTo>) -> impl Fn(Vec<Job<Wai
             }
         }
     }
+}
+
+/// The right to compute a job, as long as the file is open: two runs would write the same files. With it, what
+/// a killed run has left is deleted.
+///
+/// # Errors
+/// Another process computes the job.
+fn lock(plan: &Plan) -> anyhow::Result<File> {
+    let (folder, address) = (&plan.job.output, plan.path(JOB));
+    let job = File::open(&address).with_context(|| format!("cannot open {address:?}"))?;
+    match job.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let error = anyhow::anyhow!("another process computes the job in {folder:?}");
+            return Err(with_hint(error, "wait for its end, or name another --output"));
+        }
+        // Some network file systems have no locks.
+        Err(TryLockError::Error(error)) => tracing::debug!(%error, "cannot lock the job"),
+    }
+    store::delete_scratch(folder)?;
+    Ok(job)
 }

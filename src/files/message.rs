@@ -14,9 +14,12 @@ pub struct ShardMessage {
     /// The output folder of the job.
     pub job: String,
     pub shard: usize,
+    /// Failed rows of the job beyond which it stops; here, since another run of the same job may change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_errors: Option<u64>,
 }
 
-/// What a message asks for.
+/// The work that a message asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     Job(Box<JobSpec>),
@@ -111,7 +114,7 @@ mod tests {
         let body = br#"{"model": "wine", "input": "gs://b/in/*.csv", "output": "gs://b/out"}"#;
         let Ok(Message::Job(job)) = Message::parse(body, &none) else { panic!("no job") };
         assert_eq!((&*job.model, &job.input[..]), ("wine", &["gs://b/in/*.csv".to_owned()][..]));
-        let shard = ShardMessage { job: "gs://b/out".to_owned(), shard: 3 };
+        let shard = ShardMessage { job: "gs://b/out".to_owned(), shard: 3, max_errors: None };
         let body = serde_json::to_vec(&shard).unwrap();
         assert_eq!(Message::parse(&body, &none), Ok(Message::Shard(shard)));
         for (body, error) in [

@@ -3,7 +3,7 @@
 //! A job reads files and writes files. [`plan`] looks at all input once and cuts it into shards; the plan is
 //! kept as `job.json` in the job's output folder. [`shard`] computes one shard. **The written output of a
 //! shard is the checkpoint**: it appears whole, once, and a shard that has its output is never computed again.
-//! So an interrupted job goes on where it was, and the same shard may be given to two workers. [`summary`]
+//! An interrupted job therefore goes on at its first missing shard, and a shard may be given to two workers. [`summary`]
 //! ends a job once every shard has its output.
 //!
 //! [`local`] computes the shards of a job on this machine, one after the other, on all cores. [`worker`] takes
@@ -11,6 +11,7 @@
 //! and gives up on those that kill workers. Nothing else is scheduled between machines.
 
 pub mod chunk;
+pub mod counts;
 pub mod job;
 pub mod jobs;
 pub mod local;
@@ -24,4 +25,5 @@ pub mod select;
 pub mod shard;
 pub mod store;
 pub mod summary;
+pub mod threads;
 pub mod worker;

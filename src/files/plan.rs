@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use flate2::read::MultiGzDecoder;
 
-use super::job::{Input, InputFormat, JobSpec, Plan, Refused, Shard};
+use super::job::{Input, InputChanged, InputFormat, JobSpec, Plan, Refused, Shard};
 use super::records::{CHUNK_BYTES, Chunk, Records};
-use super::store::{InputChanged, Store};
+use super::store::Store;
 use crate::hint::with_hint;
 use crate::rfc3339;
 

@@ -44,7 +44,7 @@ pub struct Records<R> {
     source: R,
     is_table: bool,
     buffer: Vec<u8>,
-    /// Where the next record begins in the buffer.
+    /// Begin of the next record in the buffer.
     at: usize,
     /// Position of the buffer's first byte in the file.
     offset: u64,

@@ -5,24 +5,24 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write as _};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::chunk::Form;
-use super::job::{InputFormat, Plan};
+use super::counts::{Counts, Progress};
+use super::job::{InputChanged, InputFormat, Plan};
 use super::output::{Lines, Writer};
 use super::plan::{OpenShard, open_shard};
 use super::records::{CHUNK_BYTES, Chunk, Record, Records};
 use super::rows::{Predictor, Submit};
 use super::select::Table;
-use super::store::{InputChanged, Scratch, Store};
+use super::store::{Scratch, Store};
+use super::threads;
 use crate::lock::lock;
 use crate::model::Model;
-use crate::ops::metrics::{FileRows, Metrics};
+use crate::ops::metrics::Metrics;
 
 /// Records that are computed together. The same on every worker, since other numbers could change the last digit
 /// of a result.
@@ -32,71 +32,8 @@ const CHUNK_FILES: usize = 16;
 /// Computed chunks, for each thread, that wait for one before them.
 const AHEAD: usize = 4;
 
-/// The last line of a shard's errors.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub successful: u64,
-    pub failed: u64,
-}
-
 /// Bytes that are written at a time.
 const WRITE: usize = 256 << 10;
-/// Bytes in which the last line of a shard's errors lies.
-const COUNTS_LENGTH: u64 = 128;
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Stats {
-    stats: Counts,
-}
-
-impl Counts {
-    /// Reads the counts of a finished shard.
-    pub fn read(store: &Store, plan: &Plan, shard: usize) -> anyhow::Result<Self> {
-        let address = plan.errors(shard);
-        let end = store.tail(&address, COUNTS_LENGTH)?;
-        let line = end.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        let stats: Stats = serde_json::from_slice(line)
-            .with_context(|| format!("expected the counts of its rows in the last line of {address}"))?;
-        Ok(stats.stats)
-    }
-}
-
-/// Counts of a job while it runs.
-#[derive(Debug, Default)]
-pub struct Progress {
-    successful: AtomicU64,
-    failed: AtomicU64,
-    first_error: Mutex<Option<String>>,
-    /// Counts the same for operators.
-    metrics: Option<FileRows>,
-}
-
-impl Progress {
-    pub fn counting(metrics: FileRows) -> Self {
-        Self { metrics: Some(metrics), ..Self::default() }
-    }
-
-    pub fn add(&self, counts: Counts) {
-        self.successful.fetch_add(counts.successful, Ordering::Relaxed);
-        self.failed.fetch_add(counts.failed, Ordering::Relaxed);
-        if let Some(metrics) = &self.metrics {
-            metrics.add(counts.successful, counts.failed);
-        }
-    }
-
-    pub fn successful(&self) -> u64 {
-        self.successful.load(Ordering::Relaxed)
-    }
-
-    pub fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    /// The first error that came, for a person to read.
-    pub fn first_error(&self) -> Option<String> {
-        lock(&self.first_error).clone()
-    }
-}
 
 /// Everything that the shards of a job have in common.
 pub struct Context<'a> {
@@ -109,7 +46,7 @@ pub struct Context<'a> {
     pub stop: &'a CancellationToken,
 }
 
-/// How a shard ended.
+/// End of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     Written(Counts),
@@ -178,16 +115,7 @@ impl Context<'_> {
             written: Condvar::new(),
             ahead: AHEAD * submits.len(),
         };
-        let ended: Vec<anyhow::Result<bool>> = std::thread::scope(|scope| {
-            let (first, others) = submits.split_first().expect("a shard has at least one thread");
-            let threads: Vec<_> = others.iter().map(|submit| scope.spawn(|| run.work(*submit))).collect();
-            let mut ended = vec![run.work(*first)];
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            ended.extend(threads.into_iter().map(join));
-            ended
-        });
+        let ended = threads::map(submits, submits.len(), |submit| run.work(*submit));
         for is_whole in ended {
             if !is_whole? {
                 return Ok(None);
@@ -205,8 +133,7 @@ impl Context<'_> {
         }
         let output = run.output.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Output { mut results, mut errors, counts, .. } = output;
-        serde_json::to_writer(&mut errors, &Stats { stats: counts })?;
-        errors.write_all(b"\n")?;
+        errors.write_all(&counts.line()?)?;
         errors.flush()?;
         results.flush()?;
         Ok(Some(counts))
@@ -323,7 +250,7 @@ impl Run<'_> {
         let progress = self.context.progress;
         progress.add(Counts { successful: lines.successful, failed: lines.failed });
         if let Some(error) = &lines.first_error {
-            lock(&progress.first_error).get_or_insert_with(|| error.clone());
+            progress.set_first_error(error);
         }
         if self.context.plan.job.max_errors.is_some_and(|most| progress.failed() > most) {
             self.context.stop.cancel();

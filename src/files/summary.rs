@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::counts::Counts;
 use super::job::{Input, Plan, SUCCESS, SUMMARY};
-use super::shard::Counts;
 use super::store::Store;
 use crate::rfc3339;
 
@@ -27,15 +27,15 @@ pub struct Summary {
     pub inputs: Vec<Input>,
 }
 
-/// The shards that have their output.
-pub fn finished(store: &Store, plan: &Plan) -> anyhow::Result<Vec<bool>> {
+/// The shards that have their output, and those that have not.
+pub fn shards(store: &Store, plan: &Plan) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
     let listed = store.list(&plan.job.output)?;
     let names: HashSet<&str> = listed.iter().map(|(name, _)| &**name).collect();
-    let has_results = |shard: usize| {
-        let address = plan.results(shard);
+    let is_finished = |shard: &usize| {
+        let address = plan.results(*shard);
         names.contains(address.rsplit('/').next().unwrap_or(&address))
     };
-    Ok((0..plan.shards.len()).map(has_results).collect())
+    Ok((0..plan.shards.len()).partition(is_finished))
 }
 
 /// The summary of a finished job.
@@ -51,12 +51,8 @@ pub fn finish(store: &Store, plan: &Plan) -> anyhow::Result<Summary> {
         store.create(&plan.path(SUCCESS), b"")?;
         return Ok(summary);
     }
-    let mut counts = Counts::default();
-    for shard in 0..plan.shards.len() {
-        let Counts { successful, failed } = Counts::read(store, plan, shard)?;
-        counts.successful += successful;
-        counts.failed += failed;
-    }
+    let all: Vec<usize> = (0..plan.shards.len()).collect();
+    let counts = Counts::sum(store, plan, &all)?;
     let now = SystemTime::now();
     let created = rfc3339::parse(&plan.created).unwrap_or(now);
     let seconds = now.duration_since(created).unwrap_or_default().as_secs_f64();

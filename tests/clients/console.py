@@ -5,6 +5,8 @@ docs/console.png.
 """
 
 import contextlib
+import http.server
+import json
 import os
 import pathlib
 import re
@@ -174,9 +176,75 @@ def image(browser, worker) -> None:
     request = urllib.request.Request(url, data, {"content-type": "image/png"})
     with urllib.request.urlopen(request) as answer:
         assert body == answer.read() and b"onerror" in body
+    page.locator("#reset").click()
+    expect(page.locator("#preview")).to_be_hidden()
+    page.locator("#predict").click()
+    expect(page.locator("#invalid")).to_have_text("Choose an image first.")
     page.locator("nav a[href='#models']").click()
     expect(page.locator("#all details").first).to_contain_text(HOSTILE)
     expect(page.locator("main img:visible")).to_have_count(0)
+    watched.check()
+
+
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    """Another host, which lets every page read its answers. Notes what it is asked for."""
+
+    asked: list[str] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("access-control-allow-origin", "*")
+        self.end_headers()
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def policy(browser, worker) -> None:
+    """Not even a script in the page can ask another host, or run text as a program."""
+    watched = Watched(browser, worker)
+    page = watched.open("try")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_port}"
+        blocked = page.evaluate(
+            """async (url) => {
+                const image = new Image(), script = document.createElement("script");
+                const ends = (element) => new Promise((end) => { element.onload = () => end(false); element.onerror = () => end(true); });
+                const all = [fetch(`${url}/fetch`).then(() => false, () => true), ends(image), ends(script)];
+                image.src = `${url}/image`;
+                script.src = `${url}/script`;
+                document.head.append(script);
+                document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='document.title = 1'>");
+                return Promise.all(all);
+            }""",
+            url,
+        )
+        other.shutdown()
+    assert blocked == [True, True, True] and not Elsewhere.asked, (blocked, Elsewhere.asked)
+    watched.foreign.clear()
+    watched.check("Content Security Policy|status of 404")
+
+
+def hidden(browser, worker) -> None:
+    """A page in a hidden tab asks for nothing, and asks at once when it is seen again."""
+    watched = Watched(browser, worker)
+    page = watched.page
+    page.clock.install()
+    asked = []
+    page.on("request", lambda request: "now.json" in request.url and asked.append(request.url))
+    watched.open("try")
+    expect(page.locator("#model")).not_to_have_value("")
+    hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); }"
+    page.evaluate(hide, True)
+    before = len(asked)
+    page.clock.fast_forward(60_000)
+    # A request of the timer would begin before this one.
+    page.evaluate("fetch('/health').then((answer) => answer.text())")
+    assert len(asked) == before, asked
+    with page.expect_request(lambda request: "now.json" in request.url):
+        page.evaluate(hide, False)
     watched.check()
 
 
@@ -201,6 +269,12 @@ def figures(browser, worker) -> None:
     page.locator("#figures tbody tr").first.wait_for()
     page.locator("#series").select_option(label="wine 1")
     expect(page.locator("#charts svg[role=img]")).to_have_count(3)
+    # A page that begins here takes no model that it finds for a change.
+    page.reload()
+    line.wait_for()
+    with page.expect_response(lambda response: "now.json" in response.url):
+        pass
+    expect(page.locator("#news")).to_be_empty()
     watched.check()
 
 
@@ -224,6 +298,9 @@ def accessibility(browser, worker) -> None:
             for view in ("now", "models"):
                 page.locator(f"nav a[href='#{view}']").click()
                 page.locator("#charts figure, #all details").locator("visible=true").first.wait_for()
+                if view == "now":
+                    lines = page.locator("#versions tr", has_text="wine 1").evaluate("row => row.offsetHeight / 24")
+                    assert lines < 3, f"a row of {lines} lines at {width}"
                 if view == "models":
                     page.locator("#all summary").last.click()
                 check_accessibility(page)
@@ -239,7 +316,7 @@ def basics(browser, folder: pathlib.Path) -> None:
     put(folder, HOSTILE, "gallery/digits", declaration=re.sub(r"labels: \[.*\]", f"labels: [{labels}]", digits))
     worker = Worker(folder)
     try:
-        for scenario in (by_keyboard, image, text, figures, accessibility):
+        for scenario in (by_keyboard, image, text, policy, hidden, figures, accessibility):
             scenario(browser, worker)
     finally:
         worker.end()
@@ -275,11 +352,17 @@ def trouble(browser, folder: pathlib.Path) -> None:
         page.locator("#predict").click()
         expect(page.locator("#result .meta")).to_contain_text("version 2")
 
-        (folder / "wine/3").mkdir()
-        (folder / "wine/3/model.onnx").write_bytes(b"not a model")
+        put(folder, "wine", "gallery/xgboost", "3")
         page.locator("#version option[value='3']").wait_for(state="attached")
         page.locator("#version").select_option("3")
-        expect(page.locator("#about")).to_contain_text("Version 3 is refused: the model file is no ONNX model")
+        info = urllib.request.Request(f"{worker.url}info", headers={"authorization": "Bearer secret"})
+        with urllib.request.urlopen(info) as answer:
+            [refused] = json.load(answer)["models"]["wine"]["refused"]
+        assert "another signature" in refused["reason"] and len(refused["reason"]) > 200, refused
+        expect(page.locator("#about")).to_have_text(f"Version 3 is refused: {refused['reason']}")
+        page.locator("nav a[href='#models']").click()
+        expect(page.locator("#all dd").get_by_text(refused["reason"], exact=True)).to_be_visible()
+        page.locator("nav a[href='#try']").click()
         page.locator("#predict").click()
         expect(page.locator("#result .error")).to_contain_text("MODEL_NOT_FOUND")
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::output;
-use crate::files::shard::Progress;
+use crate::files::counts::Progress;
 
 const TEMPLATE: &str = "{msg} [{bar:30}] {human_pos} of {human_len} rows, {per_sec}, {eta} left";
 const EVERY: Duration = Duration::from_millis(100);

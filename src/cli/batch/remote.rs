@@ -1,5 +1,6 @@
 //! Jobs of workers: asking for one, watching it, and stopping it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use crate::cli::check::load_or_report;
 use crate::cli::run::stop_on_signals;
 use crate::cli::{Exit, output};
 use crate::config::load::Loaded;
+use crate::files::counts::{Counts, Progress};
 use crate::files::job::{JobSpec, Plan};
-use crate::files::shard::{Counts, Progress};
 use crate::files::store::{Bucket, Store};
 use crate::files::summary::{self, Summary};
 use crate::files::{jobs, marks};
@@ -46,7 +47,8 @@ pub(super) async fn run(args: &JobArgs) -> anyhow::Result<Exit> {
             if let Some(plan) = plan
                 && let Some(summary) = summary::read(&store, &plan)?
             {
-                return end::report(&plan, &summary, first_error(&store, &plan)?.as_deref()).map(Some);
+                return end::report(&plan, &summary, first_error(&store, &plan, &summary)?.as_deref())
+                    .map(Some);
             }
             // A worker that sees the job stopped would leave it.
             marks::resume(&store, &spec.output)?;
@@ -97,7 +99,7 @@ fn watch(store: &Store, spec: &JobSpec, stop: &CancellationToken) -> anyhow::Res
     let ended = until_finished(store, &plan, &progress, stop);
     bar.end();
     match ended? {
-        Some(summary) => end::report(&plan, &summary, first_error(store, &plan)?.as_deref()),
+        Some(summary) => end::report(&plan, &summary, first_error(store, &plan, &summary)?.as_deref()),
         None => Err(left(spec)),
     }
 }
@@ -138,15 +140,12 @@ fn until_finished(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Summary>> {
-    let mut counted = vec![false; plan.shards.len()];
+    let mut counted = HashSet::new();
     loop {
-        for (shard, is_finished) in summary::finished(store, plan)?.into_iter().enumerate() {
-            if is_finished && !counted[shard] {
-                progress.add(Counts::read(store, plan, shard)?);
-                counted[shard] = true;
-            }
-        }
-        if counted.iter().all(|counted| *counted) {
+        let (finished, missing) = summary::shards(store, plan)?;
+        let new: Vec<usize> = finished.into_iter().filter(|shard| counted.insert(*shard)).collect();
+        progress.add(Counts::sum(store, plan, &new)?);
+        if missing.is_empty() {
             return summary::finish(store, plan).map(Some);
         }
         fail_if_stopped(store, &plan.job.output)?;
@@ -166,9 +165,12 @@ fn fail_if_stopped(store: &Store, folder: &str) -> anyhow::Result<()> {
 }
 
 /// The first line of the errors, for a person to read.
-pub(super) fn first_error(store: &Store, plan: &Plan) -> anyhow::Result<Option<String>> {
-    for shard in 0..plan.shards.len() {
-        if Counts::read(store, plan, shard)?.failed > 0 {
+pub(super) fn first_error(store: &Store, plan: &Plan, summary: &Summary) -> anyhow::Result<Option<String>> {
+    if summary.failed == 0 {
+        return Ok(None);
+    }
+    for shard in summary::shards(store, plan)?.0 {
+        if Counts::sum(store, plan, &[shard])?.failed > 0 {
             let errors = store.read(&plan.errors(shard))?.unwrap_or_default();
             let line = errors.split(|byte| *byte == b'\n').next().unwrap_or_default();
             let error: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::args::FolderArgs;
 use super::{end, remote};
 use crate::cli::{Exit, output};
+use crate::files::counts::Counts;
 use crate::files::job::SUMMARY;
-use crate::files::shard::Counts;
 use crate::files::store::Store;
 use crate::files::summary;
 use crate::files::{jobs, marks};
@@ -52,15 +52,10 @@ fn print(store: &Store, args: &FolderArgs) -> anyhow::Result<Exit> {
         (Err(_), Some(reason)) => anyhow::bail!("the job in {folder} was refused: {reason}"),
         (Err(error), None) => return Err(error),
     };
-    let finished = summary::finished(store, &plan)?;
-    let mut counts = Counts::default();
-    for (shard, _) in finished.iter().enumerate().filter(|(_, is_finished)| **is_finished) {
-        let Counts { successful, failed } = Counts::read(store, &plan, shard)?;
-        counts.successful += successful;
-        counts.failed += failed;
-    }
+    let (finished, missing) = summary::shards(store, &plan)?;
+    let counts = Counts::sum(store, &plan, &finished)?;
     let attempts = marks::attempts(store, folder)?;
-    let retried = attempts.into_iter().filter(|(shard, _)| finished.get(*shard) == Some(&false));
+    let retried = attempts.into_iter().filter(|(shard, _)| missing.contains(shard));
     let retried = retried.map(|(shard, deliveries)| {
         let place = &plan.shards[shard];
         Retried { shard, deliveries, source: plan.inputs[place.input].address.clone(), line: place.line }
@@ -80,8 +75,8 @@ fn print(store: &Store, args: &FolderArgs) -> anyhow::Result<Exit> {
         rows: plan.rows,
         successful: counts.successful,
         failed: counts.failed,
-        shards: finished.len(),
-        finished_shards: finished.iter().filter(|is_finished| **is_finished).count(),
+        shards: plan.shards.len(),
+        finished_shards: finished.len(),
         retried: retried.collect(),
     };
     if args.json {
@@ -89,7 +84,7 @@ fn print(store: &Store, args: &FolderArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     if let Some(summary) = summary {
-        return end::report(&plan, &summary, remote::first_error(store, &plan)?.as_deref());
+        return end::report(&plan, &summary, remote::first_error(store, &plan, &summary)?.as_deref());
     }
     let Status { model, model_version, rows, successful, failed, shards, finished_shards, .. } = &status;
     let mut text = format!(

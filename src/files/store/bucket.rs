@@ -14,8 +14,8 @@ use google_cloud_storage::model_ext::ReadRange;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::{Input, InputChanged};
 use crate::backoff;
+use crate::files::job::{Input, InputChanged};
 use crate::gcp::calls::in_time;
 use crate::gcp::clients;
 use crate::gcp::storage::{self, TRANSFER_TIMEOUT, bucket_resource};

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use super::{Input, InputChanged};
+use crate::files::job::{self, Input, InputChanged};
 
 pub(super) fn expand(path: &str) -> anyhow::Result<Vec<Input>> {
     if let Some(input) = stat(path)? {
@@ -16,8 +16,7 @@ pub(super) fn expand(path: &str) -> anyhow::Result<Vec<Input>> {
     }
     if Path::new(path).is_dir() {
         let names = list(path)?.into_iter().map(|(name, _)| name);
-        let paths =
-            names.filter(|name| !name.starts_with('.')).map(|name| super::super::job::path(path, &name));
+        let paths = names.filter(|name| !name.starts_with('.')).map(|name| job::path(path, &name));
         return paths.filter_map(|path| stat(&path).transpose()).collect();
     }
     let pattern =
@@ -94,15 +93,29 @@ pub(super) fn tail(path: &str, most: u64) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A file beside `path`, so that it can be renamed. Its name begins with a dot.
+/// Begins the names of files that are not written to their end.
+const SCRATCH: &str = ".prediction-";
+
+/// Deletes the files that a killed process was writing.
+pub fn delete_scratch(folder: &str) -> anyhow::Result<()> {
+    for (name, _) in list(folder)? {
+        if name.starts_with(SCRATCH) {
+            delete(&job::path(folder, &name))?;
+        }
+    }
+    Ok(())
+}
+
+/// A file beside `path`, so that it can be renamed.
 pub(super) fn scratch(path: &str) -> anyhow::Result<NamedTempFile> {
     let folder = Path::new(path).parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {folder:?}"))?;
-    let file = tempfile::Builder::new().prefix(".prediction-").permissions(readable()).tempfile_in(folder);
+    let file = tempfile::Builder::new().prefix(SCRATCH).permissions(readable()).tempfile_in(folder);
     file.with_context(|| format!("cannot write into the folder {folder:?}"))
 }
 
-/// As other programs create files, under the process's mask; temporary files are for their owner alone.
+/// The rights that other programs give to new files, under the process's mask. Temporary files are for their owner
+/// alone otherwise.
 fn readable() -> fs::Permissions {
     use std::os::unix::fs::PermissionsExt as _;
     fs::Permissions::from_mode(0o666)

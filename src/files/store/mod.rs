@@ -9,7 +9,9 @@ use std::fs::File;
 use std::io::Read;
 
 pub use self::bucket::Bucket;
+pub use self::local::delete_scratch;
 use super::job::{Input, Refused};
+use super::threads;
 use crate::config::Location;
 use crate::error::{Code, Rejection};
 use crate::hint::with_hint;
@@ -32,19 +34,6 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Forbidden(String);
-
-/// A file that is not what it was when the job was planned.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct InputChanged(pub String);
-
-impl InputChanged {
-    /// True for this error, and for an error of reading that has it inside.
-    pub fn is_in(cause: &(dyn std::error::Error + 'static)) -> bool {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause.is::<Self>() || inner.is_some_and(|inner| inner.is::<Self>())
-    }
-}
 
 enum Place<'a> {
     File(&'a str),
@@ -140,19 +129,7 @@ impl Store {
         let read = |address: &Cow<'_, str>| self.read_one(address, most);
         match &self.bucket {
             None => addresses.iter().map(read).collect(),
-            Some(_) => {
-                let mut contents = Vec::with_capacity(addresses.len());
-                for some in addresses.chunks(READ_AT_ONCE) {
-                    std::thread::scope(|scope| {
-                        let reading: Vec<_> =
-                            some.iter().map(|address| scope.spawn(|| read(address))).collect();
-                        contents.extend(reading.into_iter().map(|thread| {
-                            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                        }));
-                    });
-                }
-                contents
-            }
+            Some(_) => threads::map(addresses, READ_AT_ONCE, read),
         }
     }
 

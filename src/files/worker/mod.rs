@@ -5,6 +5,7 @@
 //! its output is written. What a worker leaves, by its end or an error that may pass, is nacked and redelivered;
 //! the subscription's dead-letter policy ends that. Its stage listens to stop, which ends shards without output.
 
+mod compute;
 mod receive;
 mod versions;
 mod work;

@@ -1,10 +1,12 @@
 //! Takes messages of the batch subscription.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use google_cloud_pubsub::client::Subscriber;
 use google_cloud_pubsub::model::Message as PubsubMessage;
+use google_cloud_pubsub::subscriber::MessageStream;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +63,9 @@ impl Batches {
                     None => break Some("no sign of life".to_owned()),
                 }
             };
+            if why.is_none() {
+                nack_unread(&mut stream).await;
+            }
             drop(stream);
             let Some(why) = why else {
                 while working.join_next().await.is_some() {}
@@ -80,6 +85,14 @@ impl Batches {
             }
         }
         while working.join_next().await.is_some() {}
+    }
+}
+
+/// Nacks messages that the client has read and nobody took, so that they do not wait for the end of their
+/// leases.
+async fn nack_unread(stream: &mut MessageStream) {
+    while let Poll::Ready(Some(Ok((_, handler)))) = futures::poll!(std::pin::pin!(stream.next())) {
+        handler.nack();
     }
 }
 

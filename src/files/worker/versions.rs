@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::loader::{Loaded, Loader};
+use crate::files::job::Refused;
+use crate::lifecycle::cache::Lease;
+use crate::lifecycle::loader::{LoadFailure, Loaded, Loader};
 use crate::lifecycle::source::Source;
 use crate::model::{Model, Models};
 
@@ -22,7 +23,7 @@ pub struct Versions {
 struct Aside {
     model: Arc<Model>,
     /// Keeps the version's files.
-    _lease: Option<crate::lifecycle::cache::Lease>,
+    _lease: Option<Lease>,
 }
 
 impl Versions {
@@ -66,14 +67,20 @@ impl Versions {
         }
         let versions = self.source.list().await?.versions;
         let mut found = versions.iter().filter(|listed| listed.model == model);
-        let listed = found.find(|listed| listed.version.as_str() == version).with_context(|| {
-            format!("version {version} of the model {model:?} is not in the source any more")
+        let listed = found.find(|listed| listed.version.as_str() == version).ok_or_else(|| {
+            Refused(format!("version {version} of the model {model:?} is not in the source"))
         })?;
         // Two versions aside would take twice the memory.
         *aside = None;
         let loaded = self.loader.load(&self.source, listed, true, stop).await;
-        let Loaded { model: loaded, lease, .. } = loaded
-            .map_err(|failure| anyhow::anyhow!("cannot load version {version} of {model:?}: {failure:?}"))?;
+        let Loaded { model: loaded, lease, .. } = loaded.map_err(|failure| {
+            let what = format!("cannot load version {version} of the model {model:?}");
+            match failure {
+                LoadFailure::Bad(reason) => Refused(format!("{what}: {reason}")).into(),
+                LoadFailure::Transient(reason) => anyhow::anyhow!("{what}: {reason}"),
+                LoadFailure::Unreadable(error) => error.context(what),
+            }
+        })?;
         tracing::info!(model, version, "version loaded for batches");
         let model = Arc::new(loaded);
         *aside = Some(Aside { model: Arc::clone(&model), _lease: lease });

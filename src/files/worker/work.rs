@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use google_cloud_pubsub::client::BasePublisher;
@@ -10,23 +9,16 @@ use google_cloud_pubsub::model::Message as PubsubMessage;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::Versions;
-use crate::engine::batch::Lane;
-use crate::engine::job::Job;
+use super::compute::{Looked, Run, look, watch};
+use super::versions::Versions;
 use crate::engine::queue::Entry;
-use crate::files::job::{JOB, JobSpec, Plan, Refused, SUCCESS, path};
+use crate::files::job::{InputChanged, JOB, JobSpec, Plan, Refused, path};
 use crate::files::message::{Message, ShardMessage};
-use crate::files::rows::{Submit, Waiter};
-use crate::files::shard::{Context, Ended, Progress};
-use crate::files::store::{Forbidden, InputChanged, Store};
+use crate::files::store::{Forbidden, Store};
 use crate::files::{jobs, marks, summary};
 use crate::hint::causes;
-use crate::model::Model;
 use crate::ops::metrics::Metrics;
 use crate::reply_to::ReplyTo;
-
-/// Interval of looking whether somebody stopped the job of a running shard.
-const LOOK: Duration = Duration::from_secs(3);
 
 /// Plans jobs and computes shards.
 pub struct Worker {
@@ -39,7 +31,7 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
 }
 
-/// What becomes of a message.
+/// Settlement of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     Done,
@@ -115,9 +107,7 @@ impl Worker {
         let (plan, missing) = spawn_blocking(move || {
             // The folder is read before the input, so that a planned job costs little.
             let (plan, is_new) = jobs::plan(&store, job, &model, &metrics)?;
-            let finished = summary::finished(&store, &plan)?;
-            let missing = (0..finished.len()).filter(|shard| !finished[*shard]);
-            let missing: Vec<usize> = missing.collect();
+            let (_, missing) = summary::shards(&store, &plan)?;
             if missing.is_empty() {
                 summary::finish(&store, &plan)?;
             }
@@ -127,15 +117,11 @@ impl Worker {
             anyhow::Ok((plan, missing))
         })
         .await??;
-        let Plan { job: JobSpec { model, output, .. }, model_version, rows, .. } = &plan;
+        let Plan { job: JobSpec { model, output, max_errors, .. }, model_version, rows, .. } = &plan;
         tracing::info!(model, model_version, output, rows, shards = missing.len(), "a batch job begins");
-        self.publish(output, &missing).await
-    }
-
-    async fn publish(&self, output: &str, shards: &[usize]) -> anyhow::Result<()> {
         let publisher = self.publisher.publisher(&self.topic).build();
-        let published = shards.iter().map(|&shard| {
-            let message = ShardMessage { job: output.to_owned(), shard };
+        let published = missing.iter().map(|&shard| {
+            let message = ShardMessage { job: output.clone(), shard, max_errors: *max_errors };
             let body = serde_json::to_vec(&message).expect("a shard is JSON");
             publisher.publish(PubsubMessage::new().set_data(body))
         });
@@ -147,8 +133,8 @@ impl Worker {
     }
 
     async fn shard(&self, shard: &ShardMessage, attempt: i32, stop: &CancellationToken) -> Done {
-        let ShardMessage { job, shard: number } = shard;
-        match self.compute(job, *number, attempt, stop).await {
+        let ShardMessage { job, shard: number, .. } = shard;
+        match self.compute(shard, attempt, stop).await {
             Ok(Some(outcome)) => {
                 self.metrics.file_shard(outcome);
                 Done::Done
@@ -178,17 +164,18 @@ impl Worker {
     /// None if the worker stops.
     async fn compute(
         &self,
-        folder: &str,
-        number: usize,
+        shard: &ShardMessage,
         attempt: i32,
         stop: &CancellationToken,
     ) -> anyhow::Result<Option<&'static str>> {
-        let (store, folder) = (Arc::clone(&self.store), folder.to_owned());
+        let ShardMessage { job: folder, shard: number, max_errors } = shard.clone();
+        let store = Arc::clone(&self.store);
         let looked = spawn_blocking(move || look(&store, &folder, number, attempt)).await??;
-        let plan = match looked {
+        let mut plan = match looked {
             Looked::Compute(plan) => *plan,
             Looked::Nothing(outcome) => return Ok(Some(outcome)),
         };
+        plan.job.max_errors = max_errors;
         let model = self.versions.pinned(&plan.job.model, &plan.model_version, stop).await?;
         let own_stop = stop.child_token();
         let watch = watch(Arc::clone(&self.store), plan.job.output.clone(), own_stop.clone());
@@ -199,6 +186,7 @@ impl Worker {
             plan,
             model,
             number,
+            attempt,
             stop: own_stop,
         };
         let mut running = spawn_blocking(move || run.run());
@@ -217,103 +205,4 @@ fn is_final(error: &anyhow::Error) -> bool {
         cause.is::<Refused>() || cause.is::<Forbidden>() || InputChanged::is_in(*cause)
     };
     causes(error).iter().any(is_final)
-}
-
-enum Looked {
-    Compute(Box<Plan>),
-    /// The shard needs no computing.
-    Nothing(&'static str),
-}
-
-/// Reads the plan of a shard, and whether it is to be computed.
-fn look(store: &Store, folder: &str, number: usize, attempt: i32) -> anyhow::Result<Looked> {
-    let plan = jobs::read(store, folder)?;
-    if number >= plan.shards.len() {
-        return Err(
-            Refused(format!("the job in {folder} has {} shards, got {number}", plan.shards.len())).into()
-        );
-    }
-    if marks::stopped(store, folder)?.is_some() {
-        return Ok(Looked::Nothing("stopped"));
-    }
-    if store.stat(&plan.results(number))?.is_some() {
-        // The worker that wrote the last shard may have died before it ended the job.
-        if store.stat(&plan.path(SUCCESS))?.is_none()
-            && summary::finished(store, &plan)?.iter().all(|done| *done)
-        {
-            summary::finish(store, &plan)?;
-        }
-        return Ok(Looked::Nothing("repeated"));
-    }
-    if attempt > 1 {
-        marks::attempt(store, folder, number, attempt)?;
-    }
-    Ok(Looked::Compute(Box::new(plan)))
-}
-
-/// Ends once somebody has stopped the job, and stops the shard.
-async fn watch(store: Arc<Store>, folder: String, stop: CancellationToken) {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let (store, folder) = (Arc::clone(&store), folder.clone());
-        if let Ok(Ok(Some(_))) = spawn_blocking(move || marks::stopped(&store, &folder)).await {
-            stop.cancel();
-            return;
-        }
-    }
-}
-
-/// One shard on this worker.
-struct Run {
-    store: Arc<Store>,
-    entry: Arc<Entry<ReplyTo>>,
-    metrics: Arc<Metrics>,
-    plan: Plan,
-    model: Arc<Model>,
-    number: usize,
-    stop: CancellationToken,
-}
-
-impl Run {
-    /// None if it was stopped.
-    fn run(self) -> anyhow::Result<Option<&'static str>> {
-        let Self { store, entry, metrics, plan, model, number, stop } = self;
-        let submit = |jobs: Vec<Job<Waiter>>| entry.submit(Lane::Offline, jobs);
-        // One more than compute, so that the next chunk is decoded before a thread is free.
-        let submits: Vec<Submit<'_>> =
-            (0..=model.executor.threads()).map(|_| &submit as Submit<'_>).collect();
-        let progress = Progress::counting(metrics.file_rows(&model.name));
-        let context = Context {
-            store: &store,
-            plan: &plan,
-            model: &model,
-            metrics: &metrics,
-            progress: &progress,
-            stop: &stop,
-        };
-        let ended = context.run(number, &submits)?;
-        if let Some(most) = plan.job.max_errors
-            && progress.failed() > 0
-            && jobs::failed(&store, &plan)? + if ended == Ended::Stopped { progress.failed() } else { 0 }
-                > most
-        {
-            let first = progress.first_error().unwrap_or_default();
-            let reason = format!("more than {most} rows failed; the first of this shard: {first}");
-            marks::stop(&store, &plan.job.output, &reason)?;
-        }
-        let outcome = match ended {
-            Ended::Stopped => return Ok(None),
-            Ended::Written(_) => "computed",
-            Ended::WasThere => "repeated",
-        };
-        marks::forget_attempts(&store, &plan.job.output, number)?;
-        if summary::finished(&store, &plan)?.iter().all(|done| *done) {
-            let ended = summary::finish(&store, &plan)?;
-            let summary::Summary { model, rows, failed, seconds, .. } = ended;
-            let seconds = format!("{seconds:.3}");
-            tracing::info!(model, output = plan.job.output, rows, failed, seconds, "a batch job is finished");
-            metrics.file_job("finished");
-        }
-        Ok(Some(outcome))
-    }
 }

@@ -153,10 +153,12 @@ function modelsChanged() {
       about();
       fill();
     }
-  } else if (version !== state.form?.version) {
+  } else if (version !== state.version) {
     const what = version ? `is served by version ${version} now` : "is not served any more";
     say("news", `The model ${state.current} ${what}.`);
     choose(state.current, state.isEdited && Boolean(state.form));
+  } else if (version && !state.form) {
+    choose(state.current);
   } else {
     about();
     versions();
@@ -183,7 +185,7 @@ function show() {
   const wanted = new URLSearchParams(location.hash.split("?")[1]).get("model");
   if (current === "try" && wanted && wanted !== state.current && state.info?.models[wanted]) choose(wanted);
   if (current === "models" && state.info) showModels();
-  if (current === "now") poll();
+  if (current === "now" && state.info) poll();
 }
 
 addEventListener("hashchange", () => {
@@ -275,6 +277,7 @@ $("model").addEventListener("keydown", (event) => {
 async function choose(name, keeps) {
   const isOther = name !== state.current;
   state.current = name;
+  state.version = state.info.models[name]?.serving?.version;
   // Not over what is being typed.
   if ($("model-list").hidden) $("model").value = name;
   if (isOther) {
@@ -398,8 +401,11 @@ function input(field, index, given) {
     ? h("select", { id }, ...choices.map((choice) => h("option", { value: choice, selected: choice === shown }, choice)))
     : h("input", { id, autocomplete: "off", inputmode: isNumber ? "decimal" : undefined });
   if (!choices) control.value = shown;
-  return h("div", {}, h("label", { for: id }, field.name), control);
+  return h("div", {}, h("label", { for: id }, ...breakable(field.name)), control);
 }
+
+/** Text that a narrow page may break between the words of a name. */
+const breakable = (name) => name.split(/(?<=[_/.-])/).flatMap((part, index) => (index ? [h("wbr"), part] : [part]));
 
 /** Shows the part of the form for the chosen way. */
 function way() {
@@ -421,7 +427,11 @@ for (const radio of document.querySelectorAll("input[name=way]")) {
     way();
   });
 }
-$("reset").addEventListener("click", fill);
+$("reset").addEventListener("click", () => {
+  $("file").value = "";
+  state.file = null;
+  fill();
+});
 $("request").addEventListener("input", (event) => {
   if (event.target !== $("model") && event.target !== $("version")) state.isEdited = true;
   $("invalid").textContent = "";
@@ -603,12 +613,17 @@ function scores(value) {
   return pairs.sort((a, b) => b[1] - a[1]);
 }
 
+/** With one decimal; what that would round to nothing or to all is said to be near it. */
+function percent(share) {
+  if (share > 0 && share < 0.0005) return "< 0.1 %";
+  return share < 1 && share >= 0.9995 ? "> 99.9 %" : `${(share * 100).toFixed(1)} %`;
+}
+
 function bars(pairs) {
   const lines = pairs.slice(0, 10).map(([label, share]) => {
     const fill = h("div", {});
-    fill.style.width = `${share * 100}%`;
-    const percent = `${(share * 100).toFixed(share >= 0.0995 ? 1 : 2)} %`;
-    return h("tr", {}, h("th", { scope: "row" }, label), h("td", { "aria-hidden": "true" }, h("div", { class: "track" }, fill)), h("td", {}, percent));
+    fill.style.width = share && `max(2px, ${share * 100}%)`;
+    return h("tr", {}, h("th", { scope: "row" }, label), h("td", { "aria-hidden": "true" }, h("div", { class: "track" }, fill)), h("td", {}, percent(share)));
   });
   const rest = pairs.length - lines.length;
   const note = rest > 0 && h("p", { class: "quiet" }, `${plural(rest, "further label")} in the response`);
@@ -627,7 +642,7 @@ function value(of) {
 function cell(of) {
   if (isPlain(of)) return h("td", { class: typeof of === "number" ? "number" : "" }, String(of ?? ""));
   const best = scores(of)?.reduce((a, b) => (b[1] > a[1] ? b : a));
-  return h("td", {}, best ? `${best[0]} (${(best[1] * 100).toFixed(1)} %)` : shortened(JSON.stringify(of)));
+  return h("td", {}, best ? `${best[0]} (${percent(best[1])})` : shortened(JSON.stringify(of)));
 }
 
 const shortened = (text) => (text.length > 120 ? `${text.slice(0, 120)} …` : text);
@@ -638,7 +653,8 @@ function rows(all) {
   const names = isNamed ? [...new Set(all.flatMap(Object.keys))].slice(0, 50) : isFlat ? [...(all[0] ?? []).keys()] : ["value"];
   const cells = (row) => (isNamed ? names.map((name) => cell(row[name])) : isFlat ? row.map(cell) : [cell(row)]);
   const lines = all.slice(0, MOST_SHOWN).map((row, index) => h("tr", {}, h("th", { scope: "row" }, String(index + 1)), ...cells(row)));
-  const head = h("tr", {}, h("th", { scope: "col" }, "row"), ...names.map((name) => h("th", { scope: "col" }, String(name))));
+  const first = cells(all[0]);
+  const head = h("tr", {}, h("th", { scope: "col" }, "row"), ...names.map((name, index) => h("th", { scope: "col", class: first[index].className }, String(name))));
   const caption = all.length > lines.length ? `The first ${lines.length} of ${plural(all.length, "row")}` : plural(all.length, "row");
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Rows" }, h("table", {}, h("caption", {}, caption), h("thead", {}, head), h("tbody", {}, ...lines)));
 }
@@ -694,7 +710,8 @@ function curl(url, { body, type, file }, hasToken) {
 }
 
 function python(url, { body, type, file }, hasToken) {
-  const from = file ? `open(${JSON.stringify(file)}, "rb").read()` : `${JSON.stringify(body)}.encode()`;
+  const literal = /^[^'\\\p{Cc}]*$/u.test(body) ? `'${body}'` : JSON.stringify(body);
+  const from = file ? `open(${JSON.stringify(file)}, "rb").read()` : `${literal}.encode()`;
   const token = hasToken ? ', "authorization": "Bearer " + os.environ["PREDICTD_TOKEN"]' : "";
   return [
     `${hasToken ? "import os\n" : ""}import urllib.request\n`,

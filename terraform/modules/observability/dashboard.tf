@@ -37,6 +37,10 @@ locals {
     { title = "Bytes in hand", query = "sum(predictd_bytes_in_hand{${local.own}})" },
     { title = "Trouble in ten minutes", query = join(" or ", [for what, series in local.trouble : "label_replace(sum(increase(${series}{${local.own}}[10m])), \"what\", \"${what}\", \"\", \"\")"]) },
   ] : []
+  own_batch_charts = var.own_metrics && var.batch != null ? [
+    { title = "Rows of batches a second by status", query = "sum by (model, status) (rate(predictd_files_rows_total{${local.own}}[1m]))" },
+    { title = "Shards and jobs of batches in ten minutes", query = join(" or ", [for series in ["shards", "jobs"] : "label_replace(sum by (outcome) (increase(predictd_files_${series}_total{${local.own}}[10m])), \"of\", \"${series}\", \"\", \"\")"]) },
+  ] : []
 
   widgets = concat(
     [for chart in concat(local.pubsub_charts, local.batch_charts, local.run_charts) : {
@@ -52,7 +56,7 @@ locals {
         }
       }] }
     }],
-    [for chart in local.own_charts : {
+    [for chart in concat(local.own_charts, local.own_batch_charts) : {
       title   = chart.title
       xyChart = { dataSets = [{ plotType = "LINE", timeSeriesQuery = { prometheusQuery = chart.query } }] }
     }],

@@ -20,9 +20,9 @@ locals {
   # What predictd logs when a person must look. tests/e2e/operations/dashboards.rs fails when the code no longer says so.
   #
   # An incident lasts until the lines have been silent for `silence`. Lines that are repeated every five minutes while the state lasts
-  # are missed soon after its end: half an hour is the shortest that Cloud Monitoring has. A refused version is told of once, so that
+  # are missed soon after its end: half an hour is the shortest that Cloud Monitoring has. A refused version or batch job is told of once, so that
   # incident lasts for a day, or until a person closes it.
-  lines = {
+  lines = merge({
     not-serving = {
       title    = "no model serves"
       severity = "CRITICAL"
@@ -47,7 +47,14 @@ locals {
       silence  = "86400s"
       messages = ["version refused, it will not serve", "cannot look for new model versions"]
     }
-  }
+    }, var.batch == null ? {} : {
+    batch-refused = {
+      title    = "batch jobs are refused or stop"
+      severity = "WARNING"
+      silence  = "86400s"
+      messages = ["a batch job is refused", "a batch job stops", "a message of the batch subscription is no job and is dropped"]
+    }
+  })
 
   thresholds = merge({
     backlog = {

@@ -35,6 +35,9 @@ fn exposed() -> (BTreeSet<String>, BTreeSet<String>) {
     of_version.answered(Ok(()), std::time::Duration::from_millis(100), None);
     metrics.reloaded("wine", "serving");
     metrics.http_responded(200);
+    metrics.file_rows("wine").add(1, 0);
+    metrics.file_shard("computed");
+    metrics.file_job("finished");
     let (mut series, mut labels) = (BTreeSet::new(), BTreeSet::new());
     for line in metrics.render().lines().filter(|line| !line.starts_with('#')) {
         let name = words(line).next().expect("a line begins with its series").to_owned();

@@ -101,8 +101,8 @@ run "batches" {
     max_batch_age_seconds = 3600
   }
   assert {
-    condition     = toset(keys(output.alerts)) == toset(["backlog", "batch-backlog", "batch-dead-letters", "dead-letters", "ends", "not-serving", "reload", "unfinished"])
-    error_message = "batches have a backlog and dead letters of their own"
+    condition     = toset(keys(output.alerts)) == toset(["backlog", "batch-backlog", "batch-dead-letters", "batch-refused", "dead-letters", "ends", "not-serving", "reload", "unfinished"])
+    error_message = "batches have a backlog, dead letters and refusals of their own"
   }
   assert {
     condition     = strcontains(google_monitoring_alert_policy.threshold["batch-backlog"].conditions[0].condition_threshold[0].filter, "oldest_unacked_message_age\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"prediction-batches\"") && google_monitoring_alert_policy.threshold["batch-backlog"].conditions[0].condition_threshold[0].threshold_value == 3600
@@ -113,12 +113,34 @@ run "batches" {
     error_message = "the other at their dead letters"
   }
   assert {
-    condition     = alltrue([for key, policy in google_monitoring_alert_policy.threshold : startswith(policy.documentation[0].content, "## ${key}\n\n**")])
+    condition     = strcontains(google_monitoring_alert_policy.line["batch-refused"].conditions[0].condition_matched_log[0].filter, "\"a batch job is refused\" OR \"a batch job stops\"")
+    error_message = "the third at the log of refused jobs"
+  }
+  assert {
+    condition     = alltrue([for key, policy in merge(google_monitoring_alert_policy.threshold, google_monitoring_alert_policy.line) : startswith(policy.documentation[0].content, "## ${key}\n\n**")])
     error_message = "every alert must carry its own section"
   }
   assert {
     condition     = strcontains(google_monitoring_dashboard.predictd.dashboard_json, "subscription_id=\\\"prediction-batches\\\"") && length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 7
     error_message = "a chart of the shards"
+  }
+}
+
+run "batches_and_own_metrics" {
+  variables {
+    own_metrics = true
+    batch = {
+      subscription             = "projects/my-project/subscriptions/prediction-batches"
+      dead_letter_subscription = "projects/my-project/subscriptions/prediction-batches-dead-letters"
+    }
+  }
+  assert {
+    condition     = length(jsondecode(google_monitoring_dashboard.predictd.dashboard_json).mosaicLayout.tiles) == 17
+    error_message = "eight charts of predictd's own metrics, and two of batches besides"
+  }
+  assert {
+    condition     = alltrue([for series in ["rows", "shards", "jobs"] : strcontains(google_monitoring_dashboard.predictd.dashboard_json, "predictd_files_${series}_total")])
+    error_message = "rows, shards and jobs"
   }
 }
 
