@@ -100,15 +100,17 @@ Examples:
 
     /// Predict for files: on this machine, or as a job for the workers where they lie in Cloud Storage
     ///
-    /// Reads lines of JSON, tables, lists of files or images, and writes one result a row, in the input's order.
-    /// A row that fails goes to the errors, with its line; the others get their predictions. An interrupted
-    /// job goes on where it was when the same command runs again. Exit code 3: some rows failed.
+    /// Reads lines of JSON, tables (CSV), images or lists of files, and writes one result a row, in the input's
+    /// order. A row that fails goes to the errors, with its line; the others get their predictions. After an
+    /// interruption the same command goes on with the job. Exit code 3: some rows failed.
     #[command(after_long_help = "\
 Examples:
   predictd batch --model models/wine --input wines.csv --output out --output-format csv
   predictd batch --model models/digits --input 'images/*.png' --output out
-  predictd batch --config predictd.yaml --model wine --input 'gs://data/2026/*.jsonl' --output gs://data/out
-  predictd batch status gs://data/out")]
+  predictd batch --config predictd.yaml --model wine --input gs://data/in/ --output gs://data/out
+  predictd batch status gs://data/out
+
+docs/batch.md explains formats, results and jobs for workers.")]
     Batch(Box<batch::args::BatchArgs>),
 
     /// Report every problem of a configuration, or print the effective one

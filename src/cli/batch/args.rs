@@ -34,55 +34,64 @@ pub struct FolderArgs {
     pub json: bool,
 }
 
+const INPUT: &str = "Input";
+const RESULTS: &str = "Results";
+const WORKERS: &str = "Jobs for workers (gs://…)";
+
 #[derive(Debug, Args)]
 pub struct JobArgs {
     /// On this machine: a model.onnx, a version's folder or a model's folder; for workers: a model's name
     #[arg(long, value_name = "MODEL", required = true)]
     pub model: Option<String>,
-    /// Files, folders or wildcards; may be given several times, and may be gs://…
+    /// Files, folders or wildcards in quotes; several, if wanted. gs://… makes it a job for the workers
     #[arg(long, value_name = "FILES", required = true, num_args = 1..)]
     pub input: Vec<String>,
-    /// Folder of the results; may be gs://…
+    /// Folder of the results, created where there is none
     #[arg(long, value_name = "FOLDER", required = true)]
     pub output: Option<String>,
     /// Version that computes all rows [default: the newest]
     #[arg(long, value_name = "VERSION")]
     pub model_version: Option<String>,
-    /// Format of the input [default: by the names of the files]
-    #[arg(long, value_name = "FORMAT")]
-    pub input_format: Option<InputFormat>,
-    /// Format of the results
-    #[arg(long, value_name = "FORMAT", default_value = "jsonl")]
-    pub output_format: OutputFormat,
-    /// Field whose value stands in the results in place of the instance; the model does not get it
-    #[arg(long, value_name = "FIELD")]
-    pub key_field: Option<String>,
-    /// The only fields that the model gets, separated by commas
-    #[arg(long, value_name = "FIELDS", value_delimiter = ',', conflicts_with = "exclude")]
-    pub include: Vec<String>,
-    /// Fields that the model does not get, separated by commas
-    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
-    pub exclude: Vec<String>,
-    /// Fields that every instance gets which does not have them, as a JSON object
-    #[arg(long, value_name = "JSON", value_parser = parameters)]
-    pub parameters: Option<Map<String, Value>>,
-    /// Failed rows beyond which the job stops [default: no limit]
-    #[arg(long, value_name = "ROWS")]
-    pub max_errors: Option<u64>,
-    /// Input of a shard, at most, such as 64MiB
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub shard_size: Option<u64>,
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Topic of batches that workers take, in place of the one that the configuration names
-    #[arg(long, value_name = "TOPIC")]
-    pub topic: Option<String>,
-    /// Return once workers have the job
-    #[arg(long)]
-    pub detach: bool,
     /// Path of libonnxruntime.so
     #[arg(long, value_name = "PATH")]
     pub library: Option<String>,
+
+    /// Format of the input [default: by the names of the files]
+    #[arg(long, value_name = "FORMAT", help_heading = INPUT)]
+    pub input_format: Option<InputFormat>,
+    /// Field that identifies an instance: it stands in the results in place of the instance, and the model
+    /// does not get it
+    #[arg(long, value_name = "FIELD", help_heading = INPUT)]
+    pub key_field: Option<String>,
+    /// The only fields that the model gets, separated by commas
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',', conflicts_with = "exclude", help_heading = INPUT)]
+    pub include: Vec<String>,
+    /// Fields that the model does not get, separated by commas
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',', help_heading = INPUT)]
+    pub exclude: Vec<String>,
+    /// Fields for every instance that lacks them, as a JSON object such as '{"top": 3}'
+    #[arg(long, value_name = "JSON", value_parser = parameters, help_heading = INPUT)]
+    pub parameters: Option<Map<String, Value>>,
+
+    /// Format of the results
+    #[arg(long, value_name = "FORMAT", default_value = "jsonl", help_heading = RESULTS)]
+    pub output_format: OutputFormat,
+    /// Failed rows beyond which the job stops [default: no limit]
+    #[arg(long, value_name = "ROWS", help_heading = RESULTS)]
+    pub max_errors: Option<u64>,
+    /// Most input of a shard. Each shard is a file of results, and computed anew after an interruption
+    /// [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = RESULTS)]
+    pub shard_size: Option<u64>,
+
+    #[command(flatten, next_help_heading = WORKERS)]
+    pub config: ConfigArgs,
+    /// Topic that the workers take jobs from [default: by the configuration]
+    #[arg(long, value_name = "TOPIC", help_heading = WORKERS)]
+    pub topic: Option<String>,
+    /// Return once the topic has the job, without watching it
+    #[arg(long, help_heading = WORKERS)]
+    pub detach: bool,
 }
 
 impl JobArgs {

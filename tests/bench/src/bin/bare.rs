@@ -1,5 +1,5 @@
-//! Lower bound of the cost of an image model: one thread decodes the same image again and again and runs the
-//! model on it. Prints one JSON object, with `drive`'s names.
+//! Lower bound of the cost of an image model: threads decode the same image again and again and run the model on
+//! it. Prints one JSON object, with `drive`'s names.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -27,36 +27,56 @@ struct Args {
     /// Images a call.
     #[arg(long, default_value_t = 16)]
     together: usize,
+    /// Threads, each with a session of its own.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let bytes = std::fs::read(&args.image)?;
-    let (mut session, element, shape) = open(&args.model.join("model.onnx"))?;
     let text = std::fs::read_to_string(args.model.join("model.yaml"))?;
     let declaration = Declaration::parse(&text).map_err(anyhow::Error::msg)?;
     let image = declaration.image.context("model.yaml declares no image")?;
-    let input = TensorSpec { name: "image".to_owned(), element, shape, kind: ValueKind::Tensor };
+    let file = args.model.join("model.onnx");
+    let mut sessions = (0..args.threads).map(|_| open(&file)).collect::<anyhow::Result<Vec<_>>>()?;
+    let (_, element, shape) = sessions.first().context("expected at least one thread")?;
+    let (name, kind) = ("image".to_owned(), ValueKind::Tensor);
+    let input = TensorSpec { name, element: *element, shape: shape.clone(), kind };
     let plan = image.check(&input).map_err(|problems| anyhow!(problems.join("; ")))?;
     let own = std::process::id();
-    let mut run = |images: usize| -> anyhow::Result<()> {
+    let run = |session: &mut Session, images: usize| -> anyhow::Result<()> {
         let shape = [&[images], &plan.shape()[..]].concat();
-        let mut out = Elements::with_capacity(element, shape.iter().product());
+        let mut out = Elements::with_capacity(input.element, shape.iter().product());
         for _ in 0..images {
             plan.prepare(&bytes, &mut out).map_err(|rejection| anyhow!(rejection.message))?;
         }
         let Elements::F32(values) = &out else {
-            return Err(anyhow!("expected a float32 input, got {element}"));
+            return Err(anyhow!("expected a float32 input, got {}", input.element));
         };
         let outputs = session.run(ort::inputs![TensorRef::from_array_view((shape, &values[..]))?])?;
         std::hint::black_box(&outputs[0]);
         Ok(())
     };
-    run(args.together)?;
-    let (cpu, started) = (processor_time(own)?, Instant::now());
-    for begin in (0..args.images).step_by(args.together) {
-        run(args.together.min(args.images - begin))?;
+    for (session, ..) in &mut sessions {
+        run(session, args.together)?;
     }
+    let part = args.images.div_ceil(args.threads);
+    let (cpu, started) = (processor_time(own)?, Instant::now());
+    let ended: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
+        let work = |(number, (session, ..)): (usize, &mut (Session, _, _))| {
+            let images = part.min(args.images.saturating_sub(number * part));
+            let mut parts = (0..images).step_by(args.together);
+            parts.try_for_each(|begin| run(session, args.together.min(images - begin)))
+        };
+        let running: Vec<_> =
+            sessions.iter_mut().enumerate().map(|one| scope.spawn(move || work(one))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        running.into_iter().map(join).collect()
+    });
+    ended.into_iter().collect::<anyhow::Result<()>>()?;
     let (wall, cpu) = (started.elapsed(), processor_time(own)? - cpu);
     let images = args.images as f64;
     println!(
