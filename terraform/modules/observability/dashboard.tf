@@ -39,7 +39,7 @@ locals {
   ] : []
   own_batch_charts = var.own_metrics && var.batch != null ? [
     { title = "Rows of batches a second by status", query = "sum by (model, status) (rate(predictd_files_rows_total{${local.own}}[1m]))" },
-    { title = "Shards and jobs of batches in ten minutes", query = join(" or ", [for series in ["shards", "jobs"] : "label_replace(sum by (outcome) (increase(predictd_files_${series}_total{${local.own}}[10m])), \"of\", \"${series}\", \"\", \"\")"]) },
+    { title = "Shards and jobs of batches in ten minutes", query = join(" or ", [for of, series in { jobs = "predictd_files_jobs_total", shards = "predictd_files_shards_total" } : "label_replace(sum by (outcome) (increase(${series}{${local.own}}[10m])), \"of\", \"${of}\", \"\", \"\")"]) },
   ] : []
 
   widgets = concat(
