@@ -159,8 +159,8 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// The length of the next row of a table with its line end; none if it does not end in this text. The last row
-/// of a file may lack its line end.
+/// The length of the next row of a table with its line end; none if it does not end in this text. The last
+/// row of a file may lack its line end.
 fn row_end(text: &[u8], is_whole: bool) -> Option<usize> {
     let mut at = 0;
     loop {

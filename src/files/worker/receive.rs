@@ -101,7 +101,8 @@ async fn settle(worker: Arc<Worker>, message: PubsubMessage, handler: Handler, s
     let attempt = handler.delivery_attempt().unwrap_or(0);
     let deliveries = u32::try_from(attempt).unwrap_or(0);
     let quarantine = &worker.quarantine;
-    // Held until it is settled: of two shards at a time, one may have ended the process, and takes no other along.
+    // Held until it is settled: of two shards at a time, one may have ended the process, and must take no other
+    // along.
     let _alone = match quarantine.holds(deliveries) {
         true => quarantine.turn(&message.message_id, deliveries, &stop).await,
         false => None,

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{Local, assert_wine, wine_lines, wine_row};
+use super::{Local, assert_wine, wine_columns, wine_lines, wine_row};
 use crate::support::harness::model_file;
 
 /// A line of input, and the code and a part of the message of its error; none: it is the wine of its number.
@@ -95,9 +95,6 @@ fn a_bad_line_of_json_fails_alone() {
 
 #[test]
 fn a_bad_row_of_a_table_fails_alone() {
-    let expected: Value = serde_json::from_slice(&model_file("wine", "expected.json")).unwrap();
-    let columns: Vec<&str> =
-        expected["columns"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     let cells = |number| wine_row(number).to_string().replace(['[', ']'], "");
     let invalid = |line: &str, message| (line.as_bytes().to_vec(), Some(("INVALID_INPUT", message)));
     let row = cells(9);
@@ -111,14 +108,14 @@ fn a_bad_row_of_a_table_fails_alone() {
             invalid(&format!("{row}\r{row}"), "got CR alone"),
             invalid("\"\"", "expected 13 cells"),
             (b"\xff,2,3,4,5,6,7,8,9,10,11,12,13".to_vec(), Some(("INVALID_INPUT", "expected UTF-8"))),
-            // More behind a quote that would close a cell many rows below: the cell is not one that is quoted.
+            // More text behind the next quote, many rows below: it does not close this cell.
             invalid(&format!("\"{row}"), "quote"),
             invalid(&format!("{row}, \"7"), "expected 13 cells"),
             invalid(&format!("\"{row}"), "quote"),
         ],
     );
     let job = Local::new();
-    let text = [format!("{}\n", columns.join(",")).into_bytes(), text_of(&lines)].concat();
+    let text = [format!("{}\n", wine_columns().join(",")).into_bytes(), text_of(&lines)].concat();
     let input = job.write("bad.csv", text);
     job.ends(3, "wine/2", &input, &[]);
     assert_each_fails_alone(&job, &input, 2, &lines);

@@ -1,5 +1,5 @@
-//! Faults 64 to 67: workers that die, messages that are lost and doubled, a storage that fails, and a shard that
-//! kills its worker. The results are byte for byte those of a job that nobody disturbed.
+//! Faults 64 to 67: workers that die, messages that are lost and doubled, a storage that fails, and a shard
+//! that kills its worker. The results are byte for byte those of a job that nobody disturbed.
 
 use std::collections::BTreeSet;
 

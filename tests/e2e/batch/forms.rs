@@ -5,19 +5,8 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Local, assert_wine, files, json_lines, texts, wine_lines, wine_row};
+use super::{Local, assert_wine, files, json_lines, named, texts, wine_columns, wine_lines, wine_row};
 use crate::support::harness::{model_file, repository};
-
-/// The wine of this number as an object by column.
-fn named(number: usize) -> serde_json::Map<String, Value> {
-    let columns = wine_columns();
-    columns.into_iter().zip(wine_row(number).as_array().unwrap().iter().cloned()).collect()
-}
-
-fn wine_columns() -> Vec<String> {
-    let expected: Value = serde_json::from_slice(&model_file("wine", "expected.json")).unwrap();
-    expected["columns"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
-}
 
 fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

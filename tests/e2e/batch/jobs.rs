@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::remote::{Remote, until};
-use super::{assert_wine, wine_lines, wine_row};
+use super::{assert_wine, named, wine_lines, wine_row};
 use crate::support::harness::outcome;
 
 const SHARDS: [&str; 2] = ["--shard-size", "16KiB"];
@@ -82,7 +82,8 @@ async fn a_message_is_a_job() {
     let worker = remote.worker().await;
     let input = remote.put("in/wines.jsonl", wine_lines(300));
     let job = json!({
-        "model": "wine", "input": input, "output": "gs://data/out/m", "output_format": "csv", "shard_size": 4096,
+        "model": "wine", "input": input, "output": "gs://data/out/m",
+        "output_format": "csv", "shard_size": 4096,
     });
     // Twice, as Pub/Sub may deliver it.
     remote.publish(job.to_string());
@@ -111,9 +112,7 @@ async fn an_object_under_a_watched_prefix_is_a_job_with_the_notifications_option
     let worker = remote.worker().await;
     let mut lines = String::new();
     for number in 0..50 {
-        let expected = wine_columns();
-        let mut row: serde_json::Map<String, Value> =
-            expected.into_iter().zip(wine_row(number).as_array().unwrap().iter().cloned()).collect();
+        let mut row = named(number);
         row.insert("id".to_owned(), json!(number));
         row.insert("note".to_owned(), json!("corked"));
         lines += &(Value::Object(row).to_string() + "\n");
@@ -137,12 +136,6 @@ async fn an_object_under_a_watched_prefix_is_a_job_with_the_notifications_option
     remote.settled().await;
     assert_eq!(worker.metric("predictd_files_jobs_total{outcome=\"planned\"}").await, Some(1.0));
     assert_eq!(worker.metric("predictd_files_jobs_total{outcome=\"refused\"}").await.unwrap_or(0.0), 0.0);
-}
-
-fn wine_columns() -> Vec<String> {
-    let expected: Value =
-        serde_json::from_slice(&crate::support::harness::model_file("wine", "expected.json")).unwrap();
-    expected["columns"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

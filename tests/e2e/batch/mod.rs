@@ -14,11 +14,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use crate::support::command::predictd;
-use crate::support::harness::{outcome, repository};
+use crate::support::harness::{model_file, outcome, repository};
 use crate::support::oracle::wine;
 
 /// A job on this machine, in a folder of its own. Its results go to `out`.
@@ -82,7 +82,8 @@ impl Local {
         serde_json::from_slice(&fs::read(self.out().join("summary.json")).unwrap()).unwrap()
     }
 
-    /// Every file of the output folder but the plan and the summary, which have times; and no other file is left.
+    /// Every file of the output folder but the plan and the summary, which have times. Fails if temporary ones
+    /// are left.
     fn output(&self) -> Vec<(String, Vec<u8>)> {
         let all = files(&self.out());
         let left: Vec<_> = all.iter().map(|(name, _)| name).filter(|name| name.starts_with('.')).collect();
@@ -121,6 +122,17 @@ fn json_lines(text: &str) -> Vec<Value> {
 /// The wine of this number, which may be beyond the last.
 fn wine_row(number: usize) -> &'static Value {
     &wine().rows[number % wine().rows.len()]
+}
+
+/// The wine of this number as an object by column.
+fn named(number: usize) -> Map<String, Value> {
+    let values = wine_row(number).as_array().unwrap();
+    wine_columns().into_iter().zip(values.iter().cloned()).collect()
+}
+
+fn wine_columns() -> Vec<String> {
+    let expected: Value = serde_json::from_slice(&model_file("wine", "expected.json")).unwrap();
+    expected["columns"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
 /// So many wines, each a line.

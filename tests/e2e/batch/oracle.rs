@@ -25,8 +25,8 @@ fn every_row_of_a_file_is_what_scikit_learn_says() {
     }
 }
 
-/// A JPEG decoder may differ by a level in 255 from another one, and so do the outputs, a little; by more, as the
-/// levels are divided by 0.2.
+/// A JPEG decoder may differ by a level in 255 from another one, and so do the outputs, a little. The model's
+/// levels are divided by 0.2, and so are the differences.
 fn assert_close(got: &Value, expected: &Value, name: &str) {
     let numbers = |value: &Value| -> Vec<f64> {
         value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()

@@ -43,7 +43,7 @@ async fn a_new_version_does_not_join_a_running_job_and_workers_load_the_old_one_
     assert_wine("1", 9, &remote.results("c")[9]["prediction"]);
 }
 
-/// Rows of the job take a call each, which is slow; each request waits for the calls that run, not for the job.
+/// Each call of the job is slow; a request waits for the calls that run, not for the job.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_beside_a_job_wait_for_one_call_at_most() {
     let remote = Remote::start(5).await;
