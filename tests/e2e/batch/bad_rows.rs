@@ -147,16 +147,19 @@ fn a_missing_and_a_bad_file_of_a_list_fail_alone() {
 
 #[test]
 fn a_row_that_fails_inside_the_model_fails_alone() {
-    // The model knows 100, 101 and 102 only; ONNX Runtime fails for the whole call.
-    let job = Local::new();
-    let rows = [100, 101, 7, 102, 100, -1, 101];
-    let input = job.write("rows.jsonl", rows.map(|row| format!("{row}\n")).concat());
-    job.ends(3, "rows/lookup/1", &input, &[]);
-    let instances: Vec<Value> = job.results().iter().map(|line| line["instance"].clone()).collect();
-    assert_eq!(instances, [100, 101, 102, 100, 101].map(Value::from));
-    let errors = job.errors();
-    let seen: Vec<_> = errors.iter().map(|error| (&error["line"], &error["error"]["code"])).collect();
-    assert_eq!(seen, [(&json!(3), &json!("INFERENCE_FAILED")), (&json!(6), &json!("INFERENCE_FAILED"))]);
+    // One knows 0 to 3 only, and its rows share calls; the other one 100 to 102, and none do.
+    for (model, rows) in
+        [("types/fragile/1", [0, 1, 7, 2, 3, -5, 1]), ("rows/lookup/1", [100, 101, 7, 102, 100, -1, 101])]
+    {
+        let job = Local::new();
+        let input = job.write("rows.jsonl", rows.map(|row| format!("{row}\n")).concat());
+        job.ends(3, model, &input, &[]);
+        let instances: Vec<Value> = job.results().iter().map(|line| line["instance"].clone()).collect();
+        assert_eq!(instances, [0, 1, 3, 4, 6].map(|row| Value::from(rows[row])));
+        let errors = job.errors();
+        let seen: Vec<_> = errors.iter().map(|error| (&error["line"], &error["error"]["code"])).collect();
+        assert_eq!(seen, [(&json!(3), &json!("INFERENCE_FAILED")), (&json!(6), &json!("INFERENCE_FAILED"))]);
+    }
 }
 
 #[test]
