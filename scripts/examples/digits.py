@@ -1,8 +1,9 @@
 """Trains a classifier of written digits for `scripts/demo`: an image model that people can judge by looking.
 
-Writes `tests/models/demo/digits` (model.onnx; its model.yaml is written by hand) and `tests/models/demo/three.png`, a digit
-that the training did not see. The digits are those of scikit-learn, 8 x 8 pixels. Their negatives are learnt too: ink may
-be bright or dark. Needs the packages of requirements.txt, and Pillow. Running it again writes the same bytes.
+Writes `tests/models/demo/digits` (model.onnx; its model.yaml is written by hand), and a digit that the
+training did not see: `tests/models/demo/three.png`. The digits are those of scikit-learn, 8 x 8 pixels.
+Their negatives are learnt too: ink may be bright or dark. Needs the packages of requirements.txt, and
+Pillow. Running it again writes the same bytes.
 """
 
 from pathlib import Path

@@ -52,7 +52,9 @@ pub struct Part {
 }
 
 impl<'a> Form<'a> {
-    pub fn instances(&'a self, chunk: &'a Chunk) -> Instances<'a> {
+    /// # Errors
+    /// Files of a list cannot be read now.
+    pub fn instances(&'a self, chunk: &'a Chunk) -> anyhow::Result<Instances<'a>> {
         let mut instances = Instances {
             form: self,
             text: Cow::Borrowed(&chunk.text),
@@ -67,11 +69,11 @@ impl<'a> Form<'a> {
                     .iter()
                     .map(|record| String::from_utf8_lossy(chunk.bytes(record).trim_ascii()))
                     .collect();
-                for read in self.store.read_all(&addresses, LIMITS.max_body_bytes) {
+                for read in self.store.read_all(&addresses, MAX_RECORD as u64)? {
                     instances.places.push(read.as_ref().map(|_| 0..0).map_err(Clone::clone));
                     instances.files.push(read.ok());
                 }
-                return instances;
+                return Ok(instances);
             }
             InputFormat::Csv => {
                 let header = &self.table.as_ref().expect("a table has a header").model_header;
@@ -113,7 +115,7 @@ impl<'a> Form<'a> {
             });
             instances.places.push(place);
         }
-        instances
+        Ok(instances)
     }
 }
 

@@ -108,8 +108,15 @@ impl JobSpec {
     /// Differences that the results of another run would show.
     pub fn differs_from(&self, other: &Self) -> Option<String> {
         let [own, others] = [self, other].map(|spec| {
-            // The limit of errors changes no result; input is compared file by file; the version is pinned.
-            let same = Self { max_errors: None, input: Vec::new(), model_version: None, ..spec.clone() };
+            // The limit of errors changes no result, nor does the size of shards once they are planned. Input is
+            // compared file by file, and the version is pinned.
+            let same = Self {
+                max_errors: None,
+                shard_size: SHARD_SIZE,
+                input: Vec::new(),
+                model_version: None,
+                ..spec.clone()
+            };
             serde_json::to_value(same).unwrap_or_default()
         });
         let keys = own.as_object().into_iter().chain(others.as_object()).flat_map(Map::keys);
@@ -146,7 +153,7 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
 }
 
 /// A file as it was when the job was planned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Input {
     pub address: String,
     /// Bytes.

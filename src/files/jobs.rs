@@ -105,9 +105,9 @@ fn speed(
     let predictor = Predictor { form: &form, model, metrics };
     let running = Running::default();
     let submit = submit_to(0, &running);
-    predictor.predict(chunk, &submit).ok()?;
+    predictor.predict(chunk, &submit).ok()??;
     let begun = Instant::now();
-    predictor.predict(chunk, &submit).ok()?;
+    predictor.predict(chunk, &submit).ok()??;
     let seconds = begun.elapsed().as_secs_f64().max(1e-6);
     Some(chunk.records.len() as f64 / seconds * model.executor.threads() as f64)
 }

@@ -4,7 +4,9 @@
 //! shard has more bytes than the job's `shard_size`, or more rows than are computed in [`SHARD_TIME`], where the
 //! model's speed is known. A compressed file is one shard, since it can only be read from its beginning.
 
-use std::io::Read;
+use std::collections::HashSet;
+use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -88,14 +90,10 @@ fn format_of(inputs: &[Input]) -> anyhow::Result<InputFormat> {
         let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
         let Some((_, format)) = EXTENSIONS.iter().find(|(known, _)| *known == extension) else {
             let known: Vec<&str> = EXTENSIONS.iter().map(|(known, _)| *known).collect();
-            let error = anyhow::anyhow!(
-                "expected a file with one of the extensions {}, got {address}",
-                known.join(", ")
-            );
-            return Err(with_hint(
-                error,
-                "name the format with --input-format jsonl, csv, file-list or files",
-            ));
+            let known = known.join(", ");
+            let error = Refused(format!("expected a file with one of the extensions {known}, got {address}"));
+            let hint = "name the format with --input-format jsonl, csv, file-list or files";
+            return Err(with_hint(error, hint));
         };
         match found {
             Some((other, first)) if other != *format => {
@@ -141,13 +139,20 @@ fn cut_records(
 ) -> anyhow::Result<()> {
     let input = &plan.inputs[number];
     let is_table = plan.input_format == InputFormat::Csv;
-    let (source, is_compressed) = open(store, input)?;
-    let mut records = Records::new(source, is_table, 0, 1);
-    let failed = || format!("cannot read {}", input.address);
+    let is_compressed = is_compressed(store, input)?;
+    let content = store.open(input, 0, input.size)?;
+    let content = if is_compressed { Box::new(MultiGzDecoder::new(content)) } else { content };
+    let mut records = Records::new(content, is_table, 0, 1);
+    let failed = |error: io::Error| match error.kind() {
+        InvalidInput | InvalidData | UnexpectedEof if is_compressed => {
+            Refused(format!("{} is no whole gzip file: {error}", input.address)).into()
+        }
+        _ => anyhow::Error::new(error).context(format!("cannot read {}", input.address)),
+    };
     let mut at = 0;
     let mut header = None;
     if is_table {
-        let Some(chunk) = records.next(1, CHUNK_BYTES).with_context(failed)? else { return Ok(()) };
+        let Some(chunk) = records.next(1, CHUNK_BYTES).map_err(failed)? else { return Ok(()) };
         at = chunk.end;
         header = Some(chunk.bytes(&chunk.records[0]).to_vec());
         super::select::Table::new(&plan.job, header.as_deref().unwrap_or_default())
@@ -159,7 +164,7 @@ fn cut_records(
         let line = records.line();
         let rows = rows_left(&shard, *most_rows).min(RECORDS);
         let bytes = usize::try_from(plan.job.shard_size).unwrap_or(usize::MAX).min(CHUNK_BYTES);
-        let Some(chunk) = records.next(rows, bytes).with_context(failed)? else { break };
+        let Some(chunk) = records.next(rows, bytes).map_err(failed)? else { break };
         if most_rows.is_none() {
             let speed = (model.speed)(&chunk, plan.input_format, header.as_deref());
             let rows = speed.map(|speed| (speed * SHARD_TIME.as_secs_f64()) as u64);
@@ -188,13 +193,10 @@ fn rows_left(shard: &Shard, most_rows: Option<u64>) -> usize {
     usize::try_from(if left == 0 { most } else { left }).unwrap_or(usize::MAX)
 }
 
-/// Opens a whole file, decompressed.
-fn open(store: &Store, input: &Input) -> anyhow::Result<(Box<dyn Read + Send>, bool)> {
+fn is_compressed(store: &Store, input: &Input) -> anyhow::Result<bool> {
     let mut magic = Vec::new();
     store.open(input, 0, input.size.min(2))?.read_to_end(&mut magic)?;
-    let is_compressed = magic == [0x1f, 0x8b];
-    let source = store.open(input, 0, input.size)?;
-    Ok(if is_compressed { (Box::new(MultiGzDecoder::new(source)), true) } else { (source, false) })
+    Ok(magic == [0x1f, 0x8b])
 }
 
 /// A shard of a file, decompressed.
@@ -207,27 +209,23 @@ pub struct OpenShard {
 /// # Errors
 /// The file cannot be read, or is not what it was when the job was planned.
 pub fn open_shard(store: &Store, plan: &Plan, shard: &Shard) -> anyhow::Result<OpenShard> {
-    let input = &plan.inputs[shard.input];
-    let header = match plan.input_format {
-        InputFormat::Csv => {
-            let (source, _) = open(store, input)?;
-            let chunk = Records::new(source, true, 0, 1).next(1, CHUNK_BYTES)?;
-            let chunk = chunk.with_context(|| format!("{} has no header", input.address))?;
-            Some(chunk.bytes(&chunk.records[0]).to_vec())
-        }
-        _ => None,
-    };
-    let (mut whole, is_compressed) = open(store, input)?;
-    if !is_compressed {
-        return Ok(OpenShard { header, content: store.open(input, shard.start, shard.end)? });
+    let (input, is_table) = (&plan.inputs[shard.input], plan.input_format == InputFormat::Csv);
+    if is_compressed(store, input)? {
+        // Its only shard begins behind the header.
+        let mut content = MultiGzDecoder::new(store.open(input, 0, input.size)?);
+        let header = is_table.then(|| read_header(input, (&mut content).take(shard.start))).transpose()?;
+        return Ok(OpenShard { header, content: Box::new(content.take(shard.end - shard.start)) });
     }
-    let skipped = std::io::copy(&mut (&mut whole).take(shard.start), &mut std::io::sink())?;
-    if skipped < shard.start {
-        return Err(
-            InputChanged(format!("{} is shorter than when the job was planned", input.address)).into()
-        );
-    }
-    Ok(OpenShard { header, content: Box::new(whole.take(shard.end - shard.start)) })
+    let first = plan.shards.iter().find(|other| other.input == shard.input).unwrap_or(shard);
+    let header = is_table.then(|| read_header(input, store.open(input, 0, first.start)?)).transpose()?;
+    Ok(OpenShard { header, content: store.open(input, shard.start, shard.end)? })
+}
+
+/// Reads all of `source`, which is the header.
+fn read_header(input: &Input, source: impl Read) -> anyhow::Result<Vec<u8>> {
+    let chunk = Records::new(source, true, 0, 1).next(1, CHUNK_BYTES)?;
+    let chunk = chunk.ok_or_else(|| InputChanged(format!("{} has no header any more", input.address)))?;
+    Ok(chunk.bytes(&chunk.records[0]).to_vec())
 }
 
 /// The first input that is not as it was when the job was planned.
@@ -239,7 +237,9 @@ pub fn changed_input(store: &Store, plan: &Plan) -> anyhow::Result<Option<String
     for address in &plan.job.input {
         now.extend(store.expand(address)?);
     }
-    let changed = now.iter().find(|input| !plan.inputs.contains(input)).map(|input| {
+    let (planned, now): (HashSet<&Input>, HashSet<&Input>) =
+        (plan.inputs.iter().collect(), now.iter().collect());
+    let changed = now.iter().find(|input| !planned.contains(*input)).map(|input| {
         let before = plan.inputs.iter().find(|before| before.address == input.address);
         match before {
             Some(before) => format!("{input} is not what the job was planned with: {before}"),

@@ -24,10 +24,6 @@ pub type Waiter = oneshot::Sender<Response<()>>;
 /// any more.
 pub type Submit<'a> = &'a (dyn Fn(Vec<Job<Waiter>>) + Sync);
 
-/// Nothing is computed any more.
-#[derive(Debug)]
-pub struct Stopped;
-
 /// Results of the records of a chunk, in order.
 #[derive(Debug)]
 pub struct Predictions {
@@ -52,9 +48,12 @@ pub struct Predictor<'a> {
 }
 
 impl Predictor<'_> {
-    /// Computes all instances of a chunk. Blocks until they are computed.
-    pub fn predict(&self, chunk: &Chunk, submit: Submit<'_>) -> Result<Predictions, Stopped> {
-        let mut instances = self.form.instances(chunk);
+    /// Computes all instances of a chunk. Blocks until they are computed. None if nothing is computed any more.
+    ///
+    /// # Errors
+    /// Files of a list cannot be read now.
+    pub fn predict(&self, chunk: &Chunk, submit: Submit<'_>) -> anyhow::Result<Option<Predictions>> {
+        let mut instances = self.form.instances(chunk)?;
         let count = instances.places.len();
         let mut predicted = Predictions {
             bodies: Vec::with_capacity(1),
@@ -62,24 +61,27 @@ impl Predictor<'_> {
             keys: std::mem::take(&mut instances.keys),
         };
         let parts = instances.decode(self.model);
-        let failed = self.compute(parts, submit, &mut predicted)?;
+        let Some(failed) = self.compute(parts, submit, &mut predicted) else { return Ok(None) };
         let alone = instances.decode_each(self.model, &failed);
-        self.compute(alone, submit, &mut predicted)?;
+        if self.compute(alone, submit, &mut predicted).is_none() {
+            return Ok(None);
+        }
         for (row, place) in predicted.rows.iter_mut().zip(instances.places) {
             if let Err(rejection) = place {
                 *row = Err(rejection);
             }
         }
-        Ok(predicted)
+        Ok(Some(predicted))
     }
 
-    /// Computes requests side by side. Returns the records of those that failed with several rows.
+    /// Computes requests side by side. Returns the records of those that failed with several rows, or nothing if
+    /// nothing is computed any more.
     fn compute(
         &self,
         parts: Vec<Part>,
         submit: Submit<'_>,
         predicted: &mut Predictions,
-    ) -> Result<Vec<usize>, Stopped> {
+    ) -> Option<Vec<usize>> {
         let (mut jobs, mut waiting) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
         for Part { request, records } in parts {
             let (waiter, response) = oneshot::channel();
@@ -94,7 +96,7 @@ impl Predictor<'_> {
         submit(jobs);
         let mut failed = Vec::new();
         for (response, records, has_lines) in waiting {
-            let response = response.blocking_recv().map_err(|_| Stopped)?;
+            let response = response.blocking_recv().ok()?;
             match response.outcome {
                 Outcome::Computed(body) => {
                     let lines = line_ranges(&body.bytes, has_lines);
@@ -116,10 +118,10 @@ impl Predictor<'_> {
                     predicted.rows[records[0]] = Err(rejection);
                 }
                 Outcome::Rejected(_) => failed.extend(records),
-                Outcome::Expired => return Err(Stopped),
+                Outcome::Expired => return None,
             }
         }
-        Ok(failed)
+        Some(failed)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::ops::metrics::Metrics;
 /// of a result.
 const CHUNK_RECORDS: usize = 128;
 /// The same where each record is a file.
-const CHUNK_FILES: usize = 16;
+const CHUNK_FILES: usize = 8;
 /// Computed chunks, for each thread, that wait for one before them.
 const AHEAD: usize = 4;
 
@@ -206,7 +206,7 @@ impl Run<'_> {
                 return Ok(false);
             }
             let Some((number, chunk)) = self.next()? else { return Ok(true) };
-            let Ok(predictions) = self.predictor.predict(&chunk, submit) else { return Ok(false) };
+            let Some(predictions) = self.predictor.predict(&chunk, submit)? else { return Ok(false) };
             let lines = self.writer.lines(&chunk, &predictions);
             self.count(&lines);
             if !self.put(number, lines)? {

@@ -14,6 +14,7 @@ use google_cloud_storage::model_ext::ReadRange;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::errors::TooLarge;
 use crate::backoff;
 use crate::files::job::{Input, InputChanged};
 use crate::gcp::calls::in_time;
@@ -145,16 +146,23 @@ impl Bucket {
         Box::new(Arriving { arriving, part: Bytes::new() })
     }
 
-    pub(super) fn read(&self, bucket: &str, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        self.read_range(bucket, name, ReadRange::all())
+    pub(super) fn read(&self, bucket: &str, name: &str, most: u64) -> anyhow::Result<Option<Vec<u8>>> {
+        self.read_range(bucket, name, ReadRange::all(), most)
     }
 
     pub(super) fn tail(&self, bucket: &str, name: &str, most: u64) -> anyhow::Result<Vec<u8>> {
-        let read = self.read_range(bucket, name, ReadRange::tail(most))?;
+        let read = self.read_range(bucket, name, ReadRange::tail(most), u64::MAX)?;
         read.with_context(|| format!("gs://{bucket}/{name} does not exist"))
     }
 
-    fn read_range(&self, bucket: &str, name: &str, range: ReadRange) -> anyhow::Result<Option<Vec<u8>>> {
+    /// None if the object does not exist. One of more than `most` bytes is [`TooLarge`].
+    fn read_range(
+        &self,
+        bucket: &str,
+        name: &str,
+        range: ReadRange,
+        most: u64,
+    ) -> anyhow::Result<Option<Vec<u8>>> {
         let call = || async {
             let mut response = match storage::open(&self.storage, bucket, name, None, range.clone()).await {
                 Ok(Ok(response)) => response,
@@ -162,6 +170,12 @@ impl Bucket {
                 Ok(Err(error)) => return classify(error),
                 Err(error) => return Attempt::Again(error),
             };
+            let size = u64::try_from(response.object().size).unwrap_or(u64::MAX);
+            if size > most {
+                return Attempt::Failed(
+                    TooLarge { address: format!("gs://{bucket}/{name}"), size, most }.into(),
+                );
+            }
             let mut content = Vec::new();
             let all = async {
                 while let Some(part) = response.next().await {

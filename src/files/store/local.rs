@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
+use super::errors::TooLarge;
 use crate::files::job::{self, Input, InputChanged};
 
 pub(super) fn expand(path: &str) -> anyhow::Result<Vec<Input>> {
@@ -81,6 +82,16 @@ pub(super) fn read(path: &str) -> anyhow::Result<Option<Vec<u8>>> {
         Ok(content) => Ok(Some(content)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {path:?}")),
+    }
+}
+
+pub(super) fn read_at_most(path: &str, most: u64) -> anyhow::Result<Option<Vec<u8>>> {
+    match stat(path)? {
+        None => Ok(None),
+        Some(Input { size, .. }) if size > most => {
+            Err(TooLarge { address: path.to_owned(), size, most }.into())
+        }
+        Some(_) => read(path),
     }
 }
 

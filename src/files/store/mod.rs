@@ -2,6 +2,7 @@
 //! Every function blocks, so none may be called on the threads of the async runtime.
 
 mod bucket;
+mod errors;
 mod local;
 
 use std::borrow::Cow;
@@ -9,6 +10,8 @@ use std::fs::File;
 use std::io::Read;
 
 pub use self::bucket::Bucket;
+pub use self::errors::Forbidden;
+use self::errors::TooLarge;
 pub use self::local::delete_scratch;
 use super::job::{Input, Refused};
 use super::threads;
@@ -29,11 +32,6 @@ pub struct Store {
     /// True where files of this machine may be read and written.
     pub has_files: bool,
 }
-
-/// A place that a job must not touch, or that is no address.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Forbidden(String);
 
 enum Place<'a> {
     File(&'a str),
@@ -112,7 +110,7 @@ impl Store {
     pub fn read(&self, address: &str) -> anyhow::Result<Option<Vec<u8>>> {
         match self.place(address)? {
             Place::File(path) => local::read(path),
-            Place::Object(client, bucket, name) => client.read(bucket, name),
+            Place::Object(client, bucket, name) => client.read(bucket, name, u64::MAX),
         }
     }
 
@@ -124,33 +122,41 @@ impl Store {
         }
     }
 
-    /// The contents of files, each of `most` bytes at most.
-    pub fn read_all(&self, addresses: &[Cow<'_, str>], most: usize) -> Vec<Result<Vec<u8>, Rejection>> {
+    /// The contents of files of a list, each of `most` bytes at most, or why one cannot be read.
+    ///
+    /// # Errors
+    /// Cloud Storage does not answer.
+    pub fn read_all(
+        &self,
+        addresses: &[Cow<'_, str>],
+        most: u64,
+    ) -> anyhow::Result<Vec<Result<Vec<u8>, Rejection>>> {
         let read = |address: &Cow<'_, str>| self.read_one(address, most);
         match &self.bucket {
             None => addresses.iter().map(read).collect(),
-            Some(_) => threads::map(addresses, READ_AT_ONCE, read),
+            Some(_) => threads::map(addresses, READ_AT_ONCE, read).into_iter().collect(),
         }
     }
 
-    fn read_one(&self, address: &str, most: usize) -> Result<Vec<u8>, Rejection> {
-        let stat = match self.stat(address) {
-            Ok(stat) => stat,
-            Err(error) if error.is::<Forbidden>() => {
-                return Err(Rejection::new(Code::InputForbidden, error.to_string()));
-            }
-            Err(error) => return Err(Rejection::invalid(format!("cannot read {address}: {error:#}"))),
+    fn read_one(&self, address: &str, most: u64) -> anyhow::Result<Result<Vec<u8>, Rejection>> {
+        let place = match self.place(address) {
+            Ok(place) => place,
+            Err(forbidden) => return Ok(Err(Rejection::new(Code::InputForbidden, forbidden.to_string()))),
         };
-        let missing = || Rejection::invalid(format!("{address} does not exist"));
-        let size = stat.ok_or_else(missing)?.size;
-        if size > most as u64 {
-            let message = format!("expected a file of at most {most} bytes, got {size} in {address}");
-            return Err(Rejection::new(Code::InputTooLarge, message));
-        }
-        let content = self.read(address);
-        content
-            .map_err(|error| Rejection::invalid(format!("cannot read {address}: {error:#}")))?
-            .ok_or_else(missing)
+        let read = match place {
+            Place::File(path) => local::read_at_most(path, most),
+            Place::Object(client, bucket, name) => client.read(bucket, name, most),
+        };
+        Ok(match read {
+            Ok(Some(content)) => Ok(content),
+            Ok(None) => Err(Rejection::invalid(format!("{address} does not exist"))),
+            Err(error) => match error.downcast_ref::<TooLarge>() {
+                Some(error) => Err(Rejection::new(Code::InputTooLarge, error.to_string())),
+                // A file of this machine will not be readable later.
+                None if self.bucket.is_none() => Err(Rejection::invalid(format!("{error:#}"))),
+                None => return Err(error),
+            },
+        })
     }
 
     /// Writes a file that does not exist. False, and nothing is written, where it exists.

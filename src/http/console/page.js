@@ -65,7 +65,7 @@ async function data(url) {
   const response = await send(url);
   const text = await response.text();
   if (!response.ok) throw Object.assign(new Error(errorOf(text).message), { status: response.status });
-  return parse(text);
+  return JSON.parse(text);
 }
 
 function errorOf(text) {
