@@ -31,6 +31,7 @@ use crate::engine::batch::Lane;
 use crate::engine::budget::Budget;
 use crate::engine::job::Response;
 use crate::engine::load;
+use crate::engine::quarantine::Quarantine;
 use crate::engine::queue::{Entry, Limits, Queues};
 use crate::files::store::{Bucket, Store};
 use crate::files::worker::{Batches, Versions, Worker};
@@ -304,7 +305,8 @@ async fn files(
         has_files: false,
     };
     let publisher = clients::publisher(RetryableErrors).await?;
-    let worker = Worker { store: Arc::new(store), versions, entry, publisher, topic, metrics };
+    let quarantine = Quarantine::starting();
+    let worker = Worker { store: Arc::new(store), versions, entry, publisher, topic, metrics, quarantine };
     let subscriber = clients::subscriber().await?;
     Ok(Batches { subscriber, subscription: subscription.to_owned(), worker: Arc::new(worker) })
 }

@@ -20,7 +20,8 @@ use crate::hint::with_hint;
 use crate::model::Model;
 use crate::ops::metrics::Metrics;
 
-/// The plan in the output folder; a new one where there is none, and then true.
+/// The plan in the output folder; a new one where there is none, and then true. `measures`: the first rows are
+/// computed to measure the model, so that shards have a minute of work.
 ///
 /// # Errors
 /// There is no input, or it cannot be read; the folder holds another job, or the input has changed.
@@ -29,13 +30,14 @@ pub fn plan(
     job: JobSpec,
     model: &Arc<Model>,
     metrics: &Arc<Metrics>,
+    measures: bool,
 ) -> anyhow::Result<(Plan, bool)> {
     job.check().map_err(Refused)?;
     if let Some(plan) = existing(store, &job)? {
         return Ok((plan, false));
     }
     let speed = |chunk: &Chunk, format: InputFormat, header: Option<&[u8]>| {
-        speed(store, &job, model, metrics, (chunk, format, header))
+        if measures { speed(store, &job, model, metrics, (chunk, format, header)) } else { None }
     };
     let facts = ModelFacts { version: model.version.to_string(), speed: &speed };
     let plan = plan::plan(store, job.clone(), &facts)?;

@@ -98,16 +98,19 @@ impl<R: Read> Records<R> {
     fn find_record(&mut self) -> io::Result<Option<(usize, bool)>> {
         loop {
             let rest = &self.buffer[self.at..];
-            let found =
-                if self.is_table { row_end(rest) } else { memchr::memchr(b'\n', rest).map(|at| at + 1) };
+            // No further than the limit, so that a record does not depend on how much is read at a time.
+            let within = &rest[..rest.len().min(MAX_RECORD + 1)];
+            let is_whole = self.is_end && within.len() == rest.len();
+            let line_end = || memchr::memchr(b'\n', within).map(|at| at + 1);
+            let found = if self.is_table { row_end(within, is_whole) } else { line_end() };
             if let Some(length) = found {
                 return Ok(Some((length.min(MAX_RECORD), length > MAX_RECORD)));
             }
             if self.is_end || rest.len() > MAX_RECORD {
-                return Ok(match (rest.len(), memchr::memchr(b'\n', rest)) {
+                return Ok(match (rest.len(), line_end()) {
                     (0, _) => None,
                     // An open quote.
-                    (_, Some(at)) if at < MAX_RECORD => Some((at + 1, false)),
+                    (_, Some(end)) if end <= MAX_RECORD => Some((end, false)),
                     (length, _) => Some((length.min(MAX_RECORD), length > MAX_RECORD)),
                 });
             }
@@ -156,11 +159,15 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// The length of the next row of a table with its line end; none if it does not end.
-fn row_end(text: &[u8]) -> Option<usize> {
+/// The length of the next row of a table with its line end; none if it does not end in this text. The last
+/// row of a file may lack its line end.
+fn row_end(text: &[u8], is_whole: bool) -> Option<usize> {
     let mut at = 0;
     loop {
-        let found = at + memchr::memchr2(b'"', b'\n', &text[at..])?;
+        let Some(found) = memchr::memchr2(b'"', b'\n', &text[at..]) else {
+            return (is_whole && !text.is_empty()).then_some(text.len());
+        };
+        let found = at + found;
         if text[found] == b'\n' {
             return Some(found + 1);
         }
@@ -175,6 +182,10 @@ fn row_end(text: &[u8]) -> Option<usize> {
                 break;
             }
             at += 1;
+        }
+        // More behind that quote: it opens another cell, so this one was never closed.
+        if text.get(at).is_some_and(|next| !matches!(next, b',' | b'\r' | b'\n')) {
+            return memchr::memchr(b'\n', text).map(|end| end + 1);
         }
     }
 }
@@ -214,6 +225,10 @@ mod tests {
         let found = all(table.as_bytes(), true, 10);
         let expected = [(1, "a,\"x\ny\"\"\n\",b"), (4, "3\"4,5"), (5, "6,7"), (6, "\"8,9"), (7, "10,11")];
         assert_eq!(lines(&found), expected);
+        let found = all(b"\"1,2\n3,4\n\"5\",6\n7,\"8\"\n", true, 10);
+        assert_eq!(lines(&found), [(1, "\"1,2"), (2, "3,4"), (3, "\"5\",6"), (4, "7,\"8\"")]);
+        // The last row without its line end.
+        assert_eq!(lines(&all(b"1\n\"2\n3\"", true, 10)), [(1, "1"), (2, "\"2\n3\"")]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The real binary against local-gcp, judged by one oracle: a folder for each promise.
 
+mod batch;
 mod commands;
 mod delivery;
 mod documents;

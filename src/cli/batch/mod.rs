@@ -59,7 +59,7 @@ async fn on_this_machine(args: &JobArgs) -> anyhow::Result<Exit> {
 
 fn compute(spec: JobSpec, model: Arc<crate::model::Model>, stop: &CancellationToken) -> anyhow::Result<Exit> {
     let (store, metrics, progress) = (Store::local(), Metrics::new(), Arc::<Progress>::default());
-    let (plan, _) = jobs::plan(&store, spec, &model, &metrics)?;
+    let (plan, _) = jobs::plan(&store, spec, &model, &metrics, true)?;
     let bar = Bar::start(plan.rows, Arc::clone(&progress));
     let ended = local::run(&store, &plan, &model, &metrics, &progress, stop);
     bar.end();

@@ -285,7 +285,10 @@ impl Reading {
             let error = match self.read_on(&parts).await {
                 Attempt::Done(()) => return,
                 Attempt::Failed(error) => {
-                    let _ = parts.send(Err(io::Error::other(error))).await;
+                    // Of its own type, which the reader looks for.
+                    let error =
+                        error.downcast::<InputChanged>().map_or_else(io::Error::other, io::Error::other);
+                    let _ = parts.send(Err(error)).await;
                     return;
                 }
                 Attempt::Again(error) => error,

@@ -99,6 +99,14 @@ async fn nack_unread(stream: &mut MessageStream) {
 async fn settle(worker: Arc<Worker>, message: PubsubMessage, handler: Handler, stop: CancellationToken) {
     // Counted where the subscription has a dead-letter policy.
     let attempt = handler.delivery_attempt().unwrap_or(0);
+    let deliveries = u32::try_from(attempt).unwrap_or(0);
+    let quarantine = &worker.quarantine;
+    // Held until it is settled: of two shards at a time, one may have ended the process, and must take no other
+    // along.
+    let _alone = match quarantine.holds(deliveries) {
+        true => quarantine.turn(&message.message_id, deliveries, &stop).await,
+        false => None,
+    };
     match worker.work(&message.data, &message.attributes, attempt, &stop).await {
         Done::Done => handler.ack(),
         Done::Again => handler.nack(),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compute::{Looked, Run, look, watch};
 use super::versions::Versions;
+use crate::engine::quarantine::Quarantine;
 use crate::engine::queue::Entry;
 use crate::files::job::{InputChanged, JOB, JobSpec, Plan, Refused, path};
 use crate::files::message::{Message, ShardMessage};
@@ -29,6 +30,8 @@ pub struct Worker {
     /// Full name of the topic that jobs and shards come from.
     pub topic: String,
     pub metrics: Arc<Metrics>,
+    /// For messages that may have ended the process.
+    pub quarantine: Quarantine,
 }
 
 /// Settlement of a message.
@@ -50,7 +53,7 @@ impl Worker {
     ) -> Done {
         match Message::parse(body, attributes) {
             Ok(Message::Nothing) => Done::Done,
-            Ok(Message::Job(job)) => self.job(*job, stop).await,
+            Ok(Message::Job(job)) => self.job(*job, attempt, stop).await,
             Ok(Message::Shard(shard)) => self.shard(&shard, attempt, stop).await,
             Err(why) => {
                 // Nobody can be told: the message names no folder.
@@ -61,9 +64,9 @@ impl Worker {
         }
     }
 
-    async fn job(&self, job: JobSpec, stop: &CancellationToken) -> Done {
+    async fn job(&self, job: JobSpec, attempt: i32, stop: &CancellationToken) -> Done {
         let (model, output) = (job.model.clone(), job.output.clone());
-        match self.plan(job, stop).await {
+        match self.plan(job, attempt, stop).await {
             Ok(()) => Done::Done,
             Err(_) if stop.is_cancelled() => Done::Again,
             Err(error) if is_final(&error) => {
@@ -96,7 +99,7 @@ impl Worker {
         }
     }
 
-    async fn plan(&self, job: JobSpec, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn plan(&self, job: JobSpec, attempt: i32, stop: &CancellationToken) -> anyhow::Result<()> {
         self.versions.awaited(&job.model, stop).await;
         let newest = self.versions.newest(&job.model).map_err(Refused);
         let model = match &job.model_version {
@@ -105,14 +108,18 @@ impl Worker {
         };
         let (store, metrics) = (Arc::clone(&self.store), Arc::clone(&self.metrics));
         let (plan, missing) = spawn_blocking(move || {
+            // A row of the job may have ended the worker that measured the model with it.
+            let measures = attempt <= 1;
             // The folder is read before the input, so that a planned job costs little.
-            let (plan, is_new) = jobs::plan(&store, job, &model, &metrics)?;
+            let (plan, is_new) = jobs::plan(&store, job, &model, &metrics, measures)?;
             let (_, missing) = summary::shards(&store, &plan)?;
             if missing.is_empty() {
                 summary::finish(&store, &plan)?;
             }
             if is_new {
                 metrics.file_job("planned");
+                // An earlier job of the folder was refused before it had a plan.
+                marks::resume(&store, &plan.job.output)?;
             }
             anyhow::Ok((plan, missing))
         })

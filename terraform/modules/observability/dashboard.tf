@@ -37,13 +37,9 @@ locals {
     { title = "Bytes in hand", query = "sum(predictd_bytes_in_hand{${local.own}})" },
     { title = "Trouble in ten minutes", query = join(" or ", [for what, series in local.trouble : "label_replace(sum(increase(${series}{${local.own}}[10m])), \"what\", \"${what}\", \"\", \"\")"]) },
   ] : []
-  batch_outcomes = {
-    shards = "predictd_files_shards_total"
-    jobs   = "predictd_files_jobs_total"
-  }
   own_batch_charts = var.own_metrics && var.batch != null ? [
     { title = "Rows of batches a second by status", query = "sum by (model, status) (rate(predictd_files_rows_total{${local.own}}[1m]))" },
-    { title = "Shards and jobs of batches in ten minutes", query = join(" or ", [for what, series in local.batch_outcomes : "label_replace(sum by (outcome) (increase(${series}{${local.own}}[10m])), \"of\", \"${what}\", \"\", \"\")"]) },
+    { title = "Shards and jobs of batches in ten minutes", query = join(" or ", [for of, series in { jobs = "predictd_files_jobs_total", shards = "predictd_files_shards_total" } : "label_replace(sum by (outcome) (increase(${series}{${local.own}}[10m])), \"of\", \"${of}\", \"\", \"\")"]) },
   ] : []
 
   widgets = concat(

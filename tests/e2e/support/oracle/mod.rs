@@ -115,19 +115,24 @@ impl Wine {
         if head != ["ok", version, "wine"] {
             return Some(format!("expected an answer of wine {version}, got {head:?}"));
         }
-        let expected = &self.versions[files];
         let predictions = body["predictions"].as_array().map_or(&[][..], Vec::as_slice);
         if predictions.len() != rows.len() {
             return Some(format!("{} rows, expected {}", predictions.len(), rows.len()));
         }
-        predictions.iter().zip(rows).find_map(|(prediction, row)| {
-            let (label, probabilities) = (&expected["labels"][row], &expected["probabilities"][row]);
-            let is_it =
-                prediction["label"] == *label && self.is_near(&prediction["probabilities"], probabilities);
-            (!is_it).then(|| {
-                format!("row {row} of version {version}: {prediction}, expected {label}, {probabilities}")
-            })
-        })
+        predictions
+            .iter()
+            .zip(rows)
+            .find_map(|(prediction, row)| self.row_difference(files, *row, prediction))
+    }
+
+    /// Difference between a prediction and what the model in tests/models/wine/`files` computes for this row.
+    pub(crate) fn row_difference(&self, files: &str, row: usize, prediction: &Value) -> Option<String> {
+        let expected = &self.versions[files];
+        let (label, probabilities) = (&expected["labels"][row], &expected["probabilities"][row]);
+        let is_it =
+            prediction["label"] == *label && self.is_near(&prediction["probabilities"], probabilities);
+        (!is_it)
+            .then(|| format!("row {row} of version {files}: {prediction}, expected {label}, {probabilities}"))
     }
 
     fn is_near(&self, got: &Value, expected: &Value) -> bool {
