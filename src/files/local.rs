@@ -47,7 +47,8 @@ pub fn run(
     let submits: Vec<Submit<'_>> = submits.iter().map(|submit| submit as Submit<'_>).collect();
     let (finished, missing) = summary::shards(store, plan)?;
     progress.add(Counts::sum(store, plan, &finished)?);
-    let context = Context { store, plan, model, metrics, progress, stop };
+    let gate = Gate::new(submits.len());
+    let context = Context { store, plan, model, metrics, progress, stop, gate: &gate };
     // The mark that `predictd batch cancel` leaves.
     marks::resume(store, &plan.job.output)?;
     for shard in missing {

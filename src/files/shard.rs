@@ -19,7 +19,7 @@ use super::records::{CHUNK_BYTES, Chunk, Record, Records};
 use super::rows::{Predictor, Submit};
 use super::select::Table;
 use super::store::{Scratch, Store};
-use super::threads;
+use super::threads::{self, Gate};
 use crate::lock::lock;
 use crate::model::Model;
 use crate::ops::metrics::Metrics;
@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub progress: &'a Progress,
     /// Ends a shard without its output.
     pub stop: &'a CancellationToken,
+    /// Chunks that are computed at the same time, of all shards.
+    pub gate: &'a Gate,
 }
 
 /// End of a shard.
@@ -108,7 +110,7 @@ impl Context<'_> {
         output.results.write_all(&writer.header())?;
         let run = Run {
             context: self,
-            predictor: Predictor { form, model: self.model, metrics: self.metrics },
+            predictor: Predictor { model: self.model, metrics: self.metrics },
             writer,
             input: Mutex::new(Input { chunks, number: 0, rows: 0 }),
             output: Mutex::new(output),
@@ -206,8 +208,12 @@ impl Run<'_> {
                 return Ok(false);
             }
             let Some((number, chunk)) = self.next()? else { return Ok(true) };
-            let Some(predictions) = self.predictor.predict(&chunk, submit)? else { return Ok(false) };
+            // Reads the files of a list while others compute.
+            let instances = self.writer.form.instances(&chunk)?;
+            let pass = self.context.gate.pass();
+            let Some(predictions) = self.predictor.predict(instances, submit) else { return Ok(false) };
             let lines = self.writer.lines(&chunk, &predictions);
+            drop(pass);
             self.count(&lines);
             if !self.put(number, lines)? {
                 return Ok(false);
@@ -219,7 +225,7 @@ impl Run<'_> {
         let mut input = lock(&self.input);
         let chunk = match &mut input.chunks {
             Chunks::Records(records) => {
-                let most = match self.predictor.form.format {
+                let most = match self.writer.form.format {
                     InputFormat::FileList => CHUNK_FILES,
                     _ => CHUNK_RECORDS,
                 };
