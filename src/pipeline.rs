@@ -34,7 +34,7 @@ use crate::engine::load;
 use crate::engine::quarantine::Quarantine;
 use crate::engine::queue::{Entry, Limits, Queues};
 use crate::files::store::{Bucket, Store};
-use crate::files::threads::Gate;
+use crate::files::threads::ConcurrencyLimit;
 use crate::files::worker::{Batches, Versions, Worker};
 use crate::gcp::probes::Servers;
 use crate::gcp::{clients, probes};
@@ -312,7 +312,7 @@ async fn files(
         publisher: clients::publisher(RetryableErrors).await?,
         topic,
         metrics,
-        gate: Arc::new(Gate::new(config.inference.threads)),
+        limit: Arc::new(ConcurrencyLimit::new(config.inference.threads)),
         quarantine: Quarantine::starting(),
     };
     let subscriber = clients::subscriber().await?;

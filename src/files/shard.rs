@@ -19,7 +19,7 @@ use super::records::{CHUNK_BYTES, Chunk, Record, Records};
 use super::rows::{Predictor, Submit};
 use super::select::Table;
 use super::store::{Scratch, Store};
-use super::threads::{self, Gate};
+use super::threads::{self, ConcurrencyLimit};
 use crate::lock::lock;
 use crate::model::Model;
 use crate::ops::metrics::Metrics;
@@ -45,7 +45,7 @@ pub struct Context<'a> {
     /// Ends a shard without its output.
     pub stop: &'a CancellationToken,
     /// Chunks that are computed at the same time, of all shards.
-    pub gate: &'a Gate,
+    pub limit: &'a ConcurrencyLimit,
 }
 
 /// End of a shard.
@@ -81,8 +81,7 @@ impl Context<'_> {
         let outputs = self.model.signature.outputs.iter().map(|output| output.name.clone()).collect();
         let writer = Writer { form: &form, outputs, source };
         let scratch = (self.store.scratch(&plan.results(number))?, self.store.scratch(&plan.errors(number))?);
-        let counts =
-            self.compute(number, chunks, &form, writer, (scratch.0.file(), scratch.1.file()), submits)?;
+        let counts = self.compute(number, chunks, writer, (scratch.0.file(), scratch.1.file()), submits)?;
         match counts {
             Some(counts) => self.write(number, scratch, counts),
             None => Ok(Ended::Stopped),
@@ -94,7 +93,6 @@ impl Context<'_> {
         &self,
         number: usize,
         chunks: Chunks,
-        form: &Form<'_>,
         writer: Writer<'_>,
         files: (&File, &File),
         submits: &[Submit<'_>],
@@ -210,10 +208,10 @@ impl Run<'_> {
             let Some((number, chunk)) = self.next()? else { return Ok(true) };
             // Reads the files of a list while others compute.
             let instances = self.writer.form.instances(&chunk)?;
-            let pass = self.context.gate.pass();
+            let permit = self.context.limit.acquire();
             let Some(predictions) = self.predictor.predict(instances, submit) else { return Ok(false) };
             let lines = self.writer.lines(&chunk, &predictions);
-            drop(pass);
+            drop(permit);
             self.count(&lines);
             if !self.put(number, lines)? {
                 return Ok(false);

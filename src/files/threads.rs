@@ -24,29 +24,29 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 
 /// Lets so many threads work at the same time.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ConcurrencyLimit {
     free: Mutex<usize>,
     left: Condvar,
 }
 
 /// The right to work, until it is dropped.
 #[derive(Debug)]
-pub struct Pass<'a>(&'a Gate);
+pub struct Permit<'a>(&'a ConcurrencyLimit);
 
-impl Gate {
+impl ConcurrencyLimit {
     pub fn new(threads: usize) -> Self {
         Self { free: Mutex::new(threads.max(1)), left: Condvar::new() }
     }
 
-    pub fn pass(&self) -> Pass<'_> {
+    pub fn acquire(&self) -> Permit<'_> {
         let none_free = |free: &mut usize| *free == 0;
         let free = self.left.wait_while(lock(&self.free), none_free);
         *free.unwrap_or_else(PoisonError::into_inner) -= 1;
-        Pass(self)
+        Permit(self)
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         *lock(&self.0.free) += 1;
         self.0.left.notify_one();
