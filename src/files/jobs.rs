@@ -104,12 +104,13 @@ fn speed(
 ) -> Option<f64> {
     let table = header.map(|header| Table::new(job, header)).transpose().ok()?;
     let form = Form { job, format, table, store };
-    let predictor = Predictor { form: &form, model, metrics };
+    let predictor = Predictor { model, metrics };
     let running = Running::default();
     let submit = submit_to(0, &running);
-    predictor.predict(chunk, &submit).ok()??;
+    predictor.predict(form.instances(chunk).ok()?, &submit)?;
+    let instances = form.instances(chunk).ok()?;
     let begun = Instant::now();
-    predictor.predict(chunk, &submit).ok()??;
+    predictor.predict(instances, &submit)?;
     let seconds = begun.elapsed().as_secs_f64().max(1e-6);
     Some(chunk.records.len() as f64 / seconds * model.executor.threads() as f64)
 }

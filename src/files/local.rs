@@ -13,6 +13,7 @@ use super::rows::{Submit, Waiter};
 use super::shard::{Context, Ended};
 use super::store::{self, Store};
 use super::summary::{self, Summary};
+use super::threads::ConcurrencyLimit;
 use crate::engine::job::{Batch, Job};
 use crate::engine::run_batch::{Running, run_batch};
 use crate::hint::with_hint;
@@ -47,7 +48,8 @@ pub fn run(
     let submits: Vec<Submit<'_>> = submits.iter().map(|submit| submit as Submit<'_>).collect();
     let (finished, missing) = summary::shards(store, plan)?;
     progress.add(Counts::sum(store, plan, &finished)?);
-    let context = Context { store, plan, model, metrics, progress, stop };
+    let limit = ConcurrencyLimit::new(submits.len());
+    let context = Context { store, plan, model, metrics, progress, stop, limit: &limit };
     // The mark that `predictd batch cancel` leaves.
     marks::resume(store, &plan.job.output)?;
     for shard in missing {

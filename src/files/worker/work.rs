@@ -16,6 +16,7 @@ use crate::engine::queue::Entry;
 use crate::files::job::{InputChanged, JOB, JobSpec, Plan, Refused, path};
 use crate::files::message::{Message, ShardMessage};
 use crate::files::store::{Forbidden, Store};
+use crate::files::threads::ConcurrencyLimit;
 use crate::files::{jobs, marks, summary};
 use crate::hint::causes;
 use crate::ops::metrics::Metrics;
@@ -30,6 +31,9 @@ pub struct Worker {
     /// Full name of the topic that jobs and shards come from.
     pub topic: String,
     pub metrics: Arc<Metrics>,
+    /// Chunks that are computed at the same time: no more than inference threads, so that a core is left to those
+    /// who wait for an answer.
+    pub limit: Arc<ConcurrencyLimit>,
     /// For messages that may have ended the process.
     pub quarantine: Quarantine,
 }
@@ -190,6 +194,7 @@ impl Worker {
             store: Arc::clone(&self.store),
             entry: Arc::clone(&self.entry),
             metrics: Arc::clone(&self.metrics),
+            limit: Arc::clone(&self.limit),
             plan,
             model,
             number,
