@@ -76,8 +76,10 @@ pub fn existing(store: &Store, job: &JobSpec) -> anyhow::Result<Option<Plan>> {
 /// # Errors
 /// There is none, or it cannot be read.
 pub fn read(store: &Store, folder: &str) -> anyhow::Result<Plan> {
-    let missing = || Refused(format!("there is no job in {folder}: {} does not exist", path(folder, JOB)));
-    Ok(find(store, folder)?.ok_or_else(missing)?)
+    find(store, folder)?.ok_or_else(|| {
+        let error = Refused(format!("there is no job in {folder}: {} does not exist", path(folder, JOB)));
+        with_hint(error, "name the folder that the job was given as --output")
+    })
 }
 
 pub fn find(store: &Store, folder: &str) -> anyhow::Result<Option<Plan>> {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::counts::{Counts, Progress};
-use super::job::{JOB, Plan};
+use super::job::{self, JOB, Plan};
 use super::marks;
 use super::rows::{Submit, Waiter};
 use super::shard::{Context, Ended};
@@ -74,6 +74,12 @@ pub fn submit_to(slot: usize, running: &Running<ReplyTo>) -> impl Fn(Vec<Job<Wai
             }
         }
     }
+}
+
+/// True if a process of this machine computes the job in `folder`.
+pub fn is_running(folder: &str) -> bool {
+    let job = File::open(job::path(folder, JOB));
+    job.is_ok_and(|job| matches!(job.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// The right to compute a job, as long as the file is open: two runs would write the same files. With it, what

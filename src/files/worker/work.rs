@@ -144,7 +144,7 @@ impl Worker {
     }
 
     async fn shard(&self, shard: &ShardMessage, attempt: i32, stop: &CancellationToken) -> Done {
-        let ShardMessage { job, shard: number, .. } = shard;
+        let ShardMessage { job: output, shard: number, .. } = shard;
         match self.compute(shard, attempt, stop).await {
             Ok(Some(outcome)) => {
                 self.metrics.file_shard(outcome);
@@ -153,15 +153,15 @@ impl Worker {
             Ok(None) => Done::Again,
             Err(_) if stop.is_cancelled() => Done::Again,
             Err(error) if is_final(&error) => {
-                tracing::error!(job, shard = number, why = format!("{error:#}"), "a batch job stops");
+                tracing::error!(output, shard = number, why = format!("{error:#}"), "a batch job stops");
                 self.metrics.file_shard("refused");
-                let (store, folder, reason) = (Arc::clone(&self.store), job.clone(), format!("{error:#}"));
+                let (store, folder, reason) = (Arc::clone(&self.store), output.clone(), format!("{error:#}"));
                 let _ = spawn_blocking(move || marks::stop(&store, &folder, &reason)).await;
                 Done::Done
             }
             Err(error) => {
                 tracing::warn!(
-                    job,
+                    output,
                     shard = number,
                     why = format!("{error:#}"),
                     "a shard of a batch failed for now"
