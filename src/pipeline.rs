@@ -34,6 +34,7 @@ use crate::engine::load;
 use crate::engine::quarantine::Quarantine;
 use crate::engine::queue::{Entry, Limits, Queues};
 use crate::files::store::{Bucket, Store};
+use crate::files::threads::ConcurrencyLimit;
 use crate::files::worker::{Batches, Versions, Worker};
 use crate::gcp::probes::Servers;
 use crate::gcp::{clients, probes};
@@ -304,9 +305,16 @@ async fn files(
         allowed: Some(config.files.allowed_buckets.clone()),
         has_files: false,
     };
-    let publisher = clients::publisher(RetryableErrors).await?;
-    let quarantine = Quarantine::starting();
-    let worker = Worker { store: Arc::new(store), versions, entry, publisher, topic, metrics, quarantine };
+    let worker = Worker {
+        store: Arc::new(store),
+        versions,
+        entry,
+        publisher: clients::publisher(RetryableErrors).await?,
+        topic,
+        metrics,
+        limit: Arc::new(ConcurrencyLimit::new(config.inference.threads)),
+        quarantine: Quarantine::starting(),
+    };
     let subscriber = clients::subscriber().await?;
     Ok(Batches { subscriber, subscription: subscription.to_owned(), worker: Arc::new(worker) })
 }

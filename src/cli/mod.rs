@@ -98,11 +98,12 @@ Examples:
   curl 127.0.0.1:8080/predict -d '{\"instances\": [[13.2, 2.8]]}'")]
     Serve(ServeArgs),
 
-    /// Predict for files: on this machine, or as a job for the workers where they lie in Cloud Storage
+    /// Predict for files, on this machine or as a job for the workers
     ///
     /// Reads lines of JSON, tables (CSV), images or lists of files, and writes one result a row, in the input's
-    /// order. A row that fails goes to the errors, with its line; the others get their predictions. After an
-    /// interruption the same command goes on with the job. Exit code 3: some rows failed.
+    /// order. Files in Cloud Storage (gs://…) are a job for the workers. A row that fails goes to the errors,
+    /// with its line; the others get their predictions. After an interruption the same command goes on with
+    /// the job. Exit code 3: some rows failed.
     #[command(after_long_help = "\
 Examples:
   predictd batch --model models/wine --input wines.csv --output out --output-format csv

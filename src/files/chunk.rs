@@ -179,7 +179,7 @@ impl Instances<'_> {
         match self.form.format {
             InputFormat::Csv => {
                 let header = &self.form.table.as_ref().expect("a table has a header").model_header;
-                decode::decode_table(&[header, text].concat(), signature, &LIMITS)
+                decode::decode_table(&[header, text].concat(), signature, &LIMITS).map_err(in_its_row)
             }
             InputFormat::Jsonl => {
                 let instance =
@@ -221,4 +221,15 @@ fn add(parts: &mut Vec<Part>, mut request: Request, number: usize) {
         }
     }
     parts.push(Part { request, records: vec![number] });
+}
+
+/// The error of a row without its place in a table of this row alone. Its place in the file stands beside it.
+fn in_its_row(rejection: Rejection) -> Rejection {
+    let Some((_, rest)) =
+        rejection.message.strip_prefix("row 1 (line ").and_then(|rest| rest.split_once(')'))
+    else {
+        return rejection;
+    };
+    let message = rest.trim_start_matches([',', ':', ' ']).to_owned();
+    Rejection { message: message.into(), ..rejection }
 }

@@ -76,8 +76,10 @@ pub fn existing(store: &Store, job: &JobSpec) -> anyhow::Result<Option<Plan>> {
 /// # Errors
 /// There is none, or it cannot be read.
 pub fn read(store: &Store, folder: &str) -> anyhow::Result<Plan> {
-    let missing = || Refused(format!("there is no job in {folder}: {} does not exist", path(folder, JOB)));
-    Ok(find(store, folder)?.ok_or_else(missing)?)
+    find(store, folder)?.ok_or_else(|| {
+        let error = Refused(format!("there is no job in {folder}: {} does not exist", path(folder, JOB)));
+        with_hint(error, "name the folder that the job was given as --output")
+    })
 }
 
 pub fn find(store: &Store, folder: &str) -> anyhow::Result<Option<Plan>> {
@@ -104,12 +106,13 @@ fn speed(
 ) -> Option<f64> {
     let table = header.map(|header| Table::new(job, header)).transpose().ok()?;
     let form = Form { job, format, table, store };
-    let predictor = Predictor { form: &form, model, metrics };
+    let predictor = Predictor { model, metrics };
     let running = Running::default();
     let submit = submit_to(0, &running);
-    predictor.predict(chunk, &submit).ok()??;
+    predictor.predict(form.instances(chunk).ok()?, &submit)?;
+    let instances = form.instances(chunk).ok()?;
     let begun = Instant::now();
-    predictor.predict(chunk, &submit).ok()??;
+    predictor.predict(instances, &submit)?;
     let seconds = begun.elapsed().as_secs_f64().max(1e-6);
     Some(chunk.records.len() as f64 / seconds * model.executor.threads() as f64)
 }

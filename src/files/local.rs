@@ -7,12 +7,13 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::counts::{Counts, Progress};
-use super::job::{JOB, Plan};
+use super::job::{self, JOB, Plan};
 use super::marks;
 use super::rows::{Submit, Waiter};
 use super::shard::{Context, Ended};
 use super::store::{self, Store};
 use super::summary::{self, Summary};
+use super::threads::ConcurrencyLimit;
 use crate::engine::job::{Batch, Job};
 use crate::engine::run_batch::{Running, run_batch};
 use crate::hint::with_hint;
@@ -47,7 +48,8 @@ pub fn run(
     let submits: Vec<Submit<'_>> = submits.iter().map(|submit| submit as Submit<'_>).collect();
     let (finished, missing) = summary::shards(store, plan)?;
     progress.add(Counts::sum(store, plan, &finished)?);
-    let context = Context { store, plan, model, metrics, progress, stop };
+    let limit = ConcurrencyLimit::new(submits.len());
+    let context = Context { store, plan, model, metrics, progress, stop, limit: &limit };
     // The mark that `predictd batch cancel` leaves.
     marks::resume(store, &plan.job.output)?;
     for shard in missing {
@@ -72,6 +74,12 @@ pub fn submit_to(slot: usize, running: &Running<ReplyTo>) -> impl Fn(Vec<Job<Wai
             }
         }
     }
+}
+
+/// True if a process of this machine computes the job in `folder`.
+pub fn is_running(folder: &str) -> bool {
+    let job = File::open(job::path(folder, JOB));
+    job.is_ok_and(|job| matches!(job.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// The right to compute a job, as long as the file is open: two runs would write the same files. With it, what

@@ -30,6 +30,8 @@ const RECORDS: usize = 1024;
 /// Records that tell how fast the model is.
 const FIRST_RECORDS: usize = 64;
 
+const HEADER: &str =
+    "a table begins with a line of names, which --key-field, --include and --exclude refer to";
 const EXTENSIONS: [(&str, InputFormat); 9] = [
     ("jsonl", InputFormat::Jsonl),
     ("ndjson", InputFormat::Jsonl),
@@ -156,7 +158,7 @@ fn cut_records(
         at = chunk.end;
         header = Some(chunk.bytes(&chunk.records[0]).to_vec());
         super::select::Table::new(&plan.job, header.as_deref().unwrap_or_default())
-            .map_err(|error| Refused(format!("{}, line 1: {error}", input.address)))?;
+            .map_err(|error| with_hint(Refused(format!("{}, line 1: {error}", input.address)), HEADER))?;
     }
     let mut shard = Shard { input: number, start: at, end: at, line: records.line(), rows: 0 };
     let mut shards = Vec::new();

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::chunk::{Form, Part};
-use super::records::Chunk;
+use super::chunk::{Instances, Part};
 use crate::decode::Protocol;
 use crate::engine::admit::Target;
 use crate::engine::budget::Memory;
@@ -42,18 +41,13 @@ impl Predictions {
 
 /// Computes the chunks of a job.
 pub struct Predictor<'a> {
-    pub form: &'a Form<'a>,
     pub model: &'a Arc<Model>,
     pub metrics: &'a Arc<Metrics>,
 }
 
 impl Predictor<'_> {
     /// Computes all instances of a chunk. Blocks until they are computed. None if nothing is computed any more.
-    ///
-    /// # Errors
-    /// Files of a list cannot be read now.
-    pub fn predict(&self, chunk: &Chunk, submit: Submit<'_>) -> anyhow::Result<Option<Predictions>> {
-        let mut instances = self.form.instances(chunk)?;
+    pub fn predict(&self, mut instances: Instances<'_>, submit: Submit<'_>) -> Option<Predictions> {
         let count = instances.places.len();
         let mut predicted = Predictions {
             bodies: Vec::with_capacity(1),
@@ -61,17 +55,15 @@ impl Predictor<'_> {
             keys: std::mem::take(&mut instances.keys),
         };
         let parts = instances.decode(self.model);
-        let Some(failed) = self.compute(parts, submit, &mut predicted) else { return Ok(None) };
+        let failed = self.compute(parts, submit, &mut predicted)?;
         let alone = instances.decode_each(self.model, &failed);
-        if self.compute(alone, submit, &mut predicted).is_none() {
-            return Ok(None);
-        }
+        self.compute(alone, submit, &mut predicted)?;
         for (row, place) in predicted.rows.iter_mut().zip(instances.places) {
             if let Err(rejection) = place {
                 *row = Err(rejection);
             }
         }
-        Ok(Some(predicted))
+        Some(predicted)
     }
 
     /// Computes requests side by side. Returns the records of those that failed with several rows, or nothing if

@@ -19,7 +19,7 @@ use super::records::{CHUNK_BYTES, Chunk, Record, Records};
 use super::rows::{Predictor, Submit};
 use super::select::Table;
 use super::store::{Scratch, Store};
-use super::threads;
+use super::threads::{self, ConcurrencyLimit};
 use crate::lock::lock;
 use crate::model::Model;
 use crate::ops::metrics::Metrics;
@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub progress: &'a Progress,
     /// Ends a shard without its output.
     pub stop: &'a CancellationToken,
+    /// Chunks that are computed at the same time, of all shards.
+    pub limit: &'a ConcurrencyLimit,
 }
 
 /// End of a shard.
@@ -79,8 +81,7 @@ impl Context<'_> {
         let outputs = self.model.signature.outputs.iter().map(|output| output.name.clone()).collect();
         let writer = Writer { form: &form, outputs, source };
         let scratch = (self.store.scratch(&plan.results(number))?, self.store.scratch(&plan.errors(number))?);
-        let counts =
-            self.compute(number, chunks, &form, writer, (scratch.0.file(), scratch.1.file()), submits)?;
+        let counts = self.compute(number, chunks, writer, (scratch.0.file(), scratch.1.file()), submits)?;
         match counts {
             Some(counts) => self.write(number, scratch, counts),
             None => Ok(Ended::Stopped),
@@ -92,7 +93,6 @@ impl Context<'_> {
         &self,
         number: usize,
         chunks: Chunks,
-        form: &Form<'_>,
         writer: Writer<'_>,
         files: (&File, &File),
         submits: &[Submit<'_>],
@@ -108,7 +108,7 @@ impl Context<'_> {
         output.results.write_all(&writer.header())?;
         let run = Run {
             context: self,
-            predictor: Predictor { form, model: self.model, metrics: self.metrics },
+            predictor: Predictor { model: self.model, metrics: self.metrics },
             writer,
             input: Mutex::new(Input { chunks, number: 0, rows: 0 }),
             output: Mutex::new(output),
@@ -206,8 +206,12 @@ impl Run<'_> {
                 return Ok(false);
             }
             let Some((number, chunk)) = self.next()? else { return Ok(true) };
-            let Some(predictions) = self.predictor.predict(&chunk, submit)? else { return Ok(false) };
+            // Reads the files of a list while others compute.
+            let instances = self.writer.form.instances(&chunk)?;
+            let permit = self.context.limit.acquire();
+            let Some(predictions) = self.predictor.predict(instances, submit) else { return Ok(false) };
             let lines = self.writer.lines(&chunk, &predictions);
+            drop(permit);
             self.count(&lines);
             if !self.put(number, lines)? {
                 return Ok(false);
@@ -219,7 +223,7 @@ impl Run<'_> {
         let mut input = lock(&self.input);
         let chunk = match &mut input.chunks {
             Chunks::Records(records) => {
-                let most = match self.predictor.form.format {
+                let most = match self.writer.form.format {
                     InputFormat::FileList => CHUNK_FILES,
                     _ => CHUNK_RECORDS,
                 };

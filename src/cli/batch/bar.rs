@@ -56,7 +56,7 @@ fn draw(rows: u64, progress: &Progress, ended: &mpsc::Receiver<()>) {
     bar.reset_eta();
     while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
         let (done, failed) = counts(progress);
-        bar.set_message(format!("{failed} errors"));
+        bar.set_message(format!("{failed} failed"));
         bar.set_position(done);
     }
     bar.finish_and_clear();
@@ -69,7 +69,7 @@ fn print(rows: u64, progress: &Progress, ended: &mpsc::Receiver<()>) {
         let speed = done.saturating_sub(before) as f64 / begun.elapsed().as_secs_f64();
         let left = rows.saturating_sub(done) as f64 / speed.max(1e-9);
         output::print_error(&format!(
-            "{done} of {rows} rows, {failed} errors, {speed:.0} rows a second, {left:.0} s left\n"
+            "{done} of {rows} rows, {failed} failed, {speed:.0} rows a second, {left:.0} s left\n"
         ));
     }
 }

@@ -10,7 +10,7 @@ use crate::files::summary::Summary;
 pub(super) fn report(plan: &Plan, summary: &Summary, first_error: Option<&str>) -> anyhow::Result<Exit> {
     let Summary { model, model_version, rows, successful, failed, seconds, .. } = summary;
     let mut text = format!(
-        "{model} {model_version}: {rows} rows, {successful} predictions, {failed} errors, {seconds:.1} s\n"
+        "{model} {model_version}: {rows} rows, {successful} predicted, {failed} failed, {seconds:.1} s\n"
     );
     let end = if plan.job.output_format == OutputFormat::Csv { ".csv" } else { "" };
     text += &format!("results: {}\n", plan.path(&format!("prediction.results-*{end}")));

@@ -76,7 +76,10 @@ fn stopped(plan: &Plan, progress: &Progress, first_error: Option<String>) -> any
         Some(most) => {
             let first = first_error.map_or_else(String::new, |error| format!("; the first: {error}"));
             let error = anyhow::anyhow!("expected at most {most} failed rows, got {failed}{first}");
-            with_hint(error, "correct the rows, or raise --max-errors; the same command goes on with the job")
+            with_hint(
+                error,
+                "raise --max-errors, and the same command goes on with the job; or correct the rows and name another --output",
+            )
         }
         None => {
             let error = anyhow::anyhow!("the job was stopped before its end");

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use google_cloud_pubsub::model::Message;
@@ -27,6 +27,10 @@ use crate::hint::{Hint as _, with_hint};
 
 /// Interval of looking at the folder of a job.
 const LOOK: Duration = Duration::from_secs(1);
+/// Interval of looking for shards that are delivered again and again.
+const LOOK_FOR_RETRIED: Duration = Duration::from_secs(10);
+/// Deliveries of a shard that a person is told of: the default at which Pub/Sub gives up.
+const MANY: i32 = 5;
 /// Time without a plan after which a person is told what to look at.
 const SLOW_PLAN: Duration = Duration::from_secs(30);
 
@@ -115,7 +119,7 @@ fn left(spec: &JobSpec) -> anyhow::Error {
 
 /// None if the user has left.
 fn until_planned(store: &Store, spec: &JobSpec, stop: &CancellationToken) -> anyhow::Result<Option<Plan>> {
-    let (begun, mut is_told) = (std::time::Instant::now(), false);
+    let (begun, mut is_told) = (Instant::now(), false);
     loop {
         if let Some(plan) = jobs::find(store, &spec.output)? {
             return Ok(Some(plan));
@@ -140,7 +144,7 @@ fn until_finished(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Summary>> {
-    let mut counted = HashSet::new();
+    let (mut counted, mut told, mut looked) = (HashSet::new(), HashSet::new(), Instant::now());
     loop {
         let (finished, missing) = summary::shards(store, plan)?;
         let new: Vec<usize> = finished.into_iter().filter(|shard| counted.insert(*shard)).collect();
@@ -151,6 +155,17 @@ fn until_finished(
         fail_if_stopped(store, &plan.job.output)?;
         if stop.is_cancelled() {
             return Ok(None);
+        }
+        if looked.elapsed() > LOOK_FOR_RETRIED {
+            looked = Instant::now();
+            for (shard, deliveries) in marks::attempts(store, &plan.job.output)? {
+                if deliveries >= MANY && missing.contains(&shard) && told.insert(shard) {
+                    output::print_error(&format!(
+                        "shard {shard} was delivered {deliveries} times without output; `predictd batch status {}` says more\n",
+                        plan.job.output
+                    ));
+                }
+            }
         }
         std::thread::sleep(LOOK);
     }

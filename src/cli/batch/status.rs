@@ -9,7 +9,7 @@ use crate::files::counts::Counts;
 use crate::files::job::SUMMARY;
 use crate::files::store::Store;
 use crate::files::summary;
-use crate::files::{jobs, marks};
+use crate::files::{jobs, local, marks};
 
 /// A shard that was given to workers again and again.
 #[derive(Debug, Serialize)]
@@ -62,9 +62,11 @@ fn print(store: &Store, args: &FolderArgs) -> anyhow::Result<Exit> {
     });
     let summary = summary::read(store, &plan)?;
     let is_finished = summary.is_some();
+    let is_local = !folder.starts_with("gs://");
     let state = match (is_finished, &stopped) {
         (true, _) => "finished",
         (false, Some(_)) => "stopped",
+        (false, None) if is_local && !local::is_running(folder) => "stopped",
         (false, None) => "running",
     };
     let status = Status {
@@ -88,7 +90,7 @@ fn print(store: &Store, args: &FolderArgs) -> anyhow::Result<Exit> {
     }
     let Status { model, model_version, rows, successful, failed, shards, finished_shards, .. } = &status;
     let mut text = format!(
-        "{state}: {model} {model_version}, {finished_shards} of {shards} shards, {} of {rows} rows, {failed} errors\n",
+        "{state}: {model} {model_version}, {finished_shards} of {shards} shards, {} of {rows} rows, {failed} failed\n",
         successful + failed
     );
     if let Some(reason) = &status.reason {

@@ -14,6 +14,7 @@ use crate::files::job::{Plan, Refused, SUCCESS};
 use crate::files::rows::{Submit, Waiter};
 use crate::files::shard::{Context, Ended};
 use crate::files::store::Store;
+use crate::files::threads::ConcurrencyLimit;
 use crate::files::{jobs, marks, summary};
 use crate::model::Model;
 use crate::ops::metrics::Metrics;
@@ -70,6 +71,7 @@ pub(super) struct Run {
     pub(super) store: Arc<Store>,
     pub(super) entry: Arc<Entry<ReplyTo>>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) limit: Arc<ConcurrencyLimit>,
     pub(super) plan: Plan,
     pub(super) model: Arc<Model>,
     pub(super) number: usize,
@@ -80,9 +82,9 @@ pub(super) struct Run {
 impl Run {
     /// None if it was stopped.
     pub(super) fn run(self) -> anyhow::Result<Option<&'static str>> {
-        let Self { store, entry, metrics, plan, model, number, attempt, stop } = self;
+        let Self { store, entry, metrics, limit, plan, model, number, attempt, stop } = self;
         let submit = |jobs: Vec<Job<Waiter>>| entry.submit(Lane::Offline, jobs);
-        // One more than compute, so that the next chunk is decoded before a thread is free.
+        // One more than compute, so that the next chunk is read before a thread is free.
         let submits: Vec<Submit<'_>> =
             (0..=model.executor.threads()).map(|_| &submit as Submit<'_>).collect();
         let progress = Progress::counting(metrics.file_rows(&model.name));
@@ -93,6 +95,7 @@ impl Run {
             metrics: &metrics,
             progress: &progress,
             stop: &stop,
+            limit: &limit,
         };
         let ended = context.run(number, &submits)?;
         if let Some(most) = plan.job.max_errors

@@ -16,6 +16,7 @@ use crate::engine::queue::Entry;
 use crate::files::job::{InputChanged, JOB, JobSpec, Plan, Refused, path};
 use crate::files::message::{Message, ShardMessage};
 use crate::files::store::{Forbidden, Store};
+use crate::files::threads::ConcurrencyLimit;
 use crate::files::{jobs, marks, summary};
 use crate::hint::causes;
 use crate::ops::metrics::Metrics;
@@ -30,6 +31,9 @@ pub struct Worker {
     /// Full name of the topic that jobs and shards come from.
     pub topic: String,
     pub metrics: Arc<Metrics>,
+    /// Chunks that are computed at the same time: no more than inference threads, so that a core is left to those
+    /// who wait for an answer.
+    pub limit: Arc<ConcurrencyLimit>,
     /// For messages that may have ended the process.
     pub quarantine: Quarantine,
 }
@@ -140,7 +144,7 @@ impl Worker {
     }
 
     async fn shard(&self, shard: &ShardMessage, attempt: i32, stop: &CancellationToken) -> Done {
-        let ShardMessage { job, shard: number, .. } = shard;
+        let ShardMessage { job: output, shard: number, .. } = shard;
         match self.compute(shard, attempt, stop).await {
             Ok(Some(outcome)) => {
                 self.metrics.file_shard(outcome);
@@ -149,15 +153,15 @@ impl Worker {
             Ok(None) => Done::Again,
             Err(_) if stop.is_cancelled() => Done::Again,
             Err(error) if is_final(&error) => {
-                tracing::error!(job, shard = number, why = format!("{error:#}"), "a batch job stops");
+                tracing::error!(output, shard = number, why = format!("{error:#}"), "a batch job stops");
                 self.metrics.file_shard("refused");
-                let (store, folder, reason) = (Arc::clone(&self.store), job.clone(), format!("{error:#}"));
+                let (store, folder, reason) = (Arc::clone(&self.store), output.clone(), format!("{error:#}"));
                 let _ = spawn_blocking(move || marks::stop(&store, &folder, &reason)).await;
                 Done::Done
             }
             Err(error) => {
                 tracing::warn!(
-                    job,
+                    output,
                     shard = number,
                     why = format!("{error:#}"),
                     "a shard of a batch failed for now"
@@ -190,6 +194,7 @@ impl Worker {
             store: Arc::clone(&self.store),
             entry: Arc::clone(&self.entry),
             metrics: Arc::clone(&self.metrics),
+            limit: Arc::clone(&self.limit),
             plan,
             model,
             number,

@@ -48,13 +48,21 @@ impl Clients {
 
 /// A session of one thread, as predictd opens it for a small model.
 pub fn session(model: &Path) -> anyhow::Result<Session> {
+    Ok(sessions(model, 1)?.remove(0))
+}
+
+/// Like `session`, one for each of several threads.
+pub fn sessions(model: &Path, count: usize) -> anyhow::Result<Vec<Session>> {
     let failed = |error: ort::Error<_>| anyhow!("{error}");
     let library = std::env::var("ORT_DYLIB_PATH").context("ORT_DYLIB_PATH is not set")?;
     let environment = ort::init_from(library).map_err(|error| anyhow!("{error}"))?;
     let environment = environment.with_name("bench").build().map_err(|error| anyhow!("{error}"))?;
-    let builder = Session::builder(&environment)?.with_intra_threads(1).map_err(failed)?;
-    let mut builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(failed)?;
-    Ok(builder.commit_from_file(model)?)
+    let open = || {
+        let builder = Session::builder(&environment)?.with_intra_threads(1).map_err(failed)?;
+        let mut builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(failed)?;
+        Ok(builder.commit_from_file(model)?)
+    };
+    (0..count).map(|_| open()).collect()
 }
 
 /// User and system time of a process so far, all its threads together (proc(5): fields 14 and 15 of stat, in

@@ -19,7 +19,7 @@ fn lines_of_json_give_vertex_ais_files() {
     let job = Local::new();
     let input = job.write("wines.jsonl", wine_lines(300));
     let printed = job.ends(0, "wine/2", &input, &[]);
-    let line = "300 rows, 300 predictions, 0 errors";
+    let line = "300 rows, 300 predicted, 0 failed";
     assert!(printed.contains(line), "{printed}");
     let names: Vec<String> = files(&job.out()).into_iter().map(|(name, _)| name).collect();
     let expected = [

@@ -18,7 +18,7 @@ async fn three_workers_compute_a_job_and_count_it() {
     remote.put("in/b.jsonl", wine_lines(500));
     remote.put("in/deeper/c.jsonl", "not of this folder");
     let printed = remote.ends(3, "wine", "gs://data/in/*.jsonl", "a", &SHARDS);
-    assert!(printed.contains("3501 rows, 3500 predictions, 1 errors"), "{printed}");
+    assert!(printed.contains("3501 rows, 3500 predicted, 1 failed"), "{printed}");
     assert!(printed.contains("the first: gs://data/in/a.jsonl, line 1: expected a value"), "{printed}");
     let results = remote.results("a");
     assert_eq!(results.len(), 3500);

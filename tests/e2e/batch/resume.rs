@@ -268,7 +268,7 @@ fn the_status_of_a_local_job_is_told() {
     job.ends(1, "wine/2", &input, &["--shard-size", "16KiB", "--max-errors", "0"]);
     let (_, stdout, _) = status(&["--json"]);
     let running: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!((&running["rows"], &running["state"]), (&json!(501), &json!("running")), "{running}");
+    assert_eq!((&running["rows"], &running["state"]), (&json!(501), &json!("stopped")), "{running}");
     assert!(running["finished_shards"].as_u64().unwrap() < running["shards"].as_u64().unwrap(), "{running}");
     job.ends(3, "wine/2", &input, &["--shard-size", "16KiB"]);
     let (_, stdout, _) = status(&["--json"]);
@@ -279,5 +279,5 @@ fn the_status_of_a_local_job_is_told() {
     );
     let (code, stdout, _) = status(&[]);
     assert_eq!(code, 3);
-    assert!(stdout.contains("500 predictions, 1 errors"), "{stdout}");
+    assert!(stdout.contains("500 predicted, 1 failed"), "{stdout}");
 }

@@ -1,11 +1,11 @@
 //! Lower bound of the cost of an image model: threads decode the same image again and again and run the model on
 //! it. Prints one JSON object, with `drive`'s names.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
-use bench::{processor_time, session};
+use bench::{processor_time, sessions};
 use clap::Parser;
 use ort::session::Session;
 use ort::value::TensorRef;
@@ -39,10 +39,8 @@ fn main() -> anyhow::Result<()> {
     let declaration = Declaration::parse(&text).map_err(anyhow::Error::msg)?;
     let image = declaration.image.context("model.yaml declares no image")?;
     let file = args.model.join("model.onnx");
-    let mut sessions = (0..args.threads).map(|_| open(&file)).collect::<anyhow::Result<Vec<_>>>()?;
-    let (_, element, shape) = sessions.first().context("expected at least one thread")?;
-    let (name, kind) = ("image".to_owned(), ValueKind::Tensor);
-    let input = TensorSpec { name, element: *element, shape: shape.clone(), kind };
+    let mut sessions = sessions(&file, args.threads)?;
+    let input = input(sessions.first().context("expected at least one thread")?)?;
     let plan = image.check(&input).map_err(|problems| anyhow!(problems.join("; ")))?;
     let own = std::process::id();
     let run = |session: &mut Session, images: usize| -> anyhow::Result<()> {
@@ -58,13 +56,13 @@ fn main() -> anyhow::Result<()> {
         std::hint::black_box(&outputs[0]);
         Ok(())
     };
-    for (session, ..) in &mut sessions {
+    for session in &mut sessions {
         run(session, args.together)?;
     }
     let part = args.images.div_ceil(args.threads);
     let (cpu, started) = (processor_time(own)?, Instant::now());
     let ended: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
-        let work = |(number, (session, ..)): (usize, &mut (Session, _, _))| {
+        let work = |(number, session): (usize, &mut Session)| {
             let images = part.min(args.images.saturating_sub(number * part));
             let mut parts = (0..images).step_by(args.together);
             parts.try_for_each(|begin| run(session, args.together.min(images - begin)))
@@ -89,11 +87,11 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The session, and what it takes.
-fn open(file: &Path) -> anyhow::Result<(Session, ElementType, Vec<Dim>)> {
-    let session = session(file)?;
+/// The input that the model takes.
+fn input(session: &Session) -> anyhow::Result<TensorSpec> {
     let dims = session.inputs()[0].dtype().tensor_shape().context("the input is no tensor")?;
     let free = |_| Dim::Any(String::new());
     let shape = dims.iter().map(|&n| usize::try_from(n).map_or_else(free, Dim::Fixed)).collect();
-    Ok((session, ElementType::F32, shape))
+    let (name, element) = ("image".to_owned(), ElementType::F32);
+    Ok(TensorSpec { name, element, shape, kind: ValueKind::Tensor })
 }

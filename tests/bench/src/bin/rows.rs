@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use bench::session;
+use bench::{processor_time, sessions};
 use clap::Parser;
 use ort::session::Session;
 use ort::value::TensorRef;
@@ -32,11 +32,12 @@ fn main() -> anyhow::Result<()> {
     ensure!(columns > 0 && threads > 0 && together > 0 && values.len() >= columns, "expected rows");
     let count = values.len() / columns;
     let part = count.div_ceil(threads) * columns;
-    let mut sessions: Vec<Session> = (0..threads).map(|_| session(&model)).collect::<Result<_, _>>()?;
+    let mut sessions = sessions(&model, threads)?;
     for session in &mut sessions {
         run(session, &values[..columns], columns, together)?;
     }
-    let started = Instant::now();
+    let own = std::process::id();
+    let (cpu, started) = (processor_time(own)?, Instant::now());
     let ended: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
         let parts = values.chunks(part).zip(&mut sessions);
         let running: Vec<_> =
@@ -47,7 +48,14 @@ fn main() -> anyhow::Result<()> {
         running.into_iter().map(join).collect()
     });
     ended.into_iter().collect::<anyhow::Result<()>>()?;
-    println!("{}", json!({ "rows_per_second": count as f64 / started.elapsed().as_secs_f64() }));
+    let (wall, cpu, count) = (started.elapsed(), processor_time(own)? - cpu, count as f64);
+    println!(
+        "{}",
+        json!({
+            "rows_per_second": count / wall.as_secs_f64(),
+            "processor_us_per_row": cpu.as_secs_f64() * 1e6 / count,
+        })
+    );
     Ok(())
 }
 
