@@ -63,7 +63,7 @@ pub fn load(address: &str, runtime: Runtime) -> impl Future<Output = anyhow::Res
     load_version(address, None, runtime)
 }
 
-/// Like [`load`], with this version where the address is that of a model on this machine.
+/// Like [`load()`], with this version where the address is that of a model on this machine.
 pub async fn load_version(
     address: &str,
     version: Option<&str>,

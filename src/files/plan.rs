@@ -1,7 +1,7 @@
 //! Plans a job: finds its input, reads all of it once, and cuts it into shards between two records.
 //!
 //! The plan says how many rows there are and on which line each shard begins, so that errors name lines. No
-//! shard has more bytes than the job's `shard_size`, or more rows than are computed in [`SHARD_TIME`], where the
+//! shard has more bytes than the job's `shard_size`, or more rows than are computed in a minute, where the
 //! model's speed is known. A compressed file is one shard, since it can only be read from its beginning.
 
 use std::collections::HashSet;
