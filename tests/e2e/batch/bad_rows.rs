@@ -88,7 +88,7 @@ fn a_bad_line_of_json_fails_alone() {
     let input = job.write("bad.jsonl", text_of(&lines));
     let printed = job.ends(3, "wine/2", &input, &[]);
     let failed = lines.iter().filter(|(_, fails)| fails.is_some()).count();
-    assert!(printed.contains(&format!("{failed} errors")), "{printed}");
+    assert!(printed.contains(&format!("{failed} failed")), "{printed}");
     assert!(printed.contains(&format!("the first: {input}, line 2: expected a key")), "{printed}");
     assert_each_fails_alone(&job, &input, 1, &lines);
 }
@@ -172,7 +172,7 @@ fn too_many_errors_stop_a_job_and_a_higher_limit_goes_on_with_it() {
     let limited = |most: &'static str| vec!["--max-errors", most, "--shard-size", "4KiB"];
     let printed = job.ends(1, "wine/2", &input, &limited("0"));
     assert!(printed.contains("expected at most 0 failed rows, got 1"), "{printed}");
-    assert!(printed.contains("hint: correct the rows, or raise --max-errors"), "{printed}");
+    assert!(printed.contains("hint: raise --max-errors, and the same command goes on"), "{printed}");
     assert!(!job.out().join("_SUCCESS").exists());
     let printed = job.ends(1, "wine/2", &input, &limited("3"));
     assert!(printed.contains("expected at most 3 failed rows, got 4"), "{printed}");

@@ -135,7 +135,7 @@ fn a_finished_shard_is_taken_as_it_is() {
     assert_eq!(job.summary()["successful"], 2000);
     // A finished job computes nothing, and says the same.
     let printed = job.ends(0, "wine/2", &input, &more);
-    assert!(printed.contains("2000 rows, 2000 predictions"), "{printed}");
+    assert!(printed.contains("2000 rows, 2000 predicted"), "{printed}");
 }
 
 #[test]
