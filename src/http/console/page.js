@@ -296,6 +296,8 @@ async function choose(name, keeps) {
     if (error.status === undefined) state.models = ""; // Read again once the worker answers.
   }
   if (state.current !== name) return;
+  // A worker that starts anew serves no model for a while.
+  if (keeps && !form) return;
   const isSame = keeps && form?.kind === state.form?.kind && sameFields(form, state.form);
   state.form = form;
   if (!isSame) fill();
