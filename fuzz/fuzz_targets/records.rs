@@ -44,7 +44,7 @@ fn assert_json(text: &[u8]) {
     assert!(read.is_ok(), "{}: {read:?}", String::from_utf8_lossy(text));
 }
 
-/// What is chosen of a record is a record of its kind, and what stands in the results is JSON.
+/// A record with chosen fields is a record of its kind, and the fields of results are JSON.
 fn select(job: &JobSpec, header: Option<&[u8]>, rows: &[(u64, &[u8])]) {
     let Some(header) = header else {
         for (_, row) in rows {

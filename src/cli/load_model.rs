@@ -39,7 +39,7 @@ impl ModelWithExample {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     One,
-    /// As a worker on this machine has them, and for measuring calls in every way.
+    /// Threads of a worker on this machine, with calls measured in every way.
     Measured,
     /// One for each core.
     All,

@@ -58,7 +58,7 @@ pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Req
 /// has a line for each.
 ///
 /// # Errors
-/// Those of [`decode`]; the place is that inside of the row.
+/// Like [`decode`]; the place is that inside of the row.
 pub fn decode_lines(
     text: &[u8],
     lines: &[Range<usize>],
@@ -71,7 +71,7 @@ pub fn decode_lines(
 /// Decodes rows of a table with a header in its first line. The response has a line for each.
 ///
 /// # Errors
-/// Those of [`decode`].
+/// Like [`decode`].
 pub fn decode_table(table: &[u8], signature: &Signature, limits: &Limits) -> Result<Request, Rejection> {
     let decoded =
         csv::decode(table, Some(true), signature, limits).map_err(|error| error.into_rejection())?;

@@ -285,7 +285,7 @@ impl Reading {
             let error = match self.read_on(&parts).await {
                 Attempt::Done(()) => return,
                 Attempt::Failed(error) => {
-                    // Of its own type, which the reader looks for.
+                    // Keeps its own type, which the reader looks for.
                     let error =
                         error.downcast::<InputChanged>().map_or_else(io::Error::other, io::Error::other);
                     let _ = parts.send(Err(error)).await;

@@ -163,7 +163,7 @@ async fn jobs_that_cannot_be_are_refused_with_the_reason() {
     remote.publish(json!({"model": "wine", "input": input, "output": "gs://secret/out"}).to_string());
     worker.until_log("gs://secret/out").await;
     worker.until_log("is not allowed").await;
-    // What is no job at all.
+    // Messages that are no job at all.
     remote.publish("hello");
     remote.publish(r#"{"model": "wine", "input": "gs://data/in", "output": "gs://data/o", "speed": 9}"#);
     remote.settled().await;

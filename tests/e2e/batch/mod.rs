@@ -135,7 +135,7 @@ fn wine_columns() -> Vec<String> {
     expected["columns"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
-/// So many wines, each a line.
+/// Lines of wines, `count` of them.
 fn wine_lines(count: usize) -> String {
     (0..count).map(|number| format!("{}\n", wine_row(number))).collect()
 }

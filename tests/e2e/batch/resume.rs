@@ -15,7 +15,7 @@ const ROWS: usize = 30_000;
 /// Some 80 shards.
 const SHARDS: [&str; 2] = ["--shard-size", "32KiB"];
 
-/// So many shards are finished.
+/// Waits for a number of finished shards.
 fn finished(out: &Path) -> usize {
     let Ok(entries) = fs::read_dir(out) else { return 0 };
     let is_result =
@@ -62,7 +62,7 @@ fn a_job_that_is_killed_at_any_moment_ends_with_the_same_bytes() {
     let job = Local::new();
     let input = job.write("wines.jsonl", lines);
     let mut kills = 0;
-    // Of each run, other shards; the last two runs are interrupted while they plan, or just begin.
+    // Each run has other shards; the last two are interrupted while they plan, or just begin.
     for shards in [0, 1, 4, 5, 17, 30, 48, 66] {
         let mut child = interruptible(job.command("wine/2", &input, &SHARDS), &job.out(), shards);
         signal(&child, "-KILL");
@@ -113,7 +113,7 @@ fn results_of(job: &Local, shard: usize) -> Option<std::path::PathBuf> {
         .find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&begin))
 }
 
-/// What is not finished is computed; what is, is neither computed nor even read.
+/// A shard without output is computed; a finished one is neither computed nor even read.
 #[test]
 fn a_finished_shard_is_taken_as_it_is() {
     let job = Local::new();
@@ -124,7 +124,7 @@ fn a_finished_shard_is_taken_as_it_is() {
     let [second, third] = [1, 2].map(|shard| results_of(&job, shard).unwrap());
     fs::write(&second, "marked\n").unwrap();
     let whole = fs::read(&third).unwrap();
-    // As a run that was killed between the errors and the results of a shard leaves it.
+    // The state after a kill between the errors and the results of a shard.
     fs::remove_file(&third).unwrap();
     fs::remove_file(job.out().join("summary.json")).unwrap();
     fs::remove_file(job.out().join("_SUCCESS")).unwrap();

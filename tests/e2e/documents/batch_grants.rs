@@ -108,7 +108,7 @@ async fn the_grants_for_batches_are_enough_and_all_of_their_permissions_are_need
     first.signal("-TERM");
     first.end().await;
 
-    // The shard comes again and is computed again: the worker marks its second delivery, and forgets it.
+    // The shard is redelivered and computed again: the worker marks its second delivery, and forgets it.
     for name in ["prediction.results-00000-of-00001", "summary.json", "_SUCCESS"] {
         world.server.storage.delete_object(&output(name)).unwrap();
     }
